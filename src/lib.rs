@@ -1,0 +1,1 @@
+//! Kindler: declared clusters, reconciled.

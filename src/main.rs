@@ -1,0 +1,2 @@
+//! The binary only parses and calls.
+fn main() {}
