@@ -1,0 +1,146 @@
+//! The words in which Kindler explains itself.
+//!
+//! A [`Reason`] is what the row, the event, the log line, the metric label and
+//! the page say about one and the same thing, so there is one list of them.
+
+use std::fmt;
+
+/// Why a cluster is in its state: a closed set, fit for a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A create was committed to.
+    Creating,
+    /// A create ended well and the cluster answers.
+    Created,
+    /// The create command failed, yet the cluster answers.
+    CreatedWithWarning,
+    /// The create failed.
+    CreateFailed,
+    /// A changed spec is being applied.
+    Updating,
+    /// The changed spec is applied and the cluster answers.
+    Updated,
+    /// The changed spec could not be applied.
+    UpdateFailed,
+    /// A start was committed to.
+    Starting,
+    /// It was started and answers.
+    Started,
+    /// The start failed.
+    StartFailed,
+    /// A stop was committed to.
+    Stopping,
+    /// It is stopped.
+    Stopped,
+    /// The stop failed.
+    StopFailed,
+    /// Declared stopped before it was ever made.
+    NotCreated,
+    /// A delete was committed to.
+    Deleting,
+    /// It is gone.
+    Deleted,
+    /// The delete failed, or could not be verified.
+    DeleteFailed,
+    /// It answered its probe.
+    Healthy,
+    /// It failed a probe, but not often enough to count as lost.
+    ProbeFailed,
+    /// It failed too many probes in a row.
+    HealthLost,
+    /// It answers again without a repair.
+    Recovered,
+    /// The last look failed, so nothing is known.
+    ObservationFailed,
+    /// Somebody paused it: only looked at.
+    Paused,
+    /// It is protected: only looked at.
+    Protected,
+    /// Its row cannot be read.
+    RowInvalid,
+    /// The reconcile itself failed or panicked: a defect of Kindler.
+    InternalError,
+}
+
+impl Reason {
+    /// Every reason, so that metrics can start all of them at zero.
+    pub const ALL: [Self; 26] = [
+        Self::Creating,
+        Self::Created,
+        Self::CreatedWithWarning,
+        Self::CreateFailed,
+        Self::Updating,
+        Self::Updated,
+        Self::UpdateFailed,
+        Self::Starting,
+        Self::Started,
+        Self::StartFailed,
+        Self::Stopping,
+        Self::Stopped,
+        Self::StopFailed,
+        Self::NotCreated,
+        Self::Deleting,
+        Self::Deleted,
+        Self::DeleteFailed,
+        Self::Healthy,
+        Self::ProbeFailed,
+        Self::HealthLost,
+        Self::Recovered,
+        Self::ObservationFailed,
+        Self::Paused,
+        Self::Protected,
+        Self::RowInvalid,
+        Self::InternalError,
+    ];
+
+    /// The word in the row, the label and the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "Creating",
+            Self::Created => "Created",
+            Self::CreatedWithWarning => "CreatedWithWarning",
+            Self::CreateFailed => "CreateFailed",
+            Self::Updating => "Updating",
+            Self::Updated => "Updated",
+            Self::UpdateFailed => "UpdateFailed",
+            Self::Starting => "Starting",
+            Self::Started => "Started",
+            Self::StartFailed => "StartFailed",
+            Self::Stopping => "Stopping",
+            Self::Stopped => "Stopped",
+            Self::StopFailed => "StopFailed",
+            Self::NotCreated => "NotCreated",
+            Self::Deleting => "Deleting",
+            Self::Deleted => "Deleted",
+            Self::DeleteFailed => "DeleteFailed",
+            Self::Healthy => "Healthy",
+            Self::ProbeFailed => "ProbeFailed",
+            Self::HealthLost => "HealthLost",
+            Self::Recovered => "Recovered",
+            Self::ObservationFailed => "ObservationFailed",
+            Self::Paused => "Paused",
+            Self::Protected => "Protected",
+            Self::RowInvalid => "RowInvalid",
+            Self::InternalError => "InternalError",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}
