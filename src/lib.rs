@@ -30,3 +30,4 @@ pub mod health;
 pub mod lease;
 pub mod observation;
 pub mod plan;
+pub mod queue;

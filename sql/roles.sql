@@ -1,0 +1,68 @@
+-- Least privilege, for an administrator to run once, after `kindler migrate`,
+-- in the database and schema that hold the table (repeatable):
+--
+--     psql "$ADMIN_URL" -f sql/roles.sql
+--
+-- Four group roles; give a login one of them:
+--
+--     CREATE ROLE reconciler LOGIN PASSWORD '...' IN ROLE kindler_daemon;
+--
+-- kindler_owner   owns tables and functions, and migrates
+-- kindler_daemon  writes status, leases and replicas; cannot write what
+--                 people declare
+-- kindler_api     writes what people declare; cannot write status
+-- kindler_reader  reads
+
+DO $$
+DECLARE role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['kindler_owner', 'kindler_daemon', 'kindler_api', 'kindler_reader'] LOOP
+        -- Another database of this server may have made it at the same moment.
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+    END LOOP;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO kindler_daemon, kindler_api, kindler_reader', current_schema());
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO kindler_owner', current_schema());
+END $$;
+
+ALTER TABLE clusters            OWNER TO kindler_owner;
+ALTER TABLE cluster_leases      OWNER TO kindler_owner;
+ALTER TABLE kindler_replicas    OWNER TO kindler_owner;
+ALTER TABLE cluster_events      OWNER TO kindler_owner;
+ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
+ALTER TABLE kindler_migrations  OWNER TO kindler_owner;
+ALTER SEQUENCE cluster_lease_terms OWNER TO kindler_owner;
+DO $$
+DECLARE f regprocedure;
+BEGIN
+    FOR f IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+             WHERE n.nspname = current_schema()
+               AND (p.proname LIKE 'kindler\_%' OR p.proname LIKE 'clusters\_%' OR p.proname LIKE 'cluster\_events\_%')
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO kindler_owner', f);
+    END LOOP;
+END $$;
+
+GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, cluster_revisions, kindler_migrations
+    TO kindler_daemon, kindler_api, kindler_reader;
+
+GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
+              health_failures, last_healthy_at, next_check_at, last_reconciled_at,
+              observed_generation, observed_spec_hash)
+    ON clusters TO kindler_daemon;
+-- The guard lets only the fenced removal of a verified absence through.
+GRANT DELETE ON clusters TO kindler_daemon;
+GRANT INSERT, UPDATE, DELETE ON cluster_leases, kindler_replicas TO kindler_daemon;
+GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
+
+GRANT INSERT (name, provider, subnet, node_port, pf_port, http_port, https_port,
+              register_portainer, haproxy_route, register_argocd, labels, paused, desired_state)
+    ON clusters TO kindler_api;
+GRANT UPDATE (subnet, node_port, pf_port, http_port, https_port,
+              register_portainer, haproxy_route, register_argocd, labels, paused, desired_state, retry_requested_at)
+    ON clusters TO kindler_api;

@@ -1,0 +1,382 @@
+//! Which keys are to be worked on, and when: pure, with time as an argument.
+//!
+//! The one promise everything else leans on: **a key never runs twice at the
+//! same time.** While it waits, the earliest time wins. While it runs, a
+//! wake-up is remembered and it runs once more. The queue is bounded: a key
+//! that finds no room is refused, and whoever offered it must find it again
+//! (the controller makes a full pass).
+//!
+//! Two lanes keep a backlog from starving a person: what was just changed
+//! ([`Lane::Urgent`]) goes first, but every fourth turn belongs to the rest.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A row's key, cheap to clone.
+pub type Key = Arc<str>;
+
+/// One turn in so many is the routine lane's, even while the urgent one waits.
+const ROUTINE_TURN: u32 = 4;
+
+/// How a key came into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Somebody just changed the row.
+    Urgent,
+    /// A retry, a check that is due, or a row that a full pass found.
+    Routine,
+}
+
+/// What became of an offered key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It waits now.
+    Added,
+    /// It waited already; the earlier time stands.
+    Merged,
+    /// It runs; it will run once more.
+    Running,
+    /// No room.
+    Refused,
+}
+
+/// A key that is to run now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whose turn it is.
+    pub key: Key,
+    /// Since when it was due.
+    pub due: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Waiting {
+        due: Instant,
+        lane: Lane,
+        order: u64,
+    },
+    Running {
+        again: Option<(Instant, Lane)>,
+    },
+}
+
+/// The queue; see the module's comment.
+#[derive(Debug)]
+pub struct Queue {
+    // inputs
+    capacity: usize,
+    concurrency: usize,
+    // internal state: `slots` is the truth, the sets order what waits in it
+    slots: HashMap<Key, Slot>,
+    urgent: BTreeSet<(Instant, u64, Key)>,
+    routine: BTreeSet<(Instant, u64, Key)>,
+    running: usize,
+    order: u64,
+    turn: u32,
+}
+
+impl Queue {
+    /// An empty queue for at most `capacity` waiting and `concurrency` running
+    /// keys.
+    pub fn new(capacity: usize, concurrency: usize) -> Self {
+        Self {
+            capacity,
+            concurrency,
+            slots: HashMap::new(),
+            urgent: BTreeSet::new(),
+            routine: BTreeSet::new(),
+            running: 0,
+            order: 0,
+            turn: 0,
+        }
+    }
+
+    /// How many keys wait.
+    pub fn waiting(&self) -> usize {
+        self.urgent.len() + self.routine.len()
+    }
+
+    /// How many keys wait and are due.
+    pub fn ready(&self, now: Instant) -> usize {
+        let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
+            lane.iter().take_while(|(due, _, _)| *due <= now).count()
+        };
+        due(&self.urgent) + due(&self.routine)
+    }
+
+    /// How many keys run.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many more keys may wait.
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.waiting())
+    }
+
+    /// Whether a key runs now.
+    pub fn is_running(&self, key: &str) -> bool {
+        matches!(self.slots.get(key), Some(Slot::Running { .. }))
+    }
+
+    /// Asks for a turn of `key`, not before `due`.
+    pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
+        match self.slots.get_mut(key) {
+            Some(Slot::Running { again }) => {
+                *again = Some(match *again {
+                    Some((earlier, first)) => (earlier.min(due), first.min(lane)),
+                    None => (due, lane),
+                });
+                Offered::Running
+            }
+            Some(Slot::Waiting {
+                due: before,
+                lane: was,
+                order,
+            }) => {
+                if due < *before || lane < *was {
+                    let (before, was, order) = (*before, *was, *order);
+                    self.lane(was).remove(&(before, order, key.clone()));
+                    self.insert(key.clone(), before.min(due), was.min(lane), order);
+                }
+                Offered::Merged
+            }
+            None if self.room() == 0 => Offered::Refused,
+            None => {
+                self.order += 1;
+                self.insert(key.clone(), due, lane, self.order);
+                Offered::Added
+            }
+        }
+    }
+
+    /// The next key to run, if one is due and a worker is free. The caller
+    /// must [`finish`](Self::finish) it.
+    pub fn take(&mut self, now: Instant) -> Option<Turn> {
+        if self.running >= self.concurrency {
+            return None;
+        }
+        let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
+            lane.first().is_some_and(|(due, _, _)| *due <= now)
+        };
+        let lane = match (due(&self.urgent), due(&self.routine)) {
+            (false, false) => return None,
+            (true, false) => Lane::Urgent,
+            (false, true) => Lane::Routine,
+            (true, true) if self.turn % ROUTINE_TURN == ROUTINE_TURN - 1 => Lane::Routine,
+            (true, true) => Lane::Urgent,
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let (due, _, key) = self.lane(lane).pop_first()?;
+        self.slots
+            .insert(key.clone(), Slot::Running { again: None });
+        self.running += 1;
+        Some(Turn { key, due })
+    }
+
+    /// Ends a turn. The key waits again if it was woken meanwhile or `next`
+    /// says when. A key whose turn just ended always finds room.
+    pub fn finish(&mut self, key: &Key, next: Option<Instant>) {
+        let Some(Slot::Running { again }) = self.slots.remove(key) else {
+            debug_assert!(false, "{key} did not run");
+            return;
+        };
+        self.running -= 1;
+        let due = match (again, next) {
+            (None, None) => return,
+            (Some((at, lane)), Some(next)) => (at.min(next), lane),
+            (Some(again), None) => again,
+            (None, Some(next)) => (next, Lane::Routine),
+        };
+        self.order += 1;
+        self.insert(key.clone(), due.0, due.1, self.order);
+    }
+
+    /// When something waiting becomes due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let first = |lane: &BTreeSet<(Instant, u64, Key)>| lane.first().map(|(due, _, _)| *due);
+        first(&self.urgent)
+            .into_iter()
+            .chain(first(&self.routine))
+            .min()
+    }
+
+    fn insert(&mut self, key: Key, due: Instant, lane: Lane, order: u64) {
+        self.slots
+            .insert(key.clone(), Slot::Waiting { due, lane, order });
+        self.lane(lane).insert((due, order, key));
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut BTreeSet<(Instant, u64, Key)> {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Routine => &mut self.routine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::from(name)
+    }
+
+    fn turn(queue: &mut Queue, now: Instant) -> Option<String> {
+        queue.take(now).map(|turn| turn.key.to_string())
+    }
+
+    #[test]
+    fn while_waiting_the_earliest_time_wins() {
+        let now = Instant::now();
+        let mut queue = Queue::new(10, 1);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(queue.offer(&key("a"), later, Lane::Routine), Offered::Added);
+        assert_eq!(queue.offer(&key("a"), now, Lane::Routine), Offered::Merged);
+        assert_eq!(
+            queue.offer(&key("a"), later, Lane::Routine),
+            Offered::Merged
+        );
+        assert_eq!(queue.next_due(), Some(now));
+        assert_eq!(queue.waiting(), 1);
+    }
+
+    #[test]
+    fn while_running_a_wake_up_is_remembered_once() {
+        let now = Instant::now();
+        let mut queue = Queue::new(10, 2);
+        queue.offer(&key("a"), now, Lane::Urgent);
+        assert_eq!(turn(&mut queue, now).as_deref(), Some("a"));
+        for _ in 0..3 {
+            assert_eq!(queue.offer(&key("a"), now, Lane::Urgent), Offered::Running);
+        }
+        assert_eq!(turn(&mut queue, now), None, "never twice at once");
+        queue.finish(&key("a"), Some(now + Duration::from_secs(60)));
+        assert_eq!(turn(&mut queue, now).as_deref(), Some("a"));
+        queue.finish(&key("a"), None);
+        assert_eq!((queue.waiting(), queue.running()), (0, 0));
+    }
+
+    #[test]
+    fn a_requeue_waits_for_its_time() {
+        let now = Instant::now();
+        let mut queue = Queue::new(10, 1);
+        queue.offer(&key("a"), now, Lane::Urgent);
+        queue.take(now).unwrap();
+        let retry = now + Duration::from_secs(5);
+        queue.finish(&key("a"), Some(retry));
+        assert_eq!(queue.take(now), None);
+        assert_eq!(
+            queue.take(retry).unwrap(),
+            Turn {
+                key: key("a"),
+                due: retry
+            }
+        );
+    }
+
+    #[test]
+    fn a_full_queue_refuses_new_keys_and_keeps_the_old() {
+        let now = Instant::now();
+        let mut queue = Queue::new(2, 1);
+        queue.offer(&key("a"), now, Lane::Urgent);
+        queue.offer(&key("b"), now, Lane::Urgent);
+        assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Refused);
+        assert_eq!(queue.offer(&key("b"), now, Lane::Urgent), Offered::Merged);
+        queue.take(now).unwrap();
+        assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Added);
+    }
+
+    #[test]
+    fn a_backlog_neither_starves_the_urgent_nor_is_starved() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1000, 1);
+        for n in 0..100 {
+            queue.offer(&key(&format!("routine-{n}")), now, Lane::Routine);
+            queue.offer(&key(&format!("urgent-{n}")), now, Lane::Urgent);
+        }
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            let turn = queue.take(now).unwrap();
+            order.push(turn.key.to_string());
+            queue.finish(&turn.key, None);
+        }
+        assert_eq!(order[0], "urgent-0");
+        assert_eq!(
+            order
+                .iter()
+                .filter(|key| key.starts_with("routine"))
+                .count(),
+            2
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Do {
+        Offer(u8, u64, bool),
+        Take,
+        Finish(u8, Option<u64>),
+        Wait(u64),
+    }
+
+    fn anything() -> impl proptest::strategy::Strategy<Value = Do> {
+        use proptest::prelude::*;
+        prop_oneof![
+            (0u8..6, 0u64..20, any::<bool>()).prop_map(|(k, d, u)| Do::Offer(k, d, u)),
+            Just(Do::Take),
+            (0u8..6, proptest::option::of(0u64..20)).prop_map(|(k, d)| Do::Finish(k, d)),
+            (0u64..10).prop_map(Do::Wait),
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_key_runs_twice_none_is_lost_and_bounds_hold(
+            steps in proptest::collection::vec(anything(), 0..200),
+        ) {
+            let mut now = Instant::now();
+            let mut queue = Queue::new(4, 2);
+            let mut running: HashSet<Key> = HashSet::new();
+            let mut owed: HashSet<Key> = HashSet::new();
+            for step in steps {
+                match step {
+                    Do::Offer(k, delay, urgent) => {
+                        let lane = if urgent { Lane::Urgent } else { Lane::Routine };
+                        let key = key(&k.to_string());
+                        let due = now + Duration::from_secs(delay);
+                        if queue.offer(&key, due, lane) != Offered::Refused {
+                            owed.insert(key);
+                        }
+                    }
+                    Do::Take => if let Some(turn) = queue.take(now) {
+                        proptest::prop_assert!(turn.due <= now);
+                        proptest::prop_assert!(running.insert(turn.key.clone()), "twice");
+                        owed.remove(&turn.key);
+                    },
+                    Do::Finish(k, next) => {
+                        let key = key(&k.to_string());
+                        if running.remove(&key) {
+                            if next.is_some() { owed.insert(key.clone()); }
+                            queue.finish(&key, next.map(|d| now + Duration::from_secs(d)));
+                        }
+                    }
+                    Do::Wait(seconds) => now += Duration::from_secs(seconds),
+                }
+                proptest::prop_assert!(queue.running() == running.len() && running.len() <= 2);
+            }
+            let end = now + Duration::from_secs(3600);
+            for key in running { queue.finish(&key, None); }
+            while let Some(turn) = queue.take(end) {
+                owed.remove(&turn.key);
+                queue.finish(&turn.key, None);
+            }
+            proptest::prop_assert!(owed.is_empty(), "lost {owed:?}");
+        }
+    }
+}
