@@ -3,10 +3,10 @@
 //! The database judges expiry by its own clock. The owner trusts its lease for
 //! less: from *before* the request that won or renewed it, for four fifths of
 //! its lifetime, on the monotonic clock. The last fifth is for ending commands.
-//! Pure: instants come in as arguments.
+//! Pure: only durations here.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The fence: a number from one sequence of the database, so no two claims of
 /// any cluster ever share one and a later claim has the larger one.
@@ -36,9 +36,9 @@ impl Default for LeasePolicy {
 }
 
 impl LeasePolicy {
-    /// Until when a lease is trusted whose request began at `asked`.
-    pub fn trusted_until(&self, asked: Instant) -> Instant {
-        asked + self.ttl.mul_f64(0.8)
+    /// How long a lease is trusted, counted from before it was asked for.
+    pub fn trusted_for(&self) -> Duration {
+        self.ttl.mul_f64(0.8)
     }
 
     /// How often a held lease is renewed: two renewals may fail before the
@@ -55,9 +55,7 @@ mod tests {
     #[test]
     fn trust_ends_before_the_lease_and_after_two_lost_renewals() {
         let policy = LeasePolicy::default();
-        let asked = Instant::now();
-        let trusted = policy.trusted_until(asked) - asked;
-        assert!(trusted < policy.ttl);
-        assert!(policy.renew_every() * 3 < trusted);
+        assert!(policy.trusted_for() < policy.ttl);
+        assert!(policy.renew_every() * 3 < policy.trusted_for());
     }
 }

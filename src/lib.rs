@@ -31,3 +31,4 @@ pub mod lease;
 pub mod observation;
 pub mod plan;
 pub mod queue;
+pub mod store;

@@ -123,6 +123,7 @@ impl Queue {
 
     /// Asks for a turn of `key`, not before `due`.
     pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
+        let full = self.room() == 0;
         match self.slots.get_mut(key) {
             Some(Slot::Running { again }) => {
                 *again = Some(match *again {
@@ -143,7 +144,7 @@ impl Queue {
                 }
                 Offered::Merged
             }
-            None if self.room() == 0 => Offered::Refused,
+            None if full => Offered::Refused,
             None => {
                 self.order += 1;
                 self.insert(key.clone(), due, lane, self.order);

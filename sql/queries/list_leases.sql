@@ -1,0 +1,5 @@
+-- What is being done now, and by whom.
+SELECT l.cluster_name, l.owner, l.term, l.acquired_at, c.actual_state,
+       coalesce(c.status_message, '') AS message, l.expires_at > clock_timestamp() AS live
+FROM cluster_leases l JOIN clusters c ON c.name = l.cluster_name
+ORDER BY l.acquired_at

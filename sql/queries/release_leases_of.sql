@@ -1,0 +1,3 @@
+-- Gives back whatever an owner that is ending still holds.
+-- $1 owner
+DELETE FROM cluster_leases WHERE owner = $1

@@ -1,0 +1,196 @@
+//! Where the database is and how to reach it: URL, TLS, session settings.
+//!
+//! The URL may hold a password, so it is read here and never shown again:
+//! [`Database`] prints as user, hosts and name only.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long the server may work on one statement of ours.
+const STATEMENT_TIMEOUT: &str = "10s";
+/// How long a statement may wait for a lock.
+const LOCK_TIMEOUT: &str = "5s";
+/// How long a transaction may sit idle: longer than any of ours ever does.
+const IDLE_TIMEOUT: &str = "30s";
+/// How long one attempt to connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a database URL cannot be used; never contains the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// Not understood at all.
+    #[error("database URL is not valid: use postgresql://USER[:PASSWORD]@HOST[:PORT]/NAME")]
+    Syntax(#[source] tokio_postgres::Error),
+    /// Most likely an '@' in the password.
+    #[error("database URL is not valid: write '@' in a user name or password as %40")]
+    AtSign,
+    /// Nowhere to connect to.
+    #[error("database URL names no host: add one, or host=/path/of/the/socket/folder")]
+    NoHost,
+    /// The operating system's certificates could not be read.
+    #[error("the system's root certificates cannot be used for TLS")]
+    Certificates(#[source] rustls::Error),
+}
+
+/// One Postgres database, reachable or not.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Database {
+    /// Reads a URL or a list of `key=value` pairs, as libpq does. `sslmode` is
+    /// `disable`, `prefer` (without certificates: plain) or `require`, which
+    /// always verifies the server against the system's roots.
+    ///
+    /// # Errors
+    /// [`DatabaseUrlError`], without a word of the URL in it.
+    pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
+        let mut config: Config = url.parse().map_err(DatabaseUrlError::Syntax)?;
+        let looks_like_password = |host: &Host| match host {
+            Host::Tcp(name) => name.contains('@'),
+            Host::Unix(_) => false,
+        };
+        if config.get_hosts().iter().any(looks_like_password) {
+            return Err(DatabaseUrlError::AtSign);
+        }
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(DatabaseUrlError::NoHost);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config.keepalives_idle(Duration::from_secs(10));
+        if config.get_application_name().is_none() {
+            config.application_name("kindler");
+        }
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(system_tls()?),
+            _ => {
+                config.ssl_mode(SslMode::Disable);
+                None
+            }
+        };
+        Ok(Self { config, tls })
+    }
+
+    /// Connects and hands the connection to a task of its own.
+    ///
+    /// # Errors
+    /// Whatever the server or the network says.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+        }
+    }
+
+    /// The parts that a pool or a listener needs.
+    pub(crate) fn parts(&self) -> (&Config, Option<&MakeRustlsConnect>) {
+        (&self.config, self.tls.as_ref())
+    }
+}
+
+/// The settings of every session of ours, as one batch: server-side limits, so
+/// that nothing waits for ever, and who we are for the books.
+pub(crate) fn session_settings(actor: &str) -> String {
+    let actor = actor.replace('\'', "''");
+    format!(
+        "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '{LOCK_TIMEOUT}'; \
+         SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; SET kindler.actor = '{actor}'"
+    )
+}
+
+fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One unreadable certificate among hundreds is no reason to refuse.
+        let _ = roots.add(certificate);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(DatabaseUrlError::Certificates)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+impl fmt::Display for Database {
+    /// `user@host:port/name`, with every host, and nothing secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = self.config.get_ports();
+        let hosts: Vec<String> = self
+            .config
+            .get_hosts()
+            .iter()
+            .enumerate()
+            .map(|(n, host)| match host {
+                Host::Tcp(name) => {
+                    let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
+                    format!("{name}:{port}")
+                }
+                Host::Unix(path) => path.display().to_string(),
+            })
+            .collect();
+        let user = self.config.get_user().unwrap_or("?");
+        let name = self.config.get_dbname().unwrap_or(user);
+        write!(f, "{user}@{}/{name}", hosts.join(","))
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_prints_without_its_password() {
+        let url = "postgresql://kindler:hunter2@db.example:5433,other/fleet?sslmode=disable";
+        let database = Database::parse(url).unwrap();
+        assert_eq!(
+            database.to_string(),
+            "kindler@db.example:5433,other:5433/fleet"
+        );
+        assert!(!format!("{database:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_repeating_it() {
+        for bad in [
+            "postgresql://u:hunter2@h:notaport/x",
+            "hunter2",
+            "postgresql://u:hun@ter2@h/x",
+            "",
+        ] {
+            let error = Database::parse(bad).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let told = format!("{error} {source:?}");
+            assert!(
+                !told.contains("hunter2") && !told.contains("ter2"),
+                "{told}"
+            );
+            assert!(told.contains("database URL"), "{told}");
+        }
+    }
+}

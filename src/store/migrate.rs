@@ -1,0 +1,213 @@
+//! Bringing a database to the schema of this release: additive steps, each
+//! once, all in one transaction, under a lock that a second migrator waits for.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::Database;
+
+/// The steps, in their order; each file says what it does.
+const STEPS: [(i32, &str, &str); 3] = [
+    (
+        1,
+        "clusters",
+        include_str!("../../sql/migrations/0001_clusters.sql"),
+    ),
+    (
+        2,
+        "ledger",
+        include_str!("../../sql/migrations/0002_ledger.sql"),
+    ),
+    (
+        3,
+        "triggers",
+        include_str!("../../sql/migrations/0003_triggers.sql"),
+    ),
+];
+
+/// The schema that this release needs.
+pub const SCHEMA_VERSION: i32 = STEPS[STEPS.len() - 1].0;
+
+/// The oldest server with everything that the schema uses (13).
+const OLDEST_SERVER: i32 = 130_000;
+
+/// How long to wait for another migrator, and for users' transactions.
+const LOCK_TIMEOUT: &str = "60s";
+
+/// The whole of it, from connecting on.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Why a migration did not happen. Nothing is half done: it is one transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error("migrate: the database cannot be reached")]
+    Unreachable(#[source] tokio_postgres::Error),
+    /// A step failed; everything is as before.
+    #[error("migrate: {step} failed and nothing was changed: {told}")]
+    Step {
+        /// Which one.
+        step: String,
+        /// The server's message and hint.
+        told: String,
+        /// The server's answer.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The server is too old.
+    #[error("migrate: the server is PostgreSQL {found}; Kindler needs 13 or newer")]
+    ServerTooOld {
+        /// Its own version.
+        found: String,
+    },
+    /// The database is of a later release.
+    #[error(
+        "migrate: the schema is at version {found}, newer than this release knows \
+         ({SCHEMA_VERSION}): use the newer release"
+    )]
+    SchemaTooNew {
+        /// What stands in the database.
+        found: i32,
+    },
+    /// No schema to put tables into.
+    #[error("migrate: search_path names no schema: create one, or set search_path for this role")]
+    NoSchema,
+    /// It took too long.
+    #[error("migrate: not finished within {0:?}; nothing was changed")]
+    Late(Duration),
+}
+
+/// What a migration did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema that the tables are in.
+    pub schema: String,
+    /// The versions that were missing, in order; empty if none was.
+    pub applied: Vec<i32>,
+}
+
+/// Brings a database to [`SCHEMA_VERSION`]. Safe to run twice, and by two at
+/// once; takes over an existing `clusters` table with its rows.
+///
+/// # Errors
+/// [`MigrateError`]; the database is then unchanged.
+pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
+    let work = async {
+        let mut client = database
+            .connect()
+            .await
+            .map_err(MigrateError::Unreachable)?;
+        check_server(&client).await?;
+        run(&mut client).await
+    };
+    tokio::time::timeout(DEADLINE, work)
+        .await
+        .unwrap_or(Err(MigrateError::Late(DEADLINE)))
+}
+
+async fn check_server(client: &Client) -> Result<(), MigrateError> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int, version()",
+            &[],
+        )
+        .await
+        .map_err(MigrateError::Unreachable)?;
+    if row.get::<_, i32>(0) < OLDEST_SERVER {
+        let version: String = row.get(1);
+        let found = version
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or("older")
+            .to_owned();
+        return Err(MigrateError::ServerTooOld { found });
+    }
+    Ok(())
+}
+
+async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
+    let during = |step: &str| {
+        let step = step.to_owned();
+        move |source: tokio_postgres::Error| MigrateError::Step {
+            told: told(&source),
+            step,
+            source,
+        }
+    };
+    let tx = client.transaction().await.map_err(during("begin"))?;
+    tx.batch_execute(&format!(
+        "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0"
+    ))
+    .await
+    .map_err(during("set limits"))?;
+    // The schema where the table is, else where tables go; never a mixture.
+    let schema: Option<String> = tx
+        .query_one(
+            "SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                              WHERE c.oid = to_regclass('clusters')), current_schema())::text",
+            &[],
+        )
+        .await
+        .map_err(during("find the schema"))?
+        .get(0);
+    let schema = schema.ok_or(MigrateError::NoSchema)?;
+    tx.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('kindler migrates ' || $1, 0))",
+        &[&schema],
+    )
+    .await
+    .map_err(during("wait for other migrators"))?;
+    tx.execute(
+        "SELECT set_config('search_path', quote_ident($1) || ', pg_temp', true)",
+        &[&schema],
+    )
+    .await
+    .map_err(during("enter the schema"))?;
+    tx.batch_execute(
+        "SET LOCAL client_min_messages = warning;
+         CREATE TABLE IF NOT EXISTS kindler_migrations (
+             version    integer PRIMARY KEY,
+             name       text NOT NULL,
+             applied_at timestamptz NOT NULL DEFAULT now())",
+    )
+    .await
+    .map_err(during("create kindler_migrations"))?;
+    let found: i32 = tx
+        .query_one(
+            "SELECT coalesce(max(version), 0) FROM kindler_migrations",
+            &[],
+        )
+        .await
+        .map_err(during("read kindler_migrations"))?
+        .get(0);
+    if found > SCHEMA_VERSION {
+        return Err(MigrateError::SchemaTooNew { found });
+    }
+    let mut applied = Vec::new();
+    for (version, name, sql) in STEPS.into_iter().filter(|(version, _, _)| *version > found) {
+        tx.batch_execute(sql)
+            .await
+            .map_err(during(&format!("step {version} ({name})")))?;
+        tx.execute(
+            "INSERT INTO kindler_migrations (version, name) VALUES ($1, $2)",
+            &[&version, &name],
+        )
+        .await
+        .map_err(during("write kindler_migrations"))?;
+        applied.push(version);
+    }
+    tx.commit().await.map_err(during("commit"))?;
+    Ok(Migrated { schema, applied })
+}
+
+/// What the server said, with its hint: that is what a person can act on.
+fn told(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => match db.hint() {
+            Some(hint) => format!("{}. {hint}", db.message()),
+            None => db.message().to_owned(),
+        },
+        None => "the connection failed".to_owned(),
+    }
+}

@@ -1,0 +1,255 @@
+//! The database: the only SQL in Rust, as domain types.
+//!
+//! Every call has a client-side deadline besides the server's, and a
+//! connection that let one pass is thrown away, because its statement may
+//! still be running. Nothing here decides; guards live in the statements, so
+//! that losing a claim or a fence is an answer and not an error.
+
+mod claim;
+mod database;
+mod declare;
+mod migrate;
+mod queries;
+mod report;
+mod rows;
+
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{NoTls, Row};
+
+pub use claim::{Claim, Claimed, Written};
+pub(crate) use database::session_settings;
+pub use database::{Database, DatabaseUrlError};
+pub use declare::{Declaration, Declared};
+pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
+pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
+pub use rows::{HeldRow, Undecodable};
+
+/// How long one call may take before its connection is given up.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a call did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection could be had.
+    #[error("{operation}: the database cannot be reached")]
+    Unreachable {
+        /// What was wanted.
+        operation: &'static str,
+        /// Why not.
+        #[source]
+        source: PoolError,
+    },
+    /// The statement failed.
+    #[error("{operation}: the database answered with an error")]
+    Failed {
+        /// What was wanted.
+        operation: &'static str,
+        /// The database's word.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// No answer in time; whether it took effect is not known.
+    #[error("{operation}: no answer from the database within {after:?}")]
+    Late {
+        /// What was wanted.
+        operation: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The database refused the input; the text names field and limit.
+    #[error("{0}")]
+    Refused(String),
+    /// The table is not there: nobody migrated this database yet.
+    #[error("{operation}: this database has no Kindler tables yet: run `kindler migrate`")]
+    NotMigrated {
+        /// What was wanted.
+        operation: &'static str,
+    },
+    /// An answer that this release cannot read.
+    #[error("{operation}: the answer cannot be read")]
+    Unreadable {
+        /// What was wanted.
+        operation: &'static str,
+        /// Which part of it.
+        #[source]
+        source: Undecodable,
+    },
+}
+
+impl StoreError {
+    /// Whether the database is out of reach, rather than unwilling.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Late { .. } => true,
+            Self::Failed { source, .. } => {
+                source.is_closed() || source.code().is_none_or(is_shutdown)
+            }
+            Self::Refused(_) | Self::NotMigrated { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    fn from_statement(operation: &'static str, source: tokio_postgres::Error) -> Self {
+        match source.as_db_error() {
+            Some(told) if *told.code() == SqlState::CHECK_VIOLATION => {
+                Self::Refused(told.message().to_owned())
+            }
+            Some(told) if *told.code() == SqlState::UNDEFINED_TABLE => {
+                Self::NotMigrated { operation }
+            }
+            _ => Self::Failed { operation, source },
+        }
+    }
+}
+
+fn is_shutdown(code: &SqlState) -> bool {
+    [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ]
+    .contains(code)
+}
+
+/// The database of the clusters, through a pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+/// How full the pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Connections that exist.
+    pub open: usize,
+    /// Of these, unused now.
+    pub idle: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+}
+
+impl Store {
+    /// A store on `database` with at most `connections`, none opened yet.
+    /// `actor` goes into the books with every change made through it.
+    pub fn new(database: &Database, connections: usize, actor: &str) -> Self {
+        let (config, tls) = database.parts();
+        // Verified, because a connection may have died while it was idle.
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Verified,
+        };
+        let manager = match tls {
+            Some(tls) => Manager::from_config(config.clone(), tls.clone(), recycling),
+            None => Manager::from_config(config.clone(), NoTls, recycling),
+        };
+        let settings = session_settings(actor);
+        let pool = Pool::builder(manager)
+            .max_size(connections.max(1))
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .wait_timeout(Some(CALL_DEADLINE))
+            .create_timeout(Some(database::CONNECT_TIMEOUT))
+            .recycle_timeout(Some(database::CONNECT_TIMEOUT))
+            .post_create(Hook::async_fn(move |client, _| {
+                let settings = settings.clone();
+                Box::pin(async move {
+                    client
+                        .batch_execute(&settings)
+                        .await
+                        .map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .expect("a runtime is given, and nothing else can be missing");
+        Self { pool }
+    }
+
+    /// How full the pool is.
+    pub fn pool_use(&self) -> PoolUse {
+        let status = self.pool.status();
+        PoolUse {
+            open: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+
+    /// Whether the database answers, and with the schema of this release.
+    ///
+    /// # Errors
+    /// [`StoreError`] says what is missing.
+    pub async fn check(&self) -> Result<i32, StoreError> {
+        let operation = "check the schema";
+        let row = self
+            .rows(
+                operation,
+                "SELECT coalesce(max(version), 0) AS version FROM kindler_migrations",
+                &[],
+            )
+            .await?;
+        match row.first().map(|row| row.get::<_, i32>(0)).unwrap_or(0) {
+            version if version < SCHEMA_VERSION => Err(StoreError::NotMigrated { operation }),
+            version => Ok(version),
+        }
+    }
+
+    /// Runs one prepared statement and returns its rows.
+    async fn rows(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|source| StoreError::Unreachable { operation, source })?;
+        let call = async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, params).await
+        };
+        match tokio::time::timeout(CALL_DEADLINE, call).await {
+            Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
+            Err(_) => {
+                // Its statement may still run: this connection is not reused.
+                drop(deadpool_postgres::Object::take(client));
+                Err(StoreError::Late {
+                    operation,
+                    after: CALL_DEADLINE,
+                })
+            }
+        }
+    }
+
+    /// Runs one prepared statement and returns how many rows it touched.
+    async fn execute(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        let client = self
+            .pool
+            .get()
+            .await
+            .map_err(|source| StoreError::Unreachable { operation, source })?;
+        let call = async {
+            let statement = client.prepare_cached(sql).await?;
+            client.execute(&statement, params).await
+        };
+        match tokio::time::timeout(CALL_DEADLINE, call).await {
+            Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
+            Err(_) => {
+                drop(deadpool_postgres::Object::take(client));
+                Err(StoreError::Late {
+                    operation,
+                    after: CALL_DEADLINE,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The query texts: one file and one intention each, in `sql/queries`.
+
+use std::sync::LazyLock;
+
+/// The text of one query, with the cluster's columns filled in.
+pub(super) type Query = LazyLock<String>;
+
+const CLUSTER_COLUMNS: &str = include_str!("../../sql/queries/cluster_columns.sql");
+
+macro_rules! queries {
+    ($($name:ident = $file:literal;)+) => {
+        $(pub(super) static $name: Query = LazyLock::new(|| {
+            include_str!(concat!("../../sql/queries/", $file, ".sql"))
+                .replace("{cluster}", CLUSTER_COLUMNS)
+        });)+
+    };
+}
+
+queries! {
+    ANNOUNCE_REPLICA = "announce_replica";
+    CLAIM_CLUSTER = "claim_cluster";
+    COUNT_CLUSTERS = "count_clusters";
+    COUNT_UNCONVERGED = "count_unconverged";
+    DECLARE_CLUSTER = "declare_cluster";
+    GET_CLUSTER = "get_cluster";
+    LIST_CLUSTERS = "list_clusters";
+    LIST_DUE = "list_due";
+    LIST_EVENTS = "list_events";
+    LIST_EXPIRED = "list_expired";
+    LIST_FAILING = "list_failing";
+    LIST_LEASES = "list_leases";
+    LIST_REPLICAS = "list_replicas";
+    LOCK_DECLARATIONS = "lock_declarations";
+    RELEASE_LEASE = "release_lease";
+    RELEASE_LEASES_OF = "release_leases_of";
+    REMOVE_CLUSTER = "remove_cluster";
+    RENEW_LEASE = "renew_lease";
+    REQUEST_RETRY = "request_retry";
+    RETIRE_REPLICA = "retire_replica";
+    SET_DESIRED = "set_desired";
+    SET_PAUSED = "set_paused";
+    WRITE_STATUS = "write_status";
+}

@@ -1,0 +1,109 @@
+//! From database rows to domain types, one row at a time: a row that cannot
+//! be read is an error about that row, never about its neighbours.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use crate::cluster::{
+    Cluster, ClusterName, NameError, Port, Provider, Spec, SpecError, StateError,
+};
+
+/// Why a row cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    /// A column is missing or of another type.
+    #[error("column {column} cannot be read")]
+    Column {
+        /// Its name.
+        column: &'static str,
+        /// The driver's word.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The name is no RFC 1123 label.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A spec column is out of its range.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A state column holds an unknown word.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A cluster as it was read, with what the fence needs to write it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldRow {
+    /// The row.
+    pub cluster: Cluster,
+    /// The hash of the spec that was read.
+    pub spec_hash: String,
+    /// The database's clock when it was read.
+    pub read_at: Timestamp,
+}
+
+/// Reads a column by name.
+pub(super) fn column<'a, T: FromSql<'a>>(
+    row: &'a Row,
+    column: &'static str,
+) -> Result<T, Undecodable> {
+    row.try_get(column)
+        .map_err(|source| Undecodable::Column { column, source })
+}
+
+/// Reads the columns of `sql/queries/cluster_columns.sql`.
+pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
+    let port = |field: &'static str| -> Result<Port, Undecodable> {
+        Ok(Port::new(field, i64::from(column::<i32>(row, field)?))?)
+    };
+    let subnet: Option<&str> = column(row, "subnet")?;
+    Ok(Cluster {
+        name: ClusterName::parse(column(row, "name")?)?,
+        spec: Spec {
+            provider: column::<&str>(row, "provider")?.parse::<Provider>()?,
+            subnet: subnet.map(str::parse).transpose()?,
+            node_port: port("node_port")?,
+            pf_port: port("pf_port")?,
+            http_port: port("http_port")?,
+            https_port: port("https_port")?,
+            register_portainer: column(row, "register_portainer")?,
+            haproxy_route: column(row, "haproxy_route")?,
+            register_argocd: column(row, "register_argocd")?,
+        },
+        desired: column::<&str>(row, "desired_state")?.parse()?,
+        actual: column::<&str>(row, "actual_state")?.parse()?,
+        status_reason: column(row, "status_reason")?,
+        status_message: column(row, "status_message")?,
+        reconcile_error: column(row, "reconcile_error")?,
+        labels: column(row, "labels")?,
+        paused: column(row, "paused")?,
+        protected: column(row, "protected")?,
+        generation: column(row, "generation")?,
+        observed_generation: column(row, "observed_generation")?,
+        spec_applied: column(row, "spec_applied")?,
+        failed_attempts: count(row, "failed_attempts")?,
+        next_attempt_at: column(row, "next_attempt_at")?,
+        health_failures: count(row, "health_failures")?,
+        last_healthy_at: column(row, "last_healthy_at")?,
+        next_check_at: column(row, "next_check_at")?,
+        last_reconciled_at: column(row, "last_reconciled_at")?,
+        server_ip: column(row, "server_ip")?,
+        created_at: column(row, "created_at")?,
+        updated_at: column(row, "updated_at")?,
+    })
+}
+
+/// Reads a row together with what the fence needs.
+pub(super) fn held(row: &Row) -> Result<HeldRow, Undecodable> {
+    Ok(HeldRow {
+        cluster: cluster(row)?,
+        spec_hash: column(row, "spec_hash")?,
+        read_at: column(row, "read_at")?,
+    })
+}
+
+/// A count; the table's constraint keeps it from being negative.
+fn count(row: &Row, name: &'static str) -> Result<u32, Undecodable> {
+    Ok(u32::try_from(column::<i32>(row, name)?).unwrap_or(0))
+}
