@@ -1,1 +1,2 @@
 //! Kindler: declared clusters, reconciled.
+pub mod command;
