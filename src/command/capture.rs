@@ -1,0 +1,281 @@
+//! Reads what a command prints, keeps a little of it, and passes all of it to the log.
+//!
+//! Memory is bounded whatever comes: one buffer per stream, a few kept lines, the first bytes of
+//! stdout. This module must not interpret the output.
+
+use std::collections::VecDeque;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::log::CommandLog;
+
+/// How many of the last lines are kept.
+pub const TAIL_LINES: usize = 20;
+/// How much of one kept line, in characters.
+pub const TAIL_LINE_CHARS: usize = 500;
+/// How much of the start of stdout is kept, in bytes: enough to parse a list of clusters.
+pub const STDOUT_KEPT: usize = 64 * 1024;
+
+const READ_BYTES: usize = 64 * 1024;
+/// A line that is longer than this is passed on in pieces.
+const LONGEST_LINE: usize = 16 * 1024;
+
+/// What is kept of the output.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) tail: Tail,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stdout_bytes: u64,
+    pub(super) stderr_bytes: u64,
+}
+
+/// Both streams on their way into what is kept and into the log.
+pub(super) struct Capture<'a> {
+    pub(super) kept: Kept,
+    out: Unfinished,
+    err: Unfinished,
+    log: Option<&'a mut CommandLog>,
+}
+
+impl<'a> Capture<'a> {
+    pub(super) fn new(log: Option<&'a mut CommandLog>) -> Self {
+        let (out, err) = (Unfinished::default(), Unfinished::default());
+        Self {
+            kept: Kept::default(),
+            out,
+            err,
+            log,
+        }
+    }
+
+    /// Reads both streams until both have ended. May be dropped at any time: what was read is
+    /// kept. A read error is an end, since nothing more will come.
+    pub(super) async fn drain(
+        &mut self,
+        mut stdout: impl AsyncRead + Unpin,
+        mut stderr: impl AsyncRead + Unpin,
+    ) {
+        let (mut out_buffer, mut err_buffer) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+        let (mut out_open, mut err_open) = (true, true);
+        while out_open || err_open {
+            tokio::select! {
+                read = stdout.read(&mut out_buffer), if out_open => {
+                    let bytes = &out_buffer[..read.unwrap_or(0)];
+                    out_open = !bytes.is_empty();
+                    self.take_stdout(bytes).await;
+                }
+                read = stderr.read(&mut err_buffer), if err_open => {
+                    let bytes = &err_buffer[..read.unwrap_or(0)];
+                    err_open = !bytes.is_empty();
+                    self.take_stderr(bytes).await;
+                }
+            }
+        }
+    }
+
+    /// Passes on the last lines, which had no end, and gives back what was kept.
+    pub(super) async fn finish(mut self) -> Kept {
+        for rest in [self.out.rest(), self.err.rest()] {
+            self.pass_on(rest).await;
+        }
+        self.kept
+    }
+
+    async fn take_stdout(&mut self, bytes: &[u8]) {
+        let room = STDOUT_KEPT - self.kept.stdout.len();
+        self.kept
+            .stdout
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.kept.stdout_bytes += bytes.len() as u64;
+        let lines = self.out.complete(bytes);
+        self.pass_on(lines).await;
+    }
+
+    async fn take_stderr(&mut self, bytes: &[u8]) {
+        self.kept.stderr_bytes += bytes.len() as u64;
+        let lines = self.err.complete(bytes);
+        self.pass_on(lines).await;
+    }
+
+    async fn pass_on(&mut self, lines: Vec<u8>) {
+        if lines.is_empty() {
+            return;
+        }
+        // Before the await: if the caller gives up there, the last lines are still kept.
+        self.kept.tail.take(&lines);
+        if let Some(log) = &mut self.log {
+            log.append(&lines).await;
+        }
+    }
+}
+
+/// The start of a line whose end has not come yet. Two streams meet in one log: whole lines only,
+/// so that they do not cut each other in two.
+#[derive(Debug, Default)]
+struct Unfinished {
+    line: Vec<u8>,
+}
+
+impl Unfinished {
+    /// All lines that `bytes` completes.
+    fn complete(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.line.extend_from_slice(bytes);
+        let whole = match self.line.iter().rposition(|byte| *byte == b'\n') {
+            Some(last) => last + 1,
+            None if self.line.len() > LONGEST_LINE => self.line.len(),
+            None => 0,
+        };
+        let rest = self.line.split_off(whole);
+        std::mem::replace(&mut self.line, rest)
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        let mut line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            line.push(b'\n');
+        }
+        line
+    }
+}
+
+/// The last lines that are worth reading; empty ones are not.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    lines: VecDeque<String>,
+}
+
+impl Tail {
+    /// Takes a block of lines. Only its last ones are looked at: a flood costs no more than them.
+    fn take(&mut self, block: &[u8]) {
+        let mut last: Vec<String> = block
+            .rsplit(|byte| *byte == b'\n')
+            .map(|line| clean_line(&line[..line.len().min(LONGEST_LINE)]))
+            .filter(|line| !line.is_empty())
+            .take(TAIL_LINES)
+            .collect();
+        last.reverse();
+        self.lines.extend(last);
+        self.lines
+            .drain(..self.lines.len().saturating_sub(TAIL_LINES));
+    }
+
+    /// The kept lines, oldest first.
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.lines.into()
+    }
+}
+
+/// A line as a person may see it: text only, without colours, cursor movements and other control
+/// characters, what a progress bar overwrote removed, and bounded in length.
+pub fn clean_line(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let shown = text
+        .rsplit('\r')
+        .find(|part| !part.trim().is_empty())
+        .unwrap_or_default();
+    let mut clean = String::new();
+    let mut chars = shown.chars().peekable();
+    let mut room = TAIL_LINE_CHARS;
+    while let Some(c) = chars.next() {
+        if room == 0 {
+            break;
+        }
+        match c {
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                // A control sequence goes on up to its final character, ECMA-48 5.4.
+                for c in chars.by_ref() {
+                    if ('@'..='~').contains(&c) {
+                        break;
+                    }
+                }
+            }
+            '\t' => {
+                clean.push(' ');
+                room -= 1;
+            }
+            c if c.is_control() => {}
+            c => {
+                clean.push(c);
+                room -= 1;
+            }
+        }
+    }
+    clean.truncate(clean.trim_end().len());
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::{
+        Capture, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail, Unfinished,
+        clean_line,
+    };
+
+    #[test]
+    fn the_last_lines_are_kept_in_order_across_blocks() {
+        let mut tail = Tail::default();
+        for block in 0..10 {
+            let lines: Vec<String> = (0..7).map(|n| format!("{}\n\n", block * 7 + n)).collect();
+            tail.take(lines.concat().as_bytes());
+        }
+        let expected: Vec<String> = (70 - TAIL_LINES..70).map(|n| n.to_string()).collect();
+        assert_eq!(tail.into_lines(), expected);
+    }
+
+    #[test]
+    fn colours_controls_and_overwritten_progress_are_not_shown() {
+        assert_eq!(
+            clean_line(b"\x1b[1;31m[ERROR]\x1b[0m port\ttaken\x07"),
+            "[ERROR] port taken"
+        );
+        assert_eq!(clean_line(b" 10%\r 50%\r100% done\r"), "100% done");
+        assert_eq!(clean_line(b"caf\xe9"), "caf\u{fffd}");
+        assert_eq!(clean_line("\u{9b}31m".as_bytes()), "31m");
+        assert_eq!(clean_line(&[b'x'; 2000]).chars().count(), TAIL_LINE_CHARS);
+    }
+
+    #[test]
+    fn a_line_without_end_is_passed_on_in_pieces() {
+        let mut unfinished = Unfinished::default();
+        let mut passed = 0;
+        for _ in 0..100 {
+            passed += unfinished.complete(&[b'x'; 1000]).len();
+            assert!(unfinished.line.len() <= LONGEST_LINE);
+        }
+        assert_eq!(passed + unfinished.line.len(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn stdout_is_kept_up_to_its_bound_and_counted_beyond_it() {
+        let mut capture = Capture::new(None);
+        let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
+        capture.drain(out.as_slice(), b"oops".as_slice()).await;
+        let kept = capture.finish().await;
+        assert_eq!(kept.stdout.len(), STDOUT_KEPT);
+        assert_eq!(kept.stdout_bytes, out.len() as u64);
+        assert_eq!(kept.stderr_bytes, 4);
+        assert!(kept.tail.into_lines().contains(&"oops".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_clean_line_is_bounded_text(line: Vec<u8>) {
+            let clean = clean_line(&line);
+            prop_assert!(clean.chars().count() <= TAIL_LINE_CHARS);
+            prop_assert!(!clean.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn splitting_loses_no_byte(chunks: Vec<Vec<u8>>) {
+            let mut unfinished = Unfinished::default();
+            let mut joined = Vec::new();
+            for chunk in &chunks {
+                joined.extend(unfinished.complete(chunk));
+            }
+            joined.extend(&unfinished.line);
+            prop_assert_eq!(joined, chunks.concat());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The daemon's side of one guard: starting it, talking to it, and finishing it off when it
+//! cannot do its work. This module must not decide why a command is stopped.
+
+use std::env;
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::environment::{self, RUN_MARK};
+use super::lifeline::{Inbox, Order, Report};
+use super::line::CommandLine;
+use super::run::Runner;
+use super::tree;
+use super::trust::MonotonicDeadline;
+
+/// How long a tree whose guard failed is hunted before what remains counts as surviving.
+const HUNT: Duration = Duration::from_secs(5);
+/// Pause between two looks of a hunt.
+const HUNT_TICK: Duration = Duration::from_millis(10);
+
+/// A running guard with the lifeline to it. Dropping it closes the lifeline, and the guard ends
+/// the tree by itself.
+pub(super) struct GuardProcess {
+    child: Child,
+    lifeline: UnixStream,
+    inbox: Inbox,
+    /// `NAME=value` as it stands in the environment of everything below.
+    mark: String,
+    /// The process group of the command, once the guard has told.
+    group: Option<i32>,
+}
+
+impl GuardProcess {
+    /// Starts a guard for `line`. It looks at `trust` again before it starts the command.
+    pub(super) fn start(
+        runner: &Runner,
+        line: &CommandLine,
+        grace: Duration,
+        trust: MonotonicDeadline,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mark = next_mark();
+        let inherited = environment::passed(env::vars_os(), &runner.pass_env);
+        let extra = line
+            .env
+            .iter()
+            .filter(|(name, _)| !environment::is_withheld(name));
+        let child = Command::new(&runner.guard_program)
+            // Shown by ps, where the default program would be called "exe".
+            .arg0("kindler")
+            .arg("guard")
+            .arg(trust.as_nanos().to_string())
+            .arg(grace.as_millis().to_string())
+            .arg(&line.program)
+            .args(&line.args)
+            .env_clear()
+            .envs(inherited)
+            .envs(extra.map(|(name, value)| (name, value)))
+            .env(RUN_MARK, &mark)
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let lifeline = UnixStream::from_std(ours)?;
+        let mark = format!("{RUN_MARK}={mark}");
+        Ok(Self {
+            child,
+            lifeline,
+            inbox: Inbox::default(),
+            mark,
+            group: None,
+        })
+    }
+
+    /// The pipes that the command writes to; there the first time only.
+    pub(super) fn take_output(&mut self) -> Option<(ChildStdout, ChildStderr)> {
+        self.child.stdout.take().zip(self.child.stderr.take())
+    }
+
+    /// Tells the guard something. An order that does not fit into the socket meets a guard that
+    /// has not read for thousands of them; losing it errs on the side of the command's end.
+    pub(super) fn tell(&self, order: Order) {
+        let _deaf_or_gone = self.lifeline.try_write(order.to_string().as_bytes());
+    }
+
+    /// The next report, `None` once the guard is gone. Cancel safe.
+    pub(super) async fn report(&mut self) -> Option<Report> {
+        loop {
+            if let Some(report) = self.inbox.next() {
+                if let Report::Started(pid) = report {
+                    self.group = Some(pid);
+                }
+                return Some(report);
+            }
+            self.lifeline.readable().await.ok()?;
+            let mut bytes = [0; 256];
+            match self.lifeline.try_read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(read) => self.inbox.push(&bytes[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_gone) => return None,
+            }
+        }
+    }
+
+    /// Waits for the end of a guard whose lifeline has closed.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        match tokio::time::timeout(HUNT, self.child.wait()).await {
+            Ok(status) => status,
+            Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Ends by force what a guard that is dead or deaf left behind, and gives back the processes
+    /// that could not be ended.
+    pub(super) async fn hunt(&mut self) -> Vec<i32> {
+        let guard = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let (mark, group) = (self.mark.clone(), self.group);
+        // Reads /proc for up to seconds: not for a thread that renews leases.
+        let hunt = tokio::task::spawn_blocking(move || hunt_down(guard, group, &mark));
+        let survivors = hunt.await.unwrap_or_default();
+        // The tree first: without its guard it could no longer be told from others.
+        let _gone = self.child.start_kill();
+        let _late = self.ended().await;
+        survivors
+    }
+}
+
+/// Kills until two looks in a row find nothing, since a fork may slip by one look.
+fn hunt_down(guard: Option<i32>, group: Option<i32>, mark: &str) -> Vec<i32> {
+    let until = Instant::now() + HUNT;
+    let mut empty_looks = 0;
+    loop {
+        let mut prey = guard.map(tree::below).unwrap_or_default();
+        prey.extend(tree::marked(mark, group));
+        // The guard itself bears the mark, and is still needed to keep the tree together.
+        prey.retain(|member| Some(member.pid) != guard);
+        empty_looks = if prey.is_empty() { empty_looks + 1 } else { 0 };
+        if empty_looks == 2 {
+            return Vec::new();
+        }
+        if Instant::now() >= until {
+            let mut pids: Vec<i32> = prey.iter().map(|member| member.pid).collect();
+            pids.sort_unstable();
+            pids.dedup();
+            return pids;
+        }
+        if let Some(group) = group.filter(|g| prey.iter().any(|member| member.group == *g)) {
+            tree::kill_group(group);
+        }
+        for member in prey {
+            member.signal(Signal::KILL);
+        }
+        std::thread::sleep(HUNT_TICK);
+    }
+}
+
+/// A value that no other run on this machine has had since it booted.
+fn next_mark() -> String {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let now = MonotonicDeadline::in_(Duration::ZERO).as_nanos();
+    format!("{}-{run}-{now}", std::process::id())
+}

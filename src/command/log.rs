@@ -1,0 +1,381 @@
+//! One log file per cluster, written while its commands run.
+//!
+//! A log is a convenience: nothing here may fail a command or grow without bound. Reading is in
+//! `follow`. This module must not know what the output means.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{Timestamp, Unit};
+use thiserror::Error;
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use super::line::CommandLine;
+
+/// The size at which a log is set aside as `NAME.log.1`, in bytes.
+pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why the log of a cluster cannot be written or read.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The folder of the logs could not be made.
+    #[error("cannot create log folder {}", path.display())]
+    CreateDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The log could not be opened.
+    #[error("cannot open log {}", path.display())]
+    Open {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The log could not be written.
+    #[error("cannot write log {}", path.display())]
+    Write {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The full log could not be set aside.
+    #[error("cannot rotate log {}", path.display())]
+    Rotate {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The log could not be read.
+    #[error("cannot read log {}", path.display())]
+    Read {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The folder that holds the logs of all clusters.
+#[derive(Debug, Clone)]
+pub struct LogDir {
+    dir: PathBuf,
+    limit: u64,
+}
+
+impl LogDir {
+    /// Logs in this folder, which is made when the first of them is written.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            limit: LOG_BYTES,
+        }
+    }
+
+    /// The same folder with another bound on the size of a log, in bytes.
+    pub fn with_limit(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Where the log of this cluster is. Whatever the name, it is a file in this folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        let mut file = String::with_capacity(name.len() + 4);
+        for byte in name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                    file.push(char::from(byte))
+                }
+                other => file.push_str(&format!("%{other:02X}")),
+            }
+        }
+        file.push_str(".log");
+        self.dir.join(file)
+    }
+
+    /// The log of this cluster for one attempt. Nothing is opened yet.
+    pub fn log(&self, name: &str, heading: Heading) -> CommandLog {
+        CommandLog {
+            path: self.path(name),
+            limit: self.limit,
+            heading,
+            open: None,
+            failed_writes: 0,
+        }
+    }
+}
+
+/// Where a log goes when it is full.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+/// What an attempt is, for the line that opens it in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// What is tried: `create`, `delete`, `probe`.
+    pub operation: String,
+    /// Which try it is, from 1.
+    pub attempt: u32,
+    /// The generation of the row that it serves.
+    pub generation: i64,
+    /// The term of the lease under which it runs.
+    pub fence: i64,
+}
+
+impl fmt::Display for Heading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            operation,
+            attempt,
+            generation,
+            fence,
+        } = self;
+        write!(
+            f,
+            "{operation} attempt {attempt} generation {generation} fence {fence}"
+        )
+    }
+}
+
+/// The log of one attempt. Writes that fail (a full disk) are counted and the first is told; the
+/// command goes on, and every later write tries anew.
+#[derive(Debug)]
+pub struct CommandLog {
+    path: PathBuf,
+    limit: u64,
+    heading: Heading,
+    open: Option<OpenLog>,
+    failed_writes: u64,
+}
+
+#[derive(Debug)]
+struct OpenLog {
+    file: File,
+    size: u64,
+}
+
+impl CommandLog {
+    /// The file, for messages that say where to read on.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many pieces of output did not get into the log.
+    pub fn failed_writes(&self) -> u64 {
+        self.failed_writes
+    }
+
+    /// Opens the attempt: `--- 2026-11-20T23:00:00Z create attempt 3 ...: /path/create_env.sh ...`.
+    pub(super) async fn begin(&mut self, line: &CommandLine) {
+        let text = format!("--- {} {}: {line}\n", now(), self.heading);
+        self.append(text.as_bytes()).await;
+    }
+
+    /// Closes the attempt: `--- 2026-11-20T23:00:09Z create exited with code 0 after 9.031s`.
+    pub(super) async fn end(&mut self, ending: &(impl fmt::Display + Sync), duration: Duration) {
+        let operation = &self.heading.operation;
+        let secs = duration.as_secs_f64();
+        let text = format!("--- {} {operation} {ending} after {secs:.3}s\n", now());
+        self.append(text.as_bytes()).await;
+    }
+
+    /// Adds a block of whole lines.
+    pub(super) async fn append(&mut self, block: &[u8]) {
+        if let Err(error) = self.try_append(block).await {
+            self.failed_writes += 1;
+            if self.failed_writes == 1 {
+                tracing::warn!(
+                    path = %self.path.display(),
+                    error = &error as &dyn std::error::Error,
+                    "output is missing from the log of a command"
+                );
+            }
+        }
+    }
+
+    async fn try_append(&mut self, block: &[u8]) -> Result<(), LogError> {
+        let size = block.len() as u64;
+        // Taken out, so that after a failed or abandoned write the next block opens it anew.
+        let mut log = match self.open.take() {
+            Some(log) => log,
+            None => open(&self.path).await?,
+        };
+        // An empty log that is too small for the block would be rotated for nothing.
+        if log.size > 0 && log.size.saturating_add(size) > self.limit {
+            set_aside(&self.path).await?;
+            log = open(&self.path).await?;
+        }
+        let written = async {
+            log.file.write_all(block).await?;
+            // Without it the error of this write would be met by the next one, or by nobody.
+            log.file.flush().await
+        };
+        written.await.map_err(|source| LogError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
+        log.size += size;
+        self.open = Some(log);
+        Ok(())
+    }
+}
+
+/// Sets a full log aside, in place of the one before.
+async fn set_aside(path: &Path) -> Result<(), LogError> {
+    let renamed = fs::rename(path, aside(path)).await;
+    renamed.map_err(|source| LogError::Rotate {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn open(path: &Path) -> Result<OpenLog, LogError> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)
+            .await
+            .map_err(|source| LogError::CreateDir {
+                path: dir.to_owned(),
+                source,
+            })?;
+    }
+    let opened = async {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path)
+            .await?;
+        let size = file.metadata().await?.len();
+        io::Result::Ok(OpenLog { file, size })
+    };
+    opened.await.map_err(|source| LogError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Now, to the second, in UTC.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(Unit::Second).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::super::line::CommandLine;
+    use super::super::outcome::Ending;
+    use super::{Heading, LogDir};
+
+    fn heading() -> Heading {
+        Heading {
+            operation: "create".to_owned(),
+            attempt: 3,
+            generation: 2,
+            fence: 17,
+        }
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let dir = LogDir::new("/logs");
+        assert_eq!(dir.path("dev-1"), Path::new("/logs/dev-1.log"));
+        for name in [
+            "../../etc/passwd",
+            "..",
+            ".",
+            "",
+            "/etc/passwd",
+            "a\0b",
+            "ä",
+        ] {
+            assert_eq!(
+                dir.path(name).parent(),
+                Some(Path::new("/logs")),
+                "{name:?}"
+            );
+        }
+        assert_ne!(dir.path("a/b"), dir.path("a%2Fb"));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_framed_by_two_lines_in_a_file_for_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = LogDir::new(dir.path().join("new")).log("dev", heading());
+        log.begin(&CommandLine::new("/create_env.sh", ["-n", "dev"]))
+            .await;
+        log.append(b"[CREATE] hello\n").await;
+        log.end(&Ending::Exited(0), std::time::Duration::from_millis(9031))
+            .await;
+        let text = fs::read_to_string(log.path()).unwrap();
+        let lines: Vec<&str> = text.lines().map(|l| l.get(24..).unwrap_or(l)).collect();
+        assert_eq!(
+            lines[0],
+            " create attempt 3 generation 2 fence 17: /create_env.sh -n dev"
+        );
+        assert_eq!(text.lines().nth(1), Some("[CREATE] hello"));
+        assert_eq!(lines[2], " create exited with code 0 after 9.031s");
+        assert!(text.lines().next().unwrap()[..24].ends_with('Z'), "{text}");
+        let mode = fs::metadata(log.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
+    }
+
+    #[tokio::test]
+    async fn a_full_log_is_set_aside_and_both_stay_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = LogDir::new(dir.path())
+            .with_limit(1000)
+            .log("dev", heading());
+        for n in 0..500 {
+            log.append(format!("line {n}\n").as_bytes()).await;
+        }
+        let now = fs::read_to_string(log.path()).unwrap();
+        let before = fs::read_to_string(super::aside(log.path())).unwrap();
+        assert!(
+            now.len() <= 1000 && before.len() <= 1000,
+            "{} {}",
+            now.len(),
+            before.len()
+        );
+        assert!((before + &now).ends_with("line 498\nline 499\n"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(log.failed_writes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_written_is_counted_and_recovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocked = dir.path().join("logs");
+        fs::write(&blocked, "a file where the folder should be").unwrap();
+        let mut log = LogDir::new(&blocked).log("dev", heading());
+        log.append(b"lost\n").await;
+        log.append(b"lost\n").await;
+        assert_eq!(log.failed_writes(), 2);
+        fs::remove_file(&blocked).unwrap();
+        log.append(b"kept\n").await;
+        assert_eq!(fs::read_to_string(log.path()).unwrap(), "kept\n");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_counted() {
+        let mut log = LogDir::new("/dev").log("full", heading());
+        log.path = "/dev/full".into();
+        log.append(b"no room\n").await;
+        assert_eq!(log.failed_writes(), 1);
+    }
+}

@@ -1,0 +1,52 @@
+//! Runs one host command safely: bounded in time and output, and never outliving its right.
+//!
+//! This is the only place that starts host commands on behalf of clusters. It must not know what
+//! a cluster is, judge whether a command did its work, or retry: it reports how a command ended.
+//!
+//! # How a command is kept in hand
+//!
+//! ```text
+//! daemon ──lifeline (socket)──> guard ──> command ──> whatever it starts
+//!        <──reports────────────         (own process group, stdin /dev/null)
+//!        <──stdout, stderr (pipes)──────
+//! ```
+//!
+//! The daemon never starts a command itself. It starts a [guard](guard), a tiny process that
+//! adopts every orphan below it and ends the whole tree when the daemon says so, when the daemon
+//! is gone, or when the daemon's [trust](Trust) in its lease has run out: also when the daemon is
+//! stopped (SIGSTOP) and could not do it. `setsid` and double forks do not escape it.
+//!
+//! # Guarantees
+//!
+//! - [`Runner::run`] returns only after the tree is gone, or names the processes that even
+//!   SIGKILL did not end ([`Finished::survivors`]).
+//! - Dropping the future of `run`, or killing the daemon, ends the tree within two seconds.
+//! - Memory is bounded whatever a command prints, and its output is always drained.
+//!
+//! # Limits
+//!
+//! A guard killed with SIGKILL cannot guard. The daemon then kills the command's process group
+//! and everything that carries the run's [mark](RUN_MARK); only a process that left the group
+//! *and* cleared its environment escapes. Linux 5.3 or newer (pidfd) is needed.
+
+mod capture;
+mod environment;
+mod follow;
+pub mod guard;
+mod guard_process;
+mod lifeline;
+mod line;
+mod log;
+mod outcome;
+mod run;
+mod tree;
+mod trust;
+
+pub use capture::{STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, clean_line};
+pub use environment::{PASSED_ENV, RUN_MARK, WITHHELD_ENV};
+pub use follow::{Follow, tail};
+pub use line::{CommandLine, Limits};
+pub use log::{CommandLog, Heading, LOG_BYTES, LogDir, LogError};
+pub use outcome::{Ending, Finished, SpawnError};
+pub use run::{Runner, unconditional_trust};
+pub use trust::{MonotonicDeadline, Trust};

@@ -1,0 +1,6 @@
+//! The command runner against real processes: how runs end, who may end them, what they print.
+
+mod ending;
+mod output;
+mod owner;
+mod rig;
