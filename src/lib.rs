@@ -1,1 +1,3 @@
 //! Kindler: declared clusters, reconciled.
+
+pub mod postgres;
