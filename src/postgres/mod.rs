@@ -56,7 +56,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The folder with `postgres` and `initdb`; if none is given, the usual places are searched.
     pub bin_dir: Option<PathBuf>,
-    /// Whether a commit survives a power cut. Only tests and benchmarks can do without.
+    /// Whether a commit survives a power cut; a killed process it always survives. Only tests and
+    /// benchmarks can do without.
     pub durable: bool,
 }
 

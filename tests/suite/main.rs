@@ -1,0 +1,5 @@
+//! The integration tests: one crate, so that they link once and share one Postgres.
+
+mod embedded_postgres;
+mod kit;
+mod kit_itself;
