@@ -1,3 +1,6 @@
-//! The tests that need real processes.
+//! The integration tests: one crate, so that they link once and share one Postgres.
 
 mod command;
+mod embedded_postgres;
+mod kit;
+mod kit_itself;

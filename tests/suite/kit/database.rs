@@ -1,0 +1,80 @@
+//! A fresh database for one test.
+
+use std::sync::Arc;
+
+use kindler::postgres::SUPERUSER;
+use tokio_postgres::types::FromSqlOwned;
+use tokio_postgres::{Client, Error};
+
+use super::postgres::{TestServer, connect, shared_server, try_connect};
+
+/// An empty database that no other test sees. Keep it as long as it is used: dropping the value
+/// drops the database, with whoever is still connected.
+#[derive(Debug)]
+pub struct Database {
+    server: Arc<TestServer>,
+    name: String,
+}
+
+impl Database {
+    /// Makes one on the server that all tests of this process share.
+    pub async fn create() -> Self {
+        Self::create_on(shared_server().await).await
+    }
+
+    pub(super) async fn create_on(server: Arc<TestServer>) -> Self {
+        let name = server.make_database().await;
+        Self { server, name }
+    }
+
+    /// Its name, unique on its server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URL for the superuser.
+    pub fn url(&self) -> String {
+        self.url_as(SUPERUSER)
+    }
+
+    /// The URL for this user; nobody needs a password.
+    pub fn url_as(&self, user: &str) -> String {
+        self.server.url(user, &self.name)
+    }
+
+    /// A connection of the superuser, on the current runtime.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url()).await
+    }
+
+    /// A connection of this user, on the current runtime.
+    pub async fn connect_as(&self, user: &str) -> Client {
+        connect(&self.url_as(user)).await
+    }
+
+    /// A connection of the superuser, or why there is none.
+    pub async fn try_connect(&self) -> Result<Client, Error> {
+        try_connect(&self.url()).await
+    }
+
+    /// Runs statements on a connection of their own; panics with the statement on an error.
+    pub async fn execute(&self, sql: &str) {
+        if let Err(error) = self.connect().await.batch_execute(sql).await {
+            panic!("{error:?}\nin: {sql}");
+        }
+    }
+
+    /// The single value that a query returns.
+    pub async fn value<T: FromSqlOwned>(&self, sql: &str) -> T {
+        match self.connect().await.query_one(sql, &[]).await {
+            Ok(row) => row.get(0),
+            Err(error) => panic!("{error:?}\nin: {sql}"),
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.server.abandon_database(std::mem::take(&mut self.name));
+    }
+}

@@ -1,0 +1,14 @@
+//! What the tests stand on: a real Postgres, and waiting without guessing.
+//!
+//! Each module of the suite uses a part of it, so unused parts are no sign of dead code.
+#![allow(dead_code, unused_imports)]
+
+mod database;
+mod eventually;
+mod postgres;
+mod run_folder;
+
+pub use database::Database;
+pub use eventually::eventually;
+pub use postgres::PrivateServer;
+pub use run_folder::run_folder;
