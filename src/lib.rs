@@ -30,6 +30,8 @@ pub mod duration;
 pub mod event;
 pub mod health;
 pub mod lease;
+pub mod listener;
+pub mod metrics;
 pub mod observation;
 pub mod plan;
 pub mod postgres;

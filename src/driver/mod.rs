@@ -67,7 +67,11 @@ impl DriverError {
             Self::Permanent { summary, detail } => (Persistence::Permanent, summary, detail),
             Self::Interrupted => return None,
         };
-        Some(Failure { persistence, summary, detail })
+        Some(Failure {
+            persistence,
+            summary,
+            detail,
+        })
     }
 }
 
