@@ -25,6 +25,7 @@
 pub mod backoff;
 pub mod cluster;
 pub mod command;
+pub mod controller;
 pub mod driver;
 pub mod duration;
 pub mod event;
@@ -36,4 +37,5 @@ pub mod observation;
 pub mod plan;
 pub mod postgres;
 pub mod queue;
+pub mod reconcile;
 pub mod store;
