@@ -34,3 +34,9 @@ rust:
 		echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"; \
 		echo "and run make again. (See https://rustup.rs)"; \
 		exit 1; } >&2
+	@need=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	have=$$($(CARGO) --version | cut -d ' ' -f 2); \
+	printf '%s\n' "$$need" "$$have" | sort -VC || { \
+		echo "Kindler needs Rust $$need or newer, but cargo is of version '$$have'."; \
+		echo "Update it with: rustup update stable (see https://rustup.rs)"; \
+		exit 1; } >&2
