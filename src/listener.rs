@@ -147,22 +147,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener that is not connected yet, and where to read its state.
+    /// A listener that is not connected yet and tells `state` when it is.
     pub fn new(
         database: Database,
         channel: String,
         doorbell: Doorbell,
-    ) -> (Self, watch::Receiver<Listening>) {
-        let (state, seen) = watch::channel(Listening::No("not connected yet".into()));
-        (
-            Self {
-                database,
-                channel,
-                doorbell,
-                state,
-            },
-            seen,
-        )
+        state: watch::Sender<Listening>,
+    ) -> Self {
+        Self { database, channel, doorbell, state }
     }
 
     /// Listens until `shutdown`, through every loss of the connection.

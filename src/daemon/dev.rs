@@ -1,0 +1,133 @@
+//! `kindler dev`: everything from one state folder. A private Postgres, the
+//! schema, the roles, then the daemon under its own role; or the same on a
+//! database of your own.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{DaemonError, chain, logging, run, signals};
+use crate::config::{DATABASE_URL_FILE, DaemonSettings};
+use crate::postgres::{self, Server};
+use crate::store::{Database, Migrated, migrate};
+
+/// The login of the daemon on the private Postgres: a member of
+/// `kindler_daemon`, which cannot write what people declare.
+const DAEMON_LOGIN: &str = "kindler_reconciler";
+
+/// Makes the roles, and the login that only the private Postgres needs: on a
+/// database of your own, logins are your administrator's.
+const ROLES: &str = include_str!("../../sql/roles.sql");
+
+/// Runs Postgres (unless a database is given), migrates, and reconciles until
+/// SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`] for what no waiting mends.
+pub async fn dev(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
+    logging::init(&settings);
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())
+        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    if let Some(url) = settings.connection.given_url() {
+        let migrated = migrate(&Database::parse(url)?).await?;
+        announce(&settings, &migrated, None);
+        let url = url.to_owned();
+        return run(settings, &url, shutdown).await.map(|()| ExitCode::SUCCESS);
+    }
+    let server = Server::start(postgres::Options {
+        bin_dir: settings.postgres_bin.clone(),
+        ..postgres::Options::new(settings.connection.state_dir.clone())
+    })
+    .await?;
+    let ended = on_private_postgres(settings, &server, shutdown).await;
+    server.stop().await;
+    info!("the private Postgres has stopped");
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+async fn on_private_postgres(
+    settings: DaemonSettings,
+    server: &Server,
+    shutdown: CancellationToken,
+) -> Result<(), DaemonError> {
+    let admin = Database::parse(&server.admin_url())?;
+    let migrated = migrate(&admin).await?;
+    make_roles(&admin).await?;
+    let url_file = settings.connection.state_dir.join(DATABASE_URL_FILE);
+    write_private(&url_file, &server.admin_url())
+        .map_err(|source| DaemonError::System { operation: "write the database URL file", source })?;
+    announce(&settings, &migrated, Some(&server.admin_url()));
+    let url = server.url(DAEMON_LOGIN, postgres::DATABASE);
+    let lost = shutdown.clone();
+    tokio::select! {
+        ended = run(settings, &url, shutdown) => ended,
+        // It restarts by itself; only when that is given up does this end.
+        status = server.exited() => {
+            error!(status = ?status, "the private Postgres has ended for good");
+            lost.cancel();
+            Err(DaemonError::Setting(format!(
+                "the private Postgres has ended; see {}", server.log_path().display())))
+        }
+    }
+}
+
+async fn make_roles(admin: &Database) -> Result<(), DaemonError> {
+    let failed = |error: tokio_postgres::Error| {
+        DaemonError::Setting(format!("the roles of the private Postgres cannot be made: {}", chain(&error)))
+    };
+    let client = admin.connect().await.map_err(failed)?;
+    let login = format!(
+        "SET client_min_messages = warning;
+         {ROLES};
+         DO $$ BEGIN
+             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{DAEMON_LOGIN}') THEN
+                 CREATE ROLE {DAEMON_LOGIN} LOGIN IN ROLE kindler_daemon;
+             END IF;
+         END $$"
+    );
+    client.batch_execute(&login).await.map_err(failed)
+}
+
+/// Writes a file that only its owner may read, in one step.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(part, path)
+}
+
+/// What a person reads first.
+fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str>) {
+    let state = settings.connection.state_dir.display();
+    let mut lines = vec![format!("Kindler {} is starting.", env!("CARGO_PKG_VERSION"))];
+    lines.push(format!("  HTTP       http://{}  (/readyz, /metrics)", settings.listen));
+    lines.push(format!("  state      {state}"));
+    lines.push(format!("  driver     {}", settings.driver));
+    match private {
+        Some(url) => lines.push(format!("  database   psql '{url}'")),
+        None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
+    }
+    if !migrated.applied.is_empty() {
+        lines.push(format!("  migrated   steps {:?}", migrated.applied));
+    }
+    lines.push(String::new());
+    lines.push("Try, in another shell:".into());
+    let prefix = settings.connection.command_prefix();
+    lines.push(format!("  {prefix} create demo --wait"));
+    lines.push(format!("  {prefix} list"));
+    lines.push(format!("  {prefix} delete demo --yes --wait"));
+    lines.push(String::new());
+    // A closed stdout is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+}
