@@ -154,7 +154,12 @@ impl Listener {
         doorbell: Doorbell,
         state: watch::Sender<Listening>,
     ) -> Self {
-        Self { database, channel, doorbell, state }
+        Self {
+            database,
+            channel,
+            doorbell,
+            state,
+        }
     }
 
     /// Listens until `shutdown`, through every loss of the connection.

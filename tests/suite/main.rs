@@ -4,3 +4,4 @@ mod command;
 mod embedded_postgres;
 mod kit;
 mod kit_itself;
+mod schema;
