@@ -11,18 +11,10 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{DaemonError, chain, logging, run, signals};
+use super::{DaemonError, logging, run, signals};
 use crate::config::{DATABASE_URL_FILE, DaemonSettings};
 use crate::postgres::{self, Server};
-use crate::store::{Database, Migrated, migrate};
-
-/// The login of the daemon on the private Postgres: a member of
-/// `kindler_daemon`, which cannot write what people declare.
-const DAEMON_LOGIN: &str = "kindler_reconciler";
-
-/// Makes the roles, and the login that only the private Postgres needs: on a
-/// database of your own, logins are your administrator's.
-const ROLES: &str = include_str!("../../sql/roles.sql");
+use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres (unless a database is given), migrates, and reconciles until
 /// SIGTERM or SIGINT.
@@ -58,12 +50,12 @@ async fn on_private_postgres(
 ) -> Result<(), DaemonError> {
     let admin = Database::parse(&server.admin_url())?;
     let migrated = migrate(&admin).await?;
-    make_roles(&admin).await?;
+    make_dev_roles(&admin).await?;
     let url_file = settings.connection.state_dir.join(DATABASE_URL_FILE);
     write_private(&url_file, &server.admin_url())
         .map_err(|source| DaemonError::System { operation: "write the database URL file", source })?;
     announce(&settings, &migrated, Some(&server.admin_url()));
-    let url = server.url(DAEMON_LOGIN, postgres::DATABASE);
+    let url = server.url(DEV_DAEMON, postgres::DATABASE);
     let lost = shutdown.clone();
     tokio::select! {
         ended = run(settings, &url, shutdown) => ended,
@@ -75,23 +67,6 @@ async fn on_private_postgres(
                 "the private Postgres has ended; see {}", server.log_path().display())))
         }
     }
-}
-
-async fn make_roles(admin: &Database) -> Result<(), DaemonError> {
-    let failed = |error: tokio_postgres::Error| {
-        DaemonError::Setting(format!("the roles of the private Postgres cannot be made: {}", chain(&error)))
-    };
-    let client = admin.connect().await.map_err(failed)?;
-    let login = format!(
-        "SET client_min_messages = warning;
-         {ROLES};
-         DO $$ BEGIN
-             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{DAEMON_LOGIN}') THEN
-                 CREATE ROLE {DAEMON_LOGIN} LOGIN IN ROLE kindler_daemon;
-             END IF;
-         END $$"
-    );
-    client.batch_execute(&login).await.map_err(failed)
 }
 
 /// Writes a file that only its owner may read, in one step.

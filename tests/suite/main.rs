@@ -3,6 +3,7 @@
 mod command;
 mod controller;
 mod embedded_postgres;
+mod house;
 mod kit;
 mod kit_itself;
 mod schema;
