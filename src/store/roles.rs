@@ -15,7 +15,10 @@ pub const DEV_DAEMON: &str = "kindler_reconciler";
 /// # Errors
 /// [`StoreError`] with the server's word.
 pub async fn make_dev_roles(admin: &Database) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Failed { operation: "make the roles", source };
+    let failed = |source| StoreError::Failed {
+        operation: "make the roles",
+        source,
+    };
     let client = admin.connect().await.map_err(failed)?;
     for script in ["SET client_min_messages = warning", ROLES, DEV_LOGIN] {
         client.batch_execute(script).await.map_err(failed)?;
