@@ -279,7 +279,8 @@ mod tests {
             queue.take(retry).unwrap(),
             Turn {
                 key: key("a"),
-                due: retry
+                due: retry,
+                lane: Lane::Routine
             }
         );
     }
