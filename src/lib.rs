@@ -25,6 +25,7 @@
 pub mod backoff;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod driver;
 pub mod duration;
 pub mod event;
