@@ -25,11 +25,14 @@
 pub mod backoff;
 pub mod cluster;
 pub mod command;
+pub mod config;
 pub mod controller;
+pub mod daemon;
 pub mod driver;
 pub mod duration;
 pub mod event;
 pub mod health;
+pub mod http;
 pub mod lease;
 pub mod listener;
 pub mod metrics;

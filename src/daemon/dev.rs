@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{DaemonError, logging, run, signals};
-use crate::config::{DATABASE_URL_FILE, DaemonSettings};
+use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::postgres::{self, Server};
 use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 
@@ -26,14 +26,14 @@ pub async fn dev(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
         .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
-    if let Some(url) = settings.connection.given_url() {
-        let migrated = migrate(&Database::parse(url)?).await?;
+    if settings.connection.database_url.is_some() {
+        let database = settings.connection.database()?;
+        let migrated = migrate(&database).await?;
         announce(&settings, &migrated, None);
-        let url = url.to_owned();
-        return run(settings, &url, shutdown).await.map(|()| ExitCode::SUCCESS);
+        return run(settings, database, shutdown).await.map(|()| ExitCode::SUCCESS);
     }
     let server = Server::start(postgres::Options {
-        bin_dir: settings.postgres_bin.clone(),
+        bin_dir: settings.embedded.postgres_bin.clone(),
         ..postgres::Options::new(settings.connection.state_dir.clone())
     })
     .await?;
@@ -48,23 +48,22 @@ async fn on_private_postgres(
     server: &Server,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let admin = Database::parse(&server.admin_url())?;
+    let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
     let migrated = migrate(&admin).await?;
     make_dev_roles(&admin).await?;
-    let url_file = settings.connection.state_dir.join(DATABASE_URL_FILE);
-    write_private(&url_file, &server.admin_url())
+    write_private(&settings.connection.dev_url_path(), &server.admin_url())
         .map_err(|source| DaemonError::System { operation: "write the database URL file", source })?;
     announce(&settings, &migrated, Some(&server.admin_url()));
     let url = server.url(DEV_DAEMON, postgres::DATABASE);
+    let database = Database::parse(&url).map_err(ConfigError::DatabaseUrl)?;
     let lost = shutdown.clone();
     tokio::select! {
-        ended = run(settings, &url, shutdown) => ended,
+        ended = run(settings, database, shutdown) => ended,
         // It restarts by itself; only when that is given up does this end.
         status = server.exited() => {
             error!(status = ?status, "the private Postgres has ended for good");
             lost.cancel();
-            Err(DaemonError::Setting(format!(
-                "the private Postgres has ended; see {}", server.log_path().display())))
+            Err(DaemonError::PostgresEnded { log: server.log_path().to_owned() })
         }
     }
 }
@@ -86,9 +85,9 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str>) {
     let state = settings.connection.state_dir.display();
     let mut lines = vec![format!("Kindler {} is starting.", env!("CARGO_PKG_VERSION"))];
-    lines.push(format!("  HTTP       http://{}  (/readyz, /metrics)", settings.listen));
+    lines.push(format!("  HTTP       http://{}  (/readyz, /metrics)", settings.serving.listen));
     lines.push(format!("  state      {state}"));
-    lines.push(format!("  driver     {}", settings.driver));
+    lines.push(format!("  driver     {}", driver_told(settings.serving.driver)));
     match private {
         Some(url) => lines.push(format!("  database   psql '{url}'")),
         None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
@@ -98,11 +97,30 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
     }
     lines.push(String::new());
     lines.push("Try, in another shell:".into());
-    let prefix = settings.connection.command_prefix();
+    let prefix = command_prefix(settings);
     lines.push(format!("  {prefix} create demo --wait"));
     lines.push(format!("  {prefix} list"));
     lines.push(format!("  {prefix} delete demo --yes --wait"));
     lines.push(String::new());
     // A closed stdout is no reason to stop.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+}
+
+fn driver_told(driver: DriverKind) -> &'static str {
+    match driver {
+        DriverKind::Script => "script: the host's own commands",
+        DriverKind::Sandbox => "sandbox: a background process for each cluster, no Kubernetes",
+    }
+}
+
+/// How a person calls this binary in another shell, so that it finds this
+/// database.
+fn command_prefix(settings: &DaemonSettings) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "kindler".into());
+    match std::env::var_os("KINDLER_STATE_DIR") {
+        Some(_) => {
+            format!("KINDLER_STATE_DIR={} {program}", settings.connection.state_dir.display())
+        }
+        None => program,
+    }
 }

@@ -1,20 +1,16 @@
 //! The daemon's pulse: says in the database that it is here, hears whether the
 //! database serves, notices leases that nobody renews, and tells systemd.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::HEARTBEAT;
 use crate::http::Vitals;
 use crate::listener::{Doorbell, Listening};
 use crate::store::{Replica, Store, StoreError};
 
-/// How often a daemon announces itself. A dead owner's clusters are rung for
-/// within one beat of the end of their leases.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// So many expired leases are rung for in one beat.
 const EXPIRED_AT_ONCE: i64 = 1000;
 

@@ -8,8 +8,8 @@ use crate::config::{DaemonSettings, LogFormat};
 
 /// Starts logging; a second call changes nothing.
 pub(super) fn init(settings: &DaemonSettings) {
-    let filter = EnvFilter::new(&settings.log);
-    let json = match settings.log_format {
+    let filter = EnvFilter::new(&settings.serving.log);
+    let json = match settings.serving.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),

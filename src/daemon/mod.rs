@@ -4,6 +4,7 @@
 //! pass, [`dev`] brings a private Postgres. No decision about clusters here.
 
 mod dev;
+mod driver;
 mod heartbeat;
 mod logging;
 mod signals;
@@ -17,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
-use crate::config::{DaemonSettings, DriverKind};
+use crate::config::{ConfigError, DaemonSettings};
 use crate::controller::{Controller, ControllerSettings, Reconciler};
-use crate::driver::{Driver, SandboxDriver, ScriptDriver};
+use crate::driver::Driver;
 use crate::http::{self, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
 use crate::metrics::Metrics;
@@ -27,7 +28,6 @@ use crate::reconcile::ClusterReconciler;
 use crate::store::{Database, Replica, Store, StoreError};
 
 pub use dev::dev;
-pub use heartbeat::HEARTBEAT;
 
 /// Connections besides one for each worker: heartbeat, passes, scrapes.
 const SPARE_CONNECTIONS: usize = 4;
@@ -40,17 +40,20 @@ const CONNECT: Backoff =
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// A setting is missing or wrong.
-    #[error("{0}")]
-    Setting(String),
-    /// The database URL cannot be used.
     #[error(transparent)]
-    Url(#[from] crate::store::DatabaseUrlError),
+    Setting(#[from] ConfigError),
     /// The HTTP address is taken.
     #[error(transparent)]
     Listen(#[from] http::ListenError),
     /// The embedded Postgres.
     #[error("the private Postgres cannot be used")]
     Postgres(#[from] crate::postgres::PostgresError),
+    /// It ended, and restarting it was given up.
+    #[error("the private Postgres has ended for good; see {}", log.display())]
+    PostgresEnded {
+        /// Its log.
+        log: std::path::PathBuf,
+    },
     /// The schema.
     #[error(transparent)]
     Migrate(#[from] crate::store::MigrateError),
@@ -78,8 +81,8 @@ pub async fn serve(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
         .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
-    let url = database_url(&settings)?;
-    run(settings, &url, shutdown).await.map(|()| ExitCode::SUCCESS)
+    let database = settings.connection.database()?;
+    run(settings, database, shutdown).await.map(|()| ExitCode::SUCCESS)
 }
 
 /// Makes one complete pass and waits for what it started: exit code 0 when
@@ -92,7 +95,7 @@ pub async fn once(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
         .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
-    let database = Database::parse(&database_url(&settings)?)?;
+    let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
     process.store.check().await?;
     process.preflight().await;
@@ -109,12 +112,12 @@ pub async fn once(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
 /// The daemon on a given database, until `shutdown`.
 async fn run(
     settings: DaemonSettings,
-    url: &str,
+    database: Database,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let database = Database::parse(url)?;
-    let socket = http::bind(settings.listen).await?;
-    let address = socket.local_addr().unwrap_or(settings.listen);
+    let listen = settings.serving.listen;
+    let socket = http::bind(listen).await?;
+    let address = socket.local_addr().unwrap_or(listen);
     let process = Process::new(settings, &database, Some(address.to_string()));
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -170,8 +173,8 @@ impl Process {
     fn new(settings: DaemonSettings, database: &Database, listen: Option<String>) -> Self {
         let me = Replica::this_process(listen);
         let store =
-            Store::new(database, settings.concurrency + SPARE_CONNECTIONS, &format!("kindler@{}", me.host));
-        let driver = driver(&settings);
+            Store::new(database, settings.serving.concurrency + SPARE_CONNECTIONS, &format!("kindler@{}", me.host));
+        let driver = driver::driver(&settings);
         Self { settings, store, driver, metrics: Arc::new(Metrics::new()), me }
     }
 
@@ -185,9 +188,9 @@ impl Process {
             metrics: self.metrics.clone(),
         };
         let settings = ControllerSettings {
-            concurrency: self.settings.concurrency,
-            resync: self.settings.resync_interval,
-            finish_within: self.settings.shutdown_grace,
+            concurrency: self.settings.serving.concurrency,
+            resync: self.settings.serving.resync_interval,
+            finish_within: self.settings.serving.shutdown_grace,
             // The grace of the commands, and a moment to say so.
             stop_within: self.settings.deadlines().grace + Duration::from_secs(5),
             ..ControllerSettings::default()
@@ -268,17 +271,6 @@ impl Process {
             warn!(error, "leases could not be released; they end with their lifetime");
         }
     }
-}
-
-fn driver(settings: &DaemonSettings) -> Arc<dyn Driver> {
-    match settings.driver {
-        DriverKind::Script => Arc::new(ScriptDriver::new(settings.script())),
-        DriverKind::Sandbox => Arc::new(SandboxDriver::new(settings.sandbox())),
-    }
-}
-
-fn database_url(settings: &DaemonSettings) -> Result<String, DaemonError> {
-    settings.connection.database_url().map_err(|error| DaemonError::Setting(error.to_string()))
 }
 
 fn ended(part: &'static str, joined: Result<(), tokio::task::JoinError>) {
