@@ -23,6 +23,7 @@
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
 pub mod backoff;
+pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod config;

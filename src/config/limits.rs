@@ -103,7 +103,7 @@ fn plain(limit: Duration) -> String {
 }
 
 /// Reads a number within limits.
-pub(super) fn number_within<T>(
+pub fn number_within<T>(
     field: &'static str,
     limits: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, LimitError> + Clone

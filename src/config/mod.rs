@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use catalogue::{Setting, settings, settings_table};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
-pub use limits::{LimitError, duration_within};
+pub use limits::{LimitError, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LogFormat, Retries,

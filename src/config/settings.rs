@@ -71,8 +71,10 @@ pub struct DaemonArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DriverKind {
     /// The host's own scripts.
+    #[value(help = None::<&str>)]
     Script,
     /// A background process per cluster, for trying and testing.
+    #[value(help = None::<&str>)]
     Sandbox,
 }
 
@@ -80,10 +82,13 @@ pub enum DriverKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
+    #[value(help = None::<&str>)]
     Auto,
     /// For people.
+    #[value(help = None::<&str>)]
     Text,
     /// For machines.
+    #[value(help = None::<&str>)]
     Json,
 }
 
