@@ -116,7 +116,7 @@ pub struct Serving {
         env = "KINDLER_CONCURRENCY",
         default_value = "3",
         value_name = "N",
-        value_parser = number_within("concurrency", 1..=256)
+        value_parser = number_within("concurrency", 1..=256_usize)
     )]
     pub concurrency: usize,
 
@@ -195,7 +195,7 @@ pub struct Health {
         env = "KINDLER_HEALTH_THRESHOLD",
         default_value = "3",
         value_name = "N",
-        value_parser = number_within("health_threshold", 1..=100)
+        value_parser = number_within("health_threshold", 1..=100_u32)
     )]
     pub health_threshold: u32,
 }

@@ -6,12 +6,11 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{DaemonError, logging, run, signals};
+use super::{DaemonError, Ended, logging, run, signals};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::postgres::{self, Server};
 use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
@@ -21,7 +20,7 @@ use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 ///
 /// # Errors
 /// [`DaemonError`] for what no waiting mends.
-pub async fn dev(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
+pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
@@ -30,7 +29,7 @@ pub async fn dev(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
         let database = settings.connection.database()?;
         let migrated = migrate(&database).await?;
         announce(&settings, &migrated, None);
-        return run(settings, database, shutdown).await.map(|()| ExitCode::SUCCESS);
+        return run(settings, database, shutdown).await.map(|()| Ended::Well);
     }
     let server = Server::start(postgres::Options {
         bin_dir: settings.embedded.postgres_bin.clone(),
@@ -40,7 +39,7 @@ pub async fn dev(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
     let ended = on_private_postgres(settings, &server, shutdown).await;
     server.stop().await;
     info!("the private Postgres has stopped");
-    ended.map(|()| ExitCode::SUCCESS)
+    ended.map(|()| Ended::Well)
 }
 
 async fn on_private_postgres(

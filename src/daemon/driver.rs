@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::command::{LogDir, Runner};
 use crate::config::{DaemonSettings, DriverKind};
-use crate::driver::{Driver, SandboxDriver, SandboxSettings, ScriptDriver, ScriptSettings};
+use crate::driver::Driver;
+use crate::driver::sandbox::{SandboxDriver, SandboxSettings};
+use crate::driver::script::{ScriptDriver, ScriptSettings};
 
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";

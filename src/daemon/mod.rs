@@ -9,7 +9,6 @@ mod heartbeat;
 mod logging;
 mod signals;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,18 +70,38 @@ pub enum DaemonError {
     },
 }
 
+impl DaemonError {
+    /// Whether the settings are at fault, or the database is not there: what a
+    /// caller must mend before trying again.
+    pub fn is_callers(&self) -> bool {
+        match self {
+            Self::Setting(_) | Self::Listen(_) | Self::Migrate(_) | Self::Store(_) => true,
+            Self::Postgres(_) | Self::PostgresEnded { .. } | Self::System { .. } => false,
+        }
+    }
+}
+
+/// How a daemon's command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was asked to; everything is as declared, for a single pass.
+    Well,
+    /// A single pass left something that failed or is not as declared yet.
+    Unconverged,
+}
+
 /// Reconciles until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`DaemonError`] for what no waiting mends; an unreachable database is
 /// waited for.
-pub async fn serve(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
+pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
         .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
     let database = settings.connection.database()?;
-    run(settings, database, shutdown).await.map(|()| ExitCode::SUCCESS)
+    run(settings, database, shutdown).await.map(|()| Ended::Well)
 }
 
 /// Makes one complete pass and waits for what it started: exit code 0 when
@@ -90,7 +109,7 @@ pub async fn serve(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
 ///
 /// # Errors
 /// [`DaemonError`], also when the database cannot be reached.
-pub async fn once(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
+pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())
@@ -106,7 +125,7 @@ pub async fn once(settings: DaemonSettings) -> Result<ExitCode, DaemonError> {
     let left = process.store.unconverged().await?;
     info!(failed = left.failed, unsettled = left.unsettled, "pass ended");
     let converged = left.failed == 0 && left.unsettled == 0 && !shutdown.is_cancelled();
-    Ok(if converged { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if converged { Ended::Well } else { Ended::Unconverged })
 }
 
 /// The daemon on a given database, until `shutdown`.
