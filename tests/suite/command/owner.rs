@@ -2,6 +2,9 @@
 
 use std::env;
 use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -213,26 +216,31 @@ async fn revoked_trust_ends_the_command_at_once() {
 }
 
 #[tokio::test]
-async fn without_trust_nothing_starts_neither_here_nor_in_the_guard() {
-    let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace");
-    let line = sh(format!("touch {}", trace.display()));
+async fn without_trust_not_even_a_guard_is_started() {
     let (_owner, trust) = watch::channel(MonotonicDeadline::in_(Duration::ZERO));
+    let mut runner = runner();
+    runner.guard_program = "/no/such/guard".into();
     let cancel = CancellationToken::new();
-    let finished = runner()
-        .run(&line, &LONG, trust, &cancel, None)
+    let finished = runner
+        .run(&sh("exit 0"), &LONG, trust, &cancel, None)
         .await
         .unwrap();
     assert_eq!(finished.ending, Ending::TrustLost);
+}
 
-    // The instant 1 passed a nanosecond after boot: the guard must look again by itself.
+#[test]
+fn a_guard_that_starts_after_its_trust_has_ended_starts_nothing() {
+    // The instant 1 is a nanosecond after boot. The lifeline stays open all the while.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut guard = Command::new(env!("CARGO_BIN_EXE_kindler"));
     guard
-        .args(["guard", "1", "1000", "touch"])
-        .arg(&trace)
-        .stdin(Stdio::piped());
+        .args(["guard", "1", "1000", "/bin/true"])
+        .stdin(OwnedFd::from(theirs));
     assert!(guard.spawn().unwrap().wait().unwrap().success());
-    assert!(!trace.exists());
+    drop(guard);
+    let mut reports = String::new();
+    ours.read_to_string(&mut reports).unwrap();
+    assert_eq!(reports, "untrusted\n");
 }
 
 #[tokio::test]
