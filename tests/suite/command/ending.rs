@@ -39,6 +39,10 @@ async fn a_script_that_signals_its_own_group_does_not_hit_its_guard() {
         .await
         .unwrap();
     assert_eq!(finished.ending, Ending::Exited(7));
+    // SIGTERM would not harm the guard anyway, SIGKILL would: the group must be another one.
+    let leads = "read -r pid name state parent group rest < /proc/$$/stat; [ $group = $$ ]";
+    let finished = run(&sh(leads), LONG).await.unwrap();
+    assert_eq!(finished.ending, Ending::Exited(0));
 }
 
 #[tokio::test]
