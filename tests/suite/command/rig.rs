@@ -85,7 +85,7 @@ impl Token {
 impl Drop for Token {
     /// A failed test leaves nothing behind either.
     fn drop(&mut self) {
-        for pid in self.sleepers() {
+        for pid in self.bearers() {
             signal(pid, rustix::process::Signal::KILL);
         }
     }
