@@ -13,7 +13,7 @@ use super::log::CommandLog;
 pub const TAIL_LINES: usize = 20;
 /// How much of one kept line, in characters.
 pub const TAIL_LINE_CHARS: usize = 500;
-/// How much of the start of stdout is kept, in bytes: enough to parse a list of clusters.
+/// How much of the start of stdout is kept unless the runner says otherwise, in bytes.
 pub const STDOUT_KEPT: usize = 64 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -32,16 +32,18 @@ pub(super) struct Kept {
 /// Both streams on their way into what is kept and into the log.
 pub(super) struct Capture<'a> {
     pub(super) kept: Kept,
+    stdout_kept: usize,
     out: Unfinished,
     err: Unfinished,
     log: Option<&'a mut CommandLog>,
 }
 
 impl<'a> Capture<'a> {
-    pub(super) fn new(log: Option<&'a mut CommandLog>) -> Self {
+    pub(super) fn new(log: Option<&'a mut CommandLog>, stdout_kept: usize) -> Self {
         let (out, err) = (Unfinished::default(), Unfinished::default());
         Self {
             kept: Kept::default(),
+            stdout_kept,
             out,
             err,
             log,
@@ -82,7 +84,7 @@ impl<'a> Capture<'a> {
     }
 
     async fn take_stdout(&mut self, bytes: &[u8]) {
-        let room = STDOUT_KEPT - self.kept.stdout.len();
+        let room = self.stdout_kept - self.kept.stdout.len();
         self.kept
             .stdout
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -262,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn stdout_is_kept_up_to_its_bound_and_counted_beyond_it() {
-        let mut capture = Capture::new(None);
+        let mut capture = Capture::new(None, STDOUT_KEPT);
         let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
         capture.drain(out.as_slice(), b"oops".as_slice()).await;
         let kept = capture.finish().await;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::capture::{Capture, Kept};
+use super::capture::{Capture, Kept, STDOUT_KEPT};
 use super::guard_process::GuardProcess;
 use super::lifeline::{Order, Report};
 use super::line::{CommandLine, Limits};
@@ -29,6 +29,8 @@ pub struct Runner {
     pub guard_program: PathBuf,
     /// Names of further variables that commands inherit; a final `*` stands for any ending.
     pub pass_env: Vec<String>,
+    /// How much of the start of stdout is kept, in bytes. Memory is taken only as it comes.
+    pub stdout_kept: usize,
 }
 
 impl Default for Runner {
@@ -37,6 +39,7 @@ impl Default for Runner {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
+            stdout_kept: STDOUT_KEPT,
         }
     }
 }
@@ -102,7 +105,7 @@ impl Runner {
             program: line.program.clone(),
             source,
         })?;
-        let mut capture = Capture::new(log);
+        let mut capture = Capture::new(log, self.stdout_kept);
         let output = guard.take_output();
         let verdict = {
             let drain = async {
