@@ -29,7 +29,7 @@ pub(super) enum CliError {
         database: String,
         hint: Option<String>,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The database refused the input; its words need no frame.
     #[error("{0}")]
@@ -39,7 +39,7 @@ pub(super) enum CliError {
         database: String,
         hint: Option<String>,
         #[source]
-        source: MigrateError,
+        source: Box<MigrateError>,
     },
     #[error("name \"{0}\" is the management cluster: Kindler shows it and never acts on it")]
     Management(ClusterName),
@@ -85,7 +85,7 @@ impl CliError {
             | Self::Management(_)
             | Self::UnknownName { .. }
             | Self::Different { .. } => Exit::BadInput,
-            Self::Migrate { source, .. } => match source {
+            Self::Migrate { source, .. } => match **source {
                 MigrateError::Unreachable(_) => Exit::BadInput,
                 _ => Exit::Failed,
             },

@@ -42,7 +42,7 @@ impl Session {
                 CliError::Store {
                     database: self.database.to_string(),
                     hint,
-                    source,
+                    source: Box::new(source),
                 }
             }
         }
@@ -54,7 +54,7 @@ impl Session {
         CliError::Migrate {
             database: self.database.to_string(),
             hint,
-            source,
+            source: Box::new(source),
         }
     }
 
