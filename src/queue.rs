@@ -8,6 +8,10 @@
 //!
 //! Two lanes keep a backlog from starving a person: what was just changed
 //! ([`Lane::Urgent`]) goes first, but every fourth turn belongs to the rest.
+//! The urgent lane is short, and the newest ring always finds a place in it:
+//! after a change of ten thousand rows at once the eldest of them step back
+//! into the routine lane, so the next single change is not the ten thousand
+//! and first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +23,9 @@ pub type Key = Arc<str>;
 /// One turn in so many is the routine lane's, even while the urgent one waits.
 const ROUTINE_TURN: u32 = 4;
 
+/// How many keys the urgent lane holds.
+const URGENT_PLACES: usize = 16;
+
 /// How a key came into the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
@@ -29,10 +36,13 @@ pub enum Lane {
 }
 
 /// What became of an offered key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
     /// It waits now.
     Added,
+    /// It waits now, in the place of the key that would have come last, which
+    /// must be found again.
+    Displaced(Key),
     /// It waited already; the earlier time stands.
     Merged,
     /// It runs; it will run once more.
@@ -146,11 +156,26 @@ impl Queue {
                 }
                 Offered::Merged
             }
-            None if full => Offered::Refused,
             None => {
+                let displaced = if full { self.displace(lane) } else { None };
+                if full && displaced.is_none() {
+                    return Offered::Refused;
+                }
                 self.order += 1;
                 self.insert(key.clone(), due, lane, self.order);
-                Offered::Added
+                displaced.map_or(Offered::Added, Offered::Displaced)
+            }
+        }
+    }
+
+    /// Makes room in a full queue for an urgent key.
+    fn displace(&mut self, lane: Lane) -> Option<Key> {
+        match lane {
+            Lane::Routine => None,
+            Lane::Urgent => {
+                let (_, _, last) = self.routine.pop_last()?;
+                self.slots.remove(&last);
+                Some(last)
             }
         }
     }
@@ -210,6 +235,11 @@ impl Queue {
         self.slots
             .insert(key.clone(), Slot::Waiting { due, lane, order });
         self.lane(lane).insert((due, order, key));
+        if self.urgent.len() > URGENT_PLACES
+            && let Some((due, order, eldest)) = self.urgent.pop_first()
+        {
+            self.insert(eldest, due, Lane::Routine, order);
+        }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut BTreeSet<(Instant, u64, Key)> {
@@ -291,7 +321,7 @@ mod tests {
         let mut queue = Queue::new(2, 1);
         queue.offer(&key("a"), now, Lane::Urgent);
         queue.offer(&key("b"), now, Lane::Urgent);
-        assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Refused);
+        assert_eq!(queue.offer(&key("c"), now, Lane::Routine), Offered::Refused);
         assert_eq!(queue.offer(&key("b"), now, Lane::Urgent), Offered::Merged);
         queue.take(now).unwrap();
         assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Added);
@@ -311,7 +341,7 @@ mod tests {
             order.push(turn.key.to_string());
             queue.finish(&turn.key, None);
         }
-        assert_eq!(order[0], "urgent-0");
+        assert_eq!(order[0], "urgent-84", "the eldest of the newest sixteen");
         assert_eq!(
             order
                 .iter()
@@ -319,6 +349,26 @@ mod tests {
                 .count(),
             2
         );
+    }
+
+    #[test]
+    fn after_a_flood_the_next_single_change_is_soon_at_work() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1000, 1);
+        for n in 0..10_000 {
+            queue.offer(&key(&format!("bulk-{n}")), now, Lane::Urgent);
+        }
+        assert!(queue.waiting() <= 1000);
+        let single = key("single");
+        let offered = queue.offer(&single, now, Lane::Urgent);
+        assert!(matches!(offered, Offered::Displaced(_)), "{offered:?}");
+        let turns = std::iter::from_fn(|| {
+            let turn = queue.take(now)?;
+            queue.finish(&turn.key, None);
+            Some(turn.key)
+        });
+        let ahead = turns.take_while(|key| *key != single).count();
+        assert!(ahead <= 2 * URGENT_PLACES, "{ahead} came first");
     }
 
     #[derive(Clone, Debug)]
@@ -354,8 +404,15 @@ mod tests {
                         let lane = if urgent { Lane::Urgent } else { Lane::Routine };
                         let key = key(&k.to_string());
                         let due = now + Duration::from_secs(delay);
-                        if queue.offer(&key, due, lane) != Offered::Refused {
-                            owed.insert(key);
+                        match queue.offer(&key, due, lane) {
+                            Offered::Refused => {}
+                            Offered::Displaced(other) => {
+                                owed.remove(&other);
+                                owed.insert(key);
+                            }
+                            Offered::Added | Offered::Merged | Offered::Running => {
+                                owed.insert(key);
+                            }
                         }
                     }
                     Do::Take => if let Some(turn) = queue.take(now) {

@@ -143,9 +143,7 @@ fn daemon_settings(
 }
 
 /// Runs a daemon's command to its end, on threads of its own.
-fn on_workers(
-    command: impl Future<Output = Result<Ended, DaemonError>>,
-) -> Result<Exit, CliError> {
+fn on_workers(command: impl Future<Output = Result<Ended, DaemonError>>) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(DAEMON_THREADS)
         .enable_all()

@@ -255,8 +255,9 @@ impl<R: Reconciler> Controller<R> {
             .inc_by(rung.keys.len() as u64);
         for (key, since) in rung.keys {
             self.workers.nudge(&key);
-            if self.workers.offer(&key, since, Lane::Urgent) == Offered::Refused {
-                self.more = true;
+            match self.workers.offer(&key, since, Lane::Urgent) {
+                Offered::Refused | Offered::Displaced(_) => self.more = true,
+                Offered::Added | Offered::Merged | Offered::Running => {}
             }
         }
     }

@@ -62,7 +62,7 @@ impl<R: Reconciler> Workers<R> {
 
     pub(super) fn offer(&mut self, key: &str, due: Instant, lane: Lane) -> Offered {
         let offered = self.queue.offer(&Key::from(key), due, lane);
-        if offered == Offered::Added {
+        if matches!(offered, Offered::Added | Offered::Displaced(_)) {
             self.metrics.adds_total.inc();
         }
         offered

@@ -23,13 +23,17 @@ use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone())
-        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+        operation: "watch for signals",
+        source,
+    })?;
     if settings.connection.database_url.is_some() {
         let database = settings.connection.database()?;
         let migrated = migrate(&database).await?;
         announce(&settings, &migrated, None);
-        return run(settings, database, shutdown).await.map(|()| Ended::Well);
+        return run(settings, database, shutdown)
+            .await
+            .map(|()| Ended::Well);
     }
     let server = Server::start(postgres::Options {
         bin_dir: settings.embedded.postgres_bin.clone(),
@@ -50,8 +54,12 @@ async fn on_private_postgres(
     let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
     let migrated = migrate(&admin).await?;
     make_dev_roles(&admin).await?;
-    write_private(&settings.connection.dev_url_path(), &server.admin_url())
-        .map_err(|source| DaemonError::System { operation: "write the database URL file", source })?;
+    write_private(&settings.connection.dev_url_path(), &server.admin_url()).map_err(|source| {
+        DaemonError::System {
+            operation: "write the database URL file",
+            source,
+        }
+    })?;
     announce(&settings, &migrated, Some(&server.admin_url()));
     let url = server.url(DEV_DAEMON, postgres::DATABASE);
     let database = Database::parse(&url).map_err(ConfigError::DatabaseUrl)?;
@@ -83,10 +91,19 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 /// What a person reads first.
 fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str>) {
     let state = settings.connection.state_dir.display();
-    let mut lines = vec![format!("Kindler {} is starting.", env!("CARGO_PKG_VERSION"))];
-    lines.push(format!("  HTTP       http://{}  (/readyz, /metrics)", settings.serving.listen));
+    let mut lines = vec![format!(
+        "Kindler {} is starting.",
+        env!("CARGO_PKG_VERSION")
+    )];
+    lines.push(format!(
+        "  HTTP       http://{}  (/readyz, /metrics)",
+        settings.serving.listen
+    ));
     lines.push(format!("  state      {state}"));
-    lines.push(format!("  driver     {}", driver_told(settings.serving.driver)));
+    lines.push(format!(
+        "  driver     {}",
+        driver_told(settings.serving.driver)
+    ));
     match private {
         Some(url) => lines.push(format!("  database   psql '{url}'")),
         None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
@@ -118,7 +135,10 @@ fn command_prefix(settings: &DaemonSettings) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "kindler".into());
     match std::env::var_os("KINDLER_STATE_DIR") {
         Some(_) => {
-            format!("KINDLER_STATE_DIR={} {program}", settings.connection.state_dir.display())
+            format!(
+                "KINDLER_STATE_DIR={} {program}",
+                settings.connection.state_dir.display()
+            )
         }
         None => program,
     }

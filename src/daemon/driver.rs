@@ -29,7 +29,10 @@ fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
         start: commands.start_command,
         stop: commands.stop_command,
         deadlines: settings.deadlines(),
-        runner: Runner { pass_env: commands.pass_env, ..Runner::default() },
+        runner: Runner {
+            pass_env: commands.pass_env,
+            ..Runner::default()
+        },
         ..ScriptSettings::new(logs)
     }
 }
@@ -40,7 +43,11 @@ fn sandbox(settings: &DaemonSettings, logs: LogDir) -> SandboxSettings {
         create_delay: sandbox.sandbox_create_delay,
         delete_delay: sandbox.sandbox_delete_delay,
         failure_rate: sandbox.sandbox_failure_rate,
-        always_fails: sandbox.sandbox_fail.iter().map(ToString::to_string).collect(),
+        always_fails: sandbox
+            .sandbox_fail
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         deadlines: settings.deadlines(),
         ..SandboxSettings::new(settings.connection.state_dir.join(SANDBOX), logs)
     }

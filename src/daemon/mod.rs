@@ -32,8 +32,10 @@ pub use dev::dev;
 const SPARE_CONNECTIONS: usize = 4;
 
 /// Between attempts to reach the database at start.
-const CONNECT: Backoff =
-    Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(10) };
+const CONNECT: Backoff = Backoff {
+    initial: Duration::from_millis(500),
+    max: Duration::from_secs(10),
+};
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -98,10 +100,14 @@ pub enum Ended {
 pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone())
-        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+        operation: "watch for signals",
+        source,
+    })?;
     let database = settings.connection.database()?;
-    run(settings, database, shutdown).await.map(|()| Ended::Well)
+    run(settings, database, shutdown)
+        .await
+        .map(|()| Ended::Well)
 }
 
 /// Makes one complete pass and waits for what it started: exit code 0 when
@@ -112,8 +118,10 @@ pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     logging::init(&settings);
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone())
-        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+        operation: "watch for signals",
+        source,
+    })?;
     let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
     process.store.check().await?;
@@ -123,9 +131,17 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     process.release().await;
     ended?;
     let left = process.store.unconverged().await?;
-    info!(failed = left.failed, unsettled = left.unsettled, "pass ended");
+    info!(
+        failed = left.failed,
+        unsettled = left.unsettled,
+        "pass ended"
+    );
     let converged = left.failed == 0 && left.unsettled == 0 && !shutdown.is_cancelled();
-    Ok(if converged { Ended::Well } else { Ended::Unconverged })
+    Ok(if converged {
+        Ended::Well
+    } else {
+        Ended::Unconverged
+    })
 }
 
 /// The daemon on a given database, until `shutdown`.
@@ -150,9 +166,13 @@ async fn run(
 
     let doorbell = Doorbell::default();
     let (trouble, database_seen) = watch::channel(Some("not reached yet".to_owned()));
-    let (listening_out, listening) =
-        watch::channel(crate::listener::Listening::No("waiting for the database".into()));
-    let vitals = Vitals { database: database_seen, listening };
+    let (listening_out, listening) = watch::channel(crate::listener::Listening::No(
+        "waiting for the database".into(),
+    ));
+    let vitals = Vitals {
+        database: database_seen,
+        listening,
+    };
     let source = Source {
         metrics: process.metrics.clone(),
         store: process.store.clone(),
@@ -191,10 +211,19 @@ struct Process {
 impl Process {
     fn new(settings: DaemonSettings, database: &Database, listen: Option<String>) -> Self {
         let me = Replica::this_process(listen);
-        let store =
-            Store::new(database, settings.serving.concurrency + SPARE_CONNECTIONS, &format!("kindler@{}", me.host));
+        let store = Store::new(
+            database,
+            settings.serving.concurrency + SPARE_CONNECTIONS,
+            &format!("kindler@{}", me.host),
+        );
         let driver = driver::driver(&settings);
-        Self { settings, store, driver, metrics: Arc::new(Metrics::new()), me }
+        Self {
+            settings,
+            store,
+            driver,
+            metrics: Arc::new(Metrics::new()),
+            me,
+        }
     }
 
     fn controller(&self, doorbell: Doorbell) -> Controller<ClusterReconciler> {
@@ -239,7 +268,10 @@ impl Process {
     async fn preflight(&self) {
         if let Err(problems) = self.driver.preflight().await {
             for problem in problems {
-                error!(driver = self.driver.name(), problem, "the driver cannot work like this");
+                error!(
+                    driver = self.driver.name(),
+                    problem, "the driver cannot work like this"
+                );
             }
         }
     }
@@ -287,7 +319,10 @@ impl Process {
         };
         if let Err(error) = released.await {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "leases could not be released; they end with their lifetime");
+            warn!(
+                error,
+                "leases could not be released; they end with their lifetime"
+            );
         }
     }
 }

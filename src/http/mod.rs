@@ -75,7 +75,9 @@ pub struct ListenError {
 /// # Errors
 /// [`ListenError`] names the address and the setting.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError { address, source })
 }
 
 /// Serves until `shutdown`; open requests then get a moment to end.
@@ -123,7 +125,10 @@ async fn ready(State(source): State<Source>) -> Response {
     if troubles.is_empty() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", troubles.join("\n")))
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready\n{}\n", troubles.join("\n")),
+    )
         .into_response()
 }
 
@@ -151,7 +156,9 @@ async fn fleet(store: &Store) -> Result<Fleet, StoreError> {
                 name: cluster.name,
                 reason: cluster.reason,
                 failures: i64::from(cluster.failed_attempts),
-                next_retry_seconds: cluster.next_attempt_at.map(|at| at.as_millisecond() as f64 / 1e3),
+                next_retry_seconds: cluster
+                    .next_attempt_at
+                    .map(|at| at.as_millisecond() as f64 / 1e3),
             })
             .collect(),
     })

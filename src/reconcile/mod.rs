@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::cluster::{Actual, Cluster};
 use crate::command::MonotonicDeadline;
@@ -149,7 +149,7 @@ impl ClusterReconciler {
             if let Some(cut) = cut {
                 return Ok(Next::End(cut.finished()));
             }
-            info!(why, observed = %observed, "observed");
+            debug!(why, observed = %observed, "observed");
             step = plan(&row.cluster, Some(&observed), &self.policy, moment(&row));
         }
         match step {

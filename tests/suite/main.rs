@@ -7,4 +7,5 @@ mod embedded_postgres;
 mod house;
 mod kit;
 mod kit_itself;
+mod reconcile;
 mod schema;

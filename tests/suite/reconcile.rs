@@ -32,7 +32,9 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn migrated() -> Database {
     let database = Database::create().await;
-    migrate(&Url::parse(&database.url()).unwrap()).await.unwrap();
+    migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap();
     database
 }
 
@@ -44,7 +46,12 @@ async fn scene_on(host: Host) -> Scene {
     let database = migrated().await;
     let daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;
-    Scene { daemon, host, sql, database }
+    Scene {
+        daemon,
+        host,
+        sql,
+        database,
+    }
 }
 
 impl Scene {
@@ -73,7 +80,10 @@ async fn run(sql: &Client, statement: &str) {
 }
 
 async fn text(sql: &Client, query: &str) -> String {
-    let row = sql.query_one(query, &[]).await.unwrap_or_else(|error| panic!("{error:?} in {query}"));
+    let row = sql
+        .query_one(query, &[])
+        .await
+        .unwrap_or_else(|error| panic!("{error:?} in {query}"));
     row.get::<_, Option<String>>(0).unwrap_or_default()
 }
 

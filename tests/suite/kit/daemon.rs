@@ -208,7 +208,13 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}---", self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!(
+                "--- last lines of the daemon's log\n{}\n---",
+                last.join("\n")
+            );
         }
     }
 }

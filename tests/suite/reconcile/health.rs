@@ -9,7 +9,10 @@ async fn a_dead_cluster_is_repaired_after_three_failed_probes_and_not_before() {
     scene.run(&insert("dev")).await;
     scene.until("dev", "present running").await;
     scene.host.set_world("dev", Some("ill"));
-    eventually(SOON, "the repair", || async { scene.host.started("dev") == ["create", "create"] }).await;
+    eventually(SOON, "the repair", || async {
+        scene.host.started("dev") == ["create", "create"]
+    })
+    .await;
     scene.until("dev", "present running").await;
     let books = scene
         .text(
@@ -20,7 +23,14 @@ async fn a_dead_cluster_is_repaired_after_three_failed_probes_and_not_before() {
         .await;
     assert_eq!(books, "ProbeFailed ProbeFailed HealthLost Creating Created");
     let why = "SELECT message FROM cluster_events WHERE reason = 'HealthLost'";
-    assert!(scene.text(why).await.starts_with("3 probes failed in a row"), "{}", scene.text(why).await);
+    assert!(
+        scene
+            .text(why)
+            .await
+            .starts_with("3 probes failed in a row"),
+        "{}",
+        scene.text(why).await
+    );
 }
 
 #[tokio::test]
@@ -35,7 +45,10 @@ async fn one_or_two_failed_probes_change_nothing() {
            [ $((n % 3)) -eq 0 ] || { echo flapping; exit 1; }"#,
     );
     let flapped = "SELECT count(*)::text FROM cluster_events WHERE reason = 'ProbeFailed'";
-    eventually(SOON, "some flapping", || async { scene.text(flapped).await.parse::<u32>().unwrap() >= 6 }).await;
+    eventually(SOON, "some flapping", || async {
+        scene.text(flapped).await.parse::<u32>().unwrap() >= 6
+    })
+    .await;
     scene.host.release("probe");
     assert_eq!(scene.host.started("dev"), ["create"]);
     assert_eq!(scene.state("dev").await, "present running");
@@ -52,21 +65,35 @@ async fn a_look_that_fails_is_not_an_absence() {
     scene.host.control("probe", "echo cannot connect; exit 1");
     scene.host.control("exists", "echo cannot connect; exit 7");
     let unknown = "SELECT count(*)::text FROM clusters WHERE status_reason = 'ObservationFailed'";
-    eventually(SOON, "the ignorance to be shown", || async { scene.text(unknown).await == "2" }).await;
+    eventually(SOON, "the ignorance to be shown", || async {
+        scene.text(unknown).await == "2"
+    })
+    .await;
     // Even a wanted deletion is not believed before it was seen.
     scene.host.control("delete", "echo refused; exit 1");
-    scene.run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'leaving'").await;
+    scene
+        .run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'leaving'")
+        .await;
     scene.until("leaving", "absent failed").await;
-    let error = scene.text("SELECT reconcile_error FROM clusters WHERE name = 'leaving'").await;
+    let error = scene
+        .text("SELECT reconcile_error FROM clusters WHERE name = 'leaving'")
+        .await;
     assert!(error.contains("cannot be observed"), "{error}");
     assert_eq!(scene.state("dev").await, "present running");
-    assert_eq!(scene.host.started("dev"), ["create"], "nothing is recreated on ignorance");
+    assert_eq!(
+        scene.host.started("dev"),
+        ["create"],
+        "nothing is recreated on ignorance"
+    );
     for control in ["probe", "exists", "delete"] {
         scene.host.release(control);
     }
     scene.until("leaving", "gone").await;
     let healthy = "SELECT status_reason FROM clusters WHERE name = 'dev'";
-    eventually(SOON, "dev to be seen again", || async { scene.text(healthy).await == "Healthy" }).await;
+    eventually(SOON, "dev to be seen again", || async {
+        scene.text(healthy).await == "Healthy"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -78,6 +105,9 @@ async fn what_only_stopped_is_started_and_not_made_anew() {
     scene.run(&insert("dev")).await;
     scene.until("dev", "present running").await;
     scene.host.set_world("dev", Some("stopped"));
-    eventually(SOON, "the repair", || async { scene.host.world("dev").as_deref() == Some("healthy") }).await;
+    eventually(SOON, "the repair", || async {
+        scene.host.world("dev").as_deref() == Some("healthy")
+    })
+    .await;
     scene.until("dev", "present running").await;
 }

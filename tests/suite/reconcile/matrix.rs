@@ -82,7 +82,10 @@ async fn present_creating_that_answers_runs_and_is_applied_again() {
     scene.host.set_world("dev", Some("healthy"));
     left_behind(&scene, "present", "creating", false).await;
     let settled = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running' AND observed_spec_hash = spec_hash";
-    crate::kit::eventually(super::SOON, "dev to be applied", || async { scene.text(settled).await == "1" }).await;
+    crate::kit::eventually(super::SOON, "dev to be applied", || async {
+        scene.text(settled).await == "1"
+    })
+    .await;
     assert_eq!(scene.host.started("dev"), ["create"]);
     let states = scene
         .text("SELECT string_agg(to_state, ' ' ORDER BY id) FROM cluster_events WHERE kind = 'transition'")
@@ -97,12 +100,22 @@ async fn a_changed_spec_is_applied_and_a_stop_and_a_start_are_done() {
     scene.until("dev", RUNNING).await;
     scene.run("UPDATE clusters SET http_port = 18555").await;
     let applied = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running' AND observed_generation = 2";
-    crate::kit::eventually(super::SOON, "the update", || async { scene.text(applied).await == "1" }).await;
-    scene.run("UPDATE clusters SET desired_state = 'stopped'").await;
+    crate::kit::eventually(super::SOON, "the update", || async {
+        scene.text(applied).await == "1"
+    })
+    .await;
+    scene
+        .run("UPDATE clusters SET desired_state = 'stopped'")
+        .await;
     scene.until("dev", "stopped stopped").await;
-    scene.run("UPDATE clusters SET desired_state = 'present'").await;
+    scene
+        .run("UPDATE clusters SET desired_state = 'present'")
+        .await;
     scene.until("dev", RUNNING).await;
-    assert_eq!(scene.host.started("dev"), ["create", "create", "stop", "start"]);
+    assert_eq!(
+        scene.host.started("dev"),
+        ["create", "create", "stop", "start"]
+    );
     let states = scene
         .text("SELECT string_agg(to_state, ' ' ORDER BY id) FROM cluster_events WHERE kind = 'transition'")
         .await;
@@ -129,13 +142,19 @@ async fn paused_and_protected_rows_are_shown_and_never_acted_on() {
         scene.text(why).await == "paused: it does not exist"
     })
     .await;
-    scene.run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'held'").await;
-    scene.run("UPDATE clusters SET desired_state = 'present', http_port = 18999 WHERE name = 'held'").await;
+    scene
+        .run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'held'")
+        .await;
+    scene
+        .run("UPDATE clusters SET desired_state = 'present', http_port = 18999 WHERE name = 'held'")
+        .await;
     // Another row goes all the way meanwhile, so there was time to go wrong.
     scene.run(&super::insert("other")).await;
     scene.until("other", RUNNING).await;
     assert_eq!(scene.host.started("held"), Vec::<String>::new());
     assert_eq!(scene.host.started("devops"), Vec::<String>::new());
-    scene.run("UPDATE clusters SET paused = false WHERE name = 'held'").await;
+    scene
+        .run("UPDATE clusters SET paused = false WHERE name = 'held'")
+        .await;
     scene.until("held", RUNNING).await;
 }

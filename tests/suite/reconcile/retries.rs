@@ -9,7 +9,10 @@ use crate::kit::{Daemon, Host, eventually, kindler};
 #[tokio::test]
 async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     let host = Host::new();
-    host.control("dev.create", "echo pulling image; echo no space left on device >&2; exit 3");
+    host.control(
+        "dev.create",
+        "echo pulling image; echo no space left on device >&2; exit 3",
+    );
     let database = migrated().await;
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_BACKOFF_INITIAL", "1m")
@@ -21,7 +24,12 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     until(&sql, "dev", "present failed").await;
 
     let error = super::text(&sql, "SELECT reconcile_error FROM clusters").await;
-    for part in ["create.sh", "exited with code 3", "no space left on device", "dev.log"] {
+    for part in [
+        "create.sh",
+        "exited with code 3",
+        "no space left on device",
+        "dev.log",
+    ] {
         assert!(error.contains(part), "{part} is missing in {error}");
     }
     let told = |args: &[&str]| {
@@ -35,16 +43,33 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     assert!(told(&["logs", "dev"]).contains("pulling image"));
     let failures = r#"kindler_cluster_consecutive_failures{name="dev",reason="CreateFailed"}"#;
     assert_eq!(daemon.metric(failures).await, Some(1.0));
-    let next = daemon.metric(r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"}"#).await;
+    let next = daemon
+        .metric(r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"}"#)
+        .await;
     assert!(next.unwrap() > 1.7e9);
-    assert_eq!(daemon.metric(r#"kindler_action_total{action="create",result="failure"}"#).await, Some(1.0));
+    assert_eq!(
+        daemon
+            .metric(r#"kindler_action_total{action="create",result="failure"}"#)
+            .await,
+        Some(1.0)
+    );
 
     host.release("dev.create");
-    let output = kindler(&database.url(), &host).args(["retry", "dev", "--wait"]).output().unwrap();
+    let output = kindler(&database.url(), &host)
+        .args(["retry", "dev", "--wait"])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(super::state(&sql, "dev").await, "present running");
-    assert_eq!(super::text(&sql, "SELECT reconcile_error FROM clusters").await, "");
-    assert_eq!(daemon.metric(failures).await, None, "the series goes with the failure");
+    assert_eq!(
+        super::text(&sql, "SELECT reconcile_error FROM clusters").await,
+        ""
+    );
+    assert_eq!(
+        daemon.metric(failures).await,
+        None,
+        "the series goes with the failure"
+    );
 }
 
 #[tokio::test]
@@ -71,10 +96,24 @@ async fn backoff_survives_a_restart_and_a_new_wish_ends_it() {
     // It works on others, so it did look, and left the waiting row alone.
     run(&sql, &insert("other")).await;
     until(&sql, "other", "present running").await;
-    assert_eq!(super::text(&sql, "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters WHERE name = 'dev'").await, before);
+    assert_eq!(
+        super::text(
+            &sql,
+            "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters WHERE name = 'dev'"
+        )
+        .await,
+        before
+    );
     assert_eq!(host.started("dev"), ["create"]);
-    run(&sql, "UPDATE clusters SET http_port = 18500 WHERE name = 'dev'").await;
-    eventually(SOON, "the attempt for the new spec", || async { host.started("dev").len() == 2 }).await;
+    run(
+        &sql,
+        "UPDATE clusters SET http_port = 18500 WHERE name = 'dev'",
+    )
+    .await;
+    eventually(SOON, "the attempt for the new spec", || async {
+        host.started("dev").len() == 2
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -83,7 +122,10 @@ async fn delays_double_and_attempts_are_counted() {
     scene.host.control("dev.create", "exit 1");
     scene.run(&insert("dev")).await;
     let attempts = "SELECT failed_attempts::text FROM clusters";
-    eventually(SOON, "four attempts", || async { scene.text(attempts).await.parse::<u32>().unwrap() >= 4 }).await;
+    eventually(SOON, "four attempts", || async {
+        scene.text(attempts).await.parse::<u32>().unwrap() >= 4
+    })
+    .await;
     let waits = scene
         .sql
         .query(
@@ -100,8 +142,12 @@ async fn delays_double_and_attempts_are_counted() {
         assert!(waited >= least, "attempt {n} came after {waited} s");
     }
     let journal = scene.host.journal();
-    let numbers: Vec<u32> =
-        journal.iter().filter(|e| e.what == "start").map(|e| e.attempt).take(4).collect();
+    let numbers: Vec<u32> = journal
+        .iter()
+        .filter(|e| e.what == "start")
+        .map(|e| e.attempt)
+        .take(4)
+        .collect();
     assert_eq!(numbers, [1, 2, 3, 4]);
 }
 
@@ -124,9 +170,18 @@ async fn poison_rows_hold_up_nobody() {
     run(&sql, &insert("good")).await;
     let began = std::time::Instant::now();
     until(&sql, "good", "present running").await;
-    assert!(began.elapsed() < Duration::from_secs(5), "held up for {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "held up for {:?}",
+        began.elapsed()
+    );
     let shown = "SELECT count(*)::text FROM clusters WHERE status_reason = 'RowInvalid' AND reconcile_error LIKE '%is not valid%'";
-    eventually(SOON, "the unreadable rows to say so", || async { super::text(&sql, shown).await == "100" }).await;
-    let panics = daemon.metric(r#"kindler_reconcile_panics_total{controller="cluster"}"#).await;
+    eventually(SOON, "the unreadable rows to say so", || async {
+        super::text(&sql, shown).await == "100"
+    })
+    .await;
+    let panics = daemon
+        .metric(r#"kindler_reconcile_panics_total{controller="cluster"}"#)
+        .await;
     assert_eq!(panics, Some(0.0));
 }
