@@ -376,10 +376,10 @@ fn may_settle(action: Action, observed: &Observation) -> bool {
         (Action::Create | Action::Update | Action::Start, Observation::Present(seen)) => {
             *seen != Condition::Healthy
         }
+        (Action::Create | Action::Update | Action::Start, Observation::Absent) => false,
         (Action::Stop, seen) => seen.is_healthy(),
-        (Action::Delete, Observation::Present(_)) => true,
-        (Action::Create | Action::Update | Action::Start | Action::Delete, Observation::Absent) => {
-            false
-        }
+        // What still answers was not deleted; a remnant may be on its way out.
+        (Action::Delete, Observation::Present(seen)) => *seen != Condition::Healthy,
+        (Action::Delete, Observation::Absent) => false,
     }
 }

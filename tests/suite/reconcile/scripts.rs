@@ -56,6 +56,7 @@ async fn a_hanging_command_ends_at_its_deadline() {
         .set("KINDLER_CREATE_DEADLINE", "1s")
         .set("KINDLER_KILL_GRACE", "1s")
         .set("KINDLER_BACKOFF_INITIAL", "1m")
+        .set("KINDLER_BACKOFF_MAX", "1m")
         .spawn();
     daemon.ready().await;
     let sql = database.connect().await;
