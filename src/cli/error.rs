@@ -11,6 +11,8 @@ use crate::command::LogError;
 use crate::config::ConfigError;
 use crate::store::{MigrateError, StoreError};
 
+use crate::daemon::DaemonError;
+
 use super::outcome::Exit;
 use super::screen;
 
@@ -70,7 +72,7 @@ pub(super) enum CliError {
     #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
-    Daemon(Box<dyn Error + Send + Sync>),
+    Daemon(#[from] DaemonError),
 }
 
 impl CliError {
@@ -98,8 +100,9 @@ impl CliError {
             | Self::NoLog { .. }
             | Self::Output(_)
             | Self::Input(_)
-            | Self::Runtime(_)
-            | Self::Daemon(_) => Exit::Failed,
+            | Self::Runtime(_) => Exit::Failed,
+            Self::Daemon(error) if error.is_callers() => Exit::BadInput,
+            Self::Daemon(_) => Exit::Failed,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A command declares in the database and reads from it; it never touches a
 //! cluster and never talks to a daemon. Data goes to stdout, progress and
-//! errors to stderr. What a daemon does is handed in ([`DaemonCommands`]).
+//! errors to stderr. What a daemon does is `daemon`'s.
 
 mod args;
 mod declare;
@@ -22,7 +22,6 @@ mod text;
 mod values;
 mod wait;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -30,6 +29,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use crate::config::{self, Connection, ConnectionArgs, DaemonArgs, DaemonSettings};
+use crate::daemon::{self, DaemonError, Ended};
 use crate::store;
 
 use args::{Cli, Command};
@@ -40,27 +40,15 @@ use session::Session;
 pub use error::tell;
 pub use outcome::Exit;
 
-/// What a daemon command returns; an error is told by [`run`], with exit code 1.
-pub type DaemonResult = Result<Exit, Box<dyn Error + Send + Sync>>;
-
-/// The commands that run a daemon. They are given checked settings, on a
-/// thread without an async runtime.
-#[derive(Clone, Copy, Debug)]
-pub struct DaemonCommands {
-    /// `kindler dev`: brings its own Postgres if no database is set.
-    pub dev: fn(DaemonSettings) -> DaemonResult,
-    /// `kindler serve`: a database is set.
-    pub serve: fn(DaemonSettings) -> DaemonResult,
-    /// `kindler once`: a database is set.
-    pub once: fn(DaemonSettings) -> DaemonResult,
-}
+/// The daemon waits far more than it computes.
+const DAEMON_THREADS: usize = 2;
 
 /// Runs the command that the arguments name; the first is the program's name.
-pub fn run(args: impl IntoIterator<Item = OsString>, daemon: DaemonCommands) -> ExitCode {
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let screen = Screen::detect();
     let ended = match parse(&args) {
-        Ok(cli) => dispatch(cli, daemon, &screen),
+        Ok(cli) => dispatch(cli, &screen),
         Err(Unparsed::Clap(error)) => return show_clap(&error, &screen),
         Err(Unparsed::Config(error)) => Err(error.into()),
     };
@@ -119,18 +107,21 @@ fn show_clap(error: &clap::Error, screen: &Screen) -> ExitCode {
     Exit::BadInput.into()
 }
 
-fn dispatch(cli: Cli, daemon: DaemonCommands, screen: &Screen) -> Result<Exit, CliError> {
+fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
     let connection = &cli.connection;
     match cli.command {
         Command::Dev(args) => {
             let settings = daemon_settings(connection, args)?;
-            if settings.connection.database_url.is_some() {
-                settings.connection.database()?;
-            }
-            (daemon.dev)(settings).map_err(CliError::Daemon)
+            on_workers(daemon::dev(settings))
         }
-        Command::Serve(args) => run_daemon(daemon.serve, connection, args),
-        Command::Once(args) => run_daemon(daemon.once, connection, args),
+        Command::Serve(args) => {
+            let settings = daemon_settings(connection, args)?;
+            on_workers(daemon::serve(settings))
+        }
+        Command::Once(args) => {
+            let settings = daemon_settings(connection, args)?;
+            on_workers(daemon::once(settings))
+        }
         Command::Completions { shell } => screen::write_out(&args::completions(shell)),
         Command::SettingsTable => screen::write_out(&config::settings_table()),
         client => {
@@ -151,16 +142,19 @@ fn daemon_settings(
     Ok(DaemonSettings::new(Connection::given(connection), *args)?)
 }
 
-/// Runs a command that needs a database to be set. Whether it can be reached
-/// is that command's business.
-fn run_daemon(
-    command: fn(DaemonSettings) -> DaemonResult,
-    connection: &ConnectionArgs,
-    args: Box<DaemonArgs>,
+/// Runs a daemon's command to its end, on threads of its own.
+fn on_workers(
+    command: impl Future<Output = Result<Ended, DaemonError>>,
 ) -> Result<Exit, CliError> {
-    let settings = daemon_settings(connection, args)?;
-    settings.connection.database()?;
-    command(settings).map_err(CliError::Daemon)
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(DAEMON_THREADS)
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    Ok(match runtime.block_on(command)? {
+        Ended::Well => Exit::Done,
+        Ended::Unconverged => Exit::Failed,
+    })
 }
 
 async fn run_client(

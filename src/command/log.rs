@@ -191,8 +191,8 @@ impl CommandLog {
         self.append(text.as_bytes()).await;
     }
 
-    /// Adds a block of whole lines.
-    pub(super) async fn append(&mut self, block: &[u8]) {
+    /// Adds a block of whole lines, for work that is no command but is read in the same place.
+    pub async fn append(&mut self, block: &[u8]) {
         if let Err(error) = self.try_append(block).await {
             self.failed_writes += 1;
             if self.failed_writes == 1 {

@@ -72,7 +72,8 @@ pub struct Finished {
     pub ending: Ending,
     /// The last lines of stdout and stderr together, cleaned for reading.
     pub tail: Vec<String>,
-    /// The first [`STDOUT_KEPT`](super::STDOUT_KEPT) bytes of stdout, verbatim.
+    /// The first bytes of stdout, verbatim, up to the runner's
+    /// [`stdout_kept`](super::Runner::stdout_kept).
     pub stdout: Vec<u8>,
     /// How many bytes stdout had in all: more than `stdout` holds means that it is cut.
     pub stdout_bytes: u64,

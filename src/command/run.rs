@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::capture::{Capture, Kept};
+use super::capture::{Capture, Kept, STDOUT_KEPT};
 use super::guard_process::GuardProcess;
 use super::lifeline::{Order, Report};
 use super::line::{CommandLine, Limits};
@@ -29,6 +29,8 @@ pub struct Runner {
     pub guard_program: PathBuf,
     /// Names of further variables that commands inherit; a final `*` stands for any ending.
     pub pass_env: Vec<String>,
+    /// How much of the start of stdout is kept, in bytes. Memory is taken only as it comes.
+    pub stdout_kept: usize,
 }
 
 impl Default for Runner {
@@ -37,6 +39,7 @@ impl Default for Runner {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
+            stdout_kept: STDOUT_KEPT,
         }
     }
 }
@@ -88,11 +91,11 @@ impl Runner {
         &self,
         line: &CommandLine,
         limits: &Limits,
-        mut trust: Trust,
+        trust: Trust,
         cancel: &CancellationToken,
         log: Option<&mut CommandLog>,
     ) -> Result<(Verdict, Kept), SpawnError> {
-        let until = *trust.borrow_and_update();
+        let until = *trust.borrow();
         if let Some(ending) = refusal(until, cancel) {
             return Ok((Verdict::of(ending), Kept::default()));
         }
@@ -102,7 +105,7 @@ impl Runner {
             program: line.program.clone(),
             source,
         })?;
-        let mut capture = Capture::new(log);
+        let mut capture = Capture::new(log, self.stdout_kept);
         let output = guard.take_output();
         let verdict = {
             let drain = async {
@@ -198,7 +201,8 @@ impl Run<'_> {
         let deadline = Instant::now() + self.limits.deadline;
         let mut owner_lives = true;
         loop {
-            let until = *trust.borrow_and_update();
+            // Not marked as seen: a renewal of this moment must still reach the guard below.
+            let until = *trust.borrow();
             // Every arm may be dropped when another wins, and none waits in its body.
             tokio::select! {
                 report = self.guard.report() => match report {

@@ -1,9 +1,13 @@
 //! What makes, changes and looks at clusters on this host.
 //!
-//! One trait, one conformance suite (`tests/suite/driver/`), and no decision:
-//! a driver does the one action it is asked for, or says what it sees. It
-//! never touches the database, and never concludes from its own action whether
-//! the cluster is well; that is observed afterwards.
+//! One trait, two drivers ([`script`] runs the host's own commands, [`sandbox`]
+//! plays at clusters), one conformance suite (`tests/suite/driver/`), and no
+//! decision: a driver does the one action it is asked for, or says what it
+//! sees. It never touches the database, and never concludes from its own
+//! action whether the cluster is well; that is observed afterwards.
+
+pub mod sandbox;
+pub mod script;
 
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
-use crate::command::Trust;
+use crate::command::{Heading, Trust};
 use crate::lease::Term;
 use crate::observation::Observation;
 use crate::plan::{Action, Failure, Persistence};
@@ -32,6 +36,43 @@ impl Order<'_> {
     /// Which attempt in a row this is, from 1.
     pub fn attempt(&self) -> u32 {
         self.cluster.failed_attempts.saturating_add(1)
+    }
+
+    /// What stands over the action's lines in the cluster's log.
+    pub fn heading(&self, action: Action) -> Heading {
+        Heading {
+            operation: action.as_str().to_owned(),
+            attempt: self.attempt(),
+            generation: self.cluster.generation,
+            fence: self.term.0,
+        }
+    }
+
+    /// Completes once the order is withdrawn or the right to act has ended. Cancel safe.
+    pub async fn withdrawn(&self) {
+        tokio::select! {
+            () = self.cancel.cancelled() => {}
+            () = expired(self.trust.clone()) => {}
+        }
+    }
+}
+
+/// The longest sleep while trust lasts: the sleep stands still while the machine is suspended,
+/// trust does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+async fn expired(mut trust: Trust) {
+    let mut owner_lives = true;
+    loop {
+        let until = *trust.borrow_and_update();
+        if until.passed() {
+            return;
+        }
+        // Neither arm waits in its body.
+        tokio::select! {
+            changed = trust.changed(), if owner_lives => owner_lives = changed.is_ok(),
+            () = tokio::time::sleep(until.remaining().min(LONGEST_SLEEP)) => {}
+        }
     }
 }
 
@@ -67,7 +108,11 @@ impl DriverError {
             Self::Permanent { summary, detail } => (Persistence::Permanent, summary, detail),
             Self::Interrupted => return None,
         };
-        Some(Failure { persistence, summary, detail })
+        Some(Failure {
+            persistence,
+            summary,
+            detail,
+        })
     }
 }
 

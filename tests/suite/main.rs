@@ -2,6 +2,9 @@
 
 mod cli;
 mod command;
+mod controller;
 mod embedded_postgres;
+mod house;
 mod kit;
 mod kit_itself;
+mod schema;
