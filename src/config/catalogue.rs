@@ -24,7 +24,7 @@ pub struct Setting {
 
 /// A command with every setting and nothing else.
 pub(super) fn every_setting() -> Command {
-    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::new("settings")))
+    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::default()))
 }
 
 /// All settings, in the order of `--help`.
