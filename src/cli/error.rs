@@ -78,9 +78,14 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
+            // Whoever is not let in, or finds no tables, has no database.
+            Self::Store { source, .. } => match **source {
+                StoreError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
+                StoreError::Unreadable { .. } => Exit::Failed,
+                _ => Exit::BadInput,
+            },
             Self::Config(_)
             | Self::Spec(_)
-            | Self::Store { .. }
             | Self::Refused(_)
             | Self::Management(_)
             | Self::UnknownName { .. }

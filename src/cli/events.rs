@@ -92,7 +92,7 @@ fn told(event: &Event) -> String {
     let message = event.message.as_deref().map(text::line);
     let why: Vec<_> = reason
         .into_iter()
-        .chain(message)
+        .chain(message.clone())
         .filter(|t| !t.is_empty())
         .collect();
     if !why.is_empty() {
@@ -108,13 +108,15 @@ fn told(event: &Event) -> String {
         let _ = write!(line, "  {}", changed(change));
     }
     let _ = writeln!(line, "  by {}", text::line(&event.actor));
-    for error in event.error.iter().flat_map(|error| text::lines(error)) {
+    let errors = event.error.iter().flat_map(|error| text::lines(error));
+    for error in errors.filter(|error| Some(error) != message.as_ref()) {
         let _ = writeln!(line, "    {error}");
     }
     line
 }
 
-/// `field old -> new` for a change, `field value` for a declaration.
+/// `field old -> new` for a change, `field value` for a declaration, which
+/// leaves out what says nothing special.
 fn changed(change: &Value) -> String {
     let plain = |value: &Value| match value {
         Value::String(text) => text::line(text),
@@ -124,11 +126,14 @@ fn changed(change: &Value) -> String {
     let Some(fields) = change.as_object() else {
         return plain(change);
     };
-    let told = fields
-        .iter()
-        .map(|(field, value)| match value.as_array().map(Vec::as_slice) {
-            Some([old, new]) => format!("{field} {} -> {}", plain(old), plain(new)),
-            _ => format!("{field} {}", plain(value)),
-        });
+    let told = fields.iter().filter_map(|(field, value)| match value {
+        Value::Array(pair) if pair.len() == 2 => Some(format!(
+            "{field} {} -> {}",
+            plain(&pair[0]),
+            plain(&pair[1])
+        )),
+        Value::Null | Value::Bool(true) => None,
+        other => Some(format!("{field} {}", plain(other))),
+    });
     told.collect::<Vec<_>>().join(", ")
 }

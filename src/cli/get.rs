@@ -40,21 +40,24 @@ fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timesta
     let mut text = String::new();
     let mut field = |name: &str, value: String| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<13} {value}");
+        let line = format!("{name:<13} {value}");
+        let _ = writeln!(text, "{}", line.trim_end());
     };
     let moment = |then: Timestamp| format!("{} ago ({then:.0})", text::since(then, now));
     field("name", cluster.name.to_string());
     field("desired", cluster.desired.to_string());
     field("state", state(cluster, screen));
     field("why", text::why(cluster));
-    if cluster.failed_attempts > 0 || cluster.health_failures > 0 {
-        field(
-            "failures",
-            format!(
-                "{} attempts, {} health checks in a row",
-                cluster.failed_attempts, cluster.health_failures
-            ),
-        );
+    let failures = [
+        (cluster.failed_attempts, "attempts in a row"),
+        (cluster.health_failures, "health checks in a row"),
+    ];
+    let failures = failures.into_iter().filter(|(count, _)| *count > 0);
+    let failures: Vec<_> = failures
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !failures.is_empty() {
+        field("failures", failures.join(", "));
     }
     if let Some(next) = text::next_try(cluster, now) {
         field("next attempt", next);

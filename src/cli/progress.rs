@@ -17,7 +17,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(screen: &Screen) -> Self {
         Self {
-            live: screen.stderr_tty,
+            live: screen.stderr_live,
             width: usize::from(screen.stderr_width),
             shown: String::new(),
             trouble: None,

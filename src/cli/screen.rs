@@ -15,8 +15,10 @@ pub(super) struct Screen {
     pub colour: bool,
     /// Whether stderr may be coloured.
     pub stderr_colour: bool,
-    /// Whether a line on stderr can be rewritten.
+    /// Whether somebody looks at stderr.
     pub stderr_tty: bool,
+    /// Whether a line on stderr can be rewritten.
+    pub stderr_live: bool,
     /// Columns of stdout; none where lines are for a program and have no width.
     pub width: Option<u16>,
     /// Columns of stderr.
@@ -26,7 +28,8 @@ pub(super) struct Screen {
 impl Screen {
     pub(super) fn detect() -> Self {
         let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let plain = set("NO_COLOR") || env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let plain = dumb || set("NO_COLOR");
         let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let asked = env::var("COLUMNS")
             .ok()
@@ -38,6 +41,7 @@ impl Screen {
             colour: stdout_tty && !plain,
             stderr_colour: stderr_tty && !plain,
             stderr_tty,
+            stderr_live: stderr_tty && !dumb,
             width: stdout_width,
             stderr_width: stderr_width.unwrap_or(80),
         }

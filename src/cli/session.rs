@@ -108,7 +108,10 @@ fn actor() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()))
-        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid()));
+        .unwrap_or_else(|| match rustix::process::getuid() {
+            uid if uid.is_root() => "root".to_owned(),
+            uid => format!("uid {uid}"),
+        });
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match host.trim() {
         "" => user,

@@ -188,6 +188,8 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
 
 /// How many are in which state; what is wanted otherwise is added.
 fn counted(counts: &[StateCount]) -> String {
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|count| (-count.clusters, &count.actual_state));
     let told = counts.iter().map(|count| {
         let (actual, desired) = (
             text::line(&count.actual_state),

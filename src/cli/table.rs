@@ -1,7 +1,7 @@
 //! Tables that stay readable in narrow windows: the least important columns
 //! go first, long texts wrap, and a program that reads gets whole lines.
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::screen::Screen;
 
@@ -49,9 +49,9 @@ impl Field {
 
 /// The table as lines, fitted to the screen.
 pub(super) fn render(columns: &[Column], rows: &[Vec<Field>], screen: &Screen) -> String {
-    let shown = match screen.width {
+    let (shown, fits) = match screen.width {
         Some(width) => fitting(columns, rows, usize::from(width)),
-        None => (0..columns.len()).collect(),
+        None => ((0..columns.len()).collect(), true),
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -88,12 +88,16 @@ pub(super) fn render(columns: &[Column], rows: &[Vec<Field>], screen: &Screen) -
     let last = shown.len().saturating_sub(1);
     for (n, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if n == last { 0 } else { GAP }));
+        if fits && !columns[shown[n]].text {
+            // Texts wrap, words and numbers do not.
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table.trim_fmt() + "\n"
 }
 
-/// The columns that fit, by number and in their order.
-fn fitting(columns: &[Column], rows: &[Vec<Field>], width: usize) -> Vec<usize> {
+/// The columns to show, by number and in their order, and whether they fit.
+fn fitting(columns: &[Column], rows: &[Vec<Field>], width: usize) -> (Vec<usize>, bool) {
     let needed = |n: usize| {
         let natural = rows
             .iter()
@@ -113,10 +117,10 @@ fn fitting(columns: &[Column], rows: &[Vec<Field>], width: usize) -> Vec<usize> 
         let least = shown.iter().copied().min_by_key(|n| columns[*n].keep);
         match least.filter(|n| columns[*n].keep < u8::MAX) {
             Some(least) => shown.retain(|n| *n != least),
-            None => break,
+            None => return (shown, false),
         }
     }
-    shown
+    (shown, true)
 }
 
 #[cfg(test)]
@@ -151,6 +155,7 @@ mod tests {
             colour,
             stderr_colour: false,
             stderr_tty: false,
+            stderr_live: false,
             width,
             stderr_width: 80,
         };

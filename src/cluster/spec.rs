@@ -40,7 +40,7 @@ pub enum SpecError {
     )]
     Subnet(String),
     /// Longer than the provider allows.
-    #[error("name {0:?} is too long: k3d allows at most 32 characters")]
+    #[error("name \"{0}\" is too long: k3d allows at most 32 characters")]
     NameForProvider(ClusterName),
 }
 

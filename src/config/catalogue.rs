@@ -3,6 +3,7 @@
 
 use clap::{Arg, Args, Command};
 
+use super::file::NOT_IN_FILE;
 use super::layers::for_dev;
 use super::settings::{ConnectionArgs, DaemonArgs};
 
@@ -23,7 +24,7 @@ pub struct Setting {
 
 /// A command with every setting and nothing else.
 pub(super) fn every_setting() -> Command {
-    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::new("settings")))
+    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::default()))
 }
 
 /// All settings, in the order of `--help`.
@@ -68,9 +69,13 @@ pub fn settings_table() -> String {
             (default, Some(dev)) => format!("`{default}`, dev `{dev}`"),
         };
         let doc = setting.doc.replace('|', "\\|");
+        let key = match setting.name.as_str() {
+            NOT_IN_FILE => "(flag `--config`)".to_owned(),
+            name => format!("`{name}`"),
+        };
         table.push_str(&format!(
-            "| `{}` | `{}` | {default} | {doc} |\n",
-            setting.name, setting.env
+            "| {key} | `{}` | {default} | {doc} |\n",
+            setting.env
         ));
     }
     table

@@ -12,7 +12,7 @@ use super::error::ConfigError;
 use super::layers::{Values, check, nearest};
 
 /// Settings that cannot stand in the file, since they say where it is.
-const NOT_IN_FILE: &str = "config";
+pub(super) const NOT_IN_FILE: &str = "config";
 
 /// Reads and checks the file.
 pub(super) fn read(path: &Path, settings: &Command) -> Result<Values, ConfigError> {

@@ -147,7 +147,7 @@ pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
         .env(None::<&str>)
         .default_value(None::<&str>)
         .global(false);
-    let command = Command::new("setting").no_binary_name(true).arg(alone);
+    let command = Command::default().no_binary_name(true).arg(alone);
     let given = values.iter().map(|value| format!("--{flag}={value}"));
     let Err(error) = command.try_get_matches_from(given) else {
         return Ok(());

@@ -116,7 +116,7 @@ pub struct Serving {
         env = "KINDLER_CONCURRENCY",
         default_value = "3",
         value_name = "N",
-        value_parser = number_within("concurrency", 1..=256_usize)
+        value_parser = number_within("concurrency", 1_usize..=256)
     )]
     pub concurrency: usize,
 
@@ -195,7 +195,7 @@ pub struct Health {
         env = "KINDLER_HEALTH_THRESHOLD",
         default_value = "3",
         value_name = "N",
-        value_parser = number_within("health_threshold", 1..=100_u32)
+        value_parser = number_within("health_threshold", 1_u32..=100)
     )]
     pub health_threshold: u32,
 }
@@ -334,7 +334,7 @@ pub struct SandboxSettings {
         env = "KINDLER_SANDBOX_FAILURE_RATE",
         default_value = "0",
         value_name = "SHARE",
-        value_parser = number_within("sandbox_failure_rate", 0.0..=1.0)
+        value_parser = number_within("sandbox_failure_rate", 0.0_f64..=1.0)
     )]
     pub sandbox_failure_rate: f64,
 
@@ -356,4 +356,33 @@ pub struct Embedded {
     /// Folder with the Postgres server programs that `kindler dev` uses; without it: the newest installed
     #[arg(long, env = "KINDLER_POSTGRES_BIN", value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::super::{Connection, DaemonSettings, DatabaseUrl, Origin};
+    use super::*;
+    use crate::driver::Deadlines;
+    use crate::lease::LeasePolicy;
+    use crate::plan::Policy;
+
+    #[test]
+    fn the_defaults_are_those_of_the_modules_that_they_are_for() {
+        let command = DaemonArgs::augment_args(Command::new("kindler"));
+        let matches = command.try_get_matches_from(["kindler"]).unwrap();
+        let connection = Connection {
+            database_url: Some(DatabaseUrl::new("postgresql://h/d")),
+            origin: Origin::Given,
+            state_dir: "/nowhere".into(),
+        };
+        let args = DaemonArgs::from_arg_matches(&matches).unwrap();
+        let settings = DaemonSettings::new(connection, args).unwrap();
+        assert_eq!(settings.policy(), Policy::default());
+        assert_eq!(settings.lease_policy(), LeasePolicy::default());
+        assert_eq!(settings.deadlines(), Deadlines::default());
+        assert_eq!(settings.serving.concurrency, 3);
+        assert_eq!(settings.sandbox.sandbox_failure_rate, 0.0);
+    }
 }

@@ -188,3 +188,27 @@ async fn a_database_that_was_not_migrated_says_what_to_run() {
     let said = home.run(&["migrate"]).await.ends(0);
     assert_eq!(said.out, "schema public is at version 3 already\n");
 }
+
+#[tokio::test]
+async fn what_a_role_may_not_do_is_a_failure_with_the_servers_words() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.ends(0);
+    let reader = format!("reader_of_{}", fleet.database.name());
+    fleet
+        .database
+        .execute(&format!(
+            "CREATE ROLE {reader} LOGIN; GRANT SELECT ON clusters, cluster_events TO {reader}"
+        ))
+        .await;
+    let home = Home::new().with("DATABASE_URL", fleet.database.url_as(&reader));
+    home.run(&["list"]).await.ends(0);
+    let said = home.run(&["stop", "demo"]).await.ends(1);
+    assert!(
+        said.err
+            .ends_with("ERROR: permission denied for table clusters\n"),
+        "{said:?}"
+    );
+    assert_eq!(said.err.matches("permission denied").count(), 1, "{said:?}");
+    let away = format!("DROP OWNED BY {reader}; DROP ROLE {reader}");
+    fleet.database.execute(&away).await;
+}

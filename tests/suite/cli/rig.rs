@@ -82,10 +82,6 @@ impl Home {
         self.folder.path()
     }
 
-    pub fn state_dir(&self) -> PathBuf {
-        self.path().join("state")
-    }
-
     /// Writes a file below the home.
     pub fn write(&self, file: &str, text: &str) -> PathBuf {
         let path = self.path().join(file);

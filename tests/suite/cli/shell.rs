@@ -124,7 +124,7 @@ async fn on_terminal(
     answer: &str,
 ) -> Option<(i32, String)> {
     let line = format!("{} {args}", env!("CARGO_BIN_EXE_kindler"));
-    let mut command = home.command(&[]);
+    let command = home.command(&[]);
     let envs: Vec<_> = command
         .as_std()
         .get_envs()
