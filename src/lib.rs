@@ -23,15 +23,23 @@
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
 pub mod backoff;
+pub mod cli;
 pub mod cluster;
 pub mod command;
+pub mod config;
+pub mod controller;
+pub mod daemon;
 pub mod driver;
 pub mod duration;
 pub mod event;
 pub mod health;
+pub mod http;
 pub mod lease;
+pub mod listener;
+pub mod metrics;
 pub mod observation;
 pub mod plan;
 pub mod postgres;
 pub mod queue;
+pub mod reconcile;
 pub mod store;

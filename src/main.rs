@@ -10,6 +10,6 @@ fn main() -> ExitCode {
     match args.next().as_deref().and_then(OsStr::to_str) {
         Some("guard") => kindler::command::guard::main(args),
         Some("sandbox-node") => kindler::driver::sandbox::node::main(args),
-        _ => ExitCode::SUCCESS,
+        _ => kindler::cli::run(env::args_os()),
     }
 }

@@ -48,6 +48,8 @@ pub struct Turn {
     pub key: Key,
     /// Since when it was due.
     pub due: Instant,
+    /// How it came in.
+    pub lane: Lane,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +176,7 @@ impl Queue {
         self.slots
             .insert(key.clone(), Slot::Running { again: None });
         self.running += 1;
-        Some(Turn { key, due })
+        Some(Turn { key, due, lane })
     }
 
     /// Ends a turn. The key waits again if it was woken meanwhile or `next`
@@ -277,7 +279,8 @@ mod tests {
             queue.take(retry).unwrap(),
             Turn {
                 key: key("a"),
-                due: retry
+                due: retry,
+                lane: Lane::Routine
             }
         );
     }

@@ -121,9 +121,11 @@ struct Unfinished {
 impl Unfinished {
     /// All lines that `bytes` completes.
     fn complete(&mut self, bytes: &[u8]) -> Vec<u8> {
+        // Only the new bytes are searched: what is held back is known to have no line end.
+        let held = self.line.len();
         self.line.extend_from_slice(bytes);
-        let whole = match self.line.iter().rposition(|byte| *byte == b'\n') {
-            Some(last) => last + 1,
+        let whole = match last_line_end(bytes) {
+            Some(last) => held + last + 1,
             None if self.line.len() > LONGEST_LINE => self.line.len(),
             None => 0,
         };
@@ -149,14 +151,16 @@ pub(super) struct Tail {
 impl Tail {
     /// Takes a block of lines. Only its last ones are looked at: a flood costs no more than them.
     fn take(&mut self, block: &[u8]) {
-        let mut last: Vec<String> = block
-            .rsplit(|byte| *byte == b'\n')
-            .map(|line| clean_line(&line[..line.len().min(LONGEST_LINE)]))
-            .filter(|line| !line.is_empty())
-            .take(TAIL_LINES)
-            .collect();
-        last.reverse();
-        self.lines.extend(last);
+        let mut last = Vec::with_capacity(TAIL_LINES);
+        let mut rest = Some(block);
+        while let Some(lines) = rest.filter(|_| last.len() < TAIL_LINES) {
+            let end = last_line_end(lines);
+            let line = &lines[end.map_or(0, |end| end + 1)..];
+            last.push(clean_line(&line[..line.len().min(LONGEST_LINE)]));
+            last.pop_if(|line| line.is_empty());
+            rest = end.map(|end| &lines[..end]);
+        }
+        self.lines.extend(last.into_iter().rev());
         self.lines
             .drain(..self.lines.len().saturating_sub(TAIL_LINES));
     }
@@ -165,6 +169,15 @@ impl Tail {
     pub(super) fn into_lines(self) -> Vec<String> {
         self.lines.into()
     }
+}
+
+fn last_line_end(bytes: &[u8]) -> Option<usize> {
+    // Most blocks of a flood without line ends are dismissed by `contains`, which is many times
+    // faster than the search from the end.
+    bytes
+        .contains(&b'\n')
+        .then(|| bytes.iter().rposition(|byte| *byte == b'\n'))
+        .flatten()
 }
 
 /// A line as a person may see it: text only, without colours, cursor movements and other control

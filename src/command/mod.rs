@@ -11,7 +11,7 @@
 //!        <──stdout, stderr (pipes)──────
 //! ```
 //!
-//! The daemon never starts a command itself. It starts a [guard](guard), a tiny process that
+//! The daemon never starts a command itself. It starts a [guard], a tiny process that
 //! adopts every orphan below it and ends the whole tree when the daemon says so, when the daemon
 //! is gone, or when the daemon's [trust](Trust) in its lease has run out: also when the daemon is
 //! stopped (SIGSTOP) and could not do it. `setsid` and double forks do not escape it.
@@ -20,7 +20,8 @@
 //!
 //! - [`Runner::run`] returns only after the tree is gone, or names the processes that even
 //!   SIGKILL did not end ([`Finished::survivors`]).
-//! - Dropping the future of `run`, or killing the daemon, ends the tree within two seconds.
+//! - Dropping the future of `run`, or killing the daemon, ends the tree: SIGTERM at
+//!   once, SIGKILL at most two seconds later.
 //! - Memory is bounded whatever a command prints, and its output is always drained.
 //!
 //! # Limits

@@ -91,11 +91,11 @@ impl Runner {
         &self,
         line: &CommandLine,
         limits: &Limits,
-        mut trust: Trust,
+        trust: Trust,
         cancel: &CancellationToken,
         log: Option<&mut CommandLog>,
     ) -> Result<(Verdict, Kept), SpawnError> {
-        let until = *trust.borrow_and_update();
+        let until = *trust.borrow();
         if let Some(ending) = refusal(until, cancel) {
             return Ok((Verdict::of(ending), Kept::default()));
         }
@@ -201,7 +201,8 @@ impl Run<'_> {
         let deadline = Instant::now() + self.limits.deadline;
         let mut owner_lives = true;
         loop {
-            let until = *trust.borrow_and_update();
+            // Not marked as seen: a renewal of this moment must still reach the guard below.
+            let until = *trust.borrow();
             // Every arm may be dropped when another wins, and none waits in its body.
             tokio::select! {
                 report = self.guard.report() => match report {

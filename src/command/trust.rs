@@ -42,9 +42,6 @@ impl MonotonicDeadline {
 
     /// The time left, zero once it has passed.
     pub fn remaining(self) -> Duration {
-        if self == Self::never() {
-            return Duration::MAX;
-        }
         Duration::from_nanos(self.nanos.saturating_sub(now_nanos()))
     }
 

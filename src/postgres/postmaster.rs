@@ -56,6 +56,7 @@ impl Postmaster {
     pub fn launch(setup: &Setup) -> Result<Self, PostgresError> {
         let layout = &setup.layout;
         let (log, log_start) = log::open(&layout.log)?;
+        setup.account.own(&layout.log)?;
         let stderr = log.try_clone().naming("open", &layout.log)?;
         let mut command = server_command(
             &setup.binaries,

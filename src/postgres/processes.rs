@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use super::layout::cluster_name;
 
-/// How often a process is looked at while waiting for its end.
+/// How often a process is looked at while waiting for its end, and how seldom at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_RARELY: Duration = Duration::from_millis(500);
 
 /// Whether this process is a Postgres on this data folder, main or auxiliary.
 pub(super) fn serves(pid: Pid, data_dir: &Path) -> bool {
@@ -56,10 +57,15 @@ pub(super) fn signal(pid: Pid, data_dir: &Path, signal: Signal) {
     }
 }
 
-/// Waits until a process no longer serves the data folder.
+/// Waits until a process no longer serves the data folder. Cancel-safe.
+///
+/// It is not our child, so it can only be looked at: often at first, for one that is about to
+/// end, then rarely, for one that runs for days.
 pub(super) async fn gone(pid: Pid, data_dir: &Path) {
+    let mut pause = LOOK_AGAIN;
     while serves(pid, data_dir) {
-        sleep(LOOK_AGAIN).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_RARELY);
     }
 }
 

@@ -4,12 +4,15 @@
 //! [`Database`] prints as user, hosts and name only.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long the server may work on one statement of ours.
@@ -100,9 +103,49 @@ impl Database {
         }
     }
 
-    /// The parts that a pool or a listener needs.
+    /// Connects, and calls `on_message` from the connection's own task for all
+    /// that the server sends unasked, until the connection ends; the task then
+    /// ends with the reason. `on_message` must not block: while it does, the
+    /// server's queue of notifications cannot drain.
+    ///
+    /// # Errors
+    /// Whatever the server or the network says.
+    pub async fn connect_listening(
+        &self,
+        on_message: impl FnMut(AsyncMessage) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<Option<tokio_postgres::Error>>), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                Ok((client, tokio::spawn(pump(connection, on_message))))
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                Ok((client, tokio::spawn(pump(connection, on_message))))
+            }
+        }
+    }
+
+    /// The parts that a pool needs.
     pub(crate) fn parts(&self) -> (&Config, Option<&MakeRustlsConnect>) {
         (&self.config, self.tls.as_ref())
+    }
+}
+
+async fn pump<S, T>(
+    mut connection: Connection<S, T>,
+    mut on_message: impl FnMut(AsyncMessage),
+) -> Option<tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(message)) => on_message(message),
+            Some(Err(error)) => return Some(error),
+            None => return None,
+        }
     }
 }
 
@@ -170,7 +213,7 @@ mod tests {
         let database = Database::parse(url).unwrap();
         assert_eq!(
             database.to_string(),
-            "kindler@db.example:5433,other:5433/fleet"
+            "kindler@db.example:5433,other:5432/fleet"
         );
         assert!(!format!("{database:?}").contains("hunter2"));
     }

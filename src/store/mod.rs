@@ -11,6 +11,7 @@ mod declare;
 mod migrate;
 mod queries;
 mod report;
+mod roles;
 mod rows;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use database::{Database, DatabaseUrlError};
 pub use declare::{Declaration, Declared};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
+pub use roles::{DEV_DAEMON, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
 
 /// How long one call may take before its connection is given up.

@@ -18,7 +18,10 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A state folder that an account lent by root can reach.
 fn state() -> TempDir {
-    let folder = tempfile::Builder::new().prefix("state-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("state-")
+        .tempdir_in(run_folder())
+        .unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
     folder
 }

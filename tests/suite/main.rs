@@ -1,7 +1,11 @@
 //! The integration tests: one crate, so that they link once and share one Postgres.
 
+mod cli;
 mod command;
+mod controller;
 mod driver;
 mod embedded_postgres;
+mod house;
 mod kit;
 mod kit_itself;
+mod schema;

@@ -66,19 +66,26 @@ impl Token {
             .collect()
     }
 
+    /// Everyone with the token on the command line: sleepers, shells and guards.
+    pub fn bearers(&self) -> Vec<i32> {
+        pids()
+            .filter(|pid| slurp(*pid, "cmdline").contains(&self.0))
+            .collect()
+    }
+
     pub async fn wait_for_sleepers(&self, count: usize) {
         eventually("all sleepers run", || self.sleepers().len() == count).await;
     }
 
     pub async fn wait_until_gone(&self) {
-        eventually("no sleeper is left", || self.sleepers().is_empty()).await;
+        eventually("nobody is left", || self.bearers().is_empty()).await;
     }
 }
 
 impl Drop for Token {
     /// A failed test leaves nothing behind either.
     fn drop(&mut self) {
-        for pid in self.sleepers() {
+        for pid in self.bearers() {
             signal(pid, rustix::process::Signal::KILL);
         }
     }

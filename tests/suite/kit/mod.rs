@@ -3,12 +3,16 @@
 //! Each module of the suite uses a part of it, so unused parts are no sign of dead code.
 #![allow(dead_code, unused_imports)]
 
+mod daemon;
 mod database;
 mod eventually;
+mod host;
 mod postgres;
 mod run_folder;
 
+pub use daemon::{Daemon, KINDLER, daemon_settings, kindler};
 pub use database::Database;
 pub use eventually::eventually;
+pub use host::{Entry, Host};
 pub use postgres::PrivateServer;
 pub use run_folder::run_folder;

@@ -1,0 +1,42 @@
+# What people do with this repository. `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint setup rust
+
+# rustup puts cargo where PATH does not always lead.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+CARGO ?= cargo
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## Build Kindler and run it with a private Postgres; Ctrl-C stops both
+	$(CARGO) build --locked --release
+	@exec ./target/release/kindler dev
+
+test: setup ## Run all tests, against a real Postgres
+	$(CARGO) test --locked --lib --bins --tests --examples
+	$(CARGO) test --locked --doc
+
+bench: setup ## Run the benchmarks
+	$(CARGO) bench --locked
+
+lint: setup ## Check the formatting and the lints, as CI does
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+setup: rust ## Install what is missing: a C compiler, the Postgres server programs
+	@sh deploy/setup.sh
+
+rust:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "Kindler is built with Rust, and cargo was not found. To install it:"; \
+		echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"; \
+		echo "and run make again. (See https://rustup.rs)"; \
+		exit 1; } >&2
+	@need=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	have=$$($(CARGO) --version | cut -d ' ' -f 2); \
+	printf '%s\n' "$$need" "$$have" | sort -VC || { \
+		echo "Kindler needs Rust $$need or newer, but cargo is of version '$$have'."; \
+		echo "Update it with: rustup update stable (see https://rustup.rs)"; \
+		exit 1; } >&2

@@ -1,0 +1,197 @@
+#!/bin/sh
+# Installs what Kindler needs and a fresh Debian or Ubuntu lacks, and nothing else:
+#   a C compiler, because Rust links with it and one dependency contains C;
+#   the Postgres server binaries, which `kindler dev` runs privately.
+# It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
+# and without asking for rights, when all is there.
+set -eu
+
+oldest_postgres=13
+policy=/usr/sbin/policy-rc.d
+policy_mark='# Of the setup of Kindler; removed when it has ended.'
+createcluster=/etc/postgresql-common/createcluster.conf
+# So that root's tools are found also where PATH leaves them out.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() {
+    printf 'setup: %s\n' "$*"
+}
+
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# Succeeds if this folder holds a server that is new enough.
+is_postgres() {
+    [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
+    version=$("$1/postgres" --version 2>/dev/null | sed -n 's/^.*(PostgreSQL) \([0-9]*\).*$/\1/p')
+    [ -n "$version" ] && [ "$version" -ge "$oldest_postgres" ]
+}
+
+# The same places where Kindler looks.
+has_postgres() {
+    on_path=$(command -v postgres || true)
+    [ -z "$on_path" ] || ! is_postgres "$(dirname "$(readlink -f "$on_path")")" || return 0
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
+        "$(pg_config --bindir 2>/dev/null || true)"; do
+        ! is_postgres "$folder" || return 0
+    done
+    return 1
+}
+
+# Succeeds if a C program can be compiled and linked.
+has_compiler() {
+    command -v cc >/dev/null || return 1
+    scratch=$(mktemp -d)
+    printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >"$scratch/try.c"
+    works=true
+    cc -o "$scratch/try" "$scratch/try.c" 2>/dev/null || works=false
+    rm -rf "$scratch"
+    $works
+}
+
+# The packages that are missing, one to a line.
+missing_packages() {
+    has_compiler || printf 'gcc\nlibc6-dev\n'
+    has_postgres || printf 'postgresql\n'
+}
+
+# Runs a command as root; refused earlier if that is impossible.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+can_become_root() {
+    [ "$(id -u)" -eq 0 ] && return 0
+    command -v sudo >/dev/null || return 1
+    # Without a terminal sudo could not ask for a password.
+    sudo -n true 2>/dev/null || [ -t 0 ]
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)" = installed ]
+}
+
+# apt knows these packages at versions it can offer.
+are_available() {
+    for package in "$@"; do
+        apt-cache policy "$package" 2>/dev/null | grep -q '^  Candidate: [^(]' || return 1
+    done
+}
+
+apt_get() {
+    # needrestart, where installed, shall restart no service either: l means list.
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -y "$@" </dev/null
+}
+
+service_is_new=false
+policy_is_ours=false
+put_policy_back() {
+    if $policy_is_ours; then
+        policy_is_ours=false
+        as_root rm -f "$policy"
+    fi
+}
+
+# After a setup that was killed no service would ever start again.
+remove_stale_policy() {
+    if grep -qs "$policy_mark" "$policy" && can_become_root; then
+        say "removing $policy, which an interrupted setup left behind"
+        policy_is_ours=true
+        put_policy_back
+    fi
+}
+
+# Packages ask policy-rc.d before they start a service; 101 means no.
+forbid_services() {
+    trap put_policy_back EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    # One with our mark was left by a setup that was killed.
+    if [ -e "$policy" ] && ! grep -q "$policy_mark" "$policy"; then
+        say "leaving the existing $policy as it is"
+        return
+    fi
+    say "forbidding packages to start services while they are installed ($policy)"
+    policy_is_ours=true
+    printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" |
+        as_root sh -c "cat >$policy && chmod 755 $policy"
+}
+
+# The package would make a system-wide database cluster and start it at every boot.
+forbid_main_cluster() {
+    if is_installed postgresql-common || [ -e "$createcluster" ]; then
+        say "postgresql-common is configured already; leaving $createcluster as it is"
+        return
+    fi
+    service_is_new=true
+    say "telling postgresql-common to make no system-wide database cluster ($createcluster)"
+    printf '%s\n' \
+        '# Written by the setup of Kindler, which needs the programs but no system-wide server.' \
+        '# Remove the next line to have new versions make one.' \
+        'create_main_cluster = false' |
+        as_root sh -c "mkdir -p ${createcluster%/*} && cat >$createcluster"
+}
+
+install_packages() {
+    clusters_before=$(clusters)
+    forbid_services
+    case " $* " in *' postgresql '*) forbid_main_cluster ;; esac
+    if ! are_available "$@"; then
+        say "updating the list of packages"
+        apt_get update
+    fi
+    say "installing $*"
+    # confold: keep our createcluster.conf when the package brings its own.
+    install="install --no-install-recommends -o Dpkg::Options::=--force-confold"
+    # A list that is not quite fresh may name versions that are gone.
+    # shellcheck disable=SC2086 # split on purpose: the options hold no blanks
+    apt_get $install "$@" || {
+        say "that failed; updating the list of packages and trying once more"
+        apt_get update
+        apt_get $install "$@"
+    }
+    put_policy_back
+    if $service_is_new; then
+        say "disabling the system-wide service (systemctl enable postgresql brings it back)"
+        as_root update-rc.d postgresql disable
+    fi
+    for cluster in $(clusters); do
+        case "$clusters_before" in *"$cluster"*) continue ;; esac
+        say "keeping the new database cluster $cluster from starting at boot"
+        echo disabled | as_root tee "$cluster/start.conf" >/dev/null
+    done
+}
+
+# The system-wide database clusters, by their configuration folders.
+clusters() {
+    ls -d /etc/postgresql/*/* 2>/dev/null || true
+}
+
+main() {
+    # shellcheck disable=SC2046 # package names hold no blanks
+    set -- $(missing_packages)
+    if [ $# -eq 0 ]; then
+        remove_stale_policy
+        return
+    fi
+    say "missing: $*"
+    command -v apt-get >/dev/null || fail "this system has no apt-get; please install by hand:" \
+        "a C compiler, and the Postgres server (version $oldest_postgres or newer)"
+    can_become_root || fail "installing them needs root, and sudo is not at hand here; please run
+    su -c 'sh $(readlink -f "$0")'
+and then this again"
+    install_packages "$@"
+    # shellcheck disable=SC2046
+    set -- $(missing_packages)
+    [ $# -eq 0 ] || fail "these are installed, but still do not work: $*"
+    say "everything is there"
+}
+
+main

@@ -1,0 +1,304 @@
+//! The commands that declare. They change what is wanted, never what is; with
+//! `--wait` they watch until the reconciler got there.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use crate::cluster::{Cluster, ClusterName, Desired, Provider};
+use crate::store::{Declaration, Declared};
+
+use super::args::{ChangeArgs, CreateArgs, DeleteArgs};
+use super::error::CliError;
+use super::outcome::Exit;
+use super::screen::{self, Screen, remark, write_out};
+use super::session::Session;
+use super::wait::{Goal, wait};
+
+/// How often a declaration is tried anew when the row goes in between.
+const TRIES: usize = 3;
+
+pub(super) async fn create(
+    session: &Session,
+    screen: &Screen,
+    args: CreateArgs,
+) -> Result<Exit, CliError> {
+    if args.name.is_management() {
+        return Err(CliError::Management(args.name));
+    }
+    let name = &args.name;
+    let new = declaration(&args);
+    new.check()?;
+    for _ in 0..TRIES {
+        let declared = session.store.declare(&new).await;
+        let cluster = match declared.map_err(|error| session.failed(error))? {
+            Declared::New(cluster) => {
+                write_out(&format!("cluster {name} declared: {}\n", summary(&cluster)))?;
+                cluster
+            }
+            Declared::Exists(cluster) => {
+                let differences = differences(&args, &cluster);
+                if !differences.is_empty() {
+                    let differences = differences.join(", ");
+                    return Err(CliError::Different {
+                        name: name.clone(),
+                        differences,
+                    });
+                }
+                match again(session, cluster).await? {
+                    Some(cluster) => cluster,
+                    // It was absent and went just now: the name is free.
+                    None => continue,
+                }
+            }
+        };
+        if let Some(limit) = args.wait.limit() {
+            return wait(
+                session,
+                screen,
+                &cluster.name,
+                Goal::of(Desired::Present),
+                limit,
+            )
+            .await;
+        }
+        remark(&format!(
+            "next: kindler get {name}, or kindler create {name} --wait to watch"
+        ));
+        return Ok(Exit::Done);
+    }
+    Err(CliError::Contended { name: args.name })
+}
+
+fn declaration(args: &CreateArgs) -> Declaration {
+    Declaration {
+        name: args.name.clone(),
+        provider: args.provider.unwrap_or(Provider::K3d),
+        subnet: args.subnet,
+        node_port: args.node_port,
+        pf_port: args.pf_port,
+        http_port: args.http_port,
+        https_port: args.https_port,
+        register_portainer: !args.no_register_portainer,
+        haproxy_route: !args.no_haproxy_route,
+        register_argocd: !args.no_register_argocd,
+    }
+}
+
+/// Declares an existing row present once more; none if it went meanwhile.
+async fn again(session: &Session, cluster: Cluster) -> Result<Option<Cluster>, CliError> {
+    let name = &cluster.name;
+    if cluster.desired == Desired::Present {
+        write_out(&format!(
+            "cluster {name} is already declared: {}\n",
+            summary(&cluster)
+        ))?;
+        return Ok(Some(cluster));
+    }
+    let changed = session.store.set_desired(name, Desired::Present).await;
+    let changed = changed.map_err(|error| session.failed(error))?;
+    if changed.is_some() {
+        write_out(&format!(
+            "cluster {name} is declared present again; it was {}\n",
+            cluster.desired
+        ))?;
+    }
+    Ok(changed)
+}
+
+fn summary(cluster: &Cluster) -> String {
+    let spec = &cluster.spec;
+    format!(
+        "{}, http {}, https {}",
+        spec.provider, spec.http_port, spec.https_port
+    )
+}
+
+/// Where what was asked for explicitly differs from what is declared.
+fn differences(args: &CreateArgs, cluster: &Cluster) -> Vec<String> {
+    fn differ<T: PartialEq + ToString>(field: &str, asked: Option<T>, is: T) -> Option<String> {
+        let asked = asked.filter(|asked| *asked != is)?;
+        Some(format!(
+            "{field} is {}, not {}",
+            is.to_string(),
+            asked.to_string()
+        ))
+    }
+    let spec = &cluster.spec;
+    let subnet = args
+        .subnet
+        .filter(|asked| Some(*asked) != spec.subnet)
+        .map(|asked| {
+            let is = spec
+                .subnet
+                .map_or("not set".to_owned(), |subnet| subnet.to_string());
+            format!("subnet is {is}, not {asked}")
+        });
+    let off = |asked: bool| asked.then_some(false);
+    [
+        differ("provider", args.provider, spec.provider),
+        subnet,
+        differ("node_port", args.node_port, spec.node_port),
+        differ("pf_port", args.pf_port, spec.pf_port),
+        differ("http_port", args.http_port, spec.http_port),
+        differ("https_port", args.https_port, spec.https_port),
+        differ(
+            "register_portainer",
+            off(args.no_register_portainer),
+            spec.register_portainer,
+        ),
+        differ(
+            "haproxy_route",
+            off(args.no_haproxy_route),
+            spec.haproxy_route,
+        ),
+        differ(
+            "register_argocd",
+            off(args.no_register_argocd),
+            spec.register_argocd,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+pub(super) async fn delete(
+    session: &Session,
+    screen: &Screen,
+    args: DeleteArgs,
+) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let cluster = session.known(name, session.store.get(name).await).await?;
+    if !args.yes && io::stdin().is_terminal() && screen.stderr_tty {
+        confirm(&cluster)?;
+    }
+    declare_desired(session, &cluster, Desired::Absent).await?;
+    match args.wait.limit() {
+        Some(limit) => wait(session, screen, name, Goal::of(Desired::Absent), limit).await,
+        None => {
+            remark(&format!(
+                "next: kindler delete {name} --wait to watch, or kindler list"
+            ));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn confirm(cluster: &Cluster) -> Result<(), CliError> {
+    let name = &cluster.name;
+    let provider = cluster.spec.provider;
+    screen::to_stderr(&format!(
+        "delete the {provider} cluster {name} ({}) with everything in it? [y/N] ",
+        cluster.actual
+    ));
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(CliError::Input)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CliError::NotConfirmed { name: name.clone() }),
+    }
+}
+
+pub(super) async fn start(
+    session: &Session,
+    screen: &Screen,
+    args: ChangeArgs,
+) -> Result<Exit, CliError> {
+    set_desired(session, screen, args, Desired::Present).await
+}
+
+pub(super) async fn stop(
+    session: &Session,
+    screen: &Screen,
+    args: ChangeArgs,
+) -> Result<Exit, CliError> {
+    set_desired(session, screen, args, Desired::Stopped).await
+}
+
+async fn set_desired(
+    session: &Session,
+    screen: &Screen,
+    args: ChangeArgs,
+    desired: Desired,
+) -> Result<Exit, CliError> {
+    let cluster = session
+        .known(&args.name, session.store.get(&args.name).await)
+        .await?;
+    declare_desired(session, &cluster, desired).await?;
+    match args.wait.limit() {
+        Some(limit) => wait(session, screen, &args.name, Goal::of(desired), limit).await,
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Declares a state, and says what that changed.
+async fn declare_desired(
+    session: &Session,
+    cluster: &Cluster,
+    desired: Desired,
+) -> Result<(), CliError> {
+    let name = &cluster.name;
+    // Written also when nothing seems to change: the row may be another by now.
+    let answer = session.store.set_desired(name, desired).await;
+    session.known(name, answer).await?;
+    write_out(&if cluster.desired == desired {
+        format!("cluster {name} is already declared {desired}\n")
+    } else {
+        format!(
+            "cluster {name} is declared {desired}; it was {}\n",
+            cluster.desired
+        )
+    })?;
+    if cluster.paused {
+        remark(&format!(
+            "it is paused, so nothing happens yet; next: kindler resume {name}"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) async fn pause(session: &Session, name: &ClusterName) -> Result<Exit, CliError> {
+    let answer = session.store.set_paused(name, true).await;
+    session.known(name, answer).await?;
+    remark(&format!(
+        "it is only looked at now; next: kindler resume {name}"
+    ));
+    write_out(&format!("cluster {name} is paused\n"))
+}
+
+pub(super) async fn resume(
+    session: &Session,
+    screen: &Screen,
+    args: ChangeArgs,
+) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let answer = session.store.set_paused(name, false).await;
+    let cluster = session.known(name, answer).await?;
+    write_out(&format!("cluster {name} is not paused\n"))?;
+    match args.wait.limit() {
+        Some(limit) => wait(session, screen, name, Goal::of(cluster.desired), limit).await,
+        None => Ok(Exit::Done),
+    }
+}
+
+pub(super) async fn retry(
+    session: &Session,
+    screen: &Screen,
+    args: ChangeArgs,
+) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let answer = session.store.request_retry(name).await;
+    let cluster = session.known(name, answer).await?;
+    write_out(&format!("cluster {name} is tried again at once\n"))?;
+    match args.wait.limit() {
+        Some(limit) => wait(session, screen, name, Goal::tried_again(&cluster), limit).await,
+        None => {
+            remark(&format!(
+                "next: kindler get {name}, or kindler logs {name} -f"
+            ));
+            Ok(Exit::Done)
+        }
+    }
+}

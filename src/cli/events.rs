@@ -1,0 +1,134 @@
+//! What happened to a cluster, from the books; also of one that is gone.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::store::Event;
+
+use super::args::{EventsArgs, Output};
+use super::error::{CliError, chain};
+use super::outcome::Exit;
+use super::screen::{remark, write_json, write_out};
+use super::session::Session;
+use super::text;
+
+/// How often a followed book is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// More than a cluster has in one look.
+const MANY: i64 = 10_000;
+
+pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let found = session.store.events(name, 0, args.lines).await;
+    let found = found.map_err(|error| session.failed(error))?;
+    if found.is_empty() {
+        // No events and no row: nobody ever declared such a cluster.
+        session.known(name, session.store.get(name).await).await?;
+        remark(&format!("no events of {name} yet"));
+    }
+    if args.output == Output::Json && !args.follow {
+        return write_json(&found);
+    }
+    let mut last = 0;
+    show(&found, args.output, &mut last)?;
+    if args.follow {
+        follow(session, &args, last).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows new events until the reader goes away; a database that cannot be
+/// reached is waited out.
+async fn follow(session: &Session, args: &EventsArgs, mut last: i64) -> Result<(), CliError> {
+    let mut out_of_reach = false;
+    loop {
+        sleep(LOOK_EVERY).await;
+        match session.store.events(&args.name, last, MANY).await {
+            Ok(new) => {
+                if std::mem::take(&mut out_of_reach) {
+                    remark("note: the database answers again");
+                }
+                show(&new, args.output, &mut last)?;
+            }
+            Err(error) if error.is_unreachable() => {
+                if !std::mem::replace(&mut out_of_reach, true) {
+                    remark(&format!(
+                        "note: waiting for the database: {}",
+                        chain(&error)
+                    ));
+                }
+            }
+            Err(error) => return Err(session.failed(error)),
+        }
+    }
+}
+
+fn show(events: &[Event], output: Output, last: &mut i64) -> Result<(), CliError> {
+    for event in events {
+        *last = event.id;
+        let text = match output {
+            Output::Text => told(event),
+            Output::Json => serde_json::json!(event).to_string() + "\n",
+        };
+        write_out(&text)?;
+    }
+    Ok(())
+}
+
+/// One event in one line, and its error below.
+fn told(event: &Event) -> String {
+    let at = event.at.strftime("%Y-%m-%d %H:%M:%SZ");
+    let mut line = format!("{at}  {:<11}", text::line(&event.kind));
+    match (&event.from_state, &event.to_state) {
+        (Some(from), Some(to)) if from != to => {
+            let _ = write!(line, " {} -> {}", text::line(from), text::line(to));
+        }
+        _ => {}
+    }
+    let reason = event.reason.as_deref().map(text::line);
+    let message = event.message.as_deref().map(text::line);
+    let why: Vec<_> = reason
+        .into_iter()
+        .chain(message)
+        .filter(|t| !t.is_empty())
+        .collect();
+    if !why.is_empty() {
+        let _ = write!(line, "  {}", why.join(": "));
+    }
+    if event.kind == "attempt" || event.error.is_some() {
+        let failures = event.attempt.unwrap_or_default();
+        if failures > 0 {
+            let _ = write!(line, "  (failure {failures})");
+        }
+    }
+    if let Some(change) = &event.change {
+        let _ = write!(line, "  {}", changed(change));
+    }
+    let _ = writeln!(line, "  by {}", text::line(&event.actor));
+    for error in event.error.iter().flat_map(|error| text::lines(error)) {
+        let _ = writeln!(line, "    {error}");
+    }
+    line
+}
+
+/// `field old -> new` for a change, `field value` for a declaration.
+fn changed(change: &Value) -> String {
+    let plain = |value: &Value| match value {
+        Value::String(text) => text::line(text),
+        Value::Null => "none".to_owned(),
+        other => text::line(&other.to_string()),
+    };
+    let Some(fields) = change.as_object() else {
+        return plain(change);
+    };
+    let told = fields
+        .iter()
+        .map(|(field, value)| match value.as_array().map(Vec::as_slice) {
+            Some([old, new]) => format!("{field} {} -> {}", plain(old), plain(new)),
+            _ => format!("{field} {}", plain(value)),
+        });
+    told.collect::<Vec<_>>().join(", ")
+}

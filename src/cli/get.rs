@@ -1,0 +1,153 @@
+//! One cluster with everything that is known of it.
+
+use std::fmt::Write;
+
+use comfy_table::Color;
+use jiff::Timestamp;
+
+use crate::cluster::{Cluster, ClusterName};
+use crate::command::LogDir;
+
+use super::args::Output;
+use super::error::CliError;
+use super::list::colour;
+use super::outcome::Exit;
+use super::screen::{Screen, write_json, write_out};
+use super::session::Session;
+use super::text;
+
+pub(super) async fn get(
+    session: &Session,
+    screen: &Screen,
+    name: &ClusterName,
+    output: Output,
+) -> Result<Exit, CliError> {
+    let cluster = session.known(name, session.store.get(name).await).await?;
+    if output == Output::Json {
+        return write_json(&cluster);
+    }
+    let log = LogDir::new(session.connection.log_dir()).path(name.as_str());
+    let log = log.exists().then(|| log.display().to_string());
+    write_out(&described(
+        &cluster,
+        screen,
+        log.as_deref(),
+        Timestamp::now(),
+    ))
+}
+
+fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut field = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<13} {value}");
+    };
+    let moment = |then: Timestamp| format!("{} ago ({then:.0})", text::since(then, now));
+    field("name", cluster.name.to_string());
+    field("desired", cluster.desired.to_string());
+    field("state", state(cluster, screen));
+    field("why", text::why(cluster));
+    if cluster.failed_attempts > 0 || cluster.health_failures > 0 {
+        field(
+            "failures",
+            format!(
+                "{} attempts, {} health checks in a row",
+                cluster.failed_attempts, cluster.health_failures
+            ),
+        );
+    }
+    if let Some(next) = text::next_try(cluster, now) {
+        field("next attempt", next);
+    } else if let Some(check) = cluster.next_check_at {
+        field("next check", text::until(check, now));
+    }
+    spec_fields(cluster, &mut field);
+    for (name, then) in [
+        ("declared", cluster.created_at),
+        ("changed", cluster.updated_at),
+        ("reconciled", cluster.last_reconciled_at),
+        ("healthy", cluster.last_healthy_at),
+    ] {
+        if let Some(then) = then {
+            field(name, moment(then));
+        }
+    }
+    field(
+        "generation",
+        format!(
+            "{} (reached {})",
+            cluster.generation, cluster.observed_generation
+        ),
+    );
+    if let Some(log) = log {
+        field("log", log.to_owned());
+    }
+    if let Some(error) = &cluster.reconcile_error {
+        field("last error", String::new());
+        for line in text::lines(error) {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
+    let spec = &cluster.spec;
+    field(
+        "provider",
+        format!(
+            "{}, context {}",
+            spec.provider,
+            spec.provider.context(&cluster.name)
+        ),
+    );
+    field(
+        "ports",
+        format!(
+            "http {}, https {}, port-forward {}, node {}",
+            spec.http_port, spec.https_port, spec.pf_port, spec.node_port
+        ),
+    );
+    if let Some(subnet) = spec.subnet {
+        field("subnet", subnet.to_string());
+    }
+    if let Some(ip) = &cluster.server_ip {
+        field("server ip", text::line(ip));
+    }
+    let registered = [
+        ("portainer", spec.register_portainer),
+        ("haproxy", spec.haproxy_route),
+        ("argocd", spec.register_argocd),
+    ];
+    let registered: Vec<_> = registered
+        .into_iter()
+        .filter(|(_, on)| *on)
+        .map(|(n, _)| n)
+        .collect();
+    field(
+        "registered",
+        if registered.is_empty() {
+            "nowhere".to_owned()
+        } else {
+            registered.join(", ")
+        },
+    );
+    if cluster
+        .labels
+        .as_object()
+        .is_some_and(|labels| !labels.is_empty())
+    {
+        field("labels", text::line(&cluster.labels.to_string()));
+    }
+}
+
+fn state(cluster: &Cluster, screen: &Screen) -> String {
+    let state = cluster.actual.as_str();
+    let code = match colour(cluster.actual).filter(|_| screen.colour) {
+        Some(Color::Green) => "32",
+        Some(Color::Yellow) => "33",
+        Some(Color::Red) => "31",
+        _ => return state.to_owned(),
+    };
+    format!("\x1b[{code}m{state}\x1b[0m")
+}

@@ -1,0 +1,142 @@
+//! All clusters at a glance. A row that cannot be read is shown with its
+//! error, never hidden.
+
+use comfy_table::Color;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cluster::{Actual, Cluster};
+use crate::store::Undecodable;
+
+use super::args::ListOutput;
+use super::error::{CliError, chain};
+use super::outcome::Exit;
+use super::screen::{Screen, remark, write_json, write_out};
+use super::session::Session;
+use super::table::{Column, Field, render};
+use super::text;
+
+/// A row, or its raw name and what is wrong with it.
+type Listed = Result<Cluster, (String, Undecodable)>;
+
+const fn column(title: &'static str, keep: u8) -> Column {
+    Column {
+        title,
+        keep,
+        text: false,
+    }
+}
+
+/// Those after NEXT are for `-o wide`.
+const COLUMNS: [Column; 11] = [
+    column("NAME", u8::MAX),
+    column("PROVIDER", 2),
+    column("DESIRED", 7),
+    column("STATE", u8::MAX),
+    Column {
+        title: "WHY",
+        keep: 8,
+        text: true,
+    },
+    column("AGE", 1),
+    column("TRIES", 5),
+    column("NEXT", 6),
+    column("PORTS", 9),
+    column("SUBNET", 4),
+    column("GENERATION", 3),
+];
+const NARROW: usize = 8;
+
+pub(super) async fn list(
+    session: &Session,
+    screen: &Screen,
+    output: ListOutput,
+) -> Result<Exit, CliError> {
+    let rows = session
+        .store
+        .list()
+        .await
+        .map_err(|error| session.failed(error))?;
+    if output == ListOutput::Json {
+        return write_json(&rows.iter().map(as_json).collect::<Vec<_>>());
+    }
+    if rows.is_empty() {
+        remark("no clusters are declared; next: kindler create demo --wait");
+        return Ok(Exit::Done);
+    }
+    let columns = if output == ListOutput::Wide {
+        &COLUMNS[..]
+    } else {
+        &COLUMNS[..NARROW]
+    };
+    let now = Timestamp::now();
+    let fields: Vec<_> = rows.iter().map(|row| as_fields(row, now)).collect();
+    write_out(&render(columns, &fields, screen))
+}
+
+fn as_json(row: &Listed) -> Value {
+    match row {
+        Ok(cluster) => json!(cluster),
+        Err((name, error)) => json!({ "name": name, "unreadable": chain(error) }),
+    }
+}
+
+fn as_fields(row: &Listed, now: Timestamp) -> Vec<Field> {
+    let cluster = match row {
+        Ok(cluster) => cluster,
+        Err((name, error)) => return unreadable(name, error),
+    };
+    let spec = &cluster.spec;
+    let tries = match cluster.failed_attempts {
+        0 => String::new(),
+        tries => tries.to_string(),
+    };
+    let ports = [
+        spec.node_port,
+        spec.pf_port,
+        spec.http_port,
+        spec.https_port,
+    ];
+    vec![
+        Field::new(cluster.name.as_str()),
+        Field::new(spec.provider.as_str()),
+        Field::new(cluster.desired.as_str()),
+        Field::new(cluster.actual.as_str()).coloured(colour(cluster.actual)),
+        Field::new(text::why(cluster)),
+        Field::new(
+            cluster
+                .created_at
+                .map(|then| text::since(then, now))
+                .unwrap_or_default(),
+        ),
+        Field::new(tries),
+        Field::new(text::next_try(cluster, now).unwrap_or_default()),
+        Field::new(ports.map(|port| port.to_string()).join(",")),
+        Field::new(
+            spec.subnet
+                .map(|subnet| subnet.to_string())
+                .unwrap_or_default(),
+        ),
+        Field::new(cluster.generation.to_string()),
+    ]
+}
+
+fn unreadable(name: &str, error: &Undecodable) -> Vec<Field> {
+    let mut fields = vec![Field::new(""); COLUMNS.len()];
+    fields[0] = Field::new(text::line(name));
+    fields[3] = Field::new("unreadable").coloured(Some(Color::Red));
+    fields[4] = Field::new(text::line(&chain(error)));
+    fields
+}
+
+/// The colour of a state: green is well, yellow is under way, red is not well.
+pub(super) fn colour(actual: Actual) -> Option<Color> {
+    match actual {
+        Actual::Running => Some(Color::Green),
+        Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => {
+            Some(Color::Yellow)
+        }
+        Actual::Failed => Some(Color::Red),
+        Actual::Unknown | Actual::Stopped => None,
+    }
+}

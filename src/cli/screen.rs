@@ -1,0 +1,79 @@
+//! Where output goes and how it may look there. Writing never panics: a reader
+//! may go away at any time.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use super::error::CliError;
+use super::outcome::Exit;
+use super::redact::without_passwords;
+
+/// What is known of the terminal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Screen {
+    /// Whether stdout may be coloured.
+    pub colour: bool,
+    /// Whether stderr may be coloured.
+    pub stderr_colour: bool,
+    /// Whether a line on stderr can be rewritten.
+    pub stderr_tty: bool,
+    /// Columns of stdout; none where lines are for a program and have no width.
+    pub width: Option<u16>,
+    /// Columns of stderr.
+    pub stderr_width: u16,
+}
+
+impl Screen {
+    pub(super) fn detect() -> Self {
+        let set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let plain = set("NO_COLOR") || env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let asked = env::var("COLUMNS")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .filter(|n| *n > 0);
+        let stdout_width = asked.or_else(|| stdout_tty.then(|| columns(io::stdout()))?);
+        let stderr_width = asked.or_else(|| stderr_tty.then(|| columns(io::stderr()))?);
+        Self {
+            colour: stdout_tty && !plain,
+            stderr_colour: stderr_tty && !plain,
+            stderr_tty,
+            width: stdout_width,
+            stderr_width: stderr_width.unwrap_or(80),
+        }
+    }
+}
+
+fn columns(terminal: impl std::os::fd::AsFd) -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(size.ws_col).filter(|columns| *columns > 0)
+}
+
+/// Writes data to stdout, and ends well if that worked.
+pub(super) fn write_out(text: &str) -> Result<Exit, CliError> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(CliError::Output)?;
+    Ok(Exit::Done)
+}
+
+/// Writes a value to stdout as JSON.
+pub(super) fn write_json(value: &impl serde::Serialize) -> Result<Exit, CliError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CliError::Output(io::Error::other(error)))?;
+    write_out(&(text + "\n"))
+}
+
+/// Writes to stderr, without passwords. If nobody listens, nobody is told.
+pub(super) fn to_stderr(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(without_passwords(text).as_bytes());
+    let _ = stderr.flush();
+}
+
+/// Writes a remark for people to stderr.
+pub(super) fn remark(text: &str) {
+    to_stderr(&format!("{text}\n"));
+}

@@ -1,0 +1,117 @@
+//! One command's way to the database, and what to say when there is none.
+
+use std::env;
+use std::fs;
+
+use crate::cluster::{Cluster, ClusterName};
+use crate::config::{Connection, Origin};
+use crate::store::{Database, MigrateError, Store, StoreError};
+
+use super::error::CliError;
+
+/// A command asks one thing at a time.
+const CONNECTIONS: usize = 1;
+
+/// Names so far apart are no slip of the finger.
+const SIMILAR: usize = 2;
+
+/// A database that is set, though perhaps not reachable.
+pub(super) struct Session {
+    pub store: Store,
+    pub database: Database,
+    pub connection: Connection,
+}
+
+impl Session {
+    pub(super) fn new(connection: Connection) -> Result<Self, CliError> {
+        let database = connection.database()?;
+        let store = Store::new(&database, CONNECTIONS, &actor());
+        Ok(Self {
+            store,
+            database,
+            connection,
+        })
+    }
+
+    /// Frames what went wrong with the database, for a person.
+    pub(super) fn failed(&self, source: StoreError) -> CliError {
+        match source {
+            StoreError::Refused(words) => CliError::Refused(words),
+            source => {
+                let hint = source.is_unreachable().then(|| self.unreachable_hint());
+                CliError::Store {
+                    database: self.database.to_string(),
+                    hint,
+                    source: Box::new(source),
+                }
+            }
+        }
+    }
+
+    pub(super) fn migrate_failed(&self, source: MigrateError) -> CliError {
+        let unreachable = matches!(source, MigrateError::Unreachable(_));
+        let hint = unreachable.then(|| self.unreachable_hint());
+        CliError::Migrate {
+            database: self.database.to_string(),
+            hint,
+            source: Box::new(source),
+        }
+    }
+
+    pub(super) fn unreachable_hint(&self) -> String {
+        match self.connection.origin {
+            Origin::Given => "check KINDLER_DATABASE_URL (or --database-url), and that Postgres \
+                              runs and lets you in"
+                .to_owned(),
+            Origin::Dev => format!(
+                "its URL is the one that `kindler dev` left in {}: is that still running?",
+                self.connection.dev_url_path().display()
+            ),
+        }
+    }
+
+    /// The row that was asked for or changed, or that there is none.
+    pub(super) async fn known(
+        &self,
+        name: &ClusterName,
+        answer: Result<Option<Cluster>, StoreError>,
+    ) -> Result<Cluster, CliError> {
+        match answer.map_err(|error| self.failed(error))? {
+            Some(cluster) => Ok(cluster),
+            None => Err(self.unknown(name).await),
+        }
+    }
+
+    /// That a name is unknown, with the one that was probably meant.
+    pub(super) async fn unknown(&self, name: &ClusterName) -> CliError {
+        let rows = self.store.list().await.unwrap_or_default();
+        let similar = rows
+            .into_iter()
+            .filter_map(Result::ok)
+            .map(|row| {
+                (
+                    strsim::damerau_levenshtein(name.as_str(), row.name.as_str()),
+                    row.name,
+                )
+            })
+            .filter(|(distance, _)| *distance <= SIMILAR)
+            .min();
+        CliError::UnknownName {
+            name: name.clone(),
+            similar: similar.map(|(_, name)| name.to_string()),
+        }
+    }
+}
+
+/// Who declares, for the books: a person on a host.
+fn actor() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid()));
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => user,
+        host => format!("{user}@{host}"),
+    }
+}

@@ -1,0 +1,246 @@
+//! Whether all is well: the database, the daemons, the work, the failures.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::HEARTBEAT;
+use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError};
+
+use super::args::Output;
+use super::error::{CliError, chain, tell};
+use super::outcome::Exit;
+use super::screen::{Screen, write_json, write_out};
+use super::session::Session;
+use super::text;
+
+/// So many failures are told one by one.
+const FAILURES: i64 = 20;
+
+/// Everything that is told.
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    database: DatabaseReport,
+    daemons: Vec<Daemon>,
+    working: Vec<LeaseHeld>,
+    counts: Vec<StateCount>,
+    failing: Vec<Failing>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseReport {
+    name: String,
+    reachable: bool,
+    schema_version: Option<i32>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Daemon {
+    #[serde(flatten)]
+    seen: ReplicaSeen,
+    alive: bool,
+}
+
+pub(super) async fn status(
+    session: &Session,
+    screen: &Screen,
+    output: Output,
+) -> Result<Exit, CliError> {
+    match collect(session).await {
+        Ok(report) => {
+            match output {
+                Output::Json => write_json(&report)?,
+                Output::Text => write_out(&told(&report, screen, Timestamp::now()))?,
+            };
+            Ok(if report.ok { Exit::Done } else { Exit::Failed })
+        }
+        Err(error) => no_database(session, output, error),
+    }
+}
+
+async fn collect(session: &Session) -> Result<Report, StoreError> {
+    let store = &session.store;
+    let schema_version = store.check().await?;
+    let daemons: Vec<_> = store
+        .replicas()
+        .await?
+        .into_iter()
+        .map(|seen| Daemon {
+            alive: seen.alive(HEARTBEAT),
+            seen,
+        })
+        .collect();
+    let working = store
+        .leases()
+        .await?
+        .into_iter()
+        .filter(|lease| lease.live)
+        .collect();
+    let counts = store.counts().await?;
+    let failing = store.failing(FAILURES).await?;
+    // Without a listener every wake-up waits for the next full pass.
+    let awake = daemons
+        .iter()
+        .any(|daemon| daemon.alive && daemon.seen.listening);
+    Ok(Report {
+        ok: awake && failing.is_empty(),
+        database: DatabaseReport {
+            name: session.database.to_string(),
+            reachable: true,
+            schema_version: Some(schema_version),
+            error: None,
+        },
+        daemons,
+        working,
+        counts,
+        failing,
+    })
+}
+
+fn no_database(session: &Session, output: Output, error: StoreError) -> Result<Exit, CliError> {
+    if output == Output::Json {
+        write_json(&Report {
+            ok: false,
+            database: DatabaseReport {
+                name: session.database.to_string(),
+                reachable: !error.is_unreachable(),
+                schema_version: None,
+                error: Some(chain(&error)),
+            },
+            daemons: Vec::new(),
+            working: Vec::new(),
+            counts: Vec::new(),
+            failing: Vec::new(),
+        })?;
+    }
+    let error = session.failed(error);
+    tell(&error, error.hint().as_deref());
+    Ok(Exit::BadInput)
+}
+
+fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
+    let mut page = Page {
+        text: String::new(),
+        colour: screen.colour,
+    };
+    let version = report.database.schema_version.unwrap_or_default();
+    page.line(
+        "database",
+        &format!("{} answers, schema version {version}", report.database.name),
+    );
+    let none = report.daemons.iter().all(|daemon| !daemon.alive);
+    if none {
+        page.alarm("daemons", "none is running; next: kindler serve");
+    }
+    for daemon in &report.daemons {
+        let (well, words) = about(daemon, now);
+        if well || none {
+            page.line("daemons", &words);
+        } else {
+            page.alarm("daemons", &words);
+        }
+    }
+    for lease in &report.working {
+        let message = text::line(&lease.message);
+        let since = text::since(lease.acquired_at, now);
+        let (name, state) = (
+            text::line(&lease.cluster_name),
+            text::line(&lease.actual_state),
+        );
+        page.line(
+            "working on",
+            &format!("{name} {state} for {since}: {message}"),
+        );
+    }
+    if report.working.is_empty() {
+        page.line("working on", "nothing now");
+    }
+    page.line("clusters", &counted(&report.counts));
+    for failing in &report.failing {
+        page.alarm("failed", &failure(failing, now));
+    }
+    page.text
+}
+
+/// A daemon, and whether it is well.
+fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
+    let Daemon { seen, alive } = daemon;
+    let (host, version) = (text::line(&seen.host), text::line(&seen.version));
+    let mut words = format!("{host} pid {} version {version}", seen.pid);
+    if let Some(listen) = &seen.listen {
+        let _ = write!(words, ", http {}", text::line(listen));
+    }
+    let _ = write!(words, ", up {}", text::since(seen.started_at, now));
+    if !alive {
+        let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
+        let _ = write!(words, "; silent for {}", text::span(silent));
+    } else if seen.listening {
+        words.push_str("; listening for changes");
+    } else {
+        words.push_str("; NOT listening for changes: they wait for the next full pass");
+    }
+    (*alive && seen.listening, words)
+}
+
+/// How many are in which state; what is wanted otherwise is added.
+fn counted(counts: &[StateCount]) -> String {
+    let told = counts.iter().map(|count| {
+        let (actual, desired) = (
+            text::line(&count.actual_state),
+            text::line(&count.desired_state),
+        );
+        match (desired.as_str(), actual.as_str()) {
+            ("stopped", "stopped") | ("present", _) => format!("{} {actual}", count.clusters),
+            _ => format!("{} {actual} (to be {desired})", count.clusters),
+        }
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() {
+        "none is declared".to_owned()
+    } else {
+        told.join(", ")
+    }
+}
+
+fn failure(failing: &Failing, now: Timestamp) -> String {
+    let mut words = text::line(&failing.name);
+    let why = [&failing.message, &failing.reason];
+    if let Some(why) = why
+        .into_iter()
+        .map(|t| text::line(t))
+        .find(|t| !t.is_empty())
+    {
+        let _ = write!(words, ": {why}");
+    }
+    let next = failing
+        .next_attempt_at
+        .map_or("now".to_owned(), |then| text::until(then, now));
+    let _ = write!(words, " (attempt {}, next {next})", failing.failed_attempts);
+    words
+}
+
+/// Lines under headings; a heading is shown once.
+struct Page {
+    text: String,
+    colour: bool,
+}
+
+impl Page {
+    fn line(&mut self, heading: &str, words: &str) {
+        let shown = self.text.lines().any(|line| line.starts_with(heading));
+        let heading = if shown { "" } else { heading };
+        let _ = writeln!(self.text, "{heading:<11} {words}");
+    }
+
+    fn alarm(&mut self, heading: &str, words: &str) {
+        if self.colour {
+            self.line(heading, &format!("\x1b[31m{words}\x1b[0m"));
+        } else {
+            self.line(heading, words);
+        }
+    }
+}

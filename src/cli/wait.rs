@@ -1,0 +1,266 @@
+//! Waiting until a cluster is what was declared: by reading its row, because
+//! the row is the truth, whoever reconciles it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::cluster::{Actual, Cluster, ClusterName, Desired};
+use crate::command::{LogDir, tail};
+use crate::config::HEARTBEAT;
+use crate::store::StoreError;
+
+use super::error::{CliError, chain};
+use super::outcome::Exit;
+use super::progress::Progress;
+use super::screen::{Screen, write_out};
+use super::session::Session;
+use super::text;
+
+/// Between two looks at the row.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Before asking whether anybody works at all.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Goal {
+    desired: Desired,
+    /// Somebody must have written a status since this one.
+    after: Option<Option<Timestamp>>,
+}
+
+impl Goal {
+    /// That this is reached.
+    pub(super) fn of(desired: Desired) -> Self {
+        Self {
+            desired,
+            after: None,
+        }
+    }
+
+    /// That what is declared is reached, as seen after the retry that
+    /// returned this row.
+    pub(super) fn tried_again(cluster: &Cluster) -> Self {
+        Self {
+            desired: cluster.desired,
+            after: Some(cluster.last_reconciled_at),
+        }
+    }
+
+    fn judge(&self, row: Option<&Cluster>) -> Verdict {
+        match row {
+            None if self.desired == Desired::Absent => Verdict::Reached,
+            None => Verdict::OutOfReach("its row is gone: somebody deleted it".to_owned()),
+            Some(cluster) if cluster.desired != self.desired => Verdict::OutOfReach(format!(
+                "somebody declared it {} meanwhile",
+                cluster.desired
+            )),
+            Some(cluster) => {
+                let seen = self
+                    .after
+                    .is_none_or(|before| before != cluster.last_reconciled_at);
+                if cluster.settled() && seen {
+                    Verdict::Reached
+                } else {
+                    Verdict::NotYet
+                }
+            }
+        }
+    }
+}
+
+/// What a look at the row means for the goal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    NotYet,
+    OutOfReach(String),
+}
+
+/// Waits for a goal and shows the way there on stderr. A database that cannot
+/// be reached is waited out, too.
+pub(super) async fn wait(
+    session: &Session,
+    screen: &Screen,
+    name: &ClusterName,
+    goal: Goal,
+    limit: Duration,
+) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let deadline = started + limit;
+    let mut watch = Watch {
+        session,
+        name,
+        progress: Progress::new(screen),
+        log: LogDir::new(session.connection.log_dir()).path(name.as_str()),
+        last: None,
+        asked_for_daemon: false,
+    };
+    loop {
+        // A look that hangs ends with the wait; the last known state then counts.
+        if let Ok(looked) = timeout_at(deadline, session.store.get(name)).await {
+            match watch.take(looked, goal)? {
+                Verdict::Reached => return watch.reached(goal, started.elapsed()),
+                Verdict::OutOfReach(why) => {
+                    watch.progress.end(&format!("cluster {name}: {why}"));
+                    return Ok(Exit::Failed);
+                }
+                Verdict::NotYet => {}
+            }
+        }
+        if Instant::now() >= deadline {
+            return Ok(watch.timed_out(limit));
+        }
+        if started.elapsed() >= PATIENCE {
+            watch.ask_for_daemon().await;
+        }
+        watch.show(started.elapsed());
+        sleep(LOOK_EVERY.min(deadline - Instant::now())).await;
+    }
+}
+
+/// One wait in progress.
+struct Watch<'a> {
+    session: &'a Session,
+    name: &'a ClusterName,
+    progress: Progress,
+    log: std::path::PathBuf,
+    last: Option<Cluster>,
+    asked_for_daemon: bool,
+}
+
+impl Watch<'_> {
+    fn take(
+        &mut self,
+        looked: Result<Option<Cluster>, StoreError>,
+        goal: Goal,
+    ) -> Result<Verdict, CliError> {
+        match looked {
+            Ok(row) => {
+                let verdict = goal.judge(row.as_ref());
+                self.last = row;
+                self.progress.trouble(None);
+                Ok(verdict)
+            }
+            Err(error) if error.is_unreachable() => {
+                self.progress.trouble(Some(&format!(
+                    "waiting for the database: {}",
+                    chain(&error)
+                )));
+                Ok(Verdict::NotYet)
+            }
+            Err(error) => {
+                self.progress.clear();
+                Err(self.session.failed(error))
+            }
+        }
+    }
+
+    fn show(&mut self, elapsed: Duration) {
+        let Some(cluster) = &self.last else { return };
+        let now = Timestamp::now();
+        let mut state = format!("{} {}", self.name, cluster.actual);
+        let why = text::why(cluster);
+        if !why.is_empty() {
+            state.push_str(&format!(": {why}"));
+        }
+        let tries = text::next_try(cluster, now)
+            .filter(|_| cluster.actual == Actual::Failed)
+            .map(|next| format!("attempt {} failed, next {next}", cluster.failed_attempts));
+        // Read only where it is shown: it changes too often for plain lines.
+        let log = self
+            .progress
+            .is_live()
+            .then(|| tail(&self.log, 1).ok()?.pop())
+            .flatten();
+        self.progress
+            .show(elapsed, &state, tries.as_deref(), log.as_deref());
+    }
+
+    /// Says once, if so, that nobody is there to do the work.
+    async fn ask_for_daemon(&mut self) {
+        if std::mem::replace(&mut self.asked_for_daemon, true) {
+            return;
+        }
+        let Ok(replicas) = self.session.store.replicas().await else {
+            return;
+        };
+        if !replicas.iter().any(|replica| replica.alive(HEARTBEAT)) {
+            self.progress
+                .note("no daemon is running on this database: start `kindler serve`");
+        }
+    }
+
+    fn reached(&mut self, goal: Goal, elapsed: Duration) -> Result<Exit, CliError> {
+        self.progress.clear();
+        let name = self.name;
+        let now = match goal.desired {
+            Desired::Present => "running",
+            Desired::Stopped => "stopped",
+            Desired::Absent => "gone",
+        };
+        write_out(&format!(
+            "cluster {name} is {now} after {}\n",
+            text::span(elapsed)
+        ))
+    }
+
+    fn timed_out(&mut self, limit: Duration) -> Exit {
+        let name = self.name;
+        let limit = text::span(limit);
+        let Some(cluster) = &self.last else {
+            self.progress.end(&format!(
+                "cluster {name}: timed out after {limit}, nothing is known"
+            ));
+            return Exit::TimedOut;
+        };
+        let (actual, why) = (cluster.actual, text::why(cluster));
+        self.progress.end(&format!(
+            "cluster {name}: timed out after {limit}; it is {actual}: {why}\n\
+             next: kindler get {name}, kindler logs {name}"
+        ));
+        if actual == Actual::Failed {
+            Exit::Failed
+        } else {
+            Exit::TimedOut
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::samples::dev;
+
+    #[test]
+    fn running_counts_only_once_this_declaration_is_reached() {
+        let goal = Goal::of(Desired::Present);
+        let mut row = dev().recorded(Actual::Running).applied();
+        assert_eq!(goal.judge(Some(&row)), Verdict::Reached);
+        row.generation += 1;
+        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
+        assert!(matches!(goal.judge(None), Verdict::OutOfReach(_)));
+        let absent = row.wanted(Desired::Absent);
+        assert!(matches!(goal.judge(Some(&absent)), Verdict::OutOfReach(_)));
+    }
+
+    #[test]
+    fn deleted_counts_only_once_the_row_is_gone() {
+        let goal = Goal::of(Desired::Absent);
+        let row = dev().wanted(Desired::Absent).recorded(Actual::Deleting);
+        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
+        assert_eq!(goal.judge(None), Verdict::Reached);
+    }
+
+    #[test]
+    fn a_retry_waits_for_a_look_that_came_after_it() {
+        let mut row = dev().recorded(Actual::Running).applied();
+        let goal = Goal::tried_again(&row);
+        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
+        row.last_reconciled_at = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(goal.judge(Some(&row)), Verdict::Reached);
+    }
+}

@@ -1,0 +1,233 @@
+//! What a setting may be; the error names the field and the limit.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::duration::{self, DurationError};
+
+/// Why a value is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// Not a duration at all.
+    #[error("{field} {why}")]
+    NotADuration {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with the text.
+        why: DurationError,
+    },
+    /// Not a number at all.
+    #[error("{field} {given:?} is not a number: use {least} to {most}")]
+    NotANumber {
+        /// The setting.
+        field: &'static str,
+        /// The refused text.
+        given: String,
+        /// The smallest that is allowed.
+        least: String,
+        /// The largest that is allowed.
+        most: String,
+    },
+    /// Below or above what is allowed.
+    #[error("{field} {given} is out of range: use {least} to {most}")]
+    OutOfRange {
+        /// The setting.
+        field: &'static str,
+        /// The refused text.
+        given: String,
+        /// The smallest that is allowed.
+        least: String,
+        /// The largest that is allowed.
+        most: String,
+    },
+    /// Neither IP address nor localhost, or no port.
+    #[error("listen {0:?} is not an address: use IP:PORT, such as 127.0.0.1:8080 or [::1]:8080")]
+    NotAnAddress(String),
+    /// Not a name of environment variables.
+    #[error(
+        "pass_env {0:?} is not the name of a variable: use letters, digits and '_', \
+         and at most a '*' at the end"
+    )]
+    NotAVariable(String),
+    /// Not understood by the log filter.
+    #[error("log {0:?} is not a level: use error, warn, info, debug or trace, or kindler=debug")]
+    NotAFilter(String),
+    /// An empty path.
+    #[error("{0} is empty: use a path")]
+    EmptyPath(&'static str),
+}
+
+/// Seconds, for limits.
+pub(super) const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Minutes, for limits.
+pub(super) const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(n * 60)
+}
+
+/// Hours, for limits.
+pub(super) const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 3600)
+}
+
+/// Reads a duration within limits.
+pub fn duration_within(
+    field: &'static str,
+    limits: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, LimitError> + Clone {
+    move |text| {
+        let given = duration::parse(text).map_err(|why| LimitError::NotADuration { field, why })?;
+        if limits.contains(&given) {
+            return Ok(given);
+        }
+        Err(LimitError::OutOfRange {
+            field,
+            given: text.to_owned(),
+            least: plain(*limits.start()),
+            most: plain(*limits.end()),
+        })
+    }
+}
+
+/// A limit as text: `0s`, where [`duration::compact`] would say `0ms`.
+fn plain(limit: Duration) -> String {
+    if limit.is_zero() {
+        "0s".to_owned()
+    } else {
+        duration::compact(limit)
+    }
+}
+
+/// Reads a number within limits.
+pub fn number_within<T>(
+    field: &'static str,
+    limits: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, LimitError> + Clone
+where
+    T: FromStr + PartialOrd + ToString + Clone,
+{
+    move |text| {
+        let (least, most) = (limits.start().to_string(), limits.end().to_string());
+        let given = text.chars().take(40).collect();
+        match text.trim().parse::<T>() {
+            Ok(number) if limits.contains(&number) => Ok(number),
+            // A number of another kind, such as -1 or 1.5: out of range, not nonsense.
+            _ if text.trim().parse::<f64>().is_ok() => Err(LimitError::OutOfRange {
+                field,
+                given,
+                least,
+                most,
+            }),
+            _ => Err(LimitError::NotANumber {
+                field,
+                given,
+                least,
+                most,
+            }),
+        }
+    }
+}
+
+/// Reads `IP:PORT` or `localhost:PORT`.
+pub(super) fn address(text: &str) -> Result<SocketAddr, LimitError> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| LimitError::NotAnAddress(text.chars().take(80).collect()))
+}
+
+/// Reads the name of an environment variable, or the start of several.
+pub(super) fn variable(text: &str) -> Result<String, LimitError> {
+    let name = text.trim();
+    let stem = name.strip_suffix('*').unwrap_or(name);
+    let named = stem.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if named {
+        Ok(name.to_owned())
+    } else {
+        Err(LimitError::NotAVariable(text.chars().take(80).collect()))
+    }
+}
+
+/// Reads a log filter; it is kept as text, because it is used once.
+pub(super) fn log_filter(text: &str) -> Result<String, LimitError> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(LimitError::NotAFilter(text.chars().take(80).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_held_to_their_limits_by_name() {
+        let parse = duration_within("resync_interval", seconds(1)..=hours(1));
+        assert_eq!(parse("90s").unwrap(), seconds(90));
+        let error = parse("2h").unwrap_err().to_string();
+        assert_eq!(error, "resync_interval 2h is out of range: use 1s to 1h");
+        let error = parse("30").unwrap_err().to_string();
+        assert!(
+            error.starts_with("resync_interval \"30\" is not a duration"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_held_to_their_limits_by_name() {
+        let parse = number_within("concurrency", 1_usize..=256);
+        assert_eq!(parse("3").unwrap(), 3);
+        for bad in ["0", "-1", "257", "1.5"] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("concurrency {bad} is out of range: use 1 to 256")
+            );
+        }
+        assert!(
+            parse("many")
+                .unwrap_err()
+                .to_string()
+                .contains("is not a number")
+        );
+        let rate = number_within("sandbox_failure_rate", 0.0_f64..=1.0);
+        assert!(rate("NaN").is_err());
+    }
+
+    #[test]
+    fn addresses_variables_and_filters_are_checked() {
+        assert_eq!(address("localhost:0").unwrap().to_string(), "127.0.0.1:0");
+        assert!(address("[::1]:8080").is_ok());
+        assert!(
+            address("8080")
+                .unwrap_err()
+                .to_string()
+                .starts_with("listen \"8080\"")
+        );
+        assert_eq!(variable(" ACME_* ").unwrap(), "ACME_*");
+        for bad in ["", "*", "A B", "A=B", "1A", "A**"] {
+            assert!(
+                variable(bad)
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with("pass_env "),
+                "{bad}"
+            );
+        }
+        assert!(log_filter("info,kindler=debug").is_ok());
+        assert!(
+            log_filter("kindler=loudly")
+                .unwrap_err()
+                .to_string()
+                .starts_with("log ")
+        );
+    }
+}

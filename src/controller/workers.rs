@@ -1,0 +1,186 @@
+//! Turns under way: who runs, who is told to look again, how each ended.
+//! A panic ends its own turn only.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::{ControllerSettings, Finished, Reconciler, Turn};
+use crate::metrics::{ControllerMetrics, TurnResult};
+use crate::queue::{Key, Lane, Offered, Queue};
+
+type Ended<E> = Result<Finished, E>;
+
+struct Running {
+    key: Key,
+    nudge: Arc<Notify>,
+    started: Instant,
+}
+
+pub(super) struct Workers<R: Reconciler> {
+    reconciler: Arc<R>,
+    settings: ControllerSettings,
+    metrics: ControllerMetrics,
+    queue: Queue,
+    tasks: JoinSet<Ended<R::Error>>,
+    running: HashMap<Id, Running>,
+    requeue: bool,
+    stop: CancellationToken,
+}
+
+impl<R: Reconciler> Workers<R> {
+    pub(super) fn new(
+        reconciler: Arc<R>,
+        settings: ControllerSettings,
+        metrics: ControllerMetrics,
+    ) -> Self {
+        Self {
+            reconciler,
+            metrics,
+            queue: Queue::new(settings.capacity, settings.concurrency),
+            settings,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            requeue: true,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(super) fn offer(&mut self, key: &str, due: Instant, lane: Lane) -> Offered {
+        let offered = self.queue.offer(&Key::from(key), due, lane);
+        if offered == Offered::Added {
+            self.metrics.adds_total.inc();
+        }
+        offered
+    }
+
+    /// Tells a running turn that its row may have changed.
+    pub(super) fn nudge(&self, key: &str) {
+        if self.queue.is_running(key)
+            && let Some(running) = self.running.values().find(|running| &*running.key == key)
+        {
+            running.nudge.notify_one();
+        }
+    }
+
+    /// Starts every key that is due, as far as there are workers.
+    pub(super) fn start_due(&mut self) {
+        let now = Instant::now();
+        while let Some(turn) = self.queue.take(now) {
+            let waited = now.saturating_duration_since(turn.due).as_secs_f64();
+            self.metrics.queue_duration_seconds.observe(waited);
+            if turn.lane == Lane::Urgent {
+                self.metrics.wakeup_to_start_seconds.observe(waited);
+            }
+            self.start(turn.key);
+        }
+        self.show(now);
+    }
+
+    /// From now on a turn that ends is not followed by another of its key.
+    pub(super) fn once_each(&mut self) {
+        self.requeue = false;
+    }
+
+    /// When something waiting becomes due, if a worker is free for it.
+    pub(super) fn next_start(&self) -> Option<Instant> {
+        (self.queue.running() < self.settings.concurrency)
+            .then(|| self.queue.next_due())
+            .flatten()
+    }
+
+    /// Waits until a turn ended, and books it; for ever if none runs.
+    /// Cancel-safe.
+    pub(super) async fn one_ended(&mut self) {
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ended))) => self.book(id, Ok(ended)),
+            Some(Err(failed)) => self.book(failed.id(), Err(failed)),
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) async fn all_ended(&mut self) {
+        while !self.tasks.is_empty() {
+            self.one_ended().await;
+        }
+    }
+
+    /// Asks every running turn to cut its work short.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    fn start(&mut self, key: Key) {
+        let nudge = Arc::new(Notify::new());
+        let turn = Turn {
+            nudge: nudge.clone(),
+            stop: self.stop.clone(),
+        };
+        let (reconciler, task_key) = (self.reconciler.clone(), key.clone());
+        let task = self
+            .tasks
+            .spawn(async move { reconciler.reconcile(&task_key, &turn).await });
+        self.running.insert(
+            task.id(),
+            Running {
+                key,
+                nudge,
+                started: Instant::now(),
+            },
+        );
+    }
+
+    fn book(&mut self, id: Id, ended: Result<Ended<R::Error>, JoinError>) {
+        let Some(running) = self.running.remove(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        let (result, look_again) = match ended {
+            Ok(Ok(finished)) => (finished.result(), finished.look_again()),
+            Ok(Err(error)) => {
+                let error = &error as &dyn Error;
+                warn!(
+                    key = &*running.key,
+                    error, "reconcile could not be made; it is tried again"
+                );
+                (TurnResult::Error, Some(self.retry()))
+            }
+            Err(_) => {
+                error!(key = &*running.key, "reconcile panicked; it is tried again");
+                self.metrics.reconcile_panics_total.inc();
+                (TurnResult::Error, Some(self.settings.resync))
+            }
+        };
+        self.metrics.turn_ended(result, now - running.started);
+        self.queue.finish(
+            &running.key,
+            look_again.and_then(|delay| now.checked_add(delay)),
+        );
+        self.show(now);
+    }
+
+    /// Spread, so that keys which failed together do not come back together.
+    fn retry(&self) -> std::time::Duration {
+        self.settings.retry.mul_f64(0.8 + 0.4 * fastrand::f64())
+    }
+
+    fn show(&self, now: Instant) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.depth.set(count(self.queue.ready(now)));
+        self.metrics.active_workers.set(count(self.queue.running()));
+    }
+}

@@ -1,0 +1,125 @@
+//! `kindler dev`: everything from one state folder. A private Postgres, the
+//! schema, the roles, then the daemon under its own role; or the same on a
+//! database of your own.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{DaemonError, Ended, logging, run, signals};
+use crate::config::{ConfigError, DaemonSettings, DriverKind};
+use crate::postgres::{self, Server};
+use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
+
+/// Runs Postgres (unless a database is given), migrates, and reconciles until
+/// SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`] for what no waiting mends.
+pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
+    logging::init(&settings);
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())
+        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    if settings.connection.database_url.is_some() {
+        let database = settings.connection.database()?;
+        let migrated = migrate(&database).await?;
+        announce(&settings, &migrated, None);
+        return run(settings, database, shutdown).await.map(|()| Ended::Well);
+    }
+    let server = Server::start(postgres::Options {
+        bin_dir: settings.embedded.postgres_bin.clone(),
+        ..postgres::Options::new(settings.connection.state_dir.clone())
+    })
+    .await?;
+    let ended = on_private_postgres(settings, &server, shutdown).await;
+    server.stop().await;
+    info!("the private Postgres has stopped");
+    ended.map(|()| Ended::Well)
+}
+
+async fn on_private_postgres(
+    settings: DaemonSettings,
+    server: &Server,
+    shutdown: CancellationToken,
+) -> Result<(), DaemonError> {
+    let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
+    let migrated = migrate(&admin).await?;
+    make_dev_roles(&admin).await?;
+    write_private(&settings.connection.dev_url_path(), &server.admin_url())
+        .map_err(|source| DaemonError::System { operation: "write the database URL file", source })?;
+    announce(&settings, &migrated, Some(&server.admin_url()));
+    let url = server.url(DEV_DAEMON, postgres::DATABASE);
+    let database = Database::parse(&url).map_err(ConfigError::DatabaseUrl)?;
+    let lost = shutdown.clone();
+    tokio::select! {
+        ended = run(settings, database, shutdown) => ended,
+        // It restarts by itself; only when that is given up does this end.
+        status = server.exited() => {
+            error!(status = ?status, "the private Postgres has ended for good");
+            lost.cancel();
+            Err(DaemonError::PostgresEnded { log: server.log_path().to_owned() })
+        }
+    }
+}
+
+/// Writes a file that only its owner may read, in one step.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(part, path)
+}
+
+/// What a person reads first.
+fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str>) {
+    let state = settings.connection.state_dir.display();
+    let mut lines = vec![format!("Kindler {} is starting.", env!("CARGO_PKG_VERSION"))];
+    lines.push(format!("  HTTP       http://{}  (/readyz, /metrics)", settings.serving.listen));
+    lines.push(format!("  state      {state}"));
+    lines.push(format!("  driver     {}", driver_told(settings.serving.driver)));
+    match private {
+        Some(url) => lines.push(format!("  database   psql '{url}'")),
+        None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
+    }
+    if !migrated.applied.is_empty() {
+        lines.push(format!("  migrated   steps {:?}", migrated.applied));
+    }
+    lines.push(String::new());
+    lines.push("Try, in another shell:".into());
+    let prefix = command_prefix(settings);
+    lines.push(format!("  {prefix} create demo --wait"));
+    lines.push(format!("  {prefix} list"));
+    lines.push(format!("  {prefix} delete demo --yes --wait"));
+    lines.push(String::new());
+    // A closed stdout is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+}
+
+fn driver_told(driver: DriverKind) -> &'static str {
+    match driver {
+        DriverKind::Script => "script: the host's own commands",
+        DriverKind::Sandbox => "sandbox: a background process for each cluster, no Kubernetes",
+    }
+}
+
+/// How a person calls this binary in another shell, so that it finds this
+/// database.
+fn command_prefix(settings: &DaemonSettings) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "kindler".into());
+    match std::env::var_os("KINDLER_STATE_DIR") {
+        Some(_) => {
+            format!("KINDLER_STATE_DIR={} {program}", settings.connection.state_dir.display())
+        }
+        None => program,
+    }
+}

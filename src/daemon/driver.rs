@@ -1,0 +1,47 @@
+//! The driver that the settings ask for.
+
+use std::sync::Arc;
+
+use crate::command::{LogDir, Runner};
+use crate::config::{DaemonSettings, DriverKind};
+use crate::driver::Driver;
+use crate::driver::sandbox::{SandboxDriver, SandboxSettings};
+use crate::driver::script::{ScriptDriver, ScriptSettings};
+
+/// The folder of the sandbox clusters, in the state folder.
+const SANDBOX: &str = "sandbox";
+
+pub(super) fn driver(settings: &DaemonSettings) -> Arc<dyn Driver> {
+    let logs = LogDir::new(settings.connection.log_dir());
+    match settings.serving.driver {
+        DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, logs))),
+        DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
+    }
+}
+
+fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
+    let commands = settings.commands.clone();
+    ScriptSettings {
+        create: commands.create_command,
+        delete: commands.delete_command,
+        probe: commands.probe_command,
+        exists: commands.exists_command,
+        start: commands.start_command,
+        stop: commands.stop_command,
+        deadlines: settings.deadlines(),
+        runner: Runner { pass_env: commands.pass_env, ..Runner::default() },
+        ..ScriptSettings::new(logs)
+    }
+}
+
+fn sandbox(settings: &DaemonSettings, logs: LogDir) -> SandboxSettings {
+    let sandbox = &settings.sandbox;
+    SandboxSettings {
+        create_delay: sandbox.sandbox_create_delay,
+        delete_delay: sandbox.sandbox_delete_delay,
+        failure_rate: sandbox.sandbox_failure_rate,
+        always_fails: sandbox.sandbox_fail.iter().map(ToString::to_string).collect(),
+        deadlines: settings.deadlines(),
+        ..SandboxSettings::new(settings.connection.state_dir.join(SANDBOX), logs)
+    }
+}

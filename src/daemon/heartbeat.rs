@@ -1,0 +1,79 @@
+//! The daemon's pulse: says in the database that it is here, hears whether the
+//! database serves, notices leases that nobody renews, and tells systemd.
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::HEARTBEAT;
+use crate::http::Vitals;
+use crate::listener::{Doorbell, Listening};
+use crate::store::{Replica, Store, StoreError};
+
+/// So many expired leases are rung for in one beat.
+const EXPIRED_AT_ONCE: i64 = 1000;
+
+/// What one beat reads and writes.
+pub(super) struct Heartbeat {
+    // inputs
+    pub(super) store: Store,
+    pub(super) me: Replica,
+    pub(super) vitals: Vitals,
+    // outputs
+    pub(super) database: watch::Sender<Option<String>>,
+    pub(super) doorbell: Doorbell,
+    pub(super) metrics: std::sync::Arc<crate::metrics::Metrics>,
+}
+
+impl Heartbeat {
+    /// Beats until `shutdown`, then takes this daemon off the list.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut ticks = interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told_ready = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // A listener that comes or goes is told at once.
+                changed = self.vitals.listening.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => break,
+            }
+            self.beat().await;
+            let ready = self.vitals.troubles().is_empty();
+            if ready && !told_ready {
+                info!("ready");
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                told_ready = true;
+            }
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    }
+
+    async fn beat(&mut self) {
+        let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
+        self.metrics.listen_connected.set(i64::from(listening));
+        let beaten = self.announce_and_look(listening).await;
+        self.metrics.db_up.set(i64::from(beaten.is_ok()));
+        let trouble = beaten.err().map(|error| super::chain(&error));
+        self.database.send_if_modified(|was| {
+            let changed = was.is_some() != trouble.is_some();
+            match &trouble {
+                Some(why) if changed => warn!(reason = why, "the database does not serve"),
+                None if changed => info!("the database serves"),
+                Some(_) | None => {}
+            }
+            *was = trouble;
+            changed
+        });
+    }
+
+    async fn announce_and_look(&self, listening: bool) -> Result<(), StoreError> {
+        self.store.announce(&self.me, listening).await?;
+        for name in self.store.expired(EXPIRED_AT_ONCE).await? {
+            self.doorbell.ring(&name);
+        }
+        Ok(())
+    }
+}

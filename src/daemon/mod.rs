@@ -1,0 +1,315 @@
+//! The running process: its parts, each with an owner that waits for its end.
+//!
+//! [`serve`] reconciles until it is asked to end, [`once`] makes one complete
+//! pass, [`dev`] brings a private Postgres. No decision about clusters here.
+
+mod dev;
+mod driver;
+mod heartbeat;
+mod logging;
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::backoff::Backoff;
+use crate::config::{ConfigError, DaemonSettings};
+use crate::controller::{Controller, ControllerSettings, Reconciler};
+use crate::driver::Driver;
+use crate::http::{self, Source, Vitals};
+use crate::listener::{Doorbell, Listener};
+use crate::metrics::Metrics;
+use crate::reconcile::ClusterReconciler;
+use crate::store::{Database, Replica, Store, StoreError};
+
+pub use dev::dev;
+
+/// Connections besides one for each worker: heartbeat, passes, scrapes.
+const SPARE_CONNECTIONS: usize = 4;
+
+/// Between attempts to reach the database at start.
+const CONNECT: Backoff =
+    Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(10) };
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A setting is missing or wrong.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+    /// The HTTP address is taken.
+    #[error(transparent)]
+    Listen(#[from] http::ListenError),
+    /// The embedded Postgres.
+    #[error("the private Postgres cannot be used")]
+    Postgres(#[from] crate::postgres::PostgresError),
+    /// It ended, and restarting it was given up.
+    #[error("the private Postgres has ended for good; see {}", log.display())]
+    PostgresEnded {
+        /// Its log.
+        log: std::path::PathBuf,
+    },
+    /// The schema.
+    #[error(transparent)]
+    Migrate(#[from] crate::store::MigrateError),
+    /// The database does not serve.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system.
+    #[error("{operation} failed")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DaemonError {
+    /// Whether the settings are at fault, or the database is not there: what a
+    /// caller must mend before trying again.
+    pub fn is_callers(&self) -> bool {
+        match self {
+            Self::Setting(_) | Self::Listen(_) | Self::Migrate(_) | Self::Store(_) => true,
+            Self::Postgres(_) | Self::PostgresEnded { .. } | Self::System { .. } => false,
+        }
+    }
+}
+
+/// How a daemon's command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was asked to; everything is as declared, for a single pass.
+    Well,
+    /// A single pass left something that failed or is not as declared yet.
+    Unconverged,
+}
+
+/// Reconciles until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`] for what no waiting mends; an unreachable database is
+/// waited for.
+pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
+    logging::init(&settings);
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())
+        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    let database = settings.connection.database()?;
+    run(settings, database, shutdown).await.map(|()| Ended::Well)
+}
+
+/// Makes one complete pass and waits for what it started: exit code 0 when
+/// everything is as declared, 1 when something failed or is not yet.
+///
+/// # Errors
+/// [`DaemonError`], also when the database cannot be reached.
+pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
+    logging::init(&settings);
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())
+        .map_err(|source| DaemonError::System { operation: "watch for signals", source })?;
+    let database = settings.connection.database()?;
+    let process = Process::new(settings, &database, None);
+    process.store.check().await?;
+    process.preflight().await;
+    let controller = process.controller(Doorbell::default());
+    let ended = controller.run_once(shutdown.clone()).await;
+    process.release().await;
+    ended?;
+    let left = process.store.unconverged().await?;
+    info!(failed = left.failed, unsettled = left.unsettled, "pass ended");
+    let converged = left.failed == 0 && left.unsettled == 0 && !shutdown.is_cancelled();
+    Ok(if converged { Ended::Well } else { Ended::Unconverged })
+}
+
+/// The daemon on a given database, until `shutdown`.
+async fn run(
+    settings: DaemonSettings,
+    database: Database,
+    shutdown: CancellationToken,
+) -> Result<(), DaemonError> {
+    let listen = settings.serving.listen;
+    let socket = http::bind(listen).await?;
+    let address = socket.local_addr().unwrap_or(listen);
+    let process = Process::new(settings, &database, Some(address.to_string()));
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %address,
+        database = %database,
+        driver = process.driver.name(),
+        owner = process.me.owner,
+        "starting"
+    );
+    process.preflight().await;
+
+    let doorbell = Doorbell::default();
+    let (trouble, database_seen) = watch::channel(Some("not reached yet".to_owned()));
+    let (listening_out, listening) =
+        watch::channel(crate::listener::Listening::No("waiting for the database".into()));
+    let vitals = Vitals { database: database_seen, listening };
+    let source = Source {
+        metrics: process.metrics.clone(),
+        store: process.store.clone(),
+        vitals: vitals.clone(),
+    };
+    let web = tokio::spawn(http::serve(socket, source, shutdown.clone()));
+
+    // Nothing is claimed before the schema is known to be the right one.
+    if let Some(channel) = process.wait_for_database(&trouble, &shutdown).await {
+        let listener = Listener::new(database, channel, doorbell.clone(), listening_out);
+        let listener = tokio::spawn(listener.run(shutdown.clone()));
+        let heartbeat = process.heartbeat(vitals, trouble, doorbell.clone());
+        let heartbeat = tokio::spawn(heartbeat.run(shutdown.clone()));
+        process.controller(doorbell).run(shutdown.clone()).await;
+        for part in [listener, heartbeat] {
+            ended("listener or heartbeat", part.await);
+        }
+        process.release().await;
+    }
+    if let Ok(Err(error)) = web.await {
+        error!(error = &error as &dyn std::error::Error, "HTTP ended early");
+    }
+    info!("ended");
+    Ok(())
+}
+
+/// What the parts of one process share.
+struct Process {
+    settings: DaemonSettings,
+    store: Store,
+    driver: Arc<dyn Driver>,
+    metrics: Arc<Metrics>,
+    me: Replica,
+}
+
+impl Process {
+    fn new(settings: DaemonSettings, database: &Database, listen: Option<String>) -> Self {
+        let me = Replica::this_process(listen);
+        let store =
+            Store::new(database, settings.serving.concurrency + SPARE_CONNECTIONS, &format!("kindler@{}", me.host));
+        let driver = driver::driver(&settings);
+        Self { settings, store, driver, metrics: Arc::new(Metrics::new()), me }
+    }
+
+    fn controller(&self, doorbell: Doorbell) -> Controller<ClusterReconciler> {
+        let reconciler = ClusterReconciler {
+            store: self.store.clone(),
+            driver: self.driver.clone(),
+            policy: self.settings.policy(),
+            lease: self.settings.lease_policy(),
+            owner: self.me.owner.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let settings = ControllerSettings {
+            concurrency: self.settings.serving.concurrency,
+            resync: self.settings.serving.resync_interval,
+            finish_within: self.settings.serving.shutdown_grace,
+            // The grace of the commands, and a moment to say so.
+            stop_within: self.settings.deadlines().grace + Duration::from_secs(5),
+            ..ControllerSettings::default()
+        };
+        let metrics = self.metrics.controller(reconciler.name());
+        Controller::new(Arc::new(reconciler), settings, doorbell, metrics)
+    }
+
+    fn heartbeat(
+        &self,
+        vitals: Vitals,
+        database: watch::Sender<Option<String>>,
+        doorbell: Doorbell,
+    ) -> heartbeat::Heartbeat {
+        heartbeat::Heartbeat {
+            store: self.store.clone(),
+            me: self.me.clone(),
+            vitals,
+            database,
+            doorbell,
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// What cannot work is known before the first cluster is declared; it is
+    /// reported and not fatal, because it may be mended while this runs.
+    async fn preflight(&self) {
+        if let Err(problems) = self.driver.preflight().await {
+            for problem in problems {
+                error!(driver = self.driver.name(), problem, "the driver cannot work like this");
+            }
+        }
+    }
+
+    /// Waits until the database serves the schema of this release, saying why
+    /// it waits; the channel to listen on, or `None` on shutdown.
+    async fn wait_for_database(
+        &self,
+        trouble: &watch::Sender<Option<String>>,
+        shutdown: &CancellationToken,
+    ) -> Option<String> {
+        let mut failures = 0;
+        loop {
+            let tried = async {
+                self.store.check().await?;
+                self.store.wake_channel().await
+            };
+            let error = tokio::select! {
+                tried = tried => match tried {
+                    Ok(channel) => {
+                        trouble.send_replace(None);
+                        return Some(channel);
+                    }
+                    Err(error) => error,
+                },
+                () = shutdown.cancelled() => return None,
+            };
+            failures += 1;
+            let delay = CONNECT.delay(failures, fastrand::f64());
+            let reason = chain(&error);
+            warn!(reason, retry_in = ?delay, "waiting for the database");
+            trouble.send_replace(Some(reason));
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = shutdown.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Leaves nothing behind that another replica would have to wait for.
+    async fn release(&self) {
+        let released = async {
+            self.store.release_all(&self.me.owner).await?;
+            self.store.retire(&self.me.owner).await
+        };
+        if let Err(error) = released.await {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "leases could not be released; they end with their lifetime");
+        }
+    }
+}
+
+fn ended(part: &'static str, joined: Result<(), tokio::task::JoinError>) {
+    if joined.is_err() {
+        error!(part, "a part of the daemon panicked");
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_told = cause.to_string();
+        // Some libraries repeat their cause in their own message.
+        if !told.ends_with(&cause_told) {
+            told.push_str(": ");
+            told.push_str(&cause_told);
+        }
+        source = cause.source();
+    }
+    told
+}

@@ -1,0 +1,289 @@
+//! Hearing that the database rang: LISTEN on a connection of its own, proven
+//! alive by a probe, reconnected with backoff.
+//!
+//! A notification is a doorbell: it names a row and carries no order, so a
+//! payload that is missing, doubled or hostile is harmless, and losing one
+//! costs time only. After every (re)connect everything is rung, *after* LISTEN
+//! took effect, so that nothing falls into the gap.
+//!
+//! This module must not read rows and must not know what a key means.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::AsyncMessage;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::store::{Database, session_settings};
+
+/// How often a quiet connection is asked whether it still listens.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How long any answer on this connection may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Between attempts to connect.
+const RECONNECT: Backoff = Backoff {
+    initial: Duration::from_millis(500),
+    max: Duration::from_secs(5),
+};
+/// So many different keys are remembered; more fold into "everything", which a
+/// full pass answers. Ten times what a person ever changes at once, 1 MB.
+const KEYS_KEPT: usize = 4096;
+/// Longer payloads cannot be keys (names are at most 63 bytes).
+const LONGEST_KEY: usize = 256;
+
+/// What was rung since the last time somebody looked.
+#[derive(Debug, Default)]
+pub struct Rung {
+    /// Keys, each with the time of its first ring.
+    pub keys: HashMap<String, Instant>,
+    /// Look at everything that is due.
+    pub everything: bool,
+}
+
+/// Collects rings, folds equal ones, never blocks and never grows beyond a
+/// bound; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Doorbell {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rung: Mutex<Rung>,
+    notify: Notify,
+}
+
+impl Doorbell {
+    /// Rings for one key. An empty or oversized one cannot be a key and is
+    /// ignored.
+    pub fn ring(&self, key: &str) {
+        if key.is_empty() || key.len() > LONGEST_KEY {
+            return;
+        }
+        self.change(|rung| {
+            if rung.everything {
+                return;
+            }
+            if rung.keys.len() < KEYS_KEPT || rung.keys.contains_key(key) {
+                rung.keys.entry(key.to_owned()).or_insert_with(Instant::now);
+            } else {
+                rung.keys.clear();
+                rung.everything = true;
+            }
+        });
+    }
+
+    /// Rings for everything that is due.
+    pub fn ring_everything(&self) {
+        self.change(|rung| rung.everything = true);
+    }
+
+    /// Waits until something was rung, and takes it all. Cancel-safe.
+    pub async fn wait(&self) -> Rung {
+        loop {
+            let rung = std::mem::take(&mut *self.lock());
+            if rung.everything || !rung.keys.is_empty() {
+                return rung;
+            }
+            // `notify_one` leaves a permit, so a ring since the look above is
+            // not missed.
+            self.inner.notify.notified().await;
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rung)) {
+        change(&mut self.lock());
+        self.inner.notify.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Rung> {
+        self.inner
+            .rung
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether notifications arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// They do, since LISTEN took effect.
+    Yes,
+    /// They do not, for this reason; full passes do the work meanwhile.
+    No(String),
+}
+
+/// Why a connection stopped being a listener.
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error("connecting took longer than {ANSWER_WITHIN:?}")]
+    ConnectLate,
+    #[error("the database cannot be reached")]
+    Connect(#[source] tokio_postgres::Error),
+    #[error("LISTEN failed")]
+    Listen(#[source] tokio_postgres::Error),
+    #[error("the connection gave no answer within {ANSWER_WITHIN:?}")]
+    Silent,
+    #[error("the session does not listen any more")]
+    NotListening,
+    #[error("the connection ended")]
+    Ended(#[source] Option<tokio_postgres::Error>),
+}
+
+/// Listens on one channel and rings a doorbell.
+#[derive(Debug)]
+pub struct Listener {
+    // inputs
+    database: Database,
+    channel: String,
+    // outputs
+    doorbell: Doorbell,
+    state: watch::Sender<Listening>,
+}
+
+impl Listener {
+    /// A listener that is not connected yet and tells `state` when it is.
+    pub fn new(
+        database: Database,
+        channel: String,
+        doorbell: Doorbell,
+        state: watch::Sender<Listening>,
+    ) -> Self {
+        Self {
+            database,
+            channel,
+            doorbell,
+            state,
+        }
+    }
+
+    /// Listens until `shutdown`, through every loss of the connection.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let lost = tokio::select! {
+                lost = self.listen(&mut failures) => lost,
+                () = shutdown.cancelled() => return,
+            };
+            failures += 1;
+            let why = chain(&lost);
+            warn!(
+                channel = self.channel,
+                reason = why,
+                "listener is not connected"
+            );
+            self.state.send_replace(Listening::No(why));
+            tokio::select! {
+                () = sleep(RECONNECT.delay(failures, fastrand::f64())) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// One connection, from connecting to its loss.
+    async fn listen(&self, failures: &mut u32) -> ListenError {
+        let doorbell = self.doorbell.clone();
+        let channel = self.channel.clone();
+        let connecting = self.database.connect_listening(move |message| {
+            if let AsyncMessage::Notification(ring) = message
+                && ring.channel() == channel
+            {
+                doorbell.ring(ring.payload());
+            }
+        });
+        let (client, mut connection) = match timeout(ANSWER_WITHIN, connecting).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return ListenError::Connect(error),
+            Err(_) => return ListenError::ConnectLate,
+        };
+        // No transaction stays open here: it would hold back the server's queue.
+        let listen = format!(
+            "{}; LISTEN \"{}\"",
+            session_settings("listener"),
+            self.channel.replace('"', "\"\"")
+        );
+        match timeout(ANSWER_WITHIN, client.batch_execute(&listen)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return ListenError::Listen(error),
+            Err(_) => return ListenError::Silent,
+        }
+        info!(channel = self.channel, "listener is connected");
+        *failures = 0;
+        self.state.send_replace(Listening::Yes);
+        self.doorbell.ring_everything();
+        loop {
+            tokio::select! {
+                ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
+                () = sleep(PROBE_EVERY) => {}
+            }
+            if let Err(lost) = self.probe(&client).await {
+                connection.abort();
+                return lost;
+            }
+        }
+    }
+
+    /// Asks on the same session whether it still listens: a half-open
+    /// connection gives no error and no notification either.
+    async fn probe(&self, client: &tokio_postgres::Client) -> Result<(), ListenError> {
+        let sql = "SELECT count(*) FROM pg_listening_channels() AS channel WHERE channel = $1";
+        let answer = timeout(ANSWER_WITHIN, client.query_one(sql, &[&self.channel])).await;
+        match answer {
+            Ok(Ok(row)) if row.get::<_, i64>(0) == 1 => Ok(()),
+            Ok(Ok(_)) => Err(ListenError::NotListening),
+            Ok(Err(error)) => Err(ListenError::Ended(Some(error))),
+            Err(_) => Err(ListenError::Silent),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        told.push_str(": ");
+        told.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn equal_rings_fold_and_a_flood_becomes_everything() {
+        let doorbell = Doorbell::default();
+        doorbell.ring("a");
+        doorbell.ring("a");
+        doorbell.ring("");
+        doorbell.ring(&"x".repeat(8000));
+        let rung = doorbell.wait().await;
+        assert_eq!((rung.keys.len(), rung.everything), (1, false));
+        for n in 0..=KEYS_KEPT {
+            doorbell.ring(&n.to_string());
+        }
+        let rung = doorbell.wait().await;
+        assert_eq!((rung.keys.len(), rung.everything), (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_ring_before_the_wait_is_not_missed() {
+        let doorbell = Doorbell::default();
+        doorbell.ring_everything();
+        assert!(doorbell.wait().await.everything);
+        let waiting = tokio::spawn({
+            let doorbell = doorbell.clone();
+            async move { doorbell.wait().await }
+        });
+        doorbell.ring("late");
+        assert!(waiting.await.unwrap().keys.contains_key("late"));
+    }
+}

@@ -1,0 +1,385 @@
+//! One pass over one cluster: claim, observe, plan, act, verify, write.
+//!
+//! This is where the pure decisions of [`crate::plan`] meet the edges. Every
+//! write and every spawn goes through the fence of one claim; a change of
+//! desire is heard while a command runs; nothing is concluded from a command
+//! that was cut short. It must not decide anything by itself.
+//!
+//! ```text
+//! claim ──> plan ──> Observe ─> plan ──> Record / Act / Remove ──> plan ... Rest ──> release
+//!                                          │
+//!                      intent written, lease renewed (the fence before the spawn),
+//!                      driver acts while the lease is kept, observe, conclude, write
+//! ```
+
+mod held;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::cluster::{Actual, Cluster};
+use crate::command::MonotonicDeadline;
+use crate::controller::{Finished, Reconciler, Turn};
+use crate::driver::{Driver, Order};
+use crate::event::Reason;
+use crate::lease::LeasePolicy;
+use crate::metrics::{ActionResult, Metrics};
+use crate::observation::{Condition, Observation};
+use crate::plan::{
+    Action, Applied, Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan,
+};
+use crate::store::{Claim, Claimed, HeldRow, Store, StoreError, Written};
+
+use held::{Cut, Held};
+
+/// More steps than this in one turn mean that a plan does not come to rest:
+/// the turn ends and the row is looked at again later. The longest path that a
+/// cluster takes (finish a delete, create, apply) has six.
+const STEPS_PER_TURN: usize = 12;
+
+/// How long a cluster may take to answer after its command succeeded.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks in that time.
+const SETTLE_EVERY: Duration = Duration::from_millis(500);
+
+/// Reconciles the rows of `clusters` with the clusters of this host.
+pub struct ClusterReconciler {
+    /// The rows.
+    pub store: Store,
+    /// The clusters.
+    pub driver: Arc<dyn Driver>,
+    /// The numbers that plans depend on.
+    pub policy: Policy,
+    /// How long a claim lasts.
+    pub lease: LeasePolicy,
+    /// Who claims: unique to this start of this process.
+    pub owner: String,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How one step of a turn ended.
+enum Next {
+    /// The row as it is now: plan again.
+    Plan(Box<HeldRow>),
+    /// The turn is over.
+    End(Finished),
+}
+
+#[async_trait]
+impl Reconciler for ClusterReconciler {
+    type Error = StoreError;
+
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    async fn due(
+        &self,
+        horizon: Duration,
+        limit: usize,
+    ) -> Result<Vec<(String, Duration)>, StoreError> {
+        self.store.due(horizon, limit).await
+    }
+
+    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, StoreError> {
+        // Trust counts from before the request that wins the lease.
+        let trust = MonotonicDeadline::in_(self.lease.trusted_for());
+        let claimed = match self.store.claim(key, &self.owner, self.lease.ttl).await? {
+            Claim::Won(claimed) => claimed,
+            Claim::NoSuchRow => return Ok(Finished::Settled(None)),
+            Claim::NotDue { due_in } => return Ok(Finished::Settled(due_in)),
+            Claim::Busy { expires_in } => {
+                return Ok(Finished::Waiting(expires_in + Duration::from_millis(100)));
+            }
+        };
+        let term = claimed.term;
+        let span = info_span!("reconcile", name = key, term = term.0);
+        async {
+            let held = Held::new(self, key, term, trust);
+            let ended = self.work(&held, claimed, turn).await;
+            if let Err(error) = self.store.release(key, term).await {
+                // It ends with its lifetime, and nothing runs under it.
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "lease could not be released"
+                );
+            }
+            ended
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+impl ClusterReconciler {
+    async fn work(
+        &self,
+        held: &Held<'_>,
+        claimed: Claimed,
+        turn: &Turn,
+    ) -> Result<Finished, StoreError> {
+        let mut row = match &claimed.row {
+            Ok(row) => Box::new(row.clone()),
+            Err(_) => return self.show_unreadable(held, &claimed).await,
+        };
+        for _ in 0..STEPS_PER_TURN {
+            match self.step(held, row, turn).await? {
+                Next::Plan(now) => row = now,
+                Next::End(finished) => return Ok(finished),
+            }
+        }
+        warn!("the plan does not come to rest; looking again later");
+        Ok(Finished::Waiting(self.policy.look_again))
+    }
+
+    async fn step(
+        &self,
+        held: &Held<'_>,
+        row: Box<HeldRow>,
+        turn: &Turn,
+    ) -> Result<Next, StoreError> {
+        let mut step = plan(&row.cluster, None, &self.policy, moment(&row));
+        if let Step::Observe { why } = step {
+            let (observed, cut) = held.look(&row.cluster, turn).await;
+            if let Some(cut) = cut {
+                return Ok(Next::End(cut.finished()));
+            }
+            info!(why, observed = %observed, "observed");
+            step = plan(&row.cluster, Some(&observed), &self.policy, moment(&row));
+        }
+        match step {
+            Step::Rest { until } => Ok(Next::End(rest(&row, until))),
+            Step::Observe { .. } => unreachable!("a plan with an observation never asks for one"),
+            Step::Record(status) => self.write(held, &row, &status).await,
+            Step::Remove => self.remove(held, &row).await,
+            Step::Act { action, intent } => {
+                match self.store.write_status(&row, held.term, &intent).await? {
+                    Written::Yes(row) => self.act(held, action, row, turn).await,
+                    Written::Lost => held.reload().await,
+                }
+            }
+        }
+    }
+
+    /// Does an action whose intent is in the row, and writes what came of it.
+    async fn act(
+        &self,
+        held: &Held<'_>,
+        action: Action,
+        row: Box<HeldRow>,
+        turn: &Turn,
+    ) -> Result<Next, StoreError> {
+        // The fence, immediately before the effect. A row that changed since
+        // the intent is planned again instead.
+        let row = match held.renew().await? {
+            Some(now) if now.cluster.generation == row.cluster.generation => now,
+            Some(now) => return Ok(Next::Plan(Box::new(now))),
+            None => return Ok(Next::End(Cut::LeaseLost.finished())),
+        };
+        let began = Instant::now();
+        info!(
+            action = action.as_str(),
+            attempt = row.cluster.failed_attempts + 1,
+            "acting"
+        );
+        let (outcome, cut) = self.drive(held, action, &row.cluster, turn).await;
+        let Some(outcome) = outcome else {
+            self.metrics
+                .action_ended(action, ActionResult::Interrupted, began.elapsed());
+            info!(action = action.as_str(), cut = ?cut, "action was cut short");
+            return match cut {
+                Some(Cut::Desire(_)) => held.reload().await,
+                Some(cut) => Ok(Next::End(cut.finished())),
+                None => Ok(Next::End(Finished::Waiting(self.policy.look_again))),
+            };
+        };
+        let (observed, cut) = self
+            .verify(held, action, &outcome, &row.cluster, turn)
+            .await;
+        if let Some(cut @ (Cut::LeaseLost | Cut::Stopping)) = cut {
+            return Ok(Next::End(cut.finished()));
+        }
+        let conclusion = conclude(
+            &row.cluster,
+            action,
+            &outcome,
+            &observed,
+            &self.policy,
+            moment(&row),
+        );
+        let failed =
+            matches!(&conclusion, Conclusion::Record(status) if status.actual == Actual::Failed);
+        let result = if failed {
+            ActionResult::Failure
+        } else {
+            ActionResult::Success
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        self.metrics.action_ended(action, result, began.elapsed());
+        match conclusion {
+            Conclusion::Remove => {
+                info!(action = action.as_str(), seconds, "verified gone");
+                self.remove(held, &row).await
+            }
+            Conclusion::Record(status) => {
+                let (reason, message) = (status.reason.as_str(), &status.message);
+                if failed {
+                    warn!(
+                        action = action.as_str(),
+                        seconds, reason, message, "action failed"
+                    );
+                } else {
+                    info!(
+                        action = action.as_str(),
+                        seconds, reason, message, "action succeeded"
+                    );
+                }
+                self.write(held, &row, &status).await
+            }
+        }
+    }
+
+    /// Lets the driver act while the lease is kept; no outcome when it was cut
+    /// short.
+    async fn drive(
+        &self,
+        held: &Held<'_>,
+        action: Action,
+        cluster: &Cluster,
+        turn: &Turn,
+    ) -> (Option<Outcome>, Option<Cut>) {
+        let cancel = CancellationToken::new();
+        let order = Order {
+            cluster,
+            term: held.term,
+            trust: held.trust(),
+            cancel: &cancel,
+        };
+        let driven = self.driver.act(action, &order);
+        let (ended, cut) = held.keep_during(Some(action), turn, &cancel, driven).await;
+        let outcome = match ended {
+            Ok(()) => Some(Outcome::Succeeded),
+            Err(error) => error.into_failure().map(Outcome::Failed),
+        };
+        (outcome, cut)
+    }
+
+    /// Looks at what an action left; a cluster that was just made may take a
+    /// moment to answer.
+    async fn verify(
+        &self,
+        held: &Held<'_>,
+        action: Action,
+        outcome: &Outcome,
+        cluster: &Cluster,
+        turn: &Turn,
+    ) -> (Observation, Option<Cut>) {
+        let give_up = Instant::now() + SETTLE_WITHIN;
+        loop {
+            let (observed, cut) = held.look(cluster, turn).await;
+            let settled = *outcome != Outcome::Succeeded || !may_settle(action, &observed);
+            if settled || cut.is_some() || Instant::now() >= give_up {
+                return (observed, cut);
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
+        }
+    }
+
+    async fn write(
+        &self,
+        held: &Held<'_>,
+        row: &HeldRow,
+        status: &Status,
+    ) -> Result<Next, StoreError> {
+        match self.store.write_status(row, held.term, status).await? {
+            Written::Yes(row) => Ok(Next::Plan(row)),
+            Written::Lost => held.reload().await,
+        }
+    }
+
+    async fn remove(&self, held: &Held<'_>, row: &HeldRow) -> Result<Next, StoreError> {
+        if self.store.remove(row, held.term).await? {
+            info!("row removed");
+            return Ok(Next::End(Finished::Settled(None)));
+        }
+        held.reload().await
+    }
+
+    /// Lets a person see that a row cannot be read, and tries it again rarely:
+    /// a change of the row rings anyway.
+    async fn show_unreadable(
+        &self,
+        held: &Held<'_>,
+        claimed: &Claimed,
+    ) -> Result<Finished, StoreError> {
+        let told = claimed
+            .row
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        warn!(error = told, "row cannot be read");
+        let retry = self.policy.backoff.longest(fastrand::f64());
+        let next = Moment {
+            now: jiff::Timestamp::now(),
+            jitter: 0.0,
+        }
+        .after(retry);
+        let status = Status {
+            actual: Actual::Failed,
+            reason: Reason::RowInvalid,
+            message: format!("its row cannot be read: {told}"),
+            error: Some(told),
+            failed_attempts: 1,
+            next_attempt_at: Some(next),
+            health_failures: 0,
+            healthy: false,
+            next_check_at: Some(next),
+            applied: Applied::Kept,
+            reached: false,
+        };
+        self.store
+            .write_unreadable(held.key, claimed, &status)
+            .await?;
+        Ok(Finished::Failed(retry))
+    }
+}
+
+/// The moment at which a row was read, with one throw of the dice.
+fn moment(row: &HeldRow) -> Moment {
+    Moment {
+        now: row.read_at,
+        jitter: fastrand::f64(),
+    }
+}
+
+/// The end of a turn whose row has nothing due before `until`.
+fn rest(row: &HeldRow, until: jiff::Timestamp) -> Finished {
+    let wait = Duration::try_from(until.duration_since(row.read_at)).unwrap_or_default();
+    match row.cluster.actual {
+        Actual::Failed => Finished::Failed(wait),
+        _ if row.cluster.settled() || row.cluster.hands_off() => Finished::Settled(Some(wait)),
+        _ => Finished::Waiting(wait),
+    }
+}
+
+/// Whether what was seen after a successful action may still turn into what is
+/// wanted by itself.
+fn may_settle(action: Action, observed: &Observation) -> bool {
+    match (action, observed) {
+        (_, Observation::Unknown(_)) => true,
+        (Action::Create | Action::Update | Action::Start, Observation::Present(seen)) => {
+            *seen != Condition::Healthy
+        }
+        (Action::Stop, seen) => seen.is_healthy(),
+        (Action::Delete, Observation::Present(_)) => true,
+        (Action::Create | Action::Update | Action::Start | Action::Delete, Observation::Absent) => {
+            false
+        }
+    }
+}

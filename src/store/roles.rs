@@ -1,0 +1,27 @@
+//! Making the roles of a private database; on any other, an administrator runs
+//! `sql/roles.sql`.
+
+use super::{Database, StoreError};
+
+const ROLES: &str = include_str!("../../sql/roles.sql");
+const DEV_LOGIN: &str = include_str!("../../sql/dev_login.sql");
+
+/// The login that [`make_dev_roles`] makes for the daemon.
+pub const DEV_DAEMON: &str = "kindler_reconciler";
+
+/// Makes the group roles and the daemon's login; repeatable. Needs a
+/// superuser.
+///
+/// # Errors
+/// [`StoreError`] with the server's word.
+pub async fn make_dev_roles(admin: &Database) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Failed {
+        operation: "make the roles",
+        source,
+    };
+    let client = admin.connect().await.map_err(failed)?;
+    for script in ["SET client_min_messages = warning", ROLES, DEV_LOGIN] {
+        client.batch_execute(script).await.map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The commands that declare: what they write, and what they say about it.
+
+use super::rig::Fleet;
+
+#[tokio::test]
+async fn create_declares_once_and_says_so_again() {
+    let fleet = Fleet::new().await;
+    let said = fleet
+        .run(&["create", "demo"])
+        .await
+        .ends(0)
+        .complains("next: kindler get demo");
+    assert_eq!(
+        said.out,
+        "cluster demo declared: k3d, http 18090, https 18443\n"
+    );
+    let said = fleet.run(&["create", "demo"]).await.ends(0);
+    assert_eq!(
+        said.out,
+        "cluster demo is already declared: k3d, http 18090, https 18443\n"
+    );
+    fleet
+        .run(&["create", "demo", "-p", "k3d", "--http-port", "18090"])
+        .await
+        .ends(0);
+    let actor: String = fleet
+        .database
+        .value("SELECT actor FROM cluster_events WHERE kind = 'declared'")
+        .await;
+    assert!(actor.starts_with("tester@"), "{actor}");
+    assert_eq!(
+        fleet
+            .database
+            .value::<i64>("SELECT generation FROM clusters")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn create_with_other_values_names_them_and_changes_nothing() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.ends(0);
+    let args = "create demo -p kind --http-port 1 --subnet 10.9.0.0/16 --no-haproxy-route";
+    let said = fleet
+        .run(&args.split(' ').collect::<Vec<_>>())
+        .await
+        .ends(2);
+    for field in [
+        "provider is k3d, not kind",
+        "http_port is 18090, not 1",
+        "subnet is not set, not 10.9.0.0/16",
+        "haproxy_route is true, not false",
+    ] {
+        assert!(said.err.contains(field), "{field}: {}", said.err);
+    }
+    assert_eq!(
+        fleet
+            .database
+            .value::<i64>("SELECT generation FROM clusters")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn every_flag_of_create_reaches_its_column() {
+    let fleet = Fleet::new().await;
+    let args = "create demo --provider kind --subnet 10.9.0.0/16 --node-port 1 --pf-port 2 \
+                --http-port 3 --https-port 4 --no-register-portainer --no-haproxy-route \
+                --no-register-argocd";
+    fleet
+        .run(&args.split_whitespace().collect::<Vec<_>>())
+        .await
+        .ends(0);
+    let row: String = fleet
+        .database
+        .value(
+            "SELECT concat_ws(' ', provider, subnet, node_port, pf_port, http_port, https_port, \
+             register_portainer, haproxy_route, register_argocd) FROM clusters",
+        )
+        .await;
+    assert_eq!(row, "kind 10.9.0.0/16 1 2 3 4 f f f");
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_to_go_is_declared_present_again() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.ends(0);
+    for was in ["absent", "stopped"] {
+        let wish = format!("UPDATE clusters SET desired_state = '{was}'");
+        fleet.database.execute(&wish).await;
+        let said = fleet.run(&["create", "demo"]).await.ends(0);
+        assert_eq!(
+            said.out,
+            format!("cluster demo is declared present again; it was {was}\n")
+        );
+        assert_eq!(fleet.desired("demo").await, "present");
+    }
+}
+
+#[tokio::test]
+async fn desires_are_declared_and_said() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.ends(0);
+    for (command, desired, was) in [
+        ("stop", "stopped", "present"),
+        ("start", "present", "stopped"),
+        ("delete", "absent", "present"),
+    ] {
+        let said = fleet.run(&[command, "demo"]).await.ends(0);
+        assert_eq!(
+            said.out,
+            format!("cluster demo is declared {desired}; it was {was}\n")
+        );
+        assert_eq!(fleet.desired("demo").await, desired);
+        let said = fleet.run(&[command, "demo"]).await.ends(0);
+        assert_eq!(
+            said.out,
+            format!("cluster demo is already declared {desired}\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn pause_resume_and_retry_change_just_that() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet
+        .run(&["pause", "demo"])
+        .await
+        .ends(0)
+        .complains("next: kindler resume demo");
+    assert!(
+        fleet
+            .database
+            .value::<bool>("SELECT paused FROM clusters")
+            .await
+    );
+    fleet
+        .run(&["stop", "demo"])
+        .await
+        .ends(0)
+        .complains("it is paused");
+    fleet.run(&["resume", "demo"]).await.ends(0);
+    assert!(
+        !fleet
+            .database
+            .value::<bool>("SELECT paused FROM clusters")
+            .await
+    );
+    fleet
+        .status(
+            "demo",
+            "failed_attempts = 3, next_attempt_at = now() + interval '1 h'",
+        )
+        .await;
+    let said = fleet.run(&["retry", "demo"]).await.ends(0);
+    assert_eq!(said.out, "cluster demo is tried again at once\n");
+    let waits = "SELECT failed_attempts = 0 AND next_attempt_at IS NULL FROM clusters";
+    assert!(fleet.database.value::<bool>(waits).await);
+}

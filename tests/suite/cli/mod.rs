@@ -1,0 +1,12 @@
+//! The real binary as a person or a script uses it, against a real Postgres.
+
+mod bad_input;
+mod changing;
+mod following;
+mod rig;
+mod secrets;
+mod settings;
+mod shell;
+mod showing;
+mod status;
+mod waiting;

@@ -1,0 +1,273 @@
+//! The generic controller: event-driven, level-triggered, one turn a key,
+//! bounded, and able to end.
+
+mod example;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kindler::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
+use kindler::listener::Doorbell;
+use kindler::metrics::Metrics;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::kit::eventually;
+
+/// A table in memory, and a journal of what was done to it.
+#[derive(Default)]
+struct Table {
+    due: BTreeSet<String>,
+    running: BTreeMap<String, usize>,
+    most_at_once: usize,
+    turns: Vec<String>,
+    stopped: Vec<String>,
+}
+
+struct Stub {
+    table: Mutex<Table>,
+    /// A turn of a key that begins with "slow" needs one permit to end.
+    gate: Semaphore,
+}
+
+impl Stub {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::default(),
+            gate: Semaphore::new(0),
+        })
+    }
+
+    fn turns_of(&self, key: &str) -> usize {
+        self.table
+            .lock()
+            .unwrap()
+            .turns
+            .iter()
+            .filter(|turn| *turn == key)
+            .count()
+    }
+}
+
+#[async_trait]
+impl Reconciler for Stub {
+    type Error = Infallible;
+
+    fn name(&self) -> &'static str {
+        "stub"
+    }
+
+    async fn due(&self, _: Duration, limit: usize) -> Result<Vec<(String, Duration)>, Infallible> {
+        let table = self.table.lock().unwrap();
+        Ok(table
+            .due
+            .iter()
+            .take(limit)
+            .map(|key| (key.clone(), Duration::ZERO))
+            .collect())
+    }
+
+    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, Infallible> {
+        {
+            let mut table = self.table.lock().unwrap();
+            *table.running.entry(key.to_owned()).or_default() += 1;
+            assert_eq!(table.running[key], 1, "{key} runs twice at once");
+            table.most_at_once = table.most_at_once.max(table.running.values().sum());
+            table.turns.push(key.to_owned());
+        }
+        assert!(!key.starts_with("panic"), "as asked");
+        if key.starts_with("slow") {
+            tokio::select! {
+                permit = self.gate.acquire() => permit.unwrap().forget(),
+                () = turn.stopped() => self.table.lock().unwrap().stopped.push(key.to_owned()),
+            }
+        }
+        let mut table = self.table.lock().unwrap();
+        table.running.remove(key);
+        table.due.remove(key);
+        Ok(if key.starts_with("fail") {
+            Finished::Failed(Duration::from_millis(20))
+        } else {
+            Finished::Settled(None)
+        })
+    }
+}
+
+struct Running {
+    stub: Arc<Stub>,
+    doorbell: Doorbell,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn run(stub: Arc<Stub>, settings: ControllerSettings) -> Running {
+    let (doorbell, shutdown) = (Doorbell::default(), CancellationToken::new());
+    let metrics = Metrics::new().controller("stub");
+    let controller = Controller::new(stub.clone(), settings, doorbell.clone(), metrics);
+    let task = tokio::spawn(controller.run(shutdown.clone()));
+    Running {
+        stub,
+        doorbell,
+        shutdown,
+        task,
+    }
+}
+
+/// No pass comes by itself within a test.
+fn rarely() -> ControllerSettings {
+    ControllerSettings {
+        resync: Duration::from_secs(3600),
+        ..ControllerSettings::default()
+    }
+}
+
+async fn soon<F: AsyncFn() -> bool>(awaited: &str, condition: F) {
+    eventually(Duration::from_secs(10), awaited, || condition()).await;
+}
+
+#[tokio::test]
+async fn a_ring_starts_its_key_and_a_pass_finds_what_nobody_rang_for() {
+    let stub = Stub::new();
+    stub.table.lock().unwrap().due.insert("lost".into());
+    let running = run(
+        stub,
+        ControllerSettings {
+            resync: Duration::from_millis(50),
+            ..rarely()
+        },
+    );
+    running.doorbell.ring("rung");
+    for key in ["rung", "lost"] {
+        soon(key, async || running.stub.turns_of(key) == 1).await;
+    }
+    running
+        .stub
+        .table
+        .lock()
+        .unwrap()
+        .due
+        .insert("later".into());
+    soon("a key that became due between passes", async || {
+        running.stub.turns_of("later") == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rings_while_a_key_runs_lead_to_exactly_one_more_turn() {
+    let running = run(Stub::new(), rarely());
+    running.doorbell.ring("slow");
+    soon("the first turn", async || {
+        running.stub.turns_of("slow") == 1
+    })
+    .await;
+    for _ in 0..5 {
+        running.doorbell.ring("slow");
+        running.doorbell.ring("other");
+    }
+    soon("another key meanwhile", async || {
+        running.stub.turns_of("other") >= 1
+    })
+    .await;
+    running.stub.gate.add_permits(10);
+    soon("the second turn", async || {
+        running.stub.turns_of("slow") == 2
+    })
+    .await;
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert_eq!(running.stub.turns_of("slow"), 2);
+}
+
+#[tokio::test]
+async fn no_more_than_the_limit_run_at_once_and_a_flood_loses_no_key() {
+    let stub = Stub::new();
+    let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
+    stub.table.lock().unwrap().due.extend(keys.iter().cloned());
+    let settings = ControllerSettings {
+        capacity: 100,
+        concurrency: 4,
+        ..rarely()
+    };
+    let running = run(stub, settings);
+    for key in &keys {
+        running.doorbell.ring(key);
+    }
+    soon("every key", async || {
+        running.stub.table.lock().unwrap().due.is_empty()
+    })
+    .await;
+    assert!(running.stub.table.lock().unwrap().most_at_once <= 4);
+}
+
+#[tokio::test]
+async fn a_panic_and_failures_hold_nobody_up() {
+    let stub = Stub::new();
+    stub.table
+        .lock()
+        .unwrap()
+        .due
+        .extend((0..500).map(|n| format!("fail{n}")));
+    let settings = ControllerSettings {
+        resync: Duration::from_millis(200),
+        ..rarely()
+    };
+    let running = run(stub, settings);
+    running.doorbell.ring("panic");
+    running.doorbell.ring("good");
+    soon("the good key", async || running.stub.turns_of("good") == 1).await;
+    soon("a retry of a failing key", async || {
+        running.stub.turns_of("fail0") >= 2
+    })
+    .await;
+    assert!(!running.task.is_finished());
+}
+
+#[tokio::test]
+async fn shutdown_waits_then_asks_then_ends() {
+    let settings = ControllerSettings {
+        finish_within: Duration::from_millis(50),
+        stop_within: Duration::from_secs(10),
+        ..rarely()
+    };
+    let running = run(Stub::new(), settings);
+    running.doorbell.ring("slow");
+    soon("the turn", async || running.stub.turns_of("slow") == 1).await;
+    running.doorbell.ring("slow2");
+    soon("the other turn", async || {
+        running.stub.turns_of("slow2") == 1
+    })
+    .await;
+    running.shutdown.cancel();
+    running.doorbell.ring("too late");
+    running.task.await.unwrap();
+    let mut stopped = running.stub.table.lock().unwrap().stopped.clone();
+    stopped.sort();
+    assert_eq!(stopped, ["slow", "slow2"]);
+    assert_eq!(running.stub.turns_of("too late"), 0);
+}
+
+#[tokio::test]
+async fn once_gives_every_due_key_one_turn_and_ends() {
+    let stub = Stub::new();
+    let keys = ["a", "b", "fail", "panic", "c"];
+    stub.table
+        .lock()
+        .unwrap()
+        .due
+        .extend(keys.map(String::from));
+    let metrics = Metrics::new().controller("stub");
+    let settings = ControllerSettings {
+        capacity: 2,
+        ..rarely()
+    };
+    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
+    controller.run_once(CancellationToken::new()).await.unwrap();
+    for key in keys {
+        assert_eq!(stub.turns_of(key), 1, "{key}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The house keeps its floors: imports go downwards only, the pure floor is
+//! pure, SQL and process spawning stay where they belong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module, floor by floor, each after those that it may use.
+const FLOORS: [(&str, &[&str]); 4] = [
+    (
+        "0, pure",
+        &[
+            "observation",
+            "duration",
+            "event",
+            "cluster",
+            "health",
+            "backoff",
+            "lease",
+            "queue",
+            "plan",
+        ],
+    ),
+    (
+        "1, edges",
+        &[
+            "postgres", "command", "store", "listener", "metrics", "driver",
+        ],
+    ),
+    ("2, conduct", &["controller", "reconcile"]),
+    ("3, outside", &["config", "http", "daemon", "cli"]),
+];
+
+fn order() -> Vec<&'static str> {
+    FLOORS
+        .iter()
+        .flat_map(|(_, modules)| modules.iter().copied())
+        .collect()
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The lines of code that ship: without comments, and up to the tests.
+fn code(path: &Path) -> Vec<String> {
+    if path.components().any(|part| part.as_os_str() == "tests") {
+        return Vec::new();
+    }
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .take_while(|line| {
+            !line.trim_start().starts_with("#[cfg(test)]") || line.starts_with("    ")
+        })
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The module that a file belongs to.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(src()).unwrap();
+    let first = inside
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Every module of this crate that a line names.
+fn named(line: &str) -> Vec<String> {
+    line.split("crate::")
+        .skip(1)
+        .flat_map(|rest| {
+            let group = rest.strip_prefix('{');
+            let names = group.map_or(rest, |inside| inside.split('}').next().unwrap_or(inside));
+            let upto = if group.is_some() { usize::MAX } else { 1 };
+            names
+                .split(',')
+                .take(upto)
+                .map(|name| {
+                    name.trim()
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect()
+                })
+                .collect::<Vec<String>>()
+        })
+        .collect()
+}
+
+#[test]
+fn every_module_has_its_floor() {
+    let mut found: Vec<String> = rust_files(&src()).iter().map(|path| module(path)).collect();
+    found.sort();
+    found.dedup();
+    found.retain(|name| name != "lib" && name != "main");
+    let mut known = order();
+    known.sort_unstable();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn imports_go_downwards_only() {
+    let order = order();
+    let place = |name: &str| order.iter().position(|known| *known == name);
+    let mut wrong = Vec::new();
+    for path in rust_files(&src()) {
+        let Some(here) = place(&module(&path)) else {
+            continue;
+        };
+        for line in code(&path) {
+            for name in named(&line) {
+                if place(&name).is_some_and(|there| there > here) {
+                    wrong.push(format!("{}: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_pure_floor_is_pure() {
+    let impure = [
+        "tokio",
+        "async ",
+        ".await",
+        "::now()",
+        "Instant::now",
+        "SystemTime",
+        "fastrand",
+        "rand::",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::env",
+        "std::io",
+        "println!",
+        "tracing",
+    ];
+    // The crate behind the backoff wants an Instant that it never looks at.
+    let excused = |path: &Path, word: &str| path.ends_with("backoff.rs") && word == "Instant::now";
+    let mut wrong = Vec::new();
+    for path in rust_files(&src()) {
+        if !FLOORS[0].1.contains(&module(&path).as_str()) {
+            continue;
+        }
+        for line in code(&path) {
+            for word in impure {
+                if line.contains(word) && !excused(&path, word) {
+                    wrong.push(format!("{}: {word} in: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sql_and_spawning_stay_at_their_edges() {
+    let rules: [(&[&str], &[&str]); 2] = [
+        (
+            &["SELECT ", "INSERT INTO", "UPDATE clusters", "DELETE FROM"],
+            &["store", "listener", "postgres"],
+        ),
+        // The sandbox's nodes are clusters, not commands: they outlive the daemon.
+        (&["Command::new"], &["command", "postgres", "driver"]),
+    ];
+    let mut wrong = Vec::new();
+    for path in rust_files(&src()) {
+        for (words, homes) in rules {
+            if homes.contains(&module(&path).as_str()) {
+                continue;
+            }
+            for line in code(&path) {
+                if words.iter().any(|word| line.contains(word)) {
+                    wrong.push(format!("{}: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_fit_in_a_head() {
+    for path in rust_files(&src()) {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 500, "{} has {lines} lines", path.display());
+    }
+}

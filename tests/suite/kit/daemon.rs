@@ -1,0 +1,214 @@
+//! The real daemon as a child process, with settings fit for tests.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Database, Host, eventually};
+
+/// The binary under test.
+pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
+
+/// A running `kindler serve`; killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+/// What to run.
+#[derive(Debug)]
+pub struct DaemonBuilder {
+    command: Command,
+    port: u16,
+    log: PathBuf,
+}
+
+/// A `kindler` command with a clean environment, on a database and a host.
+pub fn kindler(database_url: &str, host: &Host) -> Command {
+    let mut command = Command::new(KINDLER);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", host.path())
+        .current_dir(host.path())
+        .stdin(Stdio::null())
+        .env("KINDLER_DATABASE_URL", database_url)
+        .env("KINDLER_STATE_DIR", host.state_dir());
+    command
+}
+
+/// The settings of a daemon on a host's commands: short times, so that tests
+/// see retries and checks.
+pub fn daemon_settings(command: &mut Command, host: &Host) {
+    command.env("KINDLER_DRIVER", "script");
+    for verb in ["create", "delete", "probe", "exists", "start", "stop"] {
+        command.env(
+            format!("KINDLER_{}_COMMAND", verb.to_uppercase()),
+            host.command(verb),
+        );
+    }
+    for (setting, value) in [
+        ("KINDLER_LOG", "info"),
+        ("KINDLER_LOG_FORMAT", "text"),
+        ("KINDLER_HEALTH_INTERVAL", "1s"),
+        ("KINDLER_HEALTH_REPROBE", "100ms"),
+        ("KINDLER_BACKOFF_INITIAL", "200ms"),
+        ("KINDLER_BACKOFF_MAX", "2s"),
+        ("KINDLER_LEASE_TTL", "3s"),
+        ("KINDLER_RESYNC_INTERVAL", "2s"),
+        ("KINDLER_KILL_GRACE", "2s"),
+        ("KINDLER_SHUTDOWN_GRACE", "1s"),
+    ] {
+        command.env(setting, value);
+    }
+}
+
+impl Daemon {
+    /// Starts one with the settings for tests and waits until it is ready.
+    pub async fn start(database: &Database, host: &Host) -> Self {
+        let daemon = Self::builder(&database.url(), host).spawn();
+        daemon.ready().await;
+        daemon
+    }
+
+    /// One that is not started yet.
+    pub fn builder(database_url: &str, host: &Host) -> DaemonBuilder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        // Free a moment ago; a taken one shows as a daemon that does not start.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut command = kindler(database_url, host);
+        command
+            .arg("serve")
+            .env("KINDLER_LISTEN", format!("127.0.0.1:{port}"));
+        daemon_settings(&mut command, host);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        DaemonBuilder {
+            command,
+            port,
+            log: host.path().join(format!("daemon-{number}.log")),
+        }
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) {
+        eventually(
+            Duration::from_secs(20),
+            "the daemon to be ready",
+            || async {
+                self.get("/readyz")
+                    .await
+                    .is_some_and(|(status, _)| status == 200)
+            },
+        )
+        .await;
+    }
+
+    /// What it serves: status and body; `None` while it does not answer.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split_whitespace().nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The value of one sample of `/metrics`, given as `name{labels}`.
+    pub async fn metric(&self, sample: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        let line = text.lines().find(|line| {
+            line.strip_prefix(sample)
+                .is_some_and(|rest| rest.starts_with(' '))
+        })?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
+    }
+
+    /// Asks it to end and waits until it did.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended(Duration::from_secs(20)).await
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self, deadline: Duration) -> ExitStatus {
+        let giving_up = std::time::Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                std::time::Instant::now() < giving_up,
+                "the daemon does not end:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl DaemonBuilder {
+    /// Changes one setting.
+    pub fn set(mut self, variable: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(variable, value);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Daemon {
+        let log = fs::File::create(&self.log).unwrap();
+        self.command.stdout(log.try_clone().unwrap()).stderr(log);
+        Daemon {
+            child: self.command.spawn().unwrap(),
+            port: self.port,
+            log: self.log,
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon\n{}---", self.log());
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A host with commands that make pretend clusters, and the journal that they
+//! write: the oracle outside the daemon.
+//!
+//! A cluster is a file in `world/`, holding `healthy`, `ill` or `stopped`.
+//! What a command does is set by shell text in `control/`. Each command writes
+//! its start and end with pid, fence and generation, and `OVERLAP` when another
+//! command of the same cluster is still alive.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::run_folder;
+
+/// Reads `-n NAME` and keeps the journal; `$verb` and `$here` come before it.
+const PRELUDE: &str = r#"
+name=
+while [ $# -gt 0 ]; do case "$1" in -n) name=$2; shift 2 ;; *) name=${name:-$1}; shift ;; esac; done
+say() { echo "$1 $verb $name pid=$$ fence=${KINDLER_FENCE:-} generation=${KINDLER_GENERATION:-} attempt=${KINDLER_ATTEMPT:-}" >> "$here/journal"; }
+for other in "$here/live/$name".*; do
+    [ -e "$other" ] && kill -0 "${other##*.}" 2>/dev/null && say OVERLAP
+done
+: > "$here/live/$name.$$"
+trap 'say end; rm -f "$here/live/$name.$$"' EXIT
+trap 'exit 143' TERM
+say start
+[ -e "$here/control/$verb" ] && . "$here/control/$verb"
+[ -e "$here/control/$name.$verb" ] && . "$here/control/$name.$verb"
+"#;
+
+/// The host; its folder goes with it.
+#[derive(Debug)]
+pub struct Host {
+    folder: TempDir,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `start`, `end` or `OVERLAP`.
+    pub what: String,
+    /// `create`, `delete`, `start` or `stop`.
+    pub verb: String,
+    /// The cluster.
+    pub name: String,
+    /// The command's process.
+    pub pid: i32,
+    /// The term of the lease it ran under.
+    pub fence: i64,
+    /// The generation it ran for.
+    pub generation: i64,
+    /// Which attempt in a row.
+    pub attempt: u32,
+}
+
+impl Host {
+    /// A host with no clusters, whose commands all work at once.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("host-")
+            .tempdir_in(run_folder())
+            .unwrap();
+        for part in ["world", "control", "live", "state"] {
+            fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        fs::write(folder.path().join("journal"), "").unwrap();
+        let host = Self { folder };
+        let ended = |verb: &str, world: &str| format!("verb={verb}\n{PRELUDE}\n{world}\n");
+        host.script(
+            "create",
+            &ended("create", r#"echo healthy > "$here/world/$name""#),
+        );
+        host.script("delete", &ended("delete", r#"rm -f "$here/world/$name""#));
+        host.script(
+            "start",
+            &ended(
+                "start",
+                r#"[ -e "$here/world/$name" ] && echo healthy > "$here/world/$name""#,
+            ),
+        );
+        host.script(
+            "stop",
+            &ended(
+                "stop",
+                r#"[ -e "$here/world/$name" ] && echo stopped > "$here/world/$name""#,
+            ),
+        );
+        host.script(
+            "probe",
+            r#"[ -e "$here/control/probe" ] && . "$here/control/probe"
+               grep -qx healthy "$here/world/$1" 2>/dev/null || { echo "no answer from $1"; exit 1; }"#,
+        );
+        host.script(
+            "exists",
+            r#"[ -e "$here/control/exists" ] && . "$here/control/exists"
+               [ -e "$here/world/$1" ] || exit 1"#,
+        );
+        host
+    }
+
+    /// The folder of this host.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The daemon's state folder on this host.
+    pub fn state_dir(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// Where a command is.
+    pub fn command(&self, verb: &str) -> PathBuf {
+        self.path().join(format!("{verb}.sh"))
+    }
+
+    /// Replaces a command.
+    pub fn script(&self, verb: &str, text: &str) {
+        let path = self.command(verb);
+        let part = path.with_extension("part");
+        let text = format!("#!/bin/sh\nhere='{}'\n{text}\n", self.path().display());
+        fs::write(&part, text).unwrap();
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(part, path).unwrap();
+    }
+
+    /// Sets what a command does before its work: shell text, for `create` or
+    /// for `dev.create`; `probe` and `exists` know no single cluster.
+    pub fn control(&self, of: &str, shell: &str) {
+        let path = self.path().join("control").join(of);
+        let part = self.path().join("live").join(format!("{of}.part"));
+        fs::write(&part, format!("{shell}\n")).unwrap();
+        fs::rename(part, path).unwrap();
+    }
+
+    /// Lets a command work again.
+    pub fn release(&self, of: &str) {
+        let _ = fs::remove_file(self.path().join("control").join(of));
+    }
+
+    /// What a cluster is like on the host, if it is there.
+    pub fn world(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path().join("world").join(name)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Changes the host behind the daemon's back; `None` takes it away.
+    pub fn set_world(&self, name: &str, state: Option<&str>) {
+        let path = self.path().join("world").join(name);
+        match state {
+            Some(state) => fs::write(path, format!("{state}\n")).unwrap(),
+            None => drop(fs::remove_file(path)),
+        }
+    }
+
+    /// What the commands wrote, in order.
+    pub fn journal(&self) -> Vec<Entry> {
+        let text = fs::read_to_string(self.path().join("journal")).unwrap();
+        text.lines().filter_map(Entry::parse).collect()
+    }
+
+    /// The verbs that were started for a cluster, in order.
+    pub fn started(&self, name: &str) -> Vec<String> {
+        let mine = |entry: &Entry| entry.what == "start" && entry.name == name;
+        self.journal()
+            .into_iter()
+            .filter(mine)
+            .map(|entry| entry.verb)
+            .collect()
+    }
+
+    /// Panics if two commands of one cluster ever lived at the same time, or a
+    /// later one carried a smaller fence.
+    pub fn assert_one_at_a_time(&self) {
+        let journal = self.journal();
+        assert!(
+            !journal.iter().any(|entry| entry.what == "OVERLAP"),
+            "{journal:#?}"
+        );
+        let mut fences = std::collections::HashMap::new();
+        for entry in journal.iter().filter(|entry| entry.what == "start") {
+            let last = fences.insert(&entry.name, entry.fence).unwrap_or(i64::MIN);
+            assert!(
+                entry.fence >= last,
+                "a stale fence acted: {entry:?} in {journal:#?}"
+            );
+        }
+    }
+
+    /// The processes of commands that still live.
+    pub fn live_commands(&self) -> Vec<i32> {
+        let live = fs::read_dir(self.path().join("live")).unwrap();
+        live.filter_map(|entry| entry.ok()?.path().extension()?.to_str()?.parse().ok())
+            .filter(|pid: &i32| Path::new(&format!("/proc/{pid}")).exists())
+            .collect()
+    }
+}
+
+impl Entry {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let (what, verb, name) = (words.next()?, words.next()?, words.next()?);
+        let mut value = |key: &str| -> Option<i64> {
+            let word = words.next()?.strip_prefix(key)?.strip_prefix('=')?;
+            Some(word.parse().unwrap_or(0))
+        };
+        Some(Self {
+            what: what.to_owned(),
+            verb: verb.to_owned(),
+            name: name.to_owned(),
+            pid: i32::try_from(value("pid")?).ok()?,
+            fence: value("fence")?,
+            generation: value("generation")?,
+            attempt: u32::try_from(value("attempt")?).ok()?,
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Failures: visible, backed off in the row, surviving a restart, forgotten on
+//! a new wish; one poison row holds up nobody.
+
+use std::time::Duration;
+
+use super::{SOON, insert, migrated, run, scene, until};
+use crate::kit::{Daemon, Host, eventually, kindler};
+
+#[tokio::test]
+async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
+    let host = Host::new();
+    host.control("dev.create", "echo pulling image; echo no space left on device >&2; exit 3");
+    let database = migrated().await;
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_BACKOFF_INITIAL", "1m")
+        .set("KINDLER_BACKOFF_MAX", "1m")
+        .spawn();
+    daemon.ready().await;
+    let sql = database.connect().await;
+    run(&sql, &insert("dev")).await;
+    until(&sql, "dev", "present failed").await;
+
+    let error = super::text(&sql, "SELECT reconcile_error FROM clusters").await;
+    for part in ["create.sh", "exited with code 3", "no space left on device", "dev.log"] {
+        assert!(error.contains(part), "{part} is missing in {error}");
+    }
+    let told = |args: &[&str]| {
+        let output = kindler(&database.url(), &host).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = told(&["list", "-o", "json"]);
+    assert!(list.contains("exited with code 3"), "{list}");
+    assert!(told(&["get", "dev"]).contains("no space left on device"));
+    assert!(told(&["events", "dev"]).contains("CreateFailed"));
+    assert!(told(&["logs", "dev"]).contains("pulling image"));
+    let failures = r#"kindler_cluster_consecutive_failures{name="dev",reason="CreateFailed"}"#;
+    assert_eq!(daemon.metric(failures).await, Some(1.0));
+    let next = daemon.metric(r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"}"#).await;
+    assert!(next.unwrap() > 1.7e9);
+    assert_eq!(daemon.metric(r#"kindler_action_total{action="create",result="failure"}"#).await, Some(1.0));
+
+    host.release("dev.create");
+    let output = kindler(&database.url(), &host).args(["retry", "dev", "--wait"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(super::state(&sql, "dev").await, "present running");
+    assert_eq!(super::text(&sql, "SELECT reconcile_error FROM clusters").await, "");
+    assert_eq!(daemon.metric(failures).await, None, "the series goes with the failure");
+}
+
+#[tokio::test]
+async fn backoff_survives_a_restart_and_a_new_wish_ends_it() {
+    let host = Host::new();
+    host.control("dev.create", "exit 1");
+    let database = migrated().await;
+    let start = || {
+        Daemon::builder(&database.url(), &host)
+            .set("KINDLER_BACKOFF_INITIAL", "30s")
+            .set("KINDLER_BACKOFF_MAX", "1m")
+            .spawn()
+    };
+    let sql = database.connect().await;
+    let daemon = start();
+    daemon.ready().await;
+    run(&sql, &insert("dev")).await;
+    until(&sql, "dev", "present failed").await;
+    let row = "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters";
+    let before = super::text(&sql, row).await;
+    daemon.kill();
+    let daemon = start();
+    daemon.ready().await;
+    // It works on others, so it did look, and left the waiting row alone.
+    run(&sql, &insert("other")).await;
+    until(&sql, "other", "present running").await;
+    assert_eq!(super::text(&sql, "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters WHERE name = 'dev'").await, before);
+    assert_eq!(host.started("dev"), ["create"]);
+    run(&sql, "UPDATE clusters SET http_port = 18500 WHERE name = 'dev'").await;
+    eventually(SOON, "the attempt for the new spec", || async { host.started("dev").len() == 2 }).await;
+}
+
+#[tokio::test]
+async fn delays_double_and_attempts_are_counted() {
+    let scene = scene().await;
+    scene.host.control("dev.create", "exit 1");
+    scene.run(&insert("dev")).await;
+    let attempts = "SELECT failed_attempts::text FROM clusters";
+    eventually(SOON, "four attempts", || async { scene.text(attempts).await.parse::<u32>().unwrap() >= 4 }).await;
+    let waits = scene
+        .sql
+        .query(
+            "SELECT extract(epoch FROM b.at - a.at)::float8 FROM cluster_events a JOIN LATERAL (
+                 SELECT at FROM cluster_events b WHERE b.id > a.id AND b.reason = 'Creating' ORDER BY id LIMIT 1) b ON true
+             WHERE a.reason = 'CreateFailed' ORDER BY a.id",
+            &[],
+        )
+        .await
+        .unwrap();
+    // 0.2 s, 0.4 s, 0.8 s, each shortened by up to a fifth.
+    for (n, least) in [0.16, 0.32, 0.64].into_iter().enumerate() {
+        let waited: f64 = waits[n].get(0);
+        assert!(waited >= least, "attempt {n} came after {waited} s");
+    }
+    let journal = scene.host.journal();
+    let numbers: Vec<u32> =
+        journal.iter().filter(|e| e.what == "start").map(|e| e.attempt).take(4).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn poison_rows_hold_up_nobody() {
+    let host = Host::new();
+    host.control("create", r#"case "$name" in poison-*) exit 1 ;; esac"#);
+    let database = migrated().await;
+    let sql = database.connect().await;
+    run(
+        &sql,
+        "INSERT INTO clusters (name, provider) SELECT 'poison-' || n, 'k3d' FROM generate_series(1, 200) n;
+         ALTER TABLE clusters DISABLE TRIGGER USER;
+         ALTER TABLE clusters DROP CONSTRAINT clusters_name_is_a_label, DROP CONSTRAINT clusters_http_port_1_to_65535;
+         INSERT INTO clusters (name, provider, http_port) SELECT 'Unreadable ' || n, 'k3d', 0 FROM generate_series(1, 100) n;
+         ALTER TABLE clusters ENABLE TRIGGER USER",
+    )
+    .await;
+    let daemon = Daemon::start(&database, &host).await;
+    run(&sql, &insert("good")).await;
+    let began = std::time::Instant::now();
+    until(&sql, "good", "present running").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "held up for {:?}", began.elapsed());
+    let shown = "SELECT count(*)::text FROM clusters WHERE status_reason = 'RowInvalid' AND reconcile_error LIKE '%is not valid%'";
+    eventually(SOON, "the unreadable rows to say so", || async { super::text(&sql, shown).await == "100" }).await;
+    let panics = daemon.metric(r#"kindler_reconcile_panics_total{controller="cluster"}"#).await;
+    assert_eq!(panics, Some(0.0));
+}

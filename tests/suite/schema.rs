@@ -1,0 +1,54 @@
+//! The schema against a real Postgres: take-over, triggers, roles, costs.
+
+mod due;
+mod fence;
+mod roles;
+mod takeover;
+mod triggers;
+
+use kindler::store::{Database as Url, Migrated, migrate};
+use tokio_postgres::Client;
+
+use crate::kit::Database;
+
+/// A migrated database and a superuser's connection to it.
+async fn migrated() -> (Database, Client) {
+    let database = Database::create().await;
+    run_migration(&database).await;
+    let client = database.connect().await;
+    (database, client)
+}
+
+async fn run_migration(database: &Database) -> Migrated {
+    migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap()
+}
+
+/// What the server says of a statement that it must refuse.
+async fn refused(client: &Client, sql: &str) -> String {
+    match client.batch_execute(sql).await {
+        Ok(()) => panic!("accepted: {sql}"),
+        Err(error) => error
+            .as_db_error()
+            .expect("the server's own word")
+            .message()
+            .to_owned(),
+    }
+}
+
+async fn text(client: &Client, sql: &str) -> String {
+    let row = client
+        .query_one(sql, &[])
+        .await
+        .unwrap_or_else(|error| panic!("{error:?} in {sql}"));
+    row.get::<_, Option<String>>(0).unwrap_or_default()
+}
+
+async fn number(client: &Client, sql: &str) -> i64 {
+    client
+        .query_one(sql, &[])
+        .await
+        .unwrap_or_else(|error| panic!("{error:?} in {sql}"))
+        .get(0)
+}

@@ -1,0 +1,131 @@
+//! What a full pass finds, and what it costs.
+
+use std::time::Duration;
+
+use kindler::store::{Database as Url, Store};
+
+use super::{migrated, text};
+
+const LIST_DUE: &str = include_str!("../../../sql/queries/list_due.sql");
+
+async fn due(store: &Store) -> Vec<String> {
+    store
+        .due(Duration::ZERO, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[tokio::test]
+async fn changes_made_with_triggers_off_are_found_too() {
+    let (database, client) = migrated().await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    client
+        .batch_execute(
+            "INSERT INTO clusters (name, provider) VALUES ('spec', 'k3d'), ('desire', 'k3d');
+             UPDATE clusters SET actual_state = 'running', observed_generation = generation,
+                observed_spec_hash = spec_hash, next_check_at = now() + interval '5 min'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(due(&store).await, Vec::<String>::new());
+    client
+        .batch_execute(
+            "ALTER TABLE clusters DISABLE TRIGGER USER;
+             UPDATE clusters SET http_port = 18099 WHERE name = 'spec';
+             UPDATE clusters SET desired_state = 'absent' WHERE name = 'desire';
+             INSERT INTO clusters (name, provider) VALUES ('new', 'k3d')",
+        )
+        .await
+        .unwrap();
+    let mut found = due(&store).await;
+    found.sort();
+    assert_eq!(found, ["desire", "new", "spec"]);
+}
+
+#[tokio::test]
+async fn the_database_and_the_plan_agree_on_what_is_due() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute(
+            "INSERT INTO clusters (name, provider, desired_state, actual_state, paused, next_attempt_at, next_check_at)
+             SELECT d || '-' || a || '-' || p::int, 'kind', d, a, p, '2030-01-01', '2031-01-01'
+             FROM unnest(ARRAY['present', 'stopped', 'absent']) d,
+                  unnest(ARRAY['unknown', 'creating', 'running', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) a,
+                  unnest(ARRAY[true, false]) p;
+             INSERT INTO clusters (name, provider, actual_state, next_check_at, next_attempt_at)
+             SELECT 'applied-' || n, 'kind', 'running', '2031-01-01', '2030-01-01' FROM generate_series(0, 3) n;
+             UPDATE clusters SET observed_generation = generation WHERE name IN ('applied-1', 'applied-3') OR name LIKE 'stopped-stopped%';
+             UPDATE clusters SET observed_spec_hash = spec_hash WHERE name IN ('applied-2', 'applied-3')",
+        )
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let rows = client
+        .query("SELECT name, due_at FROM clusters", &[])
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 52);
+    for row in rows {
+        let name: String = row.get(0);
+        let cluster = store.get(&name.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(
+            cluster.due_at(),
+            row.get::<_, Option<jiff::Timestamp>>(1),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
+    let (_database, client) = migrated().await;
+    client
+        .batch_execute(
+            "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
+             INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
+             SELECT 'c' || n, 'kind', 'running', 1, now() + interval '5 min' + n * interval '1 ms',
+                    kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true)
+             FROM generate_series(1, 200000) n;
+             INSERT INTO clusters (name, provider) SELECT 'due' || n, 'kind' FROM generate_series(1, 7) n;
+             ANALYZE clusters",
+        )
+        .await
+        .unwrap();
+    // The parameters' values, as the daemon binds them.
+    let pass = LIST_DUE.replace("$1", "30").replace("$2", "2048");
+    let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {pass}");
+    let row = client.query_one(&explain, &[]).await.unwrap();
+    let plan = row.get::<_, serde_json::Value>(0);
+    let told = plan.to_string();
+    assert!(told.contains("clusters_due"), "{told}");
+    assert!(
+        !told.contains(
+            r#""Node Type":"Seq Scan","Parallel Aware":false,"Relation Name":"clusters""#
+        ),
+        "{told}"
+    );
+    let scanned = index_scan_rows(&plan[0]["Plan"]).expect("an index scan");
+    assert!(
+        scanned <= 7.0,
+        "{scanned} rows were read for 7 that are due: {told}"
+    );
+    assert_eq!(
+        text(
+            &client,
+            &format!("SELECT count(*)::text FROM ({pass}) AS due")
+        )
+        .await,
+        "7"
+    );
+}
+
+/// How many rows the scan of the due index returned.
+fn index_scan_rows(node: &serde_json::Value) -> Option<f64> {
+    if node["Index Name"] == "clusters_due" {
+        return node["Actual Rows"].as_f64();
+    }
+    node["Plans"].as_array()?.iter().find_map(index_scan_rows)
+}

@@ -1,0 +1,191 @@
+//! The claim and the fence: one owner, proven by every write.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use kindler::cluster::Actual;
+use kindler::plan::{Action, Moment, Policy, Status, Step, plan};
+use kindler::store::{Claim, Claimed, Database as Url, HeldRow, Store, Written};
+
+use super::migrated;
+
+const TTL: Duration = Duration::from_secs(15);
+
+fn won(claim: Claim) -> Claimed {
+    match claim {
+        Claim::Won(claimed) => claimed,
+        other => panic!("not won: {other:?}"),
+    }
+}
+
+/// What a worker would write first.
+fn intent(row: &HeldRow) -> Status {
+    let moment = Moment {
+        now: row.read_at,
+        jitter: 0.0,
+    };
+    match plan(&row.cluster, None, &Policy::default(), moment) {
+        Step::Act {
+            action: Action::Create,
+            intent,
+        } => intent,
+        other => panic!("expected a create: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn of_a_hundred_contenders_one_wins() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 20, "test");
+    let contenders: Vec<_> = (0..100)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .claim("dev", &format!("owner-{n}"), TTL)
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    let mut winners = 0;
+    for contender in contenders {
+        match contender.await.unwrap() {
+            Claim::Won(_) => winners += 1,
+            Claim::Busy { expires_in } => assert!(expires_in <= TTL),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test]
+async fn a_stale_owner_can_write_nothing() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let first = won(store.claim("dev", "first", TTL).await.unwrap());
+    let row = first.row.unwrap();
+    let status = intent(&row);
+    client
+        .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
+        .await
+        .unwrap();
+    assert!(
+        store.renew("dev", first.term, TTL).await.unwrap().is_none(),
+        "expired is lost"
+    );
+    assert!(matches!(
+        store.write_status(&row, first.term, &status).await.unwrap(),
+        Written::Lost
+    ));
+
+    let second = won(store.claim("dev", "second", TTL).await.unwrap());
+    assert!(second.term > first.term);
+    assert!(matches!(
+        store.write_status(&row, first.term, &status).await.unwrap(),
+        Written::Lost
+    ));
+    store.release("dev", first.term).await.unwrap();
+    assert!(
+        store
+            .renew("dev", second.term, TTL)
+            .await
+            .unwrap()
+            .is_some(),
+        "not its lease to give"
+    );
+    let Written::Yes(written) = store
+        .write_status(&row, second.term, &status)
+        .await
+        .unwrap()
+    else {
+        panic!("the owner writes")
+    };
+    assert_eq!(written.cluster.actual, Actual::Creating);
+    // The same decision twice: the state that it was made on is gone.
+    assert!(matches!(
+        store
+            .write_status(&row, second.term, &status)
+            .await
+            .unwrap(),
+        Written::Lost
+    ));
+}
+
+#[tokio::test]
+async fn a_write_loses_against_a_newer_generation() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
+    let row = claimed.row.unwrap();
+    client
+        .batch_execute("UPDATE clusters SET http_port = 18099")
+        .await
+        .unwrap();
+    assert!(matches!(
+        store
+            .write_status(&row, claimed.term, &intent(&row))
+            .await
+            .unwrap(),
+        Written::Lost
+    ));
+}
+
+#[tokio::test]
+async fn terms_rise_across_a_removal_and_a_new_declaration() {
+    let (database, client) = migrated().await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let mut terms = HashSet::new();
+    let mut generations = HashSet::new();
+    for _ in 0..3 {
+        client
+            .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+            .await
+            .unwrap();
+        client
+            .batch_execute("DELETE FROM clusters WHERE name = 'dev'")
+            .await
+            .unwrap();
+        let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
+        let row = claimed.row.unwrap();
+        assert!(terms.insert(claimed.term));
+        assert!(
+            generations.insert(row.cluster.generation),
+            "a generation lived twice"
+        );
+        assert!(store.remove(&row, claimed.term).await.unwrap());
+        assert!(matches!(
+            store.claim("dev", "me", TTL).await.unwrap(),
+            Claim::NoSuchRow
+        ));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_due_is_not_claimed() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute(
+            "INSERT INTO clusters (name, provider, actual_state, next_attempt_at)
+             VALUES ('dev', 'k3d', 'failed', now() + interval '1 min')",
+        )
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    match store.claim("dev", "me", TTL).await.unwrap() {
+        Claim::NotDue { due_in: Some(wait) } => assert!(wait > Duration::from_secs(50)),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Least privilege: the daemon cannot write what people declare, the API
+//! cannot write what the reconciler records, and both can do their work.
+
+use std::time::Duration;
+
+use kindler::store::{Claim, Database as Url, Store};
+use tokio_postgres::Client;
+
+use super::{migrated, refused};
+use crate::kit::Database;
+
+const ROLES: &str = include_str!("../../../sql/roles.sql");
+
+/// A login of one of the roles; roles belong to the server, so each test has
+/// its own.
+async fn login(database: &Database, admin: &Client, role: &str) -> String {
+    let user = format!("{role}_{}", database.name());
+    admin.batch_execute(ROLES).await.unwrap();
+    admin.batch_execute(ROLES).await.expect("repeatable");
+    admin
+        .batch_execute(&format!("CREATE ROLE \"{user}\" LOGIN IN ROLE {role}"))
+        .await
+        .unwrap();
+    user
+}
+
+const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
+
+#[tokio::test]
+async fn the_daemon_records_and_cannot_declare() {
+    let (database, admin) = migrated().await;
+    let user = login(&database, &admin, "kindler_daemon").await;
+    admin.batch_execute(DEV).await.unwrap();
+    let daemon = database.connect_as(&user).await;
+    for forbidden in [
+        "INSERT INTO clusters (name, provider) VALUES ('x', 'k3d')",
+        "UPDATE clusters SET desired_state = 'absent'",
+        "UPDATE clusters SET http_port = 1",
+        "UPDATE clusters SET paused = true",
+        "UPDATE clusters SET protected = false",
+        "INSERT INTO cluster_events (cluster_name, kind, actor, generation) VALUES ('x', 'health', 'x', 1)",
+        "DROP TABLE clusters",
+    ] {
+        let told = refused(&daemon, forbidden).await;
+        assert!(
+            told.contains("denied") || told.contains("must be owner"),
+            "{forbidden}: {told}"
+        );
+    }
+
+    let store = Store::new(&Url::parse(&database.url_as(&user)).unwrap(), 2, "test");
+    store.check().await.unwrap();
+    let Claim::Won(claimed) = store
+        .claim("dev", "me", Duration::from_secs(15))
+        .await
+        .unwrap()
+    else {
+        panic!("it is due and free")
+    };
+    let row = claimed.row.unwrap();
+    assert!(
+        store
+            .renew("dev", claimed.term, Duration::from_secs(15))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        store.due(Duration::ZERO, 10).await.unwrap(),
+        [],
+        "it is held"
+    );
+    admin
+        .batch_execute("UPDATE clusters SET desired_state = 'absent'")
+        .await
+        .unwrap();
+    assert!(
+        !store.remove(&row, claimed.term).await.unwrap(),
+        "the generation is another"
+    );
+    let row = store
+        .renew("dev", claimed.term, Duration::from_secs(15))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(store.remove(&row, claimed.term).await.unwrap());
+    store.wake_channel().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_api_declares_and_cannot_record() {
+    let (database, admin) = migrated().await;
+    let user = login(&database, &admin, "kindler_api").await;
+    let api = database.connect_as(&user).await;
+    api.batch_execute(DEV).await.unwrap();
+    api.batch_execute("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
+        .await
+        .unwrap();
+    api.batch_execute("UPDATE clusters SET retry_requested_at = now()")
+        .await
+        .unwrap();
+    for forbidden in [
+        "UPDATE clusters SET actual_state = 'running'",
+        "UPDATE clusters SET observed_generation = 5",
+        "UPDATE clusters SET protected = false",
+        "DELETE FROM clusters",
+        "DELETE FROM cluster_leases",
+        "DELETE FROM cluster_events",
+    ] {
+        let told = refused(&api, forbidden).await;
+        assert!(told.contains("denied"), "{forbidden}: {told}");
+    }
+    let events = "SELECT count(*) FROM cluster_events WHERE actor = session_user";
+    assert_eq!(super::number(&api, events).await, 3);
+}
+
+#[tokio::test]
+async fn the_reader_reads() {
+    let (database, admin) = migrated().await;
+    let user = login(&database, &admin, "kindler_reader").await;
+    let reader = database.connect_as(&user).await;
+    for table in [
+        "clusters",
+        "cluster_leases",
+        "cluster_events",
+        "cluster_revisions",
+        "kindler_replicas",
+    ] {
+        super::number(&reader, &format!("SELECT count(*) FROM {table}")).await;
+        let told = refused(&reader, &format!("DELETE FROM {table}")).await;
+        assert!(told.contains("denied"), "{table}: {told}");
+    }
+}

@@ -1,0 +1,223 @@
+//! Taking over the table that existing users have, losing nothing.
+
+use kindler::store::{Database as Url, MigrateError, SCHEMA_VERSION, migrate};
+
+use super::{number, run_migration, text};
+use crate::kit::Database;
+
+/// Exactly the table of the old system, with its rows.
+const OLD_TABLE: &str = "
+    CREATE TABLE clusters (
+        name VARCHAR(63) PRIMARY KEY,
+        provider VARCHAR(10) NOT NULL CHECK (provider IN ('k3d', 'kind')),
+        subnet CIDR,
+        node_port INTEGER NOT NULL,
+        pf_port INTEGER NOT NULL,
+        http_port INTEGER NOT NULL,
+        https_port INTEGER NOT NULL,
+        created_at TIMESTAMP WITHOUT TIME ZONE DEFAULT CURRENT_TIMESTAMP,
+        updated_at TIMESTAMP WITHOUT TIME ZONE DEFAULT CURRENT_TIMESTAMP
+    );
+    INSERT INTO clusters (name, provider, subnet, node_port, pf_port, http_port, https_port, created_at) VALUES
+        ('devops', 'k3d', '10.100.0.0/16', 30800, 19000, 80, 443, '2025-10-01 12:00'),
+        ('dev', 'k3d', '10.101.0.0/16', 30080, 19001, 18090, 18443, '2025-10-02 12:00'),
+        ('uat', 'kind', NULL, 30080, 19002, 18091, 18444, '2025-10-03 12:00')";
+
+/// What some users then added by hand.
+const BY_HAND: &str = "
+    ALTER TABLE clusters
+        ADD COLUMN desired_state VARCHAR(20) DEFAULT 'present',
+        ADD COLUMN actual_state VARCHAR(20) DEFAULT 'unknown',
+        ADD COLUMN last_reconciled_at TIMESTAMP,
+        ADD COLUMN reconcile_error VARCHAR(200);
+    UPDATE clusters SET actual_state = 'running', last_reconciled_at = '2025-11-01 08:00' WHERE name = 'dev';
+    UPDATE clusters SET actual_state = 'failed', reconcile_error = 'boom', desired_state = 'absent' WHERE name = 'uat'";
+
+/// Every value of the old columns, in order.
+const OLD_VALUES: &str = "
+    SELECT string_agg((name, provider, subnet, node_port, pf_port, http_port, https_port,
+                       created_at, updated_at)::text, E'\\n' ORDER BY name) FROM clusters";
+
+#[tokio::test]
+async fn the_old_table_is_taken_over_with_every_row_and_value() {
+    let database = Database::create().await;
+    database.execute(OLD_TABLE).await;
+    let client = database.connect().await;
+    let before = text(&client, OLD_VALUES).await;
+    assert_eq!(before.lines().count(), 3);
+
+    let migrated = run_migration(&database).await;
+    assert_eq!(migrated.applied, (1..=SCHEMA_VERSION).collect::<Vec<_>>());
+    assert_eq!(text(&client, OLD_VALUES).await, before);
+    let states = "SELECT string_agg(name || ' ' || desired_state || ' ' || actual_state || ' ' || protected::text, ', ' ORDER BY name) FROM clusters";
+    assert_eq!(
+        text(&client, states).await,
+        "dev present unknown false, devops present unknown true, uat present unknown false"
+    );
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM cluster_revisions").await,
+        3
+    );
+
+    // Twice changes nothing, neither rows nor the definition.
+    let all = "SELECT string_agg(c::text, E'\\n' ORDER BY name) FROM clusters c";
+    let (rows, shape) = (text(&client, all).await, shape(&client).await);
+    assert!(run_migration(&database).await.applied.is_empty());
+    assert_eq!(
+        (text(&client, all).await, self::shape(&client).await),
+        (rows, shape)
+    );
+}
+
+#[tokio::test]
+async fn columns_added_by_hand_are_taken_over_with_their_values() {
+    let database = Database::create().await;
+    database.execute(OLD_TABLE).await;
+    database.execute(BY_HAND).await;
+    let client = database.connect().await;
+    let before = text(&client, OLD_VALUES).await;
+    run_migration(&database).await;
+    assert_eq!(text(&client, OLD_VALUES).await, before);
+    let states = "SELECT string_agg(concat_ws(' ', name, desired_state, actual_state, reconcile_error), ', ' ORDER BY name) FROM clusters";
+    assert_eq!(
+        text(&client, states).await,
+        "dev present running, devops present unknown, uat absent failed boom"
+    );
+    let kept = "SELECT (last_reconciled_at AT TIME ZONE current_setting('TimeZone'))::text FROM clusters WHERE name = 'dev'";
+    assert_eq!(text(&client, kept).await, "2025-11-01 08:00:00");
+    // What ran runs as declared: nothing to create anew.
+    let settled = "SELECT count(*) FROM clusters WHERE name = 'dev' AND observed_generation = generation AND observed_spec_hash = spec_hash";
+    assert_eq!(number(&client, settled).await, 1);
+}
+
+#[tokio::test]
+async fn a_fresh_table_and_a_taken_over_one_are_the_same() {
+    let fresh = Database::create().await;
+    run_migration(&fresh).await;
+    let old = Database::create().await;
+    old.execute(OLD_TABLE).await;
+    run_migration(&old).await;
+    let (fresh, old) = (fresh.connect().await, old.connect().await);
+    assert_eq!(shape(&fresh).await, shape(&old).await);
+}
+
+/// Columns, constraints, indexes and triggers of the table, as text.
+async fn shape(client: &tokio_postgres::Client) -> String {
+    text(
+        client,
+        "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+            SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull
+                   || ' ' || coalesce(pg_get_expr(adbin, adrelid), '') AS line
+            FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+            WHERE attrelid = 'clusters'::regclass AND attnum > 0 AND NOT attisdropped
+            UNION ALL SELECT 'constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
+                      WHERE conrelid = 'clusters'::regclass
+            UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index
+                      WHERE indrelid = 'clusters'::regclass
+            UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger
+                      WHERE tgrelid = 'clusters'::regclass AND NOT tgisinternal) AS lines",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn migrators_at_once_wait_for_one_another() {
+    let database = Database::create().await;
+    database.execute(OLD_TABLE).await;
+    let url = Url::parse(&database.url()).unwrap();
+    let runs: Vec<_> = (0..4)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { migrate(&url).await.unwrap().applied.len() })
+        })
+        .collect();
+    let mut steps = 0;
+    for run in runs {
+        steps += run.await.unwrap();
+    }
+    assert_eq!(
+        steps,
+        usize::try_from(SCHEMA_VERSION).unwrap(),
+        "each step once, by somebody"
+    );
+}
+
+#[tokio::test]
+async fn the_table_is_found_in_the_schema_where_it_is() {
+    let database = Database::create().await;
+    database.execute("CREATE SCHEMA paas").await;
+    database
+        .execute(&format!("SET search_path = paas; {OLD_TABLE}"))
+        .await;
+    let alter = format!(
+        "ALTER DATABASE \"{}\" SET search_path = public, paas",
+        database.name()
+    );
+    database.execute(&alter).await;
+    assert_eq!(run_migration(&database).await.schema, "paas");
+    let client = database.connect().await;
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM paas.clusters").await,
+        3
+    );
+    assert_eq!(
+        text(&client, "SELECT paas.kindler_channel('wake')").await,
+        "kindler_wake_paas"
+    );
+}
+
+#[tokio::test]
+async fn rows_that_break_a_rule_are_kept_and_can_still_be_written() {
+    let database = Database::create().await;
+    database.execute(OLD_TABLE).await;
+    database
+        .execute("INSERT INTO clusters VALUES ('Old_One', 'k3d', NULL, 0, 1, 2, 70000)")
+        .await;
+    run_migration(&database).await;
+    let client = database.connect().await;
+    client
+        .batch_execute("UPDATE clusters SET status_message = 'seen' WHERE name = 'Old_One'")
+        .await
+        .unwrap();
+    let told = super::refused(
+        &client,
+        "UPDATE clusters SET http_port = 0 WHERE name = 'Old_One'",
+    )
+    .await;
+    assert_eq!(told, "http_port 0 is out of range: use 1 to 65535");
+}
+
+#[tokio::test]
+async fn states_that_nobody_defined_are_named_and_nothing_is_changed() {
+    let database = Database::create().await;
+    database.execute(OLD_TABLE).await;
+    database.execute(BY_HAND).await;
+    database
+        .execute("UPDATE clusters SET desired_state = 'Present!' WHERE name = 'uat'")
+        .await;
+    let client = database.connect().await;
+    let before = shape(&client).await;
+    let error = migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("uat (desired_state Present!"), "{told}");
+    assert!(told.contains("nothing was changed"), "{told}");
+    assert_eq!(shape(&client).await, before);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_left_alone() {
+    let (database, client) = super::migrated().await;
+    client
+        .batch_execute("INSERT INTO kindler_migrations VALUES (9999, 'later')")
+        .await
+        .unwrap();
+    let error = migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, MigrateError::SchemaTooNew { found: 9999 }),
+        "{error}"
+    );
+}

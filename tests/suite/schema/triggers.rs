@@ -1,0 +1,339 @@
+//! What the database does by itself: generations, the doorbell, the books,
+//! the guards. Anyone may edit a row with psql.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kindler::store::Database as Url;
+use tokio_postgres::{AsyncMessage, Client};
+
+use super::{migrated, number, refused, text};
+use crate::kit::{Database, eventually};
+
+const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
+
+async fn generation(client: &Client) -> i64 {
+    number(client, "SELECT generation FROM clusters WHERE name = 'dev'").await
+}
+
+#[tokio::test]
+async fn generation_rises_on_a_real_change_of_spec_or_desire_and_on_nothing_else() {
+    let (_database, client) = migrated().await;
+    client.batch_execute(DEV).await.unwrap();
+    assert_eq!(generation(&client).await, 1);
+    for same in [
+        "http_port = http_port",
+        "desired_state = 'present'",
+        "actual_state = 'running', status_reason = 'Healthy'",
+        "server_ip = '10.0.0.7'",
+        "labels = '{\"team\": \"a\"}'",
+        "paused = true",
+        "generation = 77",
+        "updated_at = now()",
+    ] {
+        client
+            .batch_execute(&format!("UPDATE clusters SET {same}"))
+            .await
+            .unwrap();
+        assert_eq!(generation(&client).await, 1, "{same}");
+    }
+    let changes = [
+        "http_port = 18099",
+        "https_port = 18499",
+        "node_port = 30081",
+        "pf_port = 19009",
+        "subnet = '10.7.0.0/16'",
+        "register_portainer = false",
+        "haproxy_route = false",
+        "register_argocd = false",
+        "desired_state = 'stopped'",
+        "desired_state = 'absent'",
+    ];
+    for (n, change) in (2..).zip(changes) {
+        client
+            .batch_execute(&format!("UPDATE clusters SET {change}"))
+            .await
+            .unwrap();
+        assert_eq!(generation(&client).await, n, "{change}");
+    }
+    // The old scripts upsert their own row; equal values change nothing.
+    let upsert = "INSERT INTO clusters (name, provider, subnet, node_port, pf_port, http_port, https_port)
+        SELECT name, provider, subnet, node_port, pf_port, http_port, https_port FROM clusters
+        ON CONFLICT (name) DO UPDATE SET http_port = excluded.http_port, provider = excluded.provider,
+            server_ip = '10.0.0.8', updated_at = now()";
+    let before = generation(&client).await;
+    client.batch_execute(upsert).await.unwrap();
+    assert_eq!(generation(&client).await, before);
+}
+
+#[tokio::test]
+async fn a_new_wish_starts_the_count_of_failures_over() {
+    let (_database, client) = migrated().await;
+    client.batch_execute(DEV).await.unwrap();
+    for wish in ["http_port = http_port + 1", "retry_requested_at = now()"] {
+        client
+            .batch_execute(
+                "UPDATE clusters SET actual_state = 'failed', failed_attempts = 7, next_attempt_at = now() + interval '5 min'",
+            )
+            .await
+            .unwrap();
+        client
+            .batch_execute(&format!("UPDATE clusters SET {wish}"))
+            .await
+            .unwrap();
+        let due = "SELECT count(*) FROM clusters WHERE failed_attempts = 0 AND next_attempt_at IS NULL AND due_at = '-infinity'";
+        assert_eq!(number(&client, due).await, 1, "{wish}");
+    }
+}
+
+/// What is heard on the wake-up channel.
+async fn ears(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let into = heard.clone();
+    let (client, _task) = Url::parse(&database.url())
+        .unwrap()
+        .connect_listening(move |message| {
+            if let AsyncMessage::Notification(ring) = message {
+                into.lock().unwrap().push(ring.payload().to_owned());
+            }
+        })
+        .await
+        .unwrap();
+    let channel: String = client
+        .query_one("SELECT kindler_channel('wake')", &[])
+        .await
+        .unwrap()
+        .get(0);
+    client
+        .batch_execute(&format!("LISTEN \"{channel}\""))
+        .await
+        .unwrap();
+    (client, heard)
+}
+
+#[tokio::test]
+async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_writes() {
+    let (database, client) = migrated().await;
+    let (listener, heard) = ears(&database).await;
+    let own_writes = "UPDATE clusters SET actual_state = 'running', status_reason = 'Healthy',
+        failed_attempts = 1, next_attempt_at = now(), next_check_at = now(), last_reconciled_at = now(),
+        observed_generation = generation, observed_spec_hash = spec_hash, health_failures = 2";
+    let fence = "NOTIFY kindler_wake_public, 'end'";
+    for (change, rings) in [
+        (DEV, 1),
+        (own_writes, 0),
+        ("UPDATE clusters SET http_port = http_port", 0),
+        ("UPDATE clusters SET labels = '{\"a\": 1}'", 0),
+        ("UPDATE clusters SET http_port = 18091", 1),
+        ("UPDATE clusters SET paused = true", 1),
+        ("UPDATE clusters SET paused = false", 1),
+        ("UPDATE clusters SET retry_requested_at = now()", 1),
+        ("DELETE FROM clusters", 1),
+        ("DELETE FROM clusters", 0),
+    ] {
+        heard.lock().unwrap().clear();
+        client.batch_execute(change).await.unwrap();
+        client.batch_execute(fence).await.unwrap();
+        let told = eventually(Duration::from_secs(5), "the fence", || async {
+            let told = heard.lock().unwrap().clone();
+            told.last()
+                .is_some_and(|last| last == "end")
+                .then_some(told)
+        })
+        .await;
+        assert_eq!(
+            told[..told.len() - 1],
+            vec!["dev".to_owned(); rings],
+            "{change}"
+        );
+    }
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_delete_becomes_a_declaration_and_a_truncate_is_refused() {
+    let (_database, client) = migrated().await;
+    client.batch_execute(DEV).await.unwrap();
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
+        .await
+        .unwrap();
+    for state in [
+        "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+    ] {
+        let reset = format!(
+            "UPDATE clusters SET desired_state = 'present', actual_state = '{state}' WHERE name = 'dev'"
+        );
+        client.batch_execute(&reset).await.unwrap();
+        let deleted = client
+            .execute("DELETE FROM clusters WHERE name = 'dev'", &[])
+            .await
+            .unwrap();
+        assert_eq!(deleted, 0);
+        let left = "SELECT desired_state || ' ' || actual_state FROM clusters WHERE name = 'dev'";
+        assert_eq!(text(&client, left).await, format!("absent {state}"));
+    }
+    // A fence that nobody holds opens nothing.
+    client
+        .batch_execute("SET kindler.fence = '1'; DELETE FROM clusters WHERE name = 'dev'")
+        .await
+        .unwrap();
+    assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 2);
+
+    let told = refused(&client, "DELETE FROM clusters WHERE name = 'devops'").await;
+    assert!(told.contains("devops is protected"), "{told}");
+    let told = refused(
+        &client,
+        "UPDATE clusters SET desired_state = 'absent' WHERE name = 'devops'",
+    )
+    .await;
+    assert!(told.contains("desired_state stays present"), "{told}");
+    let told = refused(&client, "TRUNCATE clusters CASCADE").await;
+    assert!(told.contains("orphan"), "{told}");
+    let told = refused(
+        &client,
+        "UPDATE clusters SET name = 'other' WHERE name = 'dev'",
+    )
+    .await;
+    assert!(told.contains("name cannot be changed"), "{told}");
+    let told = refused(
+        &client,
+        "UPDATE clusters SET provider = 'kind' WHERE name = 'dev'",
+    )
+    .await;
+    assert!(told.contains("provider cannot be changed"), "{told}");
+}
+
+#[tokio::test]
+async fn the_books_say_who_did_what_and_cannot_be_rewritten() {
+    let (_database, client) = migrated().await;
+    client
+        .batch_execute("SET kindler.actor = 'ada'")
+        .await
+        .unwrap();
+    client.batch_execute(DEV).await.unwrap();
+    client
+        .batch_execute("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
+        .await
+        .unwrap();
+    client
+        .batch_execute(
+            "UPDATE clusters SET paused = true; UPDATE clusters SET retry_requested_at = now()",
+        )
+        .await
+        .unwrap();
+    client
+        .batch_execute("SET kindler.actor = ''")
+        .await
+        .unwrap();
+    client
+        .batch_execute("UPDATE clusters SET actual_state = 'failed', status_reason = 'CreateFailed', status_message = 'why', reconcile_error = 'boom', failed_attempts = 1")
+        .await
+        .unwrap();
+    let books = "SELECT string_agg(concat_ws(' ', kind, actor, generation, from_state, to_state, reason, error), ', ' ORDER BY id) FROM cluster_events";
+    assert_eq!(
+        text(&client, books).await,
+        "declared ada 1 unknown, changed ada 2, paused ada 2, retry ada 2, \
+         transition postgres 2 unknown failed CreateFailed boom"
+    );
+    let change = "SELECT change::text FROM cluster_events WHERE kind = 'changed'";
+    assert_eq!(
+        text(&client, change).await,
+        r#"{"http_port": [18080, 18099], "desired_state": ["present", "stopped"]}"#
+    );
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM cluster_revisions").await,
+        2
+    );
+    for rewrite in [
+        "UPDATE cluster_events SET actor = 'eve'",
+        "DELETE FROM cluster_events",
+        "TRUNCATE cluster_events",
+        "DELETE FROM cluster_revisions",
+    ] {
+        assert!(
+            refused(&client, rewrite).await.contains("append-only"),
+            "{rewrite}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_rolled_back_leaves_no_trace() {
+    let (_database, client) = migrated().await;
+    client
+        .batch_execute(&format!("BEGIN; {DEV}; ROLLBACK"))
+        .await
+        .unwrap();
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM cluster_events").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn bad_values_are_refused_with_field_and_limit() {
+    let (_database, client) = migrated().await;
+    let long = "x".repeat(33);
+    for (columns, values, told) in [
+        (
+            "name, provider",
+            "'Dev', 'k3d'",
+            "name \"Dev\" is not valid: use 1 to 63",
+        ),
+        ("name, provider", "'', 'k3d'", "name \"\" is not valid"),
+        (
+            "name, provider",
+            "'dev', 'k4d'",
+            "provider \"k4d\" is not known: use k3d or kind",
+        ),
+        (
+            "name, provider",
+            &format!("'{long}', 'k3d'"),
+            "k3d allows at most 32",
+        ),
+        (
+            "name, provider, http_port",
+            "'dev', 'k3d', 0",
+            "http_port 0 is out of range: use 1 to 65535",
+        ),
+        (
+            "name, provider, pf_port",
+            "'dev', 'k3d', 65536",
+            "pf_port 65536 is out of range",
+        ),
+        (
+            "name, provider, subnet",
+            "'dev', 'k3d', 'fd00::/64'",
+            "use an IPv4 network",
+        ),
+        (
+            "name, provider, subnet",
+            "'dev', 'k3d', '10.0.0.0/30'",
+            "prefix length of 8 to 28",
+        ),
+        (
+            "name, provider, subnet",
+            "'dev', 'k3d', '10.0.0.1/16'",
+            "invalid cidr value",
+        ),
+        (
+            "name, provider, desired_state",
+            "'dev', 'k3d', 'gone'",
+            "desired_state \"gone\" is not known",
+        ),
+        (
+            "name, provider, labels",
+            "'dev', 'k3d', '[]'",
+            "clusters_labels_is_an_object",
+        ),
+    ] {
+        let answer = refused(
+            &client,
+            &format!("INSERT INTO clusters ({columns}) VALUES ({values})"),
+        )
+        .await;
+        assert!(answer.contains(told), "{values}: {answer}");
+    }
+    assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 0);
+}
