@@ -3,4 +3,4 @@
 mod ending;
 mod output;
 mod owner;
-mod rig;
+pub mod rig;

@@ -1,0 +1,164 @@
+//! What a driver's tests stand on: rows, orders, free ports, and what each driver's rig can do.
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use kindler::cluster::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::command::{Trust, unconditional_trust};
+use kindler::driver::{Deadlines, Driver, DriverError, Order};
+use kindler::lease::Term;
+use kindler::plan::Action;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::rig::Token;
+
+/// Far longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The fence of all orders.
+pub const TERM: Term = Term(17);
+
+/// A driver with clusters of its own, and hands that reach behind its back.
+pub trait Rig {
+    fn new() -> Self;
+
+    fn driver(&self) -> Box<dyn Driver>;
+
+    /// One whose creates hang: their processes are the sleepers of [`Rig::token`].
+    fn hanging_driver(&self, deadlines: Deadlines) -> Box<dyn Driver>;
+
+    fn token(&self) -> &Token;
+
+    /// Makes a running cluster ill, from outside.
+    fn kill(&self, cluster: &Cluster);
+
+    /// The `http_port` that the cluster really has, if it is there.
+    fn applied_port(&self, cluster: &Cluster) -> Option<u16>;
+}
+
+/// Deadlines that no test meets by accident, and no grace to wait for.
+pub fn deadlines() -> Deadlines {
+    Deadlines {
+        create: PATIENCE,
+        delete: PATIENCE,
+        probe: PATIENCE,
+        grace: Duration::from_millis(500),
+    }
+}
+
+/// A row, declared just now, with an `http_port` that nobody uses.
+pub fn cluster(name: &str) -> Cluster {
+    Cluster {
+        name: ClusterName::parse(name).unwrap(),
+        spec: Spec {
+            provider: Provider::Kind,
+            subnet: None,
+            node_port: port(30080),
+            pf_port: port(19000),
+            http_port: free_port(),
+            https_port: port(18443),
+            register_portainer: true,
+            haproxy_route: true,
+            register_argocd: true,
+        },
+        desired: Desired::Present,
+        actual: Actual::Creating,
+        status_reason: None,
+        status_message: None,
+        reconcile_error: None,
+        labels: serde_json::json!({}),
+        paused: false,
+        protected: false,
+        generation: 3,
+        observed_generation: 0,
+        spec_applied: false,
+        failed_attempts: 1,
+        next_attempt_at: None,
+        health_failures: 0,
+        last_healthy_at: None,
+        next_check_at: None,
+        last_reconciled_at: None,
+        server_ip: None,
+        created_at: None,
+        updated_at: None,
+    }
+}
+
+pub fn port(number: u16) -> Port {
+    Port::new("http_port", number.into()).unwrap()
+}
+
+/// A port below those that the kernel hands out, so that nobody gets it by chance.
+pub fn free_port() -> Port {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let lowest = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let candidate = lowest + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).is_ok() {
+            return port(candidate);
+        }
+    }
+}
+
+/// Acts with a lease that does not end and nobody who withdraws the order.
+pub async fn act(
+    driver: &dyn Driver,
+    action: Action,
+    cluster: &Cluster,
+) -> Result<(), DriverError> {
+    let cancel = CancellationToken::new();
+    act_until(driver, action, cluster, unconditional_trust(), &cancel).await
+}
+
+/// Acts as long as it is allowed to.
+pub async fn act_until(
+    driver: &dyn Driver,
+    action: Action,
+    cluster: &Cluster,
+    trust: Trust,
+    cancel: &CancellationToken,
+) -> Result<(), DriverError> {
+    let order = Order {
+        cluster,
+        term: TERM,
+        trust,
+        cancel,
+    };
+    tokio::time::timeout(PATIENCE * 2, driver.act(action, &order))
+        .await
+        .expect("an action must end")
+}
+
+/// Summary and detail of a failure that may pass.
+#[track_caller]
+pub fn transient(result: Result<(), DriverError>) -> (String, String) {
+    match result.unwrap_err() {
+        DriverError::Transient { summary, detail } => (summary, detail),
+        other => panic!("not transient: {other:?}"),
+    }
+}
+
+/// Summary and detail of a failure that a person must mend.
+#[track_caller]
+pub fn permanent(result: Result<(), DriverError>) -> (String, String) {
+    match result.unwrap_err() {
+        DriverError::Permanent { summary, detail } => (summary, detail),
+        other => panic!("not permanent: {other:?}"),
+    }
+}
+
+/// Writes a program. By way of another process: a file that this one has open for writing would
+/// stay so in what another test forks at that moment, and could not be executed until it execs.
+pub fn write_executable(path: &Path, text: &str) {
+    let written = Command::new("sh")
+        .args(["-c", r#"printf %s "$1" > "$0""#])
+        .arg(path)
+        .arg(text)
+        .status();
+    assert!(written.unwrap().success());
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,522 @@
+//! The sandbox driver: its nodes are processes, and everything that can happen to a process does.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kindler::cluster::Cluster;
+use kindler::command::unconditional_trust;
+use kindler::driver::sandbox::{SandboxDriver, SandboxSettings};
+use kindler::driver::{Deadlines, Driver, DriverError};
+use kindler::observation::{Condition, Observation};
+use kindler::plan::Action;
+use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
+
+use super::rig::{PATIENCE, Rig, act, act_until, cluster, free_port, transient};
+use super::sandbox_rig::SandboxRig;
+use crate::command::rig::{signal, zombies};
+use crate::kit::eventually;
+
+fn get(cluster: &Cluster, path: &str) -> String {
+    let port = cluster.spec.http_port.get();
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+async fn until_gone(pid: i32) {
+    eventually(PATIENCE, "the process is gone", async || !lives(pid)).await;
+}
+
+#[track_caller]
+fn unhealthy(seen: Observation) -> String {
+    match seen {
+        Observation::Present(Condition::Unhealthy(why)) => why,
+        other => panic!("not unhealthy: {other}"),
+    }
+}
+
+/// A rig with one running cluster.
+async fn running() -> (SandboxRig, Box<dyn Driver>, Cluster) {
+    let rig = SandboxRig::new();
+    let (driver, dev) = (rig.driver(), cluster("dev"));
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    (rig, driver, dev)
+}
+
+#[tokio::test]
+async fn a_node_answers_with_its_name_and_knows_no_other_path() {
+    let (_rig, _driver, dev) = running().await;
+    let ready = get(&dev, "/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 200 OK\r\n") && ready.ends_with("\r\n\r\nok dev\n"),
+        "{ready}"
+    );
+    assert!(get(&dev, "/").starts_with("HTTP/1.1 404 "));
+    assert!(get(&dev, "/readyz/x").starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test]
+async fn a_node_answers_while_others_keep_their_connections_open() {
+    let (_rig, driver, dev) = running().await;
+    let port = dev.spec.http_port.get();
+    let _silent: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap())
+        .collect();
+    // The first of them are held for two seconds at most, the rest is closed at once.
+    eventually(PATIENCE, "it answers again", async || {
+        driver.observe(&dev).await.is_healthy()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_owns_its_session_and_none_of_the_daemons_variables() {
+    let (rig, _driver, dev) = running().await;
+    let pid = rig.record(&dev).process.pid;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    assert_eq!(fields[3], pid.to_string(), "session: {stat}");
+    assert_eq!(fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
+    // Whoever started the tests may have left files open to all; only what is added counts.
+    let bare = Command::new("sh")
+        .args(["-c", "readlink /proc/$$/fd/*"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let bare = String::from_utf8(bare.stdout).unwrap();
+    let mut added: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+        .map(|target| target.display().to_string())
+        .filter(|target| !bare.lines().any(|inherited| inherited == target))
+        .collect();
+    added.sort();
+    let folder = rig.folder(&dev).display().to_string();
+    let log = format!("{folder}/node.log");
+    // No pipe back to the daemon.
+    assert_eq!(added[..3], [folder, log.clone(), log]);
+    assert!(
+        added.len() == 4 && added[3].starts_with("socket:"),
+        "{added:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_outlives_its_driver() {
+    let (rig, driver, dev) = running().await;
+    let before = rig.record(&dev);
+    drop(driver);
+    let driver = rig.driver();
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    assert_eq!(rig.record(&dev), before, "it was made anew");
+}
+
+#[tokio::test]
+async fn an_update_that_moves_no_port_keeps_the_node_and_notes_the_generation() {
+    let (rig, driver, mut dev) = running().await;
+    let before = rig.record(&dev);
+    dev.generation += 1;
+    act(&*driver, Action::Update, &dev).await.unwrap();
+    let after = rig.record(&dev);
+    assert_eq!(after.process, before.process);
+    assert_eq!((before.generation, after.generation), (3, 4));
+}
+
+#[tokio::test]
+async fn a_repaired_cluster_keeps_its_birthday() {
+    let (rig, driver, dev) = running().await;
+    let before = rig.record(&dev);
+    rig.kill(&dev);
+    until_gone(before.process.pid).await;
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    let after = rig.record(&dev);
+    assert_ne!(after.process, before.process);
+    assert_eq!(after.created_at, before.created_at);
+}
+
+#[tokio::test]
+async fn a_dead_process_is_seen_and_leaves_no_zombie() {
+    let (rig, driver, dev) = running().await;
+    let pid = rig.record(&dev).process.pid;
+    signal(pid, Signal::KILL);
+    until_gone(pid).await;
+    let why = unhealthy(driver.observe(&dev).await);
+    assert_eq!(why, format!("its process {pid} is gone"));
+    eventually(PATIENCE, "it is collected", async || {
+        !zombies().contains(&pid)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_node_is_unhealthy_and_replaced() {
+    let (rig, _driver, dev) = running().await;
+    let pid = rig.record(&dev).process.pid;
+    signal(pid, Signal::STOP);
+    let impatient = SandboxDriver::new(SandboxSettings {
+        deadlines: Deadlines {
+            probe: Duration::from_millis(500),
+            ..rig.settings().deadlines
+        },
+        ..rig.settings()
+    });
+    let why = unhealthy(impatient.observe(&dev).await);
+    assert!(why.ends_with("does not answer within 500ms"), "{why}");
+    act(&impatient, Action::Create, &dev).await.unwrap();
+    assert!(!lives(pid));
+    assert_eq!(rig.driver().observe(&dev).await, Observation::HEALTHY);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_failure_that_names_the_taker() {
+    let rig = SandboxRig::new();
+    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let port = dev.spec.http_port.get();
+    let taker = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (summary, detail) = transient(act(&*driver, Action::Create, &dev).await);
+    let me = std::process::id();
+    let start = format!("http_port {port} is already in use by process {me} (");
+    assert!(summary.starts_with(&start), "{summary}");
+    assert_eq!(detail, format!("log: {}", rig.logs().path("dev").display()));
+    assert!(!driver.observe(&dev).await.is_healthy());
+    drop(taker);
+    act(&*driver, Action::Create, &dev).await.unwrap();
+
+    let mut second = cluster("second");
+    second.spec.http_port = dev.spec.http_port;
+    let (summary, _) = transient(act(&*driver, Action::Create, &second).await);
+    let pid = rig.record(&dev).process.pid;
+    let expected =
+        format!("http_port {port} is already in use by sandbox cluster dev (process {pid})");
+    assert_eq!(summary, expected);
+    // The one that has the port answers there, but not to the other's name.
+    assert!(!driver.observe(&second).await.is_healthy());
+}
+
+#[tokio::test]
+async fn moving_to_a_taken_port_costs_nobody_anything() {
+    let (rig, driver, mut dev) = running().await;
+    let before = rig.record(&dev);
+    let old_port = dev.spec.http_port;
+    let other = free_port();
+    let _taker = TcpListener::bind((Ipv4Addr::LOCALHOST, other.get())).unwrap();
+    dev.spec.http_port = other;
+    let (summary, _) = transient(act(&*driver, Action::Update, &dev).await);
+    assert!(summary.contains("already in use"), "{summary}");
+    let why = unhealthy(driver.observe(&dev).await);
+    assert!(
+        why.contains(&format!("listens on port {old_port}, but")),
+        "{why}"
+    );
+    dev.spec.http_port = old_port;
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+    assert_eq!(rig.record(&dev), before);
+}
+
+#[tokio::test]
+async fn a_stranger_who_answers_on_the_port_does_not_pass_for_the_node() {
+    let (rig, driver, dev) = running().await;
+    let mut record = rig.record(&dev);
+    let other = cluster("other");
+    act(&*driver, Action::Create, &other).await.unwrap();
+    record.port = other.spec.http_port.get();
+    rig.write_record(&dev, &record);
+    let mut moved = dev.clone();
+    moved.spec.http_port = other.spec.http_port;
+    let why = unhealthy(driver.observe(&moved).await);
+    assert!(why.ends_with("is answered by another program"), "{why}");
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_nodes_number_is_not_killed() {
+    let (rig, driver, dev) = running().await;
+    rig.kill(&dev);
+    let mut stranger = Command::new("sleep")
+        .arg("600")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut record = rig.record(&dev);
+    record.process.pid = stranger.id().try_into().unwrap();
+    // Numbers are not reused within one tick of 10 ms, but this test may be as quick.
+    record.process.start_ticks -= 1;
+    rig.write_record(&dev, &record);
+    unhealthy(driver.observe(&dev).await);
+    for action in [Action::Stop, Action::Create, Action::Delete] {
+        // As if the number had been taken over after each action.
+        if rig.folder(&dev).exists() {
+            rig.write_record(&dev, &record);
+        }
+        let _either = act(&*driver, action, &dev).await;
+        assert!(
+            stranger.try_wait().unwrap().is_none(),
+            "killed by {action:?}"
+        );
+    }
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_half_made_folder_is_made_again() {
+    let rig = SandboxRig::new();
+    let (driver, dev) = (rig.driver(), cluster("dev"));
+    for rubbish in [None, Some("{\"pid\":"), Some("")] {
+        fs::create_dir_all(rig.folder(&dev)).unwrap();
+        if let Some(text) = rubbish {
+            fs::write(rig.folder(&dev).join("node.json"), text).unwrap();
+        }
+        unhealthy(driver.observe(&dev).await);
+        act(&*driver, Action::Create, &dev).await.unwrap();
+        assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+        act(&*driver, Action::Delete, &dev).await.unwrap();
+        assert_eq!(driver.observe(&dev).await, Observation::Absent);
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_record_was_lost_is_not_left_behind() {
+    for action in [Action::Create, Action::Delete] {
+        let (rig, driver, dev) = running().await;
+        let pid = rig.record(&dev).process.pid;
+        fs::remove_file(rig.folder(&dev).join("node.json")).unwrap();
+        unhealthy(driver.observe(&dev).await);
+        act(&*driver, action, &dev).await.unwrap();
+        assert!(!lives(pid), "left behind by {action:?}");
+        let expected = match action {
+            Action::Create => Observation::HEALTHY,
+            _ => Observation::Absent,
+        };
+        assert_eq!(driver.observe(&dev).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
+    for replaced in [false, true] {
+        let (rig, _driver, dev) = running().await;
+        let pid = rig.record(&dev).process.pid;
+        fs::remove_dir_all(rig.folder(&dev)).unwrap();
+        if replaced {
+            fs::create_dir(rig.folder(&dev)).unwrap();
+        }
+        until_gone(pid).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_tells_nothing() {
+    let rig = SandboxRig::new();
+    let (driver, dev) = (rig.driver(), cluster("dev"));
+    fs::create_dir_all(rig.folder(&dev).join("node.json")).unwrap();
+    let file = cluster("file");
+    fs::write(rig.folder(&file), "").unwrap();
+    for row in [&dev, &file] {
+        let seen = driver.observe(row).await;
+        assert!(matches!(seen, Observation::Unknown(_)), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_cluster_says_so_and_runs_no_process() {
+    let (rig, driver, dev) = running().await;
+    let pid = rig.record(&dev).process.pid;
+    act(&*driver, Action::Stop, &dev).await.unwrap();
+    assert!(!lives(pid));
+    assert_eq!(driver.observe(&dev).await, Observation::STOPPED);
+    // Also for a daemon that comes later.
+    assert_eq!(rig.driver().observe(&dev).await, Observation::STOPPED);
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+    // A later death is no stop.
+    rig.kill(&dev);
+    until_gone(rig.record(&dev).process.pid).await;
+    unhealthy(driver.observe(&dev).await);
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_start_where_nothing_was_made() {
+    let rig = SandboxRig::new();
+    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (summary, _) = transient(act(&*driver, Action::Start, &dev).await);
+    assert_eq!(summary, "there is no sandbox cluster to start");
+    act(&*driver, Action::Stop, &dev).await.unwrap();
+    assert_eq!(driver.observe(&dev).await, Observation::Absent);
+}
+
+#[tokio::test]
+async fn a_delay_is_cut_short_at_any_step() {
+    let rig = SandboxRig::new();
+    let dev = cluster("dev");
+    for (step, delay) in [("step 1/3", 600), ("step 2/3", 3), ("step 3/3", 3)] {
+        let slow = SandboxDriver::new(SandboxSettings {
+            create_delay: Duration::from_secs(delay),
+            ..rig.settings()
+        });
+        let cancel = CancellationToken::new();
+        let log = rig.logs().path("dev");
+        let cancelling = async {
+            eventually(PATIENCE, step, async || {
+                fs::read_to_string(&log).is_ok_and(|text| text.contains(step))
+            })
+            .await;
+            cancel.cancel();
+            Instant::now()
+        };
+        let acting = act_until(&slow, Action::Create, &dev, unconditional_trust(), &cancel);
+        let (result, cancelled) = tokio::join!(acting, cancelling);
+        assert!(
+            matches!(result, Err(DriverError::Interrupted)),
+            "{step}: {result:?}"
+        );
+        assert!(
+            cancelled.elapsed() < Duration::from_millis(900),
+            "{:?}",
+            cancelled.elapsed()
+        );
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.ends_with(" create was cut short\n"), "{text}");
+        fs::remove_file(&log).unwrap();
+    }
+    let driver = rig.driver();
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+}
+
+#[tokio::test]
+async fn delays_take_their_time() {
+    let rig = SandboxRig::new();
+    let delay = Duration::from_millis(600);
+    let slow = SandboxDriver::new(SandboxSettings {
+        create_delay: delay,
+        delete_delay: delay,
+        ..rig.settings()
+    });
+    for action in [Action::Create, Action::Delete] {
+        let begun = Instant::now();
+        act(&slow, action, &cluster("dev")).await.unwrap();
+        assert!(
+            begun.elapsed() >= delay,
+            "{action:?}: {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn failures_come_as_ordered() {
+    let rig = SandboxRig::new();
+    let ordered = SandboxDriver::new(SandboxSettings {
+        always_fails: vec!["dev".to_owned()],
+        ..rig.settings()
+    });
+    let (dev, other) = (cluster("dev"), cluster("other"));
+    let (summary, _) = transient(act(&ordered, Action::Create, &dev).await);
+    assert!(
+        summary.contains("on purpose") && summary.contains("KINDLER_SANDBOX_FAIL"),
+        "{summary}"
+    );
+    act(&ordered, Action::Create, &other).await.unwrap();
+    act(&ordered, Action::Delete, &dev).await.unwrap();
+
+    let mut failed = 0;
+    for rate in [0.0, 0.5, 1.0] {
+        let driver = SandboxDriver::new(SandboxSettings {
+            failure_rate: rate,
+            ..rig.settings()
+        });
+        let before = failed;
+        for _ in 0..64 {
+            failed += u32::from(act(&driver, Action::Create, &other).await.is_err());
+        }
+        match failed - before {
+            0 => assert!(rate < 0.1),
+            64 => assert!(rate > 0.9),
+            _ => assert!((0.1..0.9).contains(&rate)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
+    let (rig, driver, dev) = running().await;
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    act(&*driver, Action::Delete, &dev).await.unwrap();
+    let text = fs::read_to_string(rig.logs().path("dev")).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("---") {
+                &line[25..]
+            } else {
+                line
+            }
+        })
+        .collect();
+    let expected = [
+        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "step 1/3 prepare the folder",
+        "step 2/3 start the node",
+        "step 3/3 ask whether it is ready",
+        "create succeeded",
+        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "it runs already, as declared",
+        "create succeeded",
+        "delete attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "step 1/2 end the node",
+        "step 2/2 remove the folder",
+        "delete succeeded",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_come_up_says_why() {
+    let rig = SandboxRig::new();
+    let none = SandboxDriver::new(SandboxSettings {
+        node_program: "/no/such/kindler".into(),
+        ..rig.settings()
+    });
+    let (summary, detail) = transient(act(&none, Action::Create, &cluster("dev")).await);
+    assert_eq!(summary, "cannot start sandbox node /no/such/kindler");
+    assert!(detail.starts_with("No such file or directory"), "{detail}");
+    let wrong = SandboxDriver::new(SandboxSettings {
+        node_program: "/bin/false".into(),
+        ..rig.settings()
+    });
+    let (summary, _) = transient(act(&wrong, Action::Create, &cluster("dev")).await);
+    assert!(
+        summary.starts_with("the sandbox node did not come up (exit status: 1)"),
+        "{summary}"
+    );
+}
+
+#[tokio::test]
+async fn preflight_makes_the_folder_or_says_why_not() {
+    let rig = SandboxRig::new();
+    assert_eq!(rig.driver().preflight().await, Ok(()));
+    assert!(rig.dir.join("sandbox").is_dir());
+    let blocked = SandboxDriver::new(SandboxSettings {
+        dir: "/proc/sandbox".into(),
+        ..rig.settings()
+    });
+    let faults = blocked.preflight().await.unwrap_err();
+    let start = "KINDLER_STATE_DIR: cannot use sandbox folder /proc/sandbox: ";
+    assert!(
+        faults.len() == 1 && faults[0].starts_with(start),
+        "{faults:?}"
+    );
+}

@@ -1,0 +1,404 @@
+//! The script driver: what its commands are told, and what becomes of how they end.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kindler::cluster::{Cluster, Provider};
+use kindler::driver::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
+use kindler::driver::{Deadlines, Driver};
+use kindler::observation::{Condition, Observation};
+use kindler::plan::Action;
+
+use super::rig::{Rig, TERM, act, cluster, deadlines, permanent, port, transient};
+use super::script_rig::ScriptRig;
+
+/// Writes down what it was called with.
+const DUMP: &str = r#"printf '%s\n' "$@" > "args-$KINDLER_ACTION"; env > "env-$KINDLER_ACTION""#;
+
+fn driver(settings: ScriptSettings) -> ScriptDriver {
+    ScriptDriver::new(settings)
+}
+
+/// A driver whose create command is this script.
+fn creating(rig: &ScriptRig, text: &str) -> ScriptDriver {
+    driver(ScriptSettings {
+        create: Some(rig.script("create_env.sh", text)),
+        ..rig.settings()
+    })
+}
+
+/// A driver whose probe fails and whose exists command is this script.
+fn asking(rig: &ScriptRig, exists: &str) -> ScriptDriver {
+    driver(ScriptSettings {
+        probe: Some(rig.script("ill.sh", "echo connection refused >&2; exit 7")),
+        exists: Some(rig.script("exists.sh", exists)),
+        ..rig.settings()
+    })
+}
+
+#[track_caller]
+fn unknown(seen: Observation) -> String {
+    match seen {
+        Observation::Unknown(why) => why,
+        other => panic!("not unknown: {other}"),
+    }
+}
+
+/// The context variables, and all variables that are neither those nor common ones.
+fn variables(rig: &ScriptRig, action: &str) -> (Vec<String>, Vec<String>) {
+    let text = rig.read(&format!("env-{action}"));
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let name = line.split('=').next().unwrap();
+        let listed = kindler::command::PASSED_ENV.iter().any(|pattern| {
+            let start = pattern.strip_suffix('*');
+            start.map_or(name == *pattern, |start| name.starts_with(start))
+        });
+        // bash sets these itself.
+        let bash = ["PWD", "OLDPWD", "SHLVL", "_"].contains(&name);
+        if name.starts_with("KINDLER_") {
+            ours.push(line.to_owned());
+        } else if !listed && !bash {
+            others.push(name.to_owned());
+        }
+    }
+    ours.retain(|line| !line.starts_with("KINDLER_RUN="));
+    ours.sort();
+    (ours, others)
+}
+
+#[tokio::test]
+async fn every_command_gets_exactly_its_arguments_and_its_context() {
+    let rig = ScriptRig::new();
+    let dump = Some(rig.script("dump.sh", &format!("{DUMP}; [ $KINDLER_ACTION != probe ]")));
+    let mut settings = ScriptSettings {
+        create: dump.clone(),
+        delete: dump.clone(),
+        probe: dump.clone(),
+        exists: dump.clone(),
+        start: dump.clone(),
+        stop: dump.clone(),
+        ..rig.settings()
+    };
+    // Cargo puts dozens of variables into a test; one of them is let through by name.
+    settings.runner.pass_env = vec!["CARGO_PKG_NAME".to_owned()];
+    let driver = driver(settings);
+    let mut dev = cluster("dev");
+    dev.spec.provider = Provider::K3d;
+    dev.spec.http_port = port(18080);
+    dev.spec.subnet = Some("10.101.0.0/16".parse().unwrap());
+    dev.spec.haproxy_route = false;
+    for action in Action::ALL {
+        act(&driver, action, &dev).await.unwrap();
+    }
+    assert!(!driver.observe(&dev).await.is_healthy());
+
+    let spec = "-n dev -p k3d --node-port 30080 --pf-port 19000 --http-port 18080 \
+                --https-port 18443 --no-haproxy-route";
+    for (action, args) in [
+        ("create", spec),
+        ("update", spec),
+        ("delete", "-n dev -p k3d"),
+        ("start", "dev k3d"),
+        ("stop", "dev k3d"),
+        ("probe", "dev k3d"),
+        ("exists", "dev k3d"),
+    ] {
+        let got = rig.read(&format!("args-{action}"));
+        assert_eq!(got.lines().collect::<Vec<_>>().join(" "), args, "{action}");
+        let mut expected = vec![
+            format!("KINDLER_ACTION={action}"),
+            "KINDLER_GENERATION=3".to_owned(),
+            "KINDLER_NAME=dev".to_owned(),
+            "KINDLER_PROVIDER=k3d".to_owned(),
+            "KINDLER_SUBNET=10.101.0.0/16".to_owned(),
+        ];
+        if !["probe", "exists"].contains(&action) {
+            expected.push("KINDLER_ATTEMPT=2".to_owned());
+            expected.push(format!("KINDLER_FENCE={TERM}"));
+        }
+        expected.sort();
+        let (ours, others) = variables(&rig, action);
+        assert_eq!(ours, expected, "{action}");
+        assert_eq!(others, ["CARGO_PKG_NAME"], "{action}");
+        let documented = |line: &String| {
+            CONTEXT_ENV
+                .iter()
+                .any(|(name, _)| line.starts_with(&format!("{name}=")))
+        };
+        assert!(ours.iter().all(documented), "{ours:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_without_subnet_sets_no_subnet() {
+    let rig = ScriptRig::new();
+    let driver = creating(&rig, DUMP);
+    act(&driver, Action::Create, &cluster("dev")).await.unwrap();
+    let (ours, _) = variables(&rig, "create");
+    assert!(
+        !ours.iter().any(|line| line.starts_with("KINDLER_SUBNET")),
+        "{ours:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_exit_code_is_told_with_the_last_lines_and_the_log() {
+    let rig = ScriptRig::new();
+    for code in [1, 2, 3, 127, 255] {
+        let driver = creating(
+            &rig,
+            &format!("echo first; echo '[ERROR] no room' >&2; exit {code}"),
+        );
+        let (summary, detail) = transient(act(&driver, Action::Create, &cluster("dev")).await);
+        let start = format!("create_env.sh exited with code {code} after ");
+        assert!(summary.starts_with(&start), "{summary}");
+        let log = rig.logs().path("dev");
+        assert!(
+            detail.ends_with(&format!("\nlog: {}", log.display())),
+            "{detail}"
+        );
+        assert!(
+            detail.contains("[ERROR] no room") && detail.contains("first"),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_detail_stays_short_whatever_a_command_prints() {
+    let rig = ScriptRig::new();
+    let text = "for i in $(seq 200); do printf '%04d %0400d\\n' $i 0; done; exit 1";
+    let (_, detail) = transient(act(&creating(&rig, text), Action::Create, &cluster("dev")).await);
+    assert!(detail.len() < 2048, "{} bytes", detail.len());
+    assert!(
+        detail.contains("0200 0") && detail.contains("\nlog: "),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn a_signal_and_a_deadline_are_told_from_an_exit() {
+    let rig = ScriptRig::new();
+    let killed = creating(&rig, "kill -KILL $$");
+    let (summary, _) = transient(act(&killed, Action::Create, &cluster("dev")).await);
+    assert!(
+        summary.starts_with("create_env.sh was killed by signal 9 (SIGKILL) after "),
+        "{summary}"
+    );
+    let settings = ScriptSettings {
+        delete: Some(rig.script("delete_env.sh", "echo waiting; sleep 600")),
+        deadlines: Deadlines {
+            delete: Duration::from_millis(700),
+            ..deadlines()
+        },
+        ..rig.settings()
+    };
+    let late = driver(settings);
+    let (summary, detail) = transient(act(&late, Action::Delete, &cluster("dev")).await);
+    assert!(
+        summary.starts_with("delete_env.sh was stopped at its deadline after "),
+        "{summary}"
+    );
+    assert!(detail.starts_with("waiting\n"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_start_names_the_setting_to_correct() {
+    let rig = ScriptRig::new();
+    let plain = rig.script("plain.sh", "true");
+    fs::set_permissions(&plain, Permissions::from_mode(0o644)).unwrap();
+    let missing = PathBuf::from("/no/such/create_env.sh");
+    for (program, summary) in [
+        (
+            missing.clone(),
+            "program /no/such/create_env.sh does not exist".to_owned(),
+        ),
+        (
+            plain.clone(),
+            format!("program {} is not executable", plain.display()),
+        ),
+    ] {
+        let broken = driver(ScriptSettings {
+            create: Some(program),
+            ..rig.settings()
+        });
+        let failure = permanent(act(&broken, Action::Create, &cluster("dev")).await);
+        assert_eq!(
+            failure,
+            (summary, "correct KINDLER_CREATE_COMMAND".to_owned())
+        );
+    }
+    let unset = driver(ScriptSettings {
+        delete: None,
+        ..rig.settings()
+    });
+    let (summary, detail) = permanent(act(&unset, Action::Delete, &cluster("dev")).await);
+    assert_eq!(summary, "KINDLER_DELETE_COMMAND is not set");
+    assert!(detail.contains("delete_env.sh"), "{detail}");
+}
+
+#[tokio::test]
+async fn preflight_names_every_setting_that_cannot_work() {
+    let rig = ScriptRig::new();
+    let plain = rig.script("plain.sh", "true");
+    fs::set_permissions(&plain, Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(driver(rig.settings()).preflight().await, Ok(()));
+    let broken = driver(ScriptSettings {
+        create: None,
+        delete: Some("/no/such/delete_env.sh".into()),
+        probe: Some(plain.clone()),
+        exists: Some("no-such-program-in-path".into()),
+        stop: Some(rig.dir.path().into()),
+        ..rig.settings()
+    });
+    let expected = [
+        "KINDLER_CREATE_COMMAND is not set: give the path of the host's create_env.sh".to_owned(),
+        "KINDLER_DELETE_COMMAND: /no/such/delete_env.sh does not exist".to_owned(),
+        format!(
+            "KINDLER_PROBE_COMMAND: {} is not executable",
+            plain.display()
+        ),
+        "KINDLER_EXISTS_COMMAND: no-such-program-in-path is not found in PATH".to_owned(),
+        format!(
+            "KINDLER_STOP_COMMAND: {} is not a file",
+            rig.dir.path().display()
+        ),
+    ];
+    assert_eq!(broken.preflight().await, Err(expected.to_vec()));
+    // Defaults that this machine does not have are no fault.
+    let defaults = driver(ScriptSettings {
+        probe: None,
+        exists: None,
+        start: None,
+        stop: None,
+        ..rig.settings()
+    });
+    assert_eq!(defaults.preflight().await, Ok(()));
+}
+
+#[tokio::test]
+async fn only_0_and_1_say_whether_a_cluster_exists() {
+    let rig = ScriptRig::new();
+    let dev = cluster("dev");
+    let seen = asking(&rig, "exit 0").observe(&dev).await;
+    let Observation::Present(Condition::Unhealthy(why)) = seen else {
+        panic!("{seen}");
+    };
+    assert!(why.starts_with("ill.sh exited with code 7 after "), "{why}");
+    assert!(why.ends_with(": connection refused"), "{why}");
+    assert_eq!(
+        asking(&rig, "exit 1").observe(&dev).await,
+        Observation::Absent
+    );
+    for (text, said) in [
+        (
+            "echo no database >&2; exit 2",
+            "exists.sh exited with code 2 after ",
+        ),
+        ("exit 127", "exists.sh exited with code 127 after "),
+        (
+            "kill -TERM $$",
+            "exists.sh was killed by signal 15 (SIGTERM) after ",
+        ),
+    ] {
+        let why = unknown(asking(&rig, text).observe(&dev).await);
+        assert!(why.contains(said) && why.contains("ill.sh exited"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_hangs_or_cannot_start_tells_nothing() {
+    let rig = ScriptRig::new();
+    let dev = cluster("dev");
+    let short = Deadlines {
+        probe: Duration::from_millis(700),
+        ..deadlines()
+    };
+    let hanging = driver(ScriptSettings {
+        probe: Some(rig.script("ill.sh", "exit 1")),
+        exists: Some(rig.script("hang.sh", "sleep 600")),
+        deadlines: short,
+        ..rig.settings()
+    });
+    let why = unknown(hanging.observe(&dev).await);
+    assert!(why.contains("hang.sh was stopped at its deadline"), "{why}");
+
+    // A probe that hangs is no answer; that it exists is one.
+    let hanging = driver(ScriptSettings {
+        probe: Some(rig.script("hang.sh", "sleep 600")),
+        exists: Some(rig.script("exists.sh", "exit 0")),
+        deadlines: short,
+        ..rig.settings()
+    });
+    let seen = hanging.observe(&dev).await;
+    assert!(
+        matches!(seen, Observation::Present(Condition::Unhealthy(_))),
+        "{seen}"
+    );
+
+    for (probe, exists, setting) in [
+        (
+            "/no/such/probe.sh",
+            "/bin/false",
+            "correct KINDLER_PROBE_COMMAND",
+        ),
+        (
+            "/bin/false",
+            "/no/such/exists.sh",
+            "correct KINDLER_EXISTS_COMMAND",
+        ),
+    ] {
+        let broken = driver(ScriptSettings {
+            probe: Some(probe.into()),
+            exists: Some(exists.into()),
+            ..rig.settings()
+        });
+        let why = unknown(broken.observe(&dev).await);
+        assert!(
+            why.ends_with(setting) && why.contains("does not exist"),
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
+    let rig = ScriptRig::new();
+    let (driver, dev): (_, Cluster) = (driver(rig.settings()), cluster("dev"));
+    for action in [Action::Create, Action::Delete] {
+        act(&driver, action, &dev).await.unwrap();
+        let before = rig.read("logs/dev.log");
+        driver.observe(&dev).await;
+        assert_eq!(rig.read("logs/dev.log"), before, "a look was logged");
+    }
+    let log = rig.read("logs/dev.log");
+    let starts: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(" attempt "))
+        .collect();
+    assert_eq!(starts.len(), 2, "{log}");
+    assert!(
+        starts[0].contains(" create attempt 2 generation 3 fence 17: "),
+        "{log}"
+    );
+    assert!(
+        starts[0].contains("/create_env.sh -n dev -p kind --node-port 30080 "),
+        "{log}"
+    );
+    assert!(
+        starts[1].contains(" delete attempt 2 generation 3 fence 17: "),
+        "{log}"
+    );
+    assert!(log.contains("\n[CREATE] dev\n"), "{log}");
+    assert!(log.contains(" create exited with code 0 after "), "{log}");
+    let journal = rig.read("journal");
+    let told = |line: &str| line.contains(" dev pid ") && line.ends_with(" fence 17");
+    assert_eq!(
+        journal.lines().filter(|line| told(line)).count(),
+        4,
+        "{journal}"
+    );
+}

@@ -1,0 +1,211 @@
+//! The script driver without probe and exists commands of the host's own: it asks kubectl, k3d,
+//! kind and docker. Here they are scripts, found in the `PATH` of the guard.
+
+use std::path::PathBuf;
+
+use kindler::cluster::{Cluster, Provider};
+use kindler::command::Runner;
+use kindler::driver::Driver;
+use kindler::driver::script::{ScriptDriver, ScriptSettings};
+use kindler::observation::{Condition, Observation};
+use kindler::plan::Action;
+
+use super::rig::{Rig, act, cluster, deadlines, write_executable};
+use super::script_rig::ScriptRig;
+
+/// Fake tools in a folder of their own.
+struct Tools {
+    rig: ScriptRig,
+}
+
+impl Tools {
+    /// kubectl fails, so that existence is asked for.
+    fn new() -> Self {
+        let rig = ScriptRig::new();
+        std::fs::create_dir(rig.path("bin")).unwrap();
+        let tools = Self { rig };
+        tools.tool("kubectl", "echo 'The connection was refused' >&2; exit 1");
+        tools
+    }
+
+    /// Every call is written down before the text runs.
+    fn tool(&self, name: &str, text: &str) -> &Self {
+        let called = format!("echo \"{name} $*\" >> calls\n{text}");
+        self.rig.script(&format!("bin/{name}"), &called);
+        self
+    }
+
+    /// The guard is started by way of a script that changes its `PATH`, and so its command's.
+    fn driver(&self) -> ScriptDriver {
+        let guard_program: PathBuf = self.rig.path("guard");
+        let kindler = env!("CARGO_BIN_EXE_kindler");
+        let bin = self.rig.path("bin");
+        let text = format!(
+            "#!/bin/sh\nPATH={}:/usr/bin:/bin exec {kindler} \"$@\"\n",
+            bin.display()
+        );
+        write_executable(&guard_program, &text);
+        ScriptDriver::new(ScriptSettings {
+            runner: Runner {
+                guard_program,
+                ..Runner::default()
+            },
+            deadlines: deadlines(),
+            ..ScriptSettings::new(self.rig.logs())
+        })
+    }
+
+    async fn observe(&self, cluster: &Cluster) -> Observation {
+        self.driver().observe(cluster).await
+    }
+
+    fn calls(&self) -> String {
+        self.rig.read("calls")
+    }
+}
+
+fn row(provider: Provider) -> Cluster {
+    let mut cluster = cluster("dev");
+    cluster.spec.provider = provider;
+    cluster
+}
+
+#[track_caller]
+fn assert_unknown(seen: &Observation, said: &str) {
+    match seen {
+        Observation::Unknown(why) => assert!(why.contains(said), "{why}"),
+        other => panic!("not unknown ({said}): {other}"),
+    }
+}
+
+fn unhealthy(seen: &Observation) -> bool {
+    matches!(seen, Observation::Present(Condition::Unhealthy(why)) if why.contains("was refused"))
+}
+
+#[tokio::test]
+async fn nodes_that_answer_are_health_enough() {
+    let tools = Tools::new();
+    tools.tool("kubectl", "echo NAME STATUS");
+    for provider in Provider::ALL {
+        assert_eq!(tools.observe(&row(provider)).await, Observation::HEALTHY);
+    }
+    let expected = "kubectl --context k3d-dev get nodes\nkubectl --context kind-dev get nodes\n";
+    assert_eq!(tools.calls(), expected);
+}
+
+#[tokio::test]
+async fn k3d_is_asked_for_its_list() {
+    let (tools, dev) = (Tools::new(), row(Provider::K3d));
+    tools.tool(
+        "k3d",
+        r#"echo '[{"name":"dev","serversCount":1,"serversRunning":1}]'"#,
+    );
+    assert!(unhealthy(&tools.observe(&dev).await));
+    assert!(tools.calls().ends_with("\nk3d cluster list -o json\n"));
+    tools.tool(
+        "k3d",
+        r#"echo '[{"name":"dev","serversCount":1,"serversRunning":0}]'"#,
+    );
+    assert_eq!(tools.observe(&dev).await, Observation::STOPPED);
+    tools.tool("k3d", r#"echo WARN >&2; echo '[{"name":"dev-2"}]'"#);
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+    tools.tool("k3d", "echo '[]'");
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+}
+
+#[tokio::test]
+async fn a_k3d_that_does_not_answer_well_tells_nothing() {
+    let (tools, dev) = (Tools::new(), row(Provider::K3d));
+    assert_unknown(
+        &tools.observe(&dev).await,
+        "install k3d, or set KINDLER_EXISTS_COMMAND",
+    );
+    for (text, said) in [
+        ("true", "printed no list"),
+        ("echo null", "printed no list"),
+        (
+            r#"echo '[{"name":"dev"}]'; echo FATA no docker >&2; exit 1"#,
+            "FATA no docker",
+        ),
+        ("echo '[]'; kill -KILL $$", "signal 9"),
+        (
+            "echo '['; head -c 5000000 /dev/zero | tr '\\0' ' '; echo ']'",
+            "printed more than",
+        ),
+    ] {
+        tools.tool("k3d", text);
+        assert_unknown(&tools.observe(&dev).await, said);
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_is_read_to_its_end() {
+    let (tools, dev) = (Tools::new(), row(Provider::K3d));
+    let other = r#"printf '{"name":"c%s","nodes":["%05000d"]},' $i 0"#;
+    let list =
+        |last: &str| format!("echo '['; for i in $(seq 100); do {other}; done; echo '{last}]'");
+    tools.tool("k3d", &list(r#"{"name":"dev"}"#));
+    assert!(unhealthy(&tools.observe(&dev).await));
+    tools.tool("k3d", &list(r#"{"name":"last"}"#));
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+}
+
+#[tokio::test]
+async fn kind_is_asked_for_its_list_and_docker_for_the_state() {
+    let (tools, dev) = (Tools::new(), row(Provider::Kind));
+    tools
+        .tool("kind", "echo other; echo dev")
+        .tool("docker", "echo running");
+    assert!(unhealthy(&tools.observe(&dev).await));
+    let calls = tools.calls();
+    assert!(calls.contains("\nkind get clusters\n"), "{calls}");
+    let inspect = "docker container inspect --format={{.State.Status}} dev-control-plane\n";
+    assert!(calls.ends_with(inspect), "{calls}");
+    tools.tool("docker", "echo exited");
+    assert_eq!(tools.observe(&dev).await, Observation::STOPPED);
+    // It is listed; a docker that cannot be asked does not make that doubtful.
+    tools.tool("docker", "exit 1");
+    assert!(unhealthy(&tools.observe(&dev).await));
+    tools.tool("kind", "echo other");
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+    tools.tool("kind", "echo 'No kind clusters found.' >&2");
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+}
+
+#[tokio::test]
+async fn a_kind_that_does_not_answer_well_tells_nothing() {
+    let (tools, dev) = (Tools::new(), row(Provider::Kind));
+    assert_unknown(
+        &tools.observe(&dev).await,
+        "install kind, or set KINDLER_EXISTS_COMMAND",
+    );
+    for (text, said) in [
+        ("true", "printed nothing"),
+        ("echo 'something else' >&2", "printed nothing"),
+        (
+            "echo 'No kind clusters found.' >&2; exit 1",
+            "exited with code 1",
+        ),
+        ("echo ERROR: no docker", "printed no name of a cluster"),
+    ] {
+        tools.tool("kind", text);
+        assert_unknown(&tools.observe(&dev).await, said);
+    }
+}
+
+#[tokio::test]
+async fn each_provider_is_started_and_stopped_its_own_way() {
+    let tools = Tools::new();
+    tools.tool("k3d", "true").tool("docker", "true");
+    let driver = tools.driver();
+    for provider in Provider::ALL {
+        for action in [Action::Stop, Action::Start] {
+            act(&driver, action, &row(provider)).await.unwrap();
+        }
+    }
+    assert_eq!(
+        tools.calls(),
+        "k3d cluster stop dev\nk3d cluster start dev\n\
+         docker stop dev-control-plane\ndocker start dev-control-plane\n"
+    );
+}
