@@ -35,8 +35,8 @@ impl Heartbeat {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // A listener that comes or goes is told at once.
-                changed = self.vitals.listening.changed() => if changed.is_err() { return },
+                // A listener that comes or goes is told at once; one that ended ends this.
+                changed = self.vitals.listening.changed() => if changed.is_err() { break },
                 () = shutdown.cancelled() => break,
             }
             self.beat().await;

@@ -120,7 +120,7 @@ impl ClusterReconciler {
     async fn work(
         &self,
         held: &Held<'_>,
-        claimed: Claimed,
+        claimed: Box<Claimed>,
         turn: &Turn,
     ) -> Result<Finished, StoreError> {
         let mut row = match &claimed.row {

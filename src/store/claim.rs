@@ -15,7 +15,7 @@ use super::{Store, StoreError, queries};
 #[derive(Debug)]
 pub enum Claim {
     /// It is ours until the lease ends.
-    Won(Claimed),
+    Won(Box<Claimed>),
     /// Somebody else works on it; their lease ends in so long, if not renewed.
     Busy {
         /// Until the other lease ends.
@@ -72,12 +72,12 @@ impl Store {
             return Ok(Claim::NoSuchRow);
         };
         if let Some(term) = column::<Option<i64>>(row, "term").map_err(unreadable)? {
-            return Ok(Claim::Won(Claimed {
+            return Ok(Claim::Won(Box::new(Claimed {
                 term: Term(term),
                 row: rows::held(row),
                 generation: column(row, "generation").map_err(unreadable)?,
                 actual: column(row, "actual_state").map_err(unreadable)?,
-            }));
+            })));
         }
         let seconds = |name| column::<Option<f64>>(row, name).map_err(unreadable);
         if column::<bool>(row, "due").map_err(unreadable)? {

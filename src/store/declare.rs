@@ -78,23 +78,16 @@ impl Store {
             &labels,
             &desired,
         ];
-        let failed = |source| StoreError::from_statement(operation, source);
-        let mut client = self
-            .pool
-            .get()
-            .await
-            .map_err(|source| StoreError::Unreachable { operation, source })?;
-        let transaction = client.transaction().await.map_err(failed)?;
-        transaction
-            .execute(queries::LOCK_DECLARATIONS.as_str(), &[])
-            .await
-            .map_err(failed)?;
-        let made = transaction
-            .query_opt(queries::DECLARE_CLUSTER.as_str(), &params)
-            .await
-            .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        drop(client);
+        let made = self
+            .in_transaction(operation, async |transaction| {
+                transaction
+                    .execute(queries::LOCK_DECLARATIONS.as_str(), &[])
+                    .await?;
+                transaction
+                    .query_opt(queries::DECLARE_CLUSTER.as_str(), &params)
+                    .await
+            })
+            .await?;
         if let Some(row) = made {
             let cluster = rows::cluster(&row)
                 .map_err(|source| StoreError::Unreadable { operation, source })?;

@@ -17,7 +17,8 @@ mod rows;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    RecyclingMethod, Transaction,
 };
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -205,26 +206,11 @@ impl Store {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let client = self
-            .pool
-            .get()
-            .await
-            .map_err(|source| StoreError::Unreachable { operation, source })?;
-        let call = async {
+        self.call(operation, async |client| {
             let statement = client.prepare_cached(sql).await?;
             client.query(&statement, params).await
-        };
-        match tokio::time::timeout(CALL_DEADLINE, call).await {
-            Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
-            Err(_) => {
-                // Its statement may still run: this connection is not reused.
-                drop(deadpool_postgres::Object::take(client));
-                Err(StoreError::Late {
-                    operation,
-                    after: CALL_DEADLINE,
-                })
-            }
-        }
+        })
+        .await
     }
 
     /// Runs one prepared statement and returns how many rows it touched.
@@ -234,19 +220,44 @@ impl Store {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
-        let client = self
+        self.call(operation, async |client| {
+            let statement = client.prepare_cached(sql).await?;
+            client.execute(&statement, params).await
+        })
+        .await
+    }
+
+    /// Runs a few statements as one transaction.
+    async fn in_transaction<T>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StoreError> {
+        self.call(operation, async |client| {
+            let transaction = client.transaction().await?;
+            let done = work(&transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Lends a connection to `work`, with a deadline. A connection that let it
+    /// pass is not used again: its statement may still run.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StoreError> {
+        let mut client = self
             .pool
             .get()
             .await
             .map_err(|source| StoreError::Unreachable { operation, source })?;
-        let call = async {
-            let statement = client.prepare_cached(sql).await?;
-            client.execute(&statement, params).await
-        };
-        match tokio::time::timeout(CALL_DEADLINE, call).await {
+        match tokio::time::timeout(CALL_DEADLINE, work(&mut client)).await {
             Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
             Err(_) => {
-                drop(deadpool_postgres::Object::take(client));
+                drop(Object::take(client));
                 Err(StoreError::Late {
                     operation,
                     after: CALL_DEADLINE,

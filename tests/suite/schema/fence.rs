@@ -13,7 +13,7 @@ const TTL: Duration = Duration::from_secs(15);
 
 fn won(claim: Claim) -> Claimed {
     match claim {
-        Claim::Won(claimed) => claimed,
+        Claim::Won(claimed) => *claimed,
         other => panic!("not won: {other:?}"),
     }
 }
