@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const AFTER_HELP: &str = "\
 Examples:
-  kindler dev                      try it: Postgres, daemon and page in one process
+  kindler dev                      try it: Postgres and daemon in one process
   kindler create demo --wait       declare a cluster and watch it come up
   kindler list                     every cluster: what is wanted, what is, and why
   kindler logs demo -f             follow what the commands for it print
@@ -63,7 +63,7 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Try it: private Postgres, daemon and page in one process, nothing to set up
+    /// Try it: private Postgres and daemon in one process, nothing to set up
     Dev(Box<DaemonArgs>),
     /// Run the daemon: make clusters what their rows say, until stopped
     Serve(Box<DaemonArgs>),

@@ -96,7 +96,7 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub struct Serving {
-    /// Address of page, API, health and metrics
+    /// Address of /healthz, /readyz and /metrics
     #[arg(
         long,
         env = "KINDLER_LISTEN",
