@@ -99,12 +99,22 @@ impl<'a> Held<'a> {
         })
     }
 
-    /// Observes under the lease. A look that is cut short saw nothing.
+    /// Observes under the lease.
     pub(super) async fn look(&self, cluster: &Cluster, turn: &Turn) -> (Observation, Option<Cut>) {
+        self.look_with(turn, self.reconciler.driver.observe(cluster))
+            .await
+    }
+
+    /// Observes in a way of one's own. A look that is cut short saw nothing.
+    pub(super) async fn look_with(
+        &self,
+        turn: &Turn,
+        looking: impl Future<Output = Observation>,
+    ) -> (Observation, Option<Cut>) {
         let cancel = CancellationToken::new();
         let look = async {
             tokio::select! {
-                observed = self.reconciler.driver.observe(cluster) => observed,
+                observed = looking => observed,
                 () = cancel.cancelled() => Observation::unknown("the look was cut short"),
             }
         };

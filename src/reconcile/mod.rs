@@ -195,7 +195,8 @@ impl ClusterReconciler {
             return match cut {
                 Some(Cut::Desire(_)) => held.reload().await,
                 Some(cut) => Ok(Next::End(cut.finished())),
-                None => Ok(Next::End(Finished::Waiting(self.policy.look_again))),
+                // The guard saw the trust end before this side did.
+                None => Ok(Next::End(Cut::LeaseLost.finished())),
             };
         };
         let (observed, cut) = self
@@ -269,8 +270,8 @@ impl ClusterReconciler {
         (outcome, cut)
     }
 
-    /// Looks at what an action left; a cluster that was just made may take a
-    /// moment to answer.
+    /// Looks at what an action left, while the lease is kept; a cluster that
+    /// was just made may take a moment to answer.
     async fn verify(
         &self,
         held: &Held<'_>,
@@ -279,15 +280,18 @@ impl ClusterReconciler {
         cluster: &Cluster,
         turn: &Turn,
     ) -> (Observation, Option<Cut>) {
+        let patient = *outcome == Outcome::Succeeded;
         let give_up = Instant::now() + SETTLE_WITHIN;
-        loop {
-            let (observed, cut) = held.look(cluster, turn).await;
-            let settled = *outcome != Outcome::Succeeded || !may_settle(action, &observed);
-            if settled || cut.is_some() || Instant::now() >= give_up {
-                return (observed, cut);
+        let settle = async {
+            loop {
+                let observed = self.driver.observe(cluster).await;
+                if !patient || !may_settle(action, &observed) || Instant::now() >= give_up {
+                    return observed;
+                }
+                tokio::time::sleep(SETTLE_EVERY).await;
             }
-            tokio::time::sleep(SETTLE_EVERY).await;
-        }
+        };
+        held.look_with(turn, settle).await
     }
 
     async fn write(
@@ -326,7 +330,7 @@ impl ClusterReconciler {
         warn!(error = told, "row cannot be read");
         let retry = self.policy.backoff.longest(fastrand::f64());
         let next = Moment {
-            now: jiff::Timestamp::now(),
+            now: claimed.read_at,
             jitter: 0.0,
         }
         .after(retry);

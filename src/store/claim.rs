@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use crate::lease::Term;
@@ -41,6 +42,8 @@ pub struct Claimed {
     pub generation: i64,
     /// The state word as it stands in the row.
     pub actual: String,
+    /// The database's clock when it was read.
+    pub read_at: Timestamp,
 }
 
 /// What became of a fenced write.
@@ -77,6 +80,7 @@ impl Store {
                 row: rows::held(row),
                 generation: column(row, "generation").map_err(unreadable)?,
                 actual: column(row, "actual_state").map_err(unreadable)?,
+                read_at: column(row, "read_at").map_err(unreadable)?,
             })));
         }
         let seconds = |name| column::<Option<f64>>(row, name).map_err(unreadable);

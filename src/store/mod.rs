@@ -74,6 +74,17 @@ pub enum StoreError {
         /// What was wanted.
         operation: &'static str,
     },
+    /// The tables are of an earlier release.
+    #[error(
+        "{operation}: the schema is at version {found}, this release needs {SCHEMA_VERSION}: \
+         run `kindler migrate`"
+    )]
+    SchemaTooOld {
+        /// What was wanted.
+        operation: &'static str,
+        /// What stands in the database.
+        found: i32,
+    },
     /// An answer that this release cannot read.
     #[error("{operation}: the answer cannot be read")]
     Unreadable {
@@ -93,7 +104,10 @@ impl StoreError {
             Self::Failed { source, .. } => {
                 source.is_closed() || source.code().is_none_or(is_shutdown)
             }
-            Self::Refused(_) | Self::NotMigrated { .. } | Self::Unreadable { .. } => false,
+            Self::Refused(_)
+            | Self::NotMigrated { .. }
+            | Self::SchemaTooOld { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 
@@ -194,7 +208,8 @@ impl Store {
             )
             .await?;
         match row.first().map(|row| row.get::<_, i32>(0)).unwrap_or(0) {
-            version if version < SCHEMA_VERSION => Err(StoreError::NotMigrated { operation }),
+            0 => Err(StoreError::NotMigrated { operation }),
+            found if found < SCHEMA_VERSION => Err(StoreError::SchemaTooOld { operation, found }),
             version => Ok(version),
         }
     }

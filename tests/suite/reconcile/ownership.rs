@@ -116,3 +116,20 @@ async fn a_daemon_stopped_past_its_lease_has_lost_and_its_command_is_gone() {
     assert_eq!(text(&sql, row).await, before, "a stale owner wrote");
     host.assert_one_at_a_time();
 }
+
+#[tokio::test]
+async fn a_cluster_that_takes_its_time_to_answer_is_waited_for_beyond_a_lease() {
+    let (database, host) = (migrated().await, Host::new());
+    // Made at once, answering only after two lives of the lease of 3 s.
+    host.script("create", r#"
+        verb=create; name=$2; now=$(date +%s)
+        echo "start create $name pid=$$ fence=$KINDLER_FENCE generation=$KINDLER_GENERATION attempt=$KINDLER_ATTEMPT" >> "$here/journal"
+        echo $((now + 6)) > "$here/world/$name""#);
+    host.script("probe", r#"[ "$(date +%s)" -ge "$(cat "$here/world/$1" 2>/dev/null || echo 9999999999)" ] || { echo not yet; exit 1; }"#);
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    run(&sql, &insert("dev")).await;
+    until(&sql, "dev", "present running").await;
+    assert_eq!(host.started("dev"), ["create"]);
+    assert_eq!(daemon.metric("kindler_lease_lost_total").await, Some(0.0));
+}
