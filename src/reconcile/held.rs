@@ -92,10 +92,7 @@ impl<'a> Held<'a> {
     pub(super) async fn reload(&self) -> Result<Next, StoreError> {
         Ok(match self.renew().await? {
             Some(row) => Next::Plan(Box::new(row)),
-            None => {
-                self.lost();
-                Next::End(Cut::LeaseLost.finished())
-            }
+            None => Next::End(self.lost().finished()),
         })
     }
 
@@ -189,8 +186,10 @@ impl<'a> Held<'a> {
         }
     }
 
-    fn lost(&self) {
+    /// Tells that the lease is lost.
+    pub(super) fn lost(&self) -> Cut {
         warn!("lease is lost; nothing more is done under it");
         self.reconciler.metrics.lease_lost_total.inc();
+        Cut::LeaseLost
     }
 }

@@ -187,17 +187,17 @@ impl ClusterReconciler {
             attempt = row.cluster.failed_attempts + 1,
             "acting"
         );
-        let (outcome, cut) = self.drive(held, action, &row.cluster, turn).await;
-        let Some(outcome) = outcome else {
-            self.metrics
-                .action_ended(action, ActionResult::Interrupted, began.elapsed());
-            info!(action = action.as_str(), cut = ?cut, "action was cut short");
-            return match cut {
-                Some(Cut::Desire(_)) => held.reload().await,
-                Some(cut) => Ok(Next::End(cut.finished())),
-                // The guard saw the trust end before this side did.
-                None => Ok(Next::End(Cut::LeaseLost.finished())),
-            };
+        let outcome = match self.drive(held, action, &row.cluster, turn).await {
+            Ok(outcome) => outcome,
+            Err(cut) => {
+                self.metrics
+                    .action_ended(action, ActionResult::Interrupted, began.elapsed());
+                info!(action = action.as_str(), cut = ?cut, "action was cut short");
+                return match cut {
+                    Cut::Desire(_) => held.reload().await,
+                    Cut::LeaseLost | Cut::Stopping => Ok(Next::End(cut.finished())),
+                };
+            }
         };
         let (observed, cut) = self
             .verify(held, action, &outcome, &row.cluster, turn)
@@ -245,15 +245,14 @@ impl ClusterReconciler {
         }
     }
 
-    /// Lets the driver act while the lease is kept; no outcome when it was cut
-    /// short.
+    /// Lets the driver act while the lease is kept, unless that is cut short.
     async fn drive(
         &self,
         held: &Held<'_>,
         action: Action,
         cluster: &Cluster,
         turn: &Turn,
-    ) -> (Option<Outcome>, Option<Cut>) {
+    ) -> Result<Outcome, Cut> {
         let cancel = CancellationToken::new();
         let order = Order {
             cluster,
@@ -263,11 +262,15 @@ impl ClusterReconciler {
         };
         let driven = self.driver.act(action, &order);
         let (ended, cut) = held.keep_during(Some(action), turn, &cancel, driven).await;
-        let outcome = match ended {
-            Ok(()) => Some(Outcome::Succeeded),
-            Err(error) => error.into_failure().map(Outcome::Failed),
-        };
-        (outcome, cut)
+        match ended {
+            Ok(()) => Ok(Outcome::Succeeded),
+            // When nobody here cut it short, the guard did: it saw the trust
+            // end before this process, which may have been stopped, could.
+            Err(error) => match error.into_failure() {
+                Some(failure) => Ok(Outcome::Failed(failure)),
+                None => Err(cut.unwrap_or_else(|| held.lost())),
+            },
+        }
     }
 
     /// Looks at what an action left, while the lease is kept; a cluster that
