@@ -18,11 +18,12 @@
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
 //! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],
-//! [`backoff`], [`lease`], [`queue`], [`duration`].
+//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`].
 //!
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
 pub mod backoff;
+pub mod cause;
 pub mod cli;
 pub mod cluster;
 pub mod command;

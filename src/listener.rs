@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
+use crate::cause::chain;
 use crate::store::{Database, session_settings};
 
 /// How often a quiet connection is asked whether it still listens.
@@ -240,18 +241,6 @@ impl Listener {
             Err(_) => Err(ListenError::Silent),
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        told.push_str(": ");
-        told.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    told
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use deadpool_postgres::PoolError;
-
 use crate::cluster::{ClusterName, SpecError};
 use crate::command::LogError;
 use crate::config::ConfigError;
 use crate::store::{MigrateError, StoreError};
 
+use crate::cause::chain;
 use crate::daemon::DaemonError;
 
 use super::outcome::Exit;
@@ -138,45 +137,4 @@ pub fn tell(error: &(dyn Error + 'static), hint: Option<&str>) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     screen::to_stderr(&text);
-}
-
-/// An error and its causes on one line, saying nothing twice: some errors
-/// repeat their cause in their own message.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut told = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        next = error.source();
-        // The pool only frames what the connection says.
-        if matches!(error.downcast_ref(), Some(PoolError::Backend(_))) {
-            continue;
-        }
-        let message = error.to_string();
-        if told.ends_with(&message) {
-            continue;
-        }
-        if !told.is_empty() {
-            told.push_str(": ");
-        }
-        told.push_str(&message);
-    }
-    told.lines().collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_says_nothing_twice() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("connecting failed: {0}")]
-        struct Repeats(#[source] io::Error);
-        #[derive(Debug, thiserror::Error)]
-        #[error("database x")]
-        struct Frame(#[source] Repeats);
-
-        let error = Frame(Repeats(io::Error::other("refused")));
-        assert_eq!(chain(&error), "database x: connecting failed: refused");
-    }
 }

@@ -9,11 +9,12 @@ use tokio::time::sleep;
 use crate::store::Event;
 
 use super::args::{EventsArgs, Output};
-use super::error::{CliError, chain};
+use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{remark, write_json, write_out};
 use super::session::Session;
 use super::text;
+use crate::cause::chain;
 
 /// How often a followed book is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -9,12 +9,13 @@ use crate::cluster::{Actual, Cluster};
 use crate::store::Undecodable;
 
 use super::args::ListOutput;
-use super::error::{CliError, chain};
+use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{Screen, remark, write_json, write_out};
 use super::session::Session;
 use super::table::{Column, Field, render};
 use super::text;
+use crate::cause::chain;
 
 /// A row, or its raw name and what is wrong with it.
 type Listed = Result<Cluster, (String, Undecodable)>;

@@ -10,11 +10,12 @@ use crate::config::HEARTBEAT;
 use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError};
 
 use super::args::Output;
-use super::error::{CliError, chain, tell};
+use super::error::{CliError, tell};
 use super::outcome::Exit;
 use super::screen::{Screen, write_json, write_out};
 use super::session::Session;
 use super::text;
+use crate::cause::chain;
 
 /// So many failures are told one by one.
 const FAILURES: i64 = 20;

@@ -11,12 +11,13 @@ use crate::command::{LogDir, tail};
 use crate::config::HEARTBEAT;
 use crate::store::StoreError;
 
-use super::error::{CliError, chain};
+use super::error::CliError;
 use super::outcome::Exit;
 use super::progress::Progress;
 use super::screen::{Screen, write_out};
 use super::session::Session;
 use super::text;
+use crate::cause::chain;
 
 /// Between two looks at the row.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

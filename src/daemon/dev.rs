@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{DaemonError, Ended, logging, run, signals};
+use super::{DaemonError, Ended, begin, run};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::postgres::{self, Server};
 use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
@@ -21,12 +21,7 @@ use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 /// # Errors
 /// [`DaemonError`] for what no waiting mends.
 pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    logging::init(&settings);
-    let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
-        operation: "watch for signals",
-        source,
-    })?;
+    let shutdown = begin(&settings)?;
     if settings.connection.database_url.is_some() {
         let database = settings.connection.database()?;
         let migrated = migrate(&database).await?;

@@ -6,6 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::http::Vitals;
 use crate::listener::{Doorbell, Listening};
@@ -56,7 +57,7 @@ impl Heartbeat {
         self.metrics.listen_connected.set(i64::from(listening));
         let beaten = self.announce_and_look(listening).await;
         self.metrics.db_up.set(i64::from(beaten.is_ok()));
-        let trouble = beaten.err().map(|error| super::chain(&error));
+        let trouble = beaten.err().map(|error| chain(&error));
         self.database.send_if_modified(|was| {
             let changed = was.is_some() != trouble.is_some();
             match &trouble {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
+use crate::cause::chain;
 use crate::config::{ConfigError, DaemonSettings};
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
@@ -98,12 +99,7 @@ pub enum Ended {
 /// [`DaemonError`] for what no waiting mends; an unreachable database is
 /// waited for.
 pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    logging::init(&settings);
-    let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
-        operation: "watch for signals",
-        source,
-    })?;
+    let shutdown = begin(&settings)?;
     let database = settings.connection.database()?;
     run(settings, database, shutdown)
         .await
@@ -116,12 +112,7 @@ pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 /// # Errors
 /// [`DaemonError`], also when the database cannot be reached.
 pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    logging::init(&settings);
-    let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
-        operation: "watch for signals",
-        source,
-    })?;
+    let shutdown = begin(&settings)?;
     let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
     process.store.check().await?;
@@ -142,6 +133,17 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     } else {
         Ended::Unconverged
     })
+}
+
+/// What every daemon's command does first: logs, and hears signals.
+fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
+    logging::init(settings);
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+        operation: "watch for signals",
+        source,
+    })?;
+    Ok(shutdown)
 }
 
 /// The daemon on a given database, until `shutdown`.
@@ -331,20 +333,4 @@ fn ended(part: &'static str, joined: Result<(), tokio::task::JoinError>) {
     if joined.is_err() {
         error!(part, "a part of the daemon panicked");
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_told = cause.to_string();
-        // Some libraries repeat their cause in their own message.
-        if !told.ends_with(&cause_told) {
-            told.push_str(": ");
-            told.push_str(&cause_told);
-        }
-        source = cause.source();
-    }
-    told
 }

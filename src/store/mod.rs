@@ -36,6 +36,27 @@ pub use rows::{HeldRow, Undecodable};
 /// How long one call may take before its connection is given up.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConnection {
+    /// The server or the network refused it.
+    #[error(transparent)]
+    Refused(tokio_postgres::Error),
+    /// The pool has none to give.
+    #[error("the pool has no connection to give")]
+    Pool(#[source] PoolError),
+}
+
+impl From<PoolError> for NoConnection {
+    fn from(error: PoolError) -> Self {
+        match error {
+            // The pool only frames what the connection says.
+            PoolError::Backend(error) => Self::Refused(error),
+            other => Self::Pool(other),
+        }
+    }
+}
+
 /// Why a call did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,7 +67,7 @@ pub enum StoreError {
         operation: &'static str,
         /// Why not.
         #[source]
-        source: PoolError,
+        source: NoConnection,
     },
     /// The statement failed.
     #[error("{operation}: the database answered with an error")]
@@ -268,7 +289,10 @@ impl Store {
             .pool
             .get()
             .await
-            .map_err(|source| StoreError::Unreachable { operation, source })?;
+            .map_err(|error| StoreError::Unreachable {
+                operation,
+                source: error.into(),
+            })?;
         match tokio::time::timeout(CALL_DEADLINE, work(&mut client)).await {
             Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
             Err(_) => {

@@ -9,6 +9,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "0, pure",
         &[
+            "cause",
             "observation",
             "duration",
             "event",

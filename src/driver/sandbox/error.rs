@@ -1,6 +1,5 @@
 //! Why a sandbox cluster could not be made, seen or removed. Plain values.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -45,17 +44,4 @@ pub(super) enum SandboxError {
     OnPurpose(&'static str),
     #[error("the sandbox {} was stopped at its deadline of {}", action.as_str(), compact(*deadline))]
     Late { action: Action, deadline: Duration },
-}
-
-impl SandboxError {
-    /// The whole chain in one line.
-    pub(super) fn with_sources(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(&format!(": {error}"));
-            source = error.source();
-        }
-        text
-    }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::fs::{Access, access};
 
+use crate::cause::chain;
 use crate::cluster::{Cluster, ClusterName};
 use crate::command::LogDir;
 use crate::observation::Observation;
@@ -130,7 +131,7 @@ impl Driver for SandboxDriver {
     async fn observe(&self, cluster: &Cluster) -> Observation {
         let folder = self.folder(&cluster.name);
         match folder.look() {
-            Err(error) => Observation::unknown(error.with_sources()),
+            Err(error) => Observation::unknown(chain(&error)),
             Ok(Sight::Absent) => Observation::Absent,
             Ok(Sight::Running(record)) => self.ask(cluster, &record).await,
             Ok(Sight::Stopped) => Observation::STOPPED,

@@ -23,6 +23,8 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::cause::chain;
+
 use super::folder::{Folder, Record};
 use super::process::ProcessIdentity;
 use super::readiness;
@@ -165,7 +167,7 @@ fn record(errand: &Errand, home: &File) -> Result<(), Failure> {
         about: ABOUT.to_owned(),
     };
     let written = folder.write_record(&record);
-    written.map_err(|error| unrecorded(error.with_sources()))
+    written.map_err(|error| unrecorded(chain(&error)))
 }
 
 /// Answers until the folder is gone.

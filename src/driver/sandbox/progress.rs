@@ -3,6 +3,7 @@
 
 use jiff::{Timestamp, Unit};
 
+use crate::cause::chain;
 use crate::command::{CommandLog, LogDir};
 use crate::plan::Action;
 
@@ -42,7 +43,7 @@ impl Progress {
         let how = match ended {
             None => "was cut short".to_owned(),
             Some(Ok(())) => "succeeded".to_owned(),
-            Some(Err(error)) => format!("failed: {}", error.with_sources()),
+            Some(Err(error)) => format!("failed: {}", chain(error)),
         };
         let line = format!("--- {} {} {how}", now(), self.operation);
         self.say(&line).await;
@@ -50,7 +51,7 @@ impl Progress {
 
     /// What a person needs beyond the summary: the causes, and where the log is.
     pub(super) fn detail(&self, error: &SandboxError) -> String {
-        let whole = error.with_sources();
+        let whole = chain(error);
         let causes = whole.strip_prefix(&error.to_string()).unwrap_or_default();
         let causes = causes.trim_start_matches(": ");
         let log = format!("log: {}", self.log.path().display());

@@ -5,16 +5,22 @@ use std::time::{Duration, Instant};
 use kindler::store::{Database as Url, migrate};
 
 use super::{SOON, insert, run, text, until};
-use crate::kit::{Daemon, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
 
-#[tokio::test]
-async fn a_stopped_postgres_is_waited_out_and_the_backlog_done() {
+/// A server of the test's own, to be stopped and started, with a migrated
+/// database, and a host.
+async fn apart() -> (PrivateServer, Database, Host) {
     let server = PrivateServer::create().await;
     let database = server.database().await;
     migrate(&Url::parse(&database.url()).unwrap())
         .await
         .unwrap();
-    let host = Host::new();
+    (server, database, Host::new())
+}
+
+#[tokio::test]
+async fn a_stopped_postgres_is_waited_out_and_the_backlog_done() {
+    let (server, database, host) = apart().await;
     let daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;
     run(&sql, &insert("before")).await;
@@ -52,12 +58,7 @@ async fn a_stopped_postgres_is_waited_out_and_the_backlog_done() {
 
 #[tokio::test]
 async fn a_command_outlives_a_short_outage_and_not_its_lease() {
-    let server = PrivateServer::create().await;
-    let database = server.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    let host = Host::new();
+    let (server, database, host) = apart().await;
     host.control("long.create", "sleep 600");
     let _daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;
@@ -96,12 +97,7 @@ async fn a_command_outlives_a_short_outage_and_not_its_lease() {
 
 #[tokio::test]
 async fn a_terminated_listener_listens_again_and_misses_nothing() {
-    let server = PrivateServer::create().await;
-    let database = server.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    let host = Host::new();
+    let (server, database, host) = apart().await;
     // Only rings and reconnects wake it.
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_RESYNC_INTERVAL", "1h")
@@ -118,12 +114,7 @@ async fn a_terminated_listener_listens_again_and_misses_nothing() {
 
 #[tokio::test]
 async fn a_database_that_is_not_there_at_start_is_waited_for() {
-    let server = PrivateServer::create().await;
-    let database = server.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    let host = Host::new();
+    let (server, database, host) = apart().await;
     server.stop_fast().await;
     let daemon = Daemon::builder(&database.url(), &host).spawn();
     let told = eventually(SOON, "the reason", || async {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{SOON, insert, migrated, run, text, until};
+use super::{SOON, Scene, insert, migrated, run, scene_on, text, until};
 use crate::kit::{Daemon, Host, eventually};
 
 #[tokio::test]
@@ -62,19 +62,30 @@ async fn no_more_than_the_limit_run_at_once() {
     assert_eq!(most, 2);
 }
 
-#[tokio::test]
-async fn a_killed_daemons_command_dies_and_its_cluster_is_taken_over() {
-    let (database, host) = (migrated().await, Host::new());
+/// A daemon whose create hangs, and a second daemon; the next create works.
+async fn a_create_and_a_second_daemon() -> (Scene, Daemon) {
+    let host = Host::new();
     host.control("dev.create", "sleep 600");
-    let first = Daemon::start(&database, &host).await;
-    let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
+    let scene = scene_on(host).await;
+    scene.run(&insert("dev")).await;
     eventually(SOON, "the create to run", || async {
-        !host.live_commands().is_empty()
+        !scene.host.live_commands().is_empty()
     })
     .await;
-    let _second = Daemon::start(&database, &host).await;
-    host.release("dev.create");
+    let second = Daemon::start(&scene.database, &scene.host).await;
+    scene.host.release("dev.create");
+    (scene, second)
+}
+
+#[tokio::test]
+async fn a_killed_daemons_command_dies_and_its_cluster_is_taken_over() {
+    let (scene, _second) = a_create_and_a_second_daemon().await;
+    let Scene {
+        daemon: first,
+        host,
+        sql,
+        database: _database,
+    } = scene;
     first.kill();
     let killed = Instant::now();
     until(&sql, "dev", "present running").await;
@@ -91,17 +102,13 @@ async fn a_killed_daemons_command_dies_and_its_cluster_is_taken_over() {
 
 #[tokio::test]
 async fn a_daemon_stopped_past_its_lease_has_lost_and_its_command_is_gone() {
-    let (database, host) = (migrated().await, Host::new());
-    host.control("dev.create", "sleep 600");
-    let first = Daemon::start(&database, &host).await;
-    let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    eventually(SOON, "the create to run", || async {
-        !host.live_commands().is_empty()
-    })
-    .await;
-    let _second = Daemon::start(&database, &host).await;
-    host.release("dev.create");
+    let (scene, _second) = a_create_and_a_second_daemon().await;
+    let Scene {
+        daemon: first,
+        host,
+        sql,
+        database: _database,
+    } = scene;
     first.signal(Signal::STOP);
     until(&sql, "dev", "present running").await;
     assert_eq!(host.live_commands(), Vec::<i32>::new());
