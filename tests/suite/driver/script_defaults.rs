@@ -125,7 +125,7 @@ async fn a_k3d_that_does_not_answer_well_tells_nothing() {
         ("echo null", "printed no list"),
         (
             r#"echo '[{"name":"dev"}]'; echo FATA no docker >&2; exit 1"#,
-            "FATA no docker",
+            "exited with code 1",
         ),
         ("echo '[]'; kill -KILL $$", "signal 9"),
         (
