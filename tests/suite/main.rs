@@ -5,6 +5,7 @@ mod command;
 mod controller;
 mod driver;
 mod embedded_postgres;
+mod faults;
 mod house;
 mod kit;
 mod kit_itself;

@@ -32,6 +32,11 @@ impl Database {
         &self.name
     }
 
+    /// The folder of its server's socket.
+    pub fn socket_dir(&self) -> std::path::PathBuf {
+        self.server.socket_dir()
+    }
+
     /// The URL for the superuser.
     pub fn url(&self) -> String {
         self.url_as(SUPERUSER)

@@ -8,11 +8,13 @@ mod database;
 mod eventually;
 mod host;
 mod postgres;
+mod proxy;
 mod run_folder;
 
-pub use daemon::{Daemon, KINDLER, daemon_settings, kindler};
+pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler};
 pub use database::Database;
 pub use eventually::eventually;
 pub use host::{Entry, Host};
 pub use postgres::PrivateServer;
+pub use proxy::{Proxy, Traffic, Trap};
 pub use run_folder::run_folder;

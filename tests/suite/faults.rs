@@ -1,0 +1,105 @@
+//! Faults from outside, one by one, and what must hold after each: never two
+//! commands for one cluster, no outdated fence, everything converges, nothing
+//! is left behind. The oracle is the journal, the rows, and the process table.
+//!
+//! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the
+//! long one (`make chaos`).
+
+mod database;
+mod every_statement;
+mod processes;
+
+use std::time::Duration;
+
+use kindler::store::{Database as Url, migrate};
+use tokio_postgres::Client;
+
+use crate::kit::{Daemon, Database, Host, eventually};
+
+/// How often a fault is repeated: short and long form.
+fn rounds(short: usize, long: usize) -> usize {
+    match std::env::var("KINDLER_CHAOS").as_deref() {
+        Ok("long") => long,
+        _ => short,
+    }
+}
+
+/// By when everything must have converged after the last fault.
+const CONVERGED_BY: Duration = Duration::from_secs(60);
+
+async fn migrated() -> Database {
+    let database = Database::create().await;
+    migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap();
+    database
+}
+
+async fn run(sql: &Client, statement: &str) {
+    if let Err(error) = sql.batch_execute(statement).await {
+        panic!("{error:?} in: {statement}");
+    }
+}
+
+async fn number(sql: &Client, query: &str) -> i64 {
+    sql.query_one(query, &[])
+        .await
+        .unwrap_or_else(|error| panic!("{error:?} in {query}"))
+        .get(0)
+}
+
+/// Rows in which desire and record differ.
+const UNSETTLED: &str = "SELECT count(*) FROM clusters WHERE NOT (
+    desired_state = 'present' AND actual_state = 'running' AND observed_generation = generation
+        AND observed_spec_hash = spec_hash
+    OR desired_state = 'stopped' AND actual_state = 'stopped')";
+
+/// Waits until every row is as wanted, then checks what must always hold.
+async fn converged(sql: &Client, host: &Host) {
+    eventually(CONVERGED_BY, "every row to be as wanted", || async {
+        number(sql, UNSETTLED).await == 0
+    })
+    .await;
+    eventually(CONVERGED_BY, "no command to live", || async {
+        host.live_commands().is_empty()
+    })
+    .await;
+    host.assert_one_at_a_time();
+    for row in sql
+        .query("SELECT name, desired_state FROM clusters", &[])
+        .await
+        .unwrap()
+    {
+        let (name, desired): (String, String) = (row.get(0), row.get(1));
+        let world = host.world(&name);
+        let right = match desired.as_str() {
+            "present" => world.as_deref() == Some("healthy"),
+            "stopped" => world.as_deref() != Some("healthy"),
+            other => panic!("{name} is still declared {other}"),
+        };
+        assert!(
+            right,
+            "{name} is declared {desired}, but is {world:?} on the host"
+        );
+    }
+    let undeclared: Vec<String> = std::fs::read_dir(host.path().join("world"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in undeclared {
+        let declared = format!("SELECT count(*) FROM clusters WHERE name = '{name}'");
+        assert_eq!(
+            number(sql, &declared).await,
+            1,
+            "{name} has no row: it is orphaned"
+        );
+    }
+}
+
+/// A daemon with the shortest lease there is, so that takeovers are quick.
+fn quick(database_url: &str, host: &Host) -> crate::kit::DaemonBuilder {
+    Daemon::builder(database_url, host)
+        .set("KINDLER_LEASE_TTL", "2s")
+        .set("KINDLER_RESYNC_INTERVAL", "1s")
+        .set("KINDLER_HEALTH_INTERVAL", "1h")
+}

@@ -1,0 +1,168 @@
+//! The database is silent, slow, or throws everybody out.
+
+use std::time::{Duration, Instant};
+
+use super::{converged, migrated, number, quick, rounds, run};
+use crate::kit::{Host, Proxy, Traffic, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_silent_database_is_noticed_and_blocks_nothing_for_ever() {
+    let (database, host) = (migrated().await, Host::new());
+    let sql = database.connect().await;
+    let proxy = Proxy::before(&database).await;
+    let mut daemon = quick(&proxy.url(), &host).spawn();
+    daemon.ready().await;
+    run(
+        &sql,
+        "INSERT INTO clusters (name, provider) VALUES ('before', 'k3d')",
+    )
+    .await;
+    converged(&sql, &host).await;
+
+    // No reset, no error: half-open.
+    proxy.set(Traffic::Stalls);
+    let stalled = Instant::now();
+    run(
+        &sql,
+        "INSERT INTO clusters (name, provider) VALUES ('during', 'k3d')",
+    )
+    .await;
+    eventually(SOON, "the silence to be noticed", || async {
+        daemon.metric("kindler_listen_connected").await == Some(0.0)
+    })
+    .await;
+    assert!(
+        stalled.elapsed() < Duration::from_secs(15),
+        "after {:?}",
+        stalled.elapsed()
+    );
+    assert_eq!(daemon.get("/readyz").await.unwrap().0, 503);
+
+    proxy.set(Traffic::Flows);
+    let flowing = Instant::now();
+    converged(&sql, &host).await;
+    assert!(
+        flowing.elapsed() < Duration::from_secs(15),
+        "after {:?}",
+        flowing.elapsed()
+    );
+
+    // Silent again, and told to end: it ends.
+    proxy.set(Traffic::Stalls);
+    let ending = Instant::now();
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.ended(SOON).await;
+    assert!(
+        ending.elapsed() < Duration::from_secs(20),
+        "after {:?}",
+        ending.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
+    let (database, host) = (migrated().await, Host::new());
+    let sql = database.connect().await;
+    let daemon = quick(&database.url(), &host).spawn();
+    daemon.ready().await;
+    let storm = Duration::from_secs(rounds(6, 600).try_into().unwrap());
+    let (began, mut declared) = (Instant::now(), 0);
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while began.elapsed() < storm {
+        number(&sql, terminate).await;
+        declared += 1;
+        run(
+            &sql,
+            &format!("INSERT INTO clusters (name, provider) VALUES ('storm-{declared}', 'kind')"),
+        )
+        .await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let ended = Instant::now();
+    converged(&sql, &host).await;
+    assert_eq!(
+        number(&sql, "SELECT count(*) FROM clusters").await,
+        declared
+    );
+    assert!(
+        ended.elapsed() < Duration::from_secs(15),
+        "after {:?}",
+        ended.elapsed()
+    );
+    daemon.ready().await;
+    // The bell works again, so nobody waits for a pass.
+    run(
+        &sql,
+        "INSERT INTO clusters (name, provider) VALUES ('after', 'kind')",
+    )
+    .await;
+    let rung = Instant::now();
+    eventually(SOON, "the next one", || async {
+        number(
+            &sql,
+            "SELECT count(*) FROM clusters WHERE name = 'after' AND actual_state = 'running'",
+        )
+        .await
+            == 1
+    })
+    .await;
+    assert!(
+        rung.elapsed() < Duration::from_secs(1),
+        "after {:?}",
+        rung.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_or_emptied_database_deletes_nothing() {
+    let host = Host::new();
+    for name in ["a", "b", "c"] {
+        host.set_world(name, Some("healthy"));
+    }
+    // Clusters live on the host; the database knows none, or other ones.
+    let wrong = migrated().await;
+    let sql = wrong.connect().await;
+    let daemon = quick(&wrong.url(), &host)
+        .set("KINDLER_HEALTH_INTERVAL", "1s")
+        .spawn();
+    daemon.ready().await;
+    run(
+        &sql,
+        "INSERT INTO clusters (name, provider) VALUES ('other', 'k3d')",
+    )
+    .await;
+    converged_but_undeclared(&sql, &host).await;
+    // Rows that vanish without a trace: triggers off, as a restore does it.
+    run(&sql, "ALTER TABLE clusters DISABLE TRIGGER ALL; DELETE FROM clusters; ALTER TABLE clusters ENABLE TRIGGER ALL").await;
+    let passes = daemon
+        .metric("kindler_resync_total{controller=\"cluster\"}")
+        .await
+        .unwrap();
+    eventually(SOON, "three more passes", || async {
+        daemon
+            .metric("kindler_resync_total{controller=\"cluster\"}")
+            .await
+            .unwrap()
+            >= passes + 3.0
+    })
+    .await;
+    assert!(
+        !host.journal().iter().any(|entry| entry.verb == "delete"),
+        "{:#?}",
+        host.journal()
+    );
+    for name in ["a", "b", "c", "other"] {
+        assert_eq!(host.world(name).as_deref(), Some("healthy"), "{name}");
+    }
+}
+
+async fn converged_but_undeclared(sql: &tokio_postgres::Client, host: &Host) {
+    eventually(SOON, "the declared one", || async {
+        number(sql, super::UNSETTLED).await == 0
+    })
+    .await;
+    host.assert_one_at_a_time();
+}
