@@ -1,7 +1,7 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint setup rust
+.PHONY: help run test chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -17,6 +17,9 @@ run: setup ## Build Kindler and run it with a private Postgres; Ctrl-C stops bot
 test: setup ## Run all tests, against a real Postgres
 	$(CARGO) test --locked --lib --bins --tests --examples
 	$(CARGO) test --locked --doc
+
+chaos: setup ## Run the fault tests in their long form (hours)
+	KINDLER_CHAOS=long $(CARGO) test --locked --test suite faults
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked

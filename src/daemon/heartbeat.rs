@@ -54,7 +54,6 @@ impl Heartbeat {
 
     async fn beat(&mut self) {
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
-        self.metrics.listen_connected.set(i64::from(listening));
         let beaten = self.announce_and_look(listening).await;
         self.metrics.db_up.set(i64::from(beaten.is_ok()));
         let trouble = beaten.err().map(|error| chain(&error));

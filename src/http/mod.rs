@@ -136,6 +136,9 @@ async fn metrics(State(source): State<Source>) -> Response {
     let fleet = timeout(FLEET_WITHIN, fleet(&source.store)).await;
     let fleet = fleet.ok().and_then(Result::ok);
     source.metrics.db_up.set(i64::from(fleet.is_some()));
+    // Read where it is known, so that a scrape never lags behind the listener.
+    let listening = *source.vitals.listening.borrow() == Listening::Yes;
+    source.metrics.listen_connected.set(i64::from(listening));
     let pool = source.store.pool_use();
     source.metrics.pool(pool.open, pool.idle, pool.waiting);
     let text = source.metrics.scrape(fleet.as_ref());
