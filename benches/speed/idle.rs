@@ -14,8 +14,6 @@ use crate::scene::migrated;
 /// After it became ready: the first full pass, the threads that only start-up needed.
 const SETTLE: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(30);
-/// The unit of `/proc`, the same on every machine that this is built for.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Running as declared, and not to be looked at before tomorrow.
 const SETTLED: &str = "
@@ -83,15 +81,19 @@ fn resident_mb(pid: i32, field: &str) -> f64 {
     kib * 1024.0 / 1e6
 }
 
-/// The processor time that all its threads, also ended ones, have used.
+/// The processor time of its threads, to the nanosecond; while it idles, none
+/// starts or ends.
 fn cpu_seconds(pid: i32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the daemon lives");
-    let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().expect("a number"))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon lives");
+    let nanoseconds: u64 = threads
+        .map(|thread| thread.expect("a thread").path().join("schedstat"))
+        .map(|path| fs::read_to_string(path).expect("a thread that lives"))
+        .map(|text| {
+            text.split(' ')
+                .next()
+                .and_then(|word| word.parse::<u64>().ok())
+        })
+        .map(|used| used.expect("a number first"))
         .sum();
-    ticks as f64 / TICKS_PER_SECOND
+    nanoseconds as f64 / 1e9
 }

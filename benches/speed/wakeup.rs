@@ -50,28 +50,20 @@ pub async fn measure(server: &PrivateServer) {
         .iter()
         .map(|(name, sent)| (claimed[name] - sent) as f64 / 1e3)
         .collect();
-    let (mine_p50, bare_p50) = (percentile(&mut mine, 0.5), percentile(&mut theirs, 0.5));
-    let none = Target::None;
-    figure("wake-up, bare listener, p50", bare_p50, "ms", none);
-    figure(
-        "wake-up, bare listener, p95",
-        percentile(&mut theirs, 0.95),
-        "ms",
-        none,
-    );
-    figure("wake-up, Kindler, p50", mine_p50, "ms", none);
-    figure(
-        "wake-up, Kindler, p95",
-        percentile(&mut mine, 0.95),
-        "ms",
-        none,
-    );
-    figure(
-        "wake-up, ratio of the medians",
-        mine_p50 / bare_p50,
-        "",
-        Target::AtMost(1.5),
-    );
+    let ratio = |share: f64, mine: &mut [f64], theirs: &mut [f64]| {
+        percentile(mine, share) / percentile(theirs, share)
+    };
+    for (who, times) in [("bare listener", &mut theirs), ("Kindler", &mut mine)] {
+        for (name, share) in [("p10", 0.1), ("p50", 0.5), ("p95", 0.95)] {
+            let time = percentile(times, share);
+            figure(&format!("wake-up, {who}, {name}"), time, "ms", Target::None);
+        }
+    }
+    // Other work on the machine stretches both sides; it hardly touches the fastest tenth.
+    let quiet = ratio(0.1, &mut mine, &mut theirs);
+    figure("wake-up, ratio at p10", quiet, "", Target::None);
+    let typical = ratio(0.5, &mut mine, &mut theirs);
+    figure("wake-up, ratio at p50", typical, "", Target::AtMost(1.5));
 }
 
 /// When each row's COMMIT was sent to the daemon, and the bare listener's
