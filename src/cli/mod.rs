@@ -143,13 +143,21 @@ fn daemon_settings(
 }
 
 /// Runs a daemon's command to its end, on threads of its own.
-fn on_workers(command: impl Future<Output = Result<Ended, DaemonError>>) -> Result<Exit, CliError> {
+///
+/// The command is a task like the others: on the thread that only waits here,
+/// every wake-up that it hears would cross threads twice.
+fn on_workers(
+    command: impl Future<Output = Result<Ended, DaemonError>> + Send + 'static,
+) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(DAEMON_THREADS)
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
-    Ok(match runtime.block_on(command)? {
+    let ended = runtime
+        .block_on(runtime.spawn(command))
+        .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+    Ok(match ended? {
         Ended::Well => Exit::Done,
         Ended::Unconverged => Exit::Failed,
     })

@@ -98,8 +98,10 @@ impl Reconciler for ClusterReconciler {
             }
         };
         let term = claimed.term;
-        let span = info_span!("reconcile", name = key, term = term.0);
+        // Not `name`: a JSON line has the span's own name under that key.
+        let span = info_span!("reconcile", cluster = key, term = term.0);
         async {
+            debug!("claimed");
             let held = Held::new(self, key, term, trust);
             let ended = self.work(&held, claimed, turn).await;
             if let Err(error) = self.store.release(key, term).await {

@@ -79,8 +79,15 @@ impl Daemon {
         daemon
     }
 
-    /// One that is not started yet.
+    /// One with the settings for tests that is not started yet.
     pub fn builder(database_url: &str, host: &Host) -> DaemonBuilder {
+        let mut builder = Self::with_defaults(database_url, host);
+        daemon_settings(&mut builder.command, host);
+        builder
+    }
+
+    /// One with the default settings that is not started yet.
+    pub fn with_defaults(database_url: &str, host: &Host) -> DaemonBuilder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         // Free a moment ago; a taken one shows as a daemon that does not start.
         let port = TcpListener::bind("127.0.0.1:0")
@@ -92,7 +99,6 @@ impl Daemon {
         command
             .arg("serve")
             .env("KINDLER_LISTEN", format!("127.0.0.1:{port}"));
-        daemon_settings(&mut command, host);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         DaemonBuilder {
             command,

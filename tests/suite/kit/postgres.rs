@@ -1,7 +1,8 @@
 //! The real Postgres of the tests: one shared by the test process, and private ones for tests
 //! that stop, kill or suspend theirs.
 //!
-//! Data folders are copied from one that `initdb` made once per process. Nothing is durable.
+//! Data folders are copied from one that `initdb` made once per process. Nothing is durable,
+//! except on a server that is asked to be, because the time that takes is measured.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -40,6 +41,7 @@ const SETTINGS: [&str; 4] = [
 pub(super) struct TestServer {
     installation: &'static Installation,
     folder: PathBuf,
+    durable: bool,
     child: Mutex<Option<Child>>,
     databases_made: AtomicU32,
     unused_databases: Mutex<Vec<String>>,
@@ -58,7 +60,7 @@ pub(super) async fn shared_server() -> Arc<TestServer> {
     static SHARED: OnceCell<Arc<TestServer>> = OnceCell::const_new();
     SHARED
         .get_or_init(|| async {
-            let server = TestServer::make("shared").await;
+            let server = TestServer::make("shared", false).await;
             server.start().await;
             Arc::new(server)
         })
@@ -87,7 +89,7 @@ async fn installation() -> &'static Installation {
 }
 
 impl TestServer {
-    async fn make(name: &str) -> Self {
+    async fn make(name: &str, durable: bool) -> Self {
         let installation = installation().await;
         let folder = run_folder().join(name);
         make_folder(&folder, 0o711);
@@ -107,6 +109,7 @@ impl TestServer {
         Self {
             installation,
             folder,
+            durable,
             child: Mutex::default(),
             databases_made: AtomicU32::new(0),
             unused_databases: Mutex::default(),
@@ -148,8 +151,8 @@ impl TestServer {
         let Installation {
             binaries, account, ..
         } = self.installation;
-        let mut command =
-            server_command(binaries, account, &self.data(), &self.socket_dir(), false);
+        let (data, socket) = (self.data(), self.socket_dir());
+        let mut command = server_command(binaries, account, &data, &socket, self.durable);
         SETTINGS.iter().for_each(|setting| {
             command.args(["-c", setting]);
         });
@@ -263,9 +266,18 @@ pub struct PrivateServer(Arc<TestServer>);
 impl PrivateServer {
     /// Makes a server and starts it.
     pub async fn create() -> Self {
+        Self::make(false).await
+    }
+
+    /// The same, but a commit waits for the disk, as in earnest.
+    pub async fn create_durable() -> Self {
+        Self::make(true).await
+    }
+
+    async fn make(durable: bool) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("private-{}", MADE.fetch_add(1, Ordering::Relaxed));
-        let server = Self(Arc::new(TestServer::make(&name).await));
+        let server = Self(Arc::new(TestServer::make(&name, durable).await));
         server.start().await;
         server
     }

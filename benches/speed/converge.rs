@@ -1,0 +1,153 @@
+//! 1,000 no-op clusters under concurrency 64: declared in one statement, until
+//! all run and no lease is left; declared absent in one statement, until no
+//! row is left. Once with the daemon and the script driver, whose commands are
+//! `true` and `false`; once with the same reconciler in this process and a
+//! driver that does nothing, which leaves out the starting of processes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use kindler::controller::{Controller, ControllerSettings, Reconciler};
+use kindler::lease::LeasePolicy;
+use kindler::listener::{Doorbell, Listener, Listening};
+use kindler::metrics::Metrics;
+use kindler::plan::Policy;
+use kindler::reconcile::ClusterReconciler;
+use kindler::store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::kit::{Daemon, Database, Host, PrivateServer};
+use crate::no_op::NoOp;
+use crate::report::{Target, figure};
+use crate::scene::{answer, migrated, until, url};
+
+const CLUSTERS: i64 = 1000;
+const CONCURRENCY: usize = 64;
+/// Besides one for each worker, as the daemon has them.
+const SPARE_CONNECTIONS: usize = 4;
+
+const DECLARE: &str = "INSERT INTO clusters (name, provider)
+    SELECT 'no-op-' || n, 'k3d' FROM generate_series(1, 1000) n";
+const ALL_RUN: &str = "SELECT count(*) FILTER (WHERE actual_state = 'running') = 1000
+    AND NOT EXISTS (SELECT FROM cluster_leases) FROM clusters";
+const WITHDRAW: &str = "UPDATE clusters SET desired_state = 'absent'";
+const ALL_GONE: &str = "SELECT NOT EXISTS (SELECT FROM clusters)";
+
+/// Measures both ways.
+pub async fn measure(server: &PrivateServer) {
+    with_processes(&migrated(server).await).await;
+    in_process(&migrated(server).await).await;
+}
+
+async fn with_processes(database: &Database) {
+    let host = Host::new();
+    answer(&host, &["create", "delete", "probe", "exists"], true);
+    let mut builder = Daemon::with_defaults(&database.url(), &host)
+        .set("KINDLER_CONCURRENCY", CONCURRENCY.to_string());
+    for verb in ["create", "delete", "probe", "exists"] {
+        let setting = format!("KINDLER_{}_COMMAND", verb.to_uppercase());
+        builder = builder.set(&setting, host.command(verb));
+    }
+    let daemon = builder.spawn();
+    daemon.ready().await;
+    let sql = database.connect().await;
+    show(
+        "1,000 with processes, made",
+        timed(&sql, DECLARE, ALL_RUN).await,
+    );
+    // From now on nothing answers and nothing exists.
+    answer(&host, &["probe", "exists"], false);
+    show(
+        "1,000 with processes, removed",
+        timed(&sql, WITHDRAW, ALL_GONE).await,
+    );
+    assert!(daemon.stop().await.success(), "the daemon ends well");
+}
+
+async fn in_process(database: &Database) {
+    let driver = Arc::new(NoOp::default());
+    driver.present.store(true, Ordering::Relaxed);
+    let shutdown = CancellationToken::new();
+    let parts = run(database, driver.clone(), shutdown.clone()).await;
+    let sql = database.connect().await;
+    show(
+        "1,000 in process, made",
+        timed(&sql, DECLARE, ALL_RUN).await,
+    );
+    driver.present.store(false, Ordering::Relaxed);
+    show(
+        "1,000 in process, removed",
+        timed(&sql, WITHDRAW, ALL_GONE).await,
+    );
+    shutdown.cancel();
+    for part in parts {
+        part.await.expect("no part panicked");
+    }
+}
+
+/// Listener and controller, as the daemon puts them together.
+async fn run(
+    database: &Database,
+    driver: Arc<NoOp>,
+    shutdown: CancellationToken,
+) -> [JoinHandle<()>; 2] {
+    let metrics = Arc::new(Metrics::new());
+    let store = Store::new(&url(database), CONCURRENCY + SPARE_CONNECTIONS, "bench");
+    let channel = store.wake_channel().await.expect("the wake-up channel");
+    let (doorbell, state) = (
+        Doorbell::default(),
+        watch::Sender::new(Listening::No(String::new())),
+    );
+    let mut listening = state.subscribe();
+    let listener = Listener::new(url(database), channel, doorbell.clone(), state);
+    let reconciler = ClusterReconciler {
+        store,
+        driver,
+        policy: Policy::default(),
+        lease: LeasePolicy::default(),
+        owner: "bench".into(),
+        metrics: metrics.clone(),
+    };
+    let settings = ControllerSettings {
+        concurrency: CONCURRENCY,
+        ..ControllerSettings::default()
+    };
+    let metrics = metrics.controller(reconciler.name());
+    let controller = Controller::new(Arc::new(reconciler), settings, doorbell, metrics);
+    let parts = [
+        tokio::spawn(listener.run(shutdown.clone())),
+        tokio::spawn(controller.run(shutdown)),
+    ];
+    let heard = listening.wait_for(|state| *state == Listening::Yes).await;
+    drop(heard.expect("the listener lives"));
+    parts
+}
+
+/// From before the statement is sent until its effect is complete.
+async fn timed(sql: &Client, statement: &str, done: &str) -> Duration {
+    let began = Instant::now();
+    sql.batch_execute(statement).await.expect("declare");
+    until(sql, done, &[]).await;
+    began.elapsed()
+}
+
+/// That it ended is the target; how fast is shown.
+fn show(what: &str, took: Duration) {
+    let seconds = took.as_secs_f64();
+    figure(
+        &format!("{what}, none left, in"),
+        seconds,
+        "s",
+        Target::None,
+    );
+    figure(
+        &format!("{what}, rate"),
+        CLUSTERS as f64 / seconds,
+        "/s",
+        Target::None,
+    );
+}

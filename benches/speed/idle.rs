@@ -1,0 +1,99 @@
+//! The idle daemon: its memory and its share of a core while 10,000 settled
+//! rows give it nothing to do, with the default settings. The window is as
+//! long as the time between two full passes.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::kit::{Daemon, Host, PrivateServer};
+use crate::report::{Target, figure};
+use crate::scene::migrated;
+
+/// After it became ready: the first full pass, the threads that only start-up needed.
+const SETTLE: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// Running as declared, and not to be looked at before tomorrow.
+const SETTLED: &str = "
+    ALTER TABLE clusters DISABLE TRIGGER USER;
+    INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
+    SELECT 'settled-' || n, 'kind', 'running', 1, now() + interval '1 day',
+           kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true)
+    FROM generate_series(1, 10000) n;
+    ALTER TABLE clusters ENABLE TRIGGER USER;
+    ANALYZE clusters";
+
+/// Measures one daemon over one window.
+pub async fn measure(server: &PrivateServer) {
+    let database = migrated(server).await;
+    database.execute(SETTLED).await;
+    let host = Host::new();
+    let daemon = Daemon::with_defaults(&database.url(), &host).spawn();
+    daemon.ready().await;
+    sleep(SETTLE).await;
+
+    let (began, before) = (Instant::now(), cpu_seconds(daemon.pid()));
+    let mut most_mb: f64 = 0.0;
+    while began.elapsed() < WINDOW {
+        sleep(Duration::from_secs(1)).await;
+        most_mb = most_mb.max(resident_mb(daemon.pid(), "VmRSS:"));
+    }
+    let used = cpu_seconds(daemon.pid()) - before;
+    let percent = 100.0 * used / began.elapsed().as_secs_f64();
+    let due: i64 = database
+        .value("SELECT count(*) FROM clusters WHERE due_at < now() + interval '1 hour'")
+        .await;
+    assert_eq!(due, 0, "the rows stayed settled");
+    figure(
+        "idle with 10,000 rows, memory (RSS)",
+        most_mb,
+        "MB",
+        Target::AtMost(20.0),
+    );
+    figure(
+        "idle with 10,000 rows, not shared with a file",
+        resident_mb(daemon.pid(), "RssAnon:"),
+        "MB",
+        Target::None,
+    );
+    figure(
+        "idle with 10,000 rows, share of a core",
+        percent,
+        "%",
+        Target::AtMost(1.0),
+    );
+}
+
+/// A field of the process's status, in millions of bytes.
+fn resident_mb(pid: i32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .expect("its memory");
+    let kib: f64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    kib * 1024.0 / 1e6
+}
+
+/// The processor time of its threads, to the nanosecond; while it idles, none
+/// starts or ends.
+fn cpu_seconds(pid: i32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon lives");
+    let nanoseconds: u64 = threads
+        .map(|thread| thread.expect("a thread").path().join("schedstat"))
+        .map(|path| fs::read_to_string(path).expect("a thread that lives"))
+        .map(|text| {
+            text.split(' ')
+                .next()
+                .and_then(|word| word.parse::<u64>().ok())
+        })
+        .map(|used| used.expect("a number first"))
+        .sum();
+    nanoseconds as f64 / 1e9
+}

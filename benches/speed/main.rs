@@ -1,0 +1,65 @@
+//! How fast and how small: each figure beside the target that was set for it.
+//!
+//! Run by `make bench`; words after `cargo bench --` choose sections by name
+//! (`wakeup`, `idle`, `start`, `converge`). It measures the real daemon on a
+//! Postgres of its own that waits for the disk at every commit. It ends with
+//! an error only when something breaks: a slow figure says `over` and no more,
+//! because a busy machine is no defect. It must not measure with settings or
+//! code that the product does not ship.
+
+mod bare;
+mod converge;
+mod idle;
+#[path = "../../tests/suite/kit/mod.rs"]
+mod kit;
+mod no_op;
+mod report;
+mod scene;
+mod start;
+mod wakeup;
+
+use std::env;
+
+use kit::PrivateServer;
+
+/// As many threads as the daemon has.
+const THREADS: usize = 2;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if let [role, url] = args.as_slice()
+        && role == bare::ROLE
+    {
+        return bare::main(url);
+    }
+    // cargo adds --bench.
+    let chosen: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .expect("start the threads")
+        .block_on(measure(&chosen));
+}
+
+async fn measure(chosen: &[&str]) {
+    let wanted = |section: &str| chosen.is_empty() || chosen.contains(&section);
+    let server = PrivateServer::create_durable().await;
+    report::head(&scene::machine(&server).await);
+    if wanted("wakeup") {
+        wakeup::measure(&server).await;
+    }
+    if wanted("idle") {
+        idle::measure(&server).await;
+    }
+    if wanted("start") {
+        start::measure(&server).await;
+    }
+    if wanted("converge") {
+        converge::measure(&server).await;
+    }
+}

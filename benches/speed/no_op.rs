@@ -1,0 +1,39 @@
+//! A driver without processes: what remains is Kindler's own work.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use kindler::cluster::Cluster;
+use kindler::driver::{Driver, DriverError, Order};
+use kindler::observation::Observation;
+use kindler::plan::Action;
+
+/// Every cluster is healthy, or no cluster is there, as it was told.
+#[derive(Default)]
+pub struct NoOp {
+    /// Whether clusters are there.
+    pub present: AtomicBool,
+}
+
+#[async_trait]
+impl Driver for NoOp {
+    fn name(&self) -> &'static str {
+        "no-op"
+    }
+
+    async fn preflight(&self) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    async fn observe(&self, _: &Cluster) -> Observation {
+        if self.present.load(Ordering::Relaxed) {
+            Observation::HEALTHY
+        } else {
+            Observation::Absent
+        }
+    }
+
+    async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
