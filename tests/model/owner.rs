@@ -41,9 +41,35 @@ impl Owner {
     /// Whether its lease is renewed beside what it does.
     pub fn keeps_its_lease(&self) -> bool {
         match self.place {
+            Place::Acting(_, _, cut) => cut != Some(Cut::Over),
+            // Renewed, too, but without an effect on anything but its speed.
+            Place::Looking(_) | Place::Verifying(..) => false,
+            _ => false,
+        }
+    }
+
+    /// Whether it watches its trust beside what it does.
+    pub fn watches_its_trust(&self) -> bool {
+        match self.place {
             Place::Looking(_) | Place::Verifying(..) => true,
             Place::Acting(_, _, cut) => cut != Some(Cut::Over),
             _ => false,
+        }
+    }
+
+    /// Without its lease, whatever it asks for from here on is refused, and it
+    /// ends its turn. What it is about to start, or has started, is no request.
+    pub fn only_asks(&self) -> bool {
+        match self.place {
+            Place::Idle | Place::Claiming(_) | Place::Spawning(..) | Place::Acting(..) => false,
+            Place::Looking(_)
+            | Place::Writing(..)
+            | Place::Fencing(..)
+            | Place::Verifying(..)
+            | Place::Concluding(..)
+            | Place::Removing(_)
+            | Place::Reloading
+            | Place::Releasing => true,
         }
     }
 
@@ -131,7 +157,12 @@ impl State {
         match owner.place {
             Place::Idle => {
                 let read = self.row.filter(Row::is_due)?;
+                let answer = self.execute(Statement::Claim(read), rules);
+                if answer == Answer::Claimed(None) {
+                    return None;
+                }
                 self.owners[index].place = Place::Claiming(read);
+                self.owners[index].hears(answer, rules);
             }
             Place::Looking(_) | Place::Verifying(..) => {
                 self.look(index, self.world.seen());

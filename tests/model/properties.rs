@@ -141,7 +141,7 @@ fn fingerprint(state: &State) -> u64 {
 }
 
 /// What happens next where nothing goes wrong any more; none at the end.
-fn calm(protocol: &Protocol, state: &State) -> Option<Event> {
+pub fn calm(protocol: &Protocol, state: &State) -> Option<Event> {
     if state.astray.is_some() {
         return Some(Event::Land);
     }
@@ -150,8 +150,8 @@ fn calm(protocol: &Protocol, state: &State) -> Option<Event> {
             return Some(Event::Guard(0));
         }
         return Some(hears_a_change(state).unwrap_or(match command.phase {
-            Phase::Begun => Event::Work(0, Work::Begin),
-            Phase::HalfWay => Event::Work(0, Work::Finish),
+            Phase::Begun if command.has_a_middle() => Event::Work(0, Work::Begin),
+            Phase::Begun | Phase::HalfWay => Event::Work(0, Work::Finish),
         }));
     }
     let busy = |owner: &crate::state::Owner| owner.place != Place::Idle;
@@ -188,7 +188,8 @@ fn at_rest(state: &State) -> bool {
             Desired::Present => {
                 state.world.form == Form::Healthy && state.world.of == Some(row.spec)
             }
-            Desired::Stopped => matches!(state.world.form, Form::Stopped | Form::Absent),
+            // Not every driver can tell what is stopped from what is ill.
+            Desired::Stopped => state.world.form != Form::Healthy,
             Desired::Absent => false,
         }
 }

@@ -30,9 +30,13 @@ pub enum Event {
     Renew(usize),
     /// An owner sees that its trust is over.
     NoticeTrust(usize),
-    /// The same step, but its answer is lost, and its effect comes late or never.
+    /// The same step, but its statement never gets to the database.
+    LoseRequest(usize),
+    /// The same step, but its answer is lost, and its effect comes late.
     LoseAnswer(usize),
     LoseRenewal(usize),
+    /// A claim is slow between reading the row and taking the lease.
+    ClaimSlowly(usize),
     /// A look fails, comes back empty or cut off.
     LookInVain(usize),
     /// `kill -9`; the replica starts again.
@@ -45,8 +49,6 @@ pub enum Event {
     Guard(usize),
     /// A statement takes effect whose sender gave up on it.
     Land,
-    /// It never does.
-    Vanish,
     /// A fifth of a lease goes by.
     Tick,
     /// The row's next attempt or check comes due.
@@ -92,18 +94,24 @@ impl Protocol {
         let may_fault = state.faults > 0;
         events.push(Event::Proceed(index));
         if owner.place == Place::Idle {
+            if may_fault && state.row.is_some_and(|row| row.is_due()) {
+                events.push(Event::ClaimSlowly(index));
+            }
             return;
         }
         if owner.keeps_its_lease() {
             events.push(Event::Renew(index));
-            if owner.trust == 0 {
-                events.push(Event::NoticeTrust(index));
-            }
+        }
+        if owner.watches_its_trust() && owner.trust == 0 {
+            events.push(Event::NoticeTrust(index));
         }
         if !may_fault {
             return;
         }
         events.push(Event::Crash(index));
+        if owner.statement().is_some() {
+            events.push(Event::LoseRequest(index));
+        }
         if state.astray.is_none() {
             if owner.statement().is_some() {
                 events.push(Event::LoseAnswer(index));
@@ -127,8 +135,8 @@ impl Protocol {
         }
         let work = |work| Event::Work(index, work);
         events.push(match command.phase {
-            Phase::Begun => work(Work::Begin),
-            Phase::HalfWay => work(Work::Finish),
+            Phase::Begun if command.has_a_middle() => work(Work::Begin),
+            Phase::Begun | Phase::HalfWay => work(Work::Finish),
         });
         if state.faults > 0 {
             events.push(work(Work::Fail));
@@ -144,7 +152,7 @@ impl Protocol {
 
     fn of_nobody(state: &State, events: &mut Vec<Event>) {
         if state.astray.is_some() {
-            events.extend([Event::Land, Event::Vanish]);
+            events.push(Event::Land);
         }
         events.push(Event::Tick);
         if state.row.is_some_and(|row| !row.is_due()) {
@@ -203,11 +211,12 @@ impl Protocol {
                 let statement = state.astray.take()?;
                 state.execute(statement, &self.rules);
             }
-            Event::Vanish => state.astray = None,
             Event::Tick => return self.tick(state),
             Event::ComeDue => state.row = state.row.map(Row::come_due),
-            Event::LoseAnswer(_)
+            Event::LoseRequest(_)
+            | Event::LoseAnswer(_)
             | Event::LoseRenewal(_)
+            | Event::ClaimSlowly(_)
             | Event::LookInVain(_)
             | Event::Crash(_)
             | Event::Shutdown(_)
@@ -219,6 +228,12 @@ impl Protocol {
     fn fault(&self, state: &mut State, event: Event) {
         state.faults -= 1;
         match event {
+            Event::LoseRequest(index) => state.owners[index].hears_nothing(),
+            Event::ClaimSlowly(index) => {
+                if let Some(read) = state.row {
+                    state.owners[index].place = Place::Claiming(read);
+                }
+            }
             Event::LoseAnswer(index) => {
                 state.astray = state.owners[index].statement();
                 state.owners[index].hears_nothing();
@@ -295,7 +310,7 @@ impl Model for Protocol {
     fn next_state(&self, last: &State, event: Event) -> Option<State> {
         let mut state = last.clone();
         self.apply(&mut state, event)?;
-        Some(state.canonical())
+        Some(state.canonical(&self.rules))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -107,14 +107,11 @@ impl Row {
         }
     }
 
-    /// Equal but for times, which pass by themselves.
+    /// Whether a decision on the one may be written onto the other: wanted
+    /// alike, and recorded alike.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        let timeless = |row: &Self| Self {
-            attempt_later: false,
-            check_later: false,
-            ..*row
-        };
-        timeless(self) == timeless(other)
+        let said = |row: &Self| (row.generation, row.desired, row.spec, row.actual);
+        said(self) == said(other)
     }
 
     fn cluster(&self) -> Cluster {
@@ -155,6 +152,18 @@ impl Row {
             check_later: ahead(cluster.next_check_at),
             health_failures: cluster.health_failures.try_into().unwrap_or(u8::MAX),
             ..*self
+        }
+        .without_idle_times()
+    }
+
+    /// Only one of the two times counts, and it is set anew by every write
+    /// that makes it count: the other need not be told apart.
+    fn without_idle_times(self) -> Self {
+        let settled = self.settled();
+        Self {
+            attempt_later: self.attempt_later && !settled,
+            check_later: self.check_later && settled,
+            ..self
         }
     }
 }

@@ -200,7 +200,10 @@ impl State {
     }
 
     /// The one form of all states that differ in names only.
-    pub fn canonical(mut self) -> Self {
+    pub fn canonical(mut self, rules: &Rules) -> Self {
+        if rules.fold {
+            self.fold();
+        }
         let mut known: Vec<u8> = self.terms().into_iter().map(|term| *term).collect();
         known.sort_unstable();
         known.dedup();
@@ -215,6 +218,23 @@ impl State {
         self.commands
             .sort_by_key(|command| (command.term, command.phase, command.trusted));
         self
+    }
+
+    /// A lost term never comes back, so who only asks under one is as good as
+    /// refused already.
+    fn fold(&mut self) {
+        for index in 0..self.owners.len() {
+            let owner = self.owners[index];
+            if owner.only_asks() && !self.holds(owner.term) {
+                self.owners[index] = Owner::IDLE;
+            }
+        }
+        let mut astray = self.astray;
+        if let Some(term) = astray.as_mut().and_then(Statement::term)
+            && !self.holds(*term)
+        {
+            self.astray = None;
+        }
     }
 
     fn terms(&mut self) -> Vec<&mut u8> {

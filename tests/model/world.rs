@@ -140,6 +140,14 @@ impl Command {
         }
     }
 
+    /// Whether a cut can leave something half done.
+    pub fn has_a_middle(self) -> bool {
+        match self.action {
+            Action::Create | Action::Update | Action::Delete => true,
+            Action::Start | Action::Stop => false,
+        }
+    }
+
     /// The world after this piece of work, and the command's end if it is one.
     pub fn work(self, work: Work, world: World) -> (World, Option<Ended>) {
         let action = self.action;
