@@ -83,6 +83,11 @@ impl Owner {
         place: Place::Idle,
     };
 
+    /// Whether it waits for a command that it started under this term.
+    fn awaits(&self, term: u8) -> bool {
+        self.term == term && matches!(self.place, Place::Acting(..))
+    }
+
     /// Tells two owners apart that may stand in either order: only an idle or
     /// claiming one has no term of its own.
     fn rank(&self) -> (u8, Option<Row>) {
@@ -158,6 +163,12 @@ impl State {
             .flat_map(|desired| Actual::ALL.iter().map(move |actual| (*desired, *actual)))
         {
             for (world, applied) in worlds() {
+                // What a row that nobody looked at yet finds answering is taken
+                // for its own: so the rows of the old system are taken over.
+                let foreign = world.form == Form::Healthy && world.of != Some(Shape::A);
+                if actual == Actual::Unknown && foreign {
+                    continue;
+                }
                 starts.push(Self {
                     row: Some(Row {
                         desired,
@@ -183,16 +194,18 @@ impl State {
     pub fn actor(&mut self, term: u8) -> Option<&mut Owner> {
         self.owners
             .iter_mut()
-            .find(|owner| owner.term == term && matches!(owner.place, Place::Acting(..)))
+            .find(|owner| owner.awaits(term))
     }
 
     pub fn is_orphan(&self, command: &Command) -> bool {
-        self.clone().actor(command.term).is_none()
+        !self.owners.iter().any(|owner| owner.awaits(command.term))
     }
 
     /// A number that no term in use has, above all of them.
     pub fn next_term(&mut self) -> u8 {
-        self.terms().into_iter().map(|term| *term).max().unwrap_or(0) + 1
+        let mut highest = 0;
+        self.each_term(|term| highest = highest.max(*term));
+        highest + 1
     }
 
     pub fn breach(&mut self, breach: Breach) {
@@ -204,14 +217,9 @@ impl State {
         if rules.fold {
             self.fold();
         }
-        let mut known: Vec<u8> = self.terms().into_iter().map(|term| *term).collect();
-        known.sort_unstable();
-        known.dedup();
-        known.retain(|term| *term > 0);
-        for term in self.terms() {
-            let place = known.iter().position(|known| known == term);
-            *term = place.map_or(0, |place| place as u8 + 1);
-        }
+        let mut known = [0; 16];
+        self.each_term(|term| known[usize::from(*term)] = u8::from(*term > 0));
+        self.each_term(|term| *term = known[..=usize::from(*term)].iter().sum());
         if self.owners[0].rank() > self.owners[1].rank() {
             self.owners.swap(0, 1);
         }
@@ -237,12 +245,19 @@ impl State {
         }
     }
 
-    fn terms(&mut self) -> Vec<&mut u8> {
-        let lease = self.lease.iter_mut().map(|lease| &mut lease.term);
-        let owners = self.owners.iter_mut().map(|owner| &mut owner.term);
-        let commands = self.commands.iter_mut().map(|command| &mut command.term);
-        let astray = self.astray.iter_mut().filter_map(Statement::term);
-        lease.chain(owners).chain(commands).chain(astray).collect()
+    fn each_term(&mut self, mut visit: impl FnMut(&mut u8)) {
+        if let Some(lease) = &mut self.lease {
+            visit(&mut lease.term);
+        }
+        for owner in &mut self.owners {
+            visit(&mut owner.term);
+        }
+        for command in &mut self.commands {
+            visit(&mut command.term);
+        }
+        if let Some(term) = self.astray.as_mut().and_then(Statement::term) {
+            visit(term);
+        }
     }
 }
 
