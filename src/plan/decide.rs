@@ -74,10 +74,15 @@ impl Decision<'_> {
             Some(Observation::Present(Condition::Healthy)) if self.cluster.spec_applied => {
                 Step::Record(self.healthy(Reason::Recovered))
             }
+            // What answers may be of an older spec. A create that fails around
+            // a cluster that answers counts as done; an update must end well.
+            Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
             Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
-            Some(Observation::Present(_) | Observation::Absent | Observation::Unknown(_)) => {
-                self.act(Action::Create)
-            }
+            Some(
+                Observation::Present(Condition::Unhealthy(_))
+                | Observation::Absent
+                | Observation::Unknown(_),
+            ) => self.act(Action::Create),
         }
     }
 

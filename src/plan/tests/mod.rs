@@ -156,11 +156,11 @@ fn a_running_cluster_with_a_changed_spec_is_updated() {
 }
 
 #[test]
-fn a_failed_cluster_whose_spec_is_not_proven_is_created_even_when_it_answers() {
+fn a_failed_cluster_that_answers_is_updated_until_its_spec_is_proven() {
     let cluster = dev().recorded(Actual::Failed);
     assert_eq!(
         row(&cluster),
-        ["observe", "create", "create", "start", "create", "create"]
+        ["observe", "update", "create", "start", "create", "create"]
     );
 }
 

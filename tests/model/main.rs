@@ -1,0 +1,11 @@
+//! The protocol of claim, fence and state, explored completely.
+
+mod database;
+mod owner;
+mod properties;
+mod protocol;
+mod row;
+mod rules;
+mod state;
+mod world;
+mod explored;

@@ -1,0 +1,71 @@
+//! The size of a run, and the defects that a model can be given on purpose.
+
+/// Ticks that the database gives a lease.
+pub const LEASE: u8 = 2;
+/// Ticks that an owner and its guards trust it: less, by the time that a guard
+/// needs to end a command. `kindler::lease` holds the same relation.
+pub const TRUST: u8 = 1;
+
+/// One rule of the protocol that a model breaks, to show that the properties
+/// can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Defect {
+    /// `write_status.sql` without the term.
+    StatusIgnoresTerm,
+    /// `write_status.sql` without the generation.
+    StatusIgnoresGeneration,
+    /// `write_status.sql` without the state that was read.
+    StatusIgnoresState,
+    /// `remove_cluster.sql` without generation, desire and term.
+    RemovalIgnoresRow,
+    /// `claim_cluster.sql` takes a lease over that has not expired.
+    ClaimIgnoresLease,
+    /// `release_lease.sql` without the term.
+    ReleaseIgnoresTerm,
+    /// A command is started without a look at the trust.
+    SpawnIgnoresTrust,
+    /// Commands run on when their owner is gone or its trust is over.
+    NoGuard,
+    /// An owner trusts its lease as long as the database does, and a tick more.
+    TrustOutlivesLease,
+    /// A look that failed is taken for absence.
+    IgnoranceIsAbsence,
+    /// An intent keeps the record that a spec is applied.
+    IntentKeepsApplied,
+    /// A lease whose owner died is kept for it.
+    LeaseNeverEnds,
+    /// The old system's dead end: nobody finishes a delete that was withdrawn.
+    WithdrawnDeleteRests,
+    /// The state machine's other dead end: an interrupted create is left alone.
+    InterruptedCreateRests,
+}
+
+/// What a model may do, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub defect: Option<Defect>,
+    /// Changes of mind: of desire or spec, or a declaration anew.
+    pub changes: u8,
+    /// Crashes, lost answers, failing looks and commands, misfortunes of the
+    /// host, all together.
+    pub faults: u8,
+    /// Whether to start from every row and host, or from a declaration.
+    pub from_every_row: bool,
+    /// Whether an owner that has lost its lease, and only asks for what is
+    /// refused without one, counts as refused: far fewer states.
+    pub fold: bool,
+}
+
+impl Rules {
+    pub fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    pub fn trust(&self) -> u8 {
+        if self.has(Defect::TrustOutlivesLease) {
+            LEASE + 1
+        } else {
+            TRUST
+        }
+    }
+}
