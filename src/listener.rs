@@ -8,8 +8,8 @@
 //!
 //! This module must not read rows and must not know what a key means.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -31,17 +31,18 @@ const RECONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(5),
 };
-/// So many different keys are remembered; more fold into "everything", which a
-/// full pass answers. Ten times what a person ever changes at once, 1 MB.
-const KEYS_KEPT: usize = 4096;
+/// So many different keys are remembered, the newest ones; the others fold into
+/// "everything", which a full pass answers. Far more than a person ever changes
+/// at once, and little memory.
+const KEYS_KEPT: usize = 1024;
 /// Longer payloads cannot be keys (names are at most 63 bytes).
 const LONGEST_KEY: usize = 256;
 
 /// What was rung since the last time somebody looked.
 #[derive(Debug, Default)]
 pub struct Rung {
-    /// Keys, each with the time of its first ring.
-    pub keys: HashMap<String, Instant>,
+    /// Keys, each with the time of its first ring, the eldest first.
+    pub keys: VecDeque<(Arc<str>, Instant)>,
     /// Look at everything that is due.
     pub everything: bool,
 }
@@ -55,39 +56,55 @@ pub struct Doorbell {
 
 #[derive(Debug, Default)]
 struct Inner {
-    rung: Mutex<Rung>,
+    rings: Mutex<Rings>,
     notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Rings {
+    rung: Rung,
+    /// The keys in `rung`, to fold equal rings.
+    known: HashSet<Arc<str>>,
+}
+
+impl Rings {
+    fn add(&mut self, key: &str) {
+        if self.known.contains(key) {
+            return;
+        }
+        let key: Arc<str> = key.into();
+        self.known.insert(key.clone());
+        self.rung.keys.push_back((key, Instant::now()));
+        // In a flood the newest ring is the one that somebody waits for.
+        if self.rung.keys.len() > KEYS_KEPT
+            && let Some((eldest, _)) = self.rung.keys.pop_front()
+        {
+            self.known.remove(&eldest);
+            self.rung.everything = true;
+        }
+    }
 }
 
 impl Doorbell {
     /// Rings for one key. An empty or oversized one cannot be a key and is
     /// ignored.
     pub fn ring(&self, key: &str) {
-        if key.is_empty() || key.len() > LONGEST_KEY {
-            return;
+        if !key.is_empty() && key.len() <= LONGEST_KEY {
+            self.lock().add(key);
+            self.inner.notify.notify_one();
         }
-        self.change(|rung| {
-            if rung.everything {
-                return;
-            }
-            if rung.keys.len() < KEYS_KEPT || rung.keys.contains_key(key) {
-                rung.keys.entry(key.to_owned()).or_insert_with(Instant::now);
-            } else {
-                rung.keys.clear();
-                rung.everything = true;
-            }
-        });
     }
 
     /// Rings for everything that is due.
     pub fn ring_everything(&self) {
-        self.change(|rung| rung.everything = true);
+        self.lock().rung.everything = true;
+        self.inner.notify.notify_one();
     }
 
     /// Waits until something was rung, and takes it all. Cancel-safe.
     pub async fn wait(&self) -> Rung {
         loop {
-            let rung = std::mem::take(&mut *self.lock());
+            let rung = std::mem::take(&mut *self.lock()).rung;
             if rung.everything || !rung.keys.is_empty() {
                 return rung;
             }
@@ -97,14 +114,9 @@ impl Doorbell {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rung)) {
-        change(&mut self.lock());
-        self.inner.notify.notify_one();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Rung> {
+    fn lock(&self) -> MutexGuard<'_, Rings> {
         self.inner
-            .rung
+            .rings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +260,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn equal_rings_fold_and_a_flood_becomes_everything() {
+    async fn equal_rings_fold_and_a_flood_becomes_everything_and_the_newest() {
         let doorbell = Doorbell::default();
         doorbell.ring("a");
         doorbell.ring("a");
@@ -259,8 +271,10 @@ mod tests {
         for n in 0..=KEYS_KEPT {
             doorbell.ring(&n.to_string());
         }
+        doorbell.ring("single");
         let rung = doorbell.wait().await;
-        assert_eq!((rung.keys.len(), rung.everything), (0, true));
+        assert_eq!((rung.keys.len(), rung.everything), (KEYS_KEPT, true));
+        assert_eq!(&*rung.keys.back().unwrap().0, "single");
     }
 
     #[tokio::test]
@@ -273,6 +287,6 @@ mod tests {
             async move { doorbell.wait().await }
         });
         doorbell.ring("late");
-        assert!(waiting.await.unwrap().keys.contains_key("late"));
+        assert_eq!(&*waiting.await.unwrap().keys[0].0, "late");
     }
 }

@@ -1,6 +1,7 @@
 //! The protocol of claim, fence and state, explored completely.
 
 mod database;
+mod explored;
 mod owner;
 mod properties;
 mod protocol;
@@ -8,4 +9,3 @@ mod row;
 mod rules;
 mod state;
 mod world;
-mod explored;

@@ -63,27 +63,39 @@ pub fn always() -> Vec<Property<Protocol>> {
 /// The dangers that the properties are about do come up.
 fn sometimes() -> Vec<Property<Protocol>> {
     vec![
-        Property::sometimes("an owner without a lease is about to write", |_, state: &State| {
-            is_stale(state, |place| {
-                matches!(place, Place::Writing(..) | Place::Concluding(..))
-            })
-        }),
-        Property::sometimes("an owner without a lease is about to start", |_, state: &State| {
-            is_stale(state, |place| matches!(place, Place::Spawning(..)))
-        }),
-        Property::sometimes("an owner without a lease is about to remove", |_, state: &State| {
-            is_stale(state, |place| matches!(place, Place::Removing(_)))
-        }),
-        Property::sometimes("a command lives whose owner does not", |_, state: &State| {
-            state.commands.iter().any(|command| state.is_orphan(command))
-        }),
+        Property::sometimes(
+            "an owner without a lease is about to write",
+            |_, state: &State| {
+                is_stale(state, |place| {
+                    matches!(place, Place::Writing(..) | Place::Concluding(..))
+                })
+            },
+        ),
+        Property::sometimes(
+            "an owner without a lease is about to start",
+            |_, state: &State| is_stale(state, |place| matches!(place, Place::Spawning(..))),
+        ),
+        Property::sometimes(
+            "an owner without a lease is about to remove",
+            |_, state: &State| is_stale(state, |place| matches!(place, Place::Removing(_))),
+        ),
+        Property::sometimes(
+            "a command lives whose owner does not",
+            |_, state: &State| {
+                state
+                    .commands
+                    .iter()
+                    .any(|command| state.is_orphan(command))
+            },
+        ),
         Property::sometimes("a withdrawn delete runs", |_, state: &State| {
             state.commands.iter().any(|c| c.action == Action::Delete)
                 && state.row.is_some_and(|row| row.desired != Desired::Absent)
         }),
-        Property::sometimes("a lost write is astray under a taken lease", |_, state: &State| {
-            state.astray.is_some() && state.lease.is_some()
-        }),
+        Property::sometimes(
+            "a lost write is astray under a taken lease",
+            |_, state: &State| state.astray.is_some() && state.lease.is_some(),
+        ),
         Property::sometimes("a row is removed", |_, state: &State| state.row.is_none()),
     ]
 }
