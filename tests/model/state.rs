@@ -192,9 +192,7 @@ impl State {
 
     /// The owner that waits for a command of this term; none if it crashed.
     pub fn actor(&mut self, term: u8) -> Option<&mut Owner> {
-        self.owners
-            .iter_mut()
-            .find(|owner| owner.awaits(term))
+        self.owners.iter_mut().find(|owner| owner.awaits(term))
     }
 
     pub fn is_orphan(&self, command: &Command) -> bool {
