@@ -22,6 +22,11 @@
 //! (`tests/suite/command`). A guard that is itself killed or stopped, and a
 //! command that lies over a cluster that answers, are outside of the promises.
 //!
+//! Known limit, with three faults: not of this protocol but of judging commands:
+//! a create that fails around a cluster that answers counts as done, so one
+//! that fails while an ill cluster of an older spec heals by itself leaves that
+//! spec recorded as applied.
+//!
 //! Bounds: leases of two ticks, trusted for one; two specs; two failed probes
 //! in a row; faults and changes as each test in `explored` says.
 
