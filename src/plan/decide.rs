@@ -97,8 +97,10 @@ impl Decision<'_> {
             // Nothing that answers is deleted unless its row says `absent`:
             // applying the spec again mends what the delete had begun.
             Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
+            // Stopped and perhaps whole; what is missing shows after the start.
+            Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
             // Half deleted: no create can be trusted on top of it.
-            Some(Observation::Present(_)) => self.act(Action::Delete),
+            Some(Observation::Present(Condition::Unhealthy(_))) => self.act(Action::Delete),
         }
     }
 

@@ -42,8 +42,7 @@ impl Owner {
     pub fn keeps_its_lease(&self) -> bool {
         match self.place {
             Place::Acting(_, _, cut) => cut != Some(Cut::Over),
-            // Renewed, too, but without an effect on anything but its speed.
-            Place::Looking(_) | Place::Verifying(..) => false,
+            // A look renews, too; here that would be the same as a quicker look.
             _ => false,
         }
     }

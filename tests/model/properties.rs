@@ -5,15 +5,15 @@
 //! `eventually` of `stateright` overlooks paths that end in a cycle, and a
 //! protocol that retries is full of cycles.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use kindler::cluster::Desired;
-use kindler::plan::{Action, interrupt};
-use stateright::{Model, Property};
+use kindler::plan::Action;
+use stateright::Property;
 
-use crate::protocol::{Event, Protocol};
+use crate::calm;
+use crate::protocol::Protocol;
+use crate::rules::Rules;
 use crate::state::{Breach, Place, State};
-use crate::world::{Form, Phase, Work};
+use crate::world::Form;
 
 pub const ONE_COMMAND: &str = "never two live commands";
 pub const FENCED_STATUS: &str = "no status is written with an outdated fence";
@@ -25,12 +25,9 @@ pub const REMOVED_WHEN_GONE: &str = "a row goes only when it says absent and the
 pub const TRUE_RECORD: &str = "a spec that is recorded as applied is applied";
 pub const CONVERGES: &str = "once faults end it converges";
 
-/// More steps than any state needs to come to rest.
-const ENOUGH_STEPS: u8 = 100;
-
-pub fn all() -> Vec<Property<Protocol>> {
+pub fn all(rules: &Rules) -> Vec<Property<Protocol>> {
     let mut properties = always();
-    properties.extend(sometimes());
+    properties.extend(dangers(rules));
     properties
 }
 
@@ -56,29 +53,17 @@ pub fn always() -> Vec<Property<Protocol>> {
             state.breach != Some(Breach::RemovedTooEarly)
         }),
         Property::always(TRUE_RECORD, |_, state: &State| record_is_true(state)),
-        Property::always(CONVERGES, converges),
+        Property::always(CONVERGES, calm::converges),
     ]
 }
 
-/// The dangers that the properties are about do come up.
-fn sometimes() -> Vec<Property<Protocol>> {
-    vec![
-        Property::sometimes(
-            "an owner without a lease is about to write",
-            |_, state: &State| {
-                is_stale(state, |place| {
-                    matches!(place, Place::Writing(..) | Place::Concluding(..))
-                })
-            },
-        ),
-        Property::sometimes(
-            "an owner without a lease is about to start",
-            |_, state: &State| is_stale(state, |place| matches!(place, Place::Spawning(..))),
-        ),
-        Property::sometimes(
-            "an owner without a lease is about to remove",
-            |_, state: &State| is_stale(state, |place| matches!(place, Place::Removing(_))),
-        ),
+/// The dangers that the properties are about, as far as these rules let them
+/// come up: each must.
+fn dangers(rules: &Rules) -> Vec<Property<Protocol>> {
+    let mut dangers = vec![
+        Property::sometimes("an owner without a lease is about to start", |_, state| {
+            is_stale(state, |place| matches!(place, Place::Spawning(..)))
+        }),
         Property::sometimes(
             "a command lives whose owner does not",
             |_, state: &State| {
@@ -88,16 +73,33 @@ fn sometimes() -> Vec<Property<Protocol>> {
                     .any(|command| state.is_orphan(command))
             },
         ),
-        Property::sometimes("a withdrawn delete runs", |_, state: &State| {
-            state.commands.iter().any(|c| c.action == Action::Delete)
-                && state.row.is_some_and(|row| row.desired != Desired::Absent)
+        Property::sometimes("a lost statement is astray", |_, state: &State| {
+            state.astray.is_some()
         }),
-        Property::sometimes(
-            "a lost write is astray under a taken lease",
-            |_, state: &State| state.astray.is_some() && state.lease.is_some(),
-        ),
         Property::sometimes("a row is removed", |_, state: &State| state.row.is_none()),
-    ]
+    ];
+    if !rules.fold {
+        dangers.extend([
+            Property::sometimes("an owner without a lease is about to write", |_, state| {
+                is_stale(state, |place| {
+                    matches!(place, Place::Writing(..) | Place::Concluding(..))
+                })
+            }),
+            Property::sometimes("an owner without a lease is about to remove", |_, state| {
+                is_stale(state, |place| matches!(place, Place::Removing(_)))
+            }),
+        ]);
+    }
+    if rules.changes > 1 || rules.from_every_row {
+        dangers.push(Property::sometimes(
+            "a delete runs that was withdrawn",
+            |_, state: &State| {
+                state.commands.iter().any(|c| c.action == Action::Delete)
+                    && state.row.is_some_and(|row| row.desired != Desired::Absent)
+            },
+        ));
+    }
+    dangers
 }
 
 fn is_stale(state: &State, place: fn(&Place) -> bool) -> bool {
@@ -108,100 +110,4 @@ fn is_stale(state: &State, place: fn(&Place) -> bool) -> bool {
 fn record_is_true(state: &State) -> bool {
     let applied = state.row.and_then(|row| row.applied);
     applied.is_none() || state.world.form == Form::Absent || state.world.of == applied
-}
-
-fn converges(protocol: &Protocol, state: &State) -> bool {
-    if state.breach.is_some() || state.commands.len() > 1 {
-        return true; // another property's concern
-    }
-    let mut path = Vec::new();
-    let mut now = state.clone();
-    let mut left = loop {
-        let key = fingerprint(&now);
-        if let Some(known) = protocol.followed.lock().expect("no panic").get(&key) {
-            break *known;
-        }
-        path.push(key);
-        let Some(event) = calm(protocol, &now) else {
-            if !at_rest(&now) {
-                return false;
-            }
-            path.pop();
-            protocol.followed.lock().expect("no panic").insert(key, 0);
-            break 0;
-        };
-        if path.len() > usize::from(ENOUGH_STEPS) {
-            return false;
-        }
-        match protocol.next_state(&now, event) {
-            Some(next) => now = next,
-            None => return false,
-        }
-    };
-    let mut followed = protocol.followed.lock().expect("no panic");
-    while let Some(key) = path.pop() {
-        left = left.saturating_add(1);
-        followed.insert(key, left);
-    }
-    left <= ENOUGH_STEPS
-}
-
-fn fingerprint(state: &State) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    state.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// What happens next where nothing goes wrong any more; none at the end.
-pub fn calm(protocol: &Protocol, state: &State) -> Option<Event> {
-    if state.astray.is_some() {
-        return Some(Event::Land);
-    }
-    if let Some(command) = state.commands.first() {
-        if protocol.must_end(state, command) {
-            return Some(Event::Guard(0));
-        }
-        return Some(hears_a_change(state).unwrap_or(match command.phase {
-            Phase::Begun if command.has_a_middle() => Event::Work(0, Work::Begin),
-            Phase::Begun | Phase::HalfWay => Event::Work(0, Work::Finish),
-        }));
-    }
-    let busy = |owner: &crate::state::Owner| owner.place != Place::Idle;
-    if let Some(index) = state.owners.iter().position(busy) {
-        return Some(Event::Proceed(index));
-    }
-    if state.lease.is_some() {
-        return Some(Event::Tick);
-    }
-    let row = state.row?;
-    if at_rest(state) {
-        None
-    } else if row.is_due() {
-        Some(Event::Proceed(0))
-    } else {
-        Some(Event::ComeDue)
-    }
-}
-
-/// A running command's owner renews, and hears that something else is wanted.
-fn hears_a_change(state: &State) -> Option<Event> {
-    let wanted = state.row?.desired;
-    let concerned = |owner: &crate::state::Owner| matches!(owner.place, Place::Acting(_, action, None) if interrupt(action, wanted).is_some());
-    state.owners.iter().position(concerned).map(Event::Renew)
-}
-
-/// Nothing is under way, and the host is as the row wants it.
-fn at_rest(state: &State) -> bool {
-    let Some(row) = state.row else {
-        return state.world.form == Form::Absent;
-    };
-    row.settled()
-        && match row.desired {
-            Desired::Present => {
-                state.world.form == Form::Healthy && state.world.of == Some(row.spec)
-            }
-            // Not every driver can tell what is stopped from what is ill.
-            Desired::Stopped => state.world.form != Form::Healthy,
-            Desired::Absent => false,
-        }
 }

@@ -174,7 +174,8 @@ impl Protocol {
         let ends = !self.rules.has(Defect::LeaseNeverEnds);
         let running = state.owners.iter().any(|owner| owner.trust > 0)
             || state.commands.iter().any(|command| command.trusted > 0);
-        if !running && !(ends && state.lease.is_some()) {
+        let lease_runs = ends && state.lease.is_some();
+        if !running && !lease_runs {
             return None;
         }
         if ends && let Some(lease) = &mut state.lease {
@@ -314,6 +315,6 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        properties::all(&self.rules)
     }
 }

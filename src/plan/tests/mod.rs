@@ -83,7 +83,7 @@ fn every_cell_of_the_matrix() {
         (
             D::Present,
             A::Deleting,
-            ["observe", "update", "delete", "delete", "create", "later"],
+            ["observe", "update", "delete", "start", "create", "later"],
         ),
         (
             D::Stopped,
@@ -162,6 +162,41 @@ fn a_failed_cluster_that_answers_is_updated_until_its_spec_is_proven() {
         row(&cluster),
         ["observe", "update", "create", "start", "create", "create"]
     );
+}
+
+/// The old spec answers all the while; found by the model in `tests/model`.
+#[test]
+fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
+    let policy = Policy::default();
+    let mut cluster = dev().recorded(Actual::Running).applied();
+    cluster.generation += 1;
+    cluster.spec_applied = false;
+    let mut now = NOW;
+    for attempt in 1..=3 {
+        now = now.max(cluster.due_at().unwrap_or(now));
+        let moment = Moment { now, jitter: 0.5 };
+        let step = plan(&cluster, Some(&Observation::HEALTHY), &policy, moment);
+        let Step::Act { action, intent } = step else {
+            panic!("the spec is to be applied: {step:?}")
+        };
+        intent.apply_to(&mut cluster, now);
+        let bad = failing(Persistence::Transient);
+        let end = conclude(
+            &cluster,
+            action,
+            &bad,
+            &Observation::HEALTHY,
+            &policy,
+            moment,
+        );
+        let Conclusion::Record(status) = end else {
+            panic!("nothing to remove")
+        };
+        status.apply_to(&mut cluster, now);
+        let told = (cluster.actual, cluster.failed_attempts);
+        assert_eq!(told, (Actual::Failed, attempt));
+        assert!(!cluster.spec_applied);
+    }
 }
 
 #[test]
