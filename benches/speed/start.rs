@@ -23,10 +23,10 @@ pub async fn measure(server: &PrivateServer) {
         let builder = Daemon::with_defaults(&database.url(), &host);
         let began = Instant::now();
         let daemon = builder.spawn();
-        while !daemon
+        while daemon
             .get("/readyz")
             .await
-            .is_some_and(|(status, _)| status == 200)
+            .is_none_or(|(status, _)| status != 200)
         {
             assert!(
                 began.elapsed() < BROKEN_AFTER,

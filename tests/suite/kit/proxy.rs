@@ -203,7 +203,9 @@ impl Connection {
             self.shared.flowing().await;
             if self.is_armed.load(Ordering::SeqCst) {
                 // The server answers when it is done: committed, and not told.
-                self.armed.lock().unwrap().take().map(spring);
+                if let Some(trap) = self.armed.lock().unwrap().take() {
+                    spring(trap);
+                }
                 return Some(Cut);
             }
             client.write_all(&buffer[..length]).await.ok()?;
