@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::HEARTBEAT;
-use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError};
+use crate::event::Reason;
+use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError, Waiting};
 
 use super::args::Output;
 use super::error::{CliError, chain, tell};
@@ -19,6 +20,8 @@ use super::text;
 /// So many failures are told one by one.
 const FAILURES: i64 = 20;
 
+const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
+
 /// Everything that is told.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -27,6 +30,7 @@ struct Report {
     daemons: Vec<Daemon>,
     working: Vec<LeaseHeld>,
     counts: Vec<StateCount>,
+    held: Vec<Waiting>,
     failing: Vec<Failing>,
 }
 
@@ -81,13 +85,16 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         .filter(|lease| lease.live)
         .collect();
     let counts = store.counts().await?;
+    let held = store.waiting().await?;
     let failing = store.failing(FAILURES).await?;
     // Without a listener every wake-up waits for the next full pass.
     let awake = daemons
         .iter()
         .any(|daemon| daemon.alive && daemon.seen.listening);
+    // A deletion that waits is as it should be; a cluster without its repair is not.
+    let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
     Ok(Report {
-        ok: awake && failing.is_empty(),
+        ok: awake && failing.is_empty() && !unrepaired,
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -97,6 +104,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         daemons,
         working,
         counts,
+        held,
         failing,
     })
 }
@@ -114,6 +122,7 @@ fn no_database(session: &Session, output: Output, error: StoreError) -> Result<E
             daemons: Vec::new(),
             working: Vec::new(),
             counts: Vec::new(),
+            held: Vec::new(),
             failing: Vec::new(),
         })?;
     }
@@ -160,6 +169,9 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         page.line("working on", "nothing now");
     }
     page.line("clusters", &counted(&report.counts));
+    for held in &report.held {
+        page.alarm("held back", &held_back(held, now));
+    }
     for failing in &report.failing {
         page.alarm("failed", &failure(failing, now));
     }
@@ -205,6 +217,26 @@ fn counted(counts: &[StateCount]) -> String {
         "none is declared".to_owned()
     } else {
         told.join(", ")
+    }
+}
+
+/// What holds back many at once, and when it goes on.
+fn held_back(held: &Waiting, now: Timestamp) -> String {
+    let next = held
+        .next_at
+        .map_or("now".to_owned(), |then| text::until(then, now));
+    let clusters = match held.clusters {
+        1 => "1 cluster".to_owned(),
+        n => format!("{n} clusters"),
+    };
+    match held.reason.as_str() {
+        DELETION_HELD => format!(
+            "the deletion of {clusters}: KINDLER_DELETE_CAP begin within a minute; the next {next}"
+        ),
+        _ => format!(
+            "the repair of {clusters}: most clusters do not answer, is the container runtime down? \
+             (the next look {next}; kindler retry NAME repairs one all the same)"
+        ),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::driver::Driver;
 use crate::http::{self, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
 use crate::metrics::Metrics;
-use crate::reconcile::ClusterReconciler;
+use crate::reconcile::{Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError};
 
 pub use dev::dev;
@@ -234,6 +234,7 @@ impl Process {
             lease: self.settings.lease_policy(),
             owner: self.me.owner.clone(),
             metrics: self.metrics.clone(),
+            caution: Caution::default(),
         };
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::event::Reason;
 use crate::listener::Listening;
 use crate::metrics::{FailingCluster, Fleet, Metrics};
 use crate::store::{Store, StoreError};
@@ -145,7 +146,14 @@ async fn metrics(State(source): State<Source>) -> Response {
 async fn fleet(store: &Store) -> Result<Fleet, StoreError> {
     let states = store.counts().await?;
     let failing = store.failing(FAILING_SHOWN).await?;
+    let waiting = store.waiting().await?;
+    let held = |reason: Reason| {
+        let of = waiting.iter().find(|held| held.reason == reason.as_str());
+        of.map_or(0, |held| held.clusters)
+    };
     Ok(Fleet {
+        deletions_held: held(Reason::DeletionHeld),
+        repairs_held: held(Reason::RepairHeld),
         states: states
             .into_iter()
             .map(|state| (state.desired_state, state.actual_state, state.clusters))

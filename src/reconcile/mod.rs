@@ -12,6 +12,7 @@
 //!                      driver acts while the lease is kept, observe, conclude, write
 //! ```
 
+mod caution;
 mod held;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use crate::plan::{
 use crate::store::{Claim, Claimed, HeldRow, Store, StoreError, Written};
 
 use held::{Cut, Held};
+
+pub use caution::Caution;
 
 /// More steps than this in one turn mean that a plan does not come to rest:
 /// the turn ends and the row is looked at again later. The longest path that a
@@ -60,6 +63,8 @@ pub struct ClusterReconciler {
     pub owner: String,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What was told of steps that are held back.
+    pub caution: Caution,
 }
 
 /// How one step of a turn ended.
@@ -158,8 +163,18 @@ impl ClusterReconciler {
             Step::Record(status) => self.write(held, &row, &status).await,
             Step::Remove => self.remove(held, &row).await,
             Step::Act { action, intent } => {
-                match self.store.write_status(&row, held.term, &intent).await? {
-                    Written::Yes(row) => self.act(held, action, row, turn).await,
+                // One that was interrupted goes on: it was counted when it began.
+                let begins = action == Action::Delete && row.cluster.actual != Actual::Deleting;
+                let written = if begins {
+                    self.begin_deletion(held, &row, intent).await?
+                } else {
+                    self.store.write_status(&row, held.term, &intent).await?
+                };
+                match written {
+                    Written::Yes(row) if row.cluster.actual == action.intent() => {
+                        self.act(held, action, row, turn).await
+                    }
+                    Written::Yes(row) => Ok(Next::Plan(row)),
                     Written::Lost => held.reload().await,
                 }
             }

@@ -8,6 +8,7 @@
 mod claim;
 mod database;
 mod declare;
+mod deletions;
 mod migrate;
 mod queries;
 mod report;
@@ -29,7 +30,9 @@ pub(crate) use database::session_settings;
 pub use database::{Database, DatabaseUrlError};
 pub use declare::{Declaration, Declared};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
-pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
+pub use report::{
+    Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged, Waiting,
+};
 pub use roles::{DEV_DAEMON, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
 

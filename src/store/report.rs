@@ -68,6 +68,17 @@ pub struct Failing {
     pub next_attempt_at: Option<Timestamp>,
 }
 
+/// Clusters that wait for the same reason: one that holds back many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// `DeletionHeld` or `RepairHeld`.
+    pub reason: String,
+    /// So many.
+    pub clusters: i64,
+    /// When the first of them is looked at again.
+    pub next_at: Option<Timestamp>,
+}
+
 /// How a daemon introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
@@ -226,6 +237,26 @@ impl Store {
                     message: column(row, "message")?,
                     failed_attempts: column(row, "failed_attempts")?,
                     next_attempt_at: column(row, "next_attempt_at")?,
+                })
+            },
+        )
+        .await
+    }
+
+    /// What is held back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        self.each(
+            "count what is held back",
+            &queries::COUNT_HELD,
+            &[],
+            |row| {
+                Ok(Waiting {
+                    reason: column(row, "reason")?,
+                    clusters: column(row, "clusters")?,
+                    next_at: column(row, "next_at")?,
                 })
             },
         )

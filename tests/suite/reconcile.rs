@@ -1,6 +1,7 @@
 //! The daemon end to end: the real binary, real Postgres, real commands.
 //! The oracle is the rows and the journal that the commands write.
 
+mod caution;
 mod desire;
 mod health;
 mod lifecycle;
