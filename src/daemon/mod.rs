@@ -234,7 +234,7 @@ impl Process {
             lease: self.settings.lease_policy(),
             owner: self.me.owner.clone(),
             metrics: self.metrics.clone(),
-            caution: Caution::default(),
+            caution: Caution::new(&self.settings.policy().health),
         };
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Actual, Cluster};
+use crate::duration;
 use crate::event::Reason;
+use crate::health::Spread;
 
-use super::{Moment, Status};
+use super::{Action, Moment, Policy, Status, Step};
 
 /// Over which deletions are counted.
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -19,6 +21,9 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// may be another by then, or those before it withdrawn. Long enough that ten
 /// thousand that wait cost 33 looks a second.
 const LOOK_AT_LATEST: Duration = Duration::from_secs(300);
+
+/// A person who asked for an attempt within this knows what the host is like.
+const ASKED_WITHIN: SignedDuration = MINUTE;
 
 /// What was begun lately and what waits, seen from one deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,12 +99,86 @@ pub fn hold_deletion(
     }
 }
 
+/// Whether a step repairs, or leads to the repair of, a cluster that ran
+/// before. A first creation is none; nor is a start, since only a container
+/// runtime that works tells stopped from silent; nor is what a person asked
+/// for just now.
+pub fn is_repair(cluster: &Cluster, step: &Step, moment: Moment) -> bool {
+    let asked = cluster
+        .retry_requested_at
+        .is_some_and(|at| moment.now.duration_since(at) < ASKED_WITHIN);
+    if asked || cluster.hands_off() {
+        return false;
+    }
+    match (step, cluster.actual) {
+        (Step::Record(status), Actual::Running) => status.reason == Reason::HealthLost,
+        (Step::Act { action, .. }, Actual::Failed | Actual::Creating) => {
+            *action == Action::Create && cluster.last_healthy_at.is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Keeps a repair waiting while most clusters are silent: it would meet the
+/// same host. The cluster stays as it is recorded and is looked at again soon.
+/// A running one that could not be looked at says the same, so that one
+/// condition is told and not two.
+pub fn hold_repair(
+    cluster: &Cluster,
+    step: Step,
+    spread: Option<Spread>,
+    policy: &Policy,
+    moment: Moment,
+) -> Step {
+    let Some(Spread { probed, silent }) = spread else {
+        return step;
+    };
+    let (why, error) = match &step {
+        Step::Record(status) if is_repair(cluster, &step, moment) || is_blind(cluster, status) => {
+            (status.message.clone(), status.error.clone())
+        }
+        Step::Act { .. } if is_repair(cluster, &step, moment) => {
+            ("it failed".to_owned(), cluster.reconcile_error.clone())
+        }
+        _ => return step,
+    };
+    let again = moment.after(policy.health.reprobe);
+    let held = Status {
+        reason: Reason::RepairHeld,
+        message: format!(
+            "{why}; nothing is repaired while most clusters are silent ({silent} of {probed} \
+             looked at lately), because the host is ill then; the next look is in {}",
+            duration::compact(policy.health.reprobe)
+        ),
+        error,
+        ..Status::keeping(cluster)
+    };
+    Step::Record(match cluster.settled() {
+        // The count stays one short of lost, so the next look decides again.
+        true => Status {
+            next_check_at: Some(again),
+            ..held
+        },
+        false => Status {
+            next_attempt_at: Some(again),
+            ..held
+        },
+    })
+}
+
+fn is_blind(cluster: &Cluster, status: &Status) -> bool {
+    cluster.actual == Actual::Running
+        && !cluster.hands_off()
+        && status.reason == Reason::ObservationFailed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Desired;
     use crate::cluster::samples::dev;
-    use crate::cluster::{Actual, Desired};
-    use crate::plan::{Action, Policy, Step, plan};
+    use crate::observation::Observation;
+    use crate::plan::plan;
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
@@ -120,6 +199,142 @@ mod tests {
     /// In so many seconds.
     fn waits(queue: &DeletionQueue, cap: usize) -> i64 {
         queue.begins_at(cap).duration_since(NOW).as_secs()
+    }
+
+    fn moment() -> Moment {
+        Moment {
+            now: NOW,
+            jitter: 0.0,
+        }
+    }
+
+    /// The step for what was seen, while most clusters are silent.
+    fn held(cluster: &Cluster, seen: &Observation) -> Step {
+        let policy = Policy::default();
+        let step = plan(cluster, Some(seen), &policy, moment());
+        let spread = Spread {
+            probed: 6,
+            silent: 5,
+        };
+        assert_eq!(
+            hold_repair(cluster, step.clone(), None, &policy, moment()),
+            step
+        );
+        hold_repair(cluster, step, Some(spread), &policy, moment())
+    }
+
+    fn once_healthy(actual: Actual) -> Cluster {
+        let mut cluster = dev().recorded(actual).applied();
+        cluster.last_healthy_at = Some(ago(600));
+        cluster
+    }
+
+    #[test]
+    fn a_lost_cluster_stays_running_until_most_answer() {
+        let mut cluster = once_healthy(Actual::Running);
+        cluster.health_failures = 2;
+        for _ in 0..5 {
+            let Step::Record(status) = held(&cluster, &Observation::unhealthy("refused")) else {
+                panic!("it is only recorded")
+            };
+            assert_eq!(
+                (status.actual, status.reason),
+                (Actual::Running, Reason::RepairHeld)
+            );
+            assert_eq!(
+                (status.health_failures, status.next_check_at),
+                (2, Some(ago(-10)))
+            );
+            for part in [
+                "3 probes failed in a row: refused",
+                "5 of 6",
+                "the next look is in 10s",
+            ] {
+                assert!(status.message.contains(part), "{}", status.message);
+            }
+            status.apply_to(&mut cluster, NOW);
+            assert_eq!(cluster.due_at(), Some(ago(-10)));
+            cluster.next_check_at = None;
+        }
+        let Step::Record(status) = held(&cluster, &Observation::HEALTHY) else {
+            panic!("it answers")
+        };
+        assert_eq!((status.reason, status.error), (Reason::Healthy, None));
+    }
+
+    #[test]
+    fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
+        for actual in [Actual::Failed, Actual::Creating] {
+            for seen in [Observation::Absent, Observation::unhealthy("refused")] {
+                let Step::Record(status) = held(&once_healthy(actual), &seen) else {
+                    panic!("{actual} {seen} is repaired")
+                };
+                assert_eq!((status.actual, status.reason), (actual, Reason::RepairHeld));
+                assert_eq!(
+                    (status.failed_attempts, status.next_attempt_at),
+                    (0, Some(ago(-10)))
+                );
+                let never = dev().recorded(actual);
+                assert!(matches!(
+                    held(&never, &seen),
+                    Step::Act {
+                        action: Action::Create,
+                        ..
+                    }
+                ));
+            }
+        }
+        let stopped = held(&once_healthy(Actual::Failed), &Observation::STOPPED);
+        assert!(
+            matches!(
+                stopped,
+                Step::Act {
+                    action: Action::Start,
+                    ..
+                }
+            ),
+            "the runtime answers"
+        );
+    }
+
+    #[test]
+    fn a_person_may_insist_and_a_wish_is_no_repair() {
+        let mut cluster = once_healthy(Actual::Failed);
+        cluster.retry_requested_at = Some(ago(59));
+        assert!(matches!(
+            held(&cluster, &Observation::Absent),
+            Step::Act { .. }
+        ));
+        cluster.retry_requested_at = Some(ago(61));
+        assert!(matches!(
+            held(&cluster, &Observation::Absent),
+            Step::Record(_)
+        ));
+        let leaving = once_healthy(Actual::Failed).wanted(Desired::Absent);
+        assert!(matches!(
+            held(&leaving, &Observation::Absent),
+            Step::Act {
+                action: Action::Delete,
+                ..
+            }
+        ));
+        let mut changed = once_healthy(Actual::Running);
+        changed.spec_applied = false;
+        assert!(matches!(
+            held(&changed, &Observation::Absent),
+            Step::Act {
+                action: Action::Update,
+                ..
+            }
+        ));
+        let blind = held(
+            &once_healthy(Actual::Running),
+            &Observation::unknown("docker is down"),
+        );
+        let Step::Record(status) = blind else {
+            panic!("it is only recorded")
+        };
+        assert_eq!(status.reason, Reason::RepairHeld);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! state matrix is a plain test (`tests.rs`). Carrying a step out is
 //! `reconcile`'s job; what an ended action means is [`conclude`]'s; whether a
 //! running one must be cut short is [`interrupt`]'s; whether a step must wait
-//! for the good of all is [`hold_deletion`]'s.
+//! for the good of all is [`hold_deletion`]'s and [`hold_repair`]'s.
 //!
 //! ```text
 //!   row ──> plan ──> Rest                      nothing is due
@@ -35,7 +35,7 @@ use crate::observation::Observation;
 use decide::Decision;
 
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
-pub use hold::{DeletionQueue, hold_deletion};
+pub use hold::{DeletionQueue, hold_deletion, hold_repair, is_repair};
 pub use status::{Applied, Status};
 
 /// The numbers that decisions depend on.

@@ -156,6 +156,10 @@ impl ClusterReconciler {
             }
             debug!(why, observed = %observed, "observed");
             step = plan(&row.cluster, Some(&observed), &self.policy, moment(&row));
+            step = match self.weigh_repair(held, &row, &observed, step, turn).await? {
+                Ok(step) => step,
+                Err(cut) => return Ok(Next::End(cut.finished())),
+            };
         }
         match step {
             Step::Rest { until } => Ok(Next::End(rest(&row, until))),
@@ -196,6 +200,7 @@ impl ClusterReconciler {
             Some(now) => return Ok(Next::Plan(Box::new(now))),
             None => return Ok(Next::End(Cut::LeaseLost.finished())),
         };
+        self.caution.works_on(held.key);
         let began = Instant::now();
         info!(
             action = action.as_str(),

@@ -31,6 +31,7 @@ queries! {
     LIST_EXPIRED = "list_expired";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
+    LIST_PEERS = "list_peers";
     LIST_REPLICAS = "list_replicas";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";

@@ -174,6 +174,22 @@ impl Store {
             .collect())
     }
 
+    /// A few clusters that should run, but not these; those that cannot be
+    /// read are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn peers(&self, except: &[String], limit: usize) -> Result<Vec<Cluster>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = self
+            .rows("list peers", &queries::LIST_PEERS, &[&except, &limit])
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|row| rows::cluster(row).ok())
+            .collect())
+    }
+
     /// The newest `limit` events of a cluster after an id, oldest first.
     ///
     /// # Errors
