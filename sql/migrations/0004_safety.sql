@@ -32,3 +32,6 @@ CREATE INDEX IF NOT EXISTS cluster_deletions_begun ON cluster_deletions (begun_a
 -- What is held back, for the order of the queue, metrics and `kindler status`.
 CREATE INDEX IF NOT EXISTS clusters_held ON clusters (status_reason, name)
     WHERE status_reason IN ('DeletionHeld', 'RepairHeld');
+
+-- What a daemon has to say of itself, besides that it is here.
+ALTER TABLE kindler_replicas ADD COLUMN IF NOT EXISTS notice text;

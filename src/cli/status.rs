@@ -195,7 +195,10 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     } else {
         words.push_str("; NOT listening for changes: they wait for the next full pass");
     }
-    (*alive && seen.listening, words)
+    if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
+        let _ = write!(words, "; {}", text::line(notice));
+    }
+    (*alive && seen.listening && seen.notice.is_none(), words)
 }
 
 /// How many are in which state; what is wanted otherwise is added.

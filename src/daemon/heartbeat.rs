@@ -70,7 +70,9 @@ impl Heartbeat {
     }
 
     async fn announce_and_look(&self, listening: bool) -> Result<(), StoreError> {
-        self.store.announce(&self.me, listening).await?;
+        let notice = self.vitals.notices().join("; ");
+        let notice = (!notice.is_empty()).then_some(notice.as_str());
+        self.store.announce(&self.me, listening, notice).await?;
         for name in self.store.expired(EXPIRED_AT_ONCE).await? {
             self.doorbell.ring(&name);
         }

@@ -49,6 +49,14 @@ impl Vitals {
         }
         troubles
     }
+
+    /// What a person should mend although the daemon does its work.
+    pub fn notices(&self) -> Vec<String> {
+        match &*self.listening.borrow() {
+            Listening::Deaf(why) => vec![format!("listener: {why}")],
+            Listening::Yes | Listening::No(_) => Vec::new(),
+        }
+    }
 }
 
 /// What handlers read.
@@ -123,8 +131,13 @@ async fn index() -> &'static str {
 
 async fn ready(State(source): State<Source>) -> Response {
     let troubles = source.vitals.troubles();
-    if troubles.is_empty() {
+    let notices = source.vitals.notices();
+    if troubles.is_empty() && notices.is_empty() {
         return "ready\n".into_response();
+    }
+    if troubles.is_empty() {
+        // All that is declared gets done, only later: no reason to be restarted.
+        return format!("ready, but degraded\n{}\n", notices.join("\n")).into_response();
     }
     (
         StatusCode::SERVICE_UNAVAILABLE,

@@ -10,6 +10,7 @@ use crate::plan::{DeletionQueue, Status};
 
 use super::claim::{StatusWrite, Written, written};
 use super::rows::{HeldRow, Undecodable, column};
+use super::unnamed::typed;
 use super::{Store, StoreError, queries};
 
 impl Store {
@@ -28,13 +29,14 @@ impl Store {
     ) -> Result<Written, StoreError> {
         let operation = "begin a deletion";
         let (name, generation) = (held.cluster.name.as_str(), held.cluster.generation);
+        let mine = typed(&[&name, &generation]);
         let found = self
             .in_transaction(operation, async |transaction| {
                 transaction
-                    .execute(queries::LOCK_DELETIONS.as_str(), &[])
+                    .execute_typed(queries::LOCK_DELETIONS.as_str(), &[])
                     .await?;
                 let read = transaction
-                    .query_one(queries::READ_DELETION_QUEUE.as_str(), &[&name, &generation])
+                    .query_typed_one(queries::READ_DELETION_QUEUE.as_str(), &mine)
                     .await?;
                 let status = match queue(&read) {
                     Ok(queue) => decide(&queue),
@@ -42,11 +44,11 @@ impl Store {
                 };
                 let write = StatusWrite::of(held, term, &status);
                 let row = transaction
-                    .query_opt(queries::WRITE_STATUS.as_str(), &write.params())
+                    .query_typed_opt(queries::WRITE_STATUS.as_str(), &typed(&write.params()))
                     .await?;
                 if row.is_some() && status.actual == Actual::Deleting {
                     transaction
-                        .execute(queries::COUNT_DELETION.as_str(), &[&name, &generation])
+                        .execute_typed(queries::COUNT_DELETION.as_str(), &mine)
                         .await?;
                 }
                 Ok(Ok(row))

@@ -113,7 +113,7 @@ pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
 
 async fn check_server(client: &Client) -> Result<(), MigrateError> {
     let row = client
-        .query_one(
+        .query_typed_one(
             "SELECT current_setting('server_version_num')::int, version()",
             &[],
         )

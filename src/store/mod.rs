@@ -14,6 +14,7 @@ mod queries;
 mod report;
 mod roles;
 mod rows;
+mod unnamed;
 
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub use report::{
 };
 pub use roles::{DEV_DAEMON, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+
+use unnamed::typed;
 
 /// How long one call may take before its connection is given up.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -202,7 +205,7 @@ impl Store {
         }
     }
 
-    /// Runs one prepared statement and returns its rows.
+    /// Runs one statement and returns its rows.
     async fn rows(
         &self,
         operation: &'static str,
@@ -210,13 +213,12 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
         self.call(operation, async |client| {
-            let statement = client.prepare_cached(sql).await?;
-            client.query(&statement, params).await
+            client.query_typed(sql, &typed(params)).await
         })
         .await
     }
 
-    /// Runs one prepared statement and returns how many rows it touched.
+    /// Runs one statement and returns how many rows it touched.
     async fn execute(
         &self,
         operation: &'static str,
@@ -224,8 +226,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
         self.call(operation, async |client| {
-            let statement = client.prepare_cached(sql).await?;
-            client.execute(&statement, params).await
+            client.execute_typed(sql, &typed(params)).await
         })
         .await
     }

@@ -124,6 +124,8 @@ pub struct ReplicaSeen {
     pub listen: Option<String>,
     /// Whether its listener listens.
     pub listening: bool,
+    /// What else a person should know of it.
+    pub notice: Option<String>,
     /// Since when it runs.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -283,13 +285,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn announce(&self, me: &Replica, listening: bool) -> Result<(), StoreError> {
+    pub async fn announce(
+        &self,
+        me: &Replica,
+        listening: bool,
+        notice: Option<&str>,
+    ) -> Result<(), StoreError> {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
             "announce this daemon",
             &queries::ANNOUNCE_REPLICA,
             &[
-                &me.owner, &me.host, &me.pid, &version, &me.listen, &listening,
+                &me.owner, &me.host, &me.pid, &version, &me.listen, &listening, &notice,
             ],
         )
         .await
@@ -319,6 +326,7 @@ impl Store {
                 version: column(row, "version")?,
                 listen: column(row, "listen")?,
                 listening: column(row, "listening")?,
+                notice: column(row, "notice")?,
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

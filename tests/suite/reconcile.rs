@@ -8,6 +8,7 @@ mod lifecycle;
 mod matrix;
 mod outage;
 mod ownership;
+mod pooler;
 mod retries;
 mod scripts;
 mod wakeups;

@@ -42,6 +42,11 @@ impl Database {
         self.server.url(user, &self.name)
     }
 
+    /// The folder with its server's socket.
+    pub fn socket_dir(&self) -> std::path::PathBuf {
+        self.server.socket_dir()
+    }
+
     /// A connection of the superuser, on the current runtime.
     pub async fn connect(&self) -> Client {
         connect(&self.url()).await

@@ -7,6 +7,7 @@ mod daemon;
 mod database;
 mod eventually;
 mod host;
+mod pooler;
 mod postgres;
 mod run_folder;
 
@@ -14,5 +15,6 @@ pub use daemon::{Daemon, KINDLER, daemon_settings, kindler};
 pub use database::Database;
 pub use eventually::eventually;
 pub use host::{Entry, Host};
+pub use pooler::Pooler;
 pub use postgres::PrivateServer;
 pub use run_folder::run_folder;

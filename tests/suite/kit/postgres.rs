@@ -117,7 +117,7 @@ impl TestServer {
         self.folder.join("data")
     }
 
-    fn socket_dir(&self) -> PathBuf {
+    pub(super) fn socket_dir(&self) -> PathBuf {
         self.folder.join("run")
     }
 
