@@ -132,8 +132,8 @@ pub enum Listening {
 /// Why a connection stopped being a listener.
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
-    #[error("connecting took longer than {ANSWER_WITHIN:?}")]
-    ConnectLate,
+    #[error("connecting took longer than {0:?}")]
+    ConnectLate(Duration),
     #[error("the database cannot be reached")]
     Connect(#[source] tokio_postgres::Error),
     #[error("LISTEN failed")]
@@ -226,6 +226,7 @@ impl Listener {
         let channel = self.channel.clone();
         let echo = Arc::new(Echo::new());
         let heard = echo.clone();
+        let within = self.database.connect_within();
         let connecting = self.database.connect_listening(move |message| {
             let AsyncMessage::Notification(ring) = message else {
                 return;
@@ -236,10 +237,10 @@ impl Listener {
                 heard.arrived.notify_one();
             }
         });
-        let (client, mut connection) = match timeout(ANSWER_WITHIN, connecting).await {
+        let (client, mut connection) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return ListenError::Connect(error),
-            Err(_) => return ListenError::ConnectLate,
+            Err(_) => return ListenError::ConnectLate(within),
         };
         if let Err(error) = self.listen_on(&client, &echo).await {
             connection.abort();
@@ -269,9 +270,9 @@ impl Listener {
         let own = &echo.channel;
         say(client, &format!("{settings}; LISTEN {own}")).await?;
         // Another connection: on its own even a pooled session hears itself.
-        let mouth = match timeout(ANSWER_WITHIN, self.database.connect()).await {
+        let mouth = match timeout(self.database.connect_within(), self.database.connect()).await {
             Ok(connected) => connected.map_err(ListenError::Connect)?,
-            Err(_) => return Err(ListenError::ConnectLate),
+            Err(_) => return Err(ListenError::ConnectLate(self.database.connect_within())),
         };
         say(&mouth, &format!("NOTIFY {own}")).await?;
         timeout(ECHO_WITHIN, echo.arrived.notified())

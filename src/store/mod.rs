@@ -9,6 +9,7 @@ mod claim;
 mod database;
 mod declare;
 mod deletions;
+mod hosts;
 mod migrate;
 mod queries;
 mod report;
@@ -19,12 +20,13 @@ mod unnamed;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
-    RecyclingMethod, Transaction,
+    ClientWrapper, Hook, HookError, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Transaction,
 };
+use tokio::time::timeout;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 pub use claim::{Claim, Claimed, Written};
 pub(crate) use database::session_settings;
@@ -41,6 +43,10 @@ use unnamed::typed;
 
 /// How long one call may take before its connection is given up.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an idle connection may take to answer before it is used: it has
+/// nothing to do but that.
+const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a call did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +103,7 @@ impl StoreError {
         match self {
             Self::Unreachable { .. } | Self::Late { .. } => true,
             Self::Failed { source, .. } => {
-                source.is_closed() || source.code().is_none_or(is_shutdown)
+                source.is_closed() || source.code().is_none_or(is_parting)
             }
             Self::Refused(_) | Self::NotMigrated { .. } | Self::Unreadable { .. } => false,
         }
@@ -116,13 +122,10 @@ impl StoreError {
     }
 }
 
-fn is_shutdown(code: &SqlState) -> bool {
-    [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ]
-    .contains(code)
+/// Whether the server is going, gone, or not the one that writes any more: the
+/// session is of no use, whatever it still answers.
+fn is_parting(code: &SqlState) -> bool {
+    code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
 /// The database of the clusters, through a pool.
@@ -146,22 +149,17 @@ impl Store {
     /// A store on `database` with at most `connections`, none opened yet.
     /// `actor` goes into the books with every change made through it.
     pub fn new(database: &Database, connections: usize, actor: &str) -> Self {
-        let (config, tls) = database.parts();
         // Verified, because a connection may have died while it was idle.
-        let recycling = ManagerConfig {
+        let manager = database.manager(ManagerConfig {
             recycling_method: RecyclingMethod::Verified,
-        };
-        let manager = match tls {
-            Some(tls) => Manager::from_config(config.clone(), tls.clone(), recycling),
-            None => Manager::from_config(config.clone(), NoTls, recycling),
-        };
+        });
         let settings = session_settings(actor);
         let pool = Pool::builder(manager)
             .max_size(connections.max(1))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .wait_timeout(Some(CALL_DEADLINE))
-            .create_timeout(Some(database::CONNECT_TIMEOUT))
-            .recycle_timeout(Some(database::CONNECT_TIMEOUT))
+            .create_timeout(Some(database.connect_within()))
+            .recycle_timeout(Some(RECYCLE_WITHIN))
             .post_create(Hook::async_fn(move |client, _| {
                 let settings = settings.clone();
                 Box::pin(async move {
@@ -247,26 +245,52 @@ impl Store {
     }
 
     /// Lends a connection to `work`, with a deadline. A connection that let it
-    /// pass is not used again: its statement may still run.
+    /// pass is not used again: its statement may still run. Nor is one whose
+    /// server is going or became read-only; and what happened to one is
+    /// expected of the idle ones too.
     async fn call<T>(
         &self,
         operation: &'static str,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
-        let mut client = self
-            .pool
-            .get()
-            .await
-            .map_err(|source| StoreError::Unreachable { operation, source })?;
-        match tokio::time::timeout(CALL_DEADLINE, work(&mut client)).await {
-            Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
+        let late = StoreError::Late {
+            operation,
+            after: CALL_DEADLINE,
+        };
+        let mut client = match timeout(CALL_DEADLINE, self.connection()).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(source)) => return Err(StoreError::Unreachable { operation, source }),
+            Err(_) => return Err(late),
+        };
+        match timeout(CALL_DEADLINE, work(&mut client)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(source)) if source.is_closed() || source.code().is_some_and(is_parting) => {
+                self.discard(client);
+                let source = PoolError::Backend(source);
+                Err(StoreError::Unreachable { operation, source })
+            }
+            Ok(Err(source)) => Err(StoreError::from_statement(operation, source)),
             Err(_) => {
-                drop(Object::take(client));
-                Err(StoreError::Late {
-                    operation,
-                    after: CALL_DEADLINE,
-                })
+                self.discard(client);
+                Err(late)
             }
         }
+    }
+
+    /// An idle connection that answers, else a new one: when an idle one gives
+    /// no answer, the others will not either.
+    async fn connection(&self) -> Result<Object, PoolError> {
+        match timeout(RECYCLE_WITHIN, self.pool.get()).await {
+            Ok(got) => got,
+            Err(_) => {
+                self.pool.retain(|_, _| false);
+                self.pool.get().await
+            }
+        }
+    }
+
+    fn discard(&self, client: Object) {
+        drop(Object::take(client));
+        self.pool.retain(|_, _| false);
     }
 }

@@ -3,6 +3,7 @@
 
 mod caution;
 mod desire;
+mod failover;
 mod health;
 mod lifecycle;
 mod matrix;

@@ -1,7 +1,7 @@
 //! A real pgbouncer before the server of a test, in any pool mode.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -41,7 +41,14 @@ impl Pooler {
         fs::write(&settings, text).expect("write its settings");
         account.own(&folder).expect("give away the folder");
         let log = File::create(run_folder().join(format!("pooler-{number}.log"))).unwrap();
-        let mut command = Command::new("pgbouncer");
+        // Debian's place, which PATH leaves out for users.
+        let debian = Path::new("/usr/sbin/pgbouncer");
+        let program = if debian.exists() {
+            debian
+        } else {
+            Path::new("pgbouncer")
+        };
+        let mut command = Command::new(program);
         command
             .arg(&settings)
             .current_dir("/")
