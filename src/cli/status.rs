@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::config::HEARTBEAT;
 use crate::event::Reason;
-use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError, Waiting};
+use crate::store::{
+    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, StoreError, Waiting, newer_schema,
+};
 
 use super::args::Output;
 use super::error::{CliError, chain, tell};
@@ -137,10 +139,14 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         colour: screen.colour,
     };
     let version = report.database.schema_version.unwrap_or_default();
-    page.line(
-        "database",
-        &format!("{} answers, schema version {version}", report.database.name),
-    );
+    let answers = format!("{} answers, schema version {version}", report.database.name);
+    match newer_schema(version) {
+        None => page.line("database", &answers),
+        Some(_) => page.alarm(
+            "database",
+            &format!("{answers}, newer than this release knows ({SCHEMA_VERSION})"),
+        ),
+    }
     let none = report.daemons.iter().all(|daemon| !daemon.alive);
     if none {
         page.alarm("daemons", "none is running; next: kindler serve");

@@ -35,6 +35,8 @@ pub struct Vitals {
     pub database: watch::Receiver<Option<String>>,
     /// Whether notifications arrive.
     pub listening: watch::Receiver<Listening>,
+    /// Why nothing is claimed, if a later release owns the schema.
+    pub schema: watch::Receiver<Option<String>>,
 }
 
 impl Vitals {
@@ -47,7 +49,20 @@ impl Vitals {
         if let Listening::No(why) = &*self.listening.borrow() {
             troubles.push(format!("listener: {why}"));
         }
+        troubles.extend(self.schema_told());
         troubles
+    }
+
+    /// What other people's `kindler status` should tell of this daemon.
+    pub fn announced(&self) -> Vec<String> {
+        let mut announced = self.notices();
+        announced.extend(self.schema_told());
+        announced
+    }
+
+    fn schema_told(&self) -> Option<String> {
+        let told = |why: &String| format!("nothing new is begun: {why}");
+        self.schema.borrow().as_ref().map(told)
     }
 
     /// What a person should mend although the daemon does its work.
@@ -124,7 +139,7 @@ async fn index() -> &'static str {
         "Kindler ",
         env!("CARGO_PKG_VERSION"),
         "\n\n/healthz  whether the process is alive\n\
-         /readyz   whether database and listener serve, and if not, why\n\
+         /readyz   whether database and listener serve and work is begun, and if not, why\n\
          /metrics  for Prometheus\n"
     )
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -44,6 +45,9 @@ pub use caution::Caution;
 /// cluster takes (finish a delete, create, apply) has six.
 const STEPS_PER_TURN: usize = 12;
 
+/// Between two looks whether work may begin again.
+const STAND_ASIDE: Duration = Duration::from_secs(5);
+
 /// How long a cluster may take to answer after its command succeeded.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks in that time.
@@ -65,6 +69,8 @@ pub struct ClusterReconciler {
     pub metrics: Arc<Metrics>,
     /// What was told of steps that are held back.
     pub caution: Caution,
+    /// Why nothing new is begun: a later release owns the schema.
+    pub stand_aside: watch::Receiver<Option<String>>,
 }
 
 /// How one step of a turn ended.
@@ -88,10 +94,16 @@ impl Reconciler for ClusterReconciler {
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(String, Duration)>, StoreError> {
+        if self.stands_aside() {
+            return Ok(Vec::new());
+        }
         self.store.due(horizon, limit).await
     }
 
     async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, StoreError> {
+        if self.stands_aside() {
+            return Ok(Finished::Waiting(STAND_ASIDE));
+        }
         // Trust counts from before the request that wins the lease.
         let trust = MonotonicDeadline::in_(self.lease.trusted_for());
         let claimed = match self.store.claim(key, &self.owner, self.lease.ttl).await? {
@@ -122,6 +134,11 @@ impl Reconciler for ClusterReconciler {
 }
 
 impl ClusterReconciler {
+    /// What runs is finished and written; nothing new begins.
+    fn stands_aside(&self) -> bool {
+        self.stand_aside.borrow().is_some()
+    }
+
     async fn work(
         &self,
         held: &Held<'_>,
@@ -133,6 +150,9 @@ impl ClusterReconciler {
             Err(_) => return self.show_unreadable(held, &claimed).await,
         };
         for _ in 0..STEPS_PER_TURN {
+            if self.stands_aside() {
+                return Ok(Finished::Waiting(STAND_ASIDE));
+            }
             match self.step(held, row, turn).await? {
                 Next::Plan(now) => row = now,
                 Next::End(finished) => return Ok(finished),

@@ -86,6 +86,15 @@ pub enum StoreError {
         /// What was wanted.
         operation: &'static str,
     },
+    /// A later release has migrated this database.
+    #[error(
+        "the schema is at version {found}, newer than this release knows ({SCHEMA_VERSION}): \
+         use the newer release"
+    )]
+    SchemaTooNew {
+        /// What stands in the database.
+        found: i32,
+    },
     /// An answer that this release cannot read.
     #[error("{operation}: the answer cannot be read")]
     Unreadable {
@@ -105,7 +114,10 @@ impl StoreError {
             Self::Failed { source, .. } => {
                 source.is_closed() || source.code().is_none_or(is_parting)
             }
-            Self::Refused(_) | Self::NotMigrated { .. } | Self::Unreadable { .. } => false,
+            Self::Refused(_)
+            | Self::NotMigrated { .. }
+            | Self::SchemaTooNew { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 
@@ -120,6 +132,11 @@ impl StoreError {
             _ => Self::Failed { operation, source },
         }
     }
+}
+
+/// The error of acting on a schema of this version, if a later release made it.
+pub fn newer_schema(found: i32) -> Option<StoreError> {
+    (found > SCHEMA_VERSION).then_some(StoreError::SchemaTooNew { found })
 }
 
 /// Whether the server is going, gone, or not the one that writes any more: the
@@ -184,7 +201,9 @@ impl Store {
         }
     }
 
-    /// Whether the database answers, and with the schema of this release.
+    /// Whether the database answers, and with the schema of this release or a
+    /// later one; its version. Later ones only add, so reading goes on; whoever
+    /// acts must ask [`newer_schema`] too.
     ///
     /// # Errors
     /// [`StoreError`] says what is missing.

@@ -11,6 +11,7 @@ mod outage;
 mod ownership;
 mod pooler;
 mod retries;
+mod schema_versions;
 mod scripts;
 mod wakeups;
 
