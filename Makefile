@@ -14,7 +14,8 @@ run: setup ## Build Kindler and run it with a private Postgres; Ctrl-C stops bot
 	$(CARGO) build --locked --release
 	@exec ./target/release/kindler dev
 
-test: setup ## Run all tests, against a real Postgres
+test: rust ## Run all tests, against a real Postgres and a real pgbouncer
+	@sh deploy/setup.sh test
 	$(CARGO) test --locked --lib --bins --tests --examples
 	$(CARGO) test --locked --doc
 

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Installs what Kindler needs and a fresh Debian or Ubuntu lacks, and nothing else:
 #   a C compiler, because Rust links with it and one dependency contains C;
-#   the Postgres server binaries, which `kindler dev` runs privately.
+#   the Postgres server binaries, which `kindler dev` runs privately;
+#   called as `setup.sh test`, also pgbouncer, which the tests run privately.
 # It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
 # and without asking for rights, when all is there.
 set -eu
 
 oldest_postgres=13
+purpose=${1:-run}
 policy=/usr/sbin/policy-rc.d
 policy_mark='# Of the setup of Kindler; removed when it has ended.'
 createcluster=/etc/postgresql-common/createcluster.conf
@@ -55,6 +57,12 @@ has_compiler() {
 missing_packages() {
     has_compiler || printf 'gcc\nlibc6-dev\n'
     has_postgres || printf 'postgresql\n'
+    [ "$purpose" != test ] || has_pgbouncer || printf 'pgbouncer\n'
+}
+
+# Where Debian puts it, or anywhere else on PATH.
+has_pgbouncer() {
+    command -v pgbouncer >/dev/null
 }
 
 # Runs a command as root; refused earlier if that is impossible.
@@ -162,6 +170,10 @@ install_packages() {
         say "disabling the system-wide service (systemctl enable postgresql brings it back)"
         as_root update-rc.d postgresql disable
     fi
+    case " $* " in *' pgbouncer '*)
+        say "disabling the service pgbouncer (systemctl enable pgbouncer brings it back)"
+        as_root update-rc.d pgbouncer disable ;;
+    esac
     for cluster in $(clusters); do
         case "$clusters_before" in *"$cluster"*) continue ;; esac
         say "keeping the new database cluster $cluster from starting at boot"
@@ -183,9 +195,10 @@ main() {
     fi
     say "missing: $*"
     command -v apt-get >/dev/null || fail "this system has no apt-get; please install by hand:" \
-        "a C compiler, and the Postgres server (version $oldest_postgres or newer)"
+        "a C compiler, the Postgres server (version $oldest_postgres or newer)," \
+        "and for the tests pgbouncer"
     can_become_root || fail "installing them needs root, and sudo is not at hand here; please run
-    su -c 'sh $(readlink -f "$0")'
+    su -c 'sh $(readlink -f "$0") $purpose'
 and then this again"
     install_packages "$@"
     # shellcheck disable=SC2046

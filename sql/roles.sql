@@ -35,6 +35,7 @@ ALTER TABLE cluster_leases      OWNER TO kindler_owner;
 ALTER TABLE kindler_replicas    OWNER TO kindler_owner;
 ALTER TABLE cluster_events      OWNER TO kindler_owner;
 ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
+ALTER TABLE cluster_deletions   OWNER TO kindler_owner;
 ALTER TABLE kindler_migrations  OWNER TO kindler_owner;
 ALTER SEQUENCE cluster_lease_terms OWNER TO kindler_owner;
 DO $$
@@ -48,7 +49,8 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, cluster_revisions, kindler_migrations
+GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, cluster_revisions, cluster_deletions,
+                kindler_migrations
     TO kindler_daemon, kindler_api, kindler_reader;
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
@@ -58,6 +60,8 @@ GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, fail
 -- The guard lets only the fenced removal of a verified absence through.
 GRANT DELETE ON clusters TO kindler_daemon;
 GRANT INSERT, UPDATE, DELETE ON cluster_leases, kindler_replicas TO kindler_daemon;
+-- It counts the deletions that it begins, and cannot take one back.
+GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
 
 GRANT INSERT (name, provider, subnet, node_port, pf_port, http_port, https_port,

@@ -36,6 +36,8 @@ pub enum Reason {
     StopFailed,
     /// Declared stopped before it was ever made.
     NotCreated,
+    /// Its delete waits, because many were begun within the last minute.
+    DeletionHeld,
     /// A delete was committed to.
     Deleting,
     /// It is gone.
@@ -48,6 +50,8 @@ pub enum Reason {
     ProbeFailed,
     /// It failed too many probes in a row.
     HealthLost,
+    /// It needs a repair, and gets none while most clusters do not answer.
+    RepairHeld,
     /// It answers again without a repair.
     Recovered,
     /// The last look failed, so nothing is known.
@@ -64,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, so that metrics can start all of them at zero.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Creating,
         Self::Created,
         Self::CreatedWithWarning,
@@ -79,12 +83,14 @@ impl Reason {
         Self::Stopped,
         Self::StopFailed,
         Self::NotCreated,
+        Self::DeletionHeld,
         Self::Deleting,
         Self::Deleted,
         Self::DeleteFailed,
         Self::Healthy,
         Self::ProbeFailed,
         Self::HealthLost,
+        Self::RepairHeld,
         Self::Recovered,
         Self::ObservationFailed,
         Self::Paused,
@@ -94,7 +100,7 @@ impl Reason {
     ];
 
     /// The word in the row, the label and the JSON.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Creating => "Creating",
             Self::Created => "Created",
@@ -110,12 +116,14 @@ impl Reason {
             Self::Stopped => "Stopped",
             Self::StopFailed => "StopFailed",
             Self::NotCreated => "NotCreated",
+            Self::DeletionHeld => "DeletionHeld",
             Self::Deleting => "Deleting",
             Self::Deleted => "Deleted",
             Self::DeleteFailed => "DeleteFailed",
             Self::Healthy => "Healthy",
             Self::ProbeFailed => "ProbeFailed",
             Self::HealthLost => "HealthLost",
+            Self::RepairHeld => "RepairHeld",
             Self::Recovered => "Recovered",
             Self::ObservationFailed => "ObservationFailed",
             Self::Paused => "Paused",

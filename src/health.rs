@@ -3,7 +3,11 @@
 //! A probe that could not look says nothing about the cluster, so it neither
 //! counts nor clears the count.
 
+mod outbreak;
+
 use std::time::Duration;
+
+pub use outbreak::{ENOUGH, Outbreak, Spread};
 
 use crate::observation::{Condition, Observation};
 

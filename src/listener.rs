@@ -6,6 +6,10 @@
 //! costs time only. After every (re)connect everything is rung, *after* LISTEN
 //! took effect, so that nothing falls into the gap.
 //!
+//! A transaction pooler accepts LISTEN and forgets it. So each connection first
+//! sends itself a word from another one; if that does not arrive, this says so
+//! once, and the full passes do the work until it is mended.
+//!
 //! This module must not read rows and must not know what a key means.
 
 use std::collections::{HashSet, VecDeque};
@@ -14,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::cause::chain;
@@ -26,6 +30,11 @@ use crate::store::{Database, session_settings};
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long any answer on this connection may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a word to oneself may take once it was sent.
+const ECHO_WITHIN: Duration = Duration::from_secs(3);
+/// Before a connection that brings no notifications is tried again: somebody
+/// must change a setting first.
+const DEAF_RETRY: Duration = Duration::from_secs(60);
 /// Between attempts to connect.
 const RECONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
@@ -129,17 +138,24 @@ pub enum Listening {
     Yes,
     /// They do not, for this reason; full passes do the work meanwhile.
     No(String),
+    /// They cannot, the way the database is reached; a person should know why.
+    Deaf(String),
 }
 
 /// Why a connection stopped being a listener.
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
-    #[error("connecting took longer than {ANSWER_WITHIN:?}")]
-    ConnectLate,
+    #[error("connecting took longer than {0:?}")]
+    ConnectLate(Duration),
     #[error("the database cannot be reached")]
     Connect(#[source] tokio_postgres::Error),
     #[error("LISTEN failed")]
     Listen(#[source] tokio_postgres::Error),
+    #[error(
+        "notifications do not arrive over this connection, most likely because it goes through \
+         a transaction pooler; give KINDLER_DATABASE_URL the server itself, or a pool in session mode"
+    )]
+    Deaf,
     #[error("the connection gave no answer within {ANSWER_WITHIN:?}")]
     Silent,
     #[error("the session does not listen any more")]
@@ -184,46 +200,64 @@ impl Listener {
                 () = shutdown.cancelled() => return,
             };
             failures += 1;
-            let why = chain(&lost);
-            warn!(
-                channel = self.channel,
-                reason = why,
-                "listener is not connected"
-            );
-            self.state.send_replace(Listening::No(why));
+            let retry = self.tell(&lost, failures);
             tokio::select! {
-                () = sleep(RECONNECT.delay(failures, fastrand::f64())) => {}
+                () = sleep(retry) => {}
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Says why it does not listen, and how long until it tries again. That it
+    /// cannot is said once, not with every try.
+    fn tell(&self, lost: &ListenError, failures: u32) -> Duration {
+        let why = chain(lost);
+        let told = matches!(&*self.state.borrow(), Listening::Deaf(_));
+        if matches!(lost, ListenError::Deaf) {
+            if !told {
+                error!(
+                    channel = self.channel,
+                    reason = why,
+                    "changes are found by full passes only"
+                );
+            }
+            self.state.send_replace(Listening::Deaf(why));
+            return DEAF_RETRY;
+        }
+        warn!(
+            channel = self.channel,
+            reason = why,
+            "listener is not connected"
+        );
+        self.state.send_replace(Listening::No(why));
+        RECONNECT.delay(failures, fastrand::f64())
     }
 
     /// One connection, from connecting to its loss.
     async fn listen(&self, failures: &mut u32) -> ListenError {
         let doorbell = self.doorbell.clone();
         let channel = self.channel.clone();
+        let echo = Arc::new(Echo::new());
+        let heard = echo.clone();
+        let within = self.database.connect_within();
         let connecting = self.database.connect_listening(move |message| {
-            if let AsyncMessage::Notification(ring) = message
-                && ring.channel() == channel
-            {
+            let AsyncMessage::Notification(ring) = message else {
+                return;
+            };
+            if ring.channel() == channel {
                 doorbell.ring(ring.payload());
+            } else if ring.channel() == heard.channel {
+                heard.arrived.notify_one();
             }
         });
-        let (client, mut connection) = match timeout(ANSWER_WITHIN, connecting).await {
+        let (client, mut connection) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return ListenError::Connect(error),
-            Err(_) => return ListenError::ConnectLate,
+            Err(_) => return ListenError::ConnectLate(within),
         };
-        // No transaction stays open here: it would hold back the server's queue.
-        let listen = format!(
-            "{}; LISTEN \"{}\"",
-            session_settings("listener"),
-            self.channel.replace('"', "\"\"")
-        );
-        match timeout(ANSWER_WITHIN, client.batch_execute(&listen)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return ListenError::Listen(error),
-            Err(_) => return ListenError::Silent,
+        if let Err(error) = self.listen_on(&client, &echo).await {
+            connection.abort();
+            return error;
         }
         info!(channel = self.channel, "listener is connected");
         *failures = 0;
@@ -241,9 +275,29 @@ impl Listener {
         }
     }
 
+    /// Proves that words arrive on this connection, then listens for rings. In
+    /// this order, so that a pooler keeps no session that listens for nobody.
+    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<(), ListenError> {
+        // No transaction stays open here: it would hold back the server's queue.
+        let settings = session_settings("listener");
+        let own = &echo.channel;
+        say(client, &format!("{settings}; LISTEN {own}")).await?;
+        // Another connection: on its own even a pooled session hears itself.
+        let mouth = match timeout(self.database.connect_within(), self.database.connect()).await {
+            Ok(connected) => connected.map_err(ListenError::Connect)?,
+            Err(_) => return Err(ListenError::ConnectLate(self.database.connect_within())),
+        };
+        say(&mouth, &format!("NOTIFY {own}")).await?;
+        timeout(ECHO_WITHIN, echo.arrived.notified())
+            .await
+            .map_err(|_| ListenError::Deaf)?;
+        let channel = self.channel.replace('"', "\"\"");
+        say(client, &format!("UNLISTEN {own}; LISTEN \"{channel}\"")).await
+    }
+
     /// Asks on the same session whether it still listens: a half-open
     /// connection gives no error and no notification either.
-    async fn probe(&self, client: &tokio_postgres::Client) -> Result<(), ListenError> {
+    async fn probe(&self, client: &Client) -> Result<(), ListenError> {
         let sql = "SELECT count(*) FROM pg_listening_channels() AS channel WHERE channel = $1";
         let answer = timeout(ANSWER_WITHIN, client.query_one(sql, &[&self.channel])).await;
         match answer {
@@ -252,6 +306,30 @@ impl Listener {
             Ok(Err(error)) => Err(ListenError::Ended(Some(error))),
             Err(_) => Err(ListenError::Silent),
         }
+    }
+}
+
+/// A word to oneself, on a channel that nobody else has.
+#[derive(Debug)]
+struct Echo {
+    channel: String,
+    arrived: Notify,
+}
+
+impl Echo {
+    fn new() -> Self {
+        Self {
+            channel: format!("kindler_echo_{:016x}", fastrand::u64(..)),
+            arrived: Notify::new(),
+        }
+    }
+}
+
+/// Runs statements within the time that any answer may take.
+async fn say(client: &Client, sql: &str) -> Result<(), ListenError> {
+    match timeout(ANSWER_WITHIN, client.batch_execute(sql)).await {
+        Ok(said) => said.map_err(ListenError::Listen),
+        Err(_) => Err(ListenError::Silent),
     }
 }
 

@@ -13,7 +13,7 @@ use kindler::lease::LeasePolicy;
 use kindler::listener::{Doorbell, Listener, Listening};
 use kindler::metrics::Metrics;
 use kindler::plan::Policy;
-use kindler::reconcile::ClusterReconciler;
+use kindler::reconcile::{Caution, ClusterReconciler};
 use kindler::store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -111,6 +111,8 @@ async fn run(
         lease: LeasePolicy::default(),
         owner: "bench".into(),
         metrics: metrics.clone(),
+        caution: Caution::new(&Policy::default().health),
+        stand_aside: watch::Sender::new(None).subscribe(),
     };
     let settings = ControllerSettings {
         concurrency: CONCURRENCY,

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::HEARTBEAT;
-use crate::store::{Failing, LeaseHeld, ReplicaSeen, StateCount, StoreError};
+use crate::event::Reason;
+use crate::store::{
+    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, StoreError, Waiting, newer_schema,
+};
 
 use super::args::Output;
 use super::error::{CliError, tell};
@@ -20,6 +23,8 @@ use crate::cause::chain;
 /// So many failures are told one by one.
 const FAILURES: i64 = 20;
 
+const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
+
 /// Everything that is told.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -28,6 +33,7 @@ struct Report {
     daemons: Vec<Daemon>,
     working: Vec<LeaseHeld>,
     counts: Vec<StateCount>,
+    held: Vec<Waiting>,
     failing: Vec<Failing>,
 }
 
@@ -82,13 +88,16 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         .filter(|lease| lease.live)
         .collect();
     let counts = store.counts().await?;
+    let held = store.waiting().await?;
     let failing = store.failing(FAILURES).await?;
     // Without a listener every wake-up waits for the next full pass.
     let awake = daemons
         .iter()
         .any(|daemon| daemon.alive && daemon.seen.listening);
+    // A deletion that waits is as it should be; a cluster without its repair is not.
+    let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
     Ok(Report {
-        ok: awake && failing.is_empty(),
+        ok: awake && failing.is_empty() && !unrepaired,
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -98,6 +107,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         daemons,
         working,
         counts,
+        held,
         failing,
     })
 }
@@ -115,6 +125,7 @@ fn no_database(session: &Session, output: Output, error: StoreError) -> Result<E
             daemons: Vec::new(),
             working: Vec::new(),
             counts: Vec::new(),
+            held: Vec::new(),
             failing: Vec::new(),
         })?;
     }
@@ -129,10 +140,14 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         colour: screen.colour,
     };
     let version = report.database.schema_version.unwrap_or_default();
-    page.line(
-        "database",
-        &format!("{} answers, schema version {version}", report.database.name),
-    );
+    let answers = format!("{} answers, schema version {version}", report.database.name);
+    match newer_schema(version) {
+        None => page.line("database", &answers),
+        Some(_) => page.alarm(
+            "database",
+            &format!("{answers}, newer than this release knows ({SCHEMA_VERSION})"),
+        ),
+    }
     let none = report.daemons.iter().all(|daemon| !daemon.alive);
     if none {
         page.alarm("daemons", "none is running; next: kindler serve");
@@ -161,6 +176,9 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         page.line("working on", "nothing now");
     }
     page.line("clusters", &counted(&report.counts));
+    for held in &report.held {
+        page.alarm("held back", &held_back(held, now));
+    }
     for failing in &report.failing {
         page.alarm("failed", &failure(failing, now));
     }
@@ -184,7 +202,10 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     } else {
         words.push_str("; NOT listening for changes: they wait for the next full pass");
     }
-    (*alive && seen.listening, words)
+    if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
+        let _ = write!(words, "; {}", text::line(notice));
+    }
+    (*alive && seen.listening && seen.notice.is_none(), words)
 }
 
 /// How many are in which state; what is wanted otherwise is added.
@@ -206,6 +227,26 @@ fn counted(counts: &[StateCount]) -> String {
         "none is declared".to_owned()
     } else {
         told.join(", ")
+    }
+}
+
+/// What holds back many at once, and when it goes on.
+fn held_back(held: &Waiting, now: Timestamp) -> String {
+    let next = held
+        .next_at
+        .map_or("now".to_owned(), |then| text::until(then, now));
+    let clusters = match held.clusters {
+        1 => "1 cluster".to_owned(),
+        n => format!("{n} clusters"),
+    };
+    match held.reason.as_str() {
+        DELETION_HELD => format!(
+            "the deletion of {clusters}: KINDLER_DELETE_CAP begin within a minute; the next {next}"
+        ),
+        _ => format!(
+            "the repair of {clusters}: most clusters do not answer, is the container runtime down? \
+             (the next look {next}; kindler retry NAME repairs one all the same)"
+        ),
     }
 }
 

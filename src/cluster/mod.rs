@@ -148,6 +148,8 @@ pub struct Cluster {
     pub next_check_at: Option<Timestamp>,
     /// The last time that a reconcile wrote to the row.
     pub last_reconciled_at: Option<Timestamp>,
+    /// When a person last asked for an attempt at once.
+    pub retry_requested_at: Option<Timestamp>,
     /// The address that the host's scripts recorded.
     pub server_ip: Option<String>,
     /// When it was declared.
@@ -213,6 +215,7 @@ pub(crate) mod samples {
             last_healthy_at: None,
             next_check_at: None,
             last_reconciled_at: None,
+            retry_requested_at: None,
             server_ip: None,
             created_at: None,
             updated_at: None,

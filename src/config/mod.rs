@@ -178,6 +178,7 @@ impl DaemonSettings {
                 reprobe: self.health.health_reprobe,
                 threshold: self.health.health_threshold,
             },
+            delete_cap: self.serving.delete_cap,
             ..Policy::default()
         }
     }

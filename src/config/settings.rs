@@ -120,6 +120,16 @@ pub struct Serving {
     )]
     pub concurrency: usize,
 
+    /// Deletions that may begin within a minute, over all daemons (0 to 10000; 0: any number)
+    #[arg(
+        long,
+        env = "KINDLER_DELETE_CAP",
+        default_value = "20",
+        value_name = "N",
+        value_parser = number_within("delete_cap", 0_usize..=10_000)
+    )]
+    pub delete_cap: usize,
+
     /// Time between two full passes (1s to 1h)
     #[arg(
         long,

@@ -1,5 +1,5 @@
 //! The daemon's pulse: says in the database that it is here, hears whether the
-//! database serves, notices leases that nobody renews, and tells systemd.
+//! database serves and with which schema, notices leases that nobody renews, and tells systemd.
 
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -10,7 +10,7 @@ use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::http::Vitals;
 use crate::listener::{Doorbell, Listening};
-use crate::store::{Replica, Store, StoreError};
+use crate::store::{Replica, Store, StoreError, newer_schema};
 
 /// So many expired leases are rung for in one beat.
 const EXPIRED_AT_ONCE: i64 = 1000;
@@ -23,6 +23,7 @@ pub(super) struct Heartbeat {
     pub(super) vitals: Vitals,
     // outputs
     pub(super) database: watch::Sender<Option<String>>,
+    pub(super) schema: watch::Sender<Option<String>>,
     pub(super) doorbell: Doorbell,
     pub(super) metrics: std::sync::Arc<crate::metrics::Metrics>,
 }
@@ -69,8 +70,30 @@ impl Heartbeat {
         });
     }
 
+    /// Stands aside while a later release owns the schema, and goes on when it
+    /// was rolled back.
+    fn heed_schema(&self, version: i32) {
+        let newer = newer_schema(version).map(|error| error.to_string());
+        let changed = self.schema.send_if_modified(|was| {
+            let changed = *was != newer;
+            was.clone_from(&newer);
+            changed
+        });
+        match newer {
+            Some(why) if changed => warn!(reason = why, "nothing new is begun"),
+            None if changed => {
+                info!("the schema is one that this release knows: work goes on");
+                self.doorbell.ring_everything();
+            }
+            Some(_) | None => {}
+        }
+    }
+
     async fn announce_and_look(&self, listening: bool) -> Result<(), StoreError> {
-        self.store.announce(&self.me, listening).await?;
+        self.heed_schema(self.store.check().await?);
+        let notice = self.vitals.announced().join("; ");
+        let notice = (!notice.is_empty()).then_some(notice.as_str());
+        self.store.announce(&self.me, listening, notice).await?;
         for name in self.store.expired(EXPIRED_AT_ONCE).await? {
             self.doorbell.ring(&name);
         }

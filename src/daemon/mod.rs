@@ -24,8 +24,8 @@ use crate::driver::Driver;
 use crate::http::{self, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
 use crate::metrics::Metrics;
-use crate::reconcile::ClusterReconciler;
-use crate::store::{Database, Replica, Store, StoreError};
+use crate::reconcile::{Caution, ClusterReconciler};
+use crate::store::{Database, Replica, Store, StoreError, newer_schema};
 
 pub use dev::dev;
 
@@ -115,9 +115,12 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     let shutdown = begin(&settings)?;
     let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
-    process.store.check().await?;
+    if let Some(newer) = newer_schema(process.store.check().await?) {
+        return Err(newer.into());
+    }
     process.preflight().await;
-    let controller = process.controller(Doorbell::default());
+    let (_schema, known) = watch::channel(None);
+    let controller = process.controller(Doorbell::default(), known);
     let ended = controller.run_once(shutdown.clone()).await;
     process.release().await;
     ended?;
@@ -171,9 +174,11 @@ async fn run(
     let (listening_out, listening) = watch::channel(crate::listener::Listening::No(
         "waiting for the database".into(),
     ));
+    let (schema, schema_seen) = watch::channel(None);
     let vitals = Vitals {
         database: database_seen,
         listening,
+        schema: schema_seen.clone(),
     };
     let source = Source {
         metrics: process.metrics.clone(),
@@ -183,12 +188,16 @@ async fn run(
     let web = tokio::spawn(http::serve(socket, source, shutdown.clone()));
 
     // Nothing is claimed before the schema is known to be the right one.
-    if let Some(channel) = process.wait_for_database(&trouble, &shutdown).await {
+    if let Some(channel) = process
+        .wait_for_database(&trouble, &schema, &shutdown)
+        .await
+    {
         let listener = Listener::new(database, channel, doorbell.clone(), listening_out);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
-        let heartbeat = process.heartbeat(vitals, trouble, doorbell.clone());
+        let heartbeat = process.heartbeat(vitals, trouble, schema, doorbell.clone());
         let heartbeat = tokio::spawn(heartbeat.run(shutdown.clone()));
-        process.controller(doorbell).run(shutdown.clone()).await;
+        let controller = process.controller(doorbell, schema_seen);
+        controller.run(shutdown.clone()).await;
         for part in [listener, heartbeat] {
             ended("listener or heartbeat", part.await);
         }
@@ -228,7 +237,11 @@ impl Process {
         }
     }
 
-    fn controller(&self, doorbell: Doorbell) -> Controller<ClusterReconciler> {
+    fn controller(
+        &self,
+        doorbell: Doorbell,
+        stand_aside: watch::Receiver<Option<String>>,
+    ) -> Controller<ClusterReconciler> {
         let reconciler = ClusterReconciler {
             store: self.store.clone(),
             driver: self.driver.clone(),
@@ -236,6 +249,8 @@ impl Process {
             lease: self.settings.lease_policy(),
             owner: self.me.owner.clone(),
             metrics: self.metrics.clone(),
+            caution: Caution::new(&self.settings.policy().health),
+            stand_aside,
         };
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,
@@ -253,6 +268,7 @@ impl Process {
         &self,
         vitals: Vitals,
         database: watch::Sender<Option<String>>,
+        schema: watch::Sender<Option<String>>,
         doorbell: Doorbell,
     ) -> heartbeat::Heartbeat {
         heartbeat::Heartbeat {
@@ -260,6 +276,7 @@ impl Process {
             me: self.me.clone(),
             vitals,
             database,
+            schema,
             doorbell,
             metrics: self.metrics.clone(),
         }
@@ -278,23 +295,28 @@ impl Process {
         }
     }
 
-    /// Waits until the database serves the schema of this release, saying why
-    /// it waits; the channel to listen on, or `None` on shutdown.
+    /// Waits until the database serves the schema of this release or a later
+    /// one, saying why it waits; the channel to listen on, or `None` on shutdown.
     async fn wait_for_database(
         &self,
         trouble: &watch::Sender<Option<String>>,
+        schema: &watch::Sender<Option<String>>,
         shutdown: &CancellationToken,
     ) -> Option<String> {
         let mut failures = 0;
         loop {
             let tried = async {
-                self.store.check().await?;
-                self.store.wake_channel().await
+                let version = self.store.check().await?;
+                Ok::<_, StoreError>((version, self.store.wake_channel().await?))
             };
             let error = tokio::select! {
                 tried = tried => match tried {
-                    Ok(channel) => {
+                    Ok((version, channel)) => {
                         trouble.send_replace(None);
+                        if let Some(newer) = newer_schema(version) {
+                            warn!(reason = %newer, "nothing new is begun");
+                            schema.send_replace(Some(newer.to_string()));
+                        }
                         return Some(channel);
                     }
                     Err(error) => error,

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::event::Reason;
 use crate::listener::Listening;
 use crate::metrics::{FailingCluster, Fleet, Metrics};
 use crate::store::{Store, StoreError};
@@ -34,6 +35,8 @@ pub struct Vitals {
     pub database: watch::Receiver<Option<String>>,
     /// Whether notifications arrive.
     pub listening: watch::Receiver<Listening>,
+    /// Why nothing is claimed, if a later release owns the schema.
+    pub schema: watch::Receiver<Option<String>>,
 }
 
 impl Vitals {
@@ -46,7 +49,28 @@ impl Vitals {
         if let Listening::No(why) = &*self.listening.borrow() {
             troubles.push(format!("listener: {why}"));
         }
+        troubles.extend(self.schema_told());
         troubles
+    }
+
+    /// What other people's `kindler status` should tell of this daemon.
+    pub fn announced(&self) -> Vec<String> {
+        let mut announced = self.notices();
+        announced.extend(self.schema_told());
+        announced
+    }
+
+    fn schema_told(&self) -> Option<String> {
+        let told = |why: &String| format!("nothing new is begun: {why}");
+        self.schema.borrow().as_ref().map(told)
+    }
+
+    /// What a person should mend although the daemon does its work.
+    pub fn notices(&self) -> Vec<String> {
+        match &*self.listening.borrow() {
+            Listening::Deaf(why) => vec![format!("listener: {why}")],
+            Listening::Yes | Listening::No(_) => Vec::new(),
+        }
     }
 }
 
@@ -115,15 +139,20 @@ async fn index() -> &'static str {
         "Kindler ",
         env!("CARGO_PKG_VERSION"),
         "\n\n/healthz  whether the process is alive\n\
-         /readyz   whether database and listener serve, and if not, why\n\
+         /readyz   whether database and listener serve and work is begun, and if not, why\n\
          /metrics  for Prometheus\n"
     )
 }
 
 async fn ready(State(source): State<Source>) -> Response {
     let troubles = source.vitals.troubles();
-    if troubles.is_empty() {
+    let notices = source.vitals.notices();
+    if troubles.is_empty() && notices.is_empty() {
         return "ready\n".into_response();
+    }
+    if troubles.is_empty() {
+        // All that is declared gets done, only later: no reason to be restarted.
+        return format!("ready, but degraded\n{}\n", notices.join("\n")).into_response();
     }
     (
         StatusCode::SERVICE_UNAVAILABLE,
@@ -148,7 +177,14 @@ async fn metrics(State(source): State<Source>) -> Response {
 async fn fleet(store: &Store) -> Result<Fleet, StoreError> {
     let states = store.counts().await?;
     let failing = store.failing(FAILING_SHOWN).await?;
+    let waiting = store.waiting().await?;
+    let held = |reason: Reason| {
+        let of = waiting.iter().find(|held| held.reason == reason.as_str());
+        of.map_or(0, |held| held.clusters)
+    };
     Ok(Fleet {
+        deletions_held: held(Reason::DeletionHeld),
+        repairs_held: held(Reason::RepairHeld),
         states: states
             .into_iter()
             .map(|state| (state.desired_state, state.actual_state, state.clusters))

@@ -28,6 +28,10 @@ pub struct Fleet {
     pub states: Vec<(String, String, i64)>,
     /// What failed; the reader bounds how many.
     pub failing: Vec<FailingCluster>,
+    /// Deletions that wait for their turn under the cap.
+    pub deletions_held: i64,
+    /// Repairs that wait until most clusters answer again.
+    pub repairs_held: i64,
 }
 
 impl Fleet {
@@ -50,6 +54,20 @@ impl Fleet {
         }
         for (desired, actual, count) in &self.states {
             clusters.with_label_values(&[desired, actual]).set(*count);
+        }
+        for (name, help, count) in [
+            (
+                "deletions_held",
+                "Deletions that wait for their turn under the cap.",
+                self.deletions_held,
+            ),
+            (
+                "repairs_held",
+                "Repairs that wait because most clusters do not answer.",
+                self.repairs_held,
+            ),
+        ] {
+            super::gauge(&registry, name, help).set(count);
         }
         let failures = ints(
             "cluster_consecutive_failures",
@@ -94,6 +112,8 @@ mod tests {
         let fleet = Fleet {
             states: vec![("present".into(), "failed".into(), 1)],
             failing: vec![failing],
+            deletions_held: 7,
+            ..Fleet::default()
         };
         let text = metrics.scrape(Some(&fleet));
         assert!(
@@ -102,6 +122,8 @@ mod tests {
         );
         assert!(text.contains(r#"kindler_clusters{actual="running",desired="absent"} 0"#));
         assert!(text.contains(r#"failures{name="dev",reason="CreateFailed"} 3"#));
+        assert!(text.contains("kindler_deletions_held 7"));
+        assert!(text.contains("kindler_repairs_held 0"));
         assert!(text.contains(r#"next_retry_timestamp_seconds{name="dev"} 1800000000"#));
         assert!(!metrics.scrape(Some(&Fleet::default())).contains("dev"));
     }

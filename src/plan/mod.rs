@@ -4,7 +4,8 @@
 //! It reads no clock, rolls no dice and touches nothing, so every cell of the
 //! state matrix is a plain test (`tests.rs`). Carrying a step out is
 //! `reconcile`'s job; what an ended action means is [`conclude`]'s; whether a
-//! running one must be cut short is [`interrupt`]'s.
+//! running one must be cut short is [`interrupt`]'s; whether a step must wait
+//! for the good of all is [`hold_deletion`]'s and [`hold_repair`]'s.
 //!
 //! ```text
 //!   row ──> plan ──> Rest                      nothing is due
@@ -16,6 +17,7 @@
 
 mod conclude;
 mod decide;
+mod hold;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use crate::observation::Observation;
 use decide::Decision;
 
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
+pub use hold::{DeletionQueue, hold_deletion, hold_repair, is_repair};
 pub use status::{Applied, Status};
 
 /// The numbers that decisions depend on.
@@ -44,6 +47,8 @@ pub struct Policy {
     pub health: HealthPolicy,
     /// Before looking again after a look that failed.
     pub look_again: Duration,
+    /// So many deletions may begin within a minute, over all replicas; 0: any.
+    pub delete_cap: usize,
 }
 
 impl Default for Policy {
@@ -52,6 +57,7 @@ impl Default for Policy {
             backoff: Backoff::default(),
             health: HealthPolicy::default(),
             look_again: Duration::from_secs(30),
+            delete_cap: 20,
         }
     }
 }

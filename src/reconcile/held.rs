@@ -9,6 +9,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -116,6 +117,26 @@ impl<'a> Held<'a> {
             }
         };
         self.keep_during(None, turn, &cancel, look).await
+    }
+
+    /// Looks at other clusters too, all at once and without a claim on them: a
+    /// look changes nothing.
+    pub(super) async fn look_at_others(
+        &self,
+        others: &[Cluster],
+        turn: &Turn,
+    ) -> Result<Vec<Observation>, Cut> {
+        let cancel = CancellationToken::new();
+        let looks = others.iter().map(|other| async {
+            tokio::select! {
+                observed = self.reconciler.driver.observe(other) => observed,
+                () = cancel.cancelled() => Observation::unknown("the look was cut short"),
+            }
+        });
+        match self.keep_during(None, turn, &cancel, join_all(looks)).await {
+            (seen, None) => Ok(seen),
+            (_, Some(cut)) => Err(cut),
+        }
     }
 
     /// Runs `work` while the lease is kept. When something cuts it short,

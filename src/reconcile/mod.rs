@@ -12,12 +12,14 @@
 //!                      driver acts while the lease is kept, observe, conclude, write
 //! ```
 
+mod caution;
 mod held;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -36,10 +38,15 @@ use crate::store::{Claim, Claimed, HeldRow, Store, StoreError, Written};
 
 use held::{Cut, Held};
 
+pub use caution::Caution;
+
 /// More steps than this in one turn mean that a plan does not come to rest:
 /// the turn ends and the row is looked at again later. The longest path that a
 /// cluster takes (finish a delete, create, apply) has six.
 const STEPS_PER_TURN: usize = 12;
+
+/// Between two looks whether work may begin again.
+const STAND_ASIDE: Duration = Duration::from_secs(5);
 
 /// How long a cluster may take to answer after its command succeeded.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
@@ -60,6 +67,10 @@ pub struct ClusterReconciler {
     pub owner: String,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What was told of steps that are held back.
+    pub caution: Caution,
+    /// Why nothing new is begun: a later release owns the schema.
+    pub stand_aside: watch::Receiver<Option<String>>,
 }
 
 /// How one step of a turn ended.
@@ -83,10 +94,16 @@ impl Reconciler for ClusterReconciler {
         horizon: Duration,
         limit: usize,
     ) -> Result<Vec<(String, Duration)>, StoreError> {
+        if self.stands_aside() {
+            return Ok(Vec::new());
+        }
         self.store.due(horizon, limit).await
     }
 
     async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, StoreError> {
+        if self.stands_aside() {
+            return Ok(Finished::Waiting(STAND_ASIDE));
+        }
         // Trust counts from before the request that wins the lease.
         let trust = MonotonicDeadline::in_(self.lease.trusted_for());
         let claimed = match self.store.claim(key, &self.owner, self.lease.ttl).await? {
@@ -119,6 +136,11 @@ impl Reconciler for ClusterReconciler {
 }
 
 impl ClusterReconciler {
+    /// What runs is finished and written; nothing new begins.
+    fn stands_aside(&self) -> bool {
+        self.stand_aside.borrow().is_some()
+    }
+
     async fn work(
         &self,
         held: &Held<'_>,
@@ -130,6 +152,9 @@ impl ClusterReconciler {
             Err(_) => return self.show_unreadable(held, &claimed).await,
         };
         for _ in 0..STEPS_PER_TURN {
+            if self.stands_aside() {
+                return Ok(Finished::Waiting(STAND_ASIDE));
+            }
             match self.step(held, row, turn).await? {
                 Next::Plan(now) => row = now,
                 Next::End(finished) => return Ok(finished),
@@ -153,6 +178,10 @@ impl ClusterReconciler {
             }
             debug!(why, observed = %observed, "observed");
             step = plan(&row.cluster, Some(&observed), &self.policy, moment(&row));
+            step = match self.weigh_repair(held, &row, &observed, step, turn).await? {
+                Ok(step) => step,
+                Err(cut) => return Ok(Next::End(cut.finished())),
+            };
         }
         match step {
             Step::Rest { until } => Ok(Next::End(rest(&row, until))),
@@ -160,8 +189,18 @@ impl ClusterReconciler {
             Step::Record(status) => self.write(held, &row, &status).await,
             Step::Remove => self.remove(held, &row).await,
             Step::Act { action, intent } => {
-                match self.store.write_status(&row, held.term, &intent).await? {
-                    Written::Yes(row) => self.act(held, action, row, turn).await,
+                // One that was interrupted goes on: it was counted when it began.
+                let begins = action == Action::Delete && row.cluster.actual != Actual::Deleting;
+                let written = if begins {
+                    self.begin_deletion(held, &row, intent).await?
+                } else {
+                    self.store.write_status(&row, held.term, &intent).await?
+                };
+                match written {
+                    Written::Yes(row) if row.cluster.actual == action.intent() => {
+                        self.act(held, action, row, turn).await
+                    }
+                    Written::Yes(row) => Ok(Next::Plan(row)),
                     Written::Lost => held.reload().await,
                 }
             }
@@ -183,6 +222,7 @@ impl ClusterReconciler {
             Some(now) => return Ok(Next::Plan(Box::new(now))),
             None => return Ok(Next::End(Cut::LeaseLost.finished())),
         };
+        self.caution.works_on(held.key);
         let began = Instant::now();
         info!(
             action = action.as_str(),

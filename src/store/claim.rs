@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::lease::Term;
 use crate::plan::{Applied, Status};
@@ -53,6 +54,88 @@ pub enum Written {
     Yes(Box<HeldRow>),
     /// The lease, the generation or the state is another by now.
     Lost,
+}
+
+/// What is wanted when a status is written.
+const WRITE: &str = "write a status";
+
+/// One fenced write of a status: the parameters of `write_status.sql`.
+pub(super) struct StatusWrite<'a> {
+    key: &'a str,
+    term: Term,
+    generation: i64,
+    was: &'a str,
+    status: &'a Status,
+    actual: &'static str,
+    reason: &'static str,
+    failed_attempts: i32,
+    health_failures: i32,
+    forget: bool,
+    proven: Option<&'a str>,
+}
+
+impl<'a> StatusWrite<'a> {
+    /// Onto the row that was read, under its fence.
+    pub(super) fn of(held: &'a HeldRow, term: Term, status: &'a Status) -> Self {
+        Self {
+            key: held.cluster.name.as_str(),
+            term,
+            generation: held.cluster.generation,
+            was: held.cluster.actual.as_str(),
+            ..Self::values(&held.spec_hash, status)
+        }
+    }
+
+    fn values(spec_hash: &'a str, status: &'a Status) -> Self {
+        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        Self {
+            key: "",
+            term: Term(0),
+            generation: 0,
+            was: "",
+            status,
+            actual: status.actual.as_str(),
+            reason: status.reason.as_str(),
+            failed_attempts: count(status.failed_attempts),
+            health_failures: count(status.health_failures),
+            forget: status.applied == Applied::Cleared,
+            proven: (status.applied == Applied::Proven).then_some(spec_hash),
+        }
+    }
+
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 16] {
+        let status = self.status;
+        [
+            &self.key,
+            &self.term.0,
+            &self.generation,
+            &self.was,
+            &self.actual,
+            &self.reason,
+            &status.message,
+            &status.error,
+            &self.failed_attempts,
+            &status.next_attempt_at,
+            &self.health_failures,
+            &status.healthy,
+            &status.next_check_at,
+            &self.forget,
+            &self.proven,
+            &status.reached,
+        ]
+    }
+}
+
+/// What a fenced write came to.
+pub(super) fn written(found: Option<&Row>) -> Result<Written, StoreError> {
+    let row = found
+        .map(rows::held)
+        .transpose()
+        .map_err(|source| StoreError::Unreadable {
+            operation: WRITE,
+            source,
+        })?;
+    Ok(row.map_or(Written::Lost, |row| Written::Yes(Box::new(row))))
 }
 
 impl Store {
@@ -151,26 +234,11 @@ impl Store {
         term: Term,
         status: &Status,
     ) -> Result<Written, StoreError> {
-        let cluster = &held.cluster;
+        let write = StatusWrite::of(held, term, status);
         let found = self
-            .write(
-                cluster.name.as_str(),
-                term,
-                cluster.generation,
-                cluster.actual.as_str(),
-                &held.spec_hash,
-                status,
-            )
+            .rows(WRITE, &queries::WRITE_STATUS, &write.params())
             .await?;
-        let row = found
-            .first()
-            .map(rows::held)
-            .transpose()
-            .map_err(|source| StoreError::Unreadable {
-                operation: "write a status",
-                source,
-            })?;
-        Ok(row.map_or(Written::Lost, |row| Written::Yes(Box::new(row))))
+        written(found.first())
     }
 
     /// Writes a status onto a row that cannot be read, so that a person sees
@@ -184,54 +252,16 @@ impl Store {
         claimed: &Claimed,
         status: &Status,
     ) -> Result<(), StoreError> {
-        self.write(
+        let write = StatusWrite {
             key,
-            claimed.term,
-            claimed.generation,
-            &claimed.actual,
-            "",
-            status,
-        )
-        .await
-        .map(drop)
-    }
-
-    async fn write(
-        &self,
-        key: &str,
-        term: Term,
-        generation: i64,
-        was: &str,
-        spec_hash: &str,
-        status: &Status,
-    ) -> Result<Vec<Row>, StoreError> {
-        let forget = status.applied == Applied::Cleared;
-        let proven = (status.applied == Applied::Proven).then_some(spec_hash);
-        let counts = [status.failed_attempts, status.health_failures]
-            .map(|count| i32::try_from(count).unwrap_or(i32::MAX));
-        self.rows(
-            "write a status",
-            &queries::WRITE_STATUS,
-            &[
-                &key,
-                &term.0,
-                &generation,
-                &was,
-                &status.actual.as_str(),
-                &status.reason.as_str(),
-                &status.message,
-                &status.error,
-                &counts[0],
-                &status.next_attempt_at,
-                &counts[1],
-                &status.healthy,
-                &status.next_check_at,
-                &forget,
-                &proven,
-                &status.reached,
-            ],
-        )
-        .await
+            term: claimed.term,
+            generation: claimed.generation,
+            was: &claimed.actual,
+            ..StatusWrite::values("", status)
+        };
+        self.execute(WRITE, &queries::WRITE_STATUS, &write.params())
+            .await
+            .map(drop)
     }
 
     /// Removes the row of a cluster that is verified gone, under the fence and

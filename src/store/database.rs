@@ -8,12 +8,17 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_postgres::{Connect, Manager, ManagerConfig};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rustls::RootCertStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::hosts;
 
 /// How long the server may work on one statement of ours.
 const STATEMENT_TIMEOUT: &str = "10s";
@@ -45,13 +50,16 @@ pub enum DatabaseUrlError {
 #[derive(Clone)]
 pub struct Database {
     config: Config,
+    hosts: Vec<Config>,
     tls: Option<MakeRustlsConnect>,
 }
 
 impl Database {
     /// Reads a URL or a list of `key=value` pairs, as libpq does. `sslmode` is
     /// `disable`, `prefer` (without certificates: plain) or `require`, which
-    /// always verifies the server against the system's roots.
+    /// always verifies the server against the system's roots. Of several hosts
+    /// the first that lets us write is used, unless `target_session_attrs` says
+    /// otherwise.
     ///
     /// # Errors
     /// [`DatabaseUrlError`], without a word of the URL in it.
@@ -81,24 +89,33 @@ impl Database {
                 None
             }
         };
-        Ok(Self { config, tls })
+        let hosts = hosts::each(&config, url.contains("target_session_attrs"));
+        Ok(Self { config, hosts, tls })
+    }
+
+    /// How long connecting may take, all hosts together.
+    pub fn connect_within(&self) -> Duration {
+        hosts::within(&self.hosts, CONNECT_TIMEOUT)
     }
 
     /// Connects and hands the connection to a task of its own.
     ///
     /// # Errors
-    /// Whatever the server or the network says.
+    /// Whatever the server or the network says; of several hosts, the last one.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        self.connect_owned().await.map(|(client, _)| client)
+    }
+
+    async fn connect_owned(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        // The end of a connection shows in its client.
         match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                tokio::spawn(connection);
-                Ok(client)
+                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
+                Ok((client, tokio::spawn(connection.map(drop))))
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                tokio::spawn(connection);
-                Ok(client)
+                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
+                Ok((client, tokio::spawn(connection.map(drop))))
             }
         }
     }
@@ -116,19 +133,28 @@ impl Database {
     ) -> Result<(Client, JoinHandle<Option<tokio_postgres::Error>>), tokio_postgres::Error> {
         match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
+                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
                 Ok((client, tokio::spawn(pump(connection, on_message))))
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
+                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
                 Ok((client, tokio::spawn(pump(connection, on_message))))
             }
         }
     }
 
-    /// The parts that a pool needs.
-    pub(crate) fn parts(&self) -> (&Config, Option<&MakeRustlsConnect>) {
-        (&self.config, self.tls.as_ref())
+    /// What opens the connections of a pool.
+    pub(super) fn manager(&self, settings: ManagerConfig) -> Manager {
+        Manager::from_connect(self.config.clone(), self.clone(), settings)
+    }
+}
+
+impl Connect for Database {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(self.connect_owned())
     }
 }
 
@@ -216,6 +242,29 @@ mod tests {
             "kindler@db.example:5433,other:5432/fleet"
         );
         assert!(!format!("{database:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn of_several_hosts_one_that_lets_us_write_is_wanted() {
+        let attrs = |url: &str| {
+            let hosts = Database::parse(url).unwrap().hosts;
+            let attrs = hosts.iter().map(Config::get_target_session_attrs);
+            (hosts.len(), attrs.collect::<Vec<_>>())
+        };
+        use tokio_postgres::config::TargetSessionAttrs::{Any, ReadWrite};
+        assert_eq!(attrs("postgresql://u@a/d"), (1, vec![Any]));
+        assert_eq!(attrs("postgresql://u@a:1,b:2/d"), (2, vec![ReadWrite; 2]));
+        let given = "postgresql://u@a,b/d?target_session_attrs=any";
+        assert_eq!(attrs(given), (2, vec![Any; 2]));
+        let two = Database::parse("postgresql://u:p@a:1,b:2/d?sslmode=disable").unwrap();
+        let second = &two.hosts[1];
+        assert_eq!(second.get_hosts(), [Host::Tcp("b".into())]);
+        assert_eq!(
+            (second.get_ports(), second.get_dbname()),
+            (&[2][..], Some("d"))
+        );
+        assert_eq!(second.get_password(), Some(&b"p"[..]));
+        assert_eq!(two.connect_within(), Duration::from_secs(7));
     }
 
     #[test]

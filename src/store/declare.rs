@@ -5,6 +5,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider, Spec, SpecError, Subnet};
 
+use super::unnamed::typed;
 use super::{Store, StoreError, queries, rows};
 
 /// A new cluster; what is left out gets a default, ports the first free ones.
@@ -81,10 +82,10 @@ impl Store {
         let made = self
             .in_transaction(operation, async |transaction| {
                 transaction
-                    .execute(queries::LOCK_DECLARATIONS.as_str(), &[])
+                    .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;
                 transaction
-                    .query_opt(queries::DECLARE_CLUSTER.as_str(), &params)
+                    .query_typed_opt(queries::DECLARE_CLUSTER.as_str(), &typed(&params))
                     .await
             })
             .await?;

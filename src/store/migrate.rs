@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 3] = [
+const STEPS: [(i32, &str, &str); 4] = [
     (
         1,
         "clusters",
@@ -23,6 +23,11 @@ const STEPS: [(i32, &str, &str); 3] = [
         3,
         "triggers",
         include_str!("../../sql/migrations/0003_triggers.sql"),
+    ),
+    (
+        4,
+        "safety",
+        include_str!("../../sql/migrations/0004_safety.sql"),
     ),
 ];
 
@@ -108,7 +113,7 @@ pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
 
 async fn check_server(client: &Client) -> Result<(), MigrateError> {
     let row = client
-        .query_one(
+        .query_typed_one(
             "SELECT current_setting('server_version_num')::int, version()",
             &[],
         )

@@ -8,31 +8,39 @@
 mod claim;
 mod database;
 mod declare;
+mod deletions;
+mod hosts;
 mod migrate;
 mod queries;
 mod report;
 mod roles;
 mod rows;
+mod unnamed;
 
 use std::time::Duration;
 
 use deadpool::managed::QueueMode;
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
-    RecyclingMethod, Transaction,
+    ClientWrapper, Hook, HookError, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Transaction,
 };
+use tokio::time::timeout;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 pub use claim::{Claim, Claimed, Written};
 pub(crate) use database::session_settings;
 pub use database::{Database, DatabaseUrlError};
 pub use declare::{Declaration, Declared};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
-pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
+pub use report::{
+    Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged, Waiting,
+};
 pub use roles::{DEV_DAEMON, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+
+use unnamed::typed;
 
 /// How long one call may take before its connection is given up.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,7 +48,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection that was unused for longer may have died without a word, and is
 /// asked before it is lent. The one used last is lent first, and the heartbeat
 /// uses it every 5 s: so a wake-up of an idle daemon finds one that is known to
-/// live, with its statements prepared, and pays no round trip to learn so.
+/// live, and pays no round trip to learn so.
 const ASK_AFTER: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
@@ -63,6 +71,9 @@ impl From<PoolError> for NoConnection {
         }
     }
 }
+/// How long an idle connection may take to answer before it is used: it has
+/// nothing to do but that.
+const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a call did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +124,15 @@ pub enum StoreError {
         /// What stands in the database.
         found: i32,
     },
+    /// A later release has migrated this database.
+    #[error(
+        "the schema is at version {found}, newer than this release knows ({SCHEMA_VERSION}): \
+         use the newer release"
+    )]
+    SchemaTooNew {
+        /// What stands in the database.
+        found: i32,
+    },
     /// An answer that this release cannot read.
     #[error("{operation}: the answer cannot be read")]
     Unreadable {
@@ -130,11 +150,12 @@ impl StoreError {
         match self {
             Self::Unreachable { .. } | Self::Late { .. } => true,
             Self::Failed { source, .. } => {
-                source.is_closed() || source.code().is_none_or(is_shutdown)
+                source.is_closed() || source.code().is_none_or(is_parting)
             }
             Self::Refused(_)
             | Self::NotMigrated { .. }
             | Self::SchemaTooOld { .. }
+            | Self::SchemaTooNew { .. }
             | Self::Unreadable { .. } => false,
         }
     }
@@ -152,13 +173,15 @@ impl StoreError {
     }
 }
 
-fn is_shutdown(code: &SqlState) -> bool {
-    [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ]
-    .contains(code)
+/// The error of acting on a schema of this version, if a later release made it.
+pub fn newer_schema(found: i32) -> Option<StoreError> {
+    (found > SCHEMA_VERSION).then_some(StoreError::SchemaTooNew { found })
+}
+
+/// Whether the server is going, gone, or not the one that writes any more: the
+/// session is of no use, whatever it still answers.
+fn is_parting(code: &SqlState) -> bool {
+    code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
 /// Throws away a connection that was unused for long and does not answer.
@@ -168,7 +191,7 @@ fn alive() -> Hook {
             if metrics.last_used() < ASK_AFTER {
                 return Ok(());
             }
-            let asked = tokio::time::timeout(database::CONNECT_TIMEOUT, client.simple_query(""));
+            let asked = timeout(RECYCLE_WITHIN, client.simple_query(""));
             match asked.await {
                 Ok(answer) => answer.map(drop).map_err(HookError::Backend),
                 Err(_) => Err(HookError::message("no answer")),
@@ -198,21 +221,16 @@ impl Store {
     /// A store on `database` with at most `connections`, none opened yet.
     /// `actor` goes into the books with every change made through it.
     pub fn new(database: &Database, connections: usize, actor: &str) -> Self {
-        let (config, tls) = database.parts();
         // Looks whether it was closed; `alive` below asks where that is not enough.
-        let recycling = ManagerConfig {
+        let manager = database.manager(ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match tls {
-            Some(tls) => Manager::from_config(config.clone(), tls.clone(), recycling),
-            None => Manager::from_config(config.clone(), NoTls, recycling),
-        };
+        });
         let settings = session_settings(actor);
         let pool = Pool::builder(manager)
             .max_size(connections.max(1))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .wait_timeout(Some(CALL_DEADLINE))
-            .create_timeout(Some(database::CONNECT_TIMEOUT))
+            .create_timeout(Some(database.connect_within()))
             .queue_mode(QueueMode::Lifo)
             .pre_recycle(alive())
             .post_create(Hook::async_fn(move |client, _| {
@@ -239,7 +257,9 @@ impl Store {
         }
     }
 
-    /// Whether the database answers, and with the schema of this release.
+    /// Whether the database answers, and with the schema of this release or a
+    /// later one; its version. Later ones only add, so reading goes on; whoever
+    /// acts must ask [`newer_schema`] too.
     ///
     /// # Errors
     /// [`StoreError`] says what is missing.
@@ -259,7 +279,7 @@ impl Store {
         }
     }
 
-    /// Runs one prepared statement and returns its rows.
+    /// Runs one statement and returns its rows.
     async fn rows(
         &self,
         operation: &'static str,
@@ -267,13 +287,12 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
         self.call(operation, async |client| {
-            let statement = client.prepare_cached(sql).await?;
-            client.query(&statement, params).await
+            client.query_typed(sql, &typed(params)).await
         })
         .await
     }
 
-    /// Runs one prepared statement and returns how many rows it touched.
+    /// Runs one statement and returns how many rows it touched.
     async fn execute(
         &self,
         operation: &'static str,
@@ -281,8 +300,7 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
         self.call(operation, async |client| {
-            let statement = client.prepare_cached(sql).await?;
-            client.execute(&statement, params).await
+            client.execute_typed(sql, &typed(params)).await
         })
         .await
     }
@@ -303,29 +321,57 @@ impl Store {
     }
 
     /// Lends a connection to `work`, with a deadline. A connection that let it
-    /// pass is not used again: its statement may still run.
+    /// pass is not used again: its statement may still run. Nor is one whose
+    /// server is going or became read-only; and what happened to one is
+    /// expected of the idle ones too.
     async fn call<T>(
         &self,
         operation: &'static str,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
-        let mut client = self
-            .pool
-            .get()
-            .await
-            .map_err(|error| StoreError::Unreachable {
-                operation,
-                source: error.into(),
-            })?;
-        match tokio::time::timeout(CALL_DEADLINE, work(&mut client)).await {
-            Ok(answer) => answer.map_err(|source| StoreError::from_statement(operation, source)),
-            Err(_) => {
-                drop(Object::take(client));
-                Err(StoreError::Late {
+        let late = StoreError::Late {
+            operation,
+            after: CALL_DEADLINE,
+        };
+        let mut client = match timeout(CALL_DEADLINE, self.connection()).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(source)) => {
+                return Err(StoreError::Unreachable {
                     operation,
-                    after: CALL_DEADLINE,
-                })
+                    source: source.into(),
+                });
+            }
+            Err(_) => return Err(late),
+        };
+        match timeout(CALL_DEADLINE, work(&mut client)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(source)) if source.is_closed() || source.code().is_some_and(is_parting) => {
+                self.discard(client);
+                let source = NoConnection::Refused(source);
+                Err(StoreError::Unreachable { operation, source })
+            }
+            Ok(Err(source)) => Err(StoreError::from_statement(operation, source)),
+            Err(_) => {
+                self.discard(client);
+                Err(late)
             }
         }
+    }
+
+    /// An idle connection that answers, else a new one: when an idle one gives
+    /// no answer, the others will not either.
+    async fn connection(&self) -> Result<Object, PoolError> {
+        match timeout(RECYCLE_WITHIN, self.pool.get()).await {
+            Ok(got) => got,
+            Err(_) => {
+                self.pool.retain(|_, _| false);
+                self.pool.get().await
+            }
+        }
+    }
+
+    fn discard(&self, client: Object) {
+        drop(Object::take(client));
+        self.pool.retain(|_, _| false);
     }
 }

@@ -20,6 +20,8 @@ queries! {
     ANNOUNCE_REPLICA = "announce_replica";
     CLAIM_CLUSTER = "claim_cluster";
     COUNT_CLUSTERS = "count_clusters";
+    COUNT_DELETION = "count_deletion";
+    COUNT_HELD = "count_held";
     COUNT_UNCONVERGED = "count_unconverged";
     DECLARE_CLUSTER = "declare_cluster";
     GET_CLUSTER = "get_cluster";
@@ -29,8 +31,11 @@ queries! {
     LIST_EXPIRED = "list_expired";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
+    LIST_PEERS = "list_peers";
     LIST_REPLICAS = "list_replicas";
     LOCK_DECLARATIONS = "lock_declarations";
+    LOCK_DELETIONS = "lock_deletions";
+    READ_DELETION_QUEUE = "read_deletion_queue";
     RELEASE_LEASE = "release_lease";
     RELEASE_LEASES_OF = "release_leases_of";
     REMOVE_CLUSTER = "remove_cluster";

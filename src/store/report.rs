@@ -68,6 +68,17 @@ pub struct Failing {
     pub next_attempt_at: Option<Timestamp>,
 }
 
+/// Clusters that wait for the same reason: one that holds back many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// `DeletionHeld` or `RepairHeld`.
+    pub reason: String,
+    /// So many.
+    pub clusters: i64,
+    /// When the first of them is looked at again.
+    pub next_at: Option<Timestamp>,
+}
+
 /// How a daemon introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
@@ -113,6 +124,8 @@ pub struct ReplicaSeen {
     pub listen: Option<String>,
     /// Whether its listener listens.
     pub listening: bool,
+    /// What else a person should know of it.
+    pub notice: Option<String>,
     /// Since when it runs.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -160,6 +173,22 @@ impl Store {
         Ok(found
             .iter()
             .map(|row| rows::cluster(row).map_err(|error| (row.get("name"), error)))
+            .collect())
+    }
+
+    /// A few clusters that should run, but not these; those that cannot be
+    /// read are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn peers(&self, except: &[String], limit: usize) -> Result<Vec<Cluster>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = self
+            .rows("list peers", &queries::LIST_PEERS, &[&except, &limit])
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|row| rows::cluster(row).ok())
             .collect())
     }
 
@@ -232,17 +261,42 @@ impl Store {
         .await
     }
 
+    /// What is held back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        self.each(
+            "count what is held back",
+            &queries::COUNT_HELD,
+            &[],
+            |row| {
+                Ok(Waiting {
+                    reason: column(row, "reason")?,
+                    clusters: column(row, "clusters")?,
+                    next_at: column(row, "next_at")?,
+                })
+            },
+        )
+        .await
+    }
+
     /// Says that a daemon is here, or still here.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn announce(&self, me: &Replica, listening: bool) -> Result<(), StoreError> {
+    pub async fn announce(
+        &self,
+        me: &Replica,
+        listening: bool,
+        notice: Option<&str>,
+    ) -> Result<(), StoreError> {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
             "announce this daemon",
             &queries::ANNOUNCE_REPLICA,
             &[
-                &me.owner, &me.host, &me.pid, &version, &me.listen, &listening,
+                &me.owner, &me.host, &me.pid, &version, &me.listen, &listening, &notice,
             ],
         )
         .await
@@ -272,6 +326,7 @@ impl Store {
                 version: column(row, "version")?,
                 listen: column(row, "listen")?,
                 listening: column(row, "listening")?,
+                notice: column(row, "notice")?,
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

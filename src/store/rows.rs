@@ -88,6 +88,7 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         last_healthy_at: column(row, "last_healthy_at")?,
         next_check_at: column(row, "next_check_at")?,
         last_reconciled_at: column(row, "last_reconciled_at")?,
+        retry_requested_at: column(row, "retry_requested_at")?,
         server_ip: column(row, "server_ip")?,
         created_at: column(row, "created_at")?,
         updated_at: column(row, "updated_at")?,

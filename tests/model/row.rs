@@ -305,6 +305,7 @@ pub fn template() -> &'static Cluster {
     TEMPLATE.get_or_init(|| {
         let port = |number| Port::new("port", number).expect("a port");
         Cluster {
+            retry_requested_at: None,
             name: ClusterName::parse("dev").expect("a name"),
             spec: Spec {
                 provider: Provider::K3d,

@@ -1,13 +1,17 @@
 //! The daemon end to end: the real binary, real Postgres, real commands.
 //! The oracle is the rows and the journal that the commands write.
 
+mod caution;
 mod desire;
+mod failover;
 mod health;
 mod lifecycle;
 mod matrix;
 mod outage;
 mod ownership;
+mod pooler;
 mod retries;
+mod schema_versions;
 mod scripts;
 mod wakeups;
 

@@ -1,5 +1,6 @@
 //! The schema against a real Postgres: take-over, triggers, roles, costs.
 
+mod deletions;
 mod due;
 mod fence;
 mod roles;

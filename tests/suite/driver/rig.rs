@@ -82,6 +82,7 @@ pub fn cluster(name: &str) -> Cluster {
         last_healthy_at: None,
         next_check_at: None,
         last_reconciled_at: None,
+        retry_requested_at: None,
         server_ip: None,
         created_at: None,
         updated_at: None,

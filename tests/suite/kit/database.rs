@@ -32,11 +32,6 @@ impl Database {
         &self.name
     }
 
-    /// The folder of its server's socket.
-    pub fn socket_dir(&self) -> std::path::PathBuf {
-        self.server.socket_dir()
-    }
-
     /// The URL for the superuser.
     pub fn url(&self) -> String {
         self.url_as(SUPERUSER)
@@ -45,6 +40,11 @@ impl Database {
     /// The URL for this user; nobody needs a password.
     pub fn url_as(&self, user: &str) -> String {
         self.server.url(user, &self.name)
+    }
+
+    /// The folder with its server's socket.
+    pub fn socket_dir(&self) -> std::path::PathBuf {
+        self.server.socket_dir()
     }
 
     /// A connection of the superuser, on the current runtime.

@@ -90,9 +90,12 @@ async fn installation() -> &'static Installation {
 
 impl TestServer {
     async fn make(name: &str, durable: bool) -> Self {
-        let installation = installation().await;
-        let folder = run_folder().join(name);
-        make_folder(&folder, 0o711);
+        let server = Self::without_data(name, durable).await;
+        let Self {
+            installation,
+            folder,
+            ..
+        } = &server;
         let copied = Command::new("cp")
             .arg("-a")
             .args([&installation.pristine_data, &folder.join("data")])
@@ -101,6 +104,48 @@ impl TestServer {
             copied.is_ok_and(|status| status.success()),
             "could not copy the data folder"
         );
+        server
+    }
+
+    /// A standby of another server, fed by it; its data folder is copied now.
+    async fn make_standby(name: &str, primary: &Self) -> Self {
+        let server = Self::without_data(name, false).await;
+        let Installation {
+            binaries, account, ..
+        } = server.installation;
+        make_folder(&server.data(), 0o700);
+        account
+            .own(&server.data())
+            .expect("give away the data folder");
+        let mut command = Command::new(binaries.initdb().with_file_name("pg_basebackup"));
+        command
+            .arg("-D")
+            .arg(server.data())
+            .arg("-h")
+            .arg(primary.socket_dir())
+            .args([
+                "-U",
+                SUPERUSER,
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-R",
+            ])
+            .current_dir("/");
+        let copied = account
+            .apply(&mut command)
+            .output()
+            .expect("run pg_basebackup");
+        assert!(copied.status.success(), "{copied:?}");
+        server
+    }
+
+    async fn without_data(name: &str, durable: bool) -> Self {
+        let installation = installation().await;
+        let folder = run_folder().join(name);
+        make_folder(&folder, 0o711);
         make_folder(&folder.join("run"), 0o700);
         installation
             .account
@@ -275,11 +320,48 @@ impl PrivateServer {
     }
 
     async fn make(durable: bool) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("private-{}", MADE.fetch_add(1, Ordering::Relaxed));
-        let server = Self(Arc::new(TestServer::make(&name, durable).await));
+        let server = Self(Arc::new(TestServer::make(&private_name(), durable).await));
         server.start().await;
         server
+    }
+
+    /// Makes a streaming standby of this server and starts it.
+    pub async fn standby(&self) -> Self {
+        let standby = TestServer::make_standby(&private_name(), &self.0).await;
+        let standby = Self(Arc::new(standby));
+        standby.start().await;
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        let promoted = self
+            .0
+            .admin()
+            .await
+            .query_one("SELECT pg_promote()", &[])
+            .await;
+        assert!(
+            promoted.expect("promote").get::<_, bool>(0),
+            "not promoted in time"
+        );
+    }
+
+    /// Makes a stopped server a standby of whoever it was set up to follow: it
+    /// serves again, but only reads.
+    pub fn demote(&self) {
+        let signal = self.0.data().join("standby.signal");
+        File::create(&signal).expect("leave the signal");
+        self.0
+            .installation
+            .account
+            .own(&signal)
+            .expect("give it away");
+    }
+
+    /// The URL of the superuser for a database on this server.
+    pub fn url(&self, database: &str) -> String {
+        self.0.url(SUPERUSER, database)
     }
 
     /// Starts the server again after a stop, and returns when it accepts connections.
@@ -334,6 +416,11 @@ impl PrivateServer {
     pub fn socket_dir(&self) -> PathBuf {
         self.0.socket_dir()
     }
+}
+
+fn private_name() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    format!("private-{}", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 fn make_folder(folder: &Path, mode: u32) {

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use kindler::store::{Claim, Database as Url, Store};
+use kindler::observation::Observation;
+use kindler::plan::{Moment, Policy, Step, plan};
+use kindler::store::{Claim, Database as Url, Store, Written};
 use tokio_postgres::Client;
 
 use super::{migrated, refused};
@@ -40,6 +42,8 @@ async fn the_daemon_records_and_cannot_declare() {
         "UPDATE clusters SET protected = false",
         "INSERT INTO cluster_events (cluster_name, kind, actor, generation) VALUES ('x', 'health', 'x', 1)",
         "DROP TABLE clusters",
+        "DELETE FROM cluster_deletions",
+        "UPDATE cluster_deletions SET begun_at = '-infinity'",
     ] {
         let told = refused(&daemon, forbidden).await;
         assert!(
@@ -83,6 +87,19 @@ async fn the_daemon_records_and_cannot_declare() {
         .await
         .unwrap()
         .unwrap();
+    let moment = Moment {
+        now: row.read_at,
+        jitter: 0.0,
+    };
+    let seen = Observation::HEALTHY;
+    let Step::Act { intent, .. } = plan(&row.cluster, Some(&seen), &Policy::default(), moment)
+    else {
+        panic!("it is to be deleted")
+    };
+    let begun = store.begin_deletion(&row, claimed.term, |_| intent).await;
+    let Written::Yes(row) = begun.unwrap() else {
+        panic!("the owner writes")
+    };
     assert!(store.remove(&row, claimed.term).await.unwrap());
     store.wake_channel().await.unwrap();
 }
@@ -124,6 +141,7 @@ async fn the_reader_reads() {
         "cluster_leases",
         "cluster_events",
         "cluster_revisions",
+        "cluster_deletions",
         "kindler_replicas",
     ] {
         super::number(&reader, &format!("SELECT count(*) FROM {table}")).await;

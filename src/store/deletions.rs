@@ -1,0 +1,71 @@
+//! Beginning a deletion: counted in the transaction that commits its intent,
+//! one at a time over all replicas, so that none overshoots the cap together
+//! with another.
+
+use tokio_postgres::Row;
+
+use crate::cluster::Actual;
+use crate::lease::Term;
+use crate::plan::{DeletionQueue, Status};
+
+use super::claim::{StatusWrite, Written, written};
+use super::rows::{HeldRow, Undecodable, column};
+use super::unnamed::typed;
+use super::{Store, StoreError, queries};
+
+impl Store {
+    /// Writes, under the fence, what `decide` makes of the queue of deletions:
+    /// an intent to delete, which is counted with it, or that it waits. Nobody
+    /// else begins a deletion between the reading and the writing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; after [`StoreError::Late`] it may or may not be written,
+    /// so read again before acting. An intent that is written is counted.
+    pub async fn begin_deletion(
+        &self,
+        held: &HeldRow,
+        term: Term,
+        decide: impl FnOnce(&DeletionQueue) -> Status,
+    ) -> Result<Written, StoreError> {
+        let operation = "begin a deletion";
+        let (name, generation) = (held.cluster.name.as_str(), held.cluster.generation);
+        let mine = typed(&[&name, &generation]);
+        let found = self
+            .in_transaction(operation, async |transaction| {
+                transaction
+                    .execute_typed(queries::LOCK_DELETIONS.as_str(), &[])
+                    .await?;
+                let read = transaction
+                    .query_typed_one(queries::READ_DELETION_QUEUE.as_str(), &mine)
+                    .await?;
+                let status = match queue(&read) {
+                    Ok(queue) => decide(&queue),
+                    Err(unreadable) => return Ok(Err(unreadable)),
+                };
+                let write = StatusWrite::of(held, term, &status);
+                let row = transaction
+                    .query_typed_opt(queries::WRITE_STATUS.as_str(), &typed(&write.params()))
+                    .await?;
+                if row.is_some() && status.actual == Actual::Deleting {
+                    transaction
+                        .execute_typed(queries::COUNT_DELETION.as_str(), &mine)
+                        .await?;
+                }
+                Ok(Ok(row))
+            })
+            .await?;
+        let row = found.map_err(|source| StoreError::Unreadable { operation, source })?;
+        written(row.as_ref())
+    }
+}
+
+fn queue(row: &Row) -> Result<DeletionQueue, Undecodable> {
+    let count = |name| column::<i64>(row, name).map(|count| usize::try_from(count).unwrap_or(0));
+    Ok(DeletionQueue {
+        now: column(row, "read_at")?,
+        counted: column(row, "counted")?,
+        begun: column(row, "begun")?,
+        ahead: count("ahead")?,
+        behind: count("behind")?,
+    })
+}

@@ -1,0 +1,98 @@
+//! Several hosts that serve one database: tried in their order, each for a
+//! bounded time, so that one which accepts and then says nothing does not keep
+//! us from the next.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
+
+/// How long one of several hosts may take until the next is tried.
+const HOST_WITHIN: Duration = Duration::from_secs(2);
+
+/// The same settings for each host alone. Of several, only one that lets us
+/// write is taken, unless the URL says otherwise: the others are standbys.
+pub(super) fn each(config: &Config, attrs_given: bool) -> Vec<Config> {
+    let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+    if count < 2 {
+        return vec![config.clone()];
+    }
+    (0..count)
+        .map(|n| {
+            let mut one = without_hosts(config);
+            match config.get_hosts().get(n) {
+                Some(Host::Tcp(name)) => drop(one.host(name)),
+                Some(Host::Unix(path)) => drop(one.host_path(path)),
+                None => {}
+            }
+            if let Some(address) = config.get_hostaddrs().get(n) {
+                one.hostaddr(*address);
+            }
+            if let Some(port) = config.get_ports().get(n).or(config.get_ports().first()) {
+                one.port(*port);
+            }
+            if !attrs_given {
+                one.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
+            one
+        })
+        .collect()
+}
+
+fn without_hosts(config: &Config) -> Config {
+    let mut one = Config::new();
+    config.get_user().map(|user| one.user(user));
+    config.get_password().map(|password| one.password(password));
+    config.get_dbname().map(|name| one.dbname(name));
+    config.get_options().map(|options| one.options(options));
+    config
+        .get_application_name()
+        .map(|name| one.application_name(name));
+    config
+        .get_connect_timeout()
+        .map(|within| one.connect_timeout(*within));
+    config
+        .get_tcp_user_timeout()
+        .map(|within| one.tcp_user_timeout(*within));
+    config
+        .get_keepalives_interval()
+        .map(|pause| one.keepalives_interval(pause));
+    config
+        .get_keepalives_retries()
+        .map(|count| one.keepalives_retries(count));
+    one.keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts())
+        .target_session_attrs(config.get_target_session_attrs());
+    one
+}
+
+/// How long connecting may take, if one host alone may take `alone`.
+pub(super) fn within(hosts: &[Config], alone: Duration) -> Duration {
+    let others = u32::try_from(hosts.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    HOST_WITHIN.saturating_mul(others).saturating_add(alone)
+}
+
+/// Connects to the first host that will have us. The last one is given all
+/// the time that the caller has.
+pub(super) async fn connect<T>(
+    hosts: &[Config],
+    tls: T,
+) -> Result<(Client, Connection<Socket, T::Stream>), Error>
+where
+    T: MakeTlsConnect<Socket> + Clone,
+{
+    let (last, first) = hosts.split_last().expect("a URL without a host is refused");
+    for host in first {
+        // Why it would not is worth less than what the last one says.
+        if let Ok(Ok(connected)) = timeout(HOST_WITHIN, host.connect(tls.clone())).await {
+            return Ok(connected);
+        }
+    }
+    last.connect(tls).await
+}

@@ -1,0 +1,188 @@
+//! The cap on deletions holds over all replicas, exactly and in order.
+
+use std::time::Duration;
+
+use kindler::cluster::Actual;
+use kindler::plan::{Moment, Policy, Step, hold_deletion, plan};
+use kindler::store::{Claim, Database as Url, HeldRow, Store, Written};
+use tokio_postgres::Client;
+
+use super::{migrated, number, text};
+use crate::kit::Database;
+
+const TTL: Duration = Duration::from_secs(15);
+
+fn store(database: &Database) -> Store {
+    Store::new(&Url::parse(&database.url()).unwrap(), 16, "test")
+}
+
+/// Running clusters that are wanted absent, one after the other by name.
+async fn leaving(client: &Client, clusters: u32) {
+    let sql = format!(
+        "INSERT INTO clusters (name, provider, actual_state)
+         SELECT 'c' || lpad(n::text, 3, '0'), 'k3d', 'running' FROM generate_series(1, {clusters}) n"
+    );
+    client.batch_execute(&sql).await.unwrap();
+    for n in 1..=clusters {
+        let sql = format!("DELETE FROM clusters WHERE name = 'c{n:03}'");
+        client.batch_execute(&sql).await.unwrap();
+    }
+}
+
+/// One turn of a replica up to the intent: the state that is in the row then.
+async fn turn(store: &Store, name: &str, cap: usize) -> Actual {
+    let claimed = match store.claim(name, "a replica", TTL).await.unwrap() {
+        Claim::Won(claimed) => *claimed,
+        other => panic!("{name} is due and free: {other:?}"),
+    };
+    let row = begin(store, &claimed.row.unwrap(), claimed.term, cap).await;
+    store.release(name, claimed.term).await.unwrap();
+    row.cluster.actual
+}
+
+async fn begin(store: &Store, row: &HeldRow, term: kindler::lease::Term, cap: usize) -> HeldRow {
+    let moment = Moment {
+        now: row.read_at,
+        jitter: 0.0,
+    };
+    let Step::Act { intent, .. } = plan(&row.cluster, None, &Policy::default(), moment) else {
+        panic!("its delete is due: {row:?}")
+    };
+    let decide = |queue: &_| hold_deletion(&row.cluster, intent, cap, queue);
+    match store.begin_deletion(row, term, decide).await.unwrap() {
+        Written::Yes(row) => *row,
+        Written::Lost => panic!("the owner writes"),
+    }
+}
+
+/// Lets a minute pass for what was begun, and makes what waits due.
+async fn a_minute_later(client: &Client) {
+    client
+        .batch_execute(
+            "UPDATE cluster_deletions SET begun_at = begun_at - interval '1 min';
+             UPDATE clusters SET next_attempt_at = NULL WHERE status_reason = 'DeletionHeld'",
+        )
+        .await
+        .unwrap();
+}
+
+const HELD: &str = "SELECT count(*) FROM clusters WHERE status_reason = 'DeletionHeld'";
+
+#[tokio::test]
+async fn replicas_at_the_same_moment_never_begin_more_than_the_cap() {
+    let (database, client) = migrated().await;
+    leaving(&client, 40).await;
+    let replicas = [store(&database), store(&database), store(&database)];
+    for round in 1..=3 {
+        let due = replicas[0].due(Duration::ZERO, 100).await.unwrap();
+        let turns: Vec<_> = due
+            .into_iter()
+            .zip(0..)
+            .map(|((name, _), n)| {
+                let replica = replicas[n % 3].clone();
+                tokio::spawn(async move { turn(&replica, &name, 5).await })
+            })
+            .collect();
+        let mut begun = 0;
+        for turn in turns {
+            begun += i32::from(turn.await.unwrap() == Actual::Deleting);
+        }
+        assert_eq!(begun, 5, "in round {round}");
+        let counted = "SELECT max(n) FROM (SELECT count(*) AS n FROM cluster_deletions a JOIN cluster_deletions b
+                       ON b.begun_at BETWEEN a.begun_at - interval '59.999 s' AND a.begun_at GROUP BY a) w";
+        assert_eq!(number(&client, counted).await, 5, "in some minute");
+        client
+            .batch_execute(
+                "UPDATE clusters SET next_attempt_at = 'infinity' WHERE actual_state = 'deleting'",
+            )
+            .await
+            .unwrap();
+        a_minute_later(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_wanted_first_goes_first() {
+    let (database, client) = migrated().await;
+    leaving(&client, 6).await;
+    let store = store(&database);
+    // The last one asks first and gets the place; the others come in any order.
+    assert_eq!(turn(&store, "c006", 1).await, Actual::Deleting);
+    for name in ["c003", "c001", "c005", "c004", "c002"] {
+        assert_eq!(turn(&store, name, 1).await, Actual::Running, "{name}");
+    }
+    let order = "SELECT string_agg(name, ' ' ORDER BY next_attempt_at) FROM (
+                 SELECT * FROM clusters WHERE status_reason = 'DeletionHeld') held";
+    a_minute_later(&client).await;
+    for name in ["c005", "c004", "c003", "c002"] {
+        assert_eq!(
+            turn(&store, name, 1).await,
+            Actual::Running,
+            "{name} overtakes"
+        );
+    }
+    // The first in line is due now (and sorted last here); the others a minute apart.
+    assert_eq!(text(&client, order).await, "c002 c003 c004 c005 c001");
+    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
+    // A newcomer does not take the place of one that waits, a withdrawn one leaves the line.
+    client
+        .batch_execute("UPDATE clusters SET desired_state = 'present' WHERE name = 'c002'")
+        .await
+        .unwrap();
+    a_minute_later(&client).await;
+    client
+        .batch_execute(
+            "INSERT INTO clusters (name, provider, actual_state) VALUES ('a-new-one', 'k3d', 'running');
+             DELETE FROM clusters WHERE name = 'a-new-one'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(turn(&store, "a-new-one", 1).await, Actual::Running);
+    assert_eq!(turn(&store, "c003", 1).await, Actual::Deleting);
+}
+
+#[tokio::test]
+async fn a_deletion_is_counted_once_and_only_when_it_is_written() {
+    let (database, client) = migrated().await;
+    leaving(&client, 2).await;
+    let store = store(&database);
+    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
+    // It failed: its next attempt is the same deletion.
+    client
+        .batch_execute(
+            "UPDATE clusters SET actual_state = 'failed', failed_attempts = 1 WHERE name = 'c001'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
+    assert_eq!(turn(&store, "c002", 1).await, Actual::Running);
+    let counted = "SELECT count(*) FROM cluster_deletions";
+    assert_eq!(number(&client, counted).await, 1);
+    assert_eq!(number(&client, HELD).await, 1);
+
+    // The fence is lost between reading and writing: nothing is counted.
+    a_minute_later(&client).await;
+    let Claim::Won(claimed) = store.claim("c002", "slow", TTL).await.unwrap() else {
+        panic!("it is due and free")
+    };
+    let row = claimed.row.unwrap();
+    client
+        .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
+        .await
+        .unwrap();
+    let intent = match plan(
+        &row.cluster,
+        None,
+        &Policy::default(),
+        Moment {
+            now: row.read_at,
+            jitter: 0.0,
+        },
+    ) {
+        Step::Act { intent, .. } => intent,
+        other => panic!("{other:?}"),
+    };
+    let lost = store.begin_deletion(&row, claimed.term, |_| intent).await;
+    assert!(matches!(lost.unwrap(), Written::Lost));
+    assert_eq!(number(&client, counted).await, 1);
+}
