@@ -152,9 +152,11 @@ async fn a_dead_process_is_seen_and_leaves_no_zombie() {
     let (rig, driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     signal(pid, Signal::KILL);
-    until_gone(pid).await;
-    let why = unhealthy(driver.observe(&dev).await);
-    assert_eq!(why, format!("its process {pid} is gone"));
+    let dead = Observation::unhealthy(format!("its process {pid} is gone"));
+    eventually(PATIENCE, "it is seen as dead", async || {
+        driver.observe(&dev).await == dead
+    })
+    .await;
     eventually(PATIENCE, "it is collected", async || {
         !zombies().contains(&pid)
     })
@@ -315,6 +317,24 @@ async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
         }
         until_gone(pid).await;
     }
+}
+
+#[tokio::test]
+async fn there_is_never_a_second_node_in_a_folder() {
+    let (rig, driver, dev) = running().await;
+    let before = rig.record(&dev);
+    let second = Command::new(env!("CARGO_BIN_EXE_kindler"))
+        .args(["sandbox-node", "--name", "dev", "--port"])
+        .arg(free_port().to_string())
+        .arg("--dir")
+        .arg(rig.folder(&dev))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(second.stdout).unwrap();
+    assert!(said.starts_with("another node lives in "), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(rig.record(&dev), before);
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
 }
 
 #[tokio::test]
