@@ -13,6 +13,7 @@ use kindler::driver::{Deadlines, Driver, DriverError};
 use kindler::observation::{Condition, Observation};
 use kindler::plan::Action;
 use rustix::process::Signal;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{PATIENCE, Rig, act, act_until, cluster, free_port, transient};
@@ -180,6 +181,10 @@ async fn a_frozen_node_is_unhealthy_and_replaced() {
     act(&impatient, Action::Create, &dev).await.unwrap();
     assert!(!lives(pid));
     assert_eq!(rig.driver().observe(&dev).await, Observation::HEALTHY);
+    // Nor does one hold up its end.
+    signal(rig.record(&dev).process.pid, Signal::STOP);
+    act(&impatient, Action::Delete, &dev).await.unwrap();
+    assert_eq!(impatient.observe(&dev).await, Observation::Absent);
 }
 
 #[tokio::test]
@@ -323,13 +328,15 @@ async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
 async fn there_is_never_a_second_node_in_a_folder() {
     let (rig, driver, dev) = running().await;
     let before = rig.record(&dev);
-    let second = Command::new(env!("CARGO_BIN_EXE_kindler"))
+    let second = tokio::process::Command::new(env!("CARGO_BIN_EXE_kindler"))
         .args(["sandbox-node", "--name", "dev", "--port"])
         .arg(free_port().to_string())
         .arg("--dir")
         .arg(rig.folder(&dev))
-        .output()
-        .unwrap();
+        .kill_on_drop(true)
+        .output();
+    let second = timeout(PATIENCE, second).await;
+    let second = second.expect("a second node must end").unwrap();
     let said = String::from_utf8(second.stdout).unwrap();
     assert!(said.starts_with("another node lives in "), "{said}");
     assert_eq!(second.status.code(), Some(1));
