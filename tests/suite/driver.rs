@@ -3,6 +3,7 @@
 mod conformance;
 mod rig;
 mod sandbox;
+mod sandbox_orders;
 mod sandbox_rig;
 mod script;
 mod script_defaults;

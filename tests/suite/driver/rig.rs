@@ -1,10 +1,11 @@
 //! What a driver's tests stand on: rows, orders, free ports, and what each driver's rig can do.
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -93,14 +94,20 @@ pub fn port(number: u16) -> Port {
     Port::new("http_port", number.into()).unwrap()
 }
 
-/// A port below those that the kernel hands out, so that nobody gets it by chance.
+/// A port below those that the kernel hands out, so that nobody gets it by chance, and that no
+/// other process of tests picks: its UDP twin, which nobody uses, is held as a claim.
 pub fn free_port() -> Port {
+    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let lowest = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    let first = u16::try_from(std::process::id() % 8000).unwrap();
     loop {
-        let candidate = lowest + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).is_ok() {
-            return port(candidate);
+        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        let candidate = (Ipv4Addr::LOCALHOST, 20_000 + offset);
+        if let Ok(claim) = UdpSocket::bind(candidate)
+            && TcpListener::bind(candidate).is_ok()
+        {
+            CLAIMS.lock().unwrap().push(claim);
+            return port(candidate.1);
         }
     }
 }

@@ -4,18 +4,17 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kindler::cluster::Cluster;
-use kindler::command::unconditional_trust;
 use kindler::driver::sandbox::{SandboxDriver, SandboxSettings};
-use kindler::driver::{Deadlines, Driver, DriverError};
+use kindler::driver::{Deadlines, Driver};
 use kindler::observation::{Condition, Observation};
 use kindler::plan::Action;
 use rustix::process::Signal;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
-use super::rig::{PATIENCE, Rig, act, act_until, cluster, free_port, transient};
+use super::rig::{PATIENCE, Rig, act, cluster, free_port, transient};
 use super::sandbox_rig::SandboxRig;
 use crate::command::rig::{signal, zombies};
 use crate::kit::eventually;
@@ -48,7 +47,7 @@ fn unhealthy(seen: Observation) -> String {
 }
 
 /// A rig with one running cluster.
-async fn running() -> (SandboxRig, Box<dyn Driver>, Cluster) {
+pub(super) async fn running() -> (SandboxRig, Box<dyn Driver>, Cluster) {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
     act(&*driver, Action::Create, &dev).await.unwrap();
@@ -152,9 +151,11 @@ async fn a_dead_process_is_seen_and_leaves_no_zombie() {
     let (rig, driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     signal(pid, Signal::KILL);
-    until_gone(pid).await;
-    let why = unhealthy(driver.observe(&dev).await);
-    assert_eq!(why, format!("its process {pid} is gone"));
+    let dead = Observation::unhealthy(format!("its process {pid} is gone"));
+    eventually(PATIENCE, "it is seen as dead", async || {
+        driver.observe(&dev).await == dead
+    })
+    .await;
     eventually(PATIENCE, "it is collected", async || {
         !zombies().contains(&pid)
     })
@@ -178,6 +179,10 @@ async fn a_frozen_node_is_unhealthy_and_replaced() {
     act(&impatient, Action::Create, &dev).await.unwrap();
     assert!(!lives(pid));
     assert_eq!(rig.driver().observe(&dev).await, Observation::HEALTHY);
+    // Nor does one hold up its end.
+    signal(rig.record(&dev).process.pid, Signal::STOP);
+    act(&impatient, Action::Delete, &dev).await.unwrap();
+    assert_eq!(impatient.observe(&dev).await, Observation::Absent);
 }
 
 #[tokio::test]
@@ -318,6 +323,26 @@ async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
 }
 
 #[tokio::test]
+async fn there_is_never_a_second_node_in_a_folder() {
+    let (rig, driver, dev) = running().await;
+    let before = rig.record(&dev);
+    let second = tokio::process::Command::new(env!("CARGO_BIN_EXE_kindler"))
+        .args(["sandbox-node", "--name", "dev", "--port"])
+        .arg(free_port().to_string())
+        .arg("--dir")
+        .arg(rig.folder(&dev))
+        .kill_on_drop(true)
+        .output();
+    let second = timeout(PATIENCE, second).await;
+    let second = second.expect("a second node must end").unwrap();
+    let said = String::from_utf8(second.stdout).unwrap();
+    assert!(said.starts_with("another node lives in "), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(rig.record(&dev), before);
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_read_tells_nothing() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
@@ -355,168 +380,4 @@ async fn there_is_nothing_to_start_where_nothing_was_made() {
     assert_eq!(summary, "there is no sandbox cluster to start");
     act(&*driver, Action::Stop, &dev).await.unwrap();
     assert_eq!(driver.observe(&dev).await, Observation::Absent);
-}
-
-#[tokio::test]
-async fn a_delay_is_cut_short_at_any_step() {
-    let rig = SandboxRig::new();
-    let dev = cluster("dev");
-    for (step, delay) in [("step 1/3", 600), ("step 2/3", 3), ("step 3/3", 3)] {
-        let slow = SandboxDriver::new(SandboxSettings {
-            create_delay: Duration::from_secs(delay),
-            ..rig.settings()
-        });
-        let cancel = CancellationToken::new();
-        let log = rig.logs().path("dev");
-        let cancelling = async {
-            eventually(PATIENCE, step, async || {
-                fs::read_to_string(&log).is_ok_and(|text| text.contains(step))
-            })
-            .await;
-            cancel.cancel();
-            Instant::now()
-        };
-        let acting = act_until(&slow, Action::Create, &dev, unconditional_trust(), &cancel);
-        let (result, cancelled) = tokio::join!(acting, cancelling);
-        assert!(
-            matches!(result, Err(DriverError::Interrupted)),
-            "{step}: {result:?}"
-        );
-        assert!(
-            cancelled.elapsed() < Duration::from_millis(900),
-            "{:?}",
-            cancelled.elapsed()
-        );
-        let text = fs::read_to_string(&log).unwrap();
-        assert!(text.ends_with(" create was cut short\n"), "{text}");
-        fs::remove_file(&log).unwrap();
-    }
-    let driver = rig.driver();
-    act(&*driver, Action::Create, &dev).await.unwrap();
-    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
-}
-
-#[tokio::test]
-async fn delays_take_their_time() {
-    let rig = SandboxRig::new();
-    let delay = Duration::from_millis(600);
-    let slow = SandboxDriver::new(SandboxSettings {
-        create_delay: delay,
-        delete_delay: delay,
-        ..rig.settings()
-    });
-    for action in [Action::Create, Action::Delete] {
-        let begun = Instant::now();
-        act(&slow, action, &cluster("dev")).await.unwrap();
-        assert!(
-            begun.elapsed() >= delay,
-            "{action:?}: {:?}",
-            begun.elapsed()
-        );
-    }
-}
-
-#[tokio::test]
-async fn failures_come_as_ordered() {
-    let rig = SandboxRig::new();
-    let ordered = SandboxDriver::new(SandboxSettings {
-        always_fails: vec!["dev".to_owned()],
-        ..rig.settings()
-    });
-    let (dev, other) = (cluster("dev"), cluster("other"));
-    let (summary, _) = transient(act(&ordered, Action::Create, &dev).await);
-    assert!(
-        summary.contains("on purpose") && summary.contains("KINDLER_SANDBOX_FAIL"),
-        "{summary}"
-    );
-    act(&ordered, Action::Create, &other).await.unwrap();
-    act(&ordered, Action::Delete, &dev).await.unwrap();
-
-    let mut failed = 0;
-    for rate in [0.0, 0.5, 1.0] {
-        let driver = SandboxDriver::new(SandboxSettings {
-            failure_rate: rate,
-            ..rig.settings()
-        });
-        let before = failed;
-        for _ in 0..64 {
-            failed += u32::from(act(&driver, Action::Create, &other).await.is_err());
-        }
-        match failed - before {
-            0 => assert!(rate < 0.1),
-            64 => assert!(rate > 0.9),
-            _ => assert!((0.1..0.9).contains(&rate)),
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
-    let (rig, driver, dev) = running().await;
-    act(&*driver, Action::Create, &dev).await.unwrap();
-    act(&*driver, Action::Delete, &dev).await.unwrap();
-    let text = fs::read_to_string(rig.logs().path("dev")).unwrap();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| {
-            if line.starts_with("---") {
-                &line[25..]
-            } else {
-                line
-            }
-        })
-        .collect();
-    let expected = [
-        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
-        "step 1/3 prepare the folder",
-        "step 2/3 start the node",
-        "step 3/3 ask whether it is ready",
-        "create succeeded",
-        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
-        "it runs already, as declared",
-        "create succeeded",
-        "delete attempt 2 generation 3 fence 17: sandbox, not a real cluster",
-        "step 1/2 end the node",
-        "step 2/2 remove the folder",
-        "delete succeeded",
-    ];
-    assert_eq!(lines, expected);
-}
-
-#[tokio::test]
-async fn a_node_that_does_not_come_up_says_why() {
-    let rig = SandboxRig::new();
-    let none = SandboxDriver::new(SandboxSettings {
-        node_program: "/no/such/kindler".into(),
-        ..rig.settings()
-    });
-    let (summary, detail) = transient(act(&none, Action::Create, &cluster("dev")).await);
-    assert_eq!(summary, "cannot start sandbox node /no/such/kindler");
-    assert!(detail.starts_with("No such file or directory"), "{detail}");
-    let wrong = SandboxDriver::new(SandboxSettings {
-        node_program: "/bin/false".into(),
-        ..rig.settings()
-    });
-    let (summary, _) = transient(act(&wrong, Action::Create, &cluster("dev")).await);
-    assert!(
-        summary.starts_with("the sandbox node did not come up (exit status: 1)"),
-        "{summary}"
-    );
-}
-
-#[tokio::test]
-async fn preflight_makes_the_folder_or_says_why_not() {
-    let rig = SandboxRig::new();
-    assert_eq!(rig.driver().preflight().await, Ok(()));
-    assert!(rig.dir.join("sandbox").is_dir());
-    let blocked = SandboxDriver::new(SandboxSettings {
-        dir: "/proc/sandbox".into(),
-        ..rig.settings()
-    });
-    let faults = blocked.preflight().await.unwrap_err();
-    let start = "KINDLER_STATE_DIR: cannot use sandbox folder /proc/sandbox: ";
-    assert!(
-        faults.len() == 1 && faults[0].starts_with(start),
-        "{faults:?}"
-    );
 }

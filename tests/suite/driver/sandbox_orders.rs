@@ -1,0 +1,180 @@
+//! The sandbox driver: delays and failures that are ordered, and what it tells people.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use kindler::command::unconditional_trust;
+use kindler::driver::sandbox::{SandboxDriver, SandboxSettings};
+use kindler::driver::{Driver, DriverError};
+use kindler::observation::Observation;
+use kindler::plan::Action;
+use tokio_util::sync::CancellationToken;
+
+use super::rig::{PATIENCE, Rig, act, act_until, cluster, transient};
+use super::sandbox::running;
+use super::sandbox_rig::SandboxRig;
+use crate::kit::eventually;
+
+#[tokio::test]
+async fn a_delay_is_cut_short_at_any_step() {
+    let rig = SandboxRig::new();
+    let dev = cluster("dev");
+    for (step, delay) in [("step 1/3", 600), ("step 2/3", 3), ("step 3/3", 3)] {
+        let slow = SandboxDriver::new(SandboxSettings {
+            create_delay: Duration::from_secs(delay),
+            ..rig.settings()
+        });
+        let cancel = CancellationToken::new();
+        let log = rig.logs().path("dev");
+        let cancelling = async {
+            eventually(PATIENCE, step, async || {
+                fs::read_to_string(&log).is_ok_and(|text| text.contains(step))
+            })
+            .await;
+            cancel.cancel();
+            Instant::now()
+        };
+        let acting = act_until(&slow, Action::Create, &dev, unconditional_trust(), &cancel);
+        let (result, cancelled) = tokio::join!(acting, cancelling);
+        assert!(
+            matches!(result, Err(DriverError::Interrupted)),
+            "{step}: {result:?}"
+        );
+        assert!(
+            cancelled.elapsed() < Duration::from_millis(900),
+            "{:?}",
+            cancelled.elapsed()
+        );
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.ends_with(" create was cut short\n"), "{text}");
+        fs::remove_file(&log).unwrap();
+    }
+    let driver = rig.driver();
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+}
+
+#[tokio::test]
+async fn delays_take_their_time() {
+    let rig = SandboxRig::new();
+    let delay = Duration::from_millis(600);
+    let slow = SandboxDriver::new(SandboxSettings {
+        create_delay: delay,
+        delete_delay: delay,
+        ..rig.settings()
+    });
+    for action in [Action::Create, Action::Delete] {
+        let begun = Instant::now();
+        act(&slow, action, &cluster("dev")).await.unwrap();
+        assert!(
+            begun.elapsed() >= delay,
+            "{action:?}: {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn failures_come_as_ordered() {
+    let rig = SandboxRig::new();
+    let ordered = SandboxDriver::new(SandboxSettings {
+        always_fails: vec!["dev".to_owned()],
+        ..rig.settings()
+    });
+    let (dev, other) = (cluster("dev"), cluster("other"));
+    let (summary, _) = transient(act(&ordered, Action::Create, &dev).await);
+    assert!(
+        summary.contains("on purpose") && summary.contains("KINDLER_SANDBOX_FAIL"),
+        "{summary}"
+    );
+    act(&ordered, Action::Create, &other).await.unwrap();
+    act(&ordered, Action::Delete, &dev).await.unwrap();
+
+    let mut failed = 0;
+    for rate in [0.0, 0.5, 1.0] {
+        let driver = SandboxDriver::new(SandboxSettings {
+            failure_rate: rate,
+            ..rig.settings()
+        });
+        let before = failed;
+        for _ in 0..64 {
+            failed += u32::from(act(&driver, Action::Create, &other).await.is_err());
+        }
+        match failed - before {
+            0 => assert!(rate < 0.1),
+            64 => assert!(rate > 0.9),
+            _ => assert!((0.1..0.9).contains(&rate)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
+    let (rig, driver, dev) = running().await;
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    act(&*driver, Action::Delete, &dev).await.unwrap();
+    let text = fs::read_to_string(rig.logs().path("dev")).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("---") {
+                &line[25..]
+            } else {
+                line
+            }
+        })
+        .collect();
+    let expected = [
+        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "step 1/3 prepare the folder",
+        "step 2/3 start the node",
+        "step 3/3 ask whether it is ready",
+        "create succeeded",
+        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "it runs already, as declared",
+        "create succeeded",
+        "delete attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "step 1/2 end the node",
+        "step 2/2 remove the folder",
+        "delete succeeded",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_come_up_says_why() {
+    let rig = SandboxRig::new();
+    let none = SandboxDriver::new(SandboxSettings {
+        node_program: "/no/such/kindler".into(),
+        ..rig.settings()
+    });
+    let (summary, detail) = transient(act(&none, Action::Create, &cluster("dev")).await);
+    assert_eq!(summary, "cannot start sandbox node /no/such/kindler");
+    assert!(detail.starts_with("No such file or directory"), "{detail}");
+    let wrong = SandboxDriver::new(SandboxSettings {
+        node_program: "/bin/false".into(),
+        ..rig.settings()
+    });
+    let (summary, _) = transient(act(&wrong, Action::Create, &cluster("dev")).await);
+    assert!(
+        summary.starts_with("the sandbox node did not come up (exit status: 1)"),
+        "{summary}"
+    );
+}
+
+#[tokio::test]
+async fn preflight_makes_the_folder_or_says_why_not() {
+    let rig = SandboxRig::new();
+    assert_eq!(rig.driver().preflight().await, Ok(()));
+    assert!(rig.dir.join("sandbox").is_dir());
+    let blocked = SandboxDriver::new(SandboxSettings {
+        dir: "/proc/sandbox".into(),
+        ..rig.settings()
+    });
+    let faults = blocked.preflight().await.unwrap_err();
+    let start = "KINDLER_STATE_DIR: cannot use sandbox folder /proc/sandbox: ";
+    assert!(
+        faults.len() == 1 && faults[0].starts_with(start),
+        "{faults:?}"
+    );
+}
