@@ -27,6 +27,16 @@ CREATE TABLE IF NOT EXISTS cluster_deletions (
     begun_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (cluster_name, generation)
 );
+-- Where sql/roles.sql was run before, its roles get what it gives them since;
+-- a daemon that may not count may not delete either.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'kindler_daemon')
+       AND has_table_privilege('kindler_daemon', 'cluster_leases', 'INSERT') THEN
+        GRANT SELECT, INSERT ON cluster_deletions TO kindler_daemon;
+        GRANT SELECT ON cluster_deletions TO kindler_api, kindler_reader;
+    END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS cluster_deletions_begun ON cluster_deletions (begun_at);
 
 -- What is held back, for the order of the queue, metrics and `kindler status`.

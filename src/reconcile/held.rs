@@ -154,7 +154,15 @@ impl<'a> Held<'a> {
         let mut cut = None;
         loop {
             tokio::select! {
-                done = &mut work => return (done, cut),
+                done = &mut work => {
+                    // After a standstill both arms are ready: the guard ended the
+                    // command because the trust ran out, whichever is heard first.
+                    if cut.is_none() && self.trust.borrow().remaining().is_zero() {
+                        self.lost();
+                        cut = Some(Cut::LeaseLost);
+                    }
+                    return (done, cut);
+                }
                 found = self.keep(cut, action, turn) => {
                     if found == Cut::LeaseLost {
                         self.lost();

@@ -149,3 +149,21 @@ async fn the_reader_reads() {
         assert!(told.contains("denied"), "{table}: {told}");
     }
 }
+
+#[tokio::test]
+async fn roles_that_were_made_before_may_use_what_came_later() {
+    let (database, admin) = migrated().await;
+    let user = login(&database, &admin, "kindler_daemon").await;
+    admin
+        .batch_execute(
+            "DROP TABLE cluster_deletions; DELETE FROM kindler_migrations WHERE version = 4",
+        )
+        .await
+        .unwrap();
+    super::run_migration(&database).await;
+    let daemon = database.connect_as(&user).await;
+    let count = "INSERT INTO cluster_deletions (cluster_name, generation) VALUES ('x', 1)";
+    daemon.batch_execute(count).await.unwrap();
+    let told = refused(&daemon, "DELETE FROM cluster_deletions").await;
+    assert!(told.contains("denied"), "{told}");
+}
