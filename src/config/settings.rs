@@ -348,7 +348,7 @@ pub struct SandboxSettings {
     )]
     pub sandbox_failure_rate: f64,
 
-    /// Names of clusters whose sandbox actions always fail, separated by commas
+    /// Names of sandbox clusters that can never be made or started, separated by commas
     #[arg(
         long,
         env = "KINDLER_SANDBOX_FAIL",

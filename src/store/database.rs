@@ -21,9 +21,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::hosts;
 
 /// How long the server may work on one statement of ours.
-const STATEMENT_TIMEOUT: &str = "10s";
+const STATEMENT_TIMEOUT: &str = "5s";
 /// How long a statement may wait for a lock.
-const LOCK_TIMEOUT: &str = "5s";
+const LOCK_TIMEOUT: &str = "3s";
 /// How long a transaction may sit idle: longer than any of ours ever does.
 const IDLE_TIMEOUT: &str = "30s";
 /// How long one attempt to connect may take.

@@ -43,7 +43,7 @@ pub use rows::{HeldRow, Undecodable};
 use unnamed::typed;
 
 /// How long one call may take before its connection is given up.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection that was unused for longer may have died without a word, and is
 /// asked before it is lent. The one used last is lent first, and the heartbeat
