@@ -14,6 +14,7 @@
 
 mod caution;
 mod held;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,13 +28,10 @@ use crate::cluster::{Actual, Cluster};
 use crate::command::MonotonicDeadline;
 use crate::controller::{Finished, Reconciler, Turn};
 use crate::driver::{Driver, Order};
-use crate::event::Reason;
 use crate::lease::LeasePolicy;
 use crate::metrics::{ActionResult, Metrics};
 use crate::observation::{Condition, Observation};
-use crate::plan::{
-    Action, Applied, Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan,
-};
+use crate::plan::{Action, Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
 use crate::store::{Claim, Claimed, HeldRow, Store, StoreError, Written};
 
 use held::{Cut, Held};
@@ -357,45 +355,6 @@ impl ClusterReconciler {
             return Ok(Next::End(Finished::Settled(None)));
         }
         held.reload().await
-    }
-
-    /// Lets a person see that a row cannot be read, and tries it again rarely:
-    /// a change of the row rings anyway.
-    async fn show_unreadable(
-        &self,
-        held: &Held<'_>,
-        claimed: &Claimed,
-    ) -> Result<Finished, StoreError> {
-        let told = claimed
-            .row
-            .as_ref()
-            .err()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        warn!(error = told, "row cannot be read");
-        let retry = self.policy.backoff.longest(fastrand::f64());
-        let next = Moment {
-            now: claimed.read_at,
-            jitter: 0.0,
-        }
-        .after(retry);
-        let status = Status {
-            actual: Actual::Failed,
-            reason: Reason::RowInvalid,
-            message: format!("its row cannot be read: {told}"),
-            error: Some(told),
-            failed_attempts: 1,
-            next_attempt_at: Some(next),
-            health_failures: 0,
-            healthy: false,
-            next_check_at: Some(next),
-            applied: Applied::Kept,
-            reached: false,
-        };
-        self.store
-            .write_unreadable(held.key, claimed, &status)
-            .await?;
-        Ok(Finished::Failed(retry))
     }
 }
 

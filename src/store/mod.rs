@@ -16,6 +16,7 @@ mod report;
 mod roles;
 mod rows;
 mod unnamed;
+mod waiting;
 
 use std::time::Duration;
 
@@ -34,11 +35,10 @@ pub(crate) use database::session_settings;
 pub use database::{Database, DatabaseUrlError};
 pub use declare::{Declaration, Declared};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
-pub use report::{
-    Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged, Waiting,
-};
+pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+pub use waiting::Waiting;
 
 use unnamed::typed;
 
@@ -86,6 +86,15 @@ pub enum StoreError {
         /// Why not.
         #[source]
         source: NoConnection,
+    },
+    /// The session ended, or its server does not let us write any more.
+    #[error("{operation}: the database cannot be reached over this session any more")]
+    Lost {
+        /// What was wanted.
+        operation: &'static str,
+        /// What the session said last.
+        #[source]
+        source: tokio_postgres::Error,
     },
     /// The statement failed.
     #[error("{operation}: the database answered with an error")]
@@ -148,7 +157,7 @@ impl StoreError {
     /// Whether the database is out of reach, rather than unwilling.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Late { .. } => true,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Late { .. } => true,
             Self::Failed { source, .. } => {
                 source.is_closed() || source.code().is_none_or(is_parting)
             }
@@ -347,8 +356,7 @@ impl Store {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(source)) if source.is_closed() || source.code().is_some_and(is_parting) => {
                 self.discard(client);
-                let source = NoConnection::Refused(source);
-                Err(StoreError::Unreachable { operation, source })
+                Err(StoreError::Lost { operation, source })
             }
             Ok(Err(source)) => Err(StoreError::from_statement(operation, source)),
             Err(_) => {

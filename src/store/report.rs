@@ -68,17 +68,6 @@ pub struct Failing {
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// Clusters that wait for the same reason: one that holds back many.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Waiting {
-    /// `DeletionHeld` or `RepairHeld`.
-    pub reason: String,
-    /// So many.
-    pub clusters: i64,
-    /// When the first of them is looked at again.
-    pub next_at: Option<Timestamp>,
-}
-
 /// How a daemon introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
@@ -176,22 +165,6 @@ impl Store {
             .collect())
     }
 
-    /// A few clusters that should run, but not these; those that cannot be
-    /// read are left out.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn peers(&self, except: &[String], limit: usize) -> Result<Vec<Cluster>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let found = self
-            .rows("list peers", &queries::LIST_PEERS, &[&except, &limit])
-            .await?;
-        Ok(found
-            .iter()
-            .filter_map(|row| rows::cluster(row).ok())
-            .collect())
-    }
-
     /// The newest `limit` events of a cluster after an id, oldest first.
     ///
     /// # Errors
@@ -255,26 +228,6 @@ impl Store {
                     message: column(row, "message")?,
                     failed_attempts: column(row, "failed_attempts")?,
                     next_attempt_at: column(row, "next_attempt_at")?,
-                })
-            },
-        )
-        .await
-    }
-
-    /// What is held back.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
-        self.each(
-            "count what is held back",
-            &queries::COUNT_HELD,
-            &[],
-            |row| {
-                Ok(Waiting {
-                    reason: column(row, "reason")?,
-                    clusters: column(row, "clusters")?,
-                    next_at: column(row, "next_at")?,
                 })
             },
         )
@@ -397,7 +350,7 @@ impl Store {
             })
     }
 
-    async fn each<T>(
+    pub(super) async fn each<T>(
         &self,
         operation: &'static str,
         sql: &str,

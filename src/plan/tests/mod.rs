@@ -1,6 +1,7 @@
 //! Every cell of the state matrix, one by one.
 
 mod convergence;
+mod hold;
 
 use super::*;
 use crate::cluster::samples::dev;

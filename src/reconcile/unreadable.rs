@@ -1,0 +1,53 @@
+//! A row that cannot be read: shown as such, and nothing else is done to it.
+
+use tracing::warn;
+
+use crate::cluster::Actual;
+use crate::controller::Finished;
+use crate::event::Reason;
+use crate::plan::{Applied, Moment, Status};
+use crate::store::{Claimed, StoreError};
+
+use super::ClusterReconciler;
+use super::held::Held;
+
+impl ClusterReconciler {
+    /// Lets a person see that a row cannot be read, and tries it again rarely:
+    /// a change of the row rings anyway.
+    pub(super) async fn show_unreadable(
+        &self,
+        held: &Held<'_>,
+        claimed: &Claimed,
+    ) -> Result<Finished, StoreError> {
+        let told = claimed
+            .row
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        warn!(error = told, "row cannot be read");
+        let retry = self.policy.backoff.longest(fastrand::f64());
+        let next = Moment {
+            now: claimed.read_at,
+            jitter: 0.0,
+        }
+        .after(retry);
+        let status = Status {
+            actual: Actual::Failed,
+            reason: Reason::RowInvalid,
+            message: format!("its row cannot be read: {told}"),
+            error: Some(told),
+            failed_attempts: 1,
+            next_attempt_at: Some(next),
+            health_failures: 0,
+            healthy: false,
+            next_check_at: Some(next),
+            applied: Applied::Kept,
+            reached: false,
+        };
+        self.store
+            .write_unreadable(held.key, claimed, &status)
+            .await?;
+        Ok(Finished::Failed(retry))
+    }
+}
