@@ -1,26 +1,25 @@
 -- Claims a cluster that is due: one row if the name exists, with the term of
 -- the new lease if this claim won it. Losing is a null term, never a race: the
 -- primary key lets one claim in, and a lease is taken over only after it has
--- expired by this clock.
+-- expired by this clock. Why it was lost is looked up only then, because every
+-- wake-up waits for this statement.
 -- $1 name, $2 owner, $3 lifetime in seconds
-WITH due AS (
-    SELECT name FROM clusters WHERE name = $1 AND due_at <= clock_timestamp()
-), claim AS (
+WITH claim AS (
     INSERT INTO cluster_leases AS l (cluster_name, owner, term, acquired_at, renewed_at, expires_at)
-    SELECT due.name, $2, nextval('cluster_lease_terms'), clock_timestamp(), clock_timestamp(),
+    SELECT name, $2, nextval('cluster_lease_terms'), clock_timestamp(), clock_timestamp(),
            clock_timestamp() + make_interval(secs => $3)
-    FROM due
+    FROM clusters WHERE name = $1 AND due_at <= clock_timestamp()
     ON CONFLICT (cluster_name) DO UPDATE
         SET owner = excluded.owner, term = excluded.term, acquired_at = excluded.acquired_at,
             renewed_at = excluded.renewed_at, expires_at = excluded.expires_at
         WHERE l.expires_at <= clock_timestamp()
     RETURNING term
 )
-SELECT {cluster}, claim.term, due.name IS NOT NULL AS due,
-       extract(epoch FROM held.expires_at - clock_timestamp())::float8 AS held_seconds,
-       CASE WHEN isfinite(c.due_at) THEN extract(epoch FROM c.due_at - clock_timestamp())::float8 END AS due_seconds
-FROM clusters c
-LEFT JOIN due ON true
-LEFT JOIN claim ON true
-LEFT JOIN cluster_leases held ON held.cluster_name = c.name
+SELECT {cluster}, claim.term, claim.term IS NOT NULL OR c.due_at <= clock_timestamp() AS due,
+       CASE WHEN claim.term IS NULL THEN
+           (SELECT extract(epoch FROM held.expires_at - clock_timestamp())
+            FROM cluster_leases held WHERE held.cluster_name = c.name) END::float8 AS held_seconds,
+       CASE WHEN claim.term IS NULL AND isfinite(c.due_at)
+           THEN extract(epoch FROM c.due_at - clock_timestamp()) END::float8 AS due_seconds
+FROM clusters c LEFT JOIN claim ON true
 WHERE c.name = $1
