@@ -3,7 +3,7 @@
 
 -- One row while somebody works on a cluster. Small, because heartbeats live
 -- here and not in the wide table. Expiry is judged by this database's clock.
--- It has no index: the table is as small as the work in hand, and without one
+-- Only its keys are indexed: it is as small as the work in hand, and so
 -- a renewal touches no index at all (a HOT update).
 CREATE TABLE IF NOT EXISTS cluster_leases (
     cluster_name varchar(63) PRIMARY KEY REFERENCES clusters (name) ON DELETE CASCADE,

@@ -55,6 +55,8 @@ impl Heartbeat {
 
     async fn beat(&mut self) {
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
+        // Hearing oneself is the proof that no pooler stands between.
+        self.store.set_own_sessions(listening);
         let beaten = self.announce_and_look(listening).await;
         self.metrics.db_up.set(i64::from(beaten.is_ok()));
         let trouble = beaten.err().map(|error| chain(&error));

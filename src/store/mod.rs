@@ -18,6 +18,8 @@ mod rows;
 mod unnamed;
 mod waiting;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::QueueMode;
@@ -213,6 +215,9 @@ fn alive() -> Hook {
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// Whether a session is known to stay ours from one statement to the next,
+    /// so that statements may be prepared in it.
+    own_sessions: Arc<AtomicBool>,
 }
 
 /// How full the pool is.
@@ -253,7 +258,10 @@ impl Store {
             }))
             .build()
             .expect("a runtime is given, and nothing else can be missing");
-        Self { pool }
+        Self {
+            pool,
+            own_sessions: Arc::default(),
+        }
     }
 
     /// How full the pool is.
@@ -288,6 +296,18 @@ impl Store {
         }
     }
 
+    /// Says whether sessions are proven to stay ours, which a notification to
+    /// oneself proves; until then, and behind a transaction pooler, no
+    /// statement is prepared, because it might be somebody else's by the time
+    /// it runs. Prepared ones save planning at every call.
+    pub fn set_own_sessions(&self, proven: bool) {
+        self.own_sessions.store(proven, Ordering::Relaxed);
+    }
+
+    fn has_own_sessions(&self) -> bool {
+        self.own_sessions.load(Ordering::Relaxed)
+    }
+
     /// Runs one statement and returns its rows.
     async fn rows(
         &self,
@@ -296,7 +316,12 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
         self.call(operation, async |client| {
-            client.query_typed(sql, &typed(params)).await
+            if self.has_own_sessions() {
+                let statement = client.prepare_cached(sql).await?;
+                client.query(&statement, params).await
+            } else {
+                client.query_typed(sql, &typed(params)).await
+            }
         })
         .await
     }
@@ -309,7 +334,12 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
         self.call(operation, async |client| {
-            client.execute_typed(sql, &typed(params)).await
+            if self.has_own_sessions() {
+                let statement = client.prepare_cached(sql).await?;
+                client.execute(&statement, params).await
+            } else {
+                client.execute_typed(sql, &typed(params)).await
+            }
         })
         .await
     }
