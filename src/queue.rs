@@ -157,7 +157,7 @@ impl Queue {
                 Offered::Merged
             }
             None => {
-                let displaced = if full { self.displace(lane) } else { None };
+                let displaced = if full { self.displace(due, lane) } else { None };
                 if full && displaced.is_none() {
                     return Offered::Refused;
                 }
@@ -168,16 +168,16 @@ impl Queue {
         }
     }
 
-    /// Makes room in a full queue for an urgent key.
-    fn displace(&mut self, lane: Lane) -> Option<Key> {
-        match lane {
-            Lane::Routine => None,
-            Lane::Urgent => {
-                let (_, _, last) = self.routine.pop_last()?;
-                self.slots.remove(&last);
-                Some(last)
-            }
+    /// Makes room in a full queue for an urgent key, or for one that is due
+    /// before the last: what waits for later must not keep out what is due.
+    fn displace(&mut self, due: Instant, lane: Lane) -> Option<Key> {
+        let (last_due, _, _) = self.routine.last()?;
+        if lane == Lane::Routine && due >= *last_due {
+            return None;
         }
+        let (_, _, last) = self.routine.pop_last()?;
+        self.slots.remove(&last);
+        Some(last)
     }
 
     /// The next key to run, if one is due and a worker is free. The caller
@@ -369,6 +369,19 @@ mod tests {
         });
         let ahead = turns.take_while(|key| *key != single).count();
         assert!(ahead <= 2 * URGENT_PLACES, "{ahead} came first");
+    }
+
+    #[test]
+    fn what_waits_for_later_does_not_keep_out_what_is_due() {
+        let now = Instant::now();
+        let mut queue = Queue::new(100, 1);
+        for n in 0..100 {
+            let later = now + Duration::from_secs(60 + n);
+            queue.offer(&key(&format!("check-{n}")), later, Lane::Routine);
+        }
+        let offered = queue.offer(&key("due"), now, Lane::Routine);
+        assert_eq!(offered, Offered::Displaced(key("check-99")));
+        assert_eq!(turn(&mut queue, now).as_deref(), Some("due"));
     }
 
     #[derive(Clone, Debug)]

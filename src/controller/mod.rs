@@ -30,7 +30,8 @@ use workers::Workers;
 /// How a turn ended, and when the key is to be looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// As wanted. The next look, if one is known.
+    /// As wanted. The next look, if one is known; one beyond the next full
+    /// pass is not kept in mind, [`Reconciler::due`] must find it.
     Settled(Option<Duration>),
     /// Something else must happen first; look again after this.
     Waiting(Duration),
@@ -97,6 +98,13 @@ pub trait Reconciler: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(String, Duration)>, Self::Error>;
 
+    /// Whether an error says that nothing can be done for any key now, so that
+    /// starting others would only repeat it.
+    fn is_outage(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Brings one key closer to what is wanted. Idempotent; must answer for
     /// keys that no row has.
     ///
@@ -133,6 +141,18 @@ impl Default for ControllerSettings {
             finish_within: Duration::from_secs(10),
             stop_within: Duration::from_secs(15),
         }
+    }
+}
+
+/// How far ahead a pass looks, in resync intervals: a little more than one, so
+/// that what becomes due before the next pass is started to the second.
+const HORIZON: f64 = 1.2;
+
+impl ControllerSettings {
+    /// What is due later than this is a later pass's to find, and nobody keeps
+    /// it in mind: a queue full of distant times would have no room for work.
+    fn horizon(&self) -> Duration {
+        self.resync.mul_f64(HORIZON)
     }
 }
 
@@ -275,9 +295,7 @@ impl<R: Reconciler> Controller<R> {
         let spread = 0.9 + 0.2 * fastrand::f64();
         self.next_pass = now + self.settings.resync.mul_f64(spread);
         let (reconciler, limit) = (self.reconciler.clone(), self.settings.capacity);
-        // A little more than one interval ahead, so that what becomes due
-        // before the next pass is started to the second.
-        let horizon = self.settings.resync.mul_f64(1.2);
+        let horizon = self.settings.horizon();
         self.pass = Some(tokio::spawn(
             async move { reconciler.due(horizon, limit).await },
         ));
@@ -290,9 +308,13 @@ impl<R: Reconciler> Controller<R> {
             Ok(found) => {
                 self.more |= found.len() >= self.settings.capacity;
                 for (key, delay) in found {
-                    if self.workers.offer(&key, now + delay, Lane::Routine) == Offered::Refused {
-                        self.more = true;
-                        break;
+                    match self.workers.offer(&key, now + delay, Lane::Routine) {
+                        Offered::Refused => {
+                            self.more = true;
+                            break;
+                        }
+                        Offered::Displaced(_) => self.more = true,
+                        Offered::Added | Offered::Merged | Offered::Running => {}
                     }
                 }
             }

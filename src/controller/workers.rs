@@ -31,6 +31,8 @@ pub(super) struct Workers<R: Reconciler> {
     tasks: JoinSet<Ended<R::Error>>,
     running: HashMap<Id, Running>,
     requeue: bool,
+    /// While nothing can be done for any key, none is started before this.
+    outage_until: Option<Instant>,
     stop: CancellationToken,
 }
 
@@ -48,6 +50,7 @@ impl<R: Reconciler> Workers<R> {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             requeue: true,
+            outage_until: None,
             stop: CancellationToken::new(),
         }
     }
@@ -80,6 +83,9 @@ impl<R: Reconciler> Workers<R> {
     /// Starts every key that is due, as far as there are workers.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
+        if self.outage_until.is_some_and(|until| now < until) {
+            return;
+        }
         while let Some(turn) = self.queue.take(now) {
             let waited = now.saturating_duration_since(turn.due).as_secs_f64();
             self.metrics.queue_duration_seconds.observe(waited);
@@ -150,13 +156,21 @@ impl<R: Reconciler> Workers<R> {
         };
         let now = Instant::now();
         let (result, look_again) = match ended {
-            Ok(Ok(finished)) => (finished.result(), finished.look_again()),
+            Ok(Ok(finished)) => {
+                self.outage_until = None;
+                (finished.result(), finished.look_again())
+            }
             Ok(Err(error)) => {
-                let error = &error as &dyn Error;
-                warn!(
-                    key = &*running.key,
-                    error, "reconcile could not be made; it is tried again"
-                );
+                let outage = self.reconciler.is_outage(&error);
+                // One line for an outage, not one for each key that waits.
+                if !outage || self.outage_until.is_none() {
+                    let error = &error as &dyn Error;
+                    warn!(
+                        key = &*running.key,
+                        error, "reconcile could not be made; it is tried again"
+                    );
+                }
+                self.outage_until = outage.then(|| now + self.retry());
                 (TurnResult::Error, Some(self.retry()))
             }
             Err(_) => {
@@ -166,10 +180,10 @@ impl<R: Reconciler> Workers<R> {
             }
         };
         self.metrics.turn_ended(result, now - running.started);
-        self.queue.finish(
-            &running.key,
-            look_again.and_then(|delay| now.checked_add(delay)),
-        );
+        let next = look_again
+            .filter(|delay| self.requeue && *delay <= self.settings.horizon())
+            .and_then(|delay| now.checked_add(delay));
+        self.queue.finish(&running.key, next);
         self.show(now);
     }
 

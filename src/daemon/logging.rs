@@ -16,7 +16,9 @@ pub(super) fn init(settings: &DaemonSettings) {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A reader of stderr that went away must not take the daemon with it.
+        .log_internal_errors(false);
     // A failure means that a test already set one up.
     let _ = if json {
         builder

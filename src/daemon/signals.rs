@@ -19,8 +19,8 @@ pub(super) fn watch(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         any(&mut terminate, &mut interrupt, &mut hangup).await;
-        info!("ending; a second signal forces it");
         shutdown.cancel();
+        info!("ending; a second signal forces it");
         any(&mut terminate, &mut interrupt, &mut hangup).await;
         warn!("forced to end");
         std::process::exit(FORCED);

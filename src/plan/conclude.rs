@@ -91,10 +91,14 @@ impl End<'_> {
             }
             // The host's script reports 1 for trouble around a cluster that
             // runs all the same; a person reads of it, nobody makes it twice.
-            (Outcome::Failed(failure), Observation::Present(Condition::Healthy)) => Status {
-                message: format!("it answers its probe, although {}", failure.summary),
-                ..self.applied(Reason::CreatedWithWarning)
-            },
+            (Outcome::Failed(failure), Observation::Present(Condition::Healthy))
+                if failure.persistence == Persistence::Transient =>
+            {
+                Status {
+                    message: format!("it answers its probe, although {}", failure.summary),
+                    ..self.applied(Reason::CreatedWithWarning)
+                }
+            }
             _ => self.failed(),
         }
     }

@@ -87,6 +87,10 @@ impl Reconciler for ClusterReconciler {
         "cluster"
     }
 
+    fn is_outage(&self, error: &StoreError) -> bool {
+        error.is_unreachable()
+    }
+
     async fn due(
         &self,
         horizon: Duration,
