@@ -5,14 +5,12 @@
 //! ```text
 //! cargo run --example second_table -- postgresql://me@localhost/scratch /tmp/folders
 //! psql ... -c "INSERT INTO folders (name) VALUES ('photos')"
-//! psql ... -c "UPDATE folders SET wanted = false WHERE name = 'photos'"
 //! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use async_trait::async_trait;
 use kindler::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
 use kindler::listener::{Doorbell, Listener, Listening};
@@ -87,16 +85,13 @@ impl Reconciler for Folders {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let url = args
-        .next()
-        .context("usage: second_table DATABASE_URL FOLDER")?;
-    let root = PathBuf::from(
-        args.next()
-            .context("usage: second_table DATABASE_URL FOLDER")?,
-    );
+    let args: Vec<String> = std::env::args().collect();
+    let [_, url, root] = &args[..] else {
+        anyhow::bail!("usage: second_table DATABASE_URL FOLDER");
+    };
+    let root = PathBuf::from(root);
     std::fs::create_dir_all(&root)?;
-    let database = Database::parse(&url)?;
+    let database = Database::parse(url)?;
     let client = database.connect().await?;
     client.batch_execute(SCHEMA).await?;
 

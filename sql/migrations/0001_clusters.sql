@@ -54,13 +54,15 @@ ALTER TABLE clusters
     ADD COLUMN IF NOT EXISTS last_healthy_at     timestamptz,
     ADD COLUMN IF NOT EXISTS next_check_at       timestamptz;
 
--- Columns added by hand may have narrower types, or hold nothing.
+-- Columns added by hand may have narrower types, or hold nothing. Name and
+-- provider become text too: what is too long for them is then told by the rule
+-- that names field and limit, and not by the type.
 DO $$
 DECLARE narrow record;
 BEGIN
     FOR narrow IN
         SELECT a.attname AS name, w.type
-        FROM (VALUES ('desired_state', 'text'), ('actual_state', 'text'), ('reconcile_error', 'text'),
+        FROM (VALUES ('name', 'text'), ('provider', 'text'), ('desired_state', 'text'), ('actual_state', 'text'), ('reconcile_error', 'text'),
                      ('server_ip', 'text'), ('last_reconciled_at', 'timestamptz')) AS w (name, type)
         JOIN pg_attribute a ON a.attrelid = 'clusters'::regclass AND a.attname = w.name
         WHERE a.atttypid <> w.type::regtype

@@ -6,7 +6,7 @@
 -- Only its keys are indexed: it is as small as the work in hand, and so
 -- a renewal touches no index at all (a HOT update).
 CREATE TABLE IF NOT EXISTS cluster_leases (
-    cluster_name varchar(63) PRIMARY KEY REFERENCES clusters (name) ON DELETE CASCADE,
+    cluster_name text        PRIMARY KEY REFERENCES clusters (name) ON DELETE CASCADE,
     owner        text        NOT NULL,
     term         bigint      NOT NULL UNIQUE,
     acquired_at  timestamptz NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS kindler_replicas (
 -- by trigger in the transaction of the change, so none can be forgotten.
 CREATE TABLE IF NOT EXISTS cluster_events (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    cluster_name varchar(63) NOT NULL,
+    cluster_name text        NOT NULL,
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind         text        NOT NULL CHECK (kind IN
         ('declared', 'changed', 'retry', 'paused', 'resumed', 'protected', 'unprotected',
@@ -56,7 +56,7 @@ CREATE INDEX IF NOT EXISTS cluster_events_at ON cluster_events (at);
 -- Each spec as it was declared, for history, diff and rollback. They outlive
 -- their cluster; a cluster declared again under the same name counts on.
 CREATE TABLE IF NOT EXISTS cluster_revisions (
-    cluster_name  varchar(63) NOT NULL,
+    cluster_name  text        NOT NULL,
     generation    bigint      NOT NULL,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor         text        NOT NULL,

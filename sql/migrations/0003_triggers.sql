@@ -151,6 +151,12 @@ BEGIN
         RAISE EXCEPTION 'cluster % is protected: its row stays', OLD.name
             USING ERRCODE = 'check_violation';
     END IF;
+    -- It is a declaration, so it takes the right to declare: the reconciler's
+    -- role has none.
+    IF NOT has_column_privilege(session_user, 'clusters', 'desired_state', 'UPDATE') THEN
+        RAISE EXCEPTION 'permission denied to declare cluster % absent', OLD.name
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
     IF OLD.desired_state <> 'absent' THEN
         UPDATE clusters SET desired_state = 'absent' WHERE name = OLD.name;
     END IF;

@@ -7,11 +7,13 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{DaemonError, Ended, begin, run};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
+use crate::http;
 use crate::postgres::{self, Server};
 use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 
@@ -22,11 +24,12 @@ use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
 /// [`DaemonError`] for what no waiting mends.
 pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     let shutdown = begin(&settings)?;
+    let socket = http::bind(settings.serving.listen).await?;
     if settings.connection.database_url.is_some() {
         let database = settings.connection.database()?;
         let migrated = migrate(&database).await?;
         announce(&settings, &migrated, None);
-        return run(settings, database, shutdown)
+        return run(settings, database, socket, shutdown)
             .await
             .map(|()| Ended::Well);
     }
@@ -35,7 +38,7 @@ pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
         ..postgres::Options::new(settings.connection.state_dir.clone())
     })
     .await?;
-    let ended = on_private_postgres(settings, &server, shutdown).await;
+    let ended = on_private_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
     info!("the private Postgres has stopped");
     ended.map(|()| Ended::Well)
@@ -44,6 +47,7 @@ pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 async fn on_private_postgres(
     settings: DaemonSettings,
     server: &Server,
+    socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
     let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
@@ -60,7 +64,7 @@ async fn on_private_postgres(
     let database = Database::parse(&url).map_err(ConfigError::DatabaseUrl)?;
     let lost = shutdown.clone();
     tokio::select! {
-        ended = run(settings, database, shutdown) => ended,
+        ended = run(settings, database, socket, shutdown) => ended,
         // It restarts by itself; only when that is given up does this end.
         status = server.exited() => {
             error!(status = ?status, "the private Postgres has ended for good");
@@ -107,7 +111,10 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
         lines.push(format!("  migrated   steps {:?}", migrated.applied));
     }
     lines.push(String::new());
-    lines.push("Try, in another shell:".into());
+    lines.push(match private {
+        Some(_) => "Try, in another shell:".into(),
+        None => "Try, in another shell with the same KINDLER_DATABASE_URL:".into(),
+    });
     let prefix = command_prefix(settings);
     lines.push(format!("  {prefix} create demo --wait"));
     lines.push(format!("  {prefix} list"));
@@ -130,11 +137,19 @@ fn command_prefix(settings: &DaemonSettings) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "kindler".into());
     match std::env::var_os("KINDLER_STATE_DIR") {
         Some(_) => {
-            format!(
-                "KINDLER_STATE_DIR={} {program}",
-                settings.connection.state_dir.display()
-            )
+            let state = settings.connection.state_dir.display().to_string();
+            format!("KINDLER_STATE_DIR={} {program}", for_shell(&state))
         }
         None => program,
+    }
+}
+
+/// A word as a shell reads it back.
+fn for_shell(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }

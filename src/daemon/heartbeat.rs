@@ -31,7 +31,9 @@ pub(super) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `shutdown`, then takes this daemon off the list.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut ticks = interval(HEARTBEAT);
+        // systemd wants to hear twice in its watchdog's time.
+        let watchdog = sd_notify::watchdog_enabled().map(|within| within / 2);
+        let mut ticks = interval(watchdog.map_or(HEARTBEAT, |half| half.min(HEARTBEAT)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told_ready = false;
         loop {

@@ -12,6 +12,7 @@ mod signals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -101,7 +102,8 @@ pub enum Ended {
 pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     let shutdown = begin(&settings)?;
     let database = settings.connection.database()?;
-    run(settings, database, shutdown)
+    let socket = http::bind(settings.serving.listen).await?;
+    run(settings, database, socket, shutdown)
         .await
         .map(|()| Ended::Well)
 }
@@ -153,11 +155,10 @@ fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
 async fn run(
     settings: DaemonSettings,
     database: Database,
+    socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let listen = settings.serving.listen;
-    let socket = http::bind(listen).await?;
-    let address = socket.local_addr().unwrap_or(listen);
+    let address = socket.local_addr().unwrap_or(settings.serving.listen);
     let process = Process::new(settings, &database, Some(address.to_string()));
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -203,10 +203,10 @@ impl Decision<'_> {
     /// Paused or protected: show what is there, and nothing else.
     pub(super) fn only_look(self) -> Step {
         let cluster = self.cluster;
-        let (reason, because) = if cluster.paused {
-            (Reason::Paused, "paused")
+        let reason = if cluster.paused {
+            Reason::Paused
         } else {
-            (Reason::Protected, "protected")
+            Reason::Protected
         };
         let Some(observed) = self.observed else {
             return Step::Observe {
@@ -216,7 +216,7 @@ impl Decision<'_> {
         let health = self.policy.health;
         let seen = Status {
             reason,
-            message: format!("{because}: {observed}"),
+            message: observed.to_string(),
             next_check_at: Some(self.moment.after(health.reprobe)),
             ..Status::keeping(cluster)
         };

@@ -89,10 +89,10 @@ impl Reconciler for Stub {
         let mut table = self.table.lock().unwrap();
         table.running.remove(key);
         table.due.remove(key);
-        Ok(if key.starts_with("fail") {
-            Finished::Failed(Duration::from_millis(20))
-        } else {
-            Finished::Settled(None)
+        Ok(match key {
+            _ if key.starts_with("fail") => Finished::Failed(Duration::from_millis(20)),
+            _ if key.starts_with("check") => Finished::Settled(Some(Duration::from_secs(3600))),
+            _ => Finished::Settled(None),
         })
     }
 }
@@ -202,6 +202,34 @@ async fn no_more_than_the_limit_run_at_once_and_a_flood_loses_no_key() {
     })
     .await;
     assert!(running.stub.table.lock().unwrap().most_at_once <= 4);
+}
+
+#[tokio::test]
+async fn more_keys_than_the_queue_holds_can_wait_for_a_distant_time() {
+    let stub = Stub::new();
+    let keys = |of: &str| {
+        (0..50)
+            .map(move |n| format!("{of}-{n}"))
+            .collect::<Vec<_>>()
+    };
+    stub.table.lock().unwrap().due.extend(keys("check"));
+    let settings = ControllerSettings {
+        capacity: 10,
+        resync: Duration::from_millis(200),
+        ..rarely()
+    };
+    let running = run(stub, settings);
+    soon("every check", async || {
+        running.stub.table.lock().unwrap().due.is_empty()
+    })
+    .await;
+    // All of them are known to be due in an hour; that is no reason to be full.
+    running.stub.table.lock().unwrap().due.extend(keys("new"));
+    soon("what is due now", async || {
+        running.stub.table.lock().unwrap().due.is_empty()
+    })
+    .await;
+    assert_eq!(running.stub.turns_of("check-0"), 1);
 }
 
 #[tokio::test]

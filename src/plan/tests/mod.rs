@@ -299,6 +299,8 @@ fn concluded(cluster: &Cluster, action: Action, outcome: &Outcome, seen: &Observ
 fn an_ended_action_is_judged_by_observation() {
     use Action as Do;
     let bad = failing(Persistence::Transient);
+    // Such a command did not even start, so it did nothing.
+    let never = failing(Persistence::Permanent);
     let [healthy, ill, stopped, absent, unknown] = observations();
     let good = Outcome::Succeeded;
     let present: &[(Do, &Outcome, &Observation, &str)] = &[
@@ -306,6 +308,7 @@ fn an_ended_action_is_judged_by_observation() {
         (Do::Create, &good, &absent, "failed CreateFailed"),
         (Do::Create, &good, &unknown, "failed CreateFailed"),
         (Do::Create, &bad, &healthy, "running CreatedWithWarning"),
+        (Do::Create, &never, &healthy, "failed CreateFailed"),
         (Do::Create, &bad, &ill, "failed CreateFailed"),
         (Do::Update, &good, &healthy, "running Updated"),
         (Do::Update, &bad, &healthy, "failed UpdateFailed"),

@@ -235,3 +235,31 @@ async fn no_secret_of_the_url_is_told_anywhere() {
     }
     run(&sql, "DROP OWNED BY canary; DROP ROLE canary").await;
 }
+
+#[tokio::test]
+async fn a_reader_of_stderr_that_went_away_takes_nothing_with_it() {
+    let (database, host) = (migrated().await, Host::new());
+    let mut command = kindler(&database.url(), &host);
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    command.arg("serve").env("KINDLER_LISTEN", free.to_string());
+    daemon_settings(&mut command, &host);
+    let mut daemon = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(daemon.stderr.take());
+    let sql = database.connect().await;
+    run(&sql, &insert("dev")).await;
+    until(&sql, "dev", "present running").await;
+    let pid = rustix::process::Pid::from_child(&daemon);
+    let daemon = std::sync::Mutex::new(daemon);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let status = eventually(SOON, "the daemon to end", || async {
+        daemon.lock().unwrap().try_wait().unwrap()
+    })
+    .await;
+    assert!(status.success(), "{status:?}");
+}

@@ -40,6 +40,7 @@ async fn the_daemon_records_and_cannot_declare() {
         "UPDATE clusters SET http_port = 1",
         "UPDATE clusters SET paused = true",
         "UPDATE clusters SET protected = false",
+        "DELETE FROM clusters",
         "INSERT INTO cluster_events (cluster_name, kind, actor, generation) VALUES ('x', 'health', 'x', 1)",
         "DROP TABLE clusters",
         "DELETE FROM cluster_deletions",

@@ -284,6 +284,16 @@ async fn bad_values_are_refused_with_field_and_limit() {
         ("name, provider", "'', 'k3d'", "name \"\" is not valid"),
         (
             "name, provider",
+            "repeat('x', 64), 'kind'",
+            "is not valid: use 1 to 63",
+        ),
+        (
+            "name, provider",
+            "'dev', 'docker-desktop'",
+            "\"docker-desktop\" is not known: use k3d or kind",
+        ),
+        (
+            "name, provider",
             "'dev', 'k4d'",
             "provider \"k4d\" is not known: use k3d or kind",
         ),
