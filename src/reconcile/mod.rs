@@ -362,10 +362,12 @@ impl ClusterReconciler {
     }
 }
 
-/// The moment at which a row was read, with one throw of the dice.
+/// This moment by the database's clock, with one throw of the dice. Not the
+/// moment at which the row was read: a command of many minutes may lie between,
+/// and the wait after a failure counts from its end.
 fn moment(row: &HeldRow) -> Moment {
     Moment {
-        now: row.read_at,
+        now: row.now(),
         jitter: fastrand::f64(),
     }
 }

@@ -1,7 +1,9 @@
 //! From database rows to domain types, one row at a time: a row that cannot
 //! be read is an error about that row, never about its neighbours.
 
-use jiff::Timestamp;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
@@ -41,6 +43,17 @@ pub struct HeldRow {
     pub spec_hash: String,
     /// The database's clock when it was read.
     pub read_at: Timestamp,
+    /// When it arrived here: by as much as has passed since, the database's
+    /// clock has gone on.
+    pub received: Instant,
+}
+
+impl HeldRow {
+    /// The database's clock now, as far as can be told from here.
+    pub fn now(&self) -> Timestamp {
+        let since = SignedDuration::try_from(self.received.elapsed()).unwrap_or_default();
+        self.read_at.checked_add(since).unwrap_or(self.read_at)
+    }
 }
 
 /// Reads a column by name.
@@ -101,6 +114,7 @@ pub(super) fn held(row: &Row) -> Result<HeldRow, Undecodable> {
         cluster: cluster(row)?,
         spec_hash: column(row, "spec_hash")?,
         read_at: column(row, "read_at")?,
+        received: Instant::now(),
     })
 }
 
