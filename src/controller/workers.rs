@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -14,6 +14,9 @@ use tracing::{error, warn};
 use super::{ControllerSettings, Finished, Reconciler, Turn};
 use crate::metrics::{ControllerMetrics, TurnResult};
 use crate::queue::{Key, Lane, Offered, Queue};
+
+/// How long nothing is started after a turn found that nothing can be done.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 type Ended<E> = Result<Finished, E>;
 
@@ -170,8 +173,10 @@ impl<R: Reconciler> Workers<R> {
                         error, "reconcile could not be made; it is tried again"
                     );
                 }
-                self.outage_until = outage.then(|| now + self.retry());
-                (TurnResult::Error, Some(self.retry()))
+                let retry = if outage { OUTAGE } else { self.settings.retry };
+                let retry = spread(retry);
+                self.outage_until = outage.then(|| now + retry);
+                (TurnResult::Error, Some(retry))
             }
             Err(_) => {
                 error!(key = &*running.key, "reconcile panicked; it is tried again");
@@ -187,14 +192,14 @@ impl<R: Reconciler> Workers<R> {
         self.show(now);
     }
 
-    /// Spread, so that keys which failed together do not come back together.
-    fn retry(&self) -> std::time::Duration {
-        self.settings.retry.mul_f64(0.8 + 0.4 * fastrand::f64())
-    }
-
     fn show(&self, now: Instant) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.depth.set(count(self.queue.ready(now)));
         self.metrics.active_workers.set(count(self.queue.running()));
     }
+}
+
+/// Spread, so that keys which failed together do not come back together.
+fn spread(delay: Duration) -> Duration {
+    delay.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
