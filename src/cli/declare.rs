@@ -276,7 +276,7 @@ pub(super) async fn resume(
     let name = &args.name;
     let answer = session.store.set_paused(name, false).await;
     let cluster = session.known(name, answer).await?;
-    write_out(&format!("cluster {name} is not paused\n"))?;
+    write_out(&format!("cluster {name} is acted on again\n"))?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::of(cluster.desired), limit).await,
         None => Ok(Exit::Done),

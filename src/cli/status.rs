@@ -263,7 +263,10 @@ fn failure(failing: &Failing, now: Timestamp) -> String {
     let next = failing
         .next_attempt_at
         .map_or("now".to_owned(), |then| text::until(then, now));
-    let _ = write!(words, " (attempt {}, next {next})", failing.failed_attempts);
+    let _ = match failing.failed_attempts {
+        0 => write!(words, " (next attempt {next})"),
+        attempt => write!(words, " (attempt {attempt}, next {next})"),
+    };
     words
 }
 

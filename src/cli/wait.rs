@@ -170,7 +170,11 @@ impl Watch<'_> {
         }
         let tries = text::next_try(cluster, now)
             .filter(|_| cluster.actual == Actual::Failed)
-            .map(|next| format!("attempt {} failed, next {next}", cluster.failed_attempts));
+            .map(|next| match cluster.failed_attempts {
+                // A person asked for another, and the count began anew.
+                0 => format!("next attempt {next}"),
+                failed => format!("attempt {failed} failed, next {next}"),
+            });
         // Read only where it is shown: it changes too often for plain lines.
         let log = self
             .progress

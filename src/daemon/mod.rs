@@ -6,6 +6,7 @@
 mod dev;
 mod driver;
 mod heartbeat;
+mod identity;
 mod logging;
 mod signals;
 
@@ -222,7 +223,7 @@ struct Process {
 
 impl Process {
     fn new(settings: DaemonSettings, database: &Database, listen: Option<String>) -> Self {
-        let me = Replica::this_process(listen);
+        let me = identity::this_process(listen);
         let store = Store::new(
             database,
             settings.serving.concurrency + SPARE_CONNECTIONS,

@@ -35,6 +35,9 @@ pub enum DatabaseUrlError {
     /// Not understood at all.
     #[error("database URL is not valid: use postgresql://USER[:PASSWORD]@HOST[:PORT]/NAME")]
     Syntax(#[source] tokio_postgres::Error),
+    /// The URL of something else.
+    #[error("database URL is not one of Postgres: it has to begin with postgresql://")]
+    Scheme,
     /// Most likely an '@' in the password.
     #[error("database URL is not valid: write '@' in a user name or password as %40")]
     AtSign,
@@ -64,7 +67,14 @@ impl Database {
     /// # Errors
     /// [`DatabaseUrlError`], without a word of the URL in it.
     pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
-        let mut config: Config = url.parse().map_err(DatabaseUrlError::Syntax)?;
+        let mut config: Config = match url.parse() {
+            Ok(config) => config,
+            // The parser took it for pairs, and would complain of their end.
+            Err(_) if url.contains("://") && !url.trim_start().starts_with("postgres") => {
+                return Err(DatabaseUrlError::Scheme);
+            }
+            Err(error) => return Err(DatabaseUrlError::Syntax(error)),
+        };
         let looks_like_password = |host: &Host| match host {
             Host::Tcp(name) => name.contains('@'),
             Host::Unix(_) => false,
@@ -272,6 +282,7 @@ mod tests {
         for bad in [
             "postgresql://u:hunter2@h:notaport/x",
             "hunter2",
+            "mysql://u:hunter2@h/x",
             "postgresql://u:hun@ter2@h/x",
             "",
         ] {

@@ -81,23 +81,6 @@ pub struct Replica {
     pub listen: Option<String>,
 }
 
-impl Replica {
-    /// This start of this process; the owner is unique to it, so that a
-    /// restarted daemon is never taken for the one that died.
-    pub fn this_process(listen: Option<String>) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .map(|name| name.trim().to_owned())
-            .unwrap_or_else(|_| "localhost".to_owned());
-        let pid = std::process::id();
-        Self {
-            owner: format!("{host}:{pid}:{:08x}", fastrand::u32(..)),
-            pid: i32::try_from(pid).unwrap_or(0),
-            host,
-            listen,
-        }
-    }
-}
-
 /// A daemon on the list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicaSeen {

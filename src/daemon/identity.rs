@@ -1,0 +1,18 @@
+//! Who this process is among the daemons of one database.
+
+use crate::store::Replica;
+
+/// This start of this process; the owner is unique to it, so that a restarted
+/// daemon is never taken for the one that died.
+pub(super) fn this_process(listen: Option<String>) -> Replica {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "localhost".to_owned());
+    let pid = std::process::id();
+    Replica {
+        owner: format!("{host}:{pid}:{:08x}", fastrand::u32(..)),
+        pid: i32::try_from(pid).unwrap_or(0),
+        host,
+        listen,
+    }
+}
