@@ -173,6 +173,8 @@ pub struct Controller<R: Reconciler> {
     workers: Workers<R>,
     pass: Option<Pass<R::Error>>,
     next_pass: Instant,
+    /// The last pass failed, and was told of.
+    pass_failed: bool,
     /// The last pass was full, so there is more than it found.
     more: bool,
 }
@@ -196,6 +198,7 @@ impl<R: Reconciler> Controller<R> {
             metrics,
             pass: None,
             next_pass: Instant::now(),
+            pass_failed: false,
             more: false,
         }
     }
@@ -306,6 +309,7 @@ impl<R: Reconciler> Controller<R> {
         self.next_pass = self.next_pass.max(now + PASS_APART);
         match found {
             Ok(found) => {
+                self.pass_failed = false;
                 self.more |= found.len() >= self.settings.capacity;
                 for (key, delay) in found {
                     match self.workers.offer(&key, now + delay, Lane::Routine) {
@@ -319,10 +323,11 @@ impl<R: Reconciler> Controller<R> {
                 }
             }
             Err(PassError::Failed(error)) => {
-                warn!(
-                    error = &error as &dyn Error,
-                    "full pass failed; the next one comes"
-                );
+                // One line for an outage, not one for each pass.
+                if !std::mem::replace(&mut self.pass_failed, true) {
+                    let error = &error as &dyn Error;
+                    warn!(error, "full pass failed; the next one comes");
+                }
                 self.next_pass = now + self.settings.retry.min(self.settings.resync);
             }
             Err(PassError::Panicked) => {

@@ -18,9 +18,9 @@ mod rows;
 mod unnamed;
 mod waiting;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::managed::QueueMode;
 use deadpool_postgres::{
@@ -31,6 +31,8 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+
+use crate::cause::chain;
 
 pub use claim::{Claim, Claimed, Written};
 pub(crate) use database::session_settings;
@@ -62,6 +64,9 @@ pub enum NoConnection {
     /// The pool has none to give.
     #[error("the pool has no connection to give")]
     Pool(#[source] PoolError),
+    /// It was refused a moment ago, for this reason, and not asked again yet.
+    #[error("{0}")]
+    Lately(String),
 }
 
 impl From<PoolError> for NoConnection {
@@ -73,6 +78,11 @@ impl From<PoolError> for NoConnection {
         }
     }
 }
+
+/// Before a server that refused a connection is asked for another: however many
+/// calls wait, an outage sees one attempt in this time.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long an idle connection may take to answer before it is used: it has
 /// nothing to do but that.
 const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
@@ -218,6 +228,8 @@ pub struct Store {
     /// Whether a session is known to stay ours from one statement to the next,
     /// so that statements may be prepared in it.
     own_sessions: Arc<AtomicBool>,
+    /// When a connection was last refused, and why.
+    refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 /// How full the pool is.
@@ -261,6 +273,7 @@ impl Store {
         Self {
             pool,
             own_sessions: Arc::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -374,12 +387,7 @@ impl Store {
         };
         let mut client = match timeout(CALL_DEADLINE, self.connection()).await {
             Ok(Ok(client)) => client,
-            Ok(Err(source)) => {
-                return Err(StoreError::Unreachable {
-                    operation,
-                    source: source.into(),
-                });
-            }
+            Ok(Err(source)) => return Err(StoreError::Unreachable { operation, source }),
             Err(_) => return Err(late),
         };
         match timeout(CALL_DEADLINE, work(&mut client)).await {
@@ -398,14 +406,43 @@ impl Store {
 
     /// An idle connection that answers, else a new one: when an idle one gives
     /// no answer, the others will not either.
-    async fn connection(&self) -> Result<Object, PoolError> {
-        match timeout(RECYCLE_WITHIN, self.pool.get()).await {
+    async fn connection(&self) -> Result<Object, NoConnection> {
+        if let Some(why) = self.refused_lately() {
+            return Err(NoConnection::Lately(why));
+        }
+        let got = match timeout(RECYCLE_WITHIN, self.pool.get()).await {
             Ok(got) => got,
             Err(_) => {
                 self.pool.retain(|_, _| false);
                 self.pool.get().await
             }
+        };
+        let got = got.map_err(NoConnection::from);
+        *self.refused() = match &got {
+            Err(why @ NoConnection::Refused(_)) => Some((Instant::now(), chain(why))),
+            _ => None,
+        };
+        got
+    }
+
+    /// Why the last connection was refused, if that was a moment ago and none
+    /// is idle. Once the moment is over, the first to ask here is the one that
+    /// asks the server.
+    fn refused_lately(&self) -> Option<String> {
+        if self.pool.status().available > 0 {
+            return None;
         }
+        let mut refused = self.refused();
+        let (at, why) = refused.as_mut()?;
+        if at.elapsed() < ASK_AGAIN {
+            return Some(why.clone());
+        }
+        *at = Instant::now();
+        None
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn discard(&self, client: Object) {

@@ -5,10 +5,17 @@
 //! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the
 //! long one (`make chaos`).
 
+mod books;
+mod clock;
 mod database;
 mod every_statement;
+mod load;
+mod outages;
 mod processes;
+mod wishes;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::time::Duration;
 
 use kindler::store::{Database as Url, migrate};
@@ -17,11 +24,39 @@ use tokio_postgres::Client;
 use crate::kit::{Daemon, Database, Host, eventually};
 
 /// How often a fault is repeated: short and long form.
-fn rounds(short: usize, long: usize) -> usize {
+pub(crate) fn rounds(short: usize, long: usize) -> usize {
     match std::env::var("KINDLER_CHAOS").as_deref() {
         Ok("long") => long,
         _ => short,
     }
+}
+
+/// Tells what a test saw, for docs/RELIABILITY.md; also into the file that
+/// `KINDLER_CHAOS_REPORT` names, because a long run is read when it is over.
+pub(crate) fn report(fault: &str, figures: &str) {
+    let line = format!("chaos: {fault}: {figures}\n");
+    print!("{line}");
+    if let Some(path) = std::env::var_os("KINDLER_CHAOS_REPORT") {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// The median, the 99th percentile and the longest of some durations.
+pub(crate) fn spread(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+    format!(
+        "p50 {:.3} s, p99 {:.3} s, longest {:.3} s of {}",
+        at(50).as_secs_f64(),
+        at(99).as_secs_f64(),
+        at(100).as_secs_f64(),
+        times.len()
+    )
 }
 
 /// By when everything must have converged after the last fault.

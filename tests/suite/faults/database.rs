@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{converged, migrated, number, quick, rounds, run};
+use super::{converged, migrated, number, quick, report, rounds, run, spread};
 use crate::kit::{Host, Proxy, Traffic, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -94,25 +94,31 @@ async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
     );
     daemon.ready().await;
     // The bell works again, so nobody waits for a pass.
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('after', 'kind')",
-    )
-    .await;
-    let rung = Instant::now();
-    eventually(SOON, "the next one", || async {
-        number(
+    let mut wakeups = Vec::new();
+    for n in 0..20 {
+        let name = format!("after-{n}");
+        run(
             &sql,
-            "SELECT count(*) FROM clusters WHERE name = 'after' AND actual_state = 'running'",
+            &format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'kind')"),
         )
-        .await
-            == 1
-    })
-    .await;
-    assert!(
-        rung.elapsed() < Duration::from_secs(1),
-        "after {:?}",
-        rung.elapsed()
+        .await;
+        let rung = Instant::now();
+        eventually(SOON, "the next one to be begun", || async {
+            let begun = "SELECT count(*) FROM clusters WHERE actual_state <> 'unknown' AND name = ";
+            number(&sql, &format!("{begun} '{name}'")).await == 1
+        })
+        .await;
+        wakeups.push(rung.elapsed());
+    }
+    let slowest = *wakeups.iter().max().unwrap();
+    assert!(slowest < Duration::from_secs(1), "after {slowest:?}");
+    report(
+        "sessions terminated 10 times a second",
+        &format!(
+            "{declared} rows declared in {} s, 0 lost; wake-ups afterwards {}",
+            storm.as_secs(),
+            spread(wakeups)
+        ),
     );
 }
 

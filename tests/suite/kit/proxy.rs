@@ -40,6 +40,7 @@ struct Shared {
     socket: PathBuf,
     traffic: watch::Sender<Traffic>,
     statements: AtomicUsize,
+    connections: AtomicUsize,
     trap: Mutex<Option<Trap>>,
 }
 
@@ -60,11 +61,13 @@ impl Proxy {
             socket: database.socket_dir().join(".s.PGSQL.5432"),
             traffic: watch::Sender::new(Traffic::Flows),
             statements: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             trap: Mutex::new(None),
         });
         let serving = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                serving.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(Connection::run(client, serving.clone()));
             }
         });
@@ -92,6 +95,11 @@ impl Proxy {
     /// How many statements have passed.
     pub fn statements(&self) -> usize {
         self.shared.statements.load(Ordering::SeqCst)
+    }
+
+    /// How many connections were asked for, whether or not the server was there.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Sets a trap, which goes off once.
