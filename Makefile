@@ -19,8 +19,11 @@ test: rust ## Run all tests, against a real Postgres and a real pgbouncer
 	$(CARGO) test --locked --lib --bins --tests --examples
 	$(CARGO) test --locked --doc
 
-chaos: setup ## Run the fault tests in their long form (hours)
-	KINDLER_CHAOS=long $(CARGO) test --locked --test suite faults
+chaos: rust ## Run the fault tests in their long form (about two hours)
+	@sh deploy/setup.sh test
+	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
+		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system
+	@cat target/chaos.txt
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked

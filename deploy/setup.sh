@@ -2,7 +2,8 @@
 # Installs what Kindler needs and a fresh Debian or Ubuntu lacks, and nothing else:
 #   a C compiler, because Rust links with it and one dependency contains C;
 #   the Postgres server binaries, which `kindler dev` runs privately;
-#   called as `setup.sh test`, also pgbouncer, which the tests run privately.
+#   called as `setup.sh test`, also pgbouncer, which the tests run privately, and faketime,
+#   which gives a daemon under test a wrong clock.
 # It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
 # and without asking for rights, when all is there.
 set -eu
@@ -58,6 +59,12 @@ missing_packages() {
     has_compiler || printf 'gcc\nlibc6-dev\n'
     has_postgres || printf 'postgresql\n'
     [ "$purpose" != test ] || has_pgbouncer || printf 'pgbouncer\n'
+    [ "$purpose" != test ] || has_faketime || printf 'faketime\n'
+}
+
+# A library that shifts the clock of one process.
+has_faketime() {
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1
 }
 
 # Where Debian puts it, or anywhere else on PATH.
@@ -196,7 +203,7 @@ main() {
     say "missing: $*"
     command -v apt-get >/dev/null || fail "this system has no apt-get; please install by hand:" \
         "a C compiler, the Postgres server (version $oldest_postgres or newer)," \
-        "and for the tests pgbouncer"
+        "and for the tests pgbouncer and faketime"
     can_become_root || fail "installing them needs root, and sudo is not at hand here; please run
     su -c 'sh $(readlink -f "$0") $purpose'
 and then this again"

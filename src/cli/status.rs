@@ -167,9 +167,14 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
             text::line(&lease.cluster_name),
             text::line(&lease.actual_state),
         );
+        // Who does it matters only where it could be another.
+        let who = match report.daemons.len() {
+            0 | 1 => String::new(),
+            _ => format!(" by {}", worker(report, &lease.owner)),
+        };
         page.line(
             "working on",
-            &format!("{name} {state} for {since}: {message}"),
+            &format!("{name} {state} for {since}{who}: {message}"),
         );
     }
     if report.working.is_empty() {
@@ -183,6 +188,15 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         page.alarm("failed", &failure(failing, now));
     }
     page.text
+}
+
+/// The daemon that holds a lease, in the words of its own line.
+fn worker(report: &Report, owner: &str) -> String {
+    let daemons = &report.daemons;
+    match daemons.iter().find(|daemon| daemon.seen.owner == owner) {
+        Some(Daemon { seen, .. }) => format!("{} pid {}", text::line(&seen.host), seen.pid),
+        None => text::line(owner),
+    }
 }
 
 /// A daemon, and whether it is well.

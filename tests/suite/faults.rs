@@ -8,6 +8,7 @@
 mod books;
 mod clock;
 mod database;
+mod disk;
 mod every_statement;
 mod load;
 mod outages;

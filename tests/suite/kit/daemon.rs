@@ -202,6 +202,36 @@ impl DaemonBuilder {
         self
     }
 
+    /// Runs it in a mount namespace of its own with so many kilobytes of space
+    /// for its state folder; `None` where that is not allowed.
+    pub fn with_little_space(mut self, kilobytes: u32) -> Option<Self> {
+        let allowed = Command::new("unshare")
+            .args(["--mount", "true"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !allowed {
+            return None;
+        }
+        let mount = format!(
+            r#"mount -t tmpfs -o size={kilobytes}k none "$KINDLER_STATE_DIR" && exec "$0" "$@""#
+        );
+        let mut inside = Command::new("unshare");
+        inside.env_clear();
+        inside.args(["--mount", "sh", "-c", &mount]);
+        inside.arg(self.command.get_program());
+        inside.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                inside.env(name, value);
+            }
+        }
+        inside.current_dir(self.command.get_current_dir().unwrap());
+        inside.stdin(Stdio::null());
+        self.command = inside;
+        Some(self)
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Daemon {
         let log = fs::File::create(&self.log).unwrap();

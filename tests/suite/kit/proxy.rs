@@ -22,7 +22,14 @@ pub enum Traffic {
     /// Nothing passes, in neither direction, and nobody is told: a half-open
     /// connection. New ones are accepted and as silent.
     Stalls,
+    /// Every statement is answered as by a server whose disk is full, and does
+    /// not reach the server.
+    DiskFull,
 }
+
+/// `53100 disk_full`, and that the session is ready for the next statement.
+const DISK_FULL: &[u8] =
+    b"E\0\0\0\x33SERROR\0VERROR\0C53100\0MNo space left on device\0\0Z\0\0\0\x05I";
 
 /// What happens at one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +129,9 @@ impl Drop for Proxy {
 impl Shared {
     async fn flowing(&self) {
         let mut traffic = self.traffic.subscribe();
-        let _ = traffic.wait_for(|traffic| *traffic == Traffic::Flows).await;
+        let _ = traffic
+            .wait_for(|traffic| *traffic != Traffic::Stalls)
+            .await;
     }
 
     /// Counts a statement; the trap that is set for it, if any.
@@ -161,9 +170,10 @@ impl Connection {
         };
         let (from_client, to_client) = tokio::io::split(client);
         let (from_server, to_server) = tokio::io::split(server);
+        let to_client = tokio::sync::Mutex::new(to_client);
         tokio::select! {
-            _ = connection.requests(from_client, to_server) => {}
-            _ = connection.answers(from_server, to_client) => {}
+            _ = connection.requests(from_client, to_server, &to_client) => {}
+            _ = connection.answers(from_server, &to_client) => {}
         }
     }
 
@@ -171,6 +181,7 @@ impl Connection {
         &self,
         mut client: ReadHalf<TcpStream>,
         mut server: WriteHalf<UnixStream>,
+        answers: &tokio::sync::Mutex<WriteHalf<TcpStream>>,
     ) -> Option<Cut> {
         // The startup message has no type.
         let startup = read_body(&mut client, Vec::new()).await?;
@@ -179,6 +190,13 @@ impl Connection {
             let kind = client.read_u8().await.ok()?;
             let frame = read_body(&mut client, vec![kind]).await?;
             self.shared.flowing().await;
+            if *self.shared.traffic.borrow() == Traffic::DiskFull {
+                // One answer for all parts of a statement.
+                if matches!(kind, b'Q' | b'S') {
+                    answers.lock().await.write_all(DISK_FULL).await.ok()?;
+                }
+                continue;
+            }
             // A simple query, or the execution of a prepared one.
             if matches!(kind, b'Q' | b'E')
                 && let Some(trap) = self.shared.count()
@@ -199,7 +217,7 @@ impl Connection {
     async fn answers(
         &self,
         mut server: ReadHalf<UnixStream>,
-        mut client: WriteHalf<TcpStream>,
+        client: &tokio::sync::Mutex<WriteHalf<TcpStream>>,
     ) -> Option<Cut> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -216,7 +234,12 @@ impl Connection {
                 }
                 return Some(Cut);
             }
-            client.write_all(&buffer[..length]).await.ok()?;
+            client
+                .lock()
+                .await
+                .write_all(&buffer[..length])
+                .await
+                .ok()?;
         }
     }
 }

@@ -7,6 +7,7 @@ use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client;
 
 use super::{SOON, insert, run, text, until};
+use crate::faults::{report, rounds, spread};
 use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
 
 /// Writes must go on within this after a promotion.
@@ -65,7 +66,7 @@ impl Pair {
     }
 
     /// A cluster is declared on the new primary and runs in time.
-    async fn goes_on(&self, sql: &Client, host: &Host, promoted: Instant) {
+    async fn goes_on(&self, sql: &Client, host: &Host, promoted: Instant) -> Duration {
         run(sql, &insert("after")).await;
         until(sql, "after", "present running").await;
         let took = promoted.elapsed();
@@ -77,11 +78,28 @@ impl Pair {
         .await;
         until(sql, "before", "gone").await;
         host.assert_one_at_a_time();
+        took
     }
+}
+
+/// Promotions, one after the other, and how long each took to be found.
+async fn again_and_again(fault: &str, promotion: impl AsyncFn() -> Duration) {
+    let mut resumed = Vec::new();
+    for _ in 0..rounds(1, 50) {
+        resumed.push(promotion().await);
+    }
+    report(
+        fault,
+        &format!("writes go on after {}, 0 overlaps", spread(resumed)),
+    );
 }
 
 #[tokio::test]
 async fn a_promoted_standby_is_found_and_the_demoted_primary_left_alone() {
+    again_and_again("a promotion, the old primary stopped and demoted", demoted).await;
+}
+
+async fn demoted() -> Duration {
     let (pair, host) = (pair().await, Host::new());
     let daemon = Daemon::builder(&pair.url, &host).spawn();
     daemon.ready().await;
@@ -96,13 +114,18 @@ async fn a_promoted_standby_is_found_and_the_demoted_primary_left_alone() {
     // The old one comes back first in the URL, and only reads.
     pair.primary.demote();
     pair.primary.start().await;
-    pair.goes_on(&standby, &host, promoted).await;
+    let took = pair.goes_on(&standby, &host, promoted).await;
     daemon.ready().await;
     assert_eq!(daemon.metric("kindler_listen_connected").await, Some(1.0));
+    took
 }
 
 #[tokio::test]
 async fn a_primary_that_falls_silent_does_not_hold_up_the_move() {
+    again_and_again("a promotion, the old primary silent", silent).await;
+}
+
+async fn silent() -> Duration {
     let (pair, host) = (pair().await, Host::new());
     let daemon = Daemon::builder(&pair.url, &host).spawn();
     daemon.ready().await;
@@ -114,8 +137,9 @@ async fn a_primary_that_falls_silent_does_not_hold_up_the_move() {
     // It accepts connections, as the kernel does for it, and says nothing.
     pair.primary.suspend();
     pair.standby.promote().await;
-    pair.goes_on(&standby, &host, Instant::now()).await;
+    let took = pair.goes_on(&standby, &host, Instant::now()).await;
     pair.primary.resume();
+    took
 }
 
 #[tokio::test]

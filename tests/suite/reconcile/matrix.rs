@@ -158,3 +158,80 @@ async fn paused_and_protected_rows_are_shown_and_never_acted_on() {
         .await;
     scene.until("held", RUNNING).await;
 }
+
+/// Every pair of states beside everything that the host may hold, all at once:
+/// no row is a dead end.
+#[tokio::test]
+async fn every_pair_of_states_beside_every_world_converges() {
+    const DESIRED: [&str; 3] = ["present", "stopped", "absent"];
+    const ACTUAL: [&str; 8] = [
+        "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+    ];
+    const WORLDS: [Option<&str>; 4] = [None, Some("ill"), Some("stopped"), Some("healthy")];
+    let (database, host) = (super::migrated().await, crate::kit::Host::new());
+    let sql = database.connect().await;
+    super::run(&sql, "ALTER TABLE clusters DISABLE TRIGGER USER").await;
+    for (d, desired) in DESIRED.iter().enumerate() {
+        for (a, actual) in ACTUAL.iter().enumerate() {
+            for (w, world) in WORLDS.iter().enumerate() {
+                for applied in [false, true] {
+                    let name = format!("c{d}{a}{w}{}", u8::from(applied));
+                    host.set_world(&name, *world);
+                    let hash = if applied { "spec_hash" } else { "NULL" };
+                    super::run(&sql, &format!(
+                        "INSERT INTO clusters (name, provider, desired_state, actual_state, observed_generation)
+                         VALUES ('{name}', 'k3d', '{desired}', '{actual}', 1);
+                         UPDATE clusters SET observed_spec_hash = {hash} WHERE name = '{name}'"
+                    )).await;
+                }
+            }
+        }
+    }
+    super::run(&sql, "ALTER TABLE clusters ENABLE TRIGGER USER").await;
+    // At first the host tells nothing: what is not known is neither repaired
+    // nor removed, and no row is lost to it.
+    host.control("exists", "exit 7");
+    host.control("probe", "exit 1");
+    let builder = crate::kit::Daemon::builder(&database.url(), &host)
+        .set("KINDLER_CONCURRENCY", "64")
+        .set("KINDLER_DELETE_CAP", "0");
+    let daemon = builder.spawn();
+    daemon.ready().await;
+    let looked =
+        "SELECT (count(*) >= 100)::text FROM clusters WHERE last_reconciled_at IS NOT NULL";
+    crate::kit::eventually(super::SOON, "many rows to be looked at in vain", || async {
+        super::text(&sql, looked).await == "true"
+    })
+    .await;
+    let removed = "SELECT count(*)::text FROM cluster_events WHERE kind = 'removed'";
+    assert_eq!(super::text(&sql, removed).await, "0");
+
+    host.release("exists");
+    host.release("probe");
+    let unsettled = "SELECT coalesce(string_agg(name || ' ' || desired_state || ' ' || actual_state, ', '), '') FROM clusters
+        WHERE NOT (desired_state = 'present' AND actual_state = 'running' AND observed_spec_hash = spec_hash
+                   OR desired_state = 'stopped' AND actual_state = 'stopped')";
+    crate::kit::eventually(
+        std::time::Duration::from_secs(60),
+        "no dead end",
+        || async { super::text(&sql, unsettled).await.is_empty() },
+    )
+    .await;
+    for (d, desired) in DESIRED.iter().enumerate() {
+        let mut worlds = std::collections::BTreeSet::new();
+        for a in 0..ACTUAL.len() {
+            for w in 0..WORLDS.len() {
+                for applied in 0..2 {
+                    worlds.insert(host.world(&format!("c{d}{a}{w}{applied}")));
+                }
+            }
+        }
+        let healthy = Some("healthy".to_owned());
+        match *desired {
+            "present" => assert_eq!(worlds, [healthy].into()),
+            "stopped" => assert!(!worlds.contains(&healthy), "{worlds:?}"),
+            _ => assert_eq!(worlds, [None].into()),
+        }
+    }
+    host.assert_one_at_a_time();
+}
