@@ -36,6 +36,7 @@ ALTER TABLE kindler_replicas    OWNER TO kindler_owner;
 ALTER TABLE cluster_events      OWNER TO kindler_owner;
 ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
 ALTER TABLE cluster_deletions   OWNER TO kindler_owner;
+ALTER TABLE kindler_watchers    OWNER TO kindler_owner;
 ALTER TABLE kindler_migrations  OWNER TO kindler_owner;
 ALTER SEQUENCE cluster_lease_terms OWNER TO kindler_owner;
 DO $$
@@ -50,7 +51,7 @@ BEGIN
 END $$;
 
 GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, cluster_revisions, cluster_deletions,
-                kindler_migrations
+                kindler_watchers, kindler_migrations
     TO kindler_daemon, kindler_api, kindler_reader;
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
@@ -63,6 +64,9 @@ GRANT INSERT, UPDATE, DELETE ON cluster_leases, kindler_replicas TO kindler_daem
 -- It counts the deletions that it begins, and cannot take one back.
 GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
+
+-- Whoever serves streams says so.
+GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;
 
 GRANT INSERT (name, provider, subnet, node_port, pf_port, http_port, https_port,
               register_portainer, haproxy_route, register_argocd, labels, paused, desired_state)

@@ -13,7 +13,7 @@
 //! it knows no cluster).
 //!
 //! **Floor 1, edges, one outside thing each.** `store` (the only SQL),
-//! `listener` (wake-ups), `driver` (clusters on the host), `command` (the only
+//! `listener` (wake-ups), `live` (changes, for everybody who looks), `driver` (clusters on the host), `command` (the only
 //! process spawner), `metrics`, `postgres` (the embedded server).
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
@@ -37,6 +37,7 @@ pub mod health;
 pub mod http;
 pub mod lease;
 pub mod listener;
+pub mod live;
 pub mod metrics;
 pub mod observation;
 pub mod plan;

@@ -80,6 +80,9 @@ fn declaration(args: &CreateArgs) -> Declaration {
         register_portainer: !args.no_register_portainer,
         haproxy_route: !args.no_haproxy_route,
         register_argocd: !args.no_register_argocd,
+        labels: serde_json::json!({}),
+        paused: false,
+        desired: Desired::Present,
     }
 }
 

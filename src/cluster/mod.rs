@@ -4,6 +4,7 @@
 //! nothing here reads or writes (that is `store`).
 
 mod name;
+mod selector;
 mod spec;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
+pub use selector::{Requirement, Selector, SelectorError};
 pub use spec::{MAX_K3D_NAME, Port, Provider, Spec, SpecError, Subnet};
 
 /// A word in a state column that this release does not know.

@@ -23,7 +23,7 @@ pub use limits::{LimitError, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LogFormat, Retries,
-    SandboxSettings, Serving,
+    SandboxSettings, Serving, Web,
 };
 
 use std::path::{Path, PathBuf};
@@ -119,6 +119,8 @@ pub struct DaemonSettings {
     pub connection: Connection,
     /// How it runs and is seen.
     pub serving: Serving,
+    /// The page and the API.
+    pub web: Web,
     /// When it looks.
     pub health: Health,
     /// When it tries again.
@@ -149,6 +151,7 @@ impl DaemonSettings {
         }
         let DaemonArgs {
             serving,
+            web,
             health,
             retries,
             commands,
@@ -158,6 +161,7 @@ impl DaemonSettings {
         Ok(Self {
             connection,
             serving,
+            web,
             health,
             retries,
             commands,
@@ -180,6 +184,18 @@ impl DaemonSettings {
             },
             delete_cap: self.serving.delete_cap,
             ..Policy::default()
+        }
+    }
+
+    /// The database under the role of the page and the API: their own URL, else
+    /// the daemon's.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if none is known, or its URL cannot be used.
+    pub fn api_database(&self) -> Result<Database, ConfigError> {
+        match &self.web.api_database_url {
+            Some(url) => Database::parse(url.expose()).map_err(ConfigError::DatabaseUrl),
+            None => self.connection.database(),
         }
     }
 

@@ -52,6 +52,9 @@ pub struct DaemonArgs {
     pub serving: Serving,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub web: Web,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub health: Health,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -96,7 +99,7 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub struct Serving {
-    /// Address of /healthz, /readyz and /metrics
+    /// Address of the page, the API, /healthz, /readyz and /metrics
     #[arg(
         long,
         env = "KINDLER_LISTEN",
@@ -173,6 +176,53 @@ pub struct Serving {
     /// Log lines as text or JSON; auto is text on a terminal
     #[arg(long, env = "KINDLER_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
+}
+
+/// The page and the API.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Page and API")]
+pub struct Web {
+    /// Postgres as what the page and the API may declare under; without it: as the daemon
+    #[arg(
+        long,
+        env = "KINDLER_API_DATABASE_URL",
+        hide_env_values = true,
+        hide_default_value = true,
+        value_name = "URL",
+        value_parser = DatabaseUrl::accept
+    )]
+    pub api_database_url: Option<DatabaseUrl>,
+
+    /// Serve page and API and reconcile nothing, as in a container beside a daemon on the host
+    #[arg(
+        long,
+        env = "KINDLER_API_ONLY",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub api_only: bool,
+
+    /// Further names by which this server is called, separated by commas; localhost and the address are known
+    #[arg(
+        long,
+        env = "KINDLER_ALLOWED_HOSTS",
+        value_name = "HOSTS",
+        value_delimiter = ','
+    )]
+    pub allowed_hosts: Vec<String>,
+
+    /// Domain below which services of clusters are found, for the API's clients
+    #[arg(
+        long,
+        env = "KINDLER_BASE_DOMAIN",
+        default_value = "localhost",
+        value_name = "DOMAIN"
+    )]
+    pub base_domain: String,
 }
 
 /// When running clusters are looked at.

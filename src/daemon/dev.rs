@@ -11,11 +11,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{DaemonError, Ended, begin, run};
+use super::{DaemonError, Databases, Ended, begin, run};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::http;
 use crate::postgres::{self, Server};
-use crate::store::{DEV_DAEMON, Database, Migrated, make_dev_roles, migrate};
+use crate::store::{DEV_DAEMON, DEV_PAGE, Database, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres (unless a database is given), migrates, and reconciles until
 /// SIGTERM or SIGINT.
@@ -26,10 +26,11 @@ pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     let shutdown = begin(&settings)?;
     let socket = http::bind(settings.serving.listen).await?;
     if settings.connection.database_url.is_some() {
-        let database = settings.connection.database()?;
-        let migrated = migrate(&database).await?;
+        let daemon = settings.connection.database()?;
+        let page = settings.api_database()?;
+        let migrated = migrate(&daemon).await?;
         announce(&settings, &migrated, None);
-        return run(settings, database, socket, shutdown)
+        return run(settings, Databases { daemon, page }, socket, shutdown)
             .await
             .map(|()| Ended::Well);
     }
@@ -60,11 +61,17 @@ async fn on_private_postgres(
         }
     })?;
     announce(&settings, &migrated, Some(&server.admin_url()));
-    let url = server.url(DEV_DAEMON, postgres::DATABASE);
-    let database = Database::parse(&url).map_err(ConfigError::DatabaseUrl)?;
+    let login = |role| {
+        let url = server.url(role, postgres::DATABASE);
+        Database::parse(&url).map_err(ConfigError::DatabaseUrl)
+    };
+    let databases = Databases {
+        daemon: login(DEV_DAEMON)?,
+        page: login(DEV_PAGE)?,
+    };
     let lost = shutdown.clone();
     tokio::select! {
-        ended = run(settings, database, socket, shutdown) => ended,
+        ended = run(settings, databases, socket, shutdown) => ended,
         // It restarts by itself; only when that is given up does this end.
         status = server.exited() => {
             error!(status = ?status, "the private Postgres has ended for good");

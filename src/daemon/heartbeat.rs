@@ -21,6 +21,8 @@ pub(super) struct Heartbeat {
     pub(super) store: Store,
     pub(super) me: Replica,
     pub(super) vitals: Vitals,
+    /// Whether this daemon reconciles, and so belongs on the list of those that do.
+    pub(super) reconciles: bool,
     // outputs
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
@@ -95,6 +97,9 @@ impl Heartbeat {
 
     async fn announce_and_look(&self, listening: bool) -> Result<(), StoreError> {
         self.heed_schema(self.store.check().await?);
+        if !self.reconciles {
+            return Ok(());
+        }
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         self.store.announce(&self.me, listening, notice).await?;

@@ -20,11 +20,13 @@ use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::cause::chain;
+use crate::command::LogDir;
 use crate::config::{ConfigError, DaemonSettings};
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
 use crate::http::{self, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
+use crate::live::{Feed, Follower};
 use crate::metrics::Metrics;
 use crate::reconcile::{Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError, newer_schema};
@@ -33,6 +35,9 @@ pub use dev::dev;
 
 /// Connections besides one for each worker: heartbeat, passes, scrapes.
 const SPARE_CONNECTIONS: usize = 4;
+
+/// Connections for the page and the API.
+const PAGE_CONNECTIONS: usize = 8;
 
 /// Between attempts to reach the database at start.
 const CONNECT: Backoff = Backoff {
@@ -102,9 +107,18 @@ pub enum Ended {
 /// waited for.
 pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     let shutdown = begin(&settings)?;
-    let database = settings.connection.database()?;
+    let page = settings.api_database()?;
+    let databases = Databases {
+        // Where nothing is reconciled, no right to do so is needed.
+        daemon: if settings.web.api_only {
+            page.clone()
+        } else {
+            settings.connection.database()?
+        },
+        page,
+    };
     let socket = http::bind(settings.serving.listen).await?;
-    run(settings, database, socket, shutdown)
+    run(settings, databases, socket, shutdown)
         .await
         .map(|()| Ended::Well)
 }
@@ -152,10 +166,19 @@ fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
     Ok(shutdown)
 }
 
+/// One database, under the role that reconciles and under the one that declares.
+struct Databases {
+    daemon: Database,
+    page: Database,
+}
+
 /// The daemon on a given database, until `shutdown`.
 async fn run(
     settings: DaemonSettings,
-    database: Database,
+    Databases {
+        daemon: database,
+        page,
+    }: Databases,
     socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
@@ -169,7 +192,10 @@ async fn run(
         owner = process.me.owner,
         "starting"
     );
-    process.preflight().await;
+    let api_only = process.settings.web.api_only;
+    if !api_only {
+        process.preflight().await;
+    }
 
     let doorbell = Doorbell::default();
     let (trouble, database_seen) = watch::channel(Some("not reached yet".to_owned()));
@@ -187,29 +213,55 @@ async fn run(
         store: process.store.clone(),
         vitals: vitals.clone(),
     };
-    let web = tokio::spawn(http::serve(socket, source, shutdown.clone()));
+    let web = process.web(&page, &vitals, &shutdown);
+    let (feed, store) = (web.feed.clone(), web.store.clone());
+    let doors = http::Doors {
+        address,
+        allowed_hosts: process.settings.web.allowed_hosts.clone().into(),
+    };
+    let web = tokio::spawn(http::serve(socket, source, web, doors, shutdown.clone()));
 
     // Nothing is claimed before the schema is known to be the right one.
-    if let Some(channel) = process
+    if let Some(channels) = process
         .wait_for_database(&trouble, &schema, &shutdown)
         .await
     {
-        let listener = Listener::new(database, channel, doorbell.clone(), listening_out);
+        let listener = Listener::new(database, channels.wake, doorbell.clone(), listening_out);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
+        let follower = Follower {
+            database: page,
+            channel: channels.page,
+            store,
+            owner: process.me.owner.clone(),
+            feed,
+        };
+        let follower = tokio::spawn(follower.run(shutdown.clone()));
         let heartbeat = process.heartbeat(vitals, trouble, schema, doorbell.clone());
         let heartbeat = tokio::spawn(heartbeat.run(shutdown.clone()));
-        let controller = process.controller(doorbell, schema_seen);
-        controller.run(shutdown.clone()).await;
-        for part in [listener, heartbeat] {
-            ended("listener or heartbeat", part.await);
+        if api_only {
+            shutdown.cancelled().await;
+        } else {
+            let controller = process.controller(doorbell, schema_seen);
+            controller.run(shutdown.clone()).await;
         }
-        process.release().await;
+        for part in [listener, heartbeat, follower] {
+            ended("listener, heartbeat or follower", part.await);
+        }
+        if !api_only {
+            process.release().await;
+        }
     }
     if let Ok(Err(error)) = web.await {
         error!(error = &error as &dyn std::error::Error, "HTTP ended early");
     }
     info!("ended");
     Ok(())
+}
+
+/// Where the database rings.
+struct Channels {
+    wake: String,
+    page: String,
 }
 
 /// What the parts of one process share.
@@ -281,6 +333,21 @@ impl Process {
             schema,
             doorbell,
             metrics: self.metrics.clone(),
+            reconciles: !self.settings.web.api_only,
+        }
+    }
+
+    /// What the page and the API work with.
+    fn web(&self, database: &Database, vitals: &Vitals, shutdown: &CancellationToken) -> http::Api {
+        let settings = &self.settings;
+        http::Api {
+            store: Store::new(database, PAGE_CONNECTIONS, &format!("api@{}", self.me.host)),
+            feed: Feed::default(),
+            logs: LogDir::new(settings.connection.log_dir()),
+            vitals: vitals.clone(),
+            base_domain: settings.web.base_domain.as_str().into(),
+            api_only: settings.web.api_only,
+            closing: shutdown.clone(),
         }
     }
 
@@ -304,22 +371,26 @@ impl Process {
         trouble: &watch::Sender<Option<String>>,
         schema: &watch::Sender<Option<String>>,
         shutdown: &CancellationToken,
-    ) -> Option<String> {
+    ) -> Option<Channels> {
         let mut failures = 0;
         loop {
             let tried = async {
                 let version = self.store.check().await?;
-                Ok::<_, StoreError>((version, self.store.wake_channel().await?))
+                let channels = Channels {
+                    wake: self.store.wake_channel().await?,
+                    page: self.store.page_channel().await?,
+                };
+                Ok::<_, StoreError>((version, channels))
             };
             let error = tokio::select! {
                 tried = tried => match tried {
-                    Ok((version, channel)) => {
+                    Ok((version, channels)) => {
                         trouble.send_replace(None);
                         if let Some(newer) = newer_schema(version) {
                             warn!(reason = %newer, "nothing new is begun");
                             schema.send_replace(Some(newer.to_string()));
                         }
-                        return Some(channel);
+                        return Some(channels);
                     }
                     Err(error) => error,
                 },

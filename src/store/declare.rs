@@ -31,6 +31,12 @@ pub struct Declaration {
     pub haproxy_route: bool,
     /// Whether it is registered with Argo CD.
     pub register_argocd: bool,
+    /// Labels: an object of texts.
+    pub labels: serde_json::Value,
+    /// Only looked at until it is resumed.
+    pub paused: bool,
+    /// Present or stopped.
+    pub desired: Desired,
 }
 
 /// What became of a declaration.
@@ -50,37 +56,116 @@ impl Declaration {
     pub fn check(&self) -> Result<(), SpecError> {
         Spec::check_name(self.provider, &self.name)
     }
+
+    /// The same as a statement, for people to keep. Every value was checked, so none holds a
+    /// quote.
+    pub fn as_sql(&self) -> String {
+        let mut columns = vec![
+            ("name", format!("'{}'", self.name)),
+            ("provider", format!("'{}'", self.provider)),
+        ];
+        for (column, port) in [
+            ("node_port", self.node_port),
+            ("pf_port", self.pf_port),
+            ("http_port", self.http_port),
+            ("https_port", self.https_port),
+        ] {
+            columns.extend(port.map(|port| (column, port.to_string())));
+        }
+        columns.extend(self.subnet.map(|subnet| ("subnet", format!("'{subnet}'"))));
+        for (column, on) in [
+            ("register_portainer", self.register_portainer),
+            ("haproxy_route", self.haproxy_route),
+            ("register_argocd", self.register_argocd),
+        ] {
+            if !on {
+                columns.push((column, "false".to_owned()));
+            }
+        }
+        let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        format!(
+            "INSERT INTO clusters ({}) VALUES ({});",
+            names.join(", "),
+            values.join(", ")
+        )
+    }
+
+    fn names_every_port(&self) -> bool {
+        let ports = [self.pf_port, self.http_port, self.https_port];
+        ports.iter().all(Option::is_some)
+    }
+
+    /// The columns in the order of `sql/queries/declare_cluster.sql`.
+    pub(super) fn values(&self) -> Values<'_> {
+        let ports = [
+            self.node_port,
+            self.pf_port,
+            self.http_port,
+            self.https_port,
+        ];
+        Values {
+            name: self.name.as_str(),
+            provider: self.provider.as_str(),
+            subnet: self.subnet.map(|subnet| subnet.to_string()),
+            ports: ports.map(|port| port.map(|port| i32::from(port.get()))),
+            new: self,
+            desired: self.desired.as_str(),
+        }
+    }
+}
+
+/// A declaration in the types of its columns.
+pub(super) struct Values<'a> {
+    name: &'a str,
+    provider: &'a str,
+    subnet: Option<String>,
+    ports: [Option<i32>; 4],
+    new: &'a Declaration,
+    desired: &'a str,
+}
+
+impl Values<'_> {
+    pub(super) fn params<'a>(
+        &'a self,
+        declarer: &'a Option<&'a str>,
+    ) -> [&'a (dyn ToSql + Sync); 14] {
+        [
+            &self.name,
+            &self.provider,
+            &self.subnet,
+            &self.ports[0],
+            &self.ports[1],
+            &self.ports[2],
+            &self.ports[3],
+            &self.new.register_portainer,
+            &self.new.haproxy_route,
+            &self.new.register_argocd,
+            &self.new.labels,
+            &self.desired,
+            &self.new.paused,
+            declarer,
+        ]
+    }
 }
 
 impl Store {
-    /// Declares a cluster present, unless its name is taken.
+    /// Declares a cluster, unless its name is taken.
     ///
     /// # Errors
     /// [`StoreError::Refused`] names field and limit.
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, StoreError> {
         let operation = "declare a cluster";
-        let port = |port: Option<Port>| port.map(|port| i32::from(port.get()));
-        let (name, provider) = (new.name.as_str(), new.provider.as_str());
-        let subnet = new.subnet.map(|subnet| subnet.to_string());
-        let ports = [new.node_port, new.pf_port, new.http_port, new.https_port].map(port);
-        let labels = serde_json::json!({});
-        let desired = Desired::Present.as_str();
-        let params: [&(dyn ToSql + Sync); 12] = [
-            &name,
-            &provider,
-            &subnet,
-            &ports[0],
-            &ports[1],
-            &ports[2],
-            &ports[3],
-            &new.register_portainer,
-            &new.haproxy_route,
-            &new.register_argocd,
-            &labels,
-            &desired,
-        ];
-        let made = self
-            .in_transaction(operation, async |transaction| {
+        let values = new.values();
+        let declarer = self.declarer();
+        let params = values.params(&declarer);
+        let made = if new.names_every_port() {
+            // Nothing is looked for, so one statement is the whole transaction.
+            let made = self
+                .rows(operation, &queries::DECLARE_CLUSTER, &params)
+                .await?;
+            made.into_iter().next()
+        } else {
+            self.in_transaction(operation, async |transaction| {
                 transaction
                     .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;
@@ -88,7 +173,8 @@ impl Store {
                     .query_typed_opt(queries::DECLARE_CLUSTER.as_str(), &typed(&params))
                     .await
             })
-            .await?;
+            .await?
+        };
         if let Some(row) = made {
             let cluster = rows::cluster(&row)
                 .map_err(|source| StoreError::Unreadable { operation, source })?;
@@ -117,7 +203,7 @@ impl Store {
         self.one(
             "declare a state",
             &queries::SET_DESIRED,
-            &[&name.as_str(), &desired.as_str()],
+            &[&name.as_str(), &desired.as_str(), &self.declarer()],
         )
         .await
     }
@@ -134,7 +220,7 @@ impl Store {
         self.one(
             "pause or resume a cluster",
             &queries::SET_PAUSED,
-            &[&name.as_str(), &paused],
+            &[&name.as_str(), &paused, &self.declarer()],
         )
         .await
     }
@@ -147,7 +233,7 @@ impl Store {
         self.one(
             "request a retry",
             &queries::REQUEST_RETRY,
-            &[&name.as_str()],
+            &[&name.as_str(), &self.declarer()],
         )
         .await
     }
@@ -161,7 +247,12 @@ impl Store {
             .await
     }
 
-    async fn one(
+    /// Whom the books name, if not the session's actor.
+    pub(super) fn declarer(&self) -> Option<&str> {
+        self.declarer.as_deref()
+    }
+
+    pub(super) async fn one(
         &self,
         operation: &'static str,
         sql: &str,

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 4] = [
+const STEPS: [(i32, &str, &str); 5] = [
     (
         1,
         "clusters",
@@ -28,6 +28,11 @@ const STEPS: [(i32, &str, &str); 4] = [
         4,
         "safety",
         include_str!("../../sql/migrations/0004_safety.sql"),
+    ),
+    (
+        5,
+        "live",
+        include_str!("../../sql/migrations/0005_live.sql"),
     ),
 ];
 

@@ -9,7 +9,11 @@ mod claim;
 mod database;
 mod declare;
 mod deletions;
+mod edit;
+mod feed;
+mod history;
 mod hosts;
+mod listing;
 mod migrate;
 mod queries;
 mod report;
@@ -38,9 +42,13 @@ pub use claim::{Claim, Claimed, Written};
 pub(crate) use database::session_settings;
 pub use database::{Database, DatabaseUrlError};
 pub use declare::{Declaration, Declared};
+pub use edit::{Batch, Edit, Ordered};
+pub use feed::{Changes, Live, Work};
+pub use history::{AuditFilter, Audited, Revision, TaskRevision};
+pub use listing::{Filter, Listed, PortUser, Suggestion};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
-pub use roles::{DEV_DAEMON, make_dev_roles};
+pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
 pub use waiting::Waiting;
 
@@ -228,6 +236,8 @@ pub struct Store {
     /// Whether a session is known to stay ours from one statement to the next,
     /// so that statements may be prepared in it.
     own_sessions: Arc<AtomicBool>,
+    /// Whom the books name for what is declared, if not the session's actor.
+    declarer: Option<Arc<str>>,
     /// When a connection was last refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
@@ -273,7 +283,16 @@ impl Store {
         Self {
             pool,
             own_sessions: Arc::default(),
+            declarer: None,
             refused: Arc::default(),
+        }
+    }
+
+    /// The same store, on whose declarations the books name `declarer`.
+    pub fn declaring_as(&self, declarer: &str) -> Self {
+        Self {
+            declarer: Some(declarer.into()),
+            ..self.clone()
         }
     }
 

@@ -24,15 +24,24 @@ queries! {
     COUNT_HELD = "count_held";
     COUNT_UNCONVERGED = "count_unconverged";
     DECLARE_CLUSTER = "declare_cluster";
+    EDIT_CLUSTER = "edit_cluster";
+    FIND_REMOVAL = "find_removal";
+    FIND_TASK = "find_task";
     GET_CLUSTER = "get_cluster";
+    LIST_AUDIT = "list_audit";
+    LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
     LIST_DUE = "list_due";
     LIST_EVENTS = "list_events";
     LIST_EXPIRED = "list_expired";
     LIST_FAILING = "list_failing";
+    LIST_FILTERED = "list_filtered";
     LIST_LEASES = "list_leases";
+    LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
+    LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
+    LIST_REVISIONS = "list_revisions";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
     READ_DELETION_QUEUE = "read_deletion_queue";
@@ -42,7 +51,11 @@ queries! {
     RENEW_LEASE = "renew_lease";
     REQUEST_RETRY = "request_retry";
     RETIRE_REPLICA = "retire_replica";
+    ROLL_BACK = "roll_back";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";
+    SUGGEST = "suggest";
+    UNWATCH = "unwatch";
+    WATCH = "watch";
     WRITE_STATUS = "write_status";
 }

@@ -160,24 +160,8 @@ impl Store {
     ) -> Result<Vec<Event>, StoreError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&name.as_str(), &after, &limit];
-        self.each("list events", &queries::LIST_EVENTS, &params, |row| {
-            Ok(Event {
-                id: column(row, "id")?,
-                at: column(row, "at")?,
-                kind: column(row, "kind")?,
-                actor: column(row, "actor")?,
-                generation: column(row, "generation")?,
-                term: column(row, "term")?,
-                from_state: column(row, "from_state")?,
-                to_state: column(row, "to_state")?,
-                attempt: column(row, "attempt")?,
-                reason: column(row, "reason")?,
-                message: column(row, "message")?,
-                error: column(row, "error")?,
-                change: column(row, "change")?,
-            })
-        })
-        .await
+        self.each("list events", &queries::LIST_EVENTS, &params, event)
+            .await
     }
 
     /// How many clusters are in which pair of states.
@@ -318,19 +302,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn wake_channel(&self) -> Result<String, StoreError> {
-        let found = self
-            .rows(
-                "name the wake-up channel",
-                "SELECT kindler_channel('wake')",
-                &[],
-            )
-            .await?;
+        self.channel("SELECT kindler_channel('wake')").await
+    }
+
+    /// The name of a channel, which the database makes.
+    pub(super) async fn channel(&self, sql: &str) -> Result<String, StoreError> {
+        let operation = "name a channel";
+        let found = self.rows(operation, sql, &[]).await?;
         found
             .first()
             .map(|row| row.get(0))
-            .ok_or(StoreError::NotMigrated {
-                operation: "name the wake-up channel",
-            })
+            .ok_or(StoreError::NotMigrated { operation })
     }
 
     pub(super) async fn each<T>(
@@ -347,6 +329,25 @@ impl Store {
             .collect::<Result<_, _>>()
             .map_err(|source| StoreError::Unreadable { operation, source })
     }
+}
+
+/// Reads the columns of an event.
+pub(super) fn event(row: &Row) -> Result<Event, Undecodable> {
+    Ok(Event {
+        id: column(row, "id")?,
+        at: column(row, "at")?,
+        kind: column(row, "kind")?,
+        actor: column(row, "actor")?,
+        generation: column(row, "generation")?,
+        term: column(row, "term")?,
+        from_state: column(row, "from_state")?,
+        to_state: column(row, "to_state")?,
+        attempt: column(row, "attempt")?,
+        reason: column(row, "reason")?,
+        message: column(row, "message")?,
+        error: column(row, "error")?,
+        change: column(row, "change")?,
+    })
 }
 
 impl ReplicaSeen {

@@ -9,7 +9,10 @@ const DEV_LOGIN: &str = include_str!("../../sql/dev_login.sql");
 /// The login that [`make_dev_roles`] makes for the daemon.
 pub const DEV_DAEMON: &str = "kindler_reconciler";
 
-/// Makes the group roles and the daemon's login; repeatable. Needs a
+/// The login that [`make_dev_roles`] makes for the page and the API.
+pub const DEV_PAGE: &str = "kindler_page";
+
+/// Makes the group roles and the logins; repeatable. Needs a
 /// superuser.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "1, edges",
         &[
-            "postgres", "command", "store", "listener", "metrics", "driver",
+            "postgres", "command", "store", "listener", "live", "metrics", "driver",
         ],
     ),
     ("2, conduct", &["controller", "reconcile"]),

@@ -81,19 +81,11 @@ async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
         .await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let ended = Instant::now();
-    converged(&sql, &host).await;
-    assert_eq!(
-        number(&sql, "SELECT count(*) FROM clusters").await,
-        declared
-    );
-    assert!(
-        ended.elapsed() < Duration::from_secs(15),
-        "after {:?}",
-        ended.elapsed()
-    );
-    daemon.ready().await;
-    // The bell works again, so nobody waits for a pass.
+    eventually(Duration::from_secs(5), "the bell to work again", || async {
+        daemon.metric("kindler_listen_connected").await == Some(1.0)
+    })
+    .await;
+    // Whoever comes now waits neither for a pass nor for the backlog.
     let mut wakeups = Vec::new();
     for n in 0..20 {
         let name = format!("after-{n}");
@@ -110,6 +102,9 @@ async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
         .await;
         wakeups.push(rung.elapsed());
     }
+    let all = declared + i64::try_from(wakeups.len()).unwrap();
+    converged(&sql, &host).await;
+    assert_eq!(number(&sql, "SELECT count(*) FROM clusters").await, all);
     let slowest = *wakeups.iter().max().unwrap();
     assert!(slowest < Duration::from_secs(1), "after {slowest:?}");
     report(

@@ -157,7 +157,7 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     let user = login(&database, &admin, "kindler_daemon").await;
     admin
         .batch_execute(
-            "DROP TABLE cluster_deletions; DELETE FROM kindler_migrations WHERE version = 4",
+            "DROP TABLE cluster_deletions, kindler_watchers; DELETE FROM kindler_migrations WHERE version >= 4",
         )
         .await
         .unwrap();
@@ -167,4 +167,6 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     daemon.batch_execute(count).await.unwrap();
     let told = refused(&daemon, "DELETE FROM cluster_deletions").await;
     assert!(told.contains("denied"), "{told}");
+    let watch = "INSERT INTO kindler_watchers (owner, until) VALUES ('x', now())";
+    daemon.batch_execute(watch).await.unwrap();
 }

@@ -1,0 +1,29 @@
+-- The clusters that pass every filter that is given, a page of them, with who
+-- works on each and how many there are in all.
+-- $1 part of the name, $2 providers, $3 desired states, $4 actual states, $5 reasons, $6 paused,
+-- $7 label requirements as [{"key", "op", "values"}], $8 order, $9 at most so many, $10 after so many
+SELECT {cluster}, l.owner AS lease_owner, l.term AS lease_term, l.acquired_at AS lease_since,
+       count(*) OVER () AS total
+FROM clusters c
+LEFT JOIN cluster_leases l ON l.cluster_name = c.name AND l.expires_at > clock_timestamp()
+WHERE ($1::text IS NULL OR position($1 IN c.name) > 0)
+  AND ($2::text[] IS NULL OR c.provider = ANY ($2))
+  AND ($3::text[] IS NULL OR c.desired_state = ANY ($3))
+  AND ($4::text[] IS NULL OR c.actual_state = ANY ($4))
+  AND ($5::text[] IS NULL OR c.status_reason = ANY ($5))
+  AND ($6::boolean IS NULL OR c.paused = $6)
+  AND NOT EXISTS (
+      SELECT FROM jsonb_array_elements($7::jsonb) AS r
+      WHERE NOT CASE r ->> 'op'
+          WHEN 'in' THEN coalesce(r -> 'values' ? (c.labels ->> (r ->> 'key')), false)
+          WHEN 'notin' THEN NOT coalesce(r -> 'values' ? (c.labels ->> (r ->> 'key')), false)
+          WHEN 'exists' THEN c.labels ? (r ->> 'key')
+          ELSE NOT c.labels ? (r ->> 'key')
+      END)
+ORDER BY CASE WHEN $8 = 'created_at' THEN c.created_at END,
+         CASE WHEN $8 = '-created_at' THEN c.created_at END DESC,
+         CASE WHEN $8 = 'actual_state' THEN c.actual_state END,
+         CASE WHEN $8 = '-actual_state' THEN c.actual_state END DESC,
+         CASE WHEN $8 = '-name' THEN c.name END DESC,
+         c.name
+LIMIT $9 OFFSET $10

@@ -1,0 +1,2 @@
+-- The names of all clusters.
+SELECT name FROM clusters

@@ -1,0 +1,90 @@
+//! What this server is and how it does: health and settings as the old clients
+//! ask for them, suggestions for a new cluster, and the state of the system.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::config::HEARTBEAT;
+use crate::listener::Listening;
+use crate::store::SCHEMA_VERSION;
+
+use super::Api;
+use super::error::ApiError;
+
+/// So many failing clusters are told.
+const FAILING: i64 = 100;
+
+/// That this server answers.
+#[utoipa::path(get, path = "/api/health", tag = "system", responses((status = 200, body = Object)))]
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({
+        "status": "healthy",
+        "service": "kindler-webui-backend",
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// Defaults and ranges for a new cluster.
+#[utoipa::path(get, path = "/api/config", tag = "system", security(("token" = ["read"])),
+    responses((status = 200, body = Object)))]
+pub(super) async fn config(State(api): State<Api>) -> Json<Value> {
+    Json(json!({
+        "base_domain": &*api.base_domain,
+        "providers": ["kind", "k3d"],
+        "default_provider": "k3d",
+        "default_node_port": 30080,
+        "default_pf_port_range": [19001, 19999],
+        "default_http_port_range": [18090, 18999],
+        "default_https_port_range": [18443, 18999],
+    }))
+}
+
+/// Ports and a network that no declared cluster uses, and the limits of names and ports.
+#[utoipa::path(get, path = "/api/suggest", tag = "clusters", security(("token" = ["read"])),
+    responses((status = 200, body = Object)))]
+pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let free = api.store.suggest().await?;
+    Ok(Json(json!({
+        "node_port": 30080,
+        "pf_port": free.pf_port,
+        "http_port": free.http_port,
+        "https_port": free.https_port,
+        "cluster_subnet": free.subnet,
+        "limits": {
+            "name_max": { "k3d": crate::cluster::MAX_K3D_NAME, "kind": crate::cluster::MAX_NAME },
+            "port": [1024, 65535],
+        },
+    })))
+}
+
+/// Daemons, what they hold, the database, the listener, what waits and why.
+#[utoipa::path(get, path = "/api/status", tag = "system", security(("token" = ["read"])),
+    responses((status = 200, body = Object), (status = 503)))]
+pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let store = &api.store;
+    let schema = store.check().await?;
+    let replicas = store.replicas().await?.into_iter().map(|seen| {
+        let alive = seen.alive(HEARTBEAT);
+        json!({ "alive": alive, "replica": seen })
+    });
+    let replicas: Vec<Value> = replicas.collect();
+    let listener = match &*api.vitals.listening.borrow() {
+        Listening::Yes => json!({ "state": "listening" }),
+        Listening::No(why) => json!({ "state": "disconnected", "why": why }),
+        Listening::Deaf(why) => json!({ "state": "deaf", "why": why }),
+    };
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "api_only": api.api_only,
+        "database": { "ok": true },
+        "listener": listener,
+        "schema": { "version": schema, "known": SCHEMA_VERSION },
+        "streams": api.feed.watchers(),
+        "replicas": replicas,
+        "work": store.leases().await?,
+        "waiting": store.waiting().await?,
+        "counts": store.counts().await?,
+        "failing": store.failing(FAILING).await?,
+    })))
+}

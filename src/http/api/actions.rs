@@ -1,0 +1,140 @@
+//! What people do to a cluster beside declaring it: try again, pause, start,
+//! stop, roll back.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::cluster::{Cluster, Desired};
+use crate::live::View;
+
+use super::body::Fields;
+use super::declare::{changed_or_lost, free_to_change};
+use super::error::ApiError;
+use super::tasks::Accepted;
+use super::{Actor, Api};
+
+fn found(cluster: Option<Cluster>, name: &str) -> Result<Response, ApiError> {
+    let cluster = cluster.ok_or_else(|| ApiError::unknown(name))?;
+    Ok(super::read::one(&cluster))
+}
+
+/// Try again at once, with the count of failures started over.
+#[utoipa::path(post, path = "/api/clusters/{name}/retry", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+pub(super) async fn retry(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (known, _) = free_to_change(&api, &name).await?;
+    found(api.declaring(&actor).request_retry(&known).await?, &name)
+}
+
+/// Only look at it until it is resumed.
+#[utoipa::path(post, path = "/api/clusters/{name}/pause", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+pub(super) async fn pause(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (known, _) = free_to_change(&api, &name).await?;
+    found(api.declaring(&actor).set_paused(&known, true).await?, &name)
+}
+
+/// Act on it again.
+#[utoipa::path(post, path = "/api/clusters/{name}/resume", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+pub(super) async fn resume(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (known, _) = free_to_change(&api, &name).await?;
+    found(
+        api.declaring(&actor).set_paused(&known, false).await?,
+        &name,
+    )
+}
+
+/// Declare it present.
+#[utoipa::path(post, path = "/api/clusters/{name}/start", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path)), responses((status = 202, body = Accepted), (status = 403), (status = 404)))]
+pub(super) async fn start(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    order(&api, &actor, &name, Desired::Present).await
+}
+
+/// Declare it stopped.
+#[utoipa::path(post, path = "/api/clusters/{name}/stop", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path)), responses((status = 202, body = Accepted), (status = 403), (status = 404)))]
+pub(super) async fn stop(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    order(&api, &actor, &name, Desired::Stopped).await
+}
+
+async fn order(
+    api: &Api,
+    actor: &Actor,
+    name: &str,
+    desired: Desired,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    let (known, _) = free_to_change(api, name).await?;
+    let declared = api.declaring(actor).set_desired(&known, desired).await?;
+    let cluster = declared.ok_or_else(|| ApiError::unknown(name))?;
+    // The task is the revision's: the one that this made, or the one that
+    // already said the same.
+    let revisions = api.store.revisions(&known).await?;
+    let revision = revisions
+        .into_iter()
+        .find(|one| one.generation == cluster.generation);
+    let task_id = revision.map(|one| one.task_id).unwrap_or_default();
+    let message = format!("Cluster {name} is declared {desired}");
+    Ok((StatusCode::ACCEPTED, Json(Accepted::new(task_id, message))))
+}
+
+/// Declare the spec of an earlier revision anew, as a new revision.
+#[utoipa::path(post, path = "/api/clusters/{name}/rollback", tag = "actions", security(("token" = ["write"])),
+    request_body(content = Object, description = "generation: the revision to go back to; if_generation: what was read, against a lost race"),
+    params(("name" = String, Path)),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn rollback(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let (known, cluster) = free_to_change(&api, &name).await?;
+    let mut fields = Fields::of_body(&body)?;
+    if !fields.has("generation") {
+        fields.fault(
+            "missing",
+            "generation",
+            "generation is missing",
+            json!(null),
+        );
+    }
+    let revision = fields.number("generation");
+    let generation = fields.number("if_generation");
+    fields.finish()?;
+    let revision = revision.unwrap_or_default();
+    let revisions = api.store.revisions(&known).await?;
+    if !revisions.iter().any(|one| one.generation == revision) {
+        let detail = format!("Revision {revision} of cluster {name} not found");
+        return Err(ApiError::NotFound(detail));
+    }
+    let expected = generation.unwrap_or(cluster.generation);
+    let store = api.declaring(&actor);
+    let changed = store.roll_back(&known, revision, Some(expected)).await?;
+    changed_or_lost(&api, &known, changed).await
+}

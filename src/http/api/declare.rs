@@ -1,0 +1,339 @@
+//! Declaring: new clusters, changes, deletions, many at once. These write what
+//! people want; the reconciler acts.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider};
+use crate::live::View;
+use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
+
+use super::body::Fields;
+use super::error::{ApiError, Fault};
+use super::tasks::{Accepted, create_task, delete_task};
+use super::{Actor, Api, named};
+
+/// The ports of a declaration that names none: those of the old system.
+const DEFAULT_PORTS: [(&str, i64); 4] = [
+    ("node_port", 30080),
+    ("pf_port", 19000),
+    ("http_port", 18080),
+    ("https_port", 18443),
+];
+
+/// So many changes fit in one batch.
+const MOST_IN_A_BATCH: usize = 500;
+
+#[derive(Deserialize)]
+pub(super) struct CreateQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Declare a cluster; `?dry_run=true` only checks, and tells the same as a command and as SQL.
+#[utoipa::path(
+    post, path = "/api/clusters", tag = "clusters", security(("token" = ["write"])),
+    request_body(content = Object, description = "name, provider; optional: node_port, pf_port, http_port, https_port, cluster_subnet, register_portainer, haproxy_route, register_argocd, labels, paused, desired_state"),
+    params(("dry_run" = Option<bool>, Query)),
+    responses((status = 202, body = Accepted), (status = 200, description = "dry run"), (status = 409), (status = 422))
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    actor: Actor,
+    Query(query): Query<CreateQuery>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let mut fields = Fields::of_body(&body)?;
+    let declaration = declaration(&mut fields);
+    fields.finish()?;
+    let new = declaration.ok_or_else(|| ApiError::Internal("a body without faults".into()))?;
+    if query.dry_run {
+        return super::dry_run::dry_run(&api, &new).await;
+    }
+    match api.declaring(&actor).declare(&new).await? {
+        Declared::New(cluster) => {
+            Ok((StatusCode::ACCEPTED, Json(create_task(&cluster.name))).into_response())
+        }
+        Declared::Exists(cluster) => Err(exists(&cluster.name)),
+    }
+}
+
+pub(super) fn exists(name: &ClusterName) -> ApiError {
+    ApiError::Conflict(format!("Cluster {name} already exists"), None)
+}
+
+/// Reads a declaration; `None` if something is wrong with it, which the fields
+/// know.
+fn declaration(fields: &mut Fields) -> Option<Declaration> {
+    let name: Option<ClusterName> = fields.required("name");
+    let provider: Option<Provider> = fields.required("provider");
+    let mut ports = DEFAULT_PORTS.map(|(field, default)| {
+        fields
+            .port(field)
+            .or_else(|| Port::new(field, default).ok())
+    });
+    let subnet = fields.subnet("cluster_subnet").flatten();
+    let mut registered = |field| fields.flag(field).unwrap_or(true);
+    let (register_portainer, haproxy_route, register_argocd) = (
+        registered("register_portainer"),
+        registered("haproxy_route"),
+        registered("register_argocd"),
+    );
+    let labels = fields.labels("labels", false).unwrap_or_else(|| json!({}));
+    let paused = fields.flag("paused").unwrap_or(false);
+    let desired = wish(fields).unwrap_or(Desired::Present);
+    let new = Declaration {
+        name: name?,
+        provider: provider?,
+        subnet,
+        node_port: ports[0].take(),
+        pf_port: ports[1].take(),
+        http_port: ports[2].take(),
+        https_port: ports[3].take(),
+        register_portainer,
+        haproxy_route,
+        register_argocd,
+        labels,
+        paused,
+        desired,
+    };
+    if let Err(error) = new.check() {
+        fields.fault("value_error", "name", error.to_string(), json!(new.name));
+    }
+    Some(new)
+}
+
+/// What is wanted; absence is asked for by DELETE.
+fn wish(fields: &mut Fields) -> Option<Desired> {
+    match fields.text("desired_state")? {
+        Desired::Absent => {
+            let msg = "desired_state \"absent\" is asked for by DELETE: use present or stopped";
+            fields.fault("value_error", "desired_state", msg, json!("absent"));
+            None
+        }
+        other => Some(other),
+    }
+}
+
+/// Change what is declared of a cluster, if nobody else did meanwhile.
+#[utoipa::path(
+    patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
+    request_body(content = Object, description = "any of cluster_subnet, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, labels (null removes one), paused, desired_state; generation (or If-Match) guards against a lost race"),
+    params(("name" = String, Path)),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
+)]
+pub(super) async fn change(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let (name, _) = free_to_change(&api, &name).await?;
+    let mut fields = Fields::of_body(&body)?;
+    for fixed in ["name", "provider"] {
+        if let Some(value) = fields.take(fixed) {
+            let msg = format!("{fixed} is fixed: delete the cluster and declare it again");
+            fields.fault("value_error", fixed, msg, value);
+        }
+    }
+    let edit = Edit {
+        subnet: fields.subnet("cluster_subnet"),
+        node_port: fields.port("node_port"),
+        pf_port: fields.port("pf_port"),
+        http_port: fields.port("http_port"),
+        https_port: fields.port("https_port"),
+        register_portainer: fields.flag("register_portainer"),
+        haproxy_route: fields.flag("haproxy_route"),
+        register_argocd: fields.flag("register_argocd"),
+        labels: fields.labels("labels", true),
+        paused: fields.flag("paused"),
+        desired: wish(&mut fields),
+    };
+    let generation = fields.number("generation");
+    fields.finish()?;
+    let generation = generation.or(if_match(&headers)?);
+    let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
+    changed_or_lost(&api, &name, changed).await
+}
+
+/// The generation in If-Match, if there is one.
+fn if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+    let Some(given) = headers
+        .get(header::IF_MATCH)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return Ok(None);
+    };
+    match given.trim() {
+        "*" => Ok(None),
+        tag => tag.trim_matches('"').parse().map(Some).map_err(|_| {
+            let msg = "If-Match: use the ETag of the cluster, a number in quotes";
+            ApiError::field("header", "If-Match", msg, json!(given))
+        }),
+    }
+}
+
+/// The cluster as changed, or as somebody else changed it.
+pub(super) async fn changed_or_lost(
+    api: &Api,
+    name: &ClusterName,
+    changed: Option<Cluster>,
+) -> Result<Response, ApiError> {
+    match changed {
+        Some(cluster) => Ok(super::read::one(&cluster)),
+        None => {
+            let current = known(api, name).await?;
+            let detail = format!(
+                "Cluster {name} was changed by somebody else: it is of generation {} now",
+                current.generation
+            );
+            let current = Box::new(View::of(&current, None));
+            Err(ApiError::Conflict(detail, Some(current)))
+        }
+    }
+}
+
+/// Declare a cluster absent: it is deleted, then its row goes.
+#[utoipa::path(
+    delete, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
+    params(("name" = String, Path)),
+    responses((status = 202, body = Accepted), (status = 403), (status = 404))
+)]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    let (name, _) = free_to_change(&api, &name).await?;
+    let declared = api
+        .declaring(&actor)
+        .set_desired(&name, Desired::Absent)
+        .await?;
+    declared.ok_or_else(|| ApiError::unknown(name.as_str()))?;
+    Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
+}
+
+/// Declare many creations and deletions: all of them or, if one is refused, none.
+#[utoipa::path(
+    post, path = "/api/batch", tag = "clusters", security(("token" = ["write"])),
+    request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in all"),
+    responses((status = 202, description = "tasks"), (status = 403), (status = 404), (status = 409), (status = 422))
+)]
+pub(super) async fn batch(
+    State(api): State<Api>,
+    actor: Actor,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let batch = read_batch(&body)?;
+    for name in &batch.delete {
+        free_to_change(&api, name.as_str()).await?;
+    }
+    match api.declaring(&actor).order(&batch).await? {
+        Ordered::All => {
+            let created = batch.create.iter().map(|new| create_task(&new.name));
+            let deleted = batch.delete.iter().map(delete_task);
+            let tasks: Vec<Accepted> = created.chain(deleted).collect();
+            Ok((StatusCode::ACCEPTED, Json(json!({ "tasks": tasks }))).into_response())
+        }
+        Ordered::Nothing { taken, .. } if !taken.is_empty() => Err(ApiError::Conflict(
+            format!(
+                "nothing was declared, because these clusters already exist: {}",
+                names(&taken)
+            ),
+            None,
+        )),
+        Ordered::Nothing { unknown, .. } => Err(ApiError::NotFound(format!(
+            "nothing was declared, because these clusters were not found: {}",
+            names(&unknown)
+        ))),
+    }
+}
+
+fn names(names: &[ClusterName]) -> String {
+    let names: Vec<&str> = names.iter().map(ClusterName::as_str).collect();
+    names.join(", ")
+}
+
+fn read_batch(body: &[u8]) -> Result<Batch, ApiError> {
+    let mut fields = Fields::of_body(body)?;
+    let (create, delete) = (list(&mut fields, "create"), list(&mut fields, "delete"));
+    let count = create.len() + delete.len();
+    if count == 0 || count > MOST_IN_A_BATCH {
+        let msg = format!("create and delete hold {count} in all: use 1 to {MOST_IN_A_BATCH}");
+        fields.fault("value_error", "create", msg, json!(count));
+    }
+    let mut faults = fields.faults();
+    let mut batch = Batch::default();
+    for (n, one) in create.into_iter().enumerate().take(MOST_IN_A_BATCH) {
+        match Fields::of(one, vec![json!("body"), json!("create"), json!(n)]) {
+            Ok(mut fields) => {
+                batch.create.extend(declaration(&mut fields));
+                faults.extend(fields.faults());
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    for (n, one) in delete.into_iter().enumerate().take(MOST_IN_A_BATCH) {
+        let name = one.as_str().unwrap_or_default().parse::<ClusterName>();
+        match name {
+            Ok(name) => batch.delete.push(name),
+            Err(error) => faults.push(Fault {
+                kind: "value_error",
+                loc: vec![json!("body"), json!("delete"), json!(n)],
+                msg: error.to_string(),
+                input: one,
+            }),
+        }
+    }
+    if faults.is_empty() {
+        Ok(batch)
+    } else {
+        Err(ApiError::Invalid(faults))
+    }
+}
+
+fn list(fields: &mut Fields, field: &str) -> Vec<Value> {
+    match fields.take(field) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list,
+        Some(other) => {
+            fields.fault(
+                "list_type",
+                field,
+                format!("{field}: a list is wanted"),
+                other,
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// The cluster of this name.
+pub(super) async fn known(api: &Api, name: &ClusterName) -> Result<Cluster, ApiError> {
+    let found = api.store.get(name).await?;
+    found.ok_or_else(|| ApiError::unknown(name.as_str()))
+}
+
+/// The cluster of this name, if people may change it.
+pub(super) async fn free_to_change(
+    api: &Api,
+    name: &str,
+) -> Result<(ClusterName, Cluster), ApiError> {
+    let name = named(name)?;
+    if name.is_management() {
+        return Err(ApiError::Forbidden(format!(
+            "Cluster {name} is the management cluster: it is never changed from here"
+        )));
+    }
+    let cluster = known(api, &name).await?;
+    if cluster.protected {
+        return Err(ApiError::Forbidden(format!("Cluster {name} is protected")));
+    }
+    Ok((name, cluster))
+}

@@ -1,0 +1,89 @@
+//! A declaration that is only checked: what would collide, and the same as a
+//! command and as SQL, for people who like to keep them.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::cluster::Port;
+use crate::store::Declaration;
+
+use super::Api;
+use super::declare::exists;
+use super::error::ApiError;
+
+pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, ApiError> {
+    if api.store.get(&new.name).await?.is_some() || new.name.is_management() {
+        return Err(exists(&new.name));
+    }
+    let body = json!({
+        "valid": true,
+        "warnings": warnings(api, new).await?,
+        "cli": command(new),
+        "sql": new.as_sql(),
+    });
+    Ok(Json(body).into_response())
+}
+
+/// Ports that others declare: k3d and kind would fail on them, but only if both
+/// clusters run on one host, so this is no error.
+async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> {
+    let port = |port: Option<Port>| port.map_or(0, Port::get);
+    let (pf, http, https) = (port(new.pf_port), port(new.http_port), port(new.https_port));
+    let mut warnings = Vec::new();
+    let mut warn = |field: &str, message: String| {
+        warnings.push(json!({ "field": field, "message": message }));
+    };
+    if http == https {
+        warn(
+            "https_port",
+            format!("http_port and https_port are both {http}"),
+        );
+    }
+    for user in api.store.port_users(&new.name, pf, [http, https]).await? {
+        let name = user.name;
+        if user.pf {
+            warn(
+                "pf_port",
+                format!("pf_port {pf} is also declared by cluster {name}"),
+            );
+        }
+        if user.web {
+            warn(
+                "http_port",
+                format!(
+                    "http_port {http} or https_port {https} is also declared by cluster {name}"
+                ),
+            );
+        }
+    }
+    Ok(warnings)
+}
+
+/// Every value was checked, so none needs quoting for a shell.
+fn command(new: &Declaration) -> String {
+    let mut command = format!("kindler create {} --provider {}", new.name, new.provider);
+    for (flag, port) in [
+        ("node-port", new.node_port),
+        ("pf-port", new.pf_port),
+        ("http-port", new.http_port),
+        ("https-port", new.https_port),
+    ] {
+        if let Some(port) = port {
+            command.push_str(&format!(" --{flag} {port}"));
+        }
+    }
+    if let Some(subnet) = new.subnet {
+        command.push_str(&format!(" --subnet {subnet}"));
+    }
+    for (flag, on) in [
+        ("no-register-portainer", new.register_portainer),
+        ("no-haproxy-route", new.haproxy_route),
+        ("no-register-argocd", new.register_argocd),
+    ] {
+        if !on {
+            command.push_str(&format!(" --{flag}"));
+        }
+    }
+    command
+}

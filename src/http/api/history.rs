@@ -1,0 +1,126 @@
+//! What happened: events of one cluster and of all, revisions and what differs
+//! between two of them.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::store::{AuditFilter, Audited, Revision};
+
+use super::error::ApiError;
+use super::{Api, named};
+
+const MOST_EVENTS: i64 = 1000;
+const EVENTS: i64 = 100;
+
+#[derive(Deserialize)]
+pub(super) struct EventQuery {
+    cluster: Option<String>,
+    actor: Option<String>,
+    kind: Option<String>,
+    before: Option<i64>,
+    limit: Option<i64>,
+}
+
+async fn events(api: &Api, query: EventQuery) -> Result<Json<Vec<Audited>>, ApiError> {
+    let limit = query.limit.unwrap_or(EVENTS);
+    if !(1..=MOST_EVENTS).contains(&limit) {
+        let msg = format!("limit {limit} is out of range: use 1 to {MOST_EVENTS}");
+        return Err(ApiError::field("query", "limit", msg, json!(limit)));
+    }
+    let kinds = query.kind.map(|kinds| {
+        kinds
+            .split(',')
+            .map(|kind| kind.trim().to_owned())
+            .collect()
+    });
+    let filter = AuditFilter {
+        cluster: query.cluster,
+        actor: query.actor,
+        kinds,
+        before: query.before,
+    };
+    Ok(Json(api.store.audit(&filter, limit).await?))
+}
+
+/// The newest events of all clusters, newest first.
+#[utoipa::path(get, path = "/api/events", tag = "history", security(("token" = ["read"])),
+    params(("cluster" = Option<String>, Query), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
+        ("before" = Option<i64>, Query, description = "only older than this id"), ("limit" = Option<i64>, Query)),
+    responses((status = 200, body = Vec<Object>), (status = 422)))]
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Query(query): Query<EventQuery>,
+) -> Result<Json<Vec<Audited>>, ApiError> {
+    events(&api, query).await
+}
+
+/// The newest events of one cluster, newest first; also of one that is gone.
+#[utoipa::path(get, path = "/api/clusters/{name}/events", tag = "history", security(("token" = ["read"])),
+    params(("name" = String, Path), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
+        ("before" = Option<i64>, Query), ("limit" = Option<i64>, Query)),
+    responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
+pub(super) async fn of_cluster(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<EventQuery>,
+) -> Result<Json<Vec<Audited>>, ApiError> {
+    let known = named(&name)?;
+    let cluster = Some(known.to_string());
+    let found = events(&api, EventQuery { cluster, ..query }).await?;
+    if found.is_empty() && api.store.get(&known).await?.is_none() {
+        return Err(ApiError::unknown(&name));
+    }
+    Ok(found)
+}
+
+/// The specs of a cluster as they were declared, newest first.
+#[utoipa::path(get, path = "/api/clusters/{name}/revisions", tag = "history", security(("token" = ["read"])),
+    params(("name" = String, Path)), responses((status = 200, body = Vec<Object>), (status = 404)))]
+pub(super) async fn revisions(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<Revision>>, ApiError> {
+    let found = api.store.revisions(&named(&name)?).await?;
+    if found.is_empty() {
+        return Err(ApiError::unknown(&name));
+    }
+    Ok(Json(found))
+}
+
+#[derive(Deserialize)]
+pub(super) struct DiffQuery {
+    from: i64,
+    to: i64,
+}
+
+/// What differs between two revisions, as `field: [before, after]`.
+#[utoipa::path(get, path = "/api/clusters/{name}/revisions/diff", tag = "history", security(("token" = ["read"])),
+    params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
+    responses((status = 200, body = Object), (status = 404)))]
+pub(super) async fn diff(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<DiffQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let revisions = api.store.revisions(&named(&name)?).await?;
+    let declared = |generation: i64| {
+        let found = revisions.iter().find(|one| one.generation == generation);
+        let found = found.ok_or_else(|| {
+            ApiError::NotFound(format!("Revision {generation} of cluster {name} not found"))
+        })?;
+        let mut declared = found.spec.as_object().cloned().unwrap_or_default();
+        declared.insert("desired_state".to_owned(), json!(found.desired_state));
+        Ok::<_, ApiError>(declared)
+    };
+    let (from, to) = (declared(query.from)?, declared(query.to)?);
+    let changes: Map<String, Value> = to
+        .iter()
+        .filter(|(field, after)| from.get(*field) != Some(after))
+        .map(|(field, after)| (field.clone(), json!([from.get(field), after])))
+        .collect();
+    Ok(Json(
+        json!({ "from": query.from, "to": query.to, "changes": changes }),
+    ))
+}

@@ -1,0 +1,90 @@
+//! What the commands for a cluster printed. The log is a file on the host of
+//! the daemon that ran them, so it can be shown only there.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, StreamExt};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::command::{Follow, tail};
+
+use super::declare::known;
+use super::error::ApiError;
+use super::{Api, named};
+
+const LINES: usize = 500;
+const MOST_LINES: usize = 10_000;
+/// What a download holds at most; the log itself is bounded besides.
+const ALL_LINES: usize = 1_000_000;
+
+#[derive(Deserialize)]
+pub(super) struct LogQuery {
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+    #[serde(default)]
+    download: bool,
+}
+
+/// The end of a cluster's log as text; with `follow` as server-sent events, a line each; with
+/// `download` all of it.
+#[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
+    params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
+        ("download" = Option<bool>, Query)),
+    responses((status = 200, description = "text"), (status = 404)))]
+pub(super) async fn log(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, ApiError> {
+    let name = named(&name)?;
+    let lines = query.lines.unwrap_or(LINES);
+    if lines > MOST_LINES {
+        let msg = format!("lines {lines} is out of range: use 0 to {MOST_LINES}");
+        return Err(ApiError::field("query", "lines", msg, json!(lines)));
+    }
+    let path = api.logs.path(name.as_str());
+    if query.follow {
+        known(&api, &name).await?;
+        return follow(&api, path, lines);
+    }
+    if !path.exists() {
+        known(&api, &name).await?;
+        return Err(ApiError::NotFound(format!(
+            "There is no log of cluster {name} on this host: it appears when a command runs for it, \
+             on the host of the daemon that runs it"
+        )));
+    }
+    let lines = if query.download { ALL_LINES } else { lines };
+    let read = tokio::task::spawn_blocking(move || tail(&path, lines)).await;
+    let read = read.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let mut text = read
+        .map_err(|error| ApiError::Internal(error.to_string()))?
+        .join("\n");
+    text.push('\n');
+    let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned());
+    if query.download {
+        let file = format!("attachment; filename=\"{name}.log\"");
+        return Ok(([kind, (header::CONTENT_DISPOSITION, file)], text).into_response());
+    }
+    Ok(([kind], text).into_response())
+}
+
+fn follow(api: &Api, path: std::path::PathBuf, lines: usize) -> Result<Response, ApiError> {
+    let follow = Follow::new(path, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let events = stream::unfold(follow, |mut follow| async move {
+        let line = follow.next().await.ok()?;
+        let event = Event::default().event("line").data(line);
+        Some((Ok::<_, Infallible>(event), follow))
+    });
+    let ended = api.closing.clone();
+    let events = events.take_until(async move { ended.cancelled().await });
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
+}

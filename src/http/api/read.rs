@@ -1,0 +1,176 @@
+//! Reading clusters: lists with filters, one, its status.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cluster::{Actual, Cluster, Desired, Provider, Selector};
+use crate::live::View;
+use crate::store::Filter;
+
+use super::declare::known;
+use super::error::ApiError;
+use super::{Api, named};
+
+/// A page that is not asked for in parts.
+const LONGEST_PAGE: i64 = 100_000;
+
+/// The orders of a list.
+const ORDERS: [&str; 6] = [
+    "name",
+    "-name",
+    "created_at",
+    "-created_at",
+    "actual_state",
+    "-actual_state",
+];
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    q: Option<String>,
+    provider: Option<String>,
+    desired: Option<String>,
+    actual: Option<String>,
+    reason: Option<String>,
+    paused: Option<bool>,
+    selector: Option<String>,
+    sort: Option<String>,
+    limit: Option<i64>,
+    offset: Option<i64>,
+}
+
+/// All clusters, newest first; filtered, sorted and in pages if asked. X-Total-Count tells how
+/// many there are on all pages.
+#[utoipa::path(get, path = "/api/clusters", tag = "clusters", security(("token" = ["read"])),
+    params(("q" = Option<String>, Query, description = "part of the name"),
+        ("provider" = Option<String>, Query), ("desired" = Option<String>, Query, description = "states, separated by commas"),
+        ("actual" = Option<String>, Query, description = "states, separated by commas"), ("reason" = Option<String>, Query),
+        ("paused" = Option<bool>, Query), ("selector" = Option<String>, Query, description = "env=prod,team in (a,b),!old"),
+        ("sort" = Option<String>, Query, description = "name, created_at or actual_state; with - the other way"),
+        ("limit" = Option<i64>, Query), ("offset" = Option<i64>, Query)),
+    responses((status = 200, body = Vec<View>), (status = 422)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, ApiError> {
+    let filter = filter(query)?;
+    let listed = api.store.filtered(&filter).await?;
+    let shown = listed.rows.len();
+    let views: Vec<View> = listed.rows.into_iter().map(View::of_row).collect();
+    let mut response = Json(views).into_response();
+    if let Some(total) = listed.total {
+        let headers = response.headers_mut();
+        headers.insert("x-total-count", HeaderValue::from(total));
+        let next = filter.offset + i64::try_from(shown).unwrap_or(0);
+        if next < total {
+            let link = format!(
+                "</api/clusters?limit={}&offset={next}>; rel=\"next\"",
+                filter.limit
+            );
+            if let Ok(link) = HeaderValue::from_str(&link) {
+                headers.insert(header::LINK, link);
+            }
+        }
+    }
+    Ok(response)
+}
+
+fn filter(query: ListQuery) -> Result<Filter, ApiError> {
+    let wrong =
+        |field: &str, msg: String, input: Value| ApiError::field("query", field, msg, input);
+    let words = |field: &str, given: Option<String>, allowed: &[&str]| {
+        let Some(given) = given else { return Ok(None) };
+        let words: Vec<String> = given
+            .split(',')
+            .map(|word| word.trim().to_owned())
+            .collect();
+        match words
+            .iter()
+            .find(|word| !allowed.is_empty() && !allowed.contains(&word.as_str()))
+        {
+            Some(bad) => {
+                let msg = format!("{field} {bad:?} is not known: use {}", allowed.join(", "));
+                Err(wrong(field, msg, json!(given)))
+            }
+            None => Ok(Some(words)),
+        }
+    };
+    let within = |field: &str, given: Option<i64>, least: i64, default: i64| match given {
+        Some(n) if !(least..=LONGEST_PAGE).contains(&n) => {
+            let msg = format!("{field} {n} is out of range: use {least} to {LONGEST_PAGE}");
+            Err(wrong(field, msg, json!(n)))
+        }
+        given => Ok(given.unwrap_or(default)),
+    };
+    let selector: Selector = match &query.selector {
+        Some(text) => text
+            .parse()
+            .map_err(|error: crate::cluster::SelectorError| {
+                wrong("selector", error.to_string(), json!(text))
+            })?,
+        None => Selector::default(),
+    };
+    let order = query.sort.unwrap_or_else(|| "-created_at".to_owned());
+    if !ORDERS.contains(&order.as_str()) {
+        let msg = format!("sort {order:?} is not known: use {}", ORDERS.join(", "));
+        return Err(wrong("sort", msg, json!(order)));
+    }
+    let states: Vec<&str> = Actual::ALL.iter().map(|state| state.as_str()).collect();
+    let wishes: Vec<&str> = Desired::ALL.iter().map(|wish| wish.as_str()).collect();
+    Ok(Filter {
+        part: query.q,
+        providers: words(
+            "provider",
+            query.provider,
+            &Provider::ALL.map(Provider::as_str),
+        )?,
+        desired: words("desired", query.desired, &wishes)?,
+        actual: words("actual", query.actual, &states)?,
+        reasons: words("reason", query.reason, &[])?,
+        paused: query.paused,
+        labels: json!(selector),
+        order,
+        limit: within("limit", query.limit, 1, LONGEST_PAGE)?,
+        offset: within("offset", query.offset, 0, 0)?,
+    })
+}
+
+/// One cluster; its ETag is its generation.
+#[utoipa::path(get, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["read"])),
+    params(("name" = String, Path)), responses((status = 200, body = View), (status = 404)))]
+pub(super) async fn get(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    Ok(one(&known(&api, &named(&name)?).await?))
+}
+
+/// A cluster as an answer.
+pub(super) fn one(cluster: &Cluster) -> Response {
+    let tag = format!("\"{}\"", cluster.generation);
+    ([(header::ETAG, tag)], Json(View::of(cluster, None))).into_response()
+}
+
+/// The state of one cluster in the old system's short form.
+#[utoipa::path(get, path = "/api/clusters/{name}/status", tag = "clusters", security(("token" = ["read"])),
+    params(("name" = String, Path)), responses((status = 200, body = Object), (status = 404)))]
+pub(super) async fn status(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let cluster = known(&api, &named(&name)?).await?;
+    Ok(Json(json!({
+        "name": cluster.name,
+        "status": cluster.actual,
+        "nodes_ready": 0,
+        "nodes_total": 0,
+        "portainer_status": "unknown",
+        "argocd_status": "unknown",
+        "error_message": cluster.reconcile_error,
+        "reason": cluster.status_reason,
+        "message": cluster.status_message,
+    })))
+}

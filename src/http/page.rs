@@ -1,0 +1,69 @@
+//! The page: the files of `web/`, embedded in the binary.
+//!
+//! Every path that is neither a file nor the API is a view of the page, which
+//! reads its own address.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use super::api::ApiError;
+
+#[derive(RustEmbed)]
+#[folder = "web/"]
+struct Files;
+
+const INDEX: &str = "index.html";
+
+/// Serves a file of the page, or the page itself.
+pub(super) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    if path == "api" || path.starts_with("api/") || path.starts_with("ws/") {
+        return ApiError::NotFound(format!("{} not found", uri.path())).into_response();
+    }
+    match Files::get(path) {
+        Some(file) => answer(path, &file, &headers),
+        None if path.starts_with("assets/") => {
+            ApiError::NotFound(format!("{} not found", uri.path())).into_response()
+        }
+        None => match Files::get(INDEX) {
+            Some(file) => answer(INDEX, &file, &headers),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
+    }
+}
+
+fn answer(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
+    let hash = file.metadata.sha256_hash();
+    let tag: String = hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let tag = format!("\"{tag}\"");
+    // Asked for each time, and answered with "not modified": a new release is
+    // seen at once.
+    let shared = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|known| known.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
+        return (StatusCode::NOT_MODIFIED, shared).into_response();
+    }
+    let kind = [(header::CONTENT_TYPE, content_type(path))];
+    (shared, kind, Body::from(file.data.clone())).into_response()
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("json" | "webmanifest") => "application/json",
+        _ => "application/octet-stream",
+    }
+}

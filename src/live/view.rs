@@ -1,0 +1,153 @@
+//! A cluster as clients see it: one shape for lists, single reads and streams.
+//!
+//! The first fields are those of the system that Kindler replaces, by their old
+//! names; the rest was added.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::cluster::Cluster;
+use crate::store::{Live, Undecodable, Work};
+
+/// A cluster as clients see it. Of a row that cannot be read there is only the
+/// name, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct View {
+    /// The key.
+    pub name: String,
+    /// `k3d` or `kind`.
+    pub provider: String,
+    /// A network of its own, or none.
+    pub cluster_subnet: Option<String>,
+    /// The node port behind the gateway.
+    pub node_port: u16,
+    /// The host's port-forward port.
+    pub pf_port: u16,
+    /// The host's HTTP port.
+    pub http_port: u16,
+    /// The host's HTTPS port.
+    pub https_port: u16,
+    /// Whether it is registered with Portainer.
+    pub register_portainer: bool,
+    /// Whether the gateway routes to it.
+    pub haproxy_route: bool,
+    /// Whether it is registered with Argo CD.
+    pub register_argocd: bool,
+    /// The same as `actual_state`, by its old name.
+    pub status: String,
+    /// `present`, `stopped` or `absent`.
+    pub desired_state: String,
+    /// What was last recorded.
+    pub actual_state: String,
+    /// The last failure; none after a success.
+    pub reconcile_error: Option<String>,
+    /// When it was declared.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub created_at: Option<Timestamp>,
+    /// When its declaration last changed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub updated_at: Option<Timestamp>,
+    /// The last time that a reconcile wrote to it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_reconciled_at: Option<Timestamp>,
+    /// Why it is as it is, as a word.
+    pub reason: Option<String>,
+    /// Why it is as it is, in a sentence.
+    pub message: Option<String>,
+    /// Free labels.
+    #[schema(value_type = Object)]
+    pub labels: serde_json::Value,
+    /// Only looked at until it is resumed.
+    pub paused: bool,
+    /// Only ever looked at.
+    pub protected: bool,
+    /// Raised with every change of spec or desired state.
+    pub generation: i64,
+    /// The generation that was last reached.
+    pub observed_generation: i64,
+    /// Whether just this spec was applied.
+    pub spec_applied: bool,
+    /// Whether nothing is left to do.
+    pub settled: bool,
+    /// Failed attempts in a row.
+    pub failed_attempts: u32,
+    /// When the next attempt is due, if one is awaited.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// Failed probes in a row.
+    pub health_failures: u32,
+    /// The last healthy probe.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_healthy_at: Option<Timestamp>,
+    /// When it is looked at again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_check_at: Option<Timestamp>,
+    /// When somebody last asked for an attempt at once.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retry_requested_at: Option<Timestamp>,
+    /// The address that the host's scripts recorded.
+    pub server_ip: Option<String>,
+    /// Who works on it now, under which fence, since when.
+    #[schema(value_type = Option<Object>)]
+    pub work: Option<Work>,
+    /// Why the row cannot be read, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+impl View {
+    /// A cluster, and who works on it.
+    pub fn of(cluster: &Cluster, work: Option<Work>) -> Self {
+        let spec = &cluster.spec;
+        Self {
+            name: cluster.name.to_string(),
+            provider: spec.provider.to_string(),
+            cluster_subnet: spec.subnet.map(|subnet| subnet.to_string()),
+            node_port: spec.node_port.get(),
+            pf_port: spec.pf_port.get(),
+            http_port: spec.http_port.get(),
+            https_port: spec.https_port.get(),
+            register_portainer: spec.register_portainer,
+            haproxy_route: spec.haproxy_route,
+            register_argocd: spec.register_argocd,
+            status: cluster.actual.to_string(),
+            desired_state: cluster.desired.to_string(),
+            actual_state: cluster.actual.to_string(),
+            reconcile_error: cluster.reconcile_error.clone(),
+            created_at: cluster.created_at,
+            updated_at: cluster.updated_at,
+            last_reconciled_at: cluster.last_reconciled_at,
+            reason: cluster.status_reason.clone(),
+            message: cluster.status_message.clone(),
+            labels: cluster.labels.clone(),
+            paused: cluster.paused,
+            protected: cluster.protected,
+            generation: cluster.generation,
+            observed_generation: cluster.observed_generation,
+            spec_applied: cluster.spec_applied,
+            settled: cluster.settled(),
+            failed_attempts: cluster.failed_attempts,
+            next_attempt_at: cluster.next_attempt_at,
+            health_failures: cluster.health_failures,
+            last_healthy_at: cluster.last_healthy_at,
+            next_check_at: cluster.next_check_at,
+            retry_requested_at: cluster.retry_requested_at,
+            server_ip: cluster.server_ip.clone(),
+            work,
+            unreadable: None,
+        }
+    }
+
+    /// A row as it was read.
+    pub fn of_row(row: Result<Live, (String, Undecodable)>) -> Self {
+        match row {
+            Ok(Live { cluster, work }) => Self::of(&cluster, work),
+            Err((name, why)) => Self {
+                name,
+                unreadable: Some(crate::cause::chain(&why)),
+                ..Self::default()
+            },
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Lists for people and programs: filtered, sorted, a page at a time; and what
+//! is free to declare.
+
+use serde::Serialize;
+use tokio_postgres::types::ToSql;
+
+use crate::cluster::ClusterName;
+
+use super::feed::{Live, live};
+use super::rows::{Undecodable, column};
+use super::{Store, StoreError, queries};
+
+/// Which clusters are wanted; `None` is any.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// With this in their name.
+    pub part: Option<String>,
+    /// Of these providers.
+    pub providers: Option<Vec<String>>,
+    /// Wanted so.
+    pub desired: Option<Vec<String>>,
+    /// Recorded so.
+    pub actual: Option<Vec<String>>,
+    /// For these reasons.
+    pub reasons: Option<Vec<String>>,
+    /// Paused or not.
+    pub paused: Option<bool>,
+    /// Label requirements, as `[{"key", "op", "values"}]`.
+    pub labels: serde_json::Value,
+    /// `name`, `created_at` or `actual_state`, with `-` for the other way.
+    pub order: String,
+    /// At most so many.
+    pub limit: i64,
+    /// After so many.
+    pub offset: i64,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Listed {
+    /// The rows; one that cannot be read stands there with its raw name.
+    pub rows: Vec<Result<Live, (String, Undecodable)>>,
+    /// How many there are on all pages; not known behind the last one.
+    pub total: Option<i64>,
+}
+
+/// What no declared cluster uses; `None` where a range is used up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Suggestion {
+    /// For port-forwards.
+    pub pf_port: Option<i32>,
+    /// For HTTP.
+    pub http_port: Option<i32>,
+    /// For HTTPS.
+    pub https_port: Option<i32>,
+    /// A network of its own.
+    pub subnet: Option<String>,
+}
+
+/// A cluster that declares a port which another one asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortUser {
+    /// Its name.
+    pub name: String,
+    /// It is the port-forward port.
+    pub pf: bool,
+    /// It is the HTTP port or the HTTPS port.
+    pub web: bool,
+}
+
+impl Store {
+    /// The clusters that pass a filter.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn filtered(&self, filter: &Filter) -> Result<Listed, StoreError> {
+        let operation = "list the clusters";
+        let params: [&(dyn ToSql + Sync); 10] = [
+            &filter.part,
+            &filter.providers,
+            &filter.desired,
+            &filter.actual,
+            &filter.reasons,
+            &filter.paused,
+            &filter.labels,
+            &filter.order,
+            &filter.limit,
+            &filter.offset,
+        ];
+        let found = self
+            .rows(operation, &queries::LIST_FILTERED, &params)
+            .await?;
+        let total = match found.first() {
+            Some(row) => Some(row.get("total")),
+            None => (filter.offset == 0).then_some(0),
+        };
+        let rows = found
+            .iter()
+            .map(|row| live(row).map_err(|error| (row.get("name"), error)))
+            .collect();
+        Ok(Listed { rows, total })
+    }
+
+    /// Ports and a network that nobody declares.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn suggest(&self) -> Result<Suggestion, StoreError> {
+        let operation = "suggest ports";
+        let found = self
+            .each(operation, &queries::SUGGEST, &[], |row| {
+                Ok(Suggestion {
+                    pf_port: column(row, "pf_port")?,
+                    http_port: column(row, "http_port")?,
+                    https_port: column(row, "https_port")?,
+                    subnet: column(row, "subnet")?,
+                })
+            })
+            .await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or(StoreError::NotMigrated { operation })
+    }
+
+    /// Which clusters other than `name` declare one of these ports.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn port_users(
+        &self,
+        name: &ClusterName,
+        pf_port: u16,
+        web_ports: [u16; 2],
+    ) -> Result<Vec<PortUser>, StoreError> {
+        let [http, https] = web_ports.map(i32::from);
+        let params: [&(dyn ToSql + Sync); 4] = [&name.as_str(), &i32::from(pf_port), &http, &https];
+        self.each(
+            "look for port conflicts",
+            &queries::LIST_PORT_USERS,
+            &params,
+            |row| {
+                Ok(PortUser {
+                    name: column(row, "name")?,
+                    pf: column(row, "pf")?,
+                    web: column::<bool>(row, "http")? || column::<bool>(row, "https")?,
+                })
+            },
+        )
+        .await
+    }
+}
