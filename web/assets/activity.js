@@ -1,0 +1,47 @@
+// The audit trail of all clusters: who did what, when, and what came of it.
+import * as api from "./api.js";
+import { fill, h } from "./dom.js";
+import { entry } from "./detail.js";
+import { t } from "./i18n.js";
+import { query, setQuery } from "./router.js";
+import { watch } from "./store.js";
+import { absolute, ago } from "./time.js";
+import { time } from "./words.js";
+
+const KINDS = ["declared", "changed", "retry", "paused", "resumed", "transition", "attempt", "health", "removed"];
+
+export function activity(main) {
+  const rows = h("tbody", {});
+  const error = h("div", { class: "error" });
+  const older = h("button", { onclick: () => load(true) }, t("older"));
+  const input = (key, label) => h("input", { type: "search", placeholder: label, "aria-label": label, value: query().get(key) ?? "", oninput: (event) => { setQuery({ [key]: event.target.value.trim() }); soon(); } });
+  const kind = h("select", { "aria-label": t("kind"), onchange: () => { setQuery({ kind: kind.value }); load(); } }, [["", t("anyKind")], ...KINDS.map((one) => [one, one])].map(([value, text]) => h("option", { value, selected: (query().get("kind") ?? "") === value }, text)));
+  fill(main, h("div", { class: "head" }, h("h1", {}, t("activity"))),
+    h("div", { class: "tools" }, h("div", { class: "search" }, input("cluster", t("name"))), h("div", { class: "search" }, input("actor", t("actor"))), kind),
+    error, h("div", { class: "panel scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["when", "name", "what"].map((key) => h("th", { scope: "col" }, t(key))))), rows)), h("p", {}, older));
+
+  let shown = [];
+  let waiting;
+  const soon = () => { clearTimeout(waiting); waiting = setTimeout(load, 150); };
+
+  async function load(more = false) {
+    const params = new URLSearchParams({ limit: "100" });
+    for (const key of ["cluster", "actor", "kind"]) if (query().get(key)) params.set(key, query().get(key));
+    if (more === true && shown.length) params.set("before", shown.at(-1).id);
+    try {
+      const found = await api.get(`/api/events?${params}`);
+      shown = more === true ? [...shown, ...found] : found;
+      older.hidden = found.length < 100;
+      fill(error);
+      draw();
+    } catch (refused) {
+      fill(error, refused.message);
+    }
+  }
+
+  const draw = () => fill(rows, shown.length ? shown.map((one) => h("tr", {}, h("td", { class: "faint nowrap" }, time(one.at, ago(one.at))), h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", { title: absolute(one.at) }, entry(one)))) : h("tr", {}, h("td", { colSpan: 3, class: "soft" }, t("noEvents"))));
+
+  const stop = watch(() => { if (shown.length <= 100) soon(); });
+  load();
+  return { leave() { stop(); clearTimeout(waiting); }, keys: {} };
+}

@@ -1,0 +1,134 @@
+// One cluster: how far it is, why, what happened, its log and its spec.
+import { askDelete, order, possible } from "./actions.js";
+import * as api from "./api.js";
+import { fill, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { logPanel } from "./log.js";
+import { specPanel } from "./spec.js";
+import { clusters, link, watch } from "./store.js";
+import { absolute, ago, clock, since, span, until } from "./time.js";
+import { labels, next, state, time, why, wish } from "./words.js";
+
+export function detail(main, name) {
+  const head = h("div", { class: "head" });
+  const progress = h("section", { class: "panel pad" });
+  const facts = h("section", { class: "panel pad" });
+  const conditions = h("section", { class: "panel pad" });
+  const happened = h("section", { class: "panel pad" });
+  const log = logPanel(name);
+  const spec = specPanel(name);
+  fill(main, head, h("div", { class: "grid" }, h("div", { class: "stack" }, progress, happened, log.element), h("div", { class: "stack" }, facts, conditions, spec.element)));
+
+  let events = [];
+  let asked = 0;
+  async function history() {
+    const mine = ++asked;
+    try {
+      const found = await api.get(api.of(name, "/events?limit=100"));
+      if (mine === asked) events = found;
+    } catch (error) {
+      if (error.status !== 404) return;
+      events = [];
+    }
+    drawEvents();
+    draw();
+  }
+
+  function draw() {
+    const view = clusters.get(name);
+    if (!view) return missing();
+    const wanted = wish(view);
+    fill(head, h("a", { href: "/", class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
+      view.paused ? h("span", { class: "tag" }, t("paused")) : null, view.protected ? h("span", { class: "tag" }, t("protected")) : null, h("span", { class: "grow" }),
+      possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
+      view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete")));
+    fill(progress, h("h2", {}, t("progress")), stepper(view),
+      h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
+      view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
+    fill(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
+    fill(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [" · ", time(at, ago(at))] : "")))));
+    spec.draw(view);
+  }
+
+  function missing() {
+    if (!link.synced) return fill(head, h("h1", {}, name), h("span", { class: "faint" }, t("loading")));
+    fill(head, h("a", { href: "/", class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
+    for (const panel of [progress, facts, conditions]) fill(panel).hidden = true;
+    spec.element.hidden = !events.length;
+    return null;
+  }
+
+  /** Declared, taken up, at work, verified: each with when it was. */
+  function stepper(view) {
+    const latest = (fits) => events.find(fits)?.at;
+    const ordered = latest((one) => ["declared", "changed", "retry", "resumed"].includes(one.kind)) ?? view.created_at;
+    const after = (at) => (at && at >= ordered ? at : null);
+    const begun = after(latest((one) => one.kind === "transition" && ["creating", "updating", "stopping", "deleting"].includes(one.to_state)));
+    const busy = ["creating", "updating", "stopping", "deleting"].includes(view.actual_state);
+    const ended = view.settled ? view.last_reconciled_at : null;
+    const failed = view.actual_state === "failed";
+    const steps = [
+      ["stepDeclared", "done", ordered],
+      ["stepClaimed", begun || view.settled || failed ? "done" : view.work ? "now" : "", begun],
+      ["stepWorking", failed ? "bad" : busy ? "now" : begun || view.settled ? "done" : "", busy && view.work ? view.work.since : begun],
+      ["stepVerified", view.settled ? "done" : "", ended],
+    ];
+    return h("ol", { class: "steps" }, steps.map(([key, look, at]) => h("li", { class: look, "aria-current": look === "now" ? "step" : undefined }, h("div", {}, t(key)), at ? h("div", { class: "faint" }, time(at, look === "now" ? since(at) : clock(at))) : null)));
+  }
+
+  function drawEvents() {
+    fill(happened, h("h2", {}, t("timeline")), events.length ? h("ol", { class: "timeline" }, events.map((one, n) => h("li", {}, h("div", { class: "faint nowrap" }, time(one.at, clock(one.at))), entry(one, events.slice(n + 1))))) : h("div", { class: "soft" }, t("noEvents")));
+  }
+
+  const stop = watch((names) => {
+    if (!names.has(name) && !names.has("*")) return;
+    draw();
+    history();
+    spec.changed();
+  });
+  const tick = setInterval(draw, 1000);
+  draw();
+  history();
+  return {
+    leave() { stop(); clearInterval(tick); log.leave(); },
+    keys: { r: () => clusters.has(name) && order(name, "retry"), "/": () => log.search(), Escape: () => history.length && window.history.back() },
+  };
+}
+
+/** One event in words, with how long an attempt took. */
+export function entry(one, before = []) {
+  const from = before.find((other) => ["creating", "updating", "stopping", "deleting"].includes(other.to_state));
+  const took = from && ["running", "stopped", "failed"].includes(one.to_state) && one.kind === "transition" && one.from_state === from.to_state ? span(Date.parse(one.at) - Date.parse(from.at)) : "";
+  const moved = one.from_state && one.to_state && one.from_state !== one.to_state ? `${t(one.from_state)} → ${t(one.to_state)}` : one.kind;
+  const changes = one.kind === "changed" ? Object.entries(one.change ?? {}).map(([field, [was, is]]) => t("changedTo", { field, from: was ?? "–", to: is ?? "–" })) : [];
+  return h("div", {}, h("div", { class: "line" }, h("b", {}, moved), took ? h("span", { class: "tag" }, took) : null, one.attempt > 0 ? h("span", { class: "tag" }, t("attempt", { n: one.attempt })) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
+    h("div", { class: one.error ? "bad-text" : "soft" }, one.message ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
+}
+
+function pairs(view) {
+  const link = (port, scheme) => h("a", { href: `${scheme}://localhost:${port}/`, target: "_blank", rel: "noreferrer" }, `${scheme}://localhost:${port}`);
+  return [
+    [t("provider"), view.provider],
+    [t("context"), h("span", { class: "mono" }, `${view.provider}-${view.name}`)],
+    ["HTTP", link(view.http_port, "http")], ["HTTPS", link(view.https_port, "https")],
+    [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
+    view.cluster_subnet ? [t("subnet"), view.cluster_subnet] : null,
+    view.server_ip ? [t("address"), view.server_ip] : null,
+    [t("labels"), labels(view).length ? labels(view).map((one) => [h("span", { class: "tag" }, one), " "]) : "–"],
+    [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
+    [t("created"), view.created_at ? time(view.created_at, absolute(view.created_at)) : "–"],
+    [t("lastHealthy"), view.last_healthy_at ? time(view.last_healthy_at, ago(view.last_healthy_at)) : "–"],
+    view.next_check_at && view.settled ? [t("nextCheck"), time(view.next_check_at, until(view.next_check_at))] : null,
+  ].filter(Boolean);
+}
+
+function conditionsOf(view) {
+  const why = view.message ?? "";
+  return [
+    [t("condReady"), view.settled && view.actual_state === "running", view.reason ?? "", view.last_reconciled_at],
+    [t("condApplied"), view.spec_applied, view.spec_applied ? "" : why],
+    [t("condHealthy"), view.actual_state === "running" && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
+    [t("condReconciling"), Boolean(view.work), view.work ? view.work.owner : "", view.work?.since],
+    [t("condPaused"), view.paused, ""],
+  ];
+}

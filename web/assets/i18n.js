@@ -1,0 +1,21 @@
+// Which words are shown: English or Chinese, by the browser or by choice.
+import { en } from "./en.js";
+import { zh } from "./zh.js";
+
+const words = { en, zh };
+const browser = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
+let chosen = localStorage.getItem("language") || browser;
+
+export const language = () => (chosen === "zh" ? "zh-CN" : "en-GB");
+document.documentElement.lang = language();
+
+/** The text of a key, with {name} filled in. */
+export function t(key, values = {}) {
+  const text = words[chosen]?.[key] ?? en[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+export function otherLanguage() {
+  localStorage.setItem("language", chosen === "zh" ? "en" : "zh");
+  location.reload();
+}

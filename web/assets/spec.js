@@ -1,0 +1,93 @@
+// What is declared of a cluster: changed with care for others who do the same,
+// with its history, what differed, and the way back.
+import { attempt } from "./actions.js";
+import * as api from "./api.js";
+import { fill, h, toast } from "./dom.js";
+import { t } from "./i18n.js";
+import { clusters } from "./store.js";
+import { absolute, ago } from "./time.js";
+import { labels, readLabels, time } from "./words.js";
+
+const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
+const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
+
+export function specPanel(name) {
+  const spec = h("div", {});
+  const past = h("div", {});
+  const element = h("section", { class: "panel pad" }, spec, past);
+  let editing = null;
+  let shown = "";
+
+  function draw(view) {
+    if (editing) return;
+    const now = JSON.stringify([view.generation, view.labels, view.protected]);
+    if (now === shown) return;
+    shown = now;
+    fill(spec, h("div", { class: "head" }, h("h2", {}, t("spec")), h("span", { class: "grow" }), view.protected ? null : h("button", { "data-action": "edit", onclick: () => edit(view) }, t("edit"))),
+      h("dl", {}, FLAGS.map(([key, label]) => [h("dt", {}, t(label)), h("dd", {}, view[key] ? t("yes") : t("no"))])));
+  }
+
+  function edit(view) {
+    editing = view;
+    const inputs = {};
+    const line = (key, label, value) => { inputs[key] = h("input", { type: "text", value, spellcheck: false, autocomplete: "off" }); return h("label", { class: "field" }, label, inputs[key]); };
+    const error = h("div", { class: "error", role: "alert" });
+    fill(spec, h("form", { class: "stack", onsubmit: save }, h("h2", {}, t("spec")),
+      PORTS.map(([key, label]) => line(key, t(label), view[key])), line("cluster_subnet", t("subnet"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
+      FLAGS.map(([key, label]) => { inputs[key] = h("input", { type: "checkbox", checked: view[key] }); return h("label", { class: "check" }, inputs[key], t(label)); }),
+      error, h("div", { class: "actions" }, h("button", { type: "button", onclick: done }, t("cancel")), h("button", { class: "main" }, t("save")))));
+
+    async function save(event) {
+      event.preventDefault();
+      try {
+        const wanted = readLabels(inputs.labels.value);
+        const gone = Object.keys(view.labels ?? {}).filter((key) => !(key in wanted)).map((key) => [key, null]);
+        const change = { generation: view.generation, cluster_subnet: inputs.cluster_subnet.value.trim(), labels: { ...wanted, ...Object.fromEntries(gone) } };
+        for (const [key] of PORTS) change[key] = Number(inputs[key].value);
+        for (const [key] of FLAGS) change[key] = inputs[key].checked;
+        await api.patch(api.of(name), change);
+        toast(t("done"));
+        done();
+      } catch (refused) {
+        fill(error, refused.status === 409 ? t("lostRace", { n: refused.body?.current?.generation ?? "" }) : refused.message);
+        if (refused.status === 409 && refused.body?.current) {
+          const current = refused.body.current;
+          for (const [key] of PORTS) if (inputs[key].value !== String(current[key])) inputs[key].title = String(current[key]);
+          view.generation = current.generation;
+          for (const [key] of PORTS) inputs[key].value = current[key];
+          inputs.labels.value = labels(current).join(", ");
+        }
+      }
+    }
+  }
+
+  function done() {
+    editing = null;
+    shown = "";
+    const view = clusters.get(name);
+    if (view) draw(view);
+  }
+
+  let known = "";
+  async function changed() {
+    const generation = clusters.get(name)?.generation ?? "gone";
+    if (generation === known) return;
+    known = generation;
+    try {
+      const revisions = await api.get(api.of(name, "/revisions"));
+      fill(past, h("h2", {}, t("history")), h("ol", { class: "timeline" }, revisions.slice(0, 20).map((one, n) => revision(one, revisions[n + 1], n === 0))));
+    } catch { /* a cluster that never was has none */ }
+  }
+
+  function revision(one, before, current) {
+    const differences = before ? Object.keys(one.spec).filter((key) => one.spec[key] !== before.spec[key]).map((key) => t("changedTo", { field: key, from: before.spec[key] ?? "–", to: one.spec[key] ?? "–" })) : [];
+    if (before && one.desired_state !== before.desired_state) differences.push(t("changedTo", { field: t("state"), from: t(before.desired_state), to: t(one.desired_state) }));
+    return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
+      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
+      differences.map((text) => h("div", { class: "mono soft" }, text)),
+      current || !clusters.has(name) ? null : h("button", { class: "bare", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
+  }
+
+  changed();
+  return { element, draw, changed };
+}

@@ -1,0 +1,62 @@
+// How a cluster is shown in words, colour and shape.
+import { h } from "./dom.js";
+import { t } from "./i18n.js";
+import { absolute, since, until } from "./time.js";
+
+const LOOKS = {
+  running: ["good", "●"], creating: ["busy", "◐"], updating: ["busy", "◐"], stopping: ["warn works", "◐"],
+  deleting: ["warn works", "✕"], failed: ["bad", "▲"], stopped: ["", "■"], unknown: ["", "○"],
+};
+
+export const STATES = ["running", "creating", "updating", "failed", "stopping", "stopped", "deleting", "unknown"];
+
+export function state(view) {
+  const actual = view.optimistic ? "unknown" : view.actual_state;
+  const [look, shape] = LOOKS[actual] ?? ["", "○"];
+  return h("span", { class: `state ${look}`, "data-state": actual },
+    h("i", { "aria-hidden": "true" }, shape), view.optimistic ? t("sending") : t(actual));
+}
+
+/** What is wanted, where that is not what is. */
+export function wish(view) {
+  const reached = { present: ["running"], stopped: ["stopped"], absent: [] }[view.desired_state] ?? [];
+  const onTheWay = view.desired_state === "present" && ["creating", "updating", "unknown", "failed"].includes(view.actual_state)
+    || view.desired_state === "absent" && view.actual_state === "deleting"
+    || view.desired_state === "stopped" && view.actual_state === "stopping";
+  if (view.optimistic || reached.includes(view.actual_state) || onTheWay) return null;
+  return t("wanted", { desired: t(view.desired_state) });
+}
+
+/** Why it is so, how long already, when it goes on. */
+export function why(view) {
+  if (view.unreadable) return [view.unreadable];
+  const parts = [];
+  if (view.protected) parts.push(t("protected"));
+  else if (view.paused) parts.push(t("paused"));
+  if (view.message) parts.push(view.message);
+  if (view.work) parts.push(t("forSpan", { span: since(view.work.since) }));
+  return parts;
+}
+
+export function next(view) {
+  const awaited = view.failed_attempts > 0 || view.actual_state === "failed";
+  if (!awaited || view.paused || view.protected || view.work) return null;
+  const when = view.next_attempt_at ? until(view.next_attempt_at) : t("dueNow");
+  return t("nextTry", { when });
+}
+
+/** A relative time that shows the absolute one on hover. */
+export const time = (at, words) => h("time", { dateTime: at, title: absolute(at) }, words);
+
+export const labels = (view) => Object.entries(view.labels ?? {}).map(([key, value]) => `${key}=${value}`);
+
+/** `a=b, c=d` as an object; throws at what is neither. */
+export function readLabels(text) {
+  const read = {};
+  for (const part of text.split(",").map((one) => one.trim()).filter(Boolean)) {
+    const [key, ...value] = part.split("=");
+    if (!key.trim() || !value.length) throw new Error(`${t("labels")}: ${part}`);
+    read[key.trim()] = value.join("=").trim();
+  }
+  return read;
+}
