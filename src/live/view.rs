@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Actual, Cluster};
 use crate::store::{Live, Undecodable, Work};
 
 /// A cluster as clients see it. Of a row that cannot be read there is only the
@@ -134,7 +134,9 @@ impl View {
             next_check_at: cluster.next_check_at,
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
-            work,
+            // A lease is also held for a look, and its release writes no row:
+            // work is told only of states in which there is some.
+            work: work.filter(|_| at_work(cluster.actual)),
             unreadable: None,
         }
     }
@@ -149,5 +151,13 @@ impl View {
                 ..Self::default()
             },
         }
+    }
+}
+
+/// Whether a command runs in this state, if somebody holds it.
+fn at_work(state: Actual) -> bool {
+    match state {
+        Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => true,
+        Actual::Unknown | Actual::Running | Actual::Stopped | Actual::Failed => false,
     }
 }

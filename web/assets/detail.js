@@ -46,7 +46,7 @@ export function detail(main, name) {
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
     fill(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
-    fill(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [" · ", time(at, ago(at))] : "")))));
+    fill(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
     spec.draw(view);
   }
 
@@ -128,7 +128,7 @@ function conditionsOf(view) {
     [t("condReady"), view.settled && view.actual_state === "running", view.reason ?? "", view.last_reconciled_at],
     [t("condApplied"), view.spec_applied, view.spec_applied ? "" : why],
     [t("condHealthy"), view.actual_state === "running" && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
-    [t("condReconciling"), Boolean(view.work), view.work ? view.work.owner : "", view.work?.since],
+    [t("condReconciling"), Boolean(view.work), view.work?.owner ?? "", view.work?.since],
     [t("condPaused"), view.paused, ""],
   ];
 }

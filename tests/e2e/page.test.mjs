@@ -1,0 +1,225 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { test } from "node:test";
+
+import { eventually, row, scene, state } from "./kit.mjs";
+
+const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+/** Serious findings of axe-core on what is shown. */
+async function findings(page) {
+  // Evaluated from outside: the page's own policy would not let it in.
+  await page.evaluate(await readFile(axe, "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations.filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.map((node) => node.target).join(", ")}`);
+}
+
+async function create(page, name) {
+  await page.locator("#create").click();
+  const dialog = page.locator("dialog[open]");
+  await dialog.locator('[name="name"]').fill(name);
+  // The free port has come.
+  await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
+  await dialog.locator("button.main").click();
+  await dialog.waitFor({ state: "detached" });
+}
+
+test("from nothing to a running cluster, seen in two browsers", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "500ms" }, async (daemon, browser) => {
+  const [one, other] = [await browser.page(), await browser.page()];
+  await one.goto(daemon.url);
+  await other.goto(daemon.url);
+  await one.getByText("No clusters yet").waitFor();
+  await create(one, "demo");
+  for (const page of [one, other]) await state(page, "demo", "creating");
+  for (const page of [one, other]) await state(page, "demo", "running");
+  // What the other does is seen by the one.
+  await other.goto(`${daemon.url}/clusters/demo`);
+  await other.locator('[data-action="stop"]').click();
+  await state(one, "demo", "stopped");
+}));
+
+test("a change by psql and a removal are seen at once", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await page.getByText("No clusters yet").waitFor();
+  await daemon.psql("INSERT INTO clusters (name, provider, labels) VALUES ('by-hand', 'kind', '{\"env\": \"prod\"}')");
+  await state(page, "by-hand", "running");
+  await row(page, "by-hand").getByText("env=prod").waitFor();
+  await daemon.psql("UPDATE clusters SET labels = '{\"env\": \"dev\"}'");
+  await row(page, "by-hand").getByText("env=dev").waitFor();
+  await daemon.psql("UPDATE clusters SET desired_state = 'absent'");
+  await row(page, "by-hand").waitFor({ state: "detached" });
+}));
+
+test("a failure says why, what was tried and when it goes on, and a retry is one click", () => scene({ KINDLER_SANDBOX_FAIL: "broken", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await create(page, "broken");
+  await state(page, "broken", "failed");
+  await row(page, "broken").getByText("failed on purpose").waitFor();
+  await row(page, "broken").getByText(/next try in \d+s/).waitFor();
+  await row(page, "broken").getByRole("link").click();
+  await page.getByText("What happened").waitFor();
+  await page.locator("pre.log").getByText("failed on purpose").first().waitFor();
+  const attempts = () => page.locator(".timeline").first().getByText("creating → failed").count();
+  await eventually("the first attempt", async () => (await attempts()) === 1);
+  await page.locator('[data-action="retry"]').click();
+  await eventually("the second attempt", async () => (await attempts()) === 2);
+}));
+
+test("a cluster is deleted while it is created, after its name was typed", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "60s" }, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await create(page, "wrong");
+  await state(page, "wrong", "creating");
+  await page.goto(`${daemon.url}/clusters/wrong`);
+  await page.locator('[data-action="delete"]').click();
+  const dialog = page.locator("dialog[open]");
+  const confirm = dialog.locator("button.main");
+  assert.equal(await confirm.isDisabled(), true);
+  await dialog.getByRole("textbox").fill("wron");
+  assert.equal(await confirm.isDisabled(), true);
+  await dialog.getByRole("textbox").fill("wrong");
+  await confirm.click();
+  await page.getByText("The cluster wrong is gone").waitFor();
+  await page.goto(daemon.url);
+  await page.getByText("No clusters yet").waitFor();
+}));
+
+test("a daemon that restarts is waited for, and what is shown is said to be old", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await create(page, "demo");
+  await state(page, "demo", "running");
+  await daemon.end();
+  await page.getByText(/Reconnecting\. What you see is of/).waitFor();
+  await row(page, "demo").waitFor();
+  await daemon.spawn();
+  await page.locator("#banner").waitFor({ state: "hidden" });
+  await daemon.psql("UPDATE clusters SET desired_state = 'stopped'");
+  await state(page, "demo", "stopped");
+}));
+
+test("everything is done with the keyboard alone", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await page.getByText("No clusters yet").waitFor();
+  await page.keyboard.press("c");
+  await page.locator("dialog[open]").waitFor();
+  await page.keyboard.type("first");
+  await eventually("a port", async () => (await page.locator('dialog [name="http_port"]').inputValue()) !== "");
+  await page.keyboard.press("Enter");
+  await state(page, "first", "running");
+  await daemon.declare("second", { http_port: 18300, https_port: 18700 });
+  await state(page, "second", "running");
+  await page.keyboard.press("/");
+  await page.keyboard.type("fir");
+  await row(page, "second").waitFor({ state: "detached" });
+  assert.match(page.url(), /q=fir/);
+  await page.keyboard.press("Escape");
+  await row(page, "second").waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("x");
+  await page.getByText("1 selected").waitFor();
+  await page.keyboard.press("?");
+  await page.locator("dialog[open]").getByText("New cluster").waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/clusters\//);
+  await page.getByText("Conditions").waitFor();
+  await page.keyboard.press("Escape");
+  await page.waitForURL((url) => url.pathname === "/");
+}));
+
+test("what is refused is told at its field and nothing is lost", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("taken");
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  await page.locator("#create").click();
+  const dialog = page.locator("dialog[open]");
+  await dialog.locator('[name="name"]').fill("Not_A_Name");
+  await dialog.getByText(/use 1 to 63 lower-case letters/).waitFor();
+  await dialog.locator('[name="name"]').fill("taken");
+  await dialog.getByText(/already exists/).waitFor();
+  await dialog.locator('[name="name"]').fill("fine");
+  await dialog.locator('[name="http_port"]').fill("80");
+  await dialog.getByText(/use 1024 to 65535/).waitFor();
+  await dialog.locator('[name="http_port"]').fill("18080");
+  await dialog.getByText(/also declared by cluster taken/).waitFor();
+  assert.equal(await dialog.locator('[name="name"]').inputValue(), "fine");
+}));
+
+test("a spec is changed, lost to another, shown with its history, and rolled back", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await page.locator('[data-action="edit"]').click();
+  await daemon.api("PATCH", "/api/clusters/demo", { http_port: 18200 });
+  const form = page.locator("section form");
+  await form.locator("input").first().fill("18201");
+  await form.locator("button.main").click();
+  await form.getByText(/Somebody else changed it meanwhile/).waitFor();
+  await form.locator("input").first().fill("18202");
+  await form.locator("button.main").click();
+  await page.getByText("http_port: 18200 → 18202").first().waitFor();
+  await page.getByRole("button", { name: "Roll back to this" }).last().click();
+  await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);
+}));
+
+test("every view is accessible, light and dark, wide and narrow, in English and Chinese", () => scene({ KINDLER_SANDBOX_FAIL: "broken" }, async (daemon, browser) => {
+  for (const [name, labels] of [["api", { env: "prod" }], ["broken", { env: "dev" }]]) await daemon.declare(name, { labels });
+  for (const options of [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "light", viewport: { width: 360, height: 740 }, locale: "zh-CN" }]) {
+    const page = await browser.page(options);
+    for (const path of ["/", "/?group=env", "/clusters/broken", "/activity", "/system", "/clusters/nobody"]) {
+      await page.goto(daemon.url + path);
+      await page.locator("main h1").waitFor();
+      await page.locator(".skeleton").first().waitFor({ state: "detached" });
+      assert.deepEqual(await findings(page), [], `${path} ${JSON.stringify(options)}`);
+      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wider <= 0, `${path} scrolls sideways by ${wider} px`);
+    }
+    await page.goto(daemon.url);
+    await page.locator("#create").click();
+    assert.deepEqual(await findings(page), [], `the dialog ${JSON.stringify(options)}`);
+    if (options.locale) assert.equal(await page.locator("h1").first().textContent(), "集群");
+  }
+}));
+
+test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
+  await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
+  const page = await browser.page();
+  const began = Date.now();
+  await page.goto(daemon.url);
+  await page.locator(".row").first().waitFor();
+  const painted = Date.now() - began;
+  console.log(`first rows of 10,000 after ${painted} ms`);
+  assert.ok(painted < 3000, `${painted} ms`);
+  await page.getByText("10000").first().waitFor();
+  assert.ok((await page.locator(".row").count()) < 60);
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  await eventually("the last rows", async () => (await page.locator(".row").last().evaluate((one) => one.style.top)) === `${9999 * 56}px`);
+}));
+
+test("a click is answered by the daemon before one can look twice", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "300ms" }, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  const took = [];
+  for (let n = 0; n < 20; n += 1) {
+    const name = `quick-${n}`;
+    await page.evaluate((wanted) => {
+      globalThis.seen = new Promise((resolve) => {
+        const look = () => (document.querySelector(`.row[data-name="${wanted}"] [data-state="creating"]`) ? resolve(performance.now()) : requestAnimationFrame(look));
+        look();
+      });
+    }, name);
+    await create(page, name);
+    const at = await page.evaluate(async () => (await globalThis.seen) - performance.getEntriesByName("declared").at(-1).startTime);
+    took.push(at);
+    await state(page, name, "running");
+  }
+  took.sort((a, b) => a - b);
+  console.log(`click to "creating": p50 ${took[10].toFixed(0)} ms, p95 ${took[19].toFixed(0)} ms of ${took.length}`);
+  assert.ok(took[10] < 500, `${took}`);
+}));
