@@ -92,6 +92,26 @@ pub enum ConfigError {
     /// Nobody said where the database is.
     #[error("no database is set")]
     NoDatabase,
+    /// The URL and the file that holds it are both given in the same place.
+    #[error("database_url and database_url_file are both set by {0}: use one of them")]
+    TwoUrls(String),
+    /// The file that holds the URL cannot be read.
+    #[error("the database URL cannot be read from {}", path.display())]
+    UrlFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What it holds cannot be a URL.
+    #[error("the file of the database URL, {}, {why}: it holds one line, the URL", path.display())]
+    UrlFileContent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, never what it holds.
+        why: &'static str,
+    },
     /// The URL cannot be used.
     #[error(transparent)]
     DatabaseUrl(DatabaseUrlError),

@@ -14,7 +14,7 @@ use crate::command::RUN_MARK;
 
 use super::catalogue::every_setting;
 use super::error::ConfigError;
-use super::{file, paths};
+use super::{file, paths, url_file};
 
 /// What Kindler passes to the commands that it runs; a command that calls
 /// `kindler` has them set.
@@ -72,8 +72,12 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     if let Some(path) = config_path(args)? {
         values.extend(file::read(&path, &settings)?);
     }
+    let from_file = url_file::below_variable(args, &values)?;
     // The common name of the variable: below our own, above the file.
     if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+        values.insert("database_url".to_owned(), vec![url]);
+    }
+    if let Some(url) = from_file {
         values.insert("database_url".to_owned(), vec![url]);
     }
     Ok(inject(command, &values))
@@ -91,7 +95,7 @@ fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
 }
 
 /// The value of a flag, found before the real parse, which needs the file.
-fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
+pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
     let mut args = args.iter().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
         if arg == flag {

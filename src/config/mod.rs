@@ -13,6 +13,7 @@ mod limits;
 mod paths;
 mod secret;
 mod settings;
+mod url_file;
 
 use std::time::Duration;
 

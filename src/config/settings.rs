@@ -39,6 +39,15 @@ pub struct ConnectionArgs {
     )]
     pub database_url: Option<DatabaseUrl>,
 
+    /// File whose one line is the database URL; systemd's credential database_url is used by itself
+    #[arg(
+        long,
+        global = true,
+        env = "KINDLER_DATABASE_URL_FILE",
+        value_name = "FILE"
+    )]
+    pub database_url_file: Option<PathBuf>,
+
     /// Folder of logs, sandbox clusters and the embedded Postgres; as root /var/lib/kindler, else ~/.local/state/kindler
     #[arg(long, global = true, env = "KINDLER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

@@ -1,0 +1,127 @@
+//! The database URL from a file: one that a setting names, or the credential
+//! that systemd hands to the unit. What the file holds is never shown.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use super::layers::{Values, flag_value};
+
+/// The setting, and the name of the credential in `$CREDENTIALS_DIRECTORY`.
+const URL: &str = "database_url";
+const URL_FILE: &str = "database_url_file";
+
+/// Far longer than any URL; a file that is longer is another one.
+const LONGEST: u64 = 16 * 1024;
+
+/// The URL to put below the flag and the variable of the URL itself, if a file
+/// or a credential gives one. `file` is what the settings file says.
+pub(super) fn below_variable(
+    args: &[OsString],
+    file: &Values,
+) -> Result<Option<String>, ConfigError> {
+    let outside =
+        |flag, variable| flag_value(args, flag).or_else(|| set(variable).map(OsString::from));
+    let url = outside("--database-url", "KINDLER_DATABASE_URL").is_some();
+    let path = outside("--database-url-file", "KINDLER_DATABASE_URL_FILE");
+    let path_in_file = file.get(URL_FILE).and_then(|values| values.first());
+    let path = match (url, path) {
+        (true, Some(_)) => return Err(ConfigError::TwoUrls("flags and environment".to_owned())),
+        (true, None) => return Ok(None),
+        (false, Some(path)) => Some(path),
+        (false, None) if path_in_file.is_some() && file.contains_key(URL) => {
+            return Err(ConfigError::TwoUrls("the settings file".to_owned()));
+        }
+        (false, None) => path_in_file.map(OsString::from),
+    };
+    let path = path.map(PathBuf::from).or_else(credential);
+    path.map(|path| read(&path)).transpose()
+}
+
+fn set(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// What systemd's `LoadCredential=database_url:…` left for this process.
+fn credential() -> Option<PathBuf> {
+    let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(URL);
+    path.exists().then_some(path)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let refused = |why| ConfigError::UrlFileContent {
+        path: path.to_owned(),
+        why,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigError::UrlFile {
+            path: path.to_owned(),
+            source,
+        })?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(refused("is longer than 16 KiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refused("is not text"))?;
+    match text.trim() {
+        "" => Err(refused("is empty")),
+        url if url.contains(char::is_whitespace) => Err(refused("holds more than one word")),
+        url => Ok(url.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read_text(text: &[u8]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        fs::write(&path, text).unwrap();
+        read(&path).map_err(|error| {
+            let told = error.to_string();
+            assert!(told.contains(&path.display().to_string()), "{told}");
+            told
+        })
+    }
+
+    #[test]
+    fn a_url_with_a_line_break_behind_it_is_that_url() {
+        assert_eq!(
+            read_text(b"postgresql://u:p@h/d\n").unwrap(),
+            "postgresql://u:p@h/d"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_url_is_refused_and_not_shown() {
+        let long = vec![b'x'; 17 * 1024];
+        for (text, told) in [
+            (&b" \n"[..], "is empty"),
+            (b"postgresql://u:hunter2@h/d\nhunter2", "more than one word"),
+            (b"\xff\xfehunter2", "is not text"),
+            (&long, "is longer than 16 KiB"),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(
+                error.contains(told) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = read(Path::new("/nowhere/url")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the database URL cannot be read from /nowhere/url"
+        );
+    }
+}
