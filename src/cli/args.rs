@@ -1,6 +1,7 @@
 //! The shape of the command line, and its help.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::styling::Styles;
@@ -134,12 +135,27 @@ Examples:
     /// Print the settings as a Markdown table
     #[command(hide = true)]
     SettingsTable,
+    /// Print an example of kindler.toml, with everything in comments
+    #[command(hide = true)]
+    SettingsExample,
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder, which must be there
+        folder: PathBuf,
+    },
 }
 
 impl Command {
     /// Whether it works the same whatever the settings are.
     pub(super) fn needs_no_settings(&self) -> bool {
-        matches!(self, Self::Completions { .. } | Self::SettingsTable)
+        matches!(
+            self,
+            Self::Completions { .. }
+                | Self::SettingsTable
+                | Self::SettingsExample
+                | Self::Man { .. }
+        )
     }
 }
 
@@ -341,6 +357,11 @@ pub(super) fn completions(shell: CompletionShell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "kindler", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Writes `kindler.1` and a page for each command that help shows.
+pub(super) fn write_manual(folder: &Path) -> std::io::Result<()> {
+    clap_mangen::generate_to(command(), folder)
 }
 
 #[cfg(test)]

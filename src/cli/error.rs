@@ -66,6 +66,12 @@ pub(super) enum CliError {
     },
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
+    #[error("the manual pages cannot be written into {}", folder.display())]
+    Manual {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the answer cannot be read")]
     Input(#[source] io::Error),
     #[error("the async runtime cannot be started")]
@@ -98,6 +104,7 @@ impl CliError {
             | Self::Log(_)
             | Self::NoLog { .. }
             | Self::Output(_)
+            | Self::Manual { .. }
             | Self::Input(_)
             | Self::Runtime(_) => Exit::Failed,
             Self::Daemon(error) if error.is_callers() => Exit::BadInput,

@@ -124,6 +124,10 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
         }
         Command::Completions { shell } => screen::write_out(&args::completions(shell)),
         Command::SettingsTable => screen::write_out(&config::settings_table()),
+        Command::SettingsExample => screen::write_out(&config::settings_example()),
+        Command::Man { folder } => args::write_manual(&folder)
+            .map(|()| Exit::Done)
+            .map_err(|source| CliError::Manual { folder, source }),
         client => {
             let connection = Connection::given_or_dev(connection)?;
             tokio::runtime::Builder::new_current_thread()
@@ -191,7 +195,9 @@ async fn run_client(
         | Command::Once(_)
         | Command::Logs(_)
         | Command::Completions { .. }
-        | Command::SettingsTable => Ok(Exit::Done),
+        | Command::SettingsTable
+        | Command::SettingsExample
+        | Command::Man { .. } => Ok(Exit::Done),
     }
 }
 

@@ -17,7 +17,7 @@ mod url_file;
 
 use std::time::Duration;
 
-pub use catalogue::{Setting, settings, settings_table};
+pub use catalogue::{Setting, settings, settings_example, settings_table};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
 pub use limits::{LimitError, duration_within, number_within};
