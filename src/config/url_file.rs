@@ -23,8 +23,7 @@ pub(super) fn below_variable(
     args: &[OsString],
     file: &Values,
 ) -> Result<Option<String>, ConfigError> {
-    let outside =
-        |flag, variable| flag_value(args, flag).or_else(|| set(variable).map(OsString::from));
+    let outside = |flag, variable| flag_value(args, flag).or_else(|| set(variable));
     let url = outside("--database-url", "KINDLER_DATABASE_URL").is_some();
     let path = outside("--database-url-file", "KINDLER_DATABASE_URL_FILE");
     let path_in_file = file.get(URL_FILE).and_then(|values| values.first());
