@@ -1,6 +1,7 @@
 //! The shape of the command line, and its help.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use clap_complete::Shell;
 
 use crate::cluster::{ClusterName, Port, Provider, Subnet};
 use crate::config::{
-    ConnectionArgs, DaemonArgs, duration_within, for_dev, number_within, outside_dev,
+    ConnectionArgs, DaemonArgs, LISTEN, address, duration_within, for_dev, number_within,
+    outside_dev,
 };
 
 use super::values::{ProviderParser, port};
@@ -42,7 +44,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "create", "delete", "start", "stop", "pause", "resume", "retry",
         ],
     ),
-    ("Look", &["list", "get", "events", "logs", "status"]),
+    (
+        "Look",
+        &["list", "get", "events", "logs", "status", "ready"],
+    ),
     ("Shell", &["completions"]),
 ];
 
@@ -120,6 +125,18 @@ the same values. Ports that are left out are the first free ones.")]
         /// How to show it
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
+    },
+    /// Ask the daemon on this host whether it is ready: 0 ready, 1 not, and why
+    Ready {
+        /// The address that it listens on
+        #[arg(
+            long,
+            env = "KINDLER_LISTEN",
+            default_value = LISTEN,
+            value_name = "IP:PORT",
+            value_parser = address
+        )]
+        listen: SocketAddr,
     },
     /// Print completions for a shell
     #[command(after_help = "\

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::cluster::{ClusterName, SpecError};
@@ -72,6 +73,12 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
+    #[error("no daemon answers at {address}")]
+    NoDaemon {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the answer cannot be read")]
     Input(#[source] io::Error),
     #[error("the async runtime cannot be started")]
@@ -105,6 +112,7 @@ impl CliError {
             | Self::NoLog { .. }
             | Self::Output(_)
             | Self::Manual { .. }
+            | Self::NoDaemon { .. }
             | Self::Input(_)
             | Self::Runtime(_) => Exit::Failed,
             Self::Daemon(error) if error.is_callers() => Exit::BadInput,

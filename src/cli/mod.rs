@@ -13,6 +13,7 @@ mod list;
 mod logs;
 mod outcome;
 mod progress;
+mod ready;
 mod redact;
 mod screen;
 mod session;
@@ -172,10 +173,12 @@ async fn run_client(
     connection: Connection,
     screen: &Screen,
 ) -> Result<Exit, CliError> {
-    // The log of a cluster can be read where nobody knows of a database.
-    if let Command::Logs(args) = command {
-        return logs::logs(connection, args).await;
-    }
+    // These need no database that is known here.
+    let command = match command {
+        Command::Logs(args) => return logs::logs(connection, args).await,
+        Command::Ready { listen } => return ready::ready(listen).await,
+        other => other,
+    };
     let session = Session::new(connection)?;
     match command {
         Command::Migrate => migrate(&session).await,
@@ -194,6 +197,7 @@ async fn run_client(
         | Command::Serve(_)
         | Command::Once(_)
         | Command::Logs(_)
+        | Command::Ready { .. }
         | Command::Completions { .. }
         | Command::SettingsTable
         | Command::SettingsExample

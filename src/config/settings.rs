@@ -14,6 +14,9 @@ use super::limits::{
 };
 use super::secret::DatabaseUrl;
 
+/// Where the daemon listens when nobody says.
+pub const LISTEN: &str = "127.0.0.1:8080";
+
 /// A tenth of a second, the shortest time between two looks.
 const TENTH: Duration = Duration::from_millis(100);
 /// A hundredth, the shortest delay before another attempt.
@@ -112,7 +115,7 @@ pub struct Serving {
     #[arg(
         long,
         env = "KINDLER_LISTEN",
-        default_value = "127.0.0.1:8080",
+        default_value = LISTEN,
         value_name = "IP:PORT",
         value_parser = address
     )]
