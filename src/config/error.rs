@@ -92,9 +92,14 @@ pub enum ConfigError {
     /// Nobody said where the database is.
     #[error("no database is set")]
     NoDatabase,
-    /// The URL and the file that holds it are both given in the same place.
-    #[error("database_url and database_url_file are both set by {0}: use one of them")]
-    TwoUrls(String),
+    /// A URL and the file that holds it are both given in the same place.
+    #[error("{url} and {url}_file are both set by {by}: use one of them")]
+    TwoUrls {
+        /// The setting of the URL.
+        url: &'static str,
+        /// The place.
+        by: &'static str,
+    },
     /// The file that holds the URL cannot be read.
     #[error("the database URL cannot be read from {}", path.display())]
     UrlFile {

@@ -72,14 +72,17 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     if let Some(path) = config_path(args)? {
         values.extend(file::read(&path, &settings)?);
     }
-    let from_file = url_file::below_variable(args, &values)?;
+    let mut from_files = Values::new();
+    for url in url_file::URLS {
+        if let Some(text) = url_file::below_variable(url, args, &values)? {
+            from_files.insert(url.to_owned(), vec![text]);
+        }
+    }
     // The common name of the variable: below our own, above the file.
     if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         values.insert("database_url".to_owned(), vec![url]);
     }
-    if let Some(url) = from_file {
-        values.insert("database_url".to_owned(), vec![url]);
-    }
+    values.extend(from_files);
     Ok(inject(command, &values))
 }
 

@@ -205,6 +205,10 @@ pub struct Web {
     )]
     pub api_database_url: Option<DatabaseUrl>,
 
+    /// File whose one line is that URL; systemd's credential api_database_url is used by itself
+    #[arg(long, env = "KINDLER_API_DATABASE_URL_FILE", value_name = "FILE")]
+    pub api_database_url_file: Option<PathBuf>,
+
     /// Serve page and API and reconcile nothing, as in a container beside a daemon on the host
     #[arg(
         long,

@@ -1,5 +1,5 @@
-//! The database URL from a file: one that a setting names, or the credential
-//! that systemd hands to the unit. What the file holds is never shown.
+//! Database URLs from files: one that a setting names, or the credential that
+//! systemd hands to the unit. What a file holds is never shown.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,33 +10,37 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::layers::{Values, flag_value};
 
-/// The setting, and the name of the credential in `$CREDENTIALS_DIRECTORY`.
-const URL: &str = "database_url";
-const URL_FILE: &str = "database_url_file";
+/// The settings that hold a URL. Each has another one, `…_file`, and a
+/// credential of its own name in `$CREDENTIALS_DIRECTORY`.
+pub(super) const URLS: [&str; 2] = ["database_url", "api_database_url"];
 
 /// Far longer than any URL; a file that is longer is another one.
 const LONGEST: u64 = 16 * 1024;
 
-/// The URL to put below the flag and the variable of the URL itself, if a file
-/// or a credential gives one. `file` is what the settings file says.
+/// The URL to put below the flag and the variable of the setting `url` itself,
+/// if a file or a credential gives one. `file` is what the settings file says.
 pub(super) fn below_variable(
+    url: &'static str,
     args: &[OsString],
     file: &Values,
 ) -> Result<Option<String>, ConfigError> {
-    let outside = |flag, variable| flag_value(args, flag).or_else(|| set(variable));
-    let url = outside("--database-url", "KINDLER_DATABASE_URL").is_some();
-    let path = outside("--database-url-file", "KINDLER_DATABASE_URL_FILE");
-    let path_in_file = file.get(URL_FILE).and_then(|values| values.first());
-    let path = match (url, path) {
-        (true, Some(_)) => return Err(ConfigError::TwoUrls("flags and environment".to_owned())),
-        (true, None) => return Ok(None),
-        (false, Some(path)) => Some(path),
-        (false, None) if path_in_file.is_some() && file.contains_key(URL) => {
-            return Err(ConfigError::TwoUrls("the settings file".to_owned()));
-        }
-        (false, None) => path_in_file.map(OsString::from),
+    let outside = |name: &str| {
+        let flag = format!("--{}", name.replace('_', "-"));
+        flag_value(args, &flag).or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
     };
-    let path = path.map(PathBuf::from).or_else(credential);
+    let url_file = format!("{url}_file");
+    let both = |by| ConfigError::TwoUrls { url, by };
+    let in_file = file.get(&url_file).and_then(|values| values.first());
+    let path = match (outside(url), outside(&url_file)) {
+        (Some(_), Some(_)) => return Err(both("flags and environment")),
+        (Some(_), None) => return Ok(None),
+        (None, Some(path)) => Some(path),
+        (None, None) if in_file.is_some() && file.contains_key(url) => {
+            return Err(both("the settings file"));
+        }
+        (None, None) => in_file.map(OsString::from),
+    };
+    let path = path.map(PathBuf::from).or_else(|| credential(url));
     path.map(|path| read(&path)).transpose()
 }
 
@@ -44,9 +48,9 @@ fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// What systemd's `LoadCredential=database_url:…` left for this process.
-fn credential() -> Option<PathBuf> {
-    let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(URL);
+/// What systemd's `LoadCredential=NAME:…` left for this process.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
 }
 

@@ -39,18 +39,22 @@ fn tool(name: &str) -> Option<Command> {
     there
 }
 
-/// The same for one that no set-up installs. The word goes past the test
-/// harness, which would swallow it.
+/// The same for one that no set-up installs.
 fn tool_if_there(name: &str) -> Option<Command> {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     if there.is_none() {
-        let test = std::thread::current().name().unwrap_or("?").to_owned();
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {name} is not installed");
+        told_as_skipped(&format!("{name} is not installed"));
     }
     there.map(Command::new)
+}
+
+/// Past the test harness, which would swallow it.
+fn told_as_skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// Panics unless these are arguments that `kindler` takes.

@@ -85,6 +85,18 @@ async fn the_url_may_come_from_a_file_or_a_credential() {
     let home = home.with("KINDLER_DATABASE_URL_FILE", "");
     home.write("kindler.toml", "database_url_file = \"none\"");
     assert_eq!(database_user(&home, &[]).await, "own");
+    // The login of the page may come from a file as well.
+    let home = home.with("KINDLER_API_DATABASE_URL_FILE", "of-the-page");
+    home.run(&["serve"])
+        .await
+        .ends(2)
+        .complains("the database URL cannot be read from of-the-page");
+    home.write("of-the-page", "mysql://hunter2");
+    let said = home.run(&["serve", "--api-only"]).await.ends(2);
+    assert!(
+        said.err.contains("database URL") && !said.err.contains("hunter2"),
+        "{said:#?}"
+    );
 }
 
 #[tokio::test]

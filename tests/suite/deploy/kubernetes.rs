@@ -194,7 +194,9 @@ fn settings_arguments_ports_and_probes_are_those_of_the_code() {
         }
         super::assert_is_a_command(&texts(&container["args"]));
         // The file of the URL is one that is mounted.
-        let file = Path::new(env["KINDLER_DATABASE_URL_FILE"]);
+        let files = ["KINDLER_DATABASE_URL_FILE", "KINDLER_API_DATABASE_URL_FILE"];
+        let file = files.iter().find_map(|variable| env.get(variable));
+        let file = Path::new(file.expect("a file with the URL"));
         let mounted = container["volumeMounts"].as_array().unwrap().iter();
         let mount = mounted
             .filter(|mount| file.starts_with(mount["mountPath"].as_str().unwrap()))
