@@ -1,14 +1,14 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench lint setup rust
+.PHONY: help run test test-deploy deb chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## Build Kindler and run it with a private Postgres; Ctrl-C stops both
 	$(CARGO) build --locked --release
@@ -24,6 +24,14 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
 		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system
 	@cat target/chaos.txt
+
+test-deploy: setup ## Check what deploy/ ships with the tools that will read it
+	@sh deploy/setup.sh deploy
+	REQUIRE_TOOLS=1 $(CARGO) test --locked --test suite deploy::
+
+deb: setup ## Build the Debian package, into target/debian
+	$(CARGO) build --locked --release
+	@sh deploy/debian/build.sh
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked

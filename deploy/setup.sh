@@ -56,6 +56,13 @@ has_compiler() {
 
 # The packages that are missing, one to a line.
 missing_packages() {
+    if [ "$purpose" = deploy ]; then
+        command -v systemd-analyze >/dev/null || printf 'systemd\n'
+        for tool in shellcheck lintian fakeroot; do
+            command -v "$tool" >/dev/null || printf '%s\n' "$tool"
+        done
+        return
+    fi
     has_compiler || printf 'gcc\nlibc6-dev\n'
     has_postgres || printf 'postgresql\n'
     [ "$purpose" != test ] || has_pgbouncer || printf 'pgbouncer\n'

@@ -13,6 +13,7 @@
 //! This module must not read rows and must not know what a key means.
 
 use std::collections::{HashSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ struct Rings {
     rung: Rung,
     /// The keys in `rung`, to fold equal rings.
     known: HashSet<Arc<str>>,
+    /// Somebody asked whether anyone waits here.
+    knocked: bool,
 }
 
 impl Rings {
@@ -108,6 +111,25 @@ impl Doorbell {
     pub fn ring_everything(&self) {
         self.lock().rung.everything = true;
         self.inner.notify.notify_one();
+    }
+
+    /// Asks whether anyone waits; see [`Doorbell::answered`].
+    pub fn knock(&self) {
+        self.lock().knocked = true;
+        self.inner.notify.notify_one();
+    }
+
+    /// Whether someone has waited since the last knock.
+    pub fn answered(&self) -> bool {
+        !self.lock().knocked
+    }
+
+    /// Answers knocks and forgets rings, for as long as nothing can be done for
+    /// any of them; whoever heeds them next looks at everything first.
+    pub async fn unheeded(&self) -> Infallible {
+        loop {
+            self.wait().await;
+        }
     }
 
     /// Waits until something was rung, and takes it all. Cancel-safe.
@@ -366,5 +388,18 @@ mod tests {
         });
         doorbell.ring("late");
         assert_eq!(&*waiting.await.unwrap().keys[0].0, "late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_knock_is_answered_by_who_waits_and_wakes_nobody_else() {
+        let doorbell = Doorbell::default();
+        doorbell.knock();
+        assert!(!doorbell.answered());
+        let waited = timeout(Duration::from_secs(1), doorbell.wait()).await;
+        assert!(waited.is_err() && doorbell.answered());
+        doorbell.knock();
+        doorbell.ring("a");
+        assert_eq!(doorbell.wait().await.keys.len(), 1);
+        assert!(doorbell.answered());
     }
 }

@@ -1,6 +1,8 @@
 //! The shape of the command line, and its help.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::styling::Styles;
@@ -9,7 +11,8 @@ use clap_complete::Shell;
 
 use crate::cluster::{ClusterName, Port, Provider, Subnet};
 use crate::config::{
-    ConnectionArgs, DaemonArgs, duration_within, for_dev, number_within, outside_dev,
+    ConnectionArgs, DaemonArgs, LISTEN, address, duration_within, for_dev, number_within,
+    outside_dev,
 };
 
 use super::values::{ProviderParser, port};
@@ -41,7 +44,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "create", "delete", "start", "stop", "pause", "resume", "retry",
         ],
     ),
-    ("Look", &["list", "get", "events", "logs", "status"]),
+    (
+        "Look",
+        &["list", "get", "events", "logs", "status", "ready"],
+    ),
     ("Shell", &["completions"]),
 ];
 
@@ -120,6 +126,18 @@ the same values. Ports that are left out are the first free ones.")]
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Ask the daemon on this host whether it is ready: 0 ready, 1 not, and why
+    Ready {
+        /// The address that it listens on
+        #[arg(
+            long,
+            env = "KINDLER_LISTEN",
+            default_value = LISTEN,
+            value_name = "IP:PORT",
+            value_parser = address
+        )]
+        listen: SocketAddr,
+    },
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:
@@ -134,12 +152,27 @@ Examples:
     /// Print the settings as a Markdown table
     #[command(hide = true)]
     SettingsTable,
+    /// Print an example of kindler.toml, with everything in comments
+    #[command(hide = true)]
+    SettingsExample,
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder, which must be there
+        folder: PathBuf,
+    },
 }
 
 impl Command {
     /// Whether it works the same whatever the settings are.
     pub(super) fn needs_no_settings(&self) -> bool {
-        matches!(self, Self::Completions { .. } | Self::SettingsTable)
+        matches!(
+            self,
+            Self::Completions { .. }
+                | Self::SettingsTable
+                | Self::SettingsExample
+                | Self::Man { .. }
+        )
     }
 }
 
@@ -341,6 +374,11 @@ pub(super) fn completions(shell: CompletionShell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "kindler", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Writes `kindler.1` and a page for each command that help shows.
+pub(super) fn write_manual(folder: &Path) -> std::io::Result<()> {
+    clap_mangen::generate_to(command(), folder)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::cluster::{ClusterName, SpecError};
@@ -66,6 +67,18 @@ pub(super) enum CliError {
     },
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
+    #[error("the manual pages cannot be written into {}", folder.display())]
+    Manual {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no daemon answers at {address}")]
+    NoDaemon {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the answer cannot be read")]
     Input(#[source] io::Error),
     #[error("the async runtime cannot be started")]
@@ -98,6 +111,8 @@ impl CliError {
             | Self::Log(_)
             | Self::NoLog { .. }
             | Self::Output(_)
+            | Self::Manual { .. }
+            | Self::NoDaemon { .. }
             | Self::Input(_)
             | Self::Runtime(_) => Exit::Failed,
             Self::Daemon(error) if error.is_callers() => Exit::BadInput,

@@ -13,6 +13,7 @@ mod list;
 mod logs;
 mod outcome;
 mod progress;
+mod ready;
 mod redact;
 mod screen;
 mod session;
@@ -124,6 +125,10 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
         }
         Command::Completions { shell } => screen::write_out(&args::completions(shell)),
         Command::SettingsTable => screen::write_out(&config::settings_table()),
+        Command::SettingsExample => screen::write_out(&config::settings_example()),
+        Command::Man { folder } => args::write_manual(&folder)
+            .map(|()| Exit::Done)
+            .map_err(|source| CliError::Manual { folder, source }),
         client => {
             let connection = Connection::given_or_dev(connection)?;
             tokio::runtime::Builder::new_current_thread()
@@ -168,10 +173,12 @@ async fn run_client(
     connection: Connection,
     screen: &Screen,
 ) -> Result<Exit, CliError> {
-    // The log of a cluster can be read where nobody knows of a database.
-    if let Command::Logs(args) = command {
-        return logs::logs(connection, args).await;
-    }
+    // These need no database that is known here.
+    let command = match command {
+        Command::Logs(args) => return logs::logs(connection, args).await,
+        Command::Ready { listen } => return ready::ready(listen).await,
+        other => other,
+    };
     let session = Session::new(connection)?;
     match command {
         Command::Migrate => migrate(&session).await,
@@ -190,8 +197,11 @@ async fn run_client(
         | Command::Serve(_)
         | Command::Once(_)
         | Command::Logs(_)
+        | Command::Ready { .. }
         | Command::Completions { .. }
-        | Command::SettingsTable => Ok(Exit::Done),
+        | Command::SettingsTable
+        | Command::SettingsExample
+        | Command::Man { .. } => Ok(Exit::Done),
     }
 }
 

@@ -37,7 +37,15 @@ pub const PASSED_ENV: &[&str] = &[
 
 /// Variables that no command ever sees, not even when a setting names them: they open the
 /// database, and a command has no business there in the daemon's name.
-pub const WITHHELD_ENV: &[&str] = &["KINDLER_DATABASE_URL", "DATABASE_URL", "PG*"];
+pub const WITHHELD_ENV: &[&str] = &[
+    "KINDLER_DATABASE_URL",
+    "KINDLER_DATABASE_URL_FILE",
+    "KINDLER_API_DATABASE_URL",
+    "KINDLER_API_DATABASE_URL_FILE",
+    "CREDENTIALS_DIRECTORY",
+    "DATABASE_URL",
+    "PG*",
+];
 
 /// Carries a value that is unique to one run of one command. Every process below inherits it, so
 /// that what remains can be recognised even when its guard was killed.
@@ -122,6 +130,8 @@ mod tests {
     fn the_way_into_the_database_never_passes() {
         let secrets = [
             "KINDLER_DATABASE_URL",
+            "KINDLER_API_DATABASE_URL",
+            "CREDENTIALS_DIRECTORY",
             "DATABASE_URL",
             "PGPASSWORD",
             "PGHOST",

@@ -81,6 +81,41 @@ pub fn settings_table() -> String {
     table
 }
 
+/// A `kindler.toml` that says everything and sets nothing: each setting as a
+/// comment, with its default or the kind of its value.
+pub fn settings_example() -> String {
+    let mut text = String::from(
+        "# Settings of Kindler. A flag goes before the environment, the environment before\n\
+         # this file, this file before the defaults, which stand here as comments.\n",
+    );
+    let mut heading = None;
+    for arg in every_setting().get_arguments() {
+        let name = arg.get_id().as_str();
+        if name == NOT_IN_FILE {
+            continue;
+        }
+        if arg.get_help_heading() != heading {
+            heading = arg.get_help_heading();
+            text.push_str(&format!("\n# == {}\n", heading.unwrap_or("Other")));
+        }
+        let doc = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("\n# {doc}\n#{name} = {}\n", example(arg)));
+    }
+    text
+}
+
+/// A default as TOML writes it, else the kind of value in quotes.
+fn example(arg: &Arg) -> String {
+    match shown_default(arg).as_str() {
+        "" => {
+            let kind = arg.get_value_names().and_then(|names| names.first());
+            format!("{:?}", kind.map_or("", |kind| kind.as_str()))
+        }
+        number if number.parse::<f64>().is_ok() => number.to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +134,36 @@ mod tests {
                 "{setting:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_example_names_every_setting_and_its_defaults_hold() {
+        let example = settings_example();
+        let lines = |of: &Setting| {
+            example
+                .lines()
+                .filter(|line| line.starts_with(&format!("#{} = ", of.name)))
+                .count()
+        };
+        for setting in settings().iter().filter(|s| s.name != NOT_IN_FILE) {
+            assert_eq!(lines(setting), 1, "{setting:?}");
+        }
+        // With every comment taken away that has a default, it is a file that sets just these.
+        let uncommented: String = settings()
+            .iter()
+            .filter(|setting| !setting.default.is_empty())
+            .filter_map(|setting| {
+                let of = format!("#{} = ", setting.name);
+                let line = example.lines().find(|line| line.starts_with(&of))?;
+                Some(format!("{}\n", &line[1..]))
+            })
+            .collect();
+        let table: toml::Table = toml::from_str(&uncommented).unwrap();
+        assert!(table.len() > 10);
+        assert_eq!(table["resync_interval"].as_str(), Some("30s"));
+        assert_eq!(table["concurrency"].as_integer(), Some(3));
+        let nothing: toml::Table = toml::from_str(&example).unwrap();
+        assert!(nothing.is_empty());
     }
 
     #[test]

@@ -92,6 +92,31 @@ pub enum ConfigError {
     /// Nobody said where the database is.
     #[error("no database is set")]
     NoDatabase,
+    /// A URL and the file that holds it are both given in the same place.
+    #[error("{url} and {url}_file are both set by {by}: use one of them")]
+    TwoUrls {
+        /// The setting of the URL.
+        url: &'static str,
+        /// The place.
+        by: &'static str,
+    },
+    /// The file that holds the URL cannot be read.
+    #[error("the database URL cannot be read from {}", path.display())]
+    UrlFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What it holds cannot be a URL.
+    #[error("the file of the database URL, {}, {why}: it holds one line, the URL", path.display())]
+    UrlFileContent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, never what it holds.
+        why: &'static str,
+    },
     /// The URL cannot be used.
     #[error(transparent)]
     DatabaseUrl(DatabaseUrlError),

@@ -14,7 +14,7 @@ use crate::command::RUN_MARK;
 
 use super::catalogue::every_setting;
 use super::error::ConfigError;
-use super::{file, paths};
+use super::{file, paths, url_file};
 
 /// What Kindler passes to the commands that it runs; a command that calls
 /// `kindler` has them set.
@@ -72,10 +72,17 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     if let Some(path) = config_path(args)? {
         values.extend(file::read(&path, &settings)?);
     }
+    let mut from_files = Values::new();
+    for url in url_file::URLS {
+        if let Some(text) = url_file::below_variable(url, args, &values)? {
+            from_files.insert(url.to_owned(), vec![text]);
+        }
+    }
     // The common name of the variable: below our own, above the file.
     if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         values.insert("database_url".to_owned(), vec![url]);
     }
+    values.extend(from_files);
     Ok(inject(command, &values))
 }
 
@@ -91,7 +98,7 @@ fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
 }
 
 /// The value of a flag, found before the real parse, which needs the file.
-fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
+pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
     let mut args = args.iter().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
         if arg == flag {

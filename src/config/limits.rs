@@ -133,7 +133,7 @@ where
 }
 
 /// Reads `IP:PORT` or `localhost:PORT`.
-pub(super) fn address(text: &str) -> Result<SocketAddr, LimitError> {
+pub fn address(text: &str) -> Result<SocketAddr, LimitError> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),

@@ -13,17 +13,18 @@ mod limits;
 mod paths;
 mod secret;
 mod settings;
+mod url_file;
 
 use std::time::Duration;
 
-pub use catalogue::{Setting, settings, settings_table};
+pub use catalogue::{Setting, settings, settings_example, settings_table};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
-pub use limits::{LimitError, duration_within, number_within};
+pub use limits::{LimitError, address, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
-    ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LogFormat, Retries,
-    SandboxSettings, Serving, Web,
+    ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
+    Retries, SandboxSettings, Serving, Web,
 };
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,9 @@ use super::limits::{
 };
 use super::secret::DatabaseUrl;
 
+/// Where the daemon listens when nobody says.
+pub const LISTEN: &str = "127.0.0.1:8080";
+
 /// A tenth of a second, the shortest time between two looks.
 const TENTH: Duration = Duration::from_millis(100);
 /// A hundredth, the shortest delay before another attempt.
@@ -38,6 +41,15 @@ pub struct ConnectionArgs {
         value_parser = DatabaseUrl::accept
     )]
     pub database_url: Option<DatabaseUrl>,
+
+    /// File whose one line is the database URL; systemd's credential database_url is used by itself
+    #[arg(
+        long,
+        global = true,
+        env = "KINDLER_DATABASE_URL_FILE",
+        value_name = "FILE"
+    )]
+    pub database_url_file: Option<PathBuf>,
 
     /// Folder of logs, sandbox clusters and the embedded Postgres; as root /var/lib/kindler, else ~/.local/state/kindler
     #[arg(long, global = true, env = "KINDLER_STATE_DIR", value_name = "DIR")]
@@ -103,7 +115,7 @@ pub struct Serving {
     #[arg(
         long,
         env = "KINDLER_LISTEN",
-        default_value = "127.0.0.1:8080",
+        default_value = LISTEN,
         value_name = "IP:PORT",
         value_parser = address
     )]
@@ -192,6 +204,10 @@ pub struct Web {
         value_parser = DatabaseUrl::accept
     )]
     pub api_database_url: Option<DatabaseUrl>,
+
+    /// File whose one line is that URL; systemd's credential api_database_url is used by itself
+    #[arg(long, env = "KINDLER_API_DATABASE_URL_FILE", value_name = "FILE")]
+    pub api_database_url_file: Option<PathBuf>,
 
     /// Serve page and API and reconcile nothing, as in a container beside a daemon on the host
     #[arg(

@@ -33,9 +33,7 @@ pub(super) struct Heartbeat {
 impl Heartbeat {
     /// Beats until `shutdown`, then takes this daemon off the list.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        // systemd wants to hear twice in its watchdog's time.
-        let watchdog = sd_notify::watchdog_enabled().map(|within| within / 2);
-        let mut ticks = interval(watchdog.map_or(HEARTBEAT, |half| half.min(HEARTBEAT)));
+        let mut ticks = interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told_ready = false;
         loop {
@@ -49,12 +47,9 @@ impl Heartbeat {
             let ready = self.vitals.troubles().is_empty();
             if ready && !told_ready {
                 info!("ready");
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 told_ready = true;
             }
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     }
 
     async fn beat(&mut self) {

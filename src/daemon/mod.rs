@@ -9,6 +9,7 @@ mod heartbeat;
 mod identity;
 mod logging;
 mod signals;
+mod systemd;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,9 @@ const CONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(10),
 };
+
+/// For the statements that release what this process held, and open requests.
+const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -220,12 +224,16 @@ async fn run(
         allowed_hosts: process.settings.web.allowed_hosts.clone().into(),
     };
     let web = tokio::spawn(http::serve(socket, source, web, doors, shutdown.clone()));
+    let everything_ended = CancellationToken::new();
+    let systemd = systemd::Systemd::new(vitals.clone(), doorbell.clone(), process.stop_bound());
+    let systemd = tokio::spawn(systemd.run(shutdown.clone(), everything_ended.clone()));
 
     // Nothing is claimed before the schema is known to be the right one.
-    if let Some(channels) = process
-        .wait_for_database(&trouble, &schema, &shutdown)
-        .await
-    {
+    let channels = tokio::select! {
+        channels = process.wait_for_database(&trouble, &schema, &shutdown) => channels,
+        never = doorbell.unheeded() => match never {},
+    };
+    if let Some(channels) = channels {
         let listener = Listener::new(database, channels.wake, doorbell.clone(), listening_out);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
         let follower = Follower {
@@ -239,7 +247,10 @@ async fn run(
         let heartbeat = process.heartbeat(vitals, trouble, schema, doorbell.clone());
         let heartbeat = tokio::spawn(heartbeat.run(shutdown.clone()));
         if api_only {
-            shutdown.cancelled().await;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                never = doorbell.unheeded() => match never {},
+            }
         } else {
             let controller = process.controller(doorbell, schema_seen);
             controller.run(shutdown.clone()).await;
@@ -254,6 +265,8 @@ async fn run(
     if let Ok(Err(error)) = web.await {
         error!(error = &error as &dyn std::error::Error, "HTTP ended early");
     }
+    everything_ended.cancel();
+    ended("systemd", systemd.await);
     info!("ended");
     Ok(())
 }
@@ -310,12 +323,21 @@ impl Process {
             concurrency: self.settings.serving.concurrency,
             resync: self.settings.serving.resync_interval,
             finish_within: self.settings.serving.shutdown_grace,
-            // The grace of the commands, and a moment to say so.
-            stop_within: self.settings.deadlines().grace + Duration::from_secs(5),
+            stop_within: self.stop_within(),
             ..ControllerSettings::default()
         };
         let metrics = self.metrics.controller(reconciler.name());
         Controller::new(Arc::new(reconciler), settings, doorbell, metrics)
+    }
+
+    /// The grace of the commands, and a moment to say so.
+    fn stop_within(&self) -> Duration {
+        self.settings.deadlines().grace + Duration::from_secs(5)
+    }
+
+    /// How long an orderly end may take, with the database's answers to it.
+    fn stop_bound(&self) -> Duration {
+        self.settings.serving.shutdown_grace + self.stop_within() + RELEASE_WITHIN
     }
 
     fn heartbeat(

@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 mod controller;
+mod deploy;
 mod driver;
 mod embedded_postgres;
 mod faults;

@@ -46,6 +46,60 @@ async fn flag_beats_environment_beats_file_beats_what_dev_left() {
 }
 
 #[tokio::test]
+async fn the_url_may_come_from_a_file_or_a_credential() {
+    let home = Home::new().with("DATABASE_URL", nowhere("common"));
+    let file = home.write("url", &format!("{}\n", nowhere("filed")));
+    home.write("credentials/database_url", &nowhere("credential"));
+    let credentials = home.path().join("credentials").display().to_string();
+    let home = home.with("CREDENTIALS_DIRECTORY", "/nowhere");
+    assert_eq!(database_user(&home, &[]).await, "common");
+    let home = home.with("CREDENTIALS_DIRECTORY", credentials);
+    assert_eq!(database_user(&home, &[]).await, "credential");
+    home.write("kindler.toml", "database_url_file = \"url\"");
+    assert_eq!(database_user(&home, &[]).await, "filed");
+    home.write(
+        "kindler.toml",
+        "database_url_file = \"url\"\ndatabase_url = \"x\"",
+    );
+    home.run(&["list"])
+        .await
+        .ends(2)
+        .complains("database_url and database_url_file are both set by the settings file");
+    let home = home.with("KINDLER_DATABASE_URL_FILE", file.display().to_string());
+    assert_eq!(database_user(&home, &[]).await, "filed");
+    home.write("url", "postgresql://u:hunter2@h/d hunter2");
+    let said = home.run(&["list"]).await.ends(2);
+    assert!(
+        said.err.contains("holds more than one word") && !said.err.contains("hunter2"),
+        "{said:#?}"
+    );
+    home.run(&["list", "--database-url-file", "none"])
+        .await
+        .ends(2)
+        .complains("the database URL cannot be read from none: No such file");
+    // The URL itself, where it is set, needs no file; two in one place are a mistake.
+    let home = home.with("KINDLER_DATABASE_URL", nowhere("own"));
+    home.run(&["list"]).await.ends(2).complains(
+        "database_url and database_url_file are both set by flags and environment: use one",
+    );
+    let home = home.with("KINDLER_DATABASE_URL_FILE", "");
+    home.write("kindler.toml", "database_url_file = \"none\"");
+    assert_eq!(database_user(&home, &[]).await, "own");
+    // The login of the page may come from a file as well.
+    let home = home.with("KINDLER_API_DATABASE_URL_FILE", "of-the-page");
+    home.run(&["serve"])
+        .await
+        .ends(2)
+        .complains("the database URL cannot be read from of-the-page");
+    home.write("of-the-page", "mysql://hunter2");
+    let said = home.run(&["serve", "--api-only"]).await.ends(2);
+    assert!(
+        said.err.contains("database URL") && !said.err.contains("hunter2"),
+        "{said:#?}"
+    );
+}
+
+#[tokio::test]
 async fn the_state_folder_follows_the_same_order() {
     let home = Home::new()
         .with("KINDLER_STATE_DIR", "")

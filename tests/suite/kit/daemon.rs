@@ -146,6 +146,11 @@ impl Daemon {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()

@@ -110,12 +110,25 @@ async fn an_unmigrated_database_is_waited_for_with_the_reason() {
     assert_eq!(told.0, 503);
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200);
     assert_eq!(daemon.metric("kindler_db_up").await, Some(0.0));
+    let asked = |address: String| {
+        let mut command = kindler(&database.url(), &host);
+        let asked = command.arg("ready").env("KINDLER_LISTEN", address);
+        let output = asked.output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), told)
+    };
+    let (code, told) = asked(daemon.address());
+    assert!(code == Some(1) && told.contains("migrate"), "{told}");
+    let (code, told) = asked("127.0.0.1:1".to_owned());
+    let complaint = "error: no daemon answers at 127.0.0.1:1: Connection refused";
+    assert!(code == Some(1) && told.contains(complaint), "{told}");
     let migrated = kindler(&database.url(), &host)
         .arg("migrate")
         .output()
         .unwrap();
     assert!(migrated.status.success(), "{migrated:?}");
     daemon.ready().await;
+    assert_eq!(asked(daemon.address()), (Some(0), "ready\n".to_owned()));
 }
 
 #[tokio::test]

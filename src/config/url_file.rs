@@ -1,0 +1,130 @@
+//! Database URLs from files: one that a setting names, or the credential that
+//! systemd hands to the unit. What a file holds is never shown.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use super::layers::{Values, flag_value};
+
+/// The settings that hold a URL. Each has another one, `…_file`, and a
+/// credential of its own name in `$CREDENTIALS_DIRECTORY`.
+pub(super) const URLS: [&str; 2] = ["database_url", "api_database_url"];
+
+/// Far longer than any URL; a file that is longer is another one.
+const LONGEST: u64 = 16 * 1024;
+
+/// The URL to put below the flag and the variable of the setting `url` itself,
+/// if a file or a credential gives one. `file` is what the settings file says.
+pub(super) fn below_variable(
+    url: &'static str,
+    args: &[OsString],
+    file: &Values,
+) -> Result<Option<String>, ConfigError> {
+    let outside = |name: &str| {
+        let flag = format!("--{}", name.replace('_', "-"));
+        flag_value(args, &flag).or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
+    };
+    let url_file = format!("{url}_file");
+    let both = |by| ConfigError::TwoUrls { url, by };
+    let in_file = file.get(&url_file).and_then(|values| values.first());
+    let path = match (outside(url), outside(&url_file)) {
+        (Some(_), Some(_)) => return Err(both("flags and environment")),
+        (Some(_), None) => return Ok(None),
+        (None, Some(path)) => Some(path),
+        (None, None) if in_file.is_some() && file.contains_key(url) => {
+            return Err(both("the settings file"));
+        }
+        (None, None) => in_file.map(OsString::from),
+    };
+    let path = path.map(PathBuf::from).or_else(|| credential(url));
+    path.map(|path| read(&path)).transpose()
+}
+
+fn set(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// What systemd's `LoadCredential=NAME:…` left for this process.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let refused = |why| ConfigError::UrlFileContent {
+        path: path.to_owned(),
+        why,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigError::UrlFile {
+            path: path.to_owned(),
+            source,
+        })?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(refused("is longer than 16 KiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refused("is not text"))?;
+    match text.trim() {
+        "" => Err(refused("is empty")),
+        url if url.contains(char::is_whitespace) => Err(refused("holds more than one word")),
+        url => Ok(url.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read_text(text: &[u8]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        fs::write(&path, text).unwrap();
+        read(&path).map_err(|error| {
+            let told = error.to_string();
+            assert!(told.contains(&path.display().to_string()), "{told}");
+            told
+        })
+    }
+
+    #[test]
+    fn a_url_with_a_line_break_behind_it_is_that_url() {
+        assert_eq!(
+            read_text(b"postgresql://u:p@h/d\n").unwrap(),
+            "postgresql://u:p@h/d"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_url_is_refused_and_not_shown() {
+        let long = vec![b'x'; 17 * 1024];
+        for (text, told) in [
+            (&b" \n"[..], "is empty"),
+            (b"postgresql://u:hunter2@h/d\nhunter2", "more than one word"),
+            (b"\xff\xfehunter2", "is not text"),
+            (&long, "is longer than 16 KiB"),
+        ] {
+            let error = read_text(text).unwrap_err();
+            assert!(
+                error.contains(told) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = read(Path::new("/nowhere/url")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the database URL cannot be read from /nowhere/url"
+        );
+    }
+}

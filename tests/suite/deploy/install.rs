@@ -1,0 +1,81 @@
+//! The install script: what it copies, twice, and takes away again.
+
+use std::fs;
+
+use super::{files, install, read, repository, succeeds, tool};
+
+#[test]
+fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let first = succeeds(&mut install(root.path(), "/usr/local", "install"));
+    for told in ["/usr/local/bin/kindler", "kindler.service", "kindler.toml"] {
+        assert!(first.contains(told), "{first}");
+    }
+    let installed = files(root.path());
+    for file in [
+        "usr/local/bin/kindler",
+        "usr/local/lib/systemd/system/kindler.service",
+        "usr/local/lib/systemd/system/kindler-once.timer",
+        "usr/local/lib/sysusers.d/kindler.conf",
+        "usr/local/share/man/man1/kindler-create.1.gz",
+        "usr/local/share/zsh/site-functions/_kindler",
+        "etc/kindler/kindler.toml",
+    ] {
+        assert!(
+            installed.iter().any(|f| f == file),
+            "{file}: {installed:#?}"
+        );
+    }
+    let unit = root
+        .path()
+        .join("usr/local/lib/systemd/system/kindler.service");
+    assert!(read(unit).contains("\nExecStart=/usr/local/bin/kindler serve\n"));
+
+    // What a person changed stays, and a changed file of ours is renewed.
+    let settings = root.path().join("etc/kindler/kindler.toml");
+    fs::write(&settings, "concurrency = 9\n").unwrap();
+    fs::write(root.path().join("usr/local/bin/kindler"), "old").unwrap();
+    let second = succeeds(&mut install(root.path(), "/usr/local", "install"));
+    assert_eq!(read(&settings), "concurrency = 9\n");
+    let changed: Vec<_> = second.lines().collect();
+    assert_eq!(changed.len(), 2, "{second}");
+    assert_eq!(changed[0], "install: /usr/local/bin/kindler");
+    assert!(changed[1].contains("leaving /etc/kindler/kindler.toml"));
+    assert_eq!(files(root.path()), installed);
+
+    succeeds(&mut install(root.path(), "/usr/local", "uninstall"));
+    assert_eq!(files(root.path()), ["etc/kindler/kindler.toml"]);
+    succeeds(&mut install(root.path(), "/usr/local", "purge"));
+    assert!(files(root.path()).is_empty());
+}
+
+#[test]
+fn the_example_of_the_settings_sets_nothing_and_is_accepted() {
+    let example = kindler::config::settings_example();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kindler.toml");
+    fs::write(&file, example).unwrap();
+    let output = std::process::Command::new(crate::kit::KINDLER)
+        .args(["list", "--config"])
+        .arg(&file)
+        .env_clear()
+        .output()
+        .unwrap();
+    let told = super::printed(&output);
+    assert!(told.contains("no database is set"), "{told}");
+}
+
+#[test]
+fn scripts_are_clean_to_shellcheck() {
+    let Some(mut shellcheck) = tool("shellcheck") else {
+        return;
+    };
+    let scripts = [
+        "install.sh",
+        "setup.sh",
+        "debian/build.sh",
+        "debian/postinst",
+    ];
+    let scripts = scripts.iter().chain(&["debian/prerm", "debian/postrm"]);
+    succeeds(shellcheck.args(scripts.map(|name| repository("deploy").join(name))));
+}

@@ -1,0 +1,267 @@
+//! The manifests: right to Kubernetes' own schemas, restricted, and in step with
+//! the images, the settings and the routes of the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use kindler::config::settings;
+use serde_json::{Value, json};
+
+use super::yaml::{assert_follows, document, documents, texts};
+use super::{read, repository, succeeds, tool_if_there};
+
+/// The manifests of a kustomization and of those that it names.
+fn manifests(folder: &str) -> Vec<Value> {
+    let folder = repository("deploy/kubernetes").join(folder);
+    let kustomization = document(&folder.join("kustomization.yaml"));
+    let mut found = Vec::new();
+    for resource in texts(&kustomization["resources"]) {
+        let path = folder.join(&resource);
+        if path.is_dir() {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            found.extend(manifests(&name));
+        } else {
+            found.extend(documents(&path));
+        }
+    }
+    found
+}
+
+fn name(manifest: &Value) -> &str {
+    manifest["metadata"]["name"].as_str().unwrap()
+}
+
+fn of_kind<'a>(all: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    all.iter().filter(|one| one["kind"] == kind).collect()
+}
+
+/// The pods that Deployments and Jobs make, by the manifest's name.
+fn pods(all: &[Value]) -> BTreeMap<String, Value> {
+    all.iter()
+        .filter(|one| one["kind"] == "Deployment" || one["kind"] == "Job")
+        .map(|one| (name(one).to_owned(), one["spec"]["template"].clone()))
+        .collect()
+}
+
+fn container(pod: &Value) -> &Value {
+    let containers = pod["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    &containers[0]
+}
+
+#[test]
+fn every_manifest_follows_the_schema_of_kubernetes() {
+    let schemas: Value =
+        serde_json::from_str(&read(repository("tests/schemas/kubernetes.json"))).unwrap();
+    let all = manifests("control-plane");
+    assert!(all.len() >= 10, "{}", all.len());
+    for manifest in &all {
+        let kind = manifest["kind"].as_str().unwrap();
+        let definition = schemas["kinds"][kind].as_str();
+        let definition = definition.unwrap_or_else(|| panic!("no schema of {kind}"));
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$ref": format!("#/$defs/{definition}"),
+            "$defs": schemas["$defs"],
+        });
+        assert_follows(&schema, manifest, &format!("{kind} {}", name(manifest)));
+        // The schema is a strict one: a wrong key is seen.
+        let mut broken = manifest.clone();
+        broken["specc"] = json!(1);
+        assert!(!jsonschema::is_valid(&schema, &broken));
+    }
+}
+
+#[test]
+fn kustomize_builds_what_is_shipped() {
+    let components = "components:\n  - ../servicemonitor\n";
+    for (folder, kinds) in [("api", 5), ("control-plane", 11)] {
+        let Some(mut kubectl) = tool_if_there("kubectl") else {
+            return;
+        };
+        let folder = repository("deploy/kubernetes").join(folder);
+        let built = succeeds(kubectl.arg("kustomize").arg(folder));
+        assert_eq!(built.matches("\nkind: ").count(), kinds, "{built}");
+        assert!(built.contains("image: kindler:api") && !built.contains("image: kindler-api"));
+    }
+    let Some(mut kubectl) = tool_if_there("kubectl") else {
+        return;
+    };
+    let copy = tempfile::tempdir().unwrap();
+    for part in ["api", "control-plane", "servicemonitor"] {
+        succeeds(
+            std::process::Command::new("cp")
+                .arg("-r")
+                .arg(repository("deploy/kubernetes").join(part))
+                .arg(copy.path()),
+        );
+    }
+    let file = copy.path().join("control-plane/kustomization.yaml");
+    let told = read(&file).replace("# components:\n#   - ../servicemonitor\n", components);
+    assert!(told.contains(components), "the hint says how: {told}");
+    std::fs::write(&file, told).unwrap();
+    let built = succeeds(
+        kubectl
+            .arg("kustomize")
+            .arg(copy.path().join("control-plane")),
+    );
+    assert!(built.contains("kind: ServiceMonitor"), "{built}");
+}
+
+#[test]
+fn every_pod_is_restricted() {
+    for (name, pod) in pods(&manifests("control-plane")) {
+        let spec = &pod["spec"];
+        let (of_pod, of_container) = (&spec["securityContext"], container(&pod));
+        assert_eq!(of_pod["runAsNonRoot"], true, "{name}");
+        assert_eq!(of_pod["runAsUser"], 65532, "{name}");
+        assert_eq!(of_pod["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
+        let context = &of_container["securityContext"];
+        assert_eq!(context["allowPrivilegeEscalation"], false, "{name}");
+        assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
+        assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+        for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert_eq!(spec[forbidden], Value::Null, "{name}");
+        }
+        let volumes = spec["volumes"].as_array().unwrap();
+        assert!(volumes.iter().all(|volume| volume["hostPath"].is_null()));
+        assert!(of_container["resources"]["limits"]["memory"].is_string());
+        // A volume for each mount, and a mount for each volume.
+        let names = |list: &Value| -> BTreeSet<String> {
+            let items = list.as_array().unwrap().iter();
+            items
+                .map(|item| item["name"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(
+            names(&of_container["volumeMounts"]),
+            names(&spec["volumes"]),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_shipped_and_each_that_is_named_is_told_how_to_make() {
+    let all = manifests("control-plane");
+    assert!(of_kind(&all, "Secret").is_empty());
+    let how = read(repository(
+        "deploy/kubernetes/control-plane/kustomization.yaml",
+    ));
+    for (name, pod) in pods(&all) {
+        for volume in pod["spec"]["volumes"].as_array().unwrap() {
+            if let Some(secret) = volume["secret"]["secretName"].as_str() {
+                assert!(
+                    how.contains(&format!("create secret generic {secret}")),
+                    "{name}"
+                );
+                for item in volume["secret"]["items"].as_array().into_iter().flatten() {
+                    let key = item["key"].as_str().unwrap();
+                    assert!(
+                        how.contains(&format!("--from-file={key}=")),
+                        "{name}: {key}"
+                    );
+                }
+            }
+            if let Some(map) = volume["configMap"]["name"].as_str() {
+                assert!(how.contains(&format!("create configmap {map}")), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_arguments_ports_and_probes_are_those_of_the_code() {
+    let known: BTreeSet<_> = settings().into_iter().map(|setting| setting.env).collect();
+    let all = manifests("control-plane");
+    let pods = pods(&all);
+    assert_eq!(pods.len(), 3);
+    for (name, pod) in &pods {
+        let container = container(pod);
+        let mut env = BTreeMap::new();
+        for variable in container["env"].as_array().unwrap() {
+            let variable_name = variable["name"].as_str().unwrap();
+            let ours = variable_name.starts_with("KINDLER_");
+            assert!(
+                !ours || known.contains(variable_name),
+                "{name}: {variable_name}"
+            );
+            env.insert(
+                variable_name,
+                variable["value"].as_str().unwrap_or_default(),
+            );
+        }
+        super::assert_is_a_command(&texts(&container["args"]));
+        // The file of the URL is one that is mounted.
+        let files = ["KINDLER_DATABASE_URL_FILE", "KINDLER_API_DATABASE_URL_FILE"];
+        let file = files.iter().find_map(|variable| env.get(variable));
+        let file = Path::new(file.expect("a file with the URL"));
+        let mounted = container["volumeMounts"].as_array().unwrap().iter();
+        let mount = mounted
+            .filter(|mount| file.starts_with(mount["mountPath"].as_str().unwrap()))
+            .map(|mount| mount["name"].as_str().unwrap())
+            .next()
+            .unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        let volume = volumes
+            .iter()
+            .find(|volume| volume["name"] == mount)
+            .unwrap();
+        let items = volume["secret"]["items"].as_array().unwrap();
+        let file_name = file.file_name().unwrap().to_str().unwrap();
+        assert!(items.iter().any(|item| item["path"] == file_name), "{name}");
+
+        if name == "kindler-migrate" {
+            continue;
+        }
+        let port = container["ports"][0]["containerPort"].as_u64().unwrap();
+        assert_eq!(env["KINDLER_LISTEN"], format!("0.0.0.0:{port}"));
+        for (probe, path) in [
+            ("startupProbe", "/healthz"),
+            ("livenessProbe", "/healthz"),
+            ("readinessProbe", "/readyz"),
+        ] {
+            assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
+            assert_eq!(container[probe]["httpGet"]["port"], "http", "{name}");
+        }
+    }
+}
+
+#[test]
+fn services_policies_and_budgets_select_pods_that_are_there() {
+    let all = manifests("control-plane");
+    let labels: Vec<Value> = pods(&all)
+        .values()
+        .map(|pod| pod["metadata"]["labels"].clone())
+        .collect();
+    let selected = |selector: &Value| {
+        let wanted = selector.as_object().unwrap();
+        let matches = |of: &&Value| wanted.iter().all(|(key, value)| of[key] == *value);
+        labels.iter().filter(matches).count()
+    };
+    for service in of_kind(&all, "Service") {
+        assert_eq!(
+            selected(&service["spec"]["selector"]),
+            1,
+            "{}",
+            name(service)
+        );
+    }
+    for budget in of_kind(&all, "PodDisruptionBudget") {
+        let selector = &budget["spec"]["selector"]["matchLabels"];
+        assert_eq!(selected(selector), 1, "{}", name(budget));
+    }
+    // Nothing runs that no policy closes.
+    let policies = of_kind(&all, "NetworkPolicy");
+    assert_eq!(policies.len(), labels.len());
+    for policy in policies {
+        let selector = &policy["spec"]["podSelector"]["matchLabels"];
+        assert_eq!(selected(selector), 1, "{}", name(policy));
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    }
+    for deployment in of_kind(&all, "Deployment") {
+        let own = &deployment["spec"]["selector"]["matchLabels"];
+        assert_eq!(*own, deployment["spec"]["template"]["metadata"]["labels"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The Debian package: built, looked at, installed into a root of its own, run
+//! there, removed and purged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{files, read, repository, succeeds, tool};
+use crate::kit::KINDLER;
+
+/// Builds the package; `None` where there are no tools for it.
+fn build(into: &Path) -> Option<PathBuf> {
+    tool("dpkg-deb")?;
+    let mut command = Command::new("sh");
+    command
+        .arg(repository("deploy/debian/build.sh"))
+        .env("BINARY", KINDLER)
+        .env("OUT", into)
+        // Nobody waits for a debug build to be packed small.
+        .env("COMPRESSION", "none");
+    let told = succeeds(&mut command);
+    let line = told.lines().find(|line| line.ends_with(".deb"));
+    Some(PathBuf::from(line.unwrap()))
+}
+
+/// dpkg on a root of its own, with maintainer scripts that know it.
+fn dpkg(root: &Path) -> Option<Command> {
+    let as_root = rustix::process::geteuid().is_root();
+    let mut command = if as_root {
+        tool("dpkg")?
+    } else {
+        let mut fakeroot = tool("fakeroot")?;
+        fakeroot.arg("dpkg");
+        fakeroot
+    };
+    command
+        .arg(format!("--root={}", root.display()))
+        .args(["--force-script-chrootless", "--force-not-root"])
+        // Nothing that it depends on is installed in this root.
+        .args(["--force-depends", "--log=/dev/null"]);
+    Some(command)
+}
+
+/// What is in the root, but for dpkg's own list and the list of users.
+fn left(root: &Path) -> Vec<String> {
+    let users = ["passwd", "group", "shadow", "gshadow"];
+    files(root)
+        .into_iter()
+        .filter(|file| !file.starts_with("var/lib/dpkg/"))
+        .filter(|file| {
+            let name = file.strip_prefix("etc/").unwrap_or(file);
+            !users.iter().any(|user| name.trim_end_matches('-') == *user) && name != ".pwd.lock"
+        })
+        .collect()
+}
+
+#[test]
+fn the_package_is_installed_runs_is_upgraded_and_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let Some(package) = build(folder.path()) else {
+        return;
+    };
+    for name in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "etc"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    let Some(mut install) = dpkg(root) else {
+        return;
+    };
+    succeeds(install.arg("-i").arg(&package));
+    let installed = left(root);
+    for file in [
+        "usr/bin/kindler",
+        "usr/lib/systemd/system/kindler.service",
+        "usr/share/man/man1/kindler.1.gz",
+        "usr/share/bash-completion/completions/kindler",
+        "usr/share/doc/kindler/copyright",
+        "usr/share/doc/kindler/changelog.Debian.gz",
+        "usr/share/doc/kindler/examples/roles.sql",
+        "etc/kindler/kindler.toml",
+    ] {
+        assert!(
+            installed.iter().any(|f| f == file),
+            "{file}: {installed:#?}"
+        );
+    }
+    let version = succeeds(Command::new(root.join("usr/bin/kindler")).arg("--version"));
+    assert_eq!(
+        version.trim(),
+        format!("kindler {}", env!("CARGO_PKG_VERSION"))
+    );
+    if tool("systemd-sysusers").is_some() {
+        assert!(read(root.join("etc/passwd")).contains("kindler:"));
+        assert!(root.join("var/lib/kindler").is_dir());
+    }
+
+    // Settings and state outlive an upgrade and a removal, and no purge.
+    let settings = root.join("etc/kindler/kindler.toml");
+    fs::write(&settings, "concurrency = 9\n").unwrap();
+    fs::create_dir_all(root.join("var/lib/kindler/logs")).unwrap();
+    fs::create_dir_all(root.join("etc/credstore")).unwrap();
+    for file in [
+        "var/lib/kindler/logs/a.log",
+        "etc/credstore/kindler.database_url",
+    ] {
+        fs::write(root.join(file), "x").unwrap();
+    }
+    succeeds(
+        dpkg(root)
+            .unwrap()
+            .args(["--force-confold", "-i"])
+            .arg(&package),
+    );
+    assert_eq!(read(&settings), "concurrency = 9\n");
+    succeeds(dpkg(root).unwrap().args(["-r", "kindler"]));
+    assert_eq!(
+        left(root),
+        [
+            "etc/credstore/kindler.database_url",
+            "etc/kindler/kindler.toml",
+            "var/lib/kindler/logs/a.log",
+        ]
+    );
+    succeeds(dpkg(root).unwrap().args(["-P", "kindler"]));
+    assert!(left(root).is_empty(), "{:#?}", left(root));
+    for folder in ["etc/kindler", "etc/credstore", "var/lib/kindler"] {
+        assert!(!root.join(folder).exists(), "{folder} is left");
+    }
+}
+
+#[test]
+fn lintian_has_no_complaint() {
+    let Some(mut lintian) = tool("lintian") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(package) = build(folder.path()) else {
+        return;
+    };
+    // Of a debug build that is not packed.
+    let of_this_build = "unstripped-binary-or-object,uses-no-compression-for-control-tarball,\
+                         uses-no-compression-for-data-tarball";
+    let told = succeeds(
+        lintian
+            .args(["--no-cfg", "--fail-on", "error,warning"])
+            .args(["--suppress-tags", of_this_build])
+            .arg(&package),
+    );
+    let complaints: Vec<_> = told
+        .lines()
+        .filter(|line| line.starts_with("E:") || line.starts_with("W:"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}

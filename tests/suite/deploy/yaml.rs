@@ -1,0 +1,47 @@
+//! YAML as JSON, and schemas to hold it against.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::read;
+
+/// The documents of a file.
+pub(super) fn documents(path: &Path) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The one document of a file.
+pub(super) fn document(path: &Path) -> Value {
+    let mut all = documents(path);
+    assert_eq!(all.len(), 1, "{}", path.display());
+    all.remove(0)
+}
+
+/// Panics with every place where a value breaks a schema.
+#[track_caller]
+pub(super) fn assert_follows(schema: &Value, value: &Value, what: &str) {
+    let validator = jsonschema::validator_for(schema).unwrap();
+    let broken: Vec<_> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(broken.is_empty(), "{what}: {broken:#?}");
+}
+
+/// The texts of a list; none where there is no list.
+pub(super) fn texts(list: &Value) -> Vec<String> {
+    let items = list.as_array().into_iter().flatten();
+    items
+        .map(|item| item.as_str().expect("a text").to_owned())
+        .collect()
+}
+
+#[test]
+fn a_broken_document_is_told() {
+    let schema = serde_json::json!({"type": "object", "required": ["a"]});
+    assert_follows(&schema, &serde_json::json!({"a": 1}), "sound");
+    let broken = std::panic::catch_unwind(|| assert_follows(&schema, &Value::Null, "broken"));
+    assert!(broken.is_err());
+}
