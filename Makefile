@@ -1,7 +1,7 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deploy deb chaos bench lint setup rust
+.PHONY: help run test test-e2e test-deploy deb chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -24,6 +24,11 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
 		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system
 	@cat target/chaos.txt
+
+test-e2e: setup ## Test the page in a real browser (Chromium), against the real daemon
+	@sh deploy/setup.sh e2e
+	$(CARGO) build --locked
+	cd tests/e2e && npm ci --no-audit --no-fund && npm test
 
 test-deploy: setup ## Check what deploy/ ships with the tools that will read it
 	@sh deploy/setup.sh deploy

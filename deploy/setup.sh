@@ -3,7 +3,8 @@
 #   a C compiler, because Rust links with it and one dependency contains C;
 #   the Postgres server binaries, which `kindler dev` runs privately;
 #   called as `setup.sh test`, also pgbouncer, which the tests run privately, and faketime,
-#   which gives a daemon under test a wrong clock.
+#   which gives a daemon under test a wrong clock;
+#   as `setup.sh e2e`, a browser and what drives it.
 # It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
 # and without asking for rights, when all is there.
 set -eu
@@ -61,6 +62,13 @@ missing_packages() {
         for tool in shellcheck lintian fakeroot; do
             command -v "$tool" >/dev/null || printf '%s\n' "$tool"
         done
+        return
+    fi
+    if [ "$purpose" = e2e ]; then
+        [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || printf 'chromium\nfonts-noto-cjk\n'
+        command -v node >/dev/null || printf 'nodejs\n'
+        command -v npm >/dev/null || printf 'npm\n'
+        command -v psql >/dev/null || printf 'postgresql-client\n'
         return
     fi
     has_compiler || printf 'gcc\nlibc6-dev\n'

@@ -44,15 +44,16 @@ pub struct Listed {
     pub total: Option<i64>,
 }
 
-/// What no declared cluster uses; `None` where a range is used up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What no declared cluster uses, the lowest first, at most 50 of each; none
+/// where a range is used up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
     /// For port-forwards.
-    pub pf_port: Option<i32>,
+    pub pf_ports: Vec<i32>,
     /// For HTTP.
-    pub http_port: Option<i32>,
+    pub http_ports: Vec<i32>,
     /// For HTTPS.
-    pub https_port: Option<i32>,
+    pub https_ports: Vec<i32>,
     /// A network of its own.
     pub subnet: Option<String>,
 }
@@ -110,9 +111,9 @@ impl Store {
         let found = self
             .each(operation, &queries::SUGGEST, &[], |row| {
                 Ok(Suggestion {
-                    pf_port: column(row, "pf_port")?,
-                    http_port: column(row, "http_port")?,
-                    https_port: column(row, "https_port")?,
+                    pf_ports: column(row, "pf_ports")?,
+                    http_ports: column(row, "http_ports")?,
+                    https_ports: column(row, "https_ports")?,
                     subnet: column(row, "subnet")?,
                 })
             })

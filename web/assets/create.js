@@ -14,6 +14,9 @@ const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"]
 export async function openCreate() {
   const inputs = {};
   const faults = {};
+  let limits = { name_max: { k3d: 32, kind: 63 } };
+  let latest = 0;
+  let waiting;
   const field = (key, label, props = {}, wide = false) => {
     inputs[key] = h("input", { type: "text", name: key, autocomplete: "off", spellcheck: false, oninput: check, ...props });
     faults[key] = h("span", { class: "error" });
@@ -40,7 +43,6 @@ export async function openCreate() {
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), submit)));
   show(dialog, inputs.name);
 
-  let limits = { name_max: { k3d: 32, kind: 63 } };
   const tellLimit = () => fill(hint, t("nameHint", { max: limits.name_max[provider.value] }));
   tellLimit();
   try {
@@ -79,8 +81,6 @@ export async function openCreate() {
     inputs[key].setAttribute("aria-invalid", String(Boolean(message)));
   }
 
-  let latest = 0;
-  let waiting;
   function check() {
     tellLimit();
     clearTimeout(waiting);

@@ -40,22 +40,33 @@ pub(super) async fn config(State(api): State<Api>) -> Json<Value> {
     }))
 }
 
-/// Ports and a network that no declared cluster uses, and the limits of names and ports.
+/// Ports and a network that no declared cluster uses and nobody listens on here, and the limits
+/// of names and ports.
 #[utoipa::path(get, path = "/api/suggest", tag = "clusters", security(("token" = ["read"])),
     responses((status = 200, body = Object)))]
 pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let free = api.store.suggest().await?;
+    // Where nothing is reconciled the clusters are on another host.
+    let first = |ports: Vec<i32>| {
+        let mut ports = ports.into_iter();
+        ports.find(|port| api.api_only || nobody_listens(*port))
+    };
     Ok(Json(json!({
         "node_port": 30080,
-        "pf_port": free.pf_port,
-        "http_port": free.http_port,
-        "https_port": free.https_port,
+        "pf_port": first(free.pf_ports),
+        "http_port": first(free.http_ports),
+        "https_port": first(free.https_ports),
         "cluster_subnet": free.subnet,
         "limits": {
             "name_max": { "k3d": crate::cluster::MAX_K3D_NAME, "kind": crate::cluster::MAX_NAME },
             "port": [1024, 65535],
         },
     })))
+}
+
+/// Whether a port of this host can be had; it is given back at once.
+fn nobody_listens(port: i32) -> bool {
+    u16::try_from(port).is_ok_and(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
 /// Daemons, what they hold, the database, the listener, what waits and why.
