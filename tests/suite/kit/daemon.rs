@@ -146,6 +146,11 @@ impl Daemon {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// Where it serves HTTP, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
