@@ -27,8 +27,8 @@ fn client(name: &str) -> Option<Command> {
     folders.sort();
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(&on_path));
-    let found = folders.into_iter().rev().map(|folder| folder.join(name));
-    let found = found.filter(|path| path.is_file()).next();
+    let mut found = folders.into_iter().rev().map(|folder| folder.join(name));
+    let found = found.find(|path| path.is_file());
     if found.is_none() {
         told_as_skipped(&format!("{name} is not installed"));
     }
