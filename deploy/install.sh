@@ -80,7 +80,7 @@ copy() {
     env -i "$BINARY" completions zsh | put 644 "$zsh"
     env -i "$BINARY" completions fish | put 644 "$fish"
     env -i "$BINARY" settings-example | put 644 "$documents/kindler.toml"
-    for document in README.md CHANGELOG.md LICENSE sql/roles.sql docs/OPERATIONS.md docs/SCALE.md; do
+    for document in README.md CHANGELOG.md LICENSE sql/roles.sql sql/after_restore.sql docs/OPERATIONS.md docs/SCALE.md; do
         put 644 "$documents/${document##*/}" <"$here/../$document"
     done
     if [ -e "$DESTDIR$settings" ]; then

@@ -38,7 +38,8 @@ DESTDIR=$root PREFIX=/usr BINARY=$BINARY sh "$here/../install.sh" install >&2
 documents=$root/usr/share/doc/kindler
 rm "$documents/LICENSE"
 mkdir -p "$documents/examples"
-mv "$documents/kindler.toml" "$documents/roles.sql" "$documents/examples/"
+mv "$documents/kindler.toml" "$documents/roles.sql" \
+    "$documents/after_restore.sql" "$documents/examples/"
 gzip -9n <"$documents/CHANGELOG.md" >"$documents/changelog.gz"
 rm "$documents/CHANGELOG.md"
 cp "$here/copyright" "$documents/copyright"

@@ -5,6 +5,7 @@
 //! A tool that is not installed skips its test and says so on stderr; with
 //! `REQUIRE_TOOLS=1`, as `make test-deploy` sets it, it fails.
 
+mod backup;
 mod containers;
 mod install;
 mod kubernetes;

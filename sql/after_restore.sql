@@ -1,0 +1,12 @@
+-- After a backup was restored, and before any daemon starts on it (repeatable):
+--
+--     psql "$OWNER_URL" -f sql/after_restore.sql
+--
+-- What the backup wants gone may have been wanted again since: it is paused, so
+-- that a person looks at it first (kindler list; kindler resume NAME). Who held
+-- what at the time of the backup is forgotten, and terms go on above all that
+-- were given since, which nobody knows: far above.
+UPDATE clusters SET paused = true WHERE desired_state = 'absent' AND NOT paused;
+DELETE FROM cluster_leases;
+DELETE FROM kindler_replicas;
+SELECT setval('cluster_lease_terms', last_value + 1000000000) FROM cluster_lease_terms;
