@@ -1,7 +1,6 @@
 //! Lists for people and programs: filtered, sorted, a page at a time; and what
 //! is free to declare.
 
-use serde::Serialize;
 use tokio_postgres::types::ToSql;
 
 use crate::cluster::ClusterName;
