@@ -151,6 +151,11 @@ impl Daemon {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where it serves HTTP, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()

@@ -1,0 +1,294 @@
+//! Declaring: dry runs, changes with a generation, batches; and that nothing is
+//! ever half written.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{quiet_site, site};
+
+#[tokio::test]
+async fn a_dry_run_checks_everything_and_writes_nothing() {
+    let site = quiet_site().await;
+    site.declare("other").await;
+    let body = json!({
+        "name": "dev", "provider": "k3d", "http_port": 18080, "register_argocd": false,
+        "labels": {"env": "it's"}, "paused": true, "desired_state": "stopped",
+    });
+    let told = site
+        .http
+        .post("/api/clusters?dry_run=true", body.clone())
+        .await
+        .is(200)
+        .json();
+    assert_eq!(told["valid"], true);
+    assert_eq!(told["info"]["name"], "dev");
+    let warned: Vec<&str> = told["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| w["field"].as_str().unwrap())
+        .collect();
+    assert!(warned.contains(&"http_port"), "{told}");
+    assert!(told["warnings"].to_string().contains("other"), "{told}");
+    assert_eq!(
+        site.text("SELECT string_agg(name, ' ') FROM clusters")
+            .await,
+        "other"
+    );
+    // The statement declares just the same.
+    site.run(told["sql"].as_str().unwrap()).await;
+    let by_sql = site.http.get("/api/clusters/dev").await.json();
+    for (field, value) in body.as_object().unwrap() {
+        assert_eq!(&by_sql[field], value, "{field} by {}", told["sql"]);
+    }
+    assert!(
+        told["cli"]
+            .as_str()
+            .unwrap()
+            .starts_with("kindler create dev --provider k3d"),
+        "{told}"
+    );
+    let taken = json!({ "name": "other", "provider": "k3d" });
+    site.http
+        .post("/api/clusters?dry_run=true", taken)
+        .await
+        .is(409);
+    let bad = json!({ "name": "UPPER", "provider": "k3d" });
+    site.http
+        .post("/api/clusters?dry_run=true", bad)
+        .await
+        .is(422);
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_row_and_the_books() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let before = site.http.get("/api/clusters/dev").await;
+    assert_eq!(before.header("etag"), "\"1\"");
+    let change = json!({
+        "cluster_subnet": "10.120.0.0/16", "node_port": 31001, "pf_port": 19101, "http_port": 18101, "https_port": 18501,
+        "register_portainer": false, "haproxy_route": false, "register_argocd": false,
+        "labels": {"env": "prod", "team": "a"}, "paused": true, "desired_state": "stopped", "generation": 1,
+    });
+    let answer = site
+        .http
+        .patch("/api/clusters/dev", change.clone())
+        .await
+        .is(200);
+    let info = answer.json();
+    for (field, value) in change.as_object().unwrap() {
+        if field != "generation" {
+            assert_eq!(&info[field], value, "{field}");
+        }
+    }
+    assert_eq!(answer.header("etag"), format!("\"{}\"", info["generation"]));
+    // Null removes one label, and an empty subnet the network.
+    let change = json!({ "labels": {"team": null, "tier": "1"}, "cluster_subnet": "" });
+    let info = site
+        .http
+        .patch("/api/clusters/dev", change)
+        .await
+        .is(200)
+        .json();
+    assert_eq!(info["labels"], json!({"env": "prod", "tier": "1"}));
+    assert_eq!(info["cluster_subnet"], Value::Null);
+    let actors = "SELECT string_agg(DISTINCT actor, ' ') FROM cluster_events";
+    assert_eq!(site.text(actors).await, "api");
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_is_refused_whole() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let change = json!({ "name": "x", "provider": "kind", "http_port": 80, "desired_state": "absent", "colour": 1, "labels": {"a": 1} });
+    let mut faults = site
+        .http
+        .patch("/api/clusters/dev", change)
+        .await
+        .is(422)
+        .faults();
+    faults.sort();
+    let fields: Vec<&str> = faults
+        .iter()
+        .map(|fault| fault.split(": ").next().unwrap())
+        .collect();
+    let expected = [
+        "body.colour",
+        "body.desired_state",
+        "body.http_port",
+        "body.labels",
+        "body.name",
+        "body.provider",
+    ];
+    assert_eq!(fields, expected);
+    assert!(
+        faults[2].contains("1024") && faults[2].contains("65535"),
+        "{faults:?}"
+    );
+    assert_eq!(
+        site.http.get("/api/clusters/dev").await.json()["generation"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn of_many_who_change_the_same_generation_one_wins() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let tries = (0..16).map(|n| {
+        let http = site.http;
+        tokio::spawn(async move {
+            if n % 2 == 0 {
+                let body = json!({ "http_port": 20000 + n, "generation": 1 });
+                http.patch("/api/clusters/dev", body).await
+            } else {
+                let body = Some(json!({ "http_port": 20000 + n }));
+                http.send(
+                    Method::PATCH,
+                    "/api/clusters/dev",
+                    body,
+                    &[("if-match", "\"1\"")],
+                )
+                .await
+            }
+        })
+    });
+    let (mut won, mut lost) = (Vec::new(), 0);
+    for answer in tries.collect::<Vec<_>>() {
+        let answer = answer.await.unwrap();
+        match answer.status {
+            200 => won.push(answer.json()["http_port"].clone()),
+            409 => {
+                lost += 1;
+                assert_eq!(answer.json()["current"]["generation"], 2, "{}", answer.text);
+            }
+            _ => panic!("{} {}", answer.status, answer.text),
+        }
+    }
+    assert_eq!((won.len(), lost), (1, 15));
+    assert_eq!(
+        site.http.get("/api/clusters/dev").await.json()["http_port"],
+        won[0]
+    );
+    let bad = site
+        .http
+        .send(
+            Method::PATCH,
+            "/api/clusters/dev",
+            Some(json!({})),
+            &[("if-match", "abc")],
+        )
+        .await;
+    bad.is(422);
+}
+
+#[tokio::test]
+async fn a_batch_is_declared_whole() {
+    let site = quiet_site().await;
+    site.declare("old").await;
+    let body = json!({
+        "create": [{ "name": "a", "provider": "k3d" }, { "name": "b", "provider": "kind", "http_port": 18200 }],
+        "delete": ["old"],
+    });
+    let tasks = site.http.post("/api/batch", body).await.is(202).json();
+    let ids: Vec<&str> = tasks["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["task_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["reconcile-a", "reconcile-b", "reconcile-delete-old"]);
+    assert_eq!(
+        site.text(
+            "SELECT string_agg(name || ' ' || desired_state, ', ' ORDER BY name) FROM clusters"
+        )
+        .await,
+        "a present, b present, old absent"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_with_anything_wrong_writes_nothing() {
+    let site = quiet_site().await;
+    site.declare("old").await;
+    site.run("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'k3d', true)")
+        .await;
+    let rows = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) || (SELECT count(*) FROM cluster_events) FROM clusters";
+    let before = site.text(rows).await;
+    let fine = json!({ "name": "fine", "provider": "k3d" });
+    for (body, status, told) in [
+        (
+            json!({ "create": [fine, { "name": "x", "provider": "k3d", "http_port": 1 }] }),
+            422,
+            "\"create\",1,\"http_port\"",
+        ),
+        (json!({ "create": [fine, 7] }), 422, "\"create\",1"),
+        (
+            json!({ "create": [fine], "delete": ["UPPER"] }),
+            422,
+            "\"delete\",0",
+        ),
+        (
+            json!({ "create": [fine], "delete": [7] }),
+            422,
+            "\"delete\",0",
+        ),
+        (json!({ "create": fine }), 422, "create"),
+        (json!({}), 422, "1 to 500"),
+        (json!({ "create": [fine], "more": [] }), 422, "more"),
+        (
+            json!({ "create": [fine, { "name": "old", "provider": "k3d" }] }),
+            409,
+            "old",
+        ),
+        (json!({ "create": [fine, fine] }), 409, "fine"),
+        (
+            json!({ "create": [fine], "delete": ["old", "nobody", "nowhere"] }),
+            404,
+            "nobody",
+        ),
+        (
+            json!({ "create": [fine], "delete": ["old", "nobody", "nowhere"] }),
+            404,
+            "nowhere",
+        ),
+        (
+            json!({ "create": [fine], "delete": ["old", "safe"] }),
+            403,
+            "safe",
+        ),
+        (
+            json!({ "create": [fine], "delete": ["devops"] }),
+            403,
+            "devops",
+        ),
+        (json!({ "delete": vec!["old"; 501] }), 422, "500"),
+    ] {
+        let answer = site.http.post("/api/batch", body.clone()).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.text);
+        assert!(answer.text.contains(told), "{body}: {}", answer.text);
+        assert_eq!(site.text(rows).await, before, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_spec_is_applied_by_the_daemon() {
+    let site = site().await;
+    site.declare("dev").await;
+    site.until("dev", "actual_state", "running").await;
+    let info = site
+        .http
+        .patch("/api/clusters/dev", json!({ "http_port": 18222 }))
+        .await
+        .is(200)
+        .json();
+    assert_eq!(info["generation"], 2);
+    let path = "/api/clusters/dev";
+    crate::kit::eventually(super::SOON, "the change to be applied", || async {
+        let info = site.http.get(path).await.json();
+        info["settled"] == true && info["observed_generation"] == 2
+    })
+    .await;
+    assert_eq!(site.host.started("dev"), ["create", "create"]);
+}

@@ -1,0 +1,112 @@
+//! Logs and kubeconfigs: what lies on this host.
+
+use super::{quiet_site, site, site_with};
+use std::os::unix::fs::PermissionsExt;
+
+#[tokio::test]
+async fn the_log_can_be_read_followed_and_downloaded() {
+    let site = site().await;
+    site.host.control(
+        "dev.create",
+        "for n in 1 2 3 4 5 6 7 8 9; do echo \"line $n\"; done",
+    );
+    site.declare("dev").await;
+    site.until("dev", "actual_state", "running").await;
+    let path = "/api/clusters/dev/log";
+    let whole = site.http.get(path).await.is(200);
+    assert_eq!(whole.header("content-type"), "text/plain; charset=utf-8");
+    assert!(
+        whole.text.contains("line 1\n") && whole.text.contains("line 9\n"),
+        "{}",
+        whole.text
+    );
+    let tail = site.http.get(&format!("{path}?lines=2")).await.is(200);
+    assert_eq!(tail.text.lines().count(), 2, "{}", tail.text);
+    let file = site
+        .http
+        .get(&format!("{path}?download=true"))
+        .await
+        .is(200);
+    assert_eq!(
+        file.header("content-disposition"),
+        "attachment; filename=\"dev.log\""
+    );
+    for bad in ["lines=-1", "lines=x", "lines=10001", "follow=maybe"] {
+        site.http.get(&format!("{path}?{bad}")).await.is(422);
+    }
+    let mut events = site
+        .http
+        .events(&format!("{path}?follow=true&lines=1"), None)
+        .await;
+    events.until("line").await;
+    site.host.control("dev.create", "echo 'a later line'");
+    site.http
+        .patch(
+            "/api/clusters/dev",
+            serde_json::json!({ "http_port": 18333 }),
+        )
+        .await
+        .is(200);
+    while !events.until("line").await.data.contains("a later line") {}
+    let missing = quiet_site().await;
+    missing.declare("dev").await;
+    let answer = missing.http.get(path).await.is(404);
+    assert!(answer.detail().contains("host"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_kubeconfig_is_the_providers_own() {
+    // A k3d that knows one cluster, found in the daemon's PATH.
+    let tools = tempfile::tempdir().unwrap();
+    let k3d = tools.path().join("k3d");
+    std::fs::write(&k3d, "#!/bin/sh\n[ \"$*\" = 'kubeconfig get dev' ] && { echo 'apiVersion: v1'; exit 0; }\necho 'no such cluster' >&2; exit 1\n").unwrap();
+    std::fs::set_permissions(&k3d, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!(
+        "{}:{}",
+        tools.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let site = site_with(|daemon| daemon.set("PATH", path)).await;
+    for name in ["dev", "other"] {
+        site.declare(name).await;
+        site.until(name, "actual_state", "running").await;
+    }
+    let config = site.http.get("/api/clusters/dev/kubeconfig").await.is(200);
+    assert_eq!(config.text, "apiVersion: v1\n");
+    assert_eq!(config.header("content-type"), "application/yaml");
+    assert_eq!(
+        config.header("content-disposition"),
+        "attachment; filename=\"dev.yaml\""
+    );
+    assert_eq!(config.header("cache-control"), "no-store");
+    let none = site
+        .http
+        .get("/api/clusters/other/kubeconfig")
+        .await
+        .is(404);
+    assert!(none.detail().contains("no such cluster"), "{}", none.text);
+    site.http
+        .get("/api/clusters/nobody/kubeconfig")
+        .await
+        .is(404);
+}
+
+#[tokio::test]
+async fn where_there_is_no_kubeconfig_the_reason_is_told() {
+    let only = quiet_site().await;
+    only.declare("dev").await;
+    let answer = only.http.get("/api/clusters/dev/kubeconfig").await.is(404);
+    assert!(
+        answer.detail().contains("host of the daemon"),
+        "{}",
+        answer.text
+    );
+    let sandbox = site_with(|daemon| daemon.set("KINDLER_DRIVER", "sandbox")).await;
+    sandbox.declare("dev").await;
+    let answer = sandbox
+        .http
+        .get("/api/clusters/dev/kubeconfig")
+        .await
+        .is(404);
+    assert!(answer.detail().contains("sandbox"), "{}", answer.text);
+}

@@ -1,0 +1,239 @@
+//! Bad input: every fault is told by field and limit, and nothing breaks.
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::quiet_site;
+
+#[tokio::test]
+async fn every_fault_of_a_body_is_told_at_once() {
+    let site = quiet_site().await;
+    let body = json!({
+        "name": "UPPER", "provider": "minikube", "node_port": 0, "pf_port": 70000, "http_port": "80x", "https_port": 1023.5,
+        "cluster_subnet": "10.0.0.1/16", "register_portainer": "perhaps", "labels": [1], "colour": "red",
+        "desired_state": "gone",
+    });
+    let mut faults = site.http.post("/api/clusters", body).await.is(422).faults();
+    faults.sort();
+    let fields: Vec<&str> = faults
+        .iter()
+        .map(|fault| fault.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "body.cluster_subnet",
+            "body.colour",
+            "body.desired_state",
+            "body.http_port",
+            "body.https_port",
+            "body.labels",
+            "body.name",
+            "body.node_port",
+            "body.pf_port",
+            "body.provider",
+            "body.register_portainer",
+        ]
+    );
+    for (field, limit) in [
+        ("cluster_subnet", "8 to 28"),
+        ("node_port", "1024 to 65535"),
+        ("name", "1 to 63"),
+        ("provider", "k3d or kind"),
+        ("desired_state", "present"),
+    ] {
+        let fault = faults
+            .iter()
+            .find(|fault| fault.starts_with(&format!("body.{field}")))
+            .unwrap();
+        assert!(fault.contains(limit), "{fault}");
+    }
+    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+}
+
+#[tokio::test]
+async fn each_limit_holds_at_its_edge() {
+    let site = quiet_site().await;
+    let mut n = 0;
+    for (field, value, fits) in [
+        ("http_port", json!(1023), false),
+        ("http_port", json!(1024), true),
+        ("http_port", json!(65535), true),
+        ("http_port", json!(65536), false),
+        ("http_port", json!(-1), false),
+        ("http_port", json!(9_223_372_036_854_775_807_u64), false),
+        ("http_port", json!(1e300), false),
+        ("http_port", Value::Null, true),
+        ("cluster_subnet", json!("10.1.0.0/16"), true),
+        ("cluster_subnet", json!("10.0.0.0/8"), true),
+        ("cluster_subnet", json!("10.0.0.0/7"), false),
+        ("cluster_subnet", json!("10.0.0.0/29"), false),
+        ("cluster_subnet", json!("fd00::/16"), false),
+        ("cluster_subnet", json!(7), false),
+        ("labels", json!({"k": "v"}), true),
+        ("labels", json!({"": "v"}), false),
+        ("labels", json!({"k": "v".repeat(10_000)}), false),
+        ("labels", json!({"k": null}), false),
+        ("labels", json!({"nul": "a\u{0}b"}), false),
+        ("paused", json!(1), false),
+    ] {
+        n += 1;
+        let mut body = json!({ "name": format!("c{n}"), "provider": "kind" });
+        body[field] = value.clone();
+        let answer = site.http.post("/api/clusters", body).await;
+        let expected = if fits { 202 } else { 422 };
+        assert_eq!(answer.status, expected, "{field} {value}: {}", answer.text);
+    }
+    for (name, provider, fits) in [
+        ("n".repeat(32), "k3d", true),
+        ("n".repeat(33), "k3d", false),
+        ("m".repeat(63), "kind", true),
+        ("m".repeat(64), "kind", false),
+        ("a-".into(), "kind", false),
+        ("-a".into(), "kind", false),
+        (String::new(), "kind", false),
+        ("a\u{0}".into(), "kind", false),
+        ("../x".into(), "kind", false),
+    ] {
+        let body = json!({ "name": name, "provider": provider });
+        let answer = site.http.post("/api/clusters", body).await;
+        assert_eq!(
+            answer.status,
+            if fits { 202 } else { 422 },
+            "{name} {provider}: {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_bodies() {
+    let site = quiet_site().await;
+    let json = ("content-type", "application/json");
+    for body in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        "\"x\"",
+        "{}",
+        "{\"name\":\"a\",\"name\":7}",
+        "\u{feff}{}",
+        "nul\u{0}",
+    ] {
+        let answer = site
+            .http
+            .raw(
+                Method::POST,
+                "/api/clusters",
+                body.to_owned().into(),
+                &[json],
+            )
+            .await;
+        assert_eq!(answer.status, 422, "{body:?}: {}", answer.text);
+        assert!(!answer.faults().is_empty());
+    }
+    let invalid = Bytes::from_static(b"{\"name\": \"\xff\xfe\"}");
+    site.http
+        .raw(Method::POST, "/api/clusters", invalid, &[json])
+        .await
+        .is(422);
+    // Deep nesting must not cost the stack.
+    let deep = "[".repeat(500_000);
+    site.http
+        .raw(Method::POST, "/api/clusters", deep.into(), &[json])
+        .await
+        .is(422);
+    let large = format!("{{\"name\": \"{}\"}}", "x".repeat(3 << 20));
+    let answer = site
+        .http
+        .raw(Method::POST, "/api/clusters", large.into(), &[json])
+        .await
+        .is(413);
+    assert!(!answer.detail().is_empty());
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let answer = site
+        .http
+        .raw(
+            Method::POST,
+            "/api/clusters",
+            "name=a&provider=k3d".into(),
+            &[form],
+        )
+        .await
+        .is(415);
+    assert!(answer.detail().contains("application/json"));
+    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    for path in [
+        "/api",
+        "/api/",
+        "/api/nonsense",
+        "/api/clusters/",
+        "/api/clusters/dev/nonsense",
+        "/api/clusters/..%2f..%2fetc%2fpasswd",
+        "/api/clusters/..%2f..%2fetc%2fpasswd/log",
+        "/api/clusters/%00/log",
+        "/api/clusters/%ff",
+        "/api/clusters/DEV",
+        "/api/clusters/dev'%20OR%20'1'='1",
+        "/api/tasks/reconcile-..%2f..%2fx",
+        "/api/tasks/%ff",
+    ] {
+        let answer = site.http.get(path).await;
+        assert!(
+            [404, 400, 422].contains(&answer.status),
+            "{path}: {} {}",
+            answer.status,
+            answer.text
+        );
+        assert!(!answer.detail().is_empty(), "{path}");
+    }
+    for (method, path) in [
+        (Method::PUT, "/api/clusters/dev"),
+        (Method::DELETE, "/api/clusters"),
+        (Method::POST, "/api/health"),
+    ] {
+        let answer = site.http.send(method, path, None, &[]).await.is(405);
+        assert!(!answer.detail().is_empty(), "{path}");
+    }
+    assert_eq!(
+        site.http.get("/api/clusters/dev").await.json()["generation"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn hostile_values_stay_values() {
+    let site = quiet_site().await;
+    let evil = "'; DROP TABLE clusters; --";
+    let body = json!({ "name": "dev", "provider": "k3d", "labels": { "note": evil } });
+    site.http.post("/api/clusters", body).await.is(202);
+    for query in ["q", "reason", "sort", "selector", "actual"] {
+        let path = format!("/api/clusters?{query}=%27%3B%20DROP%20TABLE%20clusters%3B%20--");
+        let answer = site.http.get(&path).await;
+        assert!(
+            [200, 422].contains(&answer.status),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    site.http
+        .get("/api/events?actor=%27%3B%20DROP%20TABLE%20clusters%3B%20--")
+        .await
+        .is(200);
+    site.http.get("/api/clusters?q=%00").await;
+    let long = "a,".repeat(3000);
+    site.http
+        .get(&format!("/api/clusters?selector={long}"))
+        .await;
+    let dev = site.http.get("/api/clusters/dev").await.is(200).json();
+    assert_eq!(dev["labels"]["note"], evil);
+}

@@ -1,0 +1,155 @@
+//! Under the role of the API, without the daemon: declaring works, reconciling
+//! does not happen, and a missing right is told by role and setting.
+
+use serde_json::json;
+
+use super::{Client, migrated, quiet_site, site};
+use crate::kit::{Daemon, Host};
+
+const ROLES: &str = include_str!("../../../sql/roles.sql");
+
+#[tokio::test]
+async fn everything_works_under_the_role_of_the_api() {
+    let database = migrated().await;
+    let login = format!("page_{}", std::process::id());
+    database.execute(ROLES).await;
+    database
+        .execute(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_api; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
+        .await;
+    let host = Host::new();
+    let daemon = Daemon::builder(&database.url_as(&login), &host)
+        .set("KINDLER_API_ONLY", "true")
+        .spawn();
+    daemon.ready().await;
+    let http = Client::to(daemon.port());
+    let mut events = http.events("/api/stream", None).await;
+    events.until("synced").await;
+    http.post("/api/clusters", json!({ "name": "dev", "provider": "k3d" }))
+        .await
+        .is(202);
+    assert_eq!(events.until("upsert").await.json()["name"], "dev");
+    http.patch(
+        "/api/clusters/dev",
+        json!({ "http_port": 18777, "labels": {"a": "b"}, "paused": true }),
+    )
+    .await
+    .is(200);
+    for action in ["resume", "pause", "retry"] {
+        http.order(&format!("/api/clusters/dev/{action}"))
+            .await
+            .is(200);
+    }
+    http.order("/api/clusters/dev/stop").await.is(202);
+    http.post("/api/clusters/dev/rollback", json!({ "generation": 1 }))
+        .await
+        .is(200);
+    http.post(
+        "/api/batch",
+        json!({ "create": [{ "name": "b", "provider": "kind" }], "delete": ["dev"] }),
+    )
+    .await
+    .is(202);
+    for path in [
+        "/api/clusters",
+        "/api/status",
+        "/api/events",
+        "/api/suggest",
+        "/api/clusters/dev/revisions",
+        "/api/tasks/reconcile-b",
+    ] {
+        http.get(path).await.is(200);
+    }
+    assert!(host.journal().is_empty(), "nothing is reconciled here");
+}
+
+#[tokio::test]
+async fn a_server_of_the_api_alone_is_no_daemon() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let status = site.http.get("/api/status").await.is(200).json();
+    assert_eq!(status["api_only"], true);
+    assert_eq!(status["replicas"], json!([]));
+    assert_eq!(
+        site.text("SELECT count(*)::text FROM kindler_replicas")
+            .await,
+        "0"
+    );
+    let other = super::site().await;
+    let status = other.http.get("/api/status").await.is(200).json();
+    assert_eq!(status["api_only"], false);
+    assert_eq!(status["replicas"].as_array().unwrap().len(), 1);
+    assert_eq!(status["listener"]["state"], "listening");
+    assert_eq!(status["database"]["ok"], true);
+}
+
+#[tokio::test]
+async fn a_missing_right_names_role_and_setting() {
+    let database = migrated().await;
+    let login = format!("reader_{}", std::process::id());
+    database.execute(ROLES).await;
+    database
+        .execute(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
+        .await;
+    let host = Host::new();
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_API_DATABASE_URL", database.url_as(&login))
+        .spawn();
+    daemon.ready().await;
+    let http = Client::to(daemon.port());
+    http.get("/api/clusters").await.is(200);
+    let answer = http
+        .post("/api/clusters", json!({ "name": "dev", "provider": "k3d" }))
+        .await
+        .is(403);
+    let detail = answer.detail();
+    assert!(
+        detail.contains("kindler_api") && detail.contains("KINDLER_API_DATABASE_URL"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn the_old_rows_are_taken_over_once() {
+    let csv = "# env,provider,node_port,pf_port,register_portainer,haproxy_route,http_port,https_port,cluster_subnet\r\n\
+               devops,k3d,30800,19800,no,yes,18800,18801,\r\n\n\
+               dev,kind,30081,19001,true,off,18091,18444,\n  uat , k3d , 30082 , 19002 , 1 , YES , 18092 , 18445 , 10.101.0.0/16 \n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("environments.csv");
+    std::fs::write(&file, csv).unwrap();
+    let path = file.display().to_string();
+    let database = migrated().await;
+    database
+        .execute("INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', 18777)")
+        .await;
+    let host = Host::new();
+    let start = || {
+        Daemon::builder(&database.url(), &host)
+            .set("KINDLER_API_ONLY", "true")
+            .set("KINDLER_SEED_CSV", &path)
+            .spawn()
+    };
+    let rows = "SELECT string_agg(concat_ws(' ', name, provider, node_port, http_port, register_portainer, haproxy_route, coalesce(subnet::text, '-'), protected), E'\n' ORDER BY name) FROM clusters";
+    for _ in 0..2 {
+        let daemon = start();
+        daemon.ready().await;
+        crate::kit::eventually(super::SOON, "the rows of the file", || async {
+            database.value::<String>(rows).await
+                == "dev k3d 30080 18777 t t - f\ndevops k3d 30800 18800 f t - t\nuat k3d 30082 18092 t t 10.101.0.0/16 f"
+        })
+        .await;
+        daemon.stop().await;
+    }
+    std::fs::write(
+        &file,
+        "dev,kind,30081,19001,true,off,18091,18444,\nprod,kind,99999,19001,true,off,18091,18444,\n",
+    )
+    .unwrap();
+    let mut daemon = start();
+    assert!(!daemon.ended(super::SOON).await.success());
+    let log = daemon.log();
+    assert!(
+        log.contains("line 2") && log.contains("node_port") && log.contains("65535"),
+        "{log}"
+    );
+    let _ = site;
+}

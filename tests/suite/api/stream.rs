@@ -1,0 +1,364 @@
+//! The stream: everything, then every change, whoever made it and whatever
+//! happens to the database meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use super::client::Events;
+use super::{Client, SOON, Site, quiet_site, site};
+use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
+
+/// Reads the opening: the names of the snapshot and the id where it ends.
+async fn opened(events: &mut Events) -> (Vec<String>, String) {
+    let mut names = Vec::new();
+    loop {
+        let event = events.next().await.expect("an open stream");
+        match event.kind.as_str() {
+            "snapshot" => {
+                let rows = event.json()["clusters"].as_array().unwrap().clone();
+                names.extend(
+                    rows.iter()
+                        .map(|row| row["name"].as_str().unwrap().to_owned()),
+                );
+            }
+            "synced" => {
+                let total = event.json()["total"].as_u64().unwrap();
+                assert_eq!(usize::try_from(total).unwrap(), names.len());
+                return (names, event.id.expect("an id"));
+            }
+            other => panic!("{other} before synced"),
+        }
+    }
+}
+
+/// Reads until this cluster is told with this value.
+async fn told(events: &mut Events, name: &str, field: &str, value: &str) -> Value {
+    loop {
+        let row = events.until("upsert").await.json();
+        if row["name"] == name && row[field] == value {
+            return row;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_shows_everything_and_then_every_change() {
+    let site = site().await;
+    site.declare("first").await;
+    site.until("first", "actual_state", "running").await;
+    let mut events = site.http.events("/api/stream", None).await;
+    let (names, _) = opened(&mut events).await;
+    assert_eq!(names, ["first"]);
+    // By psql, by the daemon, by the API, and to the end.
+    site.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'kind')")
+        .await;
+    let row = told(&mut events, "dev", "actual_state", "unknown").await;
+    assert_eq!(row, {
+        let mut now = row.clone();
+        now["provider"] = "kind".into();
+        now
+    });
+    told(&mut events, "dev", "actual_state", "running").await;
+    site.http
+        .patch(
+            "/api/clusters/dev",
+            serde_json::json!({"labels": {"env": "x"}}),
+        )
+        .await
+        .is(200);
+    let row = loop {
+        let row = events.until("upsert").await.json();
+        if row["labels"]["env"] == "x" {
+            break row;
+        }
+    };
+    assert_eq!(row["name"], "dev");
+    site.http.delete("/api/clusters/dev").await.is(202);
+    let removed = events.until("remove").await.json();
+    assert_eq!(removed, serde_json::json!({ "name": "dev" }));
+}
+
+#[tokio::test]
+async fn a_change_by_psql_arrives_within_milliseconds() {
+    let site = quiet_site().await;
+    site.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await;
+    let mut events = site.http.events("/api/stream", None).await;
+    opened(&mut events).await;
+    // The first looks do not wait for a ring; from the third on only a ring is this fast.
+    rung(&site, &mut events).await;
+    let mut times = Vec::new();
+    for port in 20000..20020 {
+        let began = Instant::now();
+        site.run(&format!("UPDATE clusters SET http_port = {port}"))
+            .await;
+        loop {
+            if events.until("upsert").await.json()["http_port"] == port {
+                break;
+            }
+        }
+        times.push(began.elapsed());
+    }
+    times.sort();
+    assert!(times[10] < Duration::from_millis(100), "{times:?}");
+}
+
+/// Changes a row until changes arrive by ring.
+async fn rung(site: &Site, events: &mut Events) {
+    eventually(SOON, "the server to ask for rings and to listen", || async {
+        let asked = site.text("SELECT count(*)::text FROM kindler_watchers").await == "1";
+        let heard = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%page%'";
+        asked && site.text(heard).await != "0"
+    })
+    .await;
+    let _ = events;
+}
+
+#[tokio::test]
+async fn changes_of_another_replica_and_with_triggers_off_arrive_too() {
+    let site = quiet_site().await;
+    let mut events = site.http.events("/api/stream", None).await;
+    opened(&mut events).await;
+    let other = Daemon::start(&site.database, &Host::new()).await;
+    Client::to(other.port())
+        .post(
+            "/api/clusters",
+            serde_json::json!({ "name": "theirs", "provider": "k3d" }),
+        )
+        .await
+        .is(202);
+    told(&mut events, "theirs", "actual_state", "running").await;
+    // Nothing rings and nothing is stamped: the count tells, or the look at everything.
+    site.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider) VALUES ('silent', 'k3d')").await;
+    told(&mut events, "silent", "provider", "k3d").await;
+}
+
+#[tokio::test]
+async fn a_late_commit_of_an_early_transaction_is_not_missed() {
+    let site = quiet_site().await;
+    let mut events = site.http.events("/api/stream", None).await;
+    opened(&mut events).await;
+    let early = site.database.connect().await;
+    early
+        .batch_execute("BEGIN; INSERT INTO clusters (name, provider) VALUES ('early', 'k3d')")
+        .await
+        .unwrap();
+    for n in 0..3 {
+        site.run(&format!(
+            "INSERT INTO clusters (name, provider) VALUES ('late-{n}', 'k3d')"
+        ))
+        .await;
+        told(&mut events, &format!("late-{n}"), "provider", "k3d").await;
+    }
+    early.batch_execute("COMMIT").await.unwrap();
+    told(&mut events, "early", "provider", "k3d").await;
+}
+
+#[tokio::test]
+async fn a_stream_resumes_where_it_was() {
+    let site = quiet_site().await;
+    let mut events = site.http.events("/api/stream", None).await;
+    let (_, id) = opened(&mut events).await;
+    site.run("INSERT INTO clusters (name, provider) VALUES ('a', 'k3d')")
+        .await;
+    let seen = events.until("upsert").await;
+    drop(events);
+    site.run("INSERT INTO clusters (name, provider) VALUES ('b', 'k3d'); DELETE FROM clusters WHERE name = 'a'").await;
+    for (last, expected) in [(seen.id.unwrap(), 1), (id, 2)] {
+        let mut again = site.http.events("/api/stream", Some(&last)).await;
+        let mut upserts = 0;
+        loop {
+            let event = again.next().await.unwrap();
+            match event.kind.as_str() {
+                "upsert" | "remove" => upserts += 1,
+                "synced" => break,
+                other => panic!("{other} although {last} is known"),
+            }
+            if upserts > 20 {
+                panic!("too many");
+            }
+        }
+        // What was missed may also come right behind, if the read was not done yet.
+        if upserts < expected {
+            again.until("upsert").await;
+        }
+    }
+    for unknown in ["nonsense", "0000000000000000-1", "-", ""] {
+        let mut again = site.http.events("/api/stream", Some(unknown)).await;
+        let (names, _) = opened(&mut again).await;
+        assert!(names.contains(&"b".to_owned()), "{unknown}: {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_dropped() {
+    let site = quiet_site().await;
+    site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 500) n").await;
+    // Asks and never reads.
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", site.daemon.port()))
+        .await
+        .unwrap();
+    slow.write_all(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut watching = site.http.events("/api/stream", None).await;
+    opened(&mut watching).await;
+    let streams = async || site.http.get("/api/status").await.json()["streams"].as_u64();
+    eventually(SOON, "both streams to be open", || async {
+        streams().await == Some(2)
+    })
+    .await;
+    let reading = tokio::spawn(async move {
+        let mut count = 0_u32;
+        while watching.next().await.is_some() {
+            count += 1;
+            if count == 40 * 500 {
+                return (count, Some(watching));
+            }
+        }
+        (count, None)
+    });
+    let before = rss(&site);
+    for port in 0..40 {
+        site.run(&format!("UPDATE clusters SET http_port = {}", 20000 + port))
+            .await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    eventually(SOON, "the slow reader to be dropped", || async {
+        streams().await == Some(1)
+    })
+    .await;
+    let (read, _open) = reading.await.unwrap();
+    assert!(read >= 500, "the other one goes on: {read}");
+    let grown = rss(&site).saturating_sub(before);
+    assert!(
+        grown < 60_000,
+        "{grown} kB more for one reader that does not read"
+    );
+}
+
+fn rss(site: &Site) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", site.daemon.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn ten_thousand_clusters_come_in_parts() {
+    let site = quiet_site().await;
+    site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 10000) n").await;
+    let began = Instant::now();
+    let mut events = site.http.events("/api/stream", None).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first.kind, "snapshot");
+    let part = first.json();
+    assert_eq!((&part["part"], &part["parts"]), (&0.into(), &20.into()));
+    assert_eq!(part["clusters"].as_array().unwrap().len(), 500);
+    let mut known = 500;
+    loop {
+        let event = events.next().await.unwrap();
+        if event.kind == "synced" {
+            assert_eq!(event.json()["total"], 10_000);
+            break;
+        }
+        known += event.json()["clusters"].as_array().unwrap().len();
+    }
+    assert_eq!(known, 10_000);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_restart_of_postgres_is_told_and_survived() {
+    let server = PrivateServer::create().await;
+    let database: Database = server.database().await;
+    kindler::store::migrate(&kindler::store::Database::parse(&database.url()).unwrap())
+        .await
+        .unwrap();
+    let host = Host::new();
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_API_ONLY", "true")
+        .spawn();
+    daemon.ready().await;
+    let http = Client::to(daemon.port());
+    let mut events = http.events("/api/stream", None).await;
+    opened(&mut events).await;
+    server.kill().await;
+    let lost = events.until("status").await.json();
+    assert_eq!(lost["current"], false);
+    assert!(lost["why"].is_string(), "{lost}");
+    http.get("/api/clusters").await.is(503);
+    let body = serde_json::json!({ "name": "dev", "provider": "k3d" });
+    let answer = http.post("/api/clusters", body).await;
+    assert!(
+        [500, 503].contains(&answer.status),
+        "{} {}",
+        answer.status,
+        answer.text
+    );
+    server.start().await;
+    let found = events.until("status").await.json();
+    assert_eq!(found["current"], true);
+    database
+        .execute("INSERT INTO clusters (name, provider) VALUES ('after', 'k3d')")
+        .await;
+    told(&mut events, "after", "provider", "k3d").await;
+}
+
+#[tokio::test]
+async fn nobody_looks_and_nobody_is_rung() {
+    let site = quiet_site().await;
+    let watchers = "SELECT count(*)::text FROM kindler_watchers WHERE until > now()";
+    assert_eq!(site.text(watchers).await, "0");
+    let events = site.http.events("/api/stream", None).await;
+    eventually(SOON, "the server to watch", || async {
+        site.text(watchers).await == "1"
+    })
+    .await;
+    drop(events);
+    eventually(
+        Duration::from_secs(60),
+        "the server to watch no more",
+        || async { site.text(watchers).await == "0" },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_being_done_is_told_as_done_soon_after() {
+    let site = site().await;
+    let mut events = site.http.events("/api/stream", None).await;
+    opened(&mut events).await;
+    site.declare("dev").await;
+    told(&mut events, "dev", "actual_state", "running").await;
+    // The lease goes after the last write; a page must not show work for half a minute.
+    let began = Instant::now();
+    let mut work = site.http.events("/api/stream", None).await;
+    loop {
+        let (_, id) = {
+            let first = work.next().await.unwrap();
+            (first.json(), first.id)
+        };
+        let _ = id;
+        break;
+    }
+    eventually(
+        Duration::from_secs(10),
+        "nobody to be shown at work",
+        || async {
+            let mut events = site.http.events("/api/stream", None).await;
+            let first = events.next().await.unwrap().json();
+            first["clusters"][0]["work"].is_null()
+        },
+    )
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+}

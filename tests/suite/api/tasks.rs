@@ -1,0 +1,134 @@
+//! Tasks: read from the row, so that they say what the loop says.
+
+use serde_json::Value;
+
+use super::{SOON, site};
+use crate::kit::eventually;
+
+#[tokio::test]
+async fn a_task_follows_its_cluster_from_pending_to_completed() {
+    let site = site().await;
+    site.host.control(
+        "dev.create",
+        r#"echo "step 1/4 network"; echo "step 2/4 nodes"; while [ ! -e "$here/go" ]; do sleep 0.05; done"#,
+    );
+    site.declare("dev").await;
+    let task = async || {
+        site.http
+            .get("/api/tasks/reconcile-dev")
+            .await
+            .is(200)
+            .json()
+    };
+    let running = eventually(SOON, "the command's own steps", || async {
+        let task = task().await;
+        (task["progress"] == 40).then_some(task)
+    })
+    .await;
+    assert_eq!(running["status"], "running");
+    assert!(
+        running["logs"].to_string().contains("step 2/4 nodes"),
+        "{running}"
+    );
+    for field in [
+        "message",
+        "error",
+        "created_at",
+        "updated_at",
+        "completed_at",
+    ] {
+        assert!(running.get(field).is_some(), "{field} in {running}");
+    }
+    assert!(running["created_at"].is_string(), "{running}");
+    assert_eq!(running["completed_at"], Value::Null);
+    std::fs::write(site.host.path().join("go"), "").unwrap();
+    let done = eventually(SOON, "the task to be completed", || async {
+        let task = task().await;
+        (task["status"] == "completed").then_some(task)
+    })
+    .await;
+    assert_eq!(
+        (&done["progress"], &done["error"]),
+        (&100.into(), &Value::Null)
+    );
+    assert!(done["completed_at"].is_string(), "{done}");
+
+    site.http.delete("/api/clusters/dev").await.is(202);
+    let gone = eventually(SOON, "the delete to be completed", || async {
+        let task = site
+            .http
+            .get("/api/tasks/reconcile-delete-dev")
+            .await
+            .is(200)
+            .json();
+        (task["status"] == "completed").then_some(task)
+    })
+    .await;
+    assert_eq!(gone["progress"], 100);
+    assert!(gone["message"].as_str().unwrap().contains("dev"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_failed_task_says_so_and_why() {
+    let site = site().await;
+    site.host
+        .control("dev.create", "echo 'no space left on device'; exit 7");
+    site.host.control("probe", "exit 1");
+    site.declare("dev").await;
+    let failed = eventually(SOON, "the task to have failed", || async {
+        let task = site.http.get("/api/tasks/reconcile-dev").await.json();
+        (task["status"] == "failed").then_some(task)
+    })
+    .await;
+    assert!(
+        failed["error"].as_str().unwrap().contains("no space left"),
+        "{failed}"
+    );
+    assert!(
+        failed["logs"].to_string().contains("no space left"),
+        "{failed}"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_is_no_completed_task() {
+    let site = site().await;
+    site.declare("dev").await;
+    site.until("dev", "actual_state", "running").await;
+    site.host.control("dev.stop", "exit 3");
+    let task = site
+        .http
+        .order("/api/clusters/dev/stop")
+        .await
+        .is(202)
+        .json();
+    let path = format!("/api/tasks/{}", task["task_id"].as_str().unwrap());
+    eventually(SOON, "the stop to have failed", || async {
+        site.http.get(&path).await.json()["status"] == "failed"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cluster_called_delete_something_is_not_a_deletion() {
+    let site = site().await;
+    site.declare("delete-me").await;
+    let done = eventually(SOON, "the task to be completed", || async {
+        let task = site
+            .http
+            .get("/api/tasks/reconcile-delete-me")
+            .await
+            .is(200)
+            .json();
+        (task["status"] == "completed").then_some(task)
+    })
+    .await;
+    assert!(
+        done["message"].as_str().unwrap().contains("delete-me"),
+        "{done}"
+    );
+    assert_eq!(
+        site.until("delete-me", "actual_state", "running").await["desired_state"],
+        "present"
+    );
+}
