@@ -82,6 +82,21 @@ impl Declaration {
                 columns.push((column, "false".to_owned()));
             }
         }
+        if self
+            .labels
+            .as_object()
+            .is_some_and(|labels| !labels.is_empty())
+        {
+            // Quoted as standard_conforming_strings wants it, which is the default.
+            let labels = self.labels.to_string().replace('\'', "''");
+            columns.push(("labels", format!("'{labels}'")));
+        }
+        if self.paused {
+            columns.push(("paused", "true".to_owned()));
+        }
+        if self.desired != Desired::Present {
+            columns.push(("desired_state", format!("'{}'", self.desired)));
+        }
         let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         format!(
             "INSERT INTO clusters ({}) VALUES ({});",

@@ -22,6 +22,8 @@ pub struct AuditFilter {
     pub kinds: Option<Vec<String>>,
     /// Older than the event of this id.
     pub before: Option<i64>,
+    /// Newer than the event of this id.
+    pub after: Option<i64>,
 }
 
 /// An event and the cluster it is about.
@@ -74,12 +76,13 @@ impl Store {
         filter: &AuditFilter,
         limit: i64,
     ) -> Result<Vec<Audited>, StoreError> {
-        let params: [&(dyn ToSql + Sync); 5] = [
+        let params: [&(dyn ToSql + Sync); 6] = [
             &filter.cluster,
             &filter.actor,
             &filter.kinds,
             &filter.before,
             &limit,
+            &filter.after,
         ];
         self.each(
             "list the audit trail",

@@ -136,6 +136,14 @@ pub enum StoreError {
     /// The database refused the input; the text names field and limit.
     #[error("{0}")]
     Refused(String),
+    /// The role may not do this.
+    #[error("{operation}: the database role may not do this: {told}")]
+    Denied {
+        /// What was wanted.
+        operation: &'static str,
+        /// The database's word.
+        told: String,
+    },
     /// The table is not there: nobody migrated this database yet.
     #[error("{operation}: this database has no Kindler tables yet: run `kindler migrate`")]
     NotMigrated {
@@ -182,6 +190,7 @@ impl StoreError {
                 source.is_closed() || source.code().is_none_or(is_parting)
             }
             Self::Refused(_)
+            | Self::Denied { .. }
             | Self::NotMigrated { .. }
             | Self::SchemaTooOld { .. }
             | Self::SchemaTooNew { .. }
@@ -194,6 +203,10 @@ impl StoreError {
             Some(told) if *told.code() == SqlState::CHECK_VIOLATION => {
                 Self::Refused(told.message().to_owned())
             }
+            Some(told) if *told.code() == SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied {
+                operation,
+                told: told.message().to_owned(),
+            },
             Some(told) if *told.code() == SqlState::UNDEFINED_TABLE => {
                 Self::NotMigrated { operation }
             }

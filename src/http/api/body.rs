@@ -180,11 +180,15 @@ impl Fields {
     /// Labels: texts, and in an edit nulls, which remove.
     pub(super) fn labels(&mut self, field: &str, nulls: bool) -> Option<Value> {
         let value = self.take(field)?;
+        // Postgres' jsonb holds no NUL.
         let fits = |(key, value): (&String, &Value)| {
             let text = value
                 .as_str()
-                .is_some_and(|text| text.len() <= LONGEST_LABEL);
-            !key.is_empty() && key.len() <= LONGEST_LABEL && (text || (nulls && value.is_null()))
+                .is_some_and(|text| text.len() <= LONGEST_LABEL && !text.contains('\0'));
+            !key.is_empty()
+                && !key.contains('\0')
+                && key.len() <= LONGEST_LABEL
+                && (text || (nulls && value.is_null()))
         };
         match &value {
             Value::Null => return None,

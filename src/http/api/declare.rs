@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 use super::body::Fields;
 use super::error::{ApiError, Fault};
 use super::tasks::{Accepted, create_task, delete_task};
+use super::words::Asked;
 use super::{Actor, Api, named};
 
 /// The ports of a declaration that names none: those of the old system.
@@ -45,7 +46,7 @@ pub(super) struct CreateQuery {
 pub(super) async fn create(
     State(api): State<Api>,
     actor: Actor,
-    Query(query): Query<CreateQuery>,
+    Asked(query): Asked<CreateQuery>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::of_body(&body)?;

@@ -5,7 +5,8 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::cluster::Port;
+use crate::cluster::{Actual, Port};
+use crate::live::View;
 use crate::store::Declaration;
 
 use super::Api;
@@ -19,10 +20,35 @@ pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, Ap
     let body = json!({
         "valid": true,
         "warnings": warnings(api, new).await?,
+        "info": info(new),
         "cli": command(new),
         "sql": new.as_sql(),
     });
     Ok(Json(body).into_response())
+}
+
+/// The cluster as it would be listed.
+fn info(new: &Declaration) -> View {
+    let port = |port: Option<Port>| port.map_or(0, Port::get);
+    View {
+        name: new.name.to_string(),
+        provider: new.provider.to_string(),
+        cluster_subnet: new.subnet.map(|subnet| subnet.to_string()),
+        node_port: port(new.node_port),
+        pf_port: port(new.pf_port),
+        http_port: port(new.http_port),
+        https_port: port(new.https_port),
+        register_portainer: new.register_portainer,
+        haproxy_route: new.haproxy_route,
+        register_argocd: new.register_argocd,
+        status: Actual::Unknown.to_string(),
+        desired_state: new.desired.to_string(),
+        actual_state: Actual::Unknown.to_string(),
+        labels: new.labels.clone(),
+        paused: new.paused,
+        generation: 1,
+        ..View::default()
+    }
 }
 
 /// Ports that others declare: k3d and kind would fail on them, but only if both

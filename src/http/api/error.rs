@@ -77,6 +77,10 @@ impl From<StoreError> for ApiError {
                 let field = words.split_whitespace().next().unwrap_or("").to_owned();
                 Self::field("body", &field, words, Value::Null)
             }
+            error @ StoreError::Denied { .. } => Self::Forbidden(format!(
+                "{error}; give KINDLER_API_DATABASE_URL a login that is in the role kindler_api \
+                 (sql/roles.sql)"
+            )),
             error if error.is_unreachable() => Self::Unavailable(chain(&error)),
             error => Self::Internal(chain(&error)),
         }

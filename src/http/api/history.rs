@@ -2,17 +2,33 @@
 //! between two of them.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::store::{AuditFilter, Audited, Revision};
 
 use super::error::ApiError;
+use super::words::Asked;
 use super::{Api, named};
 
 const MOST_EVENTS: i64 = 1000;
 const EVENTS: i64 = 100;
+
+/// What happens to a cluster; `sql/migrations/0002_ledger.sql` has the same.
+const KINDS: [&str; 11] = [
+    "declared",
+    "changed",
+    "retry",
+    "paused",
+    "resumed",
+    "protected",
+    "unprotected",
+    "transition",
+    "attempt",
+    "health",
+    "removed",
+];
 
 #[derive(Deserialize)]
 pub(super) struct EventQuery {
@@ -20,6 +36,7 @@ pub(super) struct EventQuery {
     actor: Option<String>,
     kind: Option<String>,
     before: Option<i64>,
+    after: Option<i64>,
     limit: Option<i64>,
 }
 
@@ -29,17 +46,26 @@ async fn events(api: &Api, query: EventQuery) -> Result<Json<Vec<Audited>>, ApiE
         let msg = format!("limit {limit} is out of range: use 1 to {MOST_EVENTS}");
         return Err(ApiError::field("query", "limit", msg, json!(limit)));
     }
-    let kinds = query.kind.map(|kinds| {
+    let kinds: Option<Vec<String>> = query.kind.map(|kinds| {
         kinds
             .split(',')
             .map(|kind| kind.trim().to_owned())
             .collect()
     });
+    let unknown = kinds
+        .iter()
+        .flatten()
+        .find(|kind| !KINDS.contains(&kind.as_str()));
+    if let Some(kind) = unknown {
+        let msg = format!("kind {kind:?} is not known: use {}", KINDS.join(", "));
+        return Err(ApiError::field("query", "kind", msg, json!(kind)));
+    }
     let filter = AuditFilter {
         cluster: query.cluster,
         actor: query.actor,
         kinds,
         before: query.before,
+        after: query.after,
     };
     Ok(Json(api.store.audit(&filter, limit).await?))
 }
@@ -47,11 +73,12 @@ async fn events(api: &Api, query: EventQuery) -> Result<Json<Vec<Audited>>, ApiE
 /// The newest events of all clusters, newest first.
 #[utoipa::path(get, path = "/api/events", tag = "history", security(("token" = ["read"])),
     params(("cluster" = Option<String>, Query), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
-        ("before" = Option<i64>, Query, description = "only older than this id"), ("limit" = Option<i64>, Query)),
+        ("before" = Option<i64>, Query, description = "only older than this id"),
+        ("after" = Option<i64>, Query, description = "only newer than this id"), ("limit" = Option<i64>, Query)),
     responses((status = 200, body = Vec<Object>), (status = 422)))]
 pub(super) async fn audit(
     State(api): State<Api>,
-    Query(query): Query<EventQuery>,
+    Asked(query): Asked<EventQuery>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
     events(&api, query).await
 }
@@ -59,12 +86,12 @@ pub(super) async fn audit(
 /// The newest events of one cluster, newest first; also of one that is gone.
 #[utoipa::path(get, path = "/api/clusters/{name}/events", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
-        ("before" = Option<i64>, Query), ("limit" = Option<i64>, Query)),
+        ("before" = Option<i64>, Query), ("after" = Option<i64>, Query), ("limit" = Option<i64>, Query)),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn of_cluster(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(query): Query<EventQuery>,
+    Asked(query): Asked<EventQuery>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
     let known = named(&name)?;
     let cluster = Some(known.to_string());
@@ -102,7 +129,7 @@ pub(super) struct DiffQuery {
 pub(super) async fn diff(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(query): Query<DiffQuery>,
+    Asked(query): Asked<DiffQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let revisions = api.store.revisions(&named(&name)?).await?;
     let declared = |generation: i64| {

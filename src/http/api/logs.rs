@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use crate::command::{Follow, tail};
 
 use super::declare::known;
 use super::error::ApiError;
+use super::words::Asked;
 use super::{Api, named};
 
 const LINES: usize = 500;
@@ -41,7 +42,7 @@ pub(super) struct LogQuery {
 pub(super) async fn log(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(query): Query<LogQuery>,
+    Asked(query): Asked<LogQuery>,
 ) -> Result<Response, ApiError> {
     let name = named(&name)?;
     let lines = query.lines.unwrap_or(LINES);

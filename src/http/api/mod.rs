@@ -16,15 +16,18 @@ mod read;
 mod socket;
 mod stream;
 mod tasks;
+mod words;
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::middleware::from_fn;
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -82,11 +85,25 @@ fn named(name: &str) -> Result<ClusterName, ApiError> {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Kindler",
-    description = "Local Kubernetes clusters, declared as rows of Postgres and kept as declared."
-))]
+#[openapi(
+    info(
+        title = "Kindler",
+        description = "Local Kubernetes clusters, declared as rows of Postgres and kept as declared."
+    ),
+    modifiers(&Tokens)
+)]
 struct Description;
+
+/// How a program says who it is.
+struct Tokens;
+
+impl utoipa::Modify for Tokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    }
+}
 
 /// Every route, with its description.
 pub(super) fn router(api: Api) -> Router {
@@ -119,5 +136,8 @@ pub(super) fn router(api: Api) -> Router {
         let description = description.clone();
         async move { Json((*description).clone()) }
     };
-    router.route("/openapi.json", get(told)).with_state(api)
+    router
+        .route("/openapi.json", get(told))
+        .layer(from_fn(words::put_in_words))
+        .with_state(api)
 }

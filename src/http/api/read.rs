@@ -1,8 +1,8 @@
 //! Reading clusters: lists with filters, one, its status.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, header};
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use crate::store::Filter;
 
 use super::declare::known;
 use super::error::ApiError;
+use super::words::Asked;
 use super::{Api, named};
 
 /// A page that is not asked for in parts.
@@ -54,28 +55,45 @@ pub(super) struct ListQuery {
     responses((status = 200, body = Vec<View>), (status = 422)))]
 pub(super) async fn list(
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    uri: Uri,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, ApiError> {
     let filter = filter(query)?;
     let listed = api.store.filtered(&filter).await?;
     let shown = listed.rows.len();
     let views: Vec<View> = listed.rows.into_iter().map(View::of_row).collect();
     let mut response = Json(views).into_response();
+    let headers = response.headers_mut();
     if let Some(total) = listed.total {
-        let headers = response.headers_mut();
         headers.insert("x-total-count", HeaderValue::from(total));
-        let next = filter.offset + i64::try_from(shown).unwrap_or(0);
-        if next < total {
-            let link = format!(
-                "</api/clusters?limit={}&offset={next}>; rel=\"next\"",
-                filter.limit
-            );
-            if let Ok(link) = HeaderValue::from_str(&link) {
-                headers.insert(header::LINK, link);
-            }
-        }
+    }
+    let next = filter.offset + i64::try_from(shown).unwrap_or(0);
+    let mut links = Vec::new();
+    if shown > 0 && listed.total.is_some_and(|total| next < total) {
+        links.push(page_link(&uri, next, "next"));
+    }
+    if filter.offset > 0 {
+        links.push(page_link(
+            &uri,
+            (filter.offset - filter.limit).max(0),
+            "prev",
+        ));
+    }
+    if let Ok(links) = HeaderValue::from_str(&links.join(", "))
+        && !links.is_empty()
+    {
+        headers.insert(header::LINK, links);
     }
     Ok(response)
+}
+
+/// Another page of the same list: the query as it was asked, from elsewhere on.
+fn page_link(uri: &Uri, offset: i64, rel: &str) -> String {
+    let asked = uri.query().unwrap_or_default().split('&');
+    let kept = asked.filter(|part| !part.is_empty() && !part.starts_with("offset="));
+    let offset = format!("offset={offset}");
+    let query: Vec<&str> = kept.chain([offset.as_str()]).collect();
+    format!("<{}?{}>; rel=\"{rel}\"", uri.path(), query.join("&"))
 }
 
 fn filter(query: ListQuery) -> Result<Filter, ApiError> {

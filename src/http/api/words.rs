@@ -1,0 +1,70 @@
+//! Every refusal in the form that clients know, also those that the web
+//! framework makes before a handler runs.
+
+use axum::body::to_bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ApiError;
+
+/// The framework's own words are a line.
+const LONGEST_WORDS: usize = 4096;
+
+/// A query that was read; what is wrong with it names its field.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = Query::<T>::from_request_parts(parts, state).await;
+        read.map(|Query(query)| Self(query))
+            .map_err(|error| refused(&error))
+    }
+}
+
+/// The framework says `…: FIELD: why`, or ``…: missing field `FIELD` ``.
+fn refused(error: &QueryRejection) -> ApiError {
+    let words = error.body_text();
+    let words = words
+        .split_once(": ")
+        .map_or(words.as_str(), |(_, rest)| rest);
+    let field = match words.split_once(": ") {
+        Some((field, _)) => field,
+        None => words.split('`').nth(1).unwrap_or(""),
+    };
+    ApiError::field("query", field, words, Value::Null)
+}
+
+/// Puts whatever the framework refuses by itself into `{"detail": …}`.
+pub(super) async fn put_in_words(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let words = to_bytes(body, LONGEST_WORDS).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    let detail = match (status, words.is_empty()) {
+        (StatusCode::METHOD_NOT_ALLOWED, _) => "this path does not know this method".to_owned(),
+        (_, true) => status.canonical_reason().unwrap_or("refused").to_owned(),
+        (_, false) => words,
+    };
+    let mut refused = ApiError::Refused { status, detail }.into_response();
+    // What the framework said besides, as Allow.
+    head.headers.remove(header::CONTENT_TYPE);
+    head.headers.remove(header::CONTENT_LENGTH);
+    refused.headers_mut().extend(head.headers);
+    refused
+}
