@@ -7,6 +7,7 @@ use crate::config::{DaemonSettings, DriverKind};
 use crate::driver::Driver;
 use crate::driver::sandbox::{SandboxDriver, SandboxSettings};
 use crate::driver::script::{ScriptDriver, ScriptSettings};
+use crate::http::Kubeconfigs;
 
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
@@ -16,6 +17,24 @@ pub(super) fn driver(settings: &DaemonSettings) -> Arc<dyn Driver> {
     match settings.serving.driver {
         DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, logs))),
         DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
+    }
+}
+
+/// Where the kubeconfigs of this driver's clusters come from.
+pub(super) fn kubeconfigs(settings: &DaemonSettings) -> Kubeconfigs {
+    if settings.web.api_only {
+        return Kubeconfigs::None(
+            "No clusters are on this host: ask on the host of the daemon that makes them",
+        );
+    }
+    match settings.serving.driver {
+        DriverKind::Script => Kubeconfigs::Commands(Runner {
+            pass_env: settings.commands.pass_env.clone(),
+            ..Runner::default()
+        }),
+        DriverKind::Sandbox => {
+            Kubeconfigs::None("A sandbox cluster has no kubeconfig: it has no Kubernetes")
+        }
     }
 }
 

@@ -367,6 +367,7 @@ impl Process {
             feed: Feed::default(),
             logs: LogDir::new(settings.connection.log_dir()),
             vitals: vitals.clone(),
+            kubeconfigs: driver::kubeconfigs(settings),
             base_domain: settings.web.base_domain.as_str().into(),
             api_only: settings.web.api_only,
             closing: shutdown.clone(),

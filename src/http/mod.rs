@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-pub use api::Api;
+pub use api::{Api, Kubeconfigs};
 pub use guard::Doors;
 pub use health::Vitals;
 

@@ -47,6 +47,8 @@ pub struct Listed {
 /// where a range is used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
+    /// A name.
+    pub name: Option<String>,
     /// For port-forwards.
     pub pf_ports: Vec<i32>,
     /// For HTTP.
@@ -110,6 +112,7 @@ impl Store {
         let found = self
             .each(operation, &queries::SUGGEST, &[], |row| {
                 Ok(Suggestion {
+                    name: column(row, "name")?,
                     pf_ports: column(row, "pf_ports")?,
                     http_ports: column(row, "http_ports")?,
                     https_ports: column(row, "https_ports")?,

@@ -52,6 +52,7 @@ pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiEr
         ports.find(|port| api.api_only || nobody_listens(*port))
     };
     Ok(Json(json!({
+        "name": free.name,
         "node_port": 30080,
         "pf_port": first(free.pf_ports),
         "http_port": first(free.http_ports),

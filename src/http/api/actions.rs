@@ -116,7 +116,7 @@ pub(super) async fn rollback(
 ) -> Result<Response, ApiError> {
     let (known, cluster) = free_to_change(&api, &name).await?;
     let mut fields = Fields::of_body(&body)?;
-    if !fields.has("generation") {
+    if !fields.given("generation") {
         fields.fault(
             "missing",
             "generation",

@@ -77,6 +77,11 @@ impl Fields {
         self.fields.contains_key(field)
     }
 
+    /// Whether the field is there and holds something.
+    pub(super) fn given(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(|value| !value.is_null())
+    }
+
     /// A text that is checked when it is read.
     pub(super) fn text<T>(&mut self, field: &str) -> Option<T>
     where

@@ -232,8 +232,15 @@ pub(super) async fn batch(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let batch = read_batch(&body)?;
+    let mut unknown = Vec::new();
     for name in &batch.delete {
-        free_to_change(&api, name.as_str()).await?;
+        match free_to_change(&api, name.as_str()).await {
+            Err(ApiError::NotFound(_)) => unknown.push(name.clone()),
+            checked => drop(checked?),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(unknown_in_batch(&unknown));
     }
     match api.declaring(&actor).order(&batch).await? {
         Ordered::All => {
@@ -249,11 +256,15 @@ pub(super) async fn batch(
             ),
             None,
         )),
-        Ordered::Nothing { unknown, .. } => Err(ApiError::NotFound(format!(
-            "nothing was declared, because these clusters were not found: {}",
-            names(&unknown)
-        ))),
+        Ordered::Nothing { unknown, .. } => Err(unknown_in_batch(&unknown)),
     }
+}
+
+fn unknown_in_batch(unknown: &[ClusterName]) -> ApiError {
+    ApiError::NotFound(format!(
+        "nothing was declared, because these clusters were not found: {}",
+        names(unknown)
+    ))
 }
 
 fn names(names: &[ClusterName]) -> String {

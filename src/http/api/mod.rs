@@ -8,11 +8,14 @@ mod about;
 mod actions;
 mod body;
 mod declare;
+mod docs;
 mod dry_run;
 mod error;
 mod history;
+mod kubeconfig;
 mod logs;
 mod read;
+mod services;
 mod socket;
 mod stream;
 mod tasks;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::middleware::from_fn;
+use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +43,7 @@ use crate::store::Store;
 use super::Vitals;
 
 pub use error::{ApiError, Fault};
+pub use kubeconfig::Kubeconfigs;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -51,6 +56,8 @@ pub struct Api {
     pub logs: LogDir,
     /// How this server does.
     pub vitals: Vitals,
+    /// Where kubeconfigs come from.
+    pub kubeconfigs: Kubeconfigs,
     /// The domain under which services of clusters are found.
     pub base_domain: Arc<str>,
     /// Whether nothing is reconciled here.
@@ -127,10 +134,14 @@ pub(super) fn router(api: Api) -> Router {
         .routes(routes!(history::revisions))
         .routes(routes!(history::diff))
         .routes(routes!(logs::log))
+        .routes(routes!(kubeconfig::kubeconfig))
+        .routes(routes!(services::services))
         .routes(routes!(tasks::read))
         .routes(routes!(stream::stream))
         .routes(routes!(socket::tasks))
         .split_for_parts();
+    let page: Arc<str> = docs::page(&serde_json::json!(description)).into();
+    let shown = async move || Html(page.to_string());
     let description = Arc::new(description);
     let told = move || {
         let description = description.clone();
@@ -138,6 +149,7 @@ pub(super) fn router(api: Api) -> Router {
     };
     router
         .route("/openapi.json", get(told))
+        .route("/docs", get(shown))
         .layer(from_fn(words::put_in_words))
         .with_state(api)
 }

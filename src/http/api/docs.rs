@@ -1,0 +1,87 @@
+//! `/docs`: the description of the API for people, made of the same document
+//! as `/openapi.json`, so that it needs no script.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// The page.
+pub(super) fn page(document: &Value) -> String {
+    let mut page = String::from(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Kindler: the API</title></head>\n\
+         <body><main><h1>Kindler: the API</h1>\n\
+         <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>. Errors are <code>{\"detail\": …}</code>; \
+         for input that breaks a limit, status 422 and a list that names each field.</p>\n",
+    );
+    let paths = document["paths"].as_object().into_iter().flatten();
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            // Writing to a text cannot fail.
+            let _ = section(&mut page, &method.to_uppercase(), path, operation);
+        }
+    }
+    page.push_str("</main></body></html>\n");
+    page
+}
+
+fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> std::fmt::Result {
+    let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
+    writeln!(page, "<h2><code>{method} {}</code></h2>", escaped(path))?;
+    for part in ["summary", "description"] {
+        if operation[part].is_string() {
+            writeln!(page, "<p>{}</p>", text(&operation[part]))?;
+        }
+    }
+    match operation["security"][0]["token"][0].as_str() {
+        Some(scope) => writeln!(page, "<p>Scope: <code>{}</code></p>", escaped(scope))?,
+        None => writeln!(page, "<p>Open to everybody.</p>")?,
+    }
+    let parameters = operation["parameters"].as_array();
+    if let Some(parameters) = parameters.filter(|list| !list.is_empty()) {
+        writeln!(page, "<ul>")?;
+        for one in parameters {
+            let (name, place) = (text(&one["name"]), text(&one["in"]));
+            let told = text(&one["description"]);
+            writeln!(page, "<li><code>{name}</code> ({place}) {told}</li>")?;
+        }
+        writeln!(page, "</ul>")?;
+    }
+    let body = text(&operation["requestBody"]["description"]);
+    if !body.is_empty() {
+        writeln!(page, "<p>Body: {body}</p>")?;
+    }
+    let answers = operation["responses"].as_object().into_iter().flatten();
+    let answers: Vec<String> = answers
+        .map(|(status, answer)| format!("{} {}", escaped(status), text(&answer["description"])))
+        .map(|answer| answer.trim().to_owned())
+        .collect();
+    writeln!(page, "<p>Answers: {}</p>", answers.join(", "))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_document_stay_words() {
+        let document = serde_json::json!({ "paths": { "/<b>": { "get": {
+            "summary": "<script>alert(1)</script>", "responses": { "200": { "description": "a & b" } },
+        } } } });
+        let page = page(&document);
+        assert!(
+            !page.contains("<script>") && !page.contains("<b>"),
+            "{page}"
+        );
+        assert!(
+            page.contains("&lt;script&gt;") && page.contains("200 a &amp; b"),
+            "{page}"
+        );
+    }
+}
