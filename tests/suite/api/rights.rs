@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Client, migrated, quiet_site, site};
+use super::{Client, migrated, quiet_site};
 use crate::kit::{Daemon, Host};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
@@ -106,50 +106,4 @@ async fn a_missing_right_names_role_and_setting() {
         detail.contains("kindler_api") && detail.contains("KINDLER_API_DATABASE_URL"),
         "{detail}"
     );
-}
-
-#[tokio::test]
-async fn the_old_rows_are_taken_over_once() {
-    let csv = "# env,provider,node_port,pf_port,register_portainer,haproxy_route,http_port,https_port,cluster_subnet\r\n\
-               devops,k3d,30800,19800,no,yes,18800,18801,\r\n\n\
-               dev,kind,30081,19001,true,off,18091,18444,\n  uat , k3d , 30082 , 19002 , 1 , YES , 18092 , 18445 , 10.101.0.0/16 \n";
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("environments.csv");
-    std::fs::write(&file, csv).unwrap();
-    let path = file.display().to_string();
-    let database = migrated().await;
-    database
-        .execute("INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', 18777)")
-        .await;
-    let host = Host::new();
-    let start = || {
-        Daemon::builder(&database.url(), &host)
-            .set("KINDLER_API_ONLY", "true")
-            .set("KINDLER_SEED_CSV", &path)
-            .spawn()
-    };
-    let rows = "SELECT string_agg(concat_ws(' ', name, provider, node_port, http_port, register_portainer, haproxy_route, coalesce(subnet::text, '-'), protected), E'\n' ORDER BY name) FROM clusters";
-    for _ in 0..2 {
-        let daemon = start();
-        daemon.ready().await;
-        crate::kit::eventually(super::SOON, "the rows of the file", || async {
-            database.value::<String>(rows).await
-                == "dev k3d 30080 18777 t t - f\ndevops k3d 30800 18800 f t - t\nuat k3d 30082 18092 t t 10.101.0.0/16 f"
-        })
-        .await;
-        daemon.stop().await;
-    }
-    std::fs::write(
-        &file,
-        "dev,kind,30081,19001,true,off,18091,18444,\nprod,kind,99999,19001,true,off,18091,18444,\n",
-    )
-    .unwrap();
-    let mut daemon = start();
-    assert!(!daemon.ended(super::SOON).await.success());
-    let log = daemon.log();
-    assert!(
-        log.contains("line 2") && log.contains("node_port") && log.contains("65535"),
-        "{log}"
-    );
-    let _ = site;
 }

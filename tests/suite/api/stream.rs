@@ -335,24 +335,3 @@ async fn nobody_looks_and_nobody_is_rung() {
     )
     .await;
 }
-
-#[tokio::test]
-async fn what_is_being_done_is_told_as_done_soon_after() {
-    let site = site().await;
-    let mut events = site.http.events("/api/stream", None).await;
-    opened(&mut events).await;
-    site.declare("dev").await;
-    told(&mut events, "dev", "actual_state", "running").await;
-    // The lease goes after the last write and rings nobody; a page must not
-    // show work for half a minute.
-    eventually(
-        Duration::from_secs(10),
-        "nobody to be shown at work",
-        || async {
-            let mut events = site.http.events("/api/stream", None).await;
-            let first = events.next().await.unwrap().json();
-            first["clusters"][0]["work"].is_null()
-        },
-    )
-    .await;
-}
