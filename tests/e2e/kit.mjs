@@ -24,9 +24,11 @@ export async function eventually(awaited, look, within = 20_000) {
   }
 }
 
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
+/** A port of this machine that nobody listens on: any, or the first from one on. */
+export async function freePort(from = 0) {
+  const server = createServer().listen(from, "127.0.0.1");
+  const free = await new Promise((resolve) => server.once("listening", () => resolve(true)).once("error", () => resolve(false)));
+  if (!free) return freePort(from + 1);
   const { port } = server.address();
   await new Promise((resolve) => server.close(resolve));
   return port;
@@ -79,8 +81,9 @@ export class Daemon {
     return response.json();
   }
 
-  declare(name, more = {}) {
-    return this.api("POST", "/api/clusters", { name, provider: "k3d", ...more });
+  /** Declares a cluster, on a port that is free on this machine. */
+  async declare(name, more = {}) {
+    return this.api("POST", "/api/clusters", { name, provider: "k3d", http_port: await freePort(), ...more });
   }
 
   async psql(statement) {

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 
-import { eventually, row, scene, state } from "./kit.mjs";
+import { eventually, freePort, row, scene, state } from "./kit.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
@@ -19,8 +19,9 @@ async function create(page, name) {
   await page.locator("#create").click();
   const dialog = page.locator("dialog[open]");
   await dialog.locator('[name="name"]').fill(name);
-  // The free port has come.
+  // A free port is suggested; here other programs may hold it, so it is replaced.
   await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
+  await dialog.locator('[name="http_port"]').fill(String(await freePort()));
   await dialog.locator("button.main").click();
   await dialog.waitFor({ state: "detached" });
 }
@@ -43,7 +44,7 @@ test("a change by psql and a removal are seen at once", () => scene({}, async (d
   const page = await browser.page();
   await page.goto(daemon.url);
   await page.getByText("No clusters yet").waitFor();
-  await daemon.psql("INSERT INTO clusters (name, provider, labels) VALUES ('by-hand', 'kind', '{\"env\": \"prod\"}')");
+  await daemon.psql(`INSERT INTO clusters (name, provider, http_port, labels) VALUES ('by-hand', 'kind', ${await freePort()}, '{"env": "prod"}')`);
   await state(page, "by-hand", "running");
   await row(page, "by-hand").getByText("env=prod").waitFor();
   await daemon.psql("UPDATE clusters SET labels = '{\"env\": \"dev\"}'");
@@ -108,10 +109,16 @@ test("everything is done with the keyboard alone", () => scene({}, async (daemon
   await page.keyboard.press("c");
   await page.locator("dialog[open]").waitFor();
   await page.keyboard.type("first");
-  await eventually("a port", async () => (await page.locator('dialog [name="http_port"]').inputValue()) !== "");
+  const port = page.locator('dialog [name="http_port"]');
+  await eventually("a port", async () => (await port.inputValue()) !== "");
+  for (let presses = 0; !(await port.evaluate((one) => one === document.activeElement)); presses += 1) {
+    assert.ok(presses < 5, "the port is reached with Tab");
+    await page.keyboard.press("Tab");
+  }
+  await page.keyboard.type(String(await freePort()));
   await page.keyboard.press("Enter");
   await state(page, "first", "running");
-  await daemon.declare("second", { http_port: 18300, https_port: 18700 });
+  await daemon.declare("second");
   await state(page, "second", "running");
   await page.keyboard.press("/");
   await page.keyboard.type("fir");
@@ -134,7 +141,7 @@ test("everything is done with the keyboard alone", () => scene({}, async (daemon
 }));
 
 test("what is refused is told at its field and nothing is lost", () => scene({}, async (daemon, browser) => {
-  await daemon.declare("taken");
+  await daemon.declare("taken", { http_port: 18080 });
   const page = await browser.page();
   await page.goto(daemon.url);
   await page.locator("#create").click();
@@ -152,7 +159,7 @@ test("what is refused is told at its field and nothing is lost", () => scene({},
 }));
 
 test("a spec is changed, lost to another, shown with its history, and rolled back", () => scene({}, async (daemon, browser) => {
-  await daemon.declare("demo");
+  await daemon.declare("demo", { http_port: 18080 });
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.locator('[data-action="edit"]').click();

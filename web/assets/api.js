@@ -23,6 +23,8 @@ async function ask(method, path, body) {
   const text = await response.text();
   let answer = text;
   try { answer = JSON.parse(text); } catch { /* a text is an answer too */ }
+  // Another view shows what to do about it.
+  if (response.status === 401 && path !== "/api/login") dispatchEvent(new Event("kindler-login"));
   if (!response.ok) throw new Refused(response.status, typeof answer === "string" ? { detail: answer } : answer);
   return answer;
 }

@@ -7,6 +7,7 @@ import { detail } from "./detail.js";
 import { $, fill, h, isWriting } from "./dom.js";
 import { otherLanguage, t } from "./i18n.js";
 import { list } from "./list.js";
+import { isAsked, login, logout, session } from "./login.js";
 import { go, start } from "./router.js";
 import { connect, link, watch } from "./store.js";
 import { system } from "./system.js";
@@ -20,6 +21,7 @@ applyTheme();
 dark.addEventListener("change", applyTheme);
 
 let view = { leave() {}, keys: {} };
+let who = { auth: "open" };
 
 function render() {
   view.leave();
@@ -30,13 +32,14 @@ function render() {
   const [make, place] = name ? [(main) => detail(main, decodeURIComponent(name)), "clusters"] : places[path] ?? [list, "clusters"];
   document.title = name ? `${decodeURIComponent(name)} · Kindler` : `${t(place)} · Kindler`;
   top(place);
-  view = make(main);
+  view = isAsked(who) ? login(main) : make(main);
 }
 
 function top(place) {
   const to = (path, key) => h("a", { href: path, "aria-current": key === place ? "page" : undefined }, t(key));
   fill($("#top"), h("a", { class: "brand", href: "/" }, h("img", { src: "/assets/icon.svg", alt: "Kindler" }), h("span", {}, "Kindler")),
     h("nav", { "aria-label": "Kindler" }, to("/", "clusters"), to("/activity", "activity"), to("/system", "system")),
+    who.scope && who.auth === "token" ? h("button", { class: "bare", title: `${who.name} (${who.scope})`, onclick: logout }, t("logout")) : null,
     h("button", { class: "bare", onclick: otherLanguage }, t("language")),
     h("button", { class: "bare", title: t("theme"), "aria-label": t("theme"), onclick: () => { localStorage.setItem("theme", theme() === "dark" ? "light" : "dark"); applyTheme(); } }, "◐"),
     h("button", { class: "bare wide-only", title: t("help"), "aria-label": t("help"), onclick: keyboardHelp }, "?"));
@@ -51,7 +54,7 @@ function banner() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
+  if (view.alone || event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
   if (isWriting(event.target)) {
     if (event.key === "Escape") view.keys.Escape?.();
     return;
@@ -63,6 +66,14 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
+async function recognise() {
+  const before = JSON.stringify(who);
+  who = await session();
+  if (JSON.stringify(who) !== before) render();
+}
+
 watch(banner);
+addEventListener("kindler-login", recognise);
 connect();
 start(render);
+recognise();

@@ -8,7 +8,7 @@ import { t } from "./i18n.js";
 import { go, query, setQuery } from "./router.js";
 import { all, clusters, link, watch } from "./store.js";
 import { age } from "./time.js";
-import { STATES, labels, next, state, time, why, wish } from "./words.js";
+import { STATES, labels, next, shape, state, time, why, wish } from "./words.js";
 
 const GROUP_HEIGHT = 36;
 const BEYOND = 6;
@@ -89,7 +89,7 @@ export function list(main) {
     const focused = document.activeElement?.dataset?.chip;
     fill(chips,
       h("button", { class: "chip", "data-chip": "all", "aria-pressed": String(!states.length), onclick: () => { setQuery({ state: "" }); refresh(); } }, h("b", {}, everything.length), t("all")),
-      shown.map(([name, n]) => h("button", { class: "chip", "data-chip": name, "aria-pressed": String(states.includes(name)), onclick: () => press(name) }, h("b", {}, n), t(name))));
+      shown.map(([name, n]) => h("button", { class: "chip", "data-chip": name, "aria-pressed": String(states.includes(name)), onclick: () => press(name) }, shape(name), h("b", {}, n), t(name))));
     if (focused) $(`[data-chip="${focused}"]`, chips)?.focus();
   }
 

@@ -30,7 +30,8 @@ export function specPanel(name) {
   function edit(view) {
     editing = view;
     const inputs = {};
-    const line = (key, label, value) => { inputs[key] = h("input", { type: "text", value, spellcheck: false, autocomplete: "off" }); return h("label", { class: "field" }, label, inputs[key]); };
+    const mine = {};
+    const line = (key, label, value) => { inputs[key] = h("input", { type: "text", value, spellcheck: false, autocomplete: "off" }); mine[key] = h("button", { type: "button", class: "bare mine", hidden: true, onclick: () => { inputs[key].value = mine[key].value; mine[key].hidden = true; } }); return h("label", { class: "field" }, label, inputs[key], mine[key]); };
     const error = h("div", { class: "error", role: "alert" });
     fill(spec, h("form", { class: "stack", onsubmit: save }, h("h2", {}, t("spec")),
       PORTS.map(([key, label]) => line(key, t(label), view[key])), line("cluster_subnet", t("subnet"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
@@ -52,10 +53,15 @@ export function specPanel(name) {
         fill(error, refused.status === 409 ? t("lostRace", { n: refused.body?.current?.generation ?? "" }) : refused.message);
         if (refused.status === 409 && refused.body?.current) {
           const current = refused.body.current;
-          for (const [key] of PORTS) if (inputs[key].value !== String(current[key])) inputs[key].title = String(current[key]);
-          view.generation = current.generation;
-          for (const [key] of PORTS) inputs[key].value = current[key];
-          inputs.labels.value = labels(current).join(", ");
+          const theirs = { cluster_subnet: current.cluster_subnet ?? "", labels: labels(current).join(", ") };
+          for (const [key] of PORTS) theirs[key] = String(current[key]);
+          for (const [key, value] of Object.entries(theirs)) {
+            mine[key].hidden = inputs[key].value === value;
+            mine[key].value = inputs[key].value;
+            fill(mine[key], t("yours", { value: inputs[key].value || "–" }));
+            inputs[key].value = value;
+          }
+          view = current;
         }
       }
     }

@@ -1,5 +1,6 @@
 // What this page knows of the clusters: one stream, kept by name. Views ask
 // here and are told when something changed, at most once a frame.
+import * as api from "./api.js";
 import { say } from "./dom.js";
 import { t } from "./i18n.js";
 import { now, serverSays } from "./time.js";
@@ -105,5 +106,17 @@ export function connect() {
     if (source.readyState !== EventSource.CLOSED) return;
     failures += 1;
     setTimeout(connect, Math.min(5000, 500 * failures));
+    if (failures > 2) poll();
   };
+}
+
+/** Where no stream gets through, lists are better than nothing. */
+async function poll() {
+  try {
+    const rows = await api.get("/api/clusters?limit=10000");
+    clusters.clear();
+    for (const view of rows) clusters.set(view.name, view);
+    Object.assign(link, { synced: true, connected: true, truth: now() });
+  } catch { /* the banner says so already */ }
+  touch("*");
 }

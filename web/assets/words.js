@@ -10,6 +10,9 @@ const LOOKS = {
 
 export const STATES = ["running", "creating", "updating", "failed", "stopping", "stopped", "deleting", "unknown"];
 
+/** The shape of a state, in its colour. */
+export const shape = (actual) => h("i", { class: `shape ${LOOKS[actual]?.[0] ?? ""}`, "aria-hidden": "true" }, LOOKS[actual]?.[1] ?? "○");
+
 export function state(view) {
   const actual = view.optimistic ? "unknown" : view.actual_state;
   const [look, shape] = LOOKS[actual] ?? ["", "○"];

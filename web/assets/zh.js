@@ -17,7 +17,7 @@ export const zh = {
   notFound: "没有名为 {name} 的集群。", gone: "集群 {name} 已不存在。历史记录如下。", back: "所有集群",
   progress: "进度", stepDeclared: "已声明", stepClaimed: "已接手", stepWorking: "执行中", stepVerified: "已验证", conditions: "状况", timeline: "经过", noEvents: "暂无。",
   condReady: "就绪", condApplied: "规格已应用", condHealthy: "健康", condReconciling: "协调中", condPaused: "已暂停", yes: "是", no: "否",
-  log: "日志", follow: "跟随", download: "下载", searchLog: "搜索日志", noLog: "本机还没有日志。", spec: "规格", edit: "编辑", save: "保存", history: "历史", revision: "修订 {n}", current: "当前", rollBack: "回滚到此", by: "{actor}", noChanges: "无变化", lostRace: "其间有人修改了它：现为第 {n} 代。显示的是对方的值，您的修改未保存。",
+  log: "日志", follow: "跟随", download: "下载", searchLog: "搜索日志", noLog: "本机还没有日志。", spec: "规格", edit: "编辑", save: "保存", history: "历史", revision: "修订 {n}", current: "当前", rollBack: "回滚到此", by: "{actor}", noChanges: "无变化", lostRace: "其间有人修改了它：现为第 {n} 代。显示的是对方的值，旁边是您的值；尚未保存。", yours: "您的值：{value}",
   context: "kube 上下文", address: "地址", generation: "代", reached: "{g}（已达到 {o}）", created: "声明于", lastHealthy: "上次健康", nextCheck: "下次检查", failures: "连续失败 {n} 次", open: "打开", lastError: "最近的错误",
   kind: "类型", actor: "谁", when: "何时", what: "内容", anyKind: "任意类型", older: "更早", changedTo: "{field}：{from} → {to}",
   daemons: "守护进程", working: "正在处理", waiting: "暂缓", database: "数据库", listener: "监听器", streams: "打开的页面", nobodyWorks: "目前没有。", nothingWaits: "没有暂缓的。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。", alive: "在线", silent: "已 {span} 无声", up: "已运行 {span}", answers: "正常，架构版本 {v}", listening: "正在监听变更", disconnected: "未连接", deaf: "听不到：位于事务池之后", held: "{n} 个集群：{reason}",
