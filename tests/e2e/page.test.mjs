@@ -168,6 +168,9 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   await form.locator("input").first().fill("18201");
   await form.locator("button.main").click();
   await form.getByText(/Somebody else changed it meanwhile/).waitFor();
+  // Theirs is in the field, ours beside it.
+  assert.equal(await form.locator("input").first().inputValue(), "18200");
+  await form.getByText("yours: 18201").waitFor();
   await form.locator("input").first().fill("18202");
   await form.locator("button.main").click();
   await page.getByText("http_port: 18200 → 18202").first().waitFor();
@@ -197,16 +200,40 @@ test("every view is accessible, light and dark, wide and narrow, in English and 
 test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
   await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
   const page = await browser.page();
-  const began = Date.now();
+  // Measured in the page, from its navigation to the frame after the first rows.
+  await page.addInitScript(() => {
+    const look = () => (document.querySelector(".row") ? requestAnimationFrame(() => { globalThis.painted = performance.now(); }) : requestAnimationFrame(look));
+    requestAnimationFrame(look);
+  });
+  const first = await browser.page();
+  await first.goto(daemon.url);
+  // The daemon has read them all: what is measured is the page.
+  await first.locator(".chip b").getByText("10000").first().waitFor();
+  await first.context().close();
   await page.goto(daemon.url);
-  await page.locator(".row").first().waitFor();
-  const painted = Date.now() - began;
-  console.log(`first rows of 10,000 after ${painted} ms`);
-  assert.ok(painted < 3000, `${painted} ms`);
+  const painted = await (await page.waitForFunction(() => globalThis.painted)).jsonValue();
+  console.log(`first rows of 10,000 after ${painted.toFixed(0)} ms`);
+  // The promise is 1 s; a debug build on a busy machine gets twice that.
+  assert.ok(painted < 2000, `${painted} ms`);
   await page.getByText("10000").first().waitFor();
   assert.ok((await page.locator(".row").count()) < 60);
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await eventually("the last rows", async () => (await page.locator(".row").last().evaluate((one) => one.style.top)) === `${9999 * 56}px`);
+  // Smooth: each step of a long scroll is drawn within a few frames.
+  const slowest = await page.evaluate(async () => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    let worst = 0;
+    for (let step = 0; step < 60; step += 1) {
+      const began = performance.now();
+      scrollTo(0, (step * document.body.scrollHeight) / 60);
+      await frame();
+      await frame();
+      worst = Math.max(worst, performance.now() - began);
+    }
+    return worst;
+  });
+  console.log(`slowest of 60 long scrolls: ${slowest.toFixed(0)} ms`);
+  assert.ok(slowest < 400, `${slowest} ms`);
 }));
 
 test("a click is answered by the daemon before one can look twice", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "300ms" }, async (daemon, browser) => {
@@ -229,4 +256,63 @@ test("a click is answered by the daemon before one can look twice", () => scene(
   took.sort((a, b) => a - b);
   console.log(`click to "creating": p50 ${took[10].toFixed(0)} ms, p95 ${took[19].toFixed(0)} ms of ${took.length}`);
   assert.ok(took[10] < 500, `${took}`);
+}));
+
+test("a server that asks for a token gets it from the page, and only then is anything shown", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  // The doors of a server with tokens, before the real API.
+  const open = { auth: "token", scope: "write", name: "ci" };
+  let inside = false;
+  const refuse = (route) => route.fulfill({ status: 401, json: { detail: "log in first" } });
+  await page.route(/\/api\//, (route) => (inside ? route.continue() : refuse(route)));
+  await page.route(/\/api\/session$/, (route) => route.fulfill({ json: inside ? open : { ...open, scope: null, name: null } }));
+  await page.route(/\/api\/login$/, (route) => {
+    inside = route.request().postDataJSON().token === "right" && route.request().headers()["x-kindler-csrf"] === "1";
+    return inside ? route.fulfill({ status: 204 }) : route.fulfill({ status: 401, json: { detail: "this token is not known" } });
+  });
+  await page.route(/\/api\/logout$/, (route) => { inside = false; return route.fulfill({ status: 204 }); });
+  await page.goto(`${daemon.url}/system`);
+  const token = page.getByLabel("Token").last();
+  await token.fill("wrong");
+  await page.keyboard.press("Enter");
+  await page.getByText("this token is not known").waitFor();
+  assert.deepEqual(await findings(page), [], "the login");
+  await token.fill("right");
+  await page.keyboard.press("Enter");
+  await page.getByText("listening for changes").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+}));
+
+test("where no stream gets through, the page asks for lists", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  const page = await browser.page();
+  await page.route(/\/api\/stream$/, (route) => route.fulfill({ status: 502, body: "no streams here" }));
+  await page.goto(daemon.url);
+  await state(page, "demo", "running");
+  await daemon.psql("UPDATE clusters SET desired_state = 'stopped'");
+  await state(page, "demo", "stopped");
+}));
+
+test("a click that has begun outlives what changes meanwhile", () => scene({ KINDLER_SANDBOX_FAIL: "demo", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+  await daemon.declare("demo");
+  const page = await browser.page();
+  const slowly = async (element, changing) => {
+    await element.hover();
+    await page.mouse.down();
+    const before = await changing.textContent();
+    await eventually("new words", async () => (await changing.textContent()) !== before);
+    await page.mouse.up();
+  };
+  await page.goto(daemon.url);
+  await slowly(row(page, "demo").getByRole("link"), row(page, "demo").getByText(/next try in/));
+  await page.waitForURL(/clusters\/demo/);
+  await slowly(page.locator('[data-action="pause"]'), page.getByText(/next try in/));
+  await page.locator('[data-action="resume"]').waitFor();
+  // What a person closed stays closed.
+  await page.locator("summary").first().click();
+  await page.locator("section pre").first().waitFor({ state: "hidden" });
+  await daemon.psql("UPDATE clusters SET labels = '{\"a\": \"b\"}'");
+  await page.getByText("a=b").first().waitFor();
+  assert.equal(await page.locator("section pre").first().isVisible(), false);
 }));

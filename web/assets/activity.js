@@ -1,6 +1,6 @@
 // The audit trail of all clusters: who did what, when, and what came of it.
 import * as api from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, renew } from "./dom.js";
 import { entry } from "./detail.js";
 import { t } from "./i18n.js";
 import { query, setQuery } from "./router.js";
@@ -39,7 +39,7 @@ export function activity(main) {
     }
   }
 
-  const draw = () => fill(rows, shown.length ? shown.map((one) => h("tr", {}, h("td", { class: "faint nowrap" }, time(one.at, ago(one.at))), h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", { title: absolute(one.at) }, entry(one)))) : h("tr", {}, h("td", { colSpan: 3, class: "soft" }, t("noEvents"))));
+  const draw = () => renew(rows, shown.length ? shown.map((one) => h("tr", {}, h("td", { class: "faint nowrap" }, time(one.at, ago(one.at))), h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", { title: absolute(one.at) }, entry(one)))) : h("tr", {}, h("td", { colSpan: 3, class: "soft" }, t("noEvents"))));
 
   const stop = watch(() => { if (shown.length <= 100) soon(); });
   load();

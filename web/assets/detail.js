@@ -1,7 +1,7 @@
 // One cluster: how far it is, why, what happened, its log and its spec.
 import { askDelete, order, possible } from "./actions.js";
 import * as api from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { logPanel } from "./log.js";
 import { specPanel } from "./spec.js";
@@ -38,21 +38,21 @@ export function detail(main, name) {
     const view = clusters.get(name);
     if (!view) return missing();
     const wanted = wish(view);
-    fill(head, h("a", { href: "/", class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
+    renew(head, h("a", { href: "/", class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
       view.paused ? h("span", { class: "tag" }, t("paused")) : null, view.protected ? h("span", { class: "tag" }, t("protected")) : null, h("span", { class: "grow" }),
       possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
       view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete")));
-    fill(progress, h("h2", {}, t("progress")), stepper(view),
+    renew(progress, h("h2", {}, t("progress")), stepper(view),
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
-    fill(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
-    fill(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
+    renew(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
+    renew(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
     spec.draw(view);
   }
 
   function missing() {
-    if (!link.synced) return fill(head, h("h1", {}, name), h("span", { class: "faint" }, t("loading")));
-    fill(head, h("a", { href: "/", class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
+    if (!link.synced) return renew(head, h("h1", {}, name), h("span", { class: "faint" }, t("loading")));
+    renew(head, h("a", { href: "/", class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
     for (const panel of [progress, facts, conditions]) fill(panel).hidden = true;
     spec.element.hidden = !events.length;
     return null;
@@ -77,7 +77,7 @@ export function detail(main, name) {
   }
 
   function drawEvents() {
-    fill(happened, h("h2", {}, t("timeline")), events.length ? h("ol", { class: "timeline" }, events.map((one, n) => h("li", {}, h("div", { class: "faint nowrap" }, time(one.at, clock(one.at))), entry(one, events.slice(n + 1))))) : h("div", { class: "soft" }, t("noEvents")));
+    renew(happened, h("h2", {}, t("timeline")), events.length ? h("ol", { class: "timeline" }, events.map((one, n) => h("li", {}, h("div", { class: "faint nowrap" }, time(one.at, clock(one.at))), entry(one, events.slice(n + 1))))) : h("div", { class: "soft" }, t("noEvents")));
   }
 
   const stop = watch((names) => {

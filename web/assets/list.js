@@ -3,7 +3,7 @@
 import { askDelete, attempt, order, possible } from "./actions.js";
 import * as api from "./api.js";
 import { openCreate } from "./create.js";
-import { $, fill, h } from "./dom.js";
+import { $, fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { go, query, setQuery } from "./router.js";
 import { all, clusters, link, watch } from "./store.js";
@@ -87,7 +87,7 @@ export function list(main) {
     const press = (name) => { const on = new Set(states); if (!on.delete(name)) on.add(name); setQuery({ state: [...on].join(",") }); refresh(); };
     const shown = STATES.map((name) => [name, of(name)]).filter(([name, n]) => n || states.includes(name));
     const focused = document.activeElement?.dataset?.chip;
-    fill(chips,
+    renew(chips,
       h("button", { class: "chip", "data-chip": "all", "aria-pressed": String(!states.length), onclick: () => { setQuery({ state: "" }); refresh(); } }, h("b", {}, everything.length), t("all")),
       shown.map(([name, n]) => h("button", { class: "chip", "data-chip": name, "aria-pressed": String(states.includes(name)), onclick: () => press(name) }, shape(name), h("b", {}, n), t(name))));
     if (focused) $(`[data-chip="${focused}"]`, chips)?.focus();
@@ -103,9 +103,9 @@ export function list(main) {
 
   function actions() {
     const chosen = [...selection()].filter((name) => clusters.has(name));
-    if (!chosen.length) return fill(batch);
+    if (!chosen.length) return renew(batch);
     const every = (what) => attempt(() => Promise.all(chosen.map((name) => api.post(api.of(name, `/${what}`)))), t("done"));
-    fill(batch, h("div", { class: "panel batch" }, h("b", {}, t("selected", { n: chosen.length })), h("span", { class: "grow" }),
+    renew(batch, h("div", { class: "panel batch" }, h("b", {}, t("selected", { n: chosen.length })), h("span", { class: "grow" }),
       ["retry", "pause", "resume", "start", "stop"].map((what) => h("button", { onclick: () => every(what) }, t(what))),
       h("button", { class: "danger", onclick: () => askDelete(chosen) }, t("delete")),
       h("button", { class: "bare", onclick: () => { setQuery({ sel: "" }); refresh(); } }, t("clear"))));
@@ -130,16 +130,16 @@ export function list(main) {
       element.style.top = `${view.tops[n]}px`;
       drawn.push(element);
     }
-    fill(rows, drawn);
+    renew(rows, drawn);
     if (focused) $(`[data-key="${CSS.escape(focused)}"]`, rows)?.focus({ preventScroll: true });
   }
 
   function nothing() {
     headings.hidden = true;
     rows.style.height = "";
-    if (!link.synced) return fill(rows, [1, 2, 3, 4].map(() => h("div", { class: "skeleton", "aria-hidden": "true" })), h("span", { class: "unseen" }, t("loading")));
-    if (clusters.size) return fill(rows, h("div", { class: "empty" }, h("p", {}, t("nothingFits")), h("button", { onclick: () => { search.value = ""; setQuery({ q: "", state: "", provider: "" }); list(main); } }, t("clearFilters"))));
-    return fill(rows, h("div", { class: "empty" }, h("h1", {}, t("emptyTitle")), h("p", {}, t("emptyText")), h("button", { class: "main", onclick: () => openCreate() }, t("create"))));
+    if (!link.synced) return renew(rows, [1, 2, 3, 4].map(() => h("div", { class: "skeleton", "aria-hidden": "true" })), h("span", { class: "unseen" }, t("loading")));
+    if (clusters.size) return renew(rows, h("div", { class: "empty" }, h("p", {}, t("nothingFits")), h("button", { onclick: () => { search.value = ""; setQuery({ q: "", state: "", provider: "" }); list(main); } }, t("clearFilters"))));
+    return renew(rows, h("div", { class: "empty" }, h("h1", {}, t("emptyTitle")), h("p", {}, t("emptyText")), h("button", { class: "main", onclick: () => openCreate() }, t("create"))));
   }
 
   function row(one, chosen) {

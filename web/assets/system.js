@@ -1,7 +1,7 @@
 // How Kindler itself does: daemons and what they hold, the database, the
 // listener, what is held back and why.
 import * as api from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { watch } from "./store.js";
 import { since, span, until } from "./time.js";
@@ -22,7 +22,7 @@ export function system(main) {
     const listener = { listening: t("listening"), disconnected: t("disconnected"), deaf: t("deaf") }[now.listener.state];
     const panel = (title, content) => h("section", { class: "panel pad scroll" }, h("h2", {}, title), content);
     const held = (owner) => now.work.filter((one) => one.owner === owner);
-    fill(body,
+    renew(body,
       panel(t("database"), h("dl", {}, h("dt", {}, t("database")), h("dd", {}, t("answers", { v: now.schema.version })), h("dt", {}, t("listener")), h("dd", { class: now.listener.state === "listening" ? "" : "bad-text" }, listener, now.listener.why ? ` · ${now.listener.why}` : ""), h("dt", {}, t("streams")), h("dd", {}, now.streams), h("dt", {}, "Kindler"), h("dd", {}, now.version))),
       panel(t("daemons"), now.replicas.length ? h("table", {}, now.replicas.map(({ alive, replica }) => h("tr", {},
         h("td", {}, h("span", { class: `state ${alive ? "good" : "bad"}` }, h("i", { "aria-hidden": "true" }, alive ? "●" : "▲"), alive ? t("alive") : t("silent", { span: span(replica.silent_seconds * 1000) }))),
