@@ -1,7 +1,7 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e test-deploy deb chaos bench lint setup rust
+.PHONY: help run test test-e2e screenshots test-deploy deb chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -29,6 +29,11 @@ test-e2e: setup ## Test the page in a real browser (Chromium), against the real 
 	@sh deploy/setup.sh e2e
 	$(CARGO) build --locked
 	cd tests/e2e && npm ci --no-audit --no-fund && npm test
+
+screenshots: setup ## Take the pictures in docs/screenshots of the real page
+	@sh deploy/setup.sh e2e
+	$(CARGO) build --locked
+	cd tests/e2e && npm ci --no-audit --no-fund && node screenshots.mjs
 
 test-deploy: setup ## Check what deploy/ ships with the tools that will read it
 	@sh deploy/setup.sh deploy

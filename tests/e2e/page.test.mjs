@@ -63,6 +63,9 @@ test("a failure says why, what was tried and when it goes on, and a retry is one
   await row(page, "broken").getByRole("link").click();
   await page.getByText("What happened").waitFor();
   await page.locator("pre.log").getByText("failed on purpose").first().waitFor();
+  // Sandbox clusters have no kubeconfig, which is told in words.
+  await page.locator('[data-action="kubeconfig"]').click();
+  await page.locator(".toast.bad").getByText(/kubeconfig/).waitFor();
   const attempts = () => page.locator(".timeline").first().getByText("creating → failed").count();
   await eventually("the first attempt", async () => (await attempts()) === 1);
   await page.locator('[data-action="retry"]').click();
@@ -193,9 +196,21 @@ test("every view is accessible, light and dark, wide and narrow, in English and 
     await page.goto(daemon.url);
     await page.locator("#create").click();
     assert.deepEqual(await findings(page), [], `the dialog ${JSON.stringify(options)}`);
-    if (options.locale) assert.equal(await page.locator("h1").first().textContent(), "集群");
+    if (!options.locale) continue;
+    assert.equal(await page.locator("h1").first().textContent(), "集群");
+    // What the daemon says has words too.
+    await row(page, "api").getByText("探测正常").waitFor();
+    await row(page, "broken").getByText("创建失败：").waitFor();
   }
 }));
+
+test("every text of the page is there in English and in Chinese", async () => {
+  const [{ en }, { zh }] = await Promise.all(["en", "zh"].map((one) => import(`../../web/assets/${one}.js`)));
+  // Reasons are the daemon's own English words already.
+  assert.deepEqual(Object.keys(zh).filter((key) => !key.startsWith("r_")).sort(), Object.keys(en).sort());
+  const holes = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
+  for (const key of Object.keys(en).filter((one) => one !== "by")) assert.deepEqual(holes(zh[key]), holes(en[key]), key);
+});
 
 test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
   await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
@@ -213,8 +228,7 @@ test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_
   await page.goto(daemon.url);
   const painted = await (await page.waitForFunction(() => globalThis.painted)).jsonValue();
   console.log(`first rows of 10,000 after ${painted.toFixed(0)} ms`);
-  // The promise is 1 s; a debug build on a busy machine gets twice that.
-  assert.ok(painted < 2000, `${painted} ms`);
+  assert.ok(painted < 1000, `${painted} ms`);
   await page.getByText("10000").first().waitFor();
   assert.ok((await page.locator(".row").count()) < 60);
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));

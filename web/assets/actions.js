@@ -18,6 +18,14 @@ export async function attempt(work, done) {
 
 export const order = (name, what) => attempt(() => api.post(api.of(name, `/${what}`)), `${name}: ${t(what)}`);
 
+/** Saves the kubeconfig; where there is none, the reason is a message. */
+export const kubeconfig = (name) => attempt(async () => {
+  const text = await api.get(api.of(name, "/kubeconfig"));
+  const href = URL.createObjectURL(new Blob([text], { type: "application/yaml" }));
+  h("a", { href, download: `${name}.yaml` }).click();
+  URL.revokeObjectURL(href);
+});
+
 /** The actions that make sense for a cluster. */
 export function possible(view) {
   if (view.protected || view.unreadable || view.optimistic) return [];

@@ -8,14 +8,14 @@ import { watch } from "./store.js";
 import { absolute, ago } from "./time.js";
 import { time } from "./words.js";
 
-const KINDS = ["declared", "changed", "retry", "paused", "resumed", "transition", "attempt", "health", "removed"];
+const KINDS = ["declared", "changed", "retry", "paused", "resumed", "protected", "unprotected", "transition", "attempt", "health", "removed"];
 
 export function activity(main) {
   const rows = h("tbody", {});
   const error = h("div", { class: "error" });
   const older = h("button", { onclick: () => load(true) }, t("older"));
   const input = (key, label) => h("input", { type: "search", placeholder: label, "aria-label": label, value: query().get(key) ?? "", oninput: (event) => { setQuery({ [key]: event.target.value.trim() }); soon(); } });
-  const kind = h("select", { "aria-label": t("kind"), onchange: () => { setQuery({ kind: kind.value }); load(); } }, [["", t("anyKind")], ...KINDS.map((one) => [one, one])].map(([value, text]) => h("option", { value, selected: (query().get("kind") ?? "") === value }, text)));
+  const kind = h("select", { "aria-label": t("kind"), onchange: () => { setQuery({ kind: kind.value }); load(); } }, [["", t("anyKind")], ...KINDS.map((one) => [one, t(`k_${one}`)])].map(([value, text]) => h("option", { value, selected: (query().get("kind") ?? "") === value }, text)));
   fill(main, h("div", { class: "head" }, h("h1", {}, t("activity"))),
     h("div", { class: "tools" }, h("div", { class: "search" }, input("cluster", t("name"))), h("div", { class: "search" }, input("actor", t("actor"))), kind),
     error, h("div", { class: "panel scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["when", "name", "what"].map((key) => h("th", { scope: "col" }, t(key))))), rows)), h("p", {}, older));

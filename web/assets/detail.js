@@ -1,5 +1,5 @@
 // One cluster: how far it is, why, what happened, its log and its spec.
-import { askDelete, order, possible } from "./actions.js";
+import { askDelete, kubeconfig, order, possible } from "./actions.js";
 import * as api from "./api.js";
 import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,7 +7,7 @@ import { logPanel } from "./log.js";
 import { specPanel } from "./spec.js";
 import { clusters, link, watch } from "./store.js";
 import { absolute, ago, clock, since, span, until } from "./time.js";
-import { labels, next, state, time, why, wish } from "./words.js";
+import { explain, labels, next, state, time, why, wish } from "./words.js";
 
 export function detail(main, name) {
   const head = h("div", { class: "head" });
@@ -46,7 +46,7 @@ export function detail(main, name) {
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
     renew(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
-    renew(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "" : "soft" }, holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
+    renew(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "nowrap" : "nowrap soft" }, h("i", { class: `shape ${holds ? "good" : ""}`, "aria-hidden": "true" }, holds ? "●" : "○"), " ", holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
     spec.draw(view);
   }
 
@@ -99,10 +99,10 @@ export function detail(main, name) {
 export function entry(one, before = []) {
   const from = before.find((other) => ["creating", "updating", "stopping", "deleting"].includes(other.to_state));
   const took = from && ["running", "stopped", "failed"].includes(one.to_state) && one.kind === "transition" && one.from_state === from.to_state ? span(Date.parse(one.at) - Date.parse(from.at)) : "";
-  const moved = one.from_state && one.to_state && one.from_state !== one.to_state ? `${t(one.from_state)} → ${t(one.to_state)}` : one.kind;
+  const moved = one.from_state && one.to_state && one.from_state !== one.to_state ? `${t(one.from_state)} → ${t(one.to_state)}` : t(`k_${one.kind}`);
   const changes = one.kind === "changed" ? Object.entries(one.change ?? {}).map(([field, [was, is]]) => t("changedTo", { field, from: was ?? "–", to: is ?? "–" })) : [];
   return h("div", {}, h("div", { class: "line" }, h("b", {}, moved), took ? h("span", { class: "tag" }, took) : null, one.attempt > 0 ? h("span", { class: "tag" }, t("attempt", { n: one.attempt })) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
-    h("div", { class: one.error ? "bad-text" : "soft" }, one.message ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
+    h("div", { class: one.error ? "bad-text" : "soft" }, explain(one.reason, one.message) ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
 }
 
 function pairs(view) {
@@ -110,6 +110,7 @@ function pairs(view) {
   return [
     [t("provider"), view.provider],
     [t("context"), h("span", { class: "mono" }, `${view.provider}-${view.name}`)],
+    ["kubeconfig", h("button", { class: "small", "data-action": "kubeconfig", onclick: () => kubeconfig(view.name) }, t("download"))],
     ["HTTP", link(view.http_port, "http")], ["HTTPS", link(view.https_port, "https")],
     [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
     view.cluster_subnet ? [t("subnet"), view.cluster_subnet] : null,

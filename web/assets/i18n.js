@@ -15,6 +15,9 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+/** Whether a key has words in the language that is shown. */
+export const has = (key) => key in (words[chosen] ?? en);
+
 export function otherLanguage() {
   localStorage.setItem("language", chosen === "zh" ? "en" : "zh");
   location.reload();

@@ -156,7 +156,7 @@ export function list(main) {
       h("div", { class: "line cut" }, h("span", { class: "tag" }, one.provider), labels(one).slice(0, 3).map((label) => h("span", { class: "tag" }, label)))),
     h("div", { class: "two" }, h("span", {}, state(one)), wanted ? h("span", { class: "faint" }, wanted) : null),
     h("div", { class: "two why" }, h("div", { class: `cut${one.actual_state === "failed" ? " bad-text" : ""}`, title: one.reconcile_error ?? one.message ?? "" }, why(one).join(" · ")),
-      away ? h("div", { class: "faint cut" }, time(one.next_attempt_at, away), one.failed_attempts ? ` · ${t("failures", { n: one.failed_attempts })}` : "") : null),
+      away ? h("div", { class: "faint cut" }, time(one.next_attempt_at, away), one.failed_attempts ? h("span", { class: "wide-only" }, ` · ${t("failures", { n: one.failed_attempts })}`) : "") : null),
     h("div", { class: "ports faint mono cut" }, one.http_port ? `${one.http_port} / ${one.https_port}` : ""),
     h("div", { class: "age faint" }, one.created_at ? time(one.created_at, age(one.created_at)) : ""));
   }

@@ -1,6 +1,6 @@
 // How a cluster is shown in words, colour and shape.
 import { h } from "./dom.js";
-import { t } from "./i18n.js";
+import { has, t } from "./i18n.js";
 import { absolute, since, until } from "./time.js";
 
 const LOOKS = {
@@ -30,13 +30,22 @@ export function wish(view) {
   return t("wanted", { desired: t(view.desired_state) });
 }
 
+/** What the daemon says is English; where the reason has words of this language they go before,
+    and its sentence stays only where it tells more. */
+export function explain(reason, message) {
+  if (!has(`r_${reason}`)) return message;
+  const more = /Failed|Lost|Warning|Invalid|Error|Held/.test(reason) && message;
+  return more ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
+}
+
 /** Why it is so, how long already, when it goes on. */
 export function why(view) {
   if (view.unreadable) return [view.unreadable];
   const parts = [];
   if (view.protected) parts.push(t("protected"));
   else if (view.paused) parts.push(t("paused"));
-  if (view.message) parts.push(view.message);
+  const told = explain(view.reason, view.message);
+  if (told && !(view.paused && view.reason === "Paused")) parts.push(told);
   if (view.work) parts.push(t("forSpan", { span: since(view.work.since) }));
   return parts;
 }

@@ -21,6 +21,11 @@ export const zh = {
   context: "kube 上下文", address: "地址", generation: "代", reached: "{g}（已达到 {o}）", created: "声明于", lastHealthy: "上次健康", nextCheck: "下次检查", failures: "连续失败 {n} 次", open: "打开", lastError: "最近的错误",
   kind: "类型", actor: "谁", when: "何时", what: "内容", anyKind: "任意类型", older: "更早", changedTo: "{field}：{from} → {to}",
   daemons: "守护进程", working: "正在处理", waiting: "暂缓", database: "数据库", listener: "监听器", streams: "打开的页面", nobodyWorks: "目前没有。", nothingWaits: "没有暂缓的。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。", alive: "在线", silent: "已 {span} 无声", up: "已运行 {span}", answers: "正常，架构版本 {v}", listening: "正在监听变更", disconnected: "未连接", deaf: "听不到：位于事务池之后", held: "{n} 个集群：{reason}",
+  k_declared: "已声明", k_changed: "已修改", k_retry: "要求重试", k_paused: "已暂停", k_resumed: "已恢复", k_protected: "已保护", k_unprotected: "不再受保护", k_transition: "状态变化", k_attempt: "尝试", k_health: "健康", k_removed: "已移除",
+  r_Creating: "开始创建", r_Created: "创建完成", r_CreatedWithWarning: "创建命令报错，但集群有响应", r_CreateFailed: "创建失败", r_Updating: "开始应用修改", r_Updated: "修改已应用", r_UpdateFailed: "应用修改失败",
+  r_Starting: "开始启动", r_Started: "已启动", r_StartFailed: "启动失败", r_Stopping: "开始停止", r_Stopped: "已停止", r_StopFailed: "停止失败", r_NotCreated: "从未创建", r_DeletionHeld: "一分钟内删除过多，稍候",
+  r_Deleting: "开始删除", r_Deleted: "已删除", r_DeleteFailed: "删除失败", r_Healthy: "探测正常", r_ProbeFailed: "一次探测失败", r_HealthLost: "多次探测失败", r_RepairHeld: "多数集群无响应，暂不修复",
+  r_Recovered: "未经修复已恢复", r_ObservationFailed: "无法查看", r_Paused: "已暂停：仅观察", r_Protected: "受保护：仅观察", r_RowInvalid: "该行无法读取", r_InternalError: "Kindler 内部错误",
   keysTitle: "键盘", keySearch: "搜索", keyMove: "下和上", keyOpen: "打开", keySelect: "选择", keyCreate: "新建集群", keyRetry: "立即重试", keyBack: "返回、关闭",
   failureLine: "{n} 个失败", saidState: "{name}：{state}", loginTitle: "登录", token: "令牌", login: "登录", loginHint: "请向管理员索取：kindler token create", logout: "退出",
 };
