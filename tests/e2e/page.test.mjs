@@ -233,6 +233,11 @@ test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_
   assert.ok((await page.locator(".row").count()) < 60);
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await eventually("the last rows", async () => (await page.locator(".row").last().evaluate((one) => one.style.top)) === `${9999 * 56}px`);
+  // What can be done with the selection stays in view, however long the list.
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.locator(".row input").first().check();
+  const bar = await page.locator(".batch").boundingBox();
+  assert.ok(bar.y > 0 && bar.y + bar.height <= 800, JSON.stringify(bar));
   // Smooth: each step of a long scroll is drawn within a few frames.
   const slowest = await page.evaluate(async () => {
     const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));

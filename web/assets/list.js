@@ -17,7 +17,7 @@ export function list(main) {
   const view = { at: -1, items: [], tops: [], height: 0, names: [] };
   const rows = h("div", { class: "rows" });
   const chips = h("div", { class: "chips" });
-  const batch = h("div", {});
+  const batch = h("div", { class: "dock" });
   const search = h("input", { type: "search", class: "search", placeholder: t("search"), "aria-label": t("search"), value: query().get("q") ?? "", oninput: () => { setQuery({ q: search.value }); refresh(); } });
   const choose = (key, label, options) => h("select", { "aria-label": label, onchange: (event) => { setQuery({ [key]: event.target.value }); refresh(); } },
     options.map(([value, text]) => h("option", { value, selected: (query().get(key) ?? "") === value }, text)));
