@@ -205,7 +205,7 @@ async fn what_a_role_may_not_do_is_a_failure_with_the_servers_words() {
     let said = home.run(&["stop", "demo"]).await.ends(1);
     assert!(
         said.err
-            .ends_with("ERROR: permission denied for table clusters\n"),
+            .ends_with("the database role may not do this: permission denied for table clusters\n"),
         "{said:?}"
     );
     assert_eq!(said.err.matches("permission denied").count(), 1, "{said:?}");

@@ -65,7 +65,7 @@ async fn a_good_row_starts_soon_beside_poison_bad_probes_and_ten_thousand_due() 
 
     let tellings = || std::fs::read_to_string(host.path().join("probes")).unwrap_or_default();
     eventually(
-        Duration::from_secs(60),
+        Duration::from_secs(180),
         "a due one to be repaired",
         || async {
             tellings()
