@@ -102,7 +102,7 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
         env!("CARGO_PKG_VERSION")
     )];
     lines.push(format!(
-        "  HTTP       http://{}  (/readyz, /metrics)",
+        "  page       http://{}  (also /docs, /readyz, /metrics)",
         settings.serving.listen
     ));
     lines.push(format!("  state      {state}"));
