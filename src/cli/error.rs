@@ -93,7 +93,7 @@ impl CliError {
             // Whoever is not let in, or finds no tables, has no database.
             Self::Store { source, .. } => match **source {
                 StoreError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
-                StoreError::Unreadable { .. } => Exit::Failed,
+                StoreError::Denied { .. } | StoreError::Unreadable { .. } => Exit::Failed,
                 _ => Exit::BadInput,
             },
             Self::Config(_)

@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -27,6 +29,9 @@ pub use health::Vitals;
 
 /// How long open requests may take after a shutdown began.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A reader that takes nothing of what was sent for so long is let go.
+const READ_WITHIN: Duration = Duration::from_secs(15);
 
 /// What handlers read.
 #[derive(Clone)]
@@ -71,6 +76,13 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let app = routes(source, api, doors);
     let closing = shutdown.clone();
+    let listener = listener.tap_io(|connection| {
+        // Without it a reader that stopped reading would keep its stream for ever.
+        let within = READ_WITHIN.as_millis().try_into().unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&*connection, within) {
+            debug!(%error, "a connection has no limit on silence");
+        }
+    });
     let serving = axum::serve(listener, app)
         .with_graceful_shutdown(async move { closing.cancelled().await })
         .into_future();

@@ -442,12 +442,15 @@ impl Store {
         if let Some(why) = self.refused_lately() {
             return Err(NoConnection::Lately(why));
         }
-        let got = match timeout(RECYCLE_WITHIN, self.pool.get()).await {
-            Ok(got) => got,
-            Err(_) => {
-                self.pool.retain(|_, _| false);
-                self.pool.get().await
-            }
+        // Where none is idle all the time is for connecting: the first of
+        // several hosts may be the one that says nothing.
+        let got = if self.pool.status().available == 0 {
+            self.pool.get().await
+        } else if let Ok(got) = timeout(RECYCLE_WITHIN, self.pool.get()).await {
+            got
+        } else {
+            self.pool.retain(|_, _| false);
+            self.pool.get().await
         };
         let got = got.map_err(NoConnection::from);
         *self.refused() = match &got {
