@@ -36,10 +36,11 @@ const ECHO_WITHIN: Duration = Duration::from_secs(3);
 /// Before a connection that brings no notifications is tried again: somebody
 /// must change a setting first.
 const DEAF_RETRY: Duration = Duration::from_secs(60);
-/// Between attempts to connect.
+/// Between attempts to connect; short enough for the bell to work again within
+/// 5 s of the end of whatever cut it off.
 const RECONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
-    max: Duration::from_secs(5),
+    max: Duration::from_secs(2),
 };
 /// So many different keys are remembered, the newest ones; the others fold into
 /// "everything", which a full pass answers. Far more than a person ever changes
