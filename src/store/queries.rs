@@ -39,6 +39,7 @@ queries! {
     LIST_LEASES = "list_leases";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
+    LIST_KNOWN = "list_known";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";

@@ -142,7 +142,6 @@ fn controller(database: &Database, driver: Arc<Faulty>) -> Controller<ClusterRec
         driver,
         lease: LeasePolicy {
             ttl: Duration::from_secs(2),
-            ..LeasePolicy::default()
         },
         owner: format!("faulty-{}", fastrand::u64(..)),
         metrics: metrics.clone(),
