@@ -218,7 +218,10 @@ async fn run(
         store: process.store.clone(),
         vitals: vitals.clone(),
     };
-    let web = process.web(&page, &vitals, &shutdown);
+    let mut web = process.web(&page, &vitals, &shutdown);
+    if page.leads_to_the_same(&database) {
+        web.store = web.store.believing(&process.store);
+    }
     let (feed, store) = (web.feed.clone(), web.store.clone());
     let doors = http::Doors {
         address,

@@ -25,6 +25,7 @@ queries! {
     COUNT_UNCONVERGED = "count_unconverged";
     DECLARE_CLUSTER = "declare_cluster";
     EDIT_CLUSTER = "edit_cluster";
+    FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
     FIND_TASK = "find_task";
     GET_CLUSTER = "get_cluster";
