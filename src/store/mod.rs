@@ -51,7 +51,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
-pub use waiting::Waiting;
+pub use waiting::{Due, Waiting};
 
 use unnamed::typed;
 

@@ -21,6 +21,7 @@ queries! {
     CLAIM_CLUSTER = "claim_cluster";
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
+    COUNT_DUE = "count_due";
     COUNT_HELD = "count_held";
     COUNT_UNCONVERGED = "count_unconverged";
     DECLARE_CLUSTER = "declare_cluster";

@@ -19,7 +19,39 @@ pub struct Waiting {
     pub next_at: Option<Timestamp>,
 }
 
+/// What is due, over all daemons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Due {
+    /// So many clusters are due and not begun.
+    pub due: i64,
+    /// Since when the first of them is.
+    pub oldest_due_at: Option<Timestamp>,
+    /// When the next one will be.
+    pub next_due_at: Option<Timestamp>,
+}
+
 impl Store {
+    /// What is due and not begun.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn queue(&self) -> Result<Due, StoreError> {
+        let operation = "count what is due";
+        let found = self
+            .each(operation, &queries::COUNT_DUE, &[], |row| {
+                Ok(Due {
+                    due: column(row, "due")?,
+                    oldest_due_at: column(row, "oldest_due_at")?,
+                    next_due_at: column(row, "next_due_at")?,
+                })
+            })
+            .await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or(StoreError::NotMigrated { operation })
+    }
+
     /// What is held back.
     ///
     /// # Errors

@@ -103,6 +103,9 @@ test("a daemon that restarts is waited for, and what is shown is said to be old"
   await page.locator("#banner").waitFor({ state: "hidden" });
   await daemon.psql("UPDATE clusters SET desired_state = 'stopped'");
   await state(page, "demo", "stopped");
+  await page.goto(`${daemon.url}/system`);
+  await page.getByText("Queue").waitFor();
+  await page.getByText(/nothing due|due and not begun|^empty$/).waitFor();
 }));
 
 test("everything is done with the keyboard alone", () => scene({}, async (daemon, browser) => {
@@ -177,6 +180,9 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   await form.locator("input").first().fill("18202");
   await form.locator("button.main").click();
   await page.getByText("http_port: 18200 → 18202").first().waitFor();
+  // Any two revisions can be compared, not only neighbours.
+  await page.getByLabel("Compare revision 3 with").selectOption("1");
+  await page.getByText("http_port: 18080 → 18202").first().waitFor();
   await page.getByRole("button", { name: "Roll back to this" }).last().click();
   await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);
 }));

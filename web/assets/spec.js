@@ -81,16 +81,28 @@ export function specPanel(name) {
     known = generation;
     try {
       const revisions = await api.get(api.of(name, "/revisions"));
-      fill(past, h("h2", {}, t("history")), h("ol", { class: "timeline" }, revisions.slice(0, 20).map((one, n) => revision(one, revisions[n + 1], n === 0))));
+      fill(past, h("h2", {}, t("history")), h("ol", { class: "timeline" }, revisions.slice(0, 20).map((one, n) => revision(one, revisions[n + 1], n === 0, revisions))));
     } catch { /* a cluster that never was has none */ }
   }
 
-  function revision(one, before, current) {
-    const differences = before ? Object.keys(one.spec).filter((key) => one.spec[key] !== before.spec[key]).map((key) => t("changedTo", { field: key, from: before.spec[key] ?? "–", to: one.spec[key] ?? "–" })) : [];
-    if (before && one.desired_state !== before.desired_state) differences.push(t("changedTo", { field: t("state"), from: t(before.desired_state), to: t(one.desired_state) }));
+  // What one revision changed of another, a line each.
+  function differences(one, other) {
+    if (!other) return [];
+    const lines = Object.keys(one.spec).filter((key) => JSON.stringify(one.spec[key]) !== JSON.stringify(other.spec[key])).map((key) => t("changedTo", { field: key, from: other.spec[key] ?? "–", to: one.spec[key] ?? "–" }));
+    if (one.desired_state !== other.desired_state) lines.push(t("changedTo", { field: t("state"), from: t(other.desired_state), to: t(one.desired_state) }));
+    return lines.map((text) => h("div", { class: "mono soft" }, text));
+  }
+
+  function revision(one, before, current, all) {
+    const changes = h("div", {}, differences(one, before));
+    const compare = h("select", { "aria-label": t("compare", { n: one.generation }), onchange: (event) => {
+      const other = all.find((each) => `${each.generation}` === event.target.value);
+      const lines = differences(one, other);
+      fill(changes, lines.length ? lines : h("div", { class: "soft" }, t("same")));
+    } }, before ? null : h("option", { value: "" }, "–"), all.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === before || null }, t("against", { n: each.generation }))));
     return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
-      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
-      differences.map((text) => h("div", { class: "mono soft" }, text)),
+      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), all.length > 1 ? compare : null),
+      changes,
       current || !clusters.has(name) ? null : h("button", { class: "bare", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
   }
 

@@ -20,6 +20,8 @@ export const zh = {
   log: "日志", follow: "跟随", download: "下载", searchLog: "搜索日志", noLog: "本机还没有日志。", spec: "规格", edit: "编辑", save: "保存", history: "历史", revision: "修订 {n}", current: "当前", rollBack: "回滚到此", by: "{actor}", noChanges: "无变化", lostRace: "其间有人修改了它：现为第 {n} 代。显示的是对方的值，旁边是您的值；尚未保存。", yours: "您的值：{value}",
   context: "kube 上下文", address: "地址", generation: "代", reached: "{g}（已达到 {o}）", created: "声明于", lastHealthy: "上次健康", nextCheck: "下次检查", failures: "连续失败 {n} 次", open: "打开", lastError: "最近的错误",
   kind: "类型", actor: "谁", when: "何时", what: "内容", anyKind: "任意类型", older: "更早", changedTo: "{field}：{from} → {to}",
+  compare: "将版本 {n} 与之比较", against: "对比 {n}", same: "没有差异。",
+  queue: "队列", due: "{n} 个到期未开始，最早的已等 {span}", nextDue: "没有到期的；下一个 {when}", empty: "空",
   daemons: "守护进程", working: "正在处理", waiting: "暂缓", database: "数据库", listener: "监听器", streams: "打开的页面", nobodyWorks: "目前没有。", nothingWaits: "没有暂缓的。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。", alive: "在线", silent: "已 {span} 无声", up: "已运行 {span}", answers: "正常，架构版本 {v}", listening: "正在监听变更", disconnected: "未连接", deaf: "听不到：位于事务池之后", held: "{n} 个集群：{reason}",
   k_declared: "已声明", k_changed: "已修改", k_retry: "要求重试", k_paused: "已暂停", k_resumed: "已恢复", k_protected: "已保护", k_unprotected: "不再受保护", k_transition: "状态变化", k_attempt: "尝试", k_health: "健康", k_removed: "已移除",
   r_Creating: "开始创建", r_Created: "创建完成", r_CreatedWithWarning: "创建命令报错，但集群有响应", r_CreateFailed: "创建失败", r_Updating: "开始应用修改", r_Updated: "修改已应用", r_UpdateFailed: "应用修改失败",

@@ -95,6 +95,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "streams": api.feed.watchers(),
         "replicas": replicas,
         "work": store.leases().await?,
+        "queue": store.queue().await?,
         "waiting": store.waiting().await?,
         "counts": store.counts().await?,
         "failing": store.failing(FAILING).await?,

@@ -172,7 +172,8 @@ pub(super) fn one(cluster: &Cluster) -> Response {
     ([(header::ETAG, tag)], Json(View::of(cluster, None))).into_response()
 }
 
-/// The state of one cluster in the old system's short form.
+/// The state of one cluster in the old system's short form. Portainer and Argo CD are asked if
+/// the cluster is registered there, which takes at most 5 s.
 #[utoipa::path(get, path = "/api/clusters/{name}/status", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path)), responses((status = 200, body = Object), (status = 404)))]
 pub(super) async fn status(
@@ -180,13 +181,22 @@ pub(super) async fn status(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let cluster = known(&api, &named(&name)?).await?;
+    let of = async |service, registered: bool| match registered {
+        true => super::services::word(service, &api.base_domain).await,
+        false => Value::from("unknown"),
+    };
+    let (portainer, argocd) = futures_util::future::join(
+        of("portainer", cluster.spec.register_portainer),
+        of("argocd", cluster.spec.register_argocd),
+    )
+    .await;
     Ok(Json(json!({
         "name": cluster.name,
         "status": cluster.actual,
         "nodes_ready": 0,
         "nodes_total": 0,
-        "portainer_status": "unknown",
-        "argocd_status": "unknown",
+        "portainer_status": portainer,
+        "argocd_status": argocd,
         "error_message": cluster.reconcile_error,
         "reason": cluster.status_reason,
         "message": cluster.status_message,

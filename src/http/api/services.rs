@@ -34,6 +34,14 @@ pub(super) async fn services(State(api): State<Api>) -> Json<Value> {
     Json(Value::Object(Map::from_iter(looks)))
 }
 
+/// The word for one of the services, as a cluster that is registered with it has it.
+pub(super) async fn word(name: &str, base_domain: &str) -> Value {
+    match SERVICES.iter().find(|(known, _)| *known == name) {
+        Some((_, words)) => look(name, *words, base_domain).await.1["status"].take(),
+        None => Value::from("unknown"),
+    }
+}
+
 async fn look(name: &str, [up, down]: [&str; 2], base_domain: &str) -> (String, Value) {
     let host = format!("{name}.{MANAGEMENT_CLUSTER}.{base_domain}");
     let answer = timeout(ANSWER_WITHIN, status(&host)).await;

@@ -102,6 +102,10 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
         let removed = removed.ok_or_else(|| unknown(id))?;
         return Ok(gone(id, &order, removed, logs));
     };
+    if order.deletion && cluster.desired != Desired::Absent {
+        let removed = api.store.removed_at(&order.name).await?;
+        return Ok(overtaken(id, &order, &cluster, removed, logs));
+    }
     let progress = Progress::of(&order, &cluster, &logs);
     Ok(Task {
         task_id: id.to_owned(),
@@ -177,6 +181,34 @@ fn gone(id: &str, order: &Order, removed: Timestamp, logs: Vec<String>) -> Task 
         created_at: order.ordered_at,
         updated_at: Some(removed),
         completed_at: Some(removed),
+    }
+}
+
+/// A deletion of a cluster that is wanted again: done if the row went before,
+/// and otherwise not done any more.
+fn overtaken(
+    id: &str,
+    order: &Order,
+    cluster: &Cluster,
+    removed: Option<Timestamp>,
+    logs: Vec<String>,
+) -> Task {
+    let name = &order.name;
+    match removed {
+        Some(removed) => gone(id, order, removed, logs),
+        None => Task {
+            task_id: id.to_owned(),
+            status: "failed",
+            progress: 100,
+            message: told(cluster),
+            logs,
+            error: Some(format!(
+                "cluster {name} was declared again before it was deleted"
+            )),
+            created_at: order.ordered_at.or(cluster.updated_at),
+            updated_at: cluster.updated_at,
+            completed_at: cluster.updated_at,
+        },
     }
 }
 

@@ -69,6 +69,9 @@ async fn a_server_of_the_api_alone_is_no_daemon() {
     let status = site.http.get("/api/status").await.is(200).json();
     assert_eq!(status["api_only"], true);
     assert_eq!(status["replicas"], json!([]));
+    // Nobody takes what is due.
+    assert_eq!(status["queue"]["due"], 1);
+    assert!(status["queue"]["oldest_due_at"].is_string(), "{status}");
     assert_eq!(
         site.text("SELECT count(*)::text FROM kindler_replicas")
             .await,

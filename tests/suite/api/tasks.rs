@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use serde_json::json;
+
 use super::{SOON, site};
 use crate::kit::eventually;
 
@@ -131,4 +133,31 @@ async fn a_cluster_called_delete_something_is_not_a_deletion() {
         site.until("delete-me", "actual_state", "running").await["desired_state"],
         "present"
     );
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_overtaken_by_a_new_wish_ends() {
+    let site = site().await;
+    site.declare("dev").await;
+    site.until("dev", "actual_state", "running").await;
+    // It cannot be deleted, and then it is wanted again.
+    site.host.control("dev.delete", "exit 3");
+    site.http.delete("/api/clusters/dev").await.is(202);
+    site.until("dev", "actual_state", "failed").await;
+    site.http
+        .patch("/api/clusters/dev", json!({ "desired_state": "present" }))
+        .await
+        .is(200);
+    let task = site
+        .http
+        .get("/api/tasks/reconcile-delete-dev")
+        .await
+        .is(200)
+        .json();
+    assert_eq!(task["status"], "failed", "{task}");
+    assert!(
+        task["error"].as_str().unwrap().contains("declared again"),
+        "{task}"
+    );
+    assert_eq!(task["progress"], 100);
 }
