@@ -19,6 +19,7 @@ mod queries;
 mod report;
 mod roles;
 mod rows;
+mod tokens;
 mod unnamed;
 mod waiting;
 
@@ -50,6 +51,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::Waiting;
 
 use unnamed::typed;

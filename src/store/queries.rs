@@ -19,15 +19,20 @@ macro_rules! queries {
 queries! {
     ANNOUNCE_REPLICA = "announce_replica";
     CLAIM_CLUSTER = "claim_cluster";
+    CLOSE_SESSION = "close_session";
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
     COUNT_HELD = "count_held";
     COUNT_UNCONVERGED = "count_unconverged";
+    CREATE_TOKEN = "create_token";
     DECLARE_CLUSTER = "declare_cluster";
     EDIT_CLUSTER = "edit_cluster";
     FIND_REMOVAL = "find_removal";
+    FIND_SESSION = "find_session";
     FIND_TASK = "find_task";
+    FIND_TOKEN = "find_token";
     GET_CLUSTER = "get_cluster";
+    HAS_LIVE_TOKEN = "has_live_token";
     LIST_AUDIT = "list_audit";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
@@ -37,13 +42,17 @@ queries! {
     LIST_FAILING = "list_failing";
     LIST_FILTERED = "list_filtered";
     LIST_LEASES = "list_leases";
+    LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
+    LIST_TOKENS = "list_tokens";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
+    NOTE_TOKEN_USE = "note_token_use";
+    OPEN_SESSION = "open_session";
     READ_DELETION_QUEUE = "read_deletion_queue";
     RELEASE_LEASE = "release_lease";
     RELEASE_LEASES_OF = "release_leases_of";
@@ -51,6 +60,7 @@ queries! {
     RENEW_LEASE = "renew_lease";
     REQUEST_RETRY = "request_retry";
     RETIRE_REPLICA = "retire_replica";
+    REVOKE_TOKEN = "revoke_token";
     ROLL_BACK = "roll_back";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";
