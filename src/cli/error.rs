@@ -132,9 +132,8 @@ impl CliError {
 
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(error) | Self::Daemon(DaemonError::Setting(error)) => {
-                error.hint().map(str::to_owned)
-            }
+            Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Daemon(error) => error.hint().map(str::to_owned),
             Self::Store { hint, .. } | Self::Migrate { hint, .. } => hint.clone(),
             Self::UnknownName {
                 similar: Some(name),

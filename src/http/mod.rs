@@ -3,6 +3,7 @@
 //! Handlers read and declare; they never act on a cluster, and every one
 //! answers within a bound.
 
+mod access;
 pub mod api;
 mod guard;
 mod health;
@@ -23,6 +24,7 @@ use tracing::debug;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+pub use access::Access;
 pub use api::{Api, Kubeconfigs};
 pub use guard::Doors;
 pub use health::Vitals;
@@ -74,7 +76,9 @@ pub async fn serve(
     doors: Doors,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let app = routes(source, api, doors);
+    let watching = api.access.clone().watch(shutdown.clone());
+    let watching = tokio::spawn(watching);
+    let app = routes(source, api, doors).into_make_service_with_connect_info::<SocketAddr>();
     let closing = shutdown.clone();
     let listener = listener.tap_io(|connection| {
         // Without it a reader that stopped reading would keep its stream for ever.
@@ -86,10 +90,12 @@ pub async fn serve(
     let serving = axum::serve(listener, app)
         .with_graceful_shutdown(async move { closing.cancelled().await })
         .into_future();
-    tokio::select! {
+    let served = tokio::select! {
         served = serving => served,
         () = async { shutdown.cancelled().await; tokio::time::sleep(CLOSE_WITHIN).await } => Ok(()),
-    }
+    };
+    watching.abort();
+    served
 }
 
 fn routes(source: Source, api: Api, doors: Doors) -> Router {

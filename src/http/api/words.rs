@@ -1,6 +1,8 @@
 //! Every refusal in the form that clients know, also those that the web
 //! framework makes before a handler runs.
 
+use std::time::Duration;
+
 use axum::body::to_bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, Request};
@@ -10,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
@@ -40,6 +43,21 @@ fn refused(error: &QueryRejection) -> ApiError {
         None => words.split('`').nth(1).unwrap_or(""),
     };
     ApiError::field("query", field, words, Value::Null)
+}
+
+/// How long an answer may take to begin; streams go on for longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Gives up on a request that is not answered in time, as when its body never
+/// comes.
+pub(super) async fn answer_in_time(request: Request, next: Next) -> Response {
+    match timeout(ANSWER_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Unavailable(format!(
+            "no answer within {ANSWER_WITHIN:?}; whether anything was done is not known"
+        ))
+        .into_response(),
+    }
 }
 
 /// Puts whatever the framework refuses by itself into `{"detail": …}`.
