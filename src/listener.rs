@@ -33,9 +33,12 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a word to oneself may take once it was sent.
 const ECHO_WITHIN: Duration = Duration::from_secs(3);
-/// Before a connection that brings no notifications is tried again: somebody
-/// must change a setting first.
-const DEAF_RETRY: Duration = Duration::from_secs(60);
+/// Before a connection that brings no notifications is tried again: most likely
+/// somebody must change a setting first, but it may have been a slow moment.
+const DEAF_RETRY: Backoff = Backoff {
+    initial: Duration::from_secs(5),
+    max: Duration::from_secs(60),
+};
 /// Between attempts to connect; short enough for the bell to work again within
 /// 5 s of the end of whatever cut it off.
 const RECONNECT: Backoff = Backoff {
@@ -245,7 +248,7 @@ impl Listener {
                 );
             }
             self.state.send_replace(Listening::Deaf(why));
-            return DEAF_RETRY;
+            return DEAF_RETRY.delay(failures, fastrand::f64());
         }
         warn!(
             channel = self.channel,
@@ -278,7 +281,12 @@ impl Listener {
             Ok(Err(error)) => return ListenError::Connect(error),
             Err(_) => return ListenError::ConnectLate(within),
         };
-        if let Err(error) = self.listen_on(&client, &echo).await {
+        // A session that ends while it waits for its own word is not deaf.
+        let listens = tokio::select! {
+            listens = self.listen_on(&client, &echo) => listens,
+            ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
+        };
+        if let Err(error) = listens {
             connection.abort();
             return error;
         }

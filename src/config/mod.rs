@@ -6,6 +6,7 @@
 //! the limit. Nothing here connects to anything.
 
 mod catalogue;
+mod environments;
 mod error;
 mod file;
 mod layers;
@@ -18,6 +19,7 @@ mod url_file;
 use std::time::Duration;
 
 pub use catalogue::{Setting, settings, settings_example, settings_table};
+pub use environments::{Environments, EnvironmentsError};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};

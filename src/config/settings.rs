@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::environments::{Environments, environments};
 use super::limits::{
     address, duration_within, hours, log_filter, minutes, number_within, origin, seconds, variable,
 };
@@ -264,6 +265,15 @@ pub struct Web {
         value_name = "DOMAIN"
     )]
     pub base_domain: String,
+
+    /// The old system's environments.csv: its clusters are declared at start, unless their names were ever known here
+    #[arg(
+        long,
+        env = "KINDLER_SEED_CSV",
+        value_name = "FILE",
+        value_parser = environments
+    )]
+    pub seed_csv: Option<Environments>,
 }
 
 /// When running clusters are looked at.

@@ -10,6 +10,7 @@ mod error;
 mod heartbeat;
 mod identity;
 mod logging;
+mod seed;
 mod signals;
 mod systemd;
 
@@ -198,6 +199,12 @@ async fn run(
         shutdown.cancel();
     }
     if let Some(channels) = channels {
+        let seeding = process
+            .settings
+            .web
+            .seed_csv
+            .clone()
+            .map(|list| tokio::spawn(seed::declare(store.clone(), list, shutdown.clone())));
         let listener = Listener::new(database, channels.wake, doorbell.clone(), listening_out);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
         let follower = Follower {
@@ -221,6 +228,9 @@ async fn run(
         }
         for part in [listener, heartbeat, follower] {
             ended("listener, heartbeat or follower", part.await);
+        }
+        if let Some(seeding) = seeding {
+            ended("seed", seeding.await);
         }
         if !api_only {
             process.release().await;

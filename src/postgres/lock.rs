@@ -18,7 +18,15 @@ use super::processes;
 /// Proof that we alone use a state folder; let go on drop.
 #[derive(Debug)]
 pub(super) struct StateLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StateLock {
+    /// Unlocks by word: a child that was forked a moment ago, and has not begun its program yet,
+    /// still has the file open, and closing ours would leave the lock with it.
+    fn drop(&mut self) {
+        let _gone_with_the_file = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl StateLock {
@@ -49,7 +57,7 @@ impl StateLock {
         }
         file.set_len(0).naming("empty", &path)?;
         writeln!(file, "{}", std::process::id()).naming("write", &path)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -124,8 +132,10 @@ mod tests {
             refusal.ends_with(&format!("PID {}", std::process::id())),
             "{refusal}"
         );
+        let child_about_to_begin = held.file.try_clone().unwrap();
         drop(held);
         StateLock::take(state.path()).unwrap();
+        drop(child_about_to_begin);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod queries;
 mod report;
 mod roles;
 mod rows;
+mod seed;
 mod tokens;
 mod unnamed;
 mod waiting;

@@ -45,6 +45,7 @@ queries! {
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
+    LIST_KNOWN = "list_known";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";

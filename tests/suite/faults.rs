@@ -9,6 +9,7 @@ mod books;
 mod clock;
 mod database;
 mod disk;
+mod every_effect;
 mod every_statement;
 mod load;
 mod outages;

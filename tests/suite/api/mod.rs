@@ -10,6 +10,7 @@ mod files;
 mod hostile;
 mod listing;
 mod rights;
+mod seed;
 mod socket;
 mod stream;
 mod tasks;

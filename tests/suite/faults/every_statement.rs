@@ -1,16 +1,17 @@
 //! At every database statement of a cluster's life, one at a time: the daemon
-//! is killed before it, killed after it was carried out but not answered, or
-//! only its connection is cut, before or after. All must converge.
+//! is killed before it, killed after it was carried out but not answered, only
+//! its connection is cut, before or after, or the statement is refused with an
+//! error. All must converge.
 
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use super::{converged, migrated, number, quick, rounds, run};
-use crate::kit::{Daemon, Host, Proxy, Trap};
+use crate::kit::{Blow, Daemon, Host, Proxy, Trap};
 
 /// One life: made, changed, stopped, started, and another one deleted.
-const STEPS: [(&str, &str); 5] = [
+pub(super) const STEPS: [(&str, &str); 5] = [
     (
         "INSERT INTO clusters (name, provider) VALUES ('kept', 'k3d'), ('gone', 'k3d')",
         "SELECT count(*) - 2 FROM clusters WHERE actual_state = 'running'",
@@ -34,13 +35,13 @@ const STEPS: [(&str, &str); 5] = [
 ];
 
 /// Goes through the life; the daemon is started again when it was killed.
-async fn live(sql: &Client, host: &Host, proxy: &Proxy, mut daemon: Daemon) {
+pub(super) async fn live(sql: &Client, host: &Host, url: &str, mut daemon: Daemon) {
     for (change, done) in STEPS {
         run(sql, change).await;
         let giving_up = std::time::Instant::now() + Duration::from_secs(60);
         while number(sql, done).await != 0 {
             if daemon.has_ended() {
-                daemon = quick(&proxy.url(), host).spawn();
+                daemon = quick(url, host).spawn();
             }
             assert!(
                 std::time::Instant::now() < giving_up,
@@ -51,15 +52,23 @@ async fn live(sql: &Client, host: &Host, proxy: &Proxy, mut daemon: Daemon) {
         }
     }
     if daemon.has_ended() {
-        daemon = quick(&proxy.url(), host).spawn();
+        daemon = quick(url, host).spawn();
         daemon.ready().await;
     }
     converged(sql, host).await;
     drop(daemon);
 }
 
+/// What befalls the daemon at a statement.
+#[derive(Clone, Copy)]
+enum Fault {
+    Killed,
+    Cut,
+    Refused,
+}
+
 /// One life with a trap; whether there was such a statement.
-async fn with_trap(at: usize, after: bool, kill: bool) -> bool {
+async fn with_trap(at: usize, after: bool, fault: Fault) -> bool {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
     let proxy = Proxy::before(&database).await;
@@ -67,9 +76,13 @@ async fn with_trap(at: usize, after: bool, kill: bool) -> bool {
     proxy.trap(Trap {
         at,
         after,
-        kill: kill.then(|| daemon.pid()),
+        blow: match fault {
+            Fault::Killed => Blow::Kill(daemon.pid()),
+            Fault::Cut => Blow::Cut,
+            Fault::Refused => Blow::Refuse,
+        },
     });
-    live(&sql, &host, &proxy, daemon).await;
+    live(&sql, &host, &proxy.url(), daemon).await;
     proxy.sprung()
 }
 
@@ -79,12 +92,12 @@ async fn statements() -> usize {
     let sql = database.connect().await;
     let proxy = Proxy::before(&database).await;
     let daemon = quick(&proxy.url(), &host).spawn();
-    live(&sql, &host, &proxy, daemon).await;
+    live(&sql, &host, &proxy.url(), daemon).await;
     proxy.statements()
 }
 
 /// Every `step`th statement, a few lives at a time.
-async fn at_many_statements(after: bool, kill: bool) {
+async fn at_many_statements(after: bool, fault: Fault) {
     let last = statements().await;
     assert!(last > 20, "a life of {last} statements is none");
     let step = last.div_ceil(rounds(8, last));
@@ -93,7 +106,7 @@ async fn at_many_statements(after: bool, kill: bool) {
     for few in numbers.chunks(4) {
         let lives: Vec<_> = few
             .iter()
-            .map(|at| tokio::spawn(with_trap(*at, after, kill)))
+            .map(|at| tokio::spawn(with_trap(*at, after, fault)))
             .collect();
         for life in lives {
             sprung += usize::from(life.await.expect("it converges"));
@@ -108,20 +121,25 @@ async fn at_many_statements(after: bool, kill: bool) {
 
 #[tokio::test]
 async fn the_daemon_is_killed_before_a_statement() {
-    at_many_statements(false, true).await;
+    at_many_statements(false, Fault::Killed).await;
 }
 
 #[tokio::test]
 async fn the_daemon_is_killed_after_a_statement_and_before_its_answer() {
-    at_many_statements(true, true).await;
+    at_many_statements(true, Fault::Killed).await;
 }
 
 #[tokio::test]
 async fn the_connection_is_cut_before_a_statement() {
-    at_many_statements(false, false).await;
+    at_many_statements(false, Fault::Cut).await;
 }
 
 #[tokio::test]
 async fn the_connection_is_cut_after_the_commit() {
-    at_many_statements(true, false).await;
+    at_many_statements(true, Fault::Cut).await;
+}
+
+#[tokio::test]
+async fn a_statement_is_refused() {
+    at_many_statements(false, Fault::Refused).await;
 }

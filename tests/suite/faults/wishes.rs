@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{converged, migrated, number, quick, report, rounds, run};
-use crate::kit::{Host, Proxy, Trap, eventually};
+use crate::kit::{Blow, Host, Proxy, Trap, eventually};
 
 /// Each row's mind is changed every 0 to 5 s: one in 25 each tenth of a second.
 const FLIP: &str = "UPDATE clusters
@@ -79,7 +79,7 @@ async fn commits_whose_answer_is_lost_double_and_lose_nothing() {
         proxy.trap(Trap {
             at: proxy.statements() + 1 + fastrand::usize(..12),
             after: true,
-            kill: None,
+            blow: Blow::Cut,
         });
         eventually(Duration::from_secs(60), "the cut", || async {
             run(&sql, "UPDATE clusters SET http_port = 18000 + floor(random() * 900)::integer WHERE random() < 0.2").await;

@@ -18,5 +18,5 @@ pub use eventually::eventually;
 pub use host::{Entry, Host};
 pub use pooler::Pooler;
 pub use postgres::PrivateServer;
-pub use proxy::{Proxy, Traffic, Trap};
+pub use proxy::{Blow, Proxy, Traffic, Trap};
 pub use run_folder::run_folder;

@@ -31,6 +31,13 @@ pub enum Traffic {
 const DISK_FULL: &[u8] =
     b"E\0\0\0\x33SERROR\0VERROR\0C53100\0MNo space left on device\0\0Z\0\0\0\x05I";
 
+/// `XX000 internal_error` in the place of an execution's answer; that the
+/// session is ready again is the server's own word, at the `Sync`.
+const REFUSED: &[u8] = b"E\0\0\0\x2fSERROR\0VERROR\0CXX000\0Mrefused by the test\0\0";
+
+/// A simple query that ends whatever transaction is open, and fails.
+const FAILING: &[u8] = b"Q\0\0\0\x1bROLLBACK; SELECT 1 / 0\0";
+
 /// What happens at one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trap {
@@ -39,8 +46,20 @@ pub struct Trap {
     /// Before it reaches the server, or after the server has carried it out and
     /// before its answer is passed on.
     pub after: bool,
-    /// Kill this process, or only cut the connection.
-    pub kill: Option<i32>,
+    /// What happens to the daemon.
+    pub blow: Blow,
+}
+
+/// What a trap does when it goes off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// The connection is cut.
+    Cut,
+    /// This process is killed, and the connection with it.
+    Kill(i32),
+    /// The statement is answered with an error and not carried out; the
+    /// connection stays. Only before a statement.
+    Refuse,
 }
 
 struct Shared {
@@ -143,7 +162,7 @@ impl Shared {
 }
 
 fn spring(trap: Trap) {
-    if let Some(pid) = trap.kill {
+    if let Blow::Kill(pid) = trap.blow {
         let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
 }
@@ -201,6 +220,14 @@ impl Connection {
             if matches!(kind, b'Q' | b'E')
                 && let Some(trap) = self.shared.count()
             {
+                if trap.blow == Blow::Refuse {
+                    if kind == b'Q' {
+                        server.write_all(FAILING).await.ok()?;
+                    } else {
+                        answers.lock().await.write_all(REFUSED).await.ok()?;
+                    }
+                    continue;
+                }
                 if !trap.after {
                     spring(trap);
                     return Some(Cut);
