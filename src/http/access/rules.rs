@@ -75,6 +75,7 @@ mod tests {
         let mut document = json!({ "paths": {
             "/open": { "get": { "security": [{}] } },
             "/read": { "get": { "security": [{ "token": ["read"] }] }, "post": { "security": [{ "token": ["write"] }] } },
+            "/keys": { "get": { "security": [{ "token": ["admin"] }] } },
             "/forgotten": { "get": {} },
             "/misspelt": { "get": { "security": [{ "token": ["raed"] }] } },
         }});
@@ -83,6 +84,7 @@ mod tests {
         for (method, path, expected) in [
             (Method::GET, "/open", None),
             (Method::HEAD, "/open", None),
+            (Method::HEAD, "/keys", Some(Scope::Admin)),
             (Method::POST, "/open", Some(Scope::Read)),
             (Method::HEAD, "/read", Some(Scope::Read)),
             (Method::POST, "/read", Some(Scope::Write)),

@@ -22,7 +22,6 @@ async fn whoever_shows_too_many_wrong_ones_has_to_wait_and_nobody_else() {
     site.get_as(&token, "/api/clusters").await.is(200);
     let mut refused = 0;
     for n in 0..30 {
-        let shown = bearer(&wrong(n));
         let answer = if n % 2 == 0 {
             site.get_as(&wrong(n), "/api/clusters").await
         } else {
@@ -36,7 +35,6 @@ async fn whoever_shows_too_many_wrong_ones_has_to_wait_and_nobody_else() {
         } else {
             answer.is(401);
         }
-        assert!(shown.len() > 40);
     }
     assert!((5..=10).contains(&refused), "{refused}");
     // One that was good stays so; one that nobody knows yet has to wait, here.
