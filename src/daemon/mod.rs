@@ -236,9 +236,7 @@ async fn run(
             process.release().await;
         }
     }
-    if let Ok(Err(error)) = web.await {
-        error!(error = &error as &dyn std::error::Error, "HTTP ended early");
-    }
+    ended("HTTP", web.await);
     everything_ended.cancel();
     ended("systemd", systemd.await);
     info!("ended");

@@ -86,3 +86,38 @@ pub(super) async fn put_in_words(request: Request, next: Next) -> Response {
     refused.headers_mut().extend(head.headers);
     refused
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, Bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::post;
+    use tower_service::Service;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up_and_a_stream_goes_on() {
+        let whole = async |_: Bytes| "read";
+        let streamed = async || Body::from_stream(futures_util::stream::pending::<Never>());
+        let mut app = Router::new()
+            .route("/whole", post(whole))
+            .route("/streamed", post(streamed))
+            .layer(from_fn(answer_in_time));
+        let ask = |path| {
+            let body = Body::from_stream(futures_util::stream::pending::<Never>());
+            Request::post(path).body(body).unwrap()
+        };
+        let answer = app.call(ask("/whole")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let words = to_bytes(answer.into_body(), LONGEST_WORDS).await.unwrap();
+        assert!(words.starts_with(b"{\"detail\":\"no answer within 30s"));
+        let answer = app.call(ask("/streamed")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let read = to_bytes(answer.into_body(), LONGEST_WORDS);
+        assert!(timeout(ANSWER_WITHIN * 10, read).await.is_err());
+    }
+
+    type Never = Result<Bytes, std::convert::Infallible>;
+}
