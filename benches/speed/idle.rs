@@ -67,7 +67,7 @@ pub async fn measure(server: &PrivateServer) {
 }
 
 /// A field of the process's status, in millions of bytes.
-fn resident_mb(pid: i32, field: &str) -> f64 {
+pub fn resident_mb(pid: i32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
     let line = status
         .lines()

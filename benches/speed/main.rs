@@ -1,14 +1,16 @@
 //! How fast and how small: each figure beside the target that was set for it.
 //!
 //! Run by `make bench`; words after `cargo bench --` choose sections by name
-//! (`wakeup`, `idle`, `start`, `converge`). It measures the real daemon on a
+//! (`wakeup`, `declare`, `stream`, `idle`, `start`, `converge`). It measures the real daemon on a
 //! Postgres of its own that waits for the disk at every commit. It ends with
 //! an error only when something breaks: a slow figure says `over` and no more,
 //! because a busy machine is no defect. It must not measure with settings or
 //! code that the product does not ship.
 
 mod bare;
+mod browse;
 mod converge;
+mod declare;
 mod idle;
 #[path = "../../tests/suite/kit/mod.rs"]
 mod kit;
@@ -16,6 +18,7 @@ mod no_op;
 mod report;
 mod scene;
 mod start;
+mod stream;
 mod wakeup;
 
 use std::env;
@@ -52,6 +55,12 @@ async fn measure(chosen: &[&str]) {
     report::head(&scene::machine(&server).await);
     if wanted("wakeup") {
         wakeup::measure(&server).await;
+    }
+    if wanted("declare") {
+        declare::measure(&server).await;
+    }
+    if wanted("stream") {
+        stream::measure(&server).await;
     }
     if wanted("idle") {
         idle::measure(&server).await;

@@ -1,5 +1,4 @@
--- Declares a new cluster; no row if the name is taken. A port that is not
--- given is the first of its range that no declared cluster uses.
+-- Declares a new cluster; no row if the name is taken.
 -- $1 name, $2 provider, $3 subnet, $4 node port, $5 pf port, $6 http port, $7 https port,
 -- $8 register with portainer, $9 route in haproxy, $10 register with argocd, $11 labels, $12 desired state,
 -- $13 paused, $14 who declares, if it is not the session's own
@@ -7,12 +6,7 @@ WITH me AS (SELECT set_config('kindler.actor', coalesce($14, current_setting('ki
 INSERT INTO clusters AS c (name, provider, subnet, node_port, pf_port, http_port, https_port,
                            register_portainer, haproxy_route, register_argocd, labels, desired_state, paused)
 SELECT $1, $2, $3::text::cidr, coalesce($4, 30080),
-       coalesce($5, (SELECT min(p) FROM generate_series(19001, 19999) p
-                     WHERE NOT EXISTS (SELECT FROM clusters WHERE pf_port = p))),
-       coalesce($6, (SELECT min(p) FROM generate_series(18090, 18442) p
-                     WHERE NOT EXISTS (SELECT FROM clusters WHERE p IN (http_port, https_port)))),
-       coalesce($7, (SELECT min(p) FROM generate_series(18443, 18999) p
-                     WHERE NOT EXISTS (SELECT FROM clusters WHERE p IN (http_port, https_port)))),
+       $5, $6, $7,
        $8, $9, $10, $11, $12, $13
 FROM me
 ON CONFLICT (name) DO NOTHING

@@ -177,7 +177,10 @@ async fn run(
         store: process.store.clone(),
         vitals: vitals.clone(),
     };
-    let store = process.page_store(&page);
+    let mut store = process.page_store(&page);
+    if page.leads_to_the_same(&database) {
+        store = store.believing(&process.store);
+    }
     let admission = Admission::new(&process.settings, address, &store);
     let web = process.web(store.clone(), admission.access(), &vitals, &shutdown);
     let (feed, doors) = (web.feed.clone(), admission.doors(&process.settings));

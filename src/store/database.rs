@@ -153,6 +153,19 @@ impl Database {
         }
     }
 
+    /// Whether both lead to one database in the same way, as whomever.
+    pub fn leads_to_the_same(&self, other: &Self) -> bool {
+        let way = |config: &Config| {
+            (
+                config.get_hosts().to_owned(),
+                config.get_hostaddrs().to_owned(),
+                config.get_ports().to_owned(),
+                config.get_dbname().map(str::to_owned),
+            )
+        };
+        way(&self.config) == way(&other.config)
+    }
+
     /// What opens the connections of a pool.
     pub(super) fn manager(&self, settings: ManagerConfig) -> Manager {
         Manager::from_connect(self.config.clone(), self.clone(), settings)

@@ -2,6 +2,7 @@
 //! the reconciler acts.
 
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 
 use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider, Spec, SpecError, Subnet};
 
@@ -163,6 +164,32 @@ impl Values<'_> {
     }
 }
 
+/// Declares a cluster under the lock that keeps others from the same free ports;
+/// no row if the name is taken.
+pub(super) async fn declare_locked(
+    transaction: &Transaction<'_>,
+    new: &Declaration,
+    declarer: &Option<&str>,
+) -> Result<Option<Row>, tokio_postgres::Error> {
+    let mut values = new.values();
+    if !new.names_every_port() {
+        let [_, named @ ..] = &values.ports;
+        let named: Vec<&(dyn ToSql + Sync)> = named.iter().map(|port| port as _).collect();
+        let found = transaction
+            .query_typed(queries::FIND_PORTS.as_str(), &typed(&named))
+            .await?;
+        if let Some(found) = found.first() {
+            for (port, column) in values.ports[1..].iter_mut().zip(["pf", "http", "https"]) {
+                *port = found.try_get(column)?;
+            }
+        }
+    }
+    let params = values.params(declarer);
+    transaction
+        .query_typed_opt(queries::DECLARE_CLUSTER.as_str(), &typed(&params))
+        .await
+}
+
 impl Store {
     /// Declares a cluster, unless its name is taken.
     ///
@@ -170,11 +197,11 @@ impl Store {
     /// [`StoreError::Refused`] names field and limit.
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, StoreError> {
         let operation = "declare a cluster";
-        let values = new.values();
         let declarer = self.declarer();
-        let params = values.params(&declarer);
         let made = if new.names_every_port() {
             // Nothing is looked for, so one statement is the whole transaction.
+            let values = new.values();
+            let params = values.params(&declarer);
             let made = self
                 .rows(operation, &queries::DECLARE_CLUSTER, &params)
                 .await?;
@@ -184,9 +211,7 @@ impl Store {
                 transaction
                     .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;
-                transaction
-                    .query_typed_opt(queries::DECLARE_CLUSTER.as_str(), &typed(&params))
-                    .await
+                declare_locked(transaction, new, &declarer).await
             })
             .await?
         };

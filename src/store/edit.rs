@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::cluster::{Cluster, ClusterName, Desired, Port, Subnet};
 
-use super::declare::Declaration;
+use super::declare::{Declaration, declare_locked};
 use super::unnamed::typed;
 use super::{Store, StoreError, queries};
 
@@ -133,13 +133,7 @@ impl Store {
                 .await?;
             let (mut taken, mut unknown) = (Vec::new(), Vec::new());
             for new in &batch.create {
-                let values = new.values();
-                let made = transaction
-                    .query_typed_opt(
-                        queries::DECLARE_CLUSTER.as_str(),
-                        &typed(&values.params(&declarer)),
-                    )
-                    .await?;
+                let made = declare_locked(&transaction, new, &declarer).await?;
                 if made.is_none() {
                     taken.push(new.name.clone());
                 }

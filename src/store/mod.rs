@@ -352,6 +352,14 @@ impl Store {
         self.own_sessions.store(proven, Ordering::Relaxed);
     }
 
+    /// The same store, which believes of its sessions what is proven of those of
+    /// `other`: for two that lead to one database in the same way.
+    #[must_use]
+    pub fn believing(mut self, other: &Self) -> Self {
+        self.own_sessions = other.own_sessions.clone();
+        self
+    }
+
     fn has_own_sessions(&self) -> bool {
         self.own_sessions.load(Ordering::Relaxed)
     }

@@ -11,6 +11,7 @@ mod database;
 mod disk;
 mod every_effect;
 mod every_statement;
+mod ignorance;
 mod load;
 mod outages;
 mod processes;
