@@ -68,8 +68,8 @@ impl DaemonError {
         match self {
             Self::Setting(error) => error.hint(),
             Self::NoToken { .. } => Some(
-                "make one as the tables' owner (kindler token create NAME --scope admin), or set \
-                 KINDLER_LISTEN=127.0.0.1:8080",
+                "make one as the tables' owner: kindler token create NAME --scope admin (for \
+                 `kindler dev`, while it runs on 127.0.0.1); or set KINDLER_LISTEN=127.0.0.1:8080",
             ),
             _ => None,
         }

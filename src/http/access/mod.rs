@@ -21,7 +21,7 @@ use axum::http::{Extensions, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::access::{Fingerprint, Scope};
 use crate::cause::chain;
@@ -120,11 +120,14 @@ impl Access {
         let standing = found.as_ref().map(|bearer| bearer.standing);
         let Some(bearer) = found.filter(|bearer| bearer.standing == Standing::Live) else {
             attempt.failed();
-            return refused(match standing {
+            let how = match standing {
                 Some(Standing::Expired) => "has expired",
                 Some(_) => "was revoked",
                 None => "is not known",
-            });
+            };
+            // Bounded by the limit on attempts.
+            info!(%peer, "refused: this {what} {how}");
+            return refused(how);
         };
         attempt.succeeded();
         self.note_use(&bearer).await;

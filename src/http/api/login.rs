@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tracing::info;
 
 use crate::access::{SECRET_BYTES, Secret};
 
@@ -79,6 +80,7 @@ pub(super) async fn login(
         .store
         .open_session(who.token, &fingerprint, LIFE.as_secs_f64(), MOST_LOGINS)
         .await?;
+    info!(token = who.name, peer = %peer(&extensions), "logged in");
     let cookie = session_cookie(&headers, &secret, LIFE);
     match cookie.filter(|_| begun) {
         Some(cookie) => {
