@@ -7,8 +7,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::access::{Fingerprint, Secret};
 
-/// The cookie of a login.
+/// The cookie of a login; over TLS under a name that no page of a neighbouring
+/// host can set, such as the services of the clusters are.
 const COOKIE: &str = "kindler_session";
+const COOKIE_OF_TLS: &str = "__Host-kindler_session";
 
 /// What a page of this server sends with every request, and no other page can.
 const CSRF_HEADER: &str = "x-kindler-csrf";
@@ -47,13 +49,16 @@ pub(in crate::http) fn shown(headers: &HeaderMap) -> Option<Shown> {
             return Some(Shown::Token(Secret::parse_token(rest.trim())));
         }
     }
-    let cookies = headers.get_all(header::COOKIE).into_iter();
-    let pairs = cookies
+    let value = cookie(headers, COOKIE_OF_TLS).or_else(|| cookie(headers, COOKIE))?;
+    Some(Shown::Session(Secret::parse_session(value)))
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).into_iter();
+    let mut pairs = lines
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(';'));
-    let mut ours = pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='));
-    let value = ours.next()?;
-    Some(Shown::Session(Secret::parse_session(value)))
+    pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Whether the header is missing that no form and no other page can send.
@@ -74,13 +79,14 @@ pub(in crate::http) fn session_cookie(
         value.is_some_and(|value| value.trim().starts_with(word))
     };
     let forwarded = header::HeaderName::from_static("x-forwarded-proto");
-    let secure = if says(header::ORIGIN, "https://") || says(forwarded, "https") {
-        "; Secure"
+    let tls = says(header::ORIGIN, "https://") || says(forwarded, "https");
+    let (name, secure) = if tls {
+        (COOKIE_OF_TLS, "; Secure")
     } else {
-        ""
+        (COOKIE, "")
     };
     let text = format!(
-        "{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
+        "{name}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
         secret.expose(),
         life.as_secs()
     );
@@ -91,8 +97,12 @@ pub(in crate::http) fn session_cookie(
 
 /// Makes the browser forget the cookie.
 pub(in crate::http) fn clear_cookie(response: &mut HeaderMap) {
-    let text = "kindler_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
-    response.append(header::SET_COOKIE, HeaderValue::from_static(text));
+    for text in [
+        "kindler_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0",
+        "__Host-kindler_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure",
+    ] {
+        response.append(header::SET_COOKIE, HeaderValue::from_static(text));
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +126,14 @@ mod tests {
         let both = headers(&[("authorization", &bearer), ("cookie", &cookie)]);
         let fingerprint = |shown: Option<Shown>| shown.unwrap().fingerprint();
         assert_eq!(fingerprint(shown(&both)), Some(token.fingerprint()));
+        let (set_by, ours) = (Secret::session([3; 32]), session.fingerprint());
+        let neighbour = format!(
+            "kindler_session={}; __Host-kindler_session={}",
+            set_by.expose(),
+            session.expose()
+        );
+        let neighbour = headers(&[("cookie", &neighbour)]);
+        assert_eq!(fingerprint(shown(&neighbour)), Some(ours));
         let basic = headers(&[("authorization", "Basic eDp5"), ("cookie", &cookie)]);
         assert_eq!(fingerprint(shown(&basic)), Some(session.fingerprint()));
         assert!(shown(&headers(&[("authorization", "Basic eDp5")])).is_none());
@@ -140,7 +158,8 @@ mod tests {
             ("origin", "https://k.example.org"),
             ("x-forwarded-proto", "https"),
         ] {
-            assert!(cookie(&[tls]).ends_with("; Secure"));
+            let cookie = cookie(&[tls]);
+            assert!(cookie.starts_with("__Host-") && cookie.ends_with("; Secure"));
         }
     }
 }

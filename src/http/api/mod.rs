@@ -113,7 +113,7 @@ impl utoipa::Modify for Tokens {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let cookie = ApiKeyValue::with_description(
             "kindler_session",
-            "from /api/login; whatever changes something needs the header X-Kindler-CSRF too",
+            "from /api/login, over TLS with __Host- before its name; whatever changes something needs the header X-Kindler-CSRF too",
         );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
