@@ -5,8 +5,11 @@
 -- What the backup wants gone may have been wanted again since: it is paused, so
 -- that a person looks at it first (kindler list; kindler resume NAME). Who held
 -- what at the time of the backup is forgotten, and terms go on above all that
--- were given since, which nobody knows: far above.
+-- were given since, which nobody knows: far above. The page's logins end. Tokens
+-- are those of the backup, also the ones that were revoked since: look at them
+-- (kindler token list).
 UPDATE clusters SET paused = true WHERE desired_state = 'absent' AND NOT paused;
 DELETE FROM cluster_leases;
 DELETE FROM kindler_replicas;
+DELETE FROM kindler_sessions;
 SELECT setval('cluster_lease_terms', last_value + 1000000000) FROM cluster_lease_terms;

@@ -37,6 +37,8 @@ ALTER TABLE cluster_events      OWNER TO kindler_owner;
 ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
 ALTER TABLE cluster_deletions   OWNER TO kindler_owner;
 ALTER TABLE kindler_watchers    OWNER TO kindler_owner;
+ALTER TABLE kindler_tokens      OWNER TO kindler_owner;
+ALTER TABLE kindler_sessions    OWNER TO kindler_owner;
 ALTER TABLE kindler_migrations  OWNER TO kindler_owner;
 ALTER SEQUENCE cluster_lease_terms OWNER TO kindler_owner;
 DO $$
@@ -74,3 +76,10 @@ GRANT INSERT (name, provider, subnet, node_port, pf_port, http_port, https_port,
 GRANT UPDATE (subnet, node_port, pf_port, http_port, https_port,
               register_portainer, haproxy_route, register_argocd, labels, paused, desired_state, retry_requested_at)
     ON clusters TO kindler_api;
+
+-- Whoever serves the API looks tokens up (their hashes; a token cannot be told
+-- from its hash) and says when one was used. Only the owner makes and revokes
+-- them. The page logs in under the role of the API, and under no other.
+GRANT SELECT, UPDATE (last_used_at) ON kindler_tokens TO kindler_daemon, kindler_api;
+GRANT SELECT ON kindler_sessions TO kindler_daemon;
+GRANT SELECT, INSERT, DELETE ON kindler_sessions TO kindler_api;

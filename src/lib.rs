@@ -18,10 +18,12 @@
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
 //! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],
-//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`].
+//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`], [`access`] (scopes
+//! and secrets).
 //!
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
+pub mod access;
 pub mod backoff;
 pub mod cause;
 pub mod cli;

@@ -9,13 +9,14 @@ use clap::builder::styling::Styles;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::access::{Scope, TokenName};
 use crate::cluster::{ClusterName, Port, Provider, Subnet};
 use crate::config::{
     ConnectionArgs, DaemonArgs, LISTEN, address, duration_within, for_dev, number_within,
     outside_dev,
 };
 
-use super::values::{ProviderParser, port};
+use super::values::{ProviderParser, ScopeParser, port, token_life};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,7 +37,7 @@ Exit codes: 0 done; 1 it failed; 2 bad input, unknown name or no database;
 3 timed out waiting";
 
 /// The commands of `--help`, as people look for them.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["dev", "serve", "once", "migrate"]),
     (
         "Declare",
@@ -48,6 +49,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         "Look",
         &["list", "get", "events", "logs", "status", "ready"],
     ),
+    ("Admit", &["token"]),
     ("Shell", &["completions"]),
 ];
 
@@ -138,6 +140,9 @@ the same values. Ports that are left out are the first free ones.")]
         )]
         listen: SocketAddr,
     },
+    /// Make, show and revoke tokens for the API and the page
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:
@@ -174,6 +179,47 @@ impl Command {
                 | Self::Man { .. }
         )
     }
+}
+
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(super) enum TokenCommand {
+    /// Make a token and print it, once, on stdout
+    #[command(after_help = "\
+Examples:
+  kindler token create alice --scope admin
+  kindler token create ci --scope write --expires 90d > token
+
+read: everything but keys. write: also declare, change and delete clusters. admin:
+also fetch kubeconfigs and see who has tokens. Whoever has the token may log in
+with it on the page, or send it as `Authorization: Bearer TOKEN`. It needs the
+database URL of the tables' owner, the one that `kindler migrate` is run with.")]
+    Create(TokenCreateArgs),
+    /// Show all tokens and when each was last used; never the tokens themselves
+    List {
+        /// How to show them
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: ListOutput,
+    },
+    /// End a token at once, and every login with it
+    Revoke {
+        /// The token's name
+        #[arg(value_parser = TokenName::parse)]
+        name: TokenName,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct TokenCreateArgs {
+    /// What the books call whoever uses it: 1 to 63 lower-case letters, digits, '.', '_' or '-'
+    #[arg(value_parser = TokenName::parse)]
+    pub name: TokenName,
+    /// What it may be used for
+    #[arg(long, value_parser = ScopeParser)]
+    pub scope: Scope,
+    /// How long it lives, such as 12h or 30d (1m to 3650d); for ever if left out
+    #[arg(long, value_name = "DURATION", value_parser = token_life)]
+    pub expires: Option<Duration>,
 }
 
 #[derive(Args)]

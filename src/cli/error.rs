@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::access::TokenName;
 use crate::cluster::{ClusterName, SpecError};
 use crate::command::LogError;
 use crate::config::ConfigError;
@@ -55,6 +56,12 @@ pub(super) enum CliError {
     },
     #[error("cluster {name} is being removed and declared by somebody else at this moment")]
     Contended { name: ClusterName },
+    #[error("a token {0} is there already")]
+    TokenExists(TokenName),
+    #[error("no token {0} is left to revoke")]
+    NoToken(TokenName),
+    #[error("the operating system gives no random bytes")]
+    Randomness(#[source] getrandom::Error),
     #[error("cluster {name} is not deleted: the answer was not yes")]
     NotConfirmed { name: ClusterName },
     #[error(transparent)]
@@ -101,6 +108,8 @@ impl CliError {
             | Self::Refused(_)
             | Self::Management(_)
             | Self::UnknownName { .. }
+            | Self::TokenExists(_)
+            | Self::NoToken(_)
             | Self::Different { .. } => Exit::BadInput,
             Self::Migrate { source, .. } => match **source {
                 MigrateError::Unreachable(_) => Exit::BadInput,
@@ -114,6 +123,7 @@ impl CliError {
             | Self::Manual { .. }
             | Self::NoDaemon { .. }
             | Self::Input(_)
+            | Self::Randomness(_)
             | Self::Runtime(_) => Exit::Failed,
             Self::Daemon(error) if error.is_callers() => Exit::BadInput,
             Self::Daemon(_) => Exit::Failed,
@@ -122,9 +132,8 @@ impl CliError {
 
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(error) | Self::Daemon(DaemonError::Setting(error)) => {
-                error.hint().map(str::to_owned)
-            }
+            Self::Config(error) => error.hint().map(str::to_owned),
+            Self::Daemon(error) => error.hint().map(str::to_owned),
             Self::Store { hint, .. } | Self::Migrate { hint, .. } => hint.clone(),
             Self::UnknownName {
                 similar: Some(name),
@@ -136,6 +145,10 @@ impl CliError {
                  or change the row with SQL"
             )),
             Self::Contended { .. } => Some("try again".to_owned()),
+            Self::TokenExists(name) => Some(format!(
+                "`kindler token revoke {name}` ends it; two that overlap need two names"
+            )),
+            Self::NoToken(_) => Some("`kindler token list` shows all".to_owned()),
             Self::NoLog { hint, .. } => Some(hint.clone()),
             _ => None,
         }

@@ -20,6 +20,7 @@ mod session;
 mod status;
 mod table;
 mod text;
+mod token;
 mod values;
 mod wait;
 
@@ -193,6 +194,7 @@ async fn run_client(
         Command::Get { name, output } => get::get(&session, screen, &name, output).await,
         Command::Events(args) => events::events(&session, args).await,
         Command::Status { output } => status::status(&session, screen, output).await,
+        Command::Token(command) => token::token(&session, screen, command).await,
         Command::Dev(_)
         | Command::Serve(_)
         | Command::Once(_)

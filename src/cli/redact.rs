@@ -1,5 +1,7 @@
-//! The last guard before stderr: passwords of URLs that stood in a wrong place
-//! and came back in an error.
+//! The last guard before stderr: passwords of URLs and tokens that stood in a
+//! wrong place and came back in an error.
+
+use crate::access::TOKEN_PREFIX;
 
 /// The text with the passwords of its URLs replaced.
 pub(super) fn without_passwords(text: &str) -> String {
@@ -9,10 +11,16 @@ pub(super) fn without_passwords(text: &str) -> String {
         |c| c.is_whitespace() || "\"'`<>".contains(c),
         userinfo,
     );
-    hide_after(
+    let hidden = hide_after(
         &hidden,
         "password=",
         |c| c.is_whitespace() || "&\"'`".contains(c),
+        |_| "***".to_owned(),
+    );
+    hide_after(
+        &hidden,
+        TOKEN_PREFIX,
+        |c| !(c.is_ascii_alphanumeric() || "-_".contains(c)),
         |_| "***".to_owned(),
     )
 }
@@ -79,6 +87,7 @@ mod tests {
                 "use postgresql://USER[:PASSWORD]@HOST/NAME",
                 "use postgresql://USER[:PASSWORD]@HOST/NAME",
             ),
+            ("'kdl_aB-9_x' is no name", "'kdl_***' is no name"),
             ("nothing", "nothing"),
         ] {
             assert_eq!(without_passwords(text), shown);

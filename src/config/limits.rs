@@ -45,6 +45,12 @@ pub enum LimitError {
     /// Neither IP address nor localhost, or no port.
     #[error("listen {0:?} is not an address: use IP:PORT, such as 127.0.0.1:8080 or [::1]:8080")]
     NotAnAddress(String),
+    /// Not what a browser calls the server of a page.
+    #[error(
+        "allowed_origins {0:?} is not an origin: use http://HOST or https://HOST, with :PORT if it \
+         is another than 80 or 443, and nothing after it"
+    )]
+    NotAnOrigin(String),
     /// Not a name of environment variables.
     #[error(
         "pass_env {0:?} is not the name of a variable: use letters, digits and '_', \
@@ -129,6 +135,18 @@ where
                 most,
             }),
         }
+    }
+}
+
+/// Reads the origin of a page, in the form in which browsers send it.
+pub(super) fn origin(text: &str) -> Result<String, LimitError> {
+    let text = text.trim();
+    let rest = text.strip_prefix("http://");
+    let host = rest.or_else(|| text.strip_prefix("https://"));
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
+    match host {
+        Some(host) if !host.is_empty() && host.chars().all(fits) => Ok(text.to_owned()),
+        _ => Err(LimitError::NotAnOrigin(text.chars().take(80).collect())),
     }
 }
 

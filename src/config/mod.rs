@@ -25,8 +25,8 @@ pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
-    ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
-    Retries, SandboxSettings, Serving, Web,
+    AuthMode, ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN,
+    LogFormat, Retries, SandboxSettings, Serving, Web,
 };
 
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::environments::{Environments, environments};
 use super::limits::{
-    address, duration_within, hours, log_filter, minutes, number_within, seconds, variable,
+    address, duration_within, hours, log_filter, minutes, number_within, origin, seconds, variable,
 };
 use super::secret::DatabaseUrl;
 
@@ -106,6 +106,17 @@ pub enum LogFormat {
     /// For machines.
     #[value(help = None::<&str>)]
     Json,
+}
+
+/// Where whoever calls the API has to say who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    /// On every address but the loopback ones.
+    #[value(help = None::<&str>)]
+    Auto,
+    /// On every address.
+    #[value(help = None::<&str>)]
+    Required,
 }
 
 /// How the daemon runs and is seen.
@@ -231,6 +242,20 @@ pub struct Web {
         value_delimiter = ','
     )]
     pub allowed_hosts: Vec<String>,
+
+    /// Pages of other servers that may call the API, as https://HOST:PORT, separated by commas
+    #[arg(
+        long,
+        env = "KINDLER_ALLOWED_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    pub allowed_origins: Vec<String>,
+
+    /// Whether the API takes a token: auto on every address but loopback, or required everywhere
+    #[arg(long, env = "KINDLER_AUTH", default_value = "auto", value_enum)]
+    pub auth: AuthMode,
 
     /// Domain below which services of clusters are found, for the API's clients
     #[arg(

@@ -3,8 +3,10 @@
 //! [`serve`] reconciles until it is asked to end, [`once`] makes one complete
 //! pass, [`dev`] brings a private Postgres. No decision about clusters here.
 
+mod admission;
 mod dev;
 mod driver;
+mod error;
 mod heartbeat;
 mod identity;
 mod logging;
@@ -23,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::backoff::Backoff;
 use crate::cause::chain;
 use crate::command::LogDir;
-use crate::config::{ConfigError, DaemonSettings};
+use crate::config::DaemonSettings;
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
 use crate::http::{self, Source, Vitals};
@@ -33,7 +35,10 @@ use crate::metrics::Metrics;
 use crate::reconcile::{Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError, newer_schema};
 
+use admission::Admission;
+
 pub use dev::dev;
+pub use error::DaemonError;
 
 /// Connections besides one for each worker: heartbeat, passes, scrapes.
 const SPARE_CONNECTIONS: usize = 4;
@@ -49,52 +54,6 @@ const CONNECT: Backoff = Backoff {
 
 /// For the statements that release what this process held, and open requests.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
-
-/// Why the daemon cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// A setting is missing or wrong.
-    #[error(transparent)]
-    Setting(#[from] ConfigError),
-    /// The HTTP address is taken.
-    #[error(transparent)]
-    Listen(#[from] http::ListenError),
-    /// The embedded Postgres.
-    #[error("the private Postgres cannot be used")]
-    Postgres(#[from] crate::postgres::PostgresError),
-    /// It ended, and restarting it was given up.
-    #[error("the private Postgres has ended for good; see {}", log.display())]
-    PostgresEnded {
-        /// Its log.
-        log: std::path::PathBuf,
-    },
-    /// The schema.
-    #[error(transparent)]
-    Migrate(#[from] crate::store::MigrateError),
-    /// The database does not serve.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The operating system.
-    #[error("{operation} failed")]
-    System {
-        /// What was tried.
-        operation: &'static str,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-impl DaemonError {
-    /// Whether the settings are at fault, or the database is not there: what a
-    /// caller must mend before trying again.
-    pub fn is_callers(&self) -> bool {
-        match self {
-            Self::Setting(_) | Self::Listen(_) | Self::Migrate(_) | Self::Store(_) => true,
-            Self::Postgres(_) | Self::PostgresEnded { .. } | Self::System { .. } => false,
-        }
-    }
-}
 
 /// How a daemon's command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,15 +177,13 @@ async fn run(
         store: process.store.clone(),
         vitals: vitals.clone(),
     };
-    let mut web = process.web(&page, &vitals, &shutdown);
+    let mut store = process.page_store(&page);
     if page.leads_to_the_same(&database) {
-        web.store = web.store.believing(&process.store);
+        store = store.believing(&process.store);
     }
-    let (feed, store) = (web.feed.clone(), web.store.clone());
-    let doors = http::Doors {
-        address,
-        allowed_hosts: process.settings.web.allowed_hosts.clone().into(),
-    };
+    let admission = Admission::new(&process.settings, address, &store);
+    let web = process.web(store.clone(), admission.access(), &vitals, &shutdown);
+    let (feed, doors) = (web.feed.clone(), admission.doors(&process.settings));
     let web = tokio::spawn(http::serve(socket, source, web, doors, shutdown.clone()));
     let everything_ended = CancellationToken::new();
     let systemd = systemd::Systemd::new(vitals.clone(), doorbell.clone(), process.stop_bound());
@@ -234,9 +191,16 @@ async fn run(
 
     // Nothing is claimed before the schema is known to be the right one.
     let channels = tokio::select! {
-        channels = process.wait_for_database(&trouble, &schema, &shutdown) => channels,
+        channels = process.wait_for_database(&admission, &trouble, &schema, &shutdown) => channels,
         never = doorbell.unheeded() => match never {},
     };
+    let (channels, refused) = match channels {
+        Ok(channels) => (channels, None),
+        Err(error) => (None, Some(error)),
+    };
+    if refused.is_some() {
+        shutdown.cancel();
+    }
     if let Some(channels) = channels {
         let seeding = process
             .settings
@@ -275,13 +239,11 @@ async fn run(
             process.release().await;
         }
     }
-    if let Ok(Err(error)) = web.await {
-        error!(error = &error as &dyn std::error::Error, "HTTP ended early");
-    }
+    ended("HTTP", web.await);
     everything_ended.cancel();
     ended("systemd", systemd.await);
     info!("ended");
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
 /// Where the database rings.
@@ -372,11 +334,23 @@ impl Process {
         }
     }
 
+    /// The database under the role of the page and the API.
+    fn page_store(&self, database: &Database) -> Store {
+        Store::new(database, PAGE_CONNECTIONS, &format!("api@{}", self.me.host))
+    }
+
     /// What the page and the API work with.
-    fn web(&self, database: &Database, vitals: &Vitals, shutdown: &CancellationToken) -> http::Api {
+    fn web(
+        &self,
+        store: Store,
+        access: http::Access,
+        vitals: &Vitals,
+        shutdown: &CancellationToken,
+    ) -> http::Api {
         let settings = &self.settings;
         http::Api {
-            store: Store::new(database, PAGE_CONNECTIONS, &format!("api@{}", self.me.host)),
+            store,
+            access,
             feed: Feed::default(),
             logs: LogDir::new(settings.connection.log_dir()),
             vitals: vitals.clone(),
@@ -401,13 +375,15 @@ impl Process {
     }
 
     /// Waits until the database serves the schema of this release or a later
-    /// one, saying why it waits; the channel to listen on, or `None` on shutdown.
+    /// one, saying why it waits; the channels to listen on, or `None` on
+    /// shutdown. Fails where nobody could ever get in.
     async fn wait_for_database(
         &self,
+        admission: &Admission,
         trouble: &watch::Sender<Option<String>>,
         schema: &watch::Sender<Option<String>>,
         shutdown: &CancellationToken,
-    ) -> Option<Channels> {
+    ) -> Result<Option<Channels>, DaemonError> {
         let mut failures = 0;
         loop {
             let tried = async {
@@ -416,21 +392,23 @@ impl Process {
                     wake: self.store.wake_channel().await?,
                     page: self.store.page_channel().await?,
                 };
-                Ok::<_, StoreError>((version, channels))
+                let someone = admission.someone_gets_in().await?;
+                Ok::<_, StoreError>((version, channels, someone))
             };
             let error = tokio::select! {
                 tried = tried => match tried {
-                    Ok((version, channels)) => {
+                    Ok((version, channels, someone)) => {
+                        someone?;
                         trouble.send_replace(None);
                         if let Some(newer) = newer_schema(version) {
                             warn!(reason = %newer, "nothing new is begun");
                             schema.send_replace(Some(newer.to_string()));
                         }
-                        return Some(channels);
+                        return Ok(Some(channels));
                     }
                     Err(error) => error,
                 },
-                () = shutdown.cancelled() => return None,
+                () = shutdown.cancelled() => return Ok(None),
             };
             failures += 1;
             let delay = CONNECT.delay(failures, fastrand::f64());
@@ -439,7 +417,7 @@ impl Process {
             trouble.send_replace(Some(reason));
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = shutdown.cancelled() => return None,
+                () = shutdown.cancelled() => return Ok(None),
             }
         }
     }

@@ -4,16 +4,18 @@
 //! On the loopback address everybody on this machine may do everything, and so
 //! might any web page that a browser on this machine shows, if it were let:
 //! therefore requests must name this host (a rebound name does not), must come
-//! from a page of this host, and must carry JSON, which no form can send.
+//! from a page of this host or of one that the settings name, and must carry
+//! JSON, which no form can send. Who asks is `access`'s to tell.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::api::ApiError;
 
@@ -32,6 +34,8 @@ pub struct Doors {
     pub address: SocketAddr,
     /// Further names by which this server is called, as `kindler.example.org`.
     pub allowed_hosts: Arc<[String]>,
+    /// Pages of other servers that may call this one, as `https://ops.example.org`.
+    pub allowed_origins: Arc<[String]>,
 }
 
 impl Doors {
@@ -39,11 +43,35 @@ impl Doors {
     fn knows(&self, host: &str) -> bool {
         let name = without_port(host);
         matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-            || name == self.address.ip().to_string()
+            || name == host_of(self.address.ip())
             || self
                 .allowed_hosts
                 .iter()
                 .any(|known| known == name || known == host)
+    }
+
+    /// Whether a request comes from one of this server's pages, from one that is
+    /// allowed, or from no page at all. A browser always names the page of
+    /// another server, by its origin or at least by saying that it is another.
+    fn lets_in_a_page(&self, headers: &HeaderMap, host: &str) -> bool {
+        match text(headers, header::ORIGIN) {
+            Some(origin) => {
+                let own = origin.split_once("://").map(|(_, from)| from) == Some(host);
+                own || self.allowed_origins.iter().any(|known| known == origin)
+            }
+            None => {
+                let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+                matches!(site, None | Some(b"same-origin" | b"none"))
+            }
+        }
+    }
+}
+
+/// An address as it stands in a `Host`.
+fn host_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -57,9 +85,36 @@ fn without_port(host: &str) -> &str {
 
 /// Puts the doors before routes.
 pub(super) fn behind(doors: Doors, routes: Router) -> Router {
-    routes
+    let cors = cors(&doors);
+    let routes = routes
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(middleware::from_fn_with_state(doors, check))
+        .layer(middleware::from_fn_with_state(doors, check));
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
+}
+
+/// Lets the pages of other servers that are allowed read what they asked for.
+/// They show a token: a login's cookie is for this server's own page, so neither
+/// cookies nor the header that goes with them are let through.
+fn cors(doors: &Doors) -> Option<CorsLayer> {
+    let origins = doors.allowed_origins.iter();
+    let origins: Vec<HeaderValue> = origins.filter_map(|one| one.parse().ok()).collect();
+    let methods = [Method::GET, Method::POST, Method::PATCH, Method::DELETE];
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        HeaderName::from_static("last-event-id"),
+    ];
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods(methods)
+            .allow_headers(headers)
+            .expose_headers([header::ETAG, header::RETRY_AFTER])
+    })
 }
 
 async fn check(State(doors): State<Doors>, request: Request, next: Next) -> Response {
@@ -95,24 +150,15 @@ fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
             "host {host:?} is not a name of this server: add it to KINDLER_ALLOWED_HOSTS"
         )));
     }
-    if !doors.address.ip().is_loopback() && request.uri().path().starts_with("/api") {
-        return Some(ApiError::Forbidden(
-            "the API is served on a loopback address only, because it asks nobody who they are: \
-             set KINDLER_LISTEN to 127.0.0.1:PORT"
-                .to_owned(),
-        ));
-    }
     let safe = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let upgrade = headers.contains_key(header::UPGRADE);
-    if (!safe || upgrade)
-        && let Some(origin) = text(headers, header::ORIGIN)
-        && origin.split_once("://").map(|(_, host)| host) != Some(host)
-    {
+    if (!safe || upgrade) && !doors.lets_in_a_page(headers, host) {
+        let origin = text(headers, header::ORIGIN).unwrap_or("another server");
         return Some(ApiError::Forbidden(format!(
-            "a page of {origin:?} may not change anything here"
+            "a page of {origin:?} may not change anything here: add it to KINDLER_ALLOWED_ORIGINS"
         )));
     }
     let length = text(headers, header::CONTENT_LENGTH).unwrap_or("0");
@@ -133,12 +179,17 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
+    fn doors(address: &str) -> Doors {
+        Doors {
+            address: address.parse().unwrap(),
+            allowed_hosts: Arc::new(["kindler.example.org".to_owned()]),
+            allowed_origins: Arc::new(["https://ops.example.org".to_owned()]),
+        }
+    }
+
     #[test]
     fn only_names_of_this_server_are_known() {
-        let doors = Doors {
-            address: "127.0.0.1:8080".parse().unwrap(),
-            allowed_hosts: Arc::new(["kindler.example.org".to_owned()]),
-        };
+        let doors = doors("127.0.0.1:8080");
         for good in [
             "localhost",
             "localhost:8080",
@@ -156,6 +207,32 @@ mod tests {
             "::1",
         ] {
             assert!(!doors.knows(bad), "{bad}");
+        }
+        assert!(self::doors("[2001:db8::7]:80").knows("[2001:db8::7]:80"));
+    }
+
+    #[test]
+    fn pages_of_others_may_not_change_anything_unless_they_are_allowed() {
+        let doors = doors("127.0.0.1:8080");
+        for (header, value, allowed) in [
+            ("origin", "http://localhost:8080", true),
+            ("origin", "https://ops.example.org", true),
+            ("origin", "https://ops.example.org.evil.org", false),
+            ("origin", "http://localhost:3000", false),
+            ("origin", "null", false),
+            ("sec-fetch-site", "same-origin", true),
+            ("sec-fetch-site", "none", true),
+            ("sec-fetch-site", "same-site", false),
+            ("sec-fetch-site", "cross-site", false),
+            ("accept", "*/*", true),
+        ] {
+            let headers = [(header, value)].map(|(name, value)| {
+                let name = header::HeaderName::from_static(name);
+                (name, value.parse().unwrap())
+            });
+            let headers = headers.into_iter().collect();
+            let found = doors.lets_in_a_page(&headers, "localhost:8080");
+            assert_eq!(found, allowed, "{header}: {value}");
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Handlers read and declare; they never act on a cluster, and every one
 //! answers within a bound.
 
+mod access;
 pub mod api;
+mod connections;
 mod guard;
 mod health;
 mod page;
@@ -15,23 +17,26 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+use connections::Limits;
+
+pub use access::Access;
 pub use api::{Api, Kubeconfigs};
 pub use guard::Doors;
 pub use health::Vitals;
 
-/// How long open requests may take after a shutdown began.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-
-/// A reader that takes nothing of what was sent for so long is let go.
-const READ_WITHIN: Duration = Duration::from_secs(15);
+/// A connection that is kept open for the next request is, too, for no longer
+/// than a proxy keeps its own.
+const LIMITS: Limits = Limits {
+    head_within: Duration::from_secs(75),
+    read_within: Duration::from_secs(15),
+    close_within: Duration::from_secs(2),
+};
 
 /// What handlers read.
 #[derive(Clone)]
@@ -64,32 +69,17 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 /// Serves until `shutdown`; open requests then get a moment to end.
-///
-/// # Errors
-/// When accepting connections fails for good.
 pub async fn serve(
     listener: TcpListener,
     source: Source,
     api: Api,
     doors: Doors,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
+    let watching = tokio::spawn(api.access.clone().watch(shutdown.clone()));
     let app = routes(source, api, doors);
-    let closing = shutdown.clone();
-    let listener = listener.tap_io(|connection| {
-        // Without it a reader that stopped reading would keep its stream for ever.
-        let within = READ_WITHIN.as_millis().try_into().unwrap_or(u32::MAX);
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&*connection, within) {
-            debug!(%error, "a connection has no limit on silence");
-        }
-    });
-    let serving = axum::serve(listener, app)
-        .with_graceful_shutdown(async move { closing.cancelled().await })
-        .into_future();
-    tokio::select! {
-        served = serving => served,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(CLOSE_WITHIN).await } => Ok(()),
-    }
+    connections::serve(listener, app, LIMITS, shutdown).await;
+    watching.abort();
 }
 
 fn routes(source: Source, api: Api, doors: Doors) -> Router {

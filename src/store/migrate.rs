@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 5] = [
+const STEPS: [(i32, &str, &str); 6] = [
     (
         1,
         "clusters",
@@ -33,6 +33,11 @@ const STEPS: [(i32, &str, &str); 5] = [
         5,
         "live",
         include_str!("../../sql/migrations/0005_live.sql"),
+    ),
+    (
+        6,
+        "access",
+        include_str!("../../sql/migrations/0006_access.sql"),
     ),
 ];
 

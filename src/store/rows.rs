@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
+use crate::access::ScopeError;
 use crate::cluster::{
     Cluster, ClusterName, NameError, Port, Provider, Spec, SpecError, StateError,
 };
@@ -32,6 +33,9 @@ pub enum Undecodable {
     /// A state column holds an unknown word.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A token's scope is an unknown word.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
 }
 
 /// A cluster as it was read, with what the fence needs to write it back.

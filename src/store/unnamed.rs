@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 pub(super) type Typed<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// What the queries pass; the first that accepts a value is its type.
-const TYPES: [Type; 8] = [
+const TYPES: [Type; 11] = [
     Type::TEXT,
     Type::INT8,
     Type::INT4,
@@ -22,6 +22,9 @@ const TYPES: [Type; 8] = [
     Type::TIMESTAMPTZ,
     Type::JSONB,
     Type::TEXT_ARRAY,
+    Type::BYTEA,
+    Type::INT8_ARRAY,
+    Type::BYTEA_ARRAY,
 ];
 
 /// The parameters with their types.
@@ -46,7 +49,8 @@ mod tests {
     fn every_kind_of_parameter_has_its_type() {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let names = vec!["a".to_owned()];
-        let cases: [(&(dyn ToSql + Sync), Type); 12] = [
+        let (hash, ids, hashes) = (&[7_u8; 32][..], vec![1_i64], vec![vec![7_u8]]);
+        let cases: [(&(dyn ToSql + Sync), Type); 15] = [
             (&"text", Type::TEXT),
             (&"text".to_owned(), Type::TEXT),
             (&None::<String>, Type::TEXT),
@@ -59,6 +63,9 @@ mod tests {
             (&None::<jiff::Timestamp>, Type::TIMESTAMPTZ),
             (&serde_json::Value::Null, Type::JSONB),
             (&names, Type::TEXT_ARRAY),
+            (&hash, Type::BYTEA),
+            (&ids, Type::INT8_ARRAY),
+            (&hashes, Type::BYTEA_ARRAY),
         ];
         for (param, expected) in cases {
             assert_eq!(type_of(param), expected, "{param:?}");

@@ -86,6 +86,17 @@ export class Daemon {
     return this.api("POST", "/api/clusters", { name, provider: "k3d", http_port: await freePort(), ...more });
   }
 
+  /** Runs a command beside it; what it printed. */
+  async kindler(...args) {
+    const env = { PATH: process.env.PATH, HOME: this.state, KINDLER_STATE_DIR: this.state };
+    return (await run(kindler, args, { env })).stdout;
+  }
+
+  /** A new token. */
+  async token(name, scope) {
+    return (await this.kindler("token", "create", name, "--scope", scope)).trim();
+  }
+
   async psql(statement) {
     const url = (await readFile(join(this.state, "database-url"), "utf8")).trim();
     await run("psql", [url, "-v", "ON_ERROR_STOP=1", "-c", statement]);

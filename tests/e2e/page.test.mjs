@@ -283,30 +283,58 @@ test("a click is answered by the daemon before one can look twice", () => scene(
   assert.ok(took[10] < 500, `${took}`);
 }));
 
-test("a server that asks for a token gets it from the page, and only then is anything shown", () => scene({}, async (daemon, browser) => {
+test("a server that asks for a token gets it from the page, and only then is anything shown", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+  const [alice, reader] = [await daemon.token("alice", "write"), await daemon.token("reader", "read")];
+  await daemon.psql(`INSERT INTO clusters (name, provider, http_port) VALUES ('demo', 'k3d', ${await freePort()})`);
   const page = await browser.page();
-  // The doors of a server with tokens, before the real API.
-  const open = { auth: "token", scope: "write", name: "ci" };
-  let inside = false;
-  const refuse = (route) => route.fulfill({ status: 401, json: { detail: "log in first" } });
-  await page.route(/\/api\//, (route) => (inside ? route.continue() : refuse(route)));
-  await page.route(/\/api\/session$/, (route) => route.fulfill({ json: inside ? open : { ...open, scope: null, name: null } }));
-  await page.route(/\/api\/login$/, (route) => {
-    inside = route.request().postDataJSON().token === "right" && route.request().headers()["x-kindler-csrf"] === "1";
-    return inside ? route.fulfill({ status: 204 }) : route.fulfill({ status: 401, json: { detail: "this token is not known" } });
-  });
-  await page.route(/\/api\/logout$/, (route) => { inside = false; return route.fulfill({ status: 204 }); });
-  await page.goto(`${daemon.url}/system`);
-  const token = page.getByLabel("Token").last();
-  await token.fill("wrong");
-  await page.keyboard.press("Enter");
+  const logIn = async (token) => {
+    await page.getByLabel("Token").last().fill(token);
+    await page.keyboard.press("Enter");
+  };
+  const shut = () => page.getByRole("heading", { name: "Log in" }).waitFor();
+  await page.goto(daemon.url);
+  await shut();
+  assert.equal(await page.getByText("demo").count(), 0);
+  await logIn(`kdl_${"A".repeat(43)}`);
   await page.getByText("this token is not known").waitFor();
   assert.deepEqual(await findings(page), [], "the login");
-  await token.fill("right");
-  await page.keyboard.press("Enter");
-  await page.getByText("listening for changes").waitFor();
+
+  // Who is in sees all, live, and the books name who it was.
+  await logIn(alice);
+  await state(page, "demo", "running");
+  const kept = await page.evaluate(() => JSON.stringify([document.cookie, { ...localStorage }, { ...sessionStorage }]));
+  assert.ok(!kept.includes("kindler_session") && !kept.includes(alice.slice(4)), kept);
+  const [cookie] = await page.context().cookies();
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["kindler_session", true, "Strict"]);
+  assert.notEqual(cookie.value, alice);
+  await create(page, "mine");
+  await state(page, "mine", "running");
+  await page.goto(`${daemon.url}/activity`);
+  await page.getByText("api:alice").first().waitFor();
+
+  // Out is out, and nothing is left that opens.
   await page.getByRole("button", { name: "Log out" }).click();
-  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await shut();
+  await page.context().addCookies([cookie]);
+  await page.goto(daemon.url);
+  await shut();
+
+  // Whoever may only look is told so.
+  await logIn(reader);
+  await state(page, "demo", "running");
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await page.locator('[data-action="pause"]').click();
+  await page.getByText("token reader may read").first().waitFor();
+
+  // A revoked token ends what it opened, by itself.
+  await page.goto(daemon.url);
+  await state(page, "demo", "running");
+  await daemon.kindler("token", "revoke", "reader");
+  const revoked = Date.now();
+  await shut();
+  console.log(`logged out ${Date.now() - revoked} ms after the token was revoked`);
+  assert.equal(await page.getByText("demo").count(), 0);
+  for (const secret of [alice, reader, cookie.value]) assert.ok(!daemon.output.includes(secret.slice(4)), "a secret is in the log");
 }));
 
 test("where no stream gets through, the page asks for lists", () => scene({}, async (daemon, browser) => {

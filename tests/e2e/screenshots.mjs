@@ -75,6 +75,15 @@ try {
   await shoot(browser, daemon, "dark", { colorScheme: "dark" }, some("list", "create", "cluster", "failed", "activity", "system"));
   await shoot(browser, daemon, "narrow", { colorScheme: "light", ...narrow }, some("list", "create", "failed"));
   await shoot(browser, daemon, "zh", { colorScheme: "dark", locale: "zh-CN" }, some("list", "failed"));
+  const shut = await Daemon.start({ KINDLER_AUTH: "required" });
+  try {
+    const page = await browser.page({ colorScheme: "light" });
+    await page.goto(shut.url);
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    await page.screenshot({ path: join(folder, "login-light.png"), caret: "initial" });
+  } finally {
+    await shut.stop();
+  }
 } finally {
   await browser.stop();
   await daemon.stop();

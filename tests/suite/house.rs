@@ -9,6 +9,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "0, pure",
         &[
+            "access",
             "cause",
             "observation",
             "duration",

@@ -1,5 +1,6 @@
 //! The integration tests: one crate, so that they link once and share one Postgres.
 
+mod access;
 mod api;
 mod cli;
 mod command;

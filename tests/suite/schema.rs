@@ -5,6 +5,7 @@ mod due;
 mod fence;
 mod roles;
 mod takeover;
+mod tokens;
 mod triggers;
 
 use kindler::store::{Database as Url, Migrated, migrate};

@@ -9,8 +9,9 @@ export async function session() {
   try {
     const told = await api.get("/api/session");
     return typeof told === "object" ? told : { auth: "open" };
-  } catch {
-    return { auth: "open" };
+  } catch (refused) {
+    // Somebody here was refused too often: the login says so.
+    return { auth: refused.status === 429 ? "token" : "open" };
   }
 }
 

@@ -105,6 +105,8 @@ export function connect() {
     // The browser reconnects by itself unless the answer was a refusal.
     if (source.readyState !== EventSource.CLOSED) return;
     failures += 1;
+    // Perhaps because a login has ended.
+    dispatchEvent(new Event("kindler-login"));
     setTimeout(connect, Math.min(5000, 500 * failures));
     if (failures > 2) poll();
   };

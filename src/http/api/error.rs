@@ -2,7 +2,7 @@
 //! input a list that names each field.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -37,6 +37,15 @@ pub enum ApiError {
     NotFound(String),
     /// It collides with what is there; as it is now, where that helps.
     Conflict(String, Option<Box<View>>),
+    /// Who asks is not known.
+    Unauthorized(String),
+    /// It was tried too often.
+    TooMany {
+        /// Seconds until the next try may be made.
+        retry_after: u64,
+        /// What, in words.
+        detail: String,
+    },
     /// It may not be done.
     Forbidden(String),
     /// The request has a form that is not served.
@@ -96,6 +105,20 @@ impl IntoResponse for ApiError {
             Self::Conflict(detail, Some(current)) => {
                 let body = json!({ "detail": detail, "current": current });
                 return (StatusCode::CONFLICT, Json(body)).into_response();
+            }
+            Self::Unauthorized(detail) => {
+                let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
+                let body = Json(json!({ "detail": detail }));
+                return (StatusCode::UNAUTHORIZED, scheme, body).into_response();
+            }
+            Self::TooMany {
+                retry_after,
+                detail,
+            } => {
+                let after = [(header::RETRY_AFTER, retry_after.to_string())];
+                let detail = format!("{detail}: try again in {retry_after} s");
+                let body = Json(json!({ "detail": detail }));
+                return (StatusCode::TOO_MANY_REQUESTS, after, body).into_response();
             }
             Self::Forbidden(detail) => (StatusCode::FORBIDDEN, json!(detail)),
             Self::Refused { status, detail } => (status, json!(detail)),

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::command::{Follow, tail};
 
+use super::super::access::Tenure;
 use super::declare::known;
 use super::error::ApiError;
 use super::words::Asked;
@@ -41,6 +42,7 @@ pub(super) struct LogQuery {
     responses((status = 200, description = "text"), (status = 404)))]
 pub(super) async fn log(
     State(api): State<Api>,
+    tenure: Tenure,
     Path(name): Path<String>,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, ApiError> {
@@ -53,7 +55,7 @@ pub(super) async fn log(
     let path = api.logs.path(name.as_str());
     if query.follow {
         known(&api, &name).await?;
-        return follow(&api, path, lines);
+        return follow(tenure, path, lines);
     }
     if !path.exists() {
         known(&api, &name).await?;
@@ -77,15 +79,14 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(api: &Api, path: std::path::PathBuf, lines: usize) -> Result<Response, ApiError> {
+fn follow(tenure: Tenure, path: std::path::PathBuf, lines: usize) -> Result<Response, ApiError> {
     let follow = Follow::new(path, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |mut follow| async move {
         let line = follow.next().await.ok()?;
         let event = Event::default().event("line").data(line);
         Some((Ok::<_, Infallible>(event), follow))
     });
-    let ended = api.closing.clone();
-    let events = events.take_until(async move { ended.cancelled().await });
+    let events = events.take_until(async move { tenure.over().await });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

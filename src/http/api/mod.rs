@@ -13,6 +13,7 @@ mod dry_run;
 mod error;
 mod history;
 mod kubeconfig;
+mod login;
 mod logs;
 mod read;
 mod services;
@@ -25,13 +26,13 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,6 +42,7 @@ use crate::live::Feed;
 use crate::store::Store;
 
 use super::Vitals;
+use super::access::{Access, Rules, admit, annotate};
 
 pub use error::{ApiError, Fault};
 pub use kubeconfig::Kubeconfigs;
@@ -60,6 +62,8 @@ pub struct Api {
     pub kubeconfigs: Kubeconfigs,
     /// The domain under which services of clusters are found.
     pub base_domain: Arc<str>,
+    /// Who is let in.
+    pub access: Access,
     /// Whether nothing is reconciled here.
     pub api_only: bool,
     /// When streams end.
@@ -107,8 +111,14 @@ struct Tokens;
 impl utoipa::Modify for Tokens {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let cookie = ApiKeyValue::with_description(
+            "kindler_session",
+            "from /api/login, over TLS with __Host- before its name; whatever changes something needs the header X-Kindler-CSRF too",
+        );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(cookie));
+        components.add_security_scheme("login", cookie);
     }
 }
 
@@ -139,17 +149,28 @@ pub(super) fn router(api: Api) -> Router {
         .routes(routes!(tasks::read))
         .routes(routes!(stream::stream))
         .routes(routes!(socket::tasks))
+        .routes(routes!(login::session))
+        .routes(routes!(login::login))
+        .routes(routes!(login::logout))
+        .routes(routes!(login::tokens))
         .split_for_parts();
-    let page: Arc<str> = docs::page(&serde_json::json!(description)).into();
+    let mut description = serde_json::json!(description);
+    annotate(&mut description);
+    let rules = Arc::new(Rules::of_document(&description));
+    let page: Arc<str> = docs::page(&description).into();
     let shown = async move || Html(page.to_string());
     let description = Arc::new(description);
     let told = move || {
         let description = description.clone();
         async move { Json((*description).clone()) }
     };
+    let guard = from_fn_with_state((api.access.clone(), rules), admit);
     router
+        .layer(guard)
+        // After the guard, so before it for nobody: they tell nothing of this installation.
         .route("/openapi.json", get(told))
         .route("/docs", get(shown))
+        .layer(from_fn(words::answer_in_time))
         .layer(from_fn(words::put_in_words))
         .with_state(api)
 }

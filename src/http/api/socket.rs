@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::live::Frame;
 
+use super::super::access::Tenure;
 use super::Api;
 use super::tasks::{task, tasks_of};
 
@@ -29,16 +30,20 @@ struct Request {
 /// Follow tasks over a WebSocket.
 #[utoipa::path(get, path = "/ws/tasks", tag = "tasks", security(("token" = ["read"])),
     responses((status = 101, description = "a WebSocket")))]
-pub(super) async fn tasks(State(api): State<Api>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn tasks(
+    State(api): State<Api>,
+    tenure: Tenure,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade
         .max_message_size(LONGEST_MESSAGE)
         .on_upgrade(|socket| async move {
             // It ends when the other side goes; there is nobody to tell.
-            let _ = follow(api, socket).await;
+            let _ = follow(api, tenure, socket).await;
         })
 }
 
-async fn follow(api: Api, mut socket: WebSocket) -> Option<()> {
+async fn follow(api: Api, tenure: Tenure, mut socket: WebSocket) -> Option<()> {
     let mut wanted: HashSet<String> = HashSet::new();
     // Without the database there is nothing to follow yet; pings still work.
     let mut changes = api.feed.subscribe(None).await.ok();
@@ -56,7 +61,7 @@ async fn follow(api: Api, mut socket: WebSocket) -> Option<()> {
                     socket.send(Message::text(update.to_string())).await.ok()?;
                 }
             }
-            () = api.closing.cancelled() => return None,
+            () = tenure.over() => return None,
         }
     }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::live::{Backlog, Frame, Subscription};
 
+use super::super::access::Tenure;
 use super::Api;
 use super::error::ApiError;
 
@@ -30,15 +31,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     responses((status = 200, description = "text/event-stream"), (status = 503)))]
 pub(super) async fn stream(
     State(api): State<Api>,
+    tenure: Tenure,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let subscription = api.feed.subscribe(last).await;
     let subscription = subscription.map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let events = opening(&subscription).chain(following(subscription));
-    // An open stream does not keep the server from ending.
-    let ended = api.closing.clone();
-    let events = events.take_until(async move { ended.cancelled().await });
+    // An open stream does not keep the server from ending, nor does it outlive its token.
+    let events = events.take_until(async move { tenure.over().await });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

@@ -1,6 +1,8 @@
 //! Every refusal in the form that clients know, also those that the web
 //! framework makes before a handler runs.
 
+use std::time::Duration;
+
 use axum::body::to_bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, Request};
@@ -10,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
@@ -42,6 +45,21 @@ fn refused(error: &QueryRejection) -> ApiError {
     ApiError::field("query", field, words, Value::Null)
 }
 
+/// How long an answer may take to begin; streams go on for longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Gives up on a request that is not answered in time, as when its body never
+/// comes.
+pub(super) async fn answer_in_time(request: Request, next: Next) -> Response {
+    match timeout(ANSWER_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Unavailable(format!(
+            "no answer within {ANSWER_WITHIN:?}; whether anything was done is not known"
+        ))
+        .into_response(),
+    }
+}
+
 /// Puts whatever the framework refuses by itself into `{"detail": …}`.
 pub(super) async fn put_in_words(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
@@ -67,4 +85,39 @@ pub(super) async fn put_in_words(request: Request, next: Next) -> Response {
     head.headers.remove(header::CONTENT_LENGTH);
     refused.headers_mut().extend(head.headers);
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, Bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::post;
+    use tower_service::Service;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up_and_a_stream_goes_on() {
+        let whole = async |_: Bytes| "read";
+        let streamed = async || Body::from_stream(futures_util::stream::pending::<Never>());
+        let mut app = Router::new()
+            .route("/whole", post(whole))
+            .route("/streamed", post(streamed))
+            .layer(from_fn(answer_in_time));
+        let ask = |path| {
+            let body = Body::from_stream(futures_util::stream::pending::<Never>());
+            Request::post(path).body(body).unwrap()
+        };
+        let answer = app.call(ask("/whole")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let words = to_bytes(answer.into_body(), LONGEST_WORDS).await.unwrap();
+        assert!(words.starts_with(b"{\"detail\":\"no answer within 30s"));
+        let answer = app.call(ask("/streamed")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let read = to_bytes(answer.into_body(), LONGEST_WORDS);
+        assert!(timeout(ANSWER_WITHIN * 10, read).await.is_err());
+    }
+
+    type Never = Result<Bytes, std::convert::Infallible>;
 }

@@ -1,5 +1,6 @@
 //! A small HTTP client over a real socket, and a reader of event streams.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -7,7 +8,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 /// Far beyond what an answer takes; passing it means that none comes.
@@ -17,6 +18,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     port: u16,
+    /// Another address of this machine's loopback, to be somebody else.
+    from: Ipv4Addr,
 }
 
 /// What the server said.
@@ -73,7 +76,15 @@ impl Answer {
 
 impl Client {
     pub fn to(port: u16) -> Self {
-        Self { port }
+        Self {
+            port,
+            from: Ipv4Addr::LOCALHOST,
+        }
+    }
+
+    /// The same, calling from another address.
+    pub fn from(self, from: Ipv4Addr) -> Self {
+        Self { from, ..self }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -132,6 +143,22 @@ impl Client {
         answered.unwrap_or_else(|_| panic!("no answer to {path}"))
     }
 
+    /// The status alone; what follows, as a stream, is not waited for.
+    pub async fn status(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> u16 {
+        let kind = body.map(|_| ("content-type", "application/json"));
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let headers: Vec<_> = kind.into_iter().chain(headers.iter().copied()).collect();
+        let opened = timeout(ANSWER_WITHIN, self.open(method, path, body, &headers)).await;
+        let response = opened.unwrap_or_else(|_| panic!("no answer to {path}"));
+        response.status().as_u16()
+    }
+
     async fn open(
         &self,
         method: Method,
@@ -139,7 +166,10 @@ impl Client {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> Response<Incoming> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((self.from, 0).into()).unwrap();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let stream = socket.connect(to).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
@@ -159,7 +189,12 @@ impl Client {
     pub async fn events(&self, path: &str, last: Option<&str>) -> Events {
         let last = last.map(|last| ("last-event-id", last));
         let headers: Vec<_> = last.into_iter().collect();
-        let opened = self.open(Method::GET, path, Bytes::new(), &headers);
+        self.events_with(path, &headers).await
+    }
+
+    /// Opens an event stream with these headers.
+    pub async fn events_with(&self, path: &str, headers: &[(&str, &str)]) -> Events {
+        let opened = self.open(Method::GET, path, Bytes::new(), headers);
         let response = timeout(ANSWER_WITHIN, opened).await.expect("a stream");
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");

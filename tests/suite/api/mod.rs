@@ -3,7 +3,7 @@
 
 mod actions;
 mod changing;
-mod client;
+pub mod client;
 mod contract;
 mod description;
 mod files;

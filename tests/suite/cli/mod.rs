@@ -9,4 +9,5 @@ mod settings;
 mod shell;
 mod showing;
 mod status;
+mod tokens;
 mod waiting;

@@ -28,6 +28,7 @@ async fn help_alone_shows_every_command_and_the_exit_codes() {
         "events",
         "logs",
         "status",
+        "token",
         "completions",
     ] {
         assert!(

@@ -212,6 +212,12 @@ impl DaemonBuilder {
         self
     }
 
+    /// Listens on every address of this machine instead of the loopback alone.
+    pub fn on_every_address(self) -> Self {
+        let address = format!("0.0.0.0:{}", self.port);
+        self.set("KINDLER_LISTEN", address)
+    }
+
     /// Runs it in a mount namespace of its own with so many kilobytes of space
     /// for its state folder; `None` where that is not allowed.
     pub fn with_little_space(mut self, kilobytes: u32) -> Option<Self> {

@@ -157,7 +157,7 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     let user = login(&database, &admin, "kindler_daemon").await;
     admin
         .batch_execute(
-            "DROP TABLE cluster_deletions, kindler_watchers; DELETE FROM kindler_migrations WHERE version >= 4",
+            "DROP TABLE cluster_deletions, kindler_watchers, kindler_sessions, kindler_tokens; DELETE FROM kindler_migrations WHERE version >= 4",
         )
         .await
         .unwrap();
@@ -169,4 +169,8 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     assert!(told.contains("denied"), "{told}");
     let watch = "INSERT INTO kindler_watchers (owner, until) VALUES ('x', now())";
     daemon.batch_execute(watch).await.unwrap();
+    super::number(&daemon, "SELECT count(*) FROM kindler_tokens").await;
+    let made = "INSERT INTO kindler_tokens (name, hash, scope) VALUES ('x', sha256('x'), 'admin')";
+    let told = refused(&daemon, made).await;
+    assert!(told.contains("denied"), "{told}");
 }

@@ -1,0 +1,261 @@
+//! Who may do what: scopes, the names of tokens, and secrets with their hashes.
+//!
+//! A secret is 256 random bits, so a plain SHA-256 of it can be kept and looked
+//! up: nobody can try 2^256 values, however fast a hash is. It never prints.
+//! Nothing here draws randomness or knows HTTP.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// What every token begins with, so that people and scanners know one.
+pub const TOKEN_PREFIX: &str = "kdl_";
+
+/// The longest name of a token, in bytes.
+const MAX_NAME: usize = 63;
+
+/// How many random bytes a secret is made of.
+pub const SECRET_BYTES: usize = 32;
+
+/// These bytes as URL-safe base64 without padding.
+const SECRET_TEXT: usize = 43;
+
+/// What a token may be used for; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Look at everything but keys.
+    Read,
+    /// Declare, change and delete clusters.
+    Write,
+    /// Fetch kubeconfigs, see who has tokens.
+    Admin,
+}
+
+/// Why a text is not a scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("scope {given:?} is not known: use read, write or admin")]
+pub struct ScopeError {
+    given: String,
+}
+
+impl Scope {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let known = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
+        known.ok_or_else(|| ScopeError {
+            given: text.chars().take(40).collect(),
+        })
+    }
+}
+
+/// A checked name of a token; the books name it for what was done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenName(String);
+
+/// Why a text is not the name of a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "token name {given:?} is not valid: use 1 to 63 lower-case letters, digits, '.', '_' or '-', \
+     with a letter or digit first and last"
+)]
+pub struct TokenNameError {
+    given: String,
+}
+
+impl TokenName {
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// [`TokenNameError`] names the rule.
+    pub fn parse(text: &str) -> Result<Self, TokenNameError> {
+        let bytes = text.as_bytes();
+        let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let valid = bytes.len() <= MAX_NAME
+            && bytes.iter().all(|b| alphanumeric(b) || b"._-".contains(b))
+            && bytes.first().is_some_and(alphanumeric)
+            && bytes.last().is_some_and(alphanumeric);
+        if valid {
+            return Ok(Self(text.to_owned()));
+        }
+        // Somebody may have put the token itself where its name belongs.
+        let given = if text.starts_with(TOKEN_PREFIX) {
+            format!("{TOKEN_PREFIX}...")
+        } else {
+            text.chars().take(MAX_NAME + 1).collect()
+        };
+        Err(TokenNameError { given })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A token, or what a login's cookie holds; it shows itself only to who asks by
+/// name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A token of random bytes.
+    pub fn token(random: [u8; SECRET_BYTES]) -> Self {
+        Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    /// What a login's cookie holds, of random bytes.
+    pub fn session(random: [u8; SECRET_BYTES]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(random))
+    }
+
+    /// A text that could be a token.
+    pub fn parse_token(text: &str) -> Option<Self> {
+        Self::parse_session(text.strip_prefix(TOKEN_PREFIX)?)?;
+        Some(Self(text.to_owned()))
+    }
+
+    /// A text that could stand in a login's cookie.
+    pub fn parse_session(text: &str) -> Option<Self> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let whole = text.len() == SECRET_TEXT && text.bytes().all(fits);
+        whole.then(|| Self(text.to_owned()))
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Its hash, which is all that is kept.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(Sha256::digest(self.0.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(not shown)")
+    }
+}
+
+/// The SHA-256 of a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// All of it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Its beginning, by which it is looked up.
+    pub fn selector(&self) -> &[u8] {
+        &self.0[..8]
+    }
+
+    /// Whether it is the same as a kept one, in a time that does not tell how
+    /// much of it is.
+    pub fn matches(&self, kept: &[u8]) -> bool {
+        self.0.ct_eq(kept).into()
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(not shown)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_includes_those_before_it() {
+        assert!(Scope::Read < Scope::Write && Scope::Write < Scope::Admin);
+        for scope in Scope::ALL {
+            assert_eq!(scope.as_str().parse(), Ok(scope));
+        }
+        let told = "root".parse::<Scope>().unwrap_err().to_string();
+        assert!(told.contains("read, write or admin"), "{told}");
+    }
+
+    #[test]
+    fn names_are_checked_and_a_token_in_their_place_is_not_repeated() {
+        for good in ["ci", "a", "alice.b_c-1", &"n".repeat(63)] {
+            assert_eq!(TokenName::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "A", "-a", "a-", "a b", "a/b", "ä", &"n".repeat(64)] {
+            assert!(TokenName::parse(bad).is_err(), "{bad}");
+        }
+        let token = Secret::token([7; 32]);
+        let told = TokenName::parse(token.expose()).unwrap_err().to_string();
+        assert!(!told.contains(&token.expose()[4..]), "{told}");
+    }
+
+    #[test]
+    fn secrets_are_read_back_and_do_not_print() {
+        let token = Secret::token([200; 32]);
+        assert_eq!(Secret::parse_token(token.expose()), Some(token.clone()));
+        let session = Secret::session([251; 32]);
+        assert_eq!(
+            Secret::parse_session(session.expose()),
+            Some(session.clone())
+        );
+        for bad in [
+            "",
+            "kdl_",
+            session.expose(),
+            &token.expose()[..46],
+            "kdl_%AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(Secret::parse_token(bad), None, "{bad}");
+        }
+        let shown = format!("{token:?} {:?}", token.fingerprint());
+        assert!(!shown.contains(&token.expose()[4..]), "{shown}");
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_sha_256_and_matches_only_itself() {
+        let fingerprint = Secret("abc".to_owned()).fingerprint();
+        let known = [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea];
+        assert_eq!(fingerprint.selector(), known);
+        assert!(fingerprint.matches(fingerprint.as_bytes()));
+        assert!(!fingerprint.matches(&known));
+        let other = Secret("abd".to_owned()).fingerprint();
+        assert!(!fingerprint.matches(other.as_bytes()));
+    }
+}

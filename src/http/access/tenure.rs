@@ -1,0 +1,152 @@
+//! Open streams end with the token or the login that they were opened with.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::access::Fingerprint;
+use crate::store::{LiveGrants, Store};
+
+use super::super::api::Api;
+use super::Principal;
+
+/// How often the tokens of open streams are looked at, while there are any.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The streams that somebody opened with a token or a login.
+#[derive(Debug)]
+pub(super) struct OpenStreams {
+    open: Mutex<HashMap<u64, Open>>,
+    count: watch::Sender<usize>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Open {
+    token: i64,
+    session: Option<Fingerprint>,
+    ended: CancellationToken,
+}
+
+impl Default for OpenStreams {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            count: watch::Sender::new(0),
+            next: AtomicU64::new(0),
+        }
+    }
+}
+
+impl OpenStreams {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> LiveGrants {
+        let open = self.lock();
+        let tokens: HashSet<i64> = open.values().map(|one| one.token).collect();
+        let sessions = open.values().filter_map(|one| one.session);
+        let sessions: HashSet<Fingerprint> = sessions.collect();
+        LiveGrants {
+            tokens: tokens.into_iter().collect(),
+            sessions: sessions.iter().map(|s| s.as_bytes().to_vec()).collect(),
+        }
+    }
+
+    fn keep_only(&self, live: &LiveGrants) {
+        for one in self.lock().values() {
+            let token = live.tokens.contains(&one.token);
+            let session = one.session.is_none_or(|session| {
+                let mut sessions = live.sessions.iter();
+                sessions.any(|kept| session.matches(kept))
+            });
+            if !(token && session) {
+                one.ended.cancel();
+            }
+        }
+    }
+
+    /// Ends those whose token or login has ended, until `shutdown`. While the
+    /// database is out of reach nothing can be told, and nothing new is shown
+    /// either.
+    pub(super) async fn watch(&self, store: &Store, shutdown: CancellationToken) {
+        let mut count = self.count.subscribe();
+        loop {
+            let next = async {
+                // The sender lives as long as this.
+                let _ = count.wait_for(|count| *count > 0).await;
+                tokio::time::sleep(LOOK_EVERY).await;
+            };
+            tokio::select! {
+                () = next => {}
+                () = shutdown.cancelled() => return,
+            }
+            match store.live_grants(&self.asked()).await {
+                Ok(live) => self.keep_only(&live),
+                Err(error) => debug!(
+                    error = &error as &dyn std::error::Error,
+                    "open streams are not looked at"
+                ),
+            }
+        }
+    }
+}
+
+/// How long a stream may stay open: as long as whoever opened it may look.
+pub(in crate::http) struct Tenure {
+    ended: CancellationToken,
+    closing: CancellationToken,
+    registered: Option<(Arc<super::Inner>, u64)>,
+}
+
+impl Tenure {
+    /// Waits until the stream has to end.
+    pub(in crate::http) async fn over(&self) {
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        if let Some((access, number)) = &self.registered {
+            access.streams.lock().remove(number);
+            access.streams.count.send_modify(|count| *count -= 1);
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Tenure {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
+        let ended = CancellationToken::new();
+        let registered = parts.extensions.get::<Principal>().map(|principal| {
+            let access = api.access.inner.clone();
+            let number = access.streams.next.fetch_add(1, Ordering::Relaxed);
+            let open = Open {
+                token: principal.token,
+                session: principal.session,
+                ended: ended.clone(),
+            };
+            access.streams.lock().insert(number, open);
+            access.streams.count.send_modify(|count| *count += 1);
+            (access, number)
+        });
+        Ok(Self {
+            ended,
+            closing: api.closing.clone(),
+            registered,
+        })
+    }
+}
