@@ -189,6 +189,19 @@ pub struct Serving {
     /// Log lines as text or JSON; auto is text on a terminal
     #[arg(long, env = "KINDLER_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
+
+    /// Whether /metrics tells of each cluster; with false its size does not grow with their number
+    #[arg(
+        long,
+        env = "KINDLER_METRICS_PER_CLUSTER",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub metrics_per_cluster: bool,
 }
 
 /// The page and the API.

@@ -8,6 +8,7 @@ mod driver;
 mod heartbeat;
 mod identity;
 mod logging;
+mod reconnects;
 mod seed;
 mod signals;
 mod systemd;
@@ -26,11 +27,11 @@ use crate::command::LogDir;
 use crate::config::{ConfigError, DaemonSettings};
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
-use crate::http::{self, Source, Vitals};
+use crate::http::{self, FleetReader, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
 use crate::live::{Feed, Follower};
 use crate::metrics::Metrics;
-use crate::reconcile::{Caution, ClusterReconciler};
+use crate::reconcile::{CONTROLLER, Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError, newer_schema};
 
 pub use dev::dev;
@@ -213,9 +214,20 @@ async fn run(
         listening,
         schema: schema_seen.clone(),
     };
+    // Known before the database is, so that every series is there from the start.
+    if !api_only {
+        process.metrics.controller(CONTROLLER);
+    }
+    tokio::spawn(reconnects::count(
+        vitals.listening.clone(),
+        process.metrics.listen_reconnects_total.clone(),
+    ));
     let source = Source {
         metrics: process.metrics.clone(),
-        store: process.store.clone(),
+        fleet: FleetReader::new(
+            process.store.clone(),
+            process.settings.serving.metrics_per_cluster,
+        ),
         vitals: vitals.clone(),
     };
     let mut web = process.web(&page, &vitals, &shutdown);
@@ -367,7 +379,6 @@ impl Process {
             database,
             schema,
             doorbell,
-            metrics: self.metrics.clone(),
             reconciles: !self.settings.web.api_only,
         }
     }

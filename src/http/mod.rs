@@ -4,8 +4,10 @@
 //! answers within a bound.
 
 pub mod api;
+mod fleet;
 mod guard;
 mod health;
+mod observe;
 mod page;
 mod scrape;
 
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -21,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::Metrics;
-use crate::store::Store;
 
 pub use api::{Api, Kubeconfigs};
+pub use fleet::FleetReader;
 pub use guard::Doors;
 pub use health::Vitals;
 
@@ -39,7 +42,7 @@ pub struct Source {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clusters, for their families.
-    pub store: Store,
+    pub fleet: FleetReader,
     /// Whether the daemon can do its work.
     pub vitals: Vitals,
 }
@@ -93,6 +96,7 @@ pub async fn serve(
 }
 
 fn routes(source: Source, api: Api, doors: Doors) -> Router {
+    let metrics = source.metrics.clone();
     let open = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(health::ready))
@@ -100,4 +104,5 @@ fn routes(source: Source, api: Api, doors: Doors) -> Router {
         .with_state(source);
     let guarded = api::router(api).fallback(page::serve);
     open.merge(guard::behind(doors, guarded))
+        .layer(from_fn_with_state(metrics, observe::observe))
 }

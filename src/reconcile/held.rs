@@ -218,7 +218,7 @@ impl<'a> Held<'a> {
     /// Tells that the lease is lost.
     pub(super) fn lost(&self) -> Cut {
         warn!("lease is lost; nothing more is done under it");
-        self.reconciler.metrics.lease_lost_total.inc();
+        self.reconciler.metrics.actions.lease_lost_total.inc();
         Cut::LeaseLost
     }
 }

@@ -20,6 +20,7 @@ mod report;
 mod roles;
 mod rows;
 mod seed;
+mod standing;
 mod unnamed;
 mod waiting;
 
@@ -51,6 +52,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+pub use standing::{Crew, STANDS_ASIDE, Stands, Worst};
 pub use waiting::Waiting;
 
 use unnamed::typed;

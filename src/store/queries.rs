@@ -22,6 +22,7 @@ queries! {
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
     COUNT_HELD = "count_held";
+    COUNT_REPLICAS = "count_replicas";
     COUNT_UNCONVERGED = "count_unconverged";
     DECLARE_CLUSTER = "declare_cluster";
     EDIT_CLUSTER = "edit_cluster";
@@ -44,8 +45,11 @@ queries! {
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
+    LIST_STANDINGS = "list_standings";
+    LIST_WORST = "list_worst";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
+    READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
     RELEASE_LEASE = "release_lease";
     RELEASE_LEASES_OF = "release_leases_of";
