@@ -3,7 +3,6 @@
 //! meanwhile, so that scrapes neither pile up nor take the reconciler's
 //! connections.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,8 @@ use tracing::debug;
 
 use crate::config::HEARTBEAT;
 use crate::event::Reason;
-use crate::metrics::{ClusterSeries, FailingCluster, Fleet};
-use crate::store::{Stands, Store, StoreError, Worst};
+use crate::metrics::{ClusterSeries, FailingCluster, Fleet, render_clusters};
+use crate::store::{Stands, StateCount, Store, StoreError, Worst};
 
 /// How long a scrape waits for the database.
 const WITHIN: Duration = Duration::from_millis(1500);
@@ -23,13 +22,16 @@ const FRESH: Duration = Duration::from_secs(5);
 /// So many of what fails are told one by one; more are in the counts.
 const WORST_SHOWN: i64 = 200;
 
-/// What a scrape learns.
-#[derive(Debug)]
+/// What is known so far of a reading.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Whether the database answered.
     pub(super) answers: bool,
-    /// The fleet's families; none if they could not be read in time.
-    pub(super) text: Option<Arc<String>>,
+    /// The families of the fleet as a whole; none if they could not be read in
+    /// time.
+    pub(super) fleet: Option<Arc<String>>,
+    /// The families of each cluster; none if that is turned off, or late.
+    pub(super) clusters: Option<Arc<String>>,
 }
 
 /// Reads the fleet; cheap to clone.
@@ -42,19 +44,11 @@ pub struct FleetReader {
     under_way: Arc<Mutex<Option<Reading>>>,
 }
 
+/// A reading under way; the channel is closed when it is over.
 #[derive(Clone)]
 struct Reading {
     began: Instant,
-    /// The first statement got its answer.
-    answered: Arc<AtomicBool>,
-    /// Closed without a value when it failed.
-    text: watch::Receiver<Option<Arc<String>>>,
-}
-
-impl Reading {
-    fn is_over(&self) -> bool {
-        self.text.has_changed().is_err() || self.text.borrow().is_some()
-    }
+    seen: watch::Receiver<Seen>,
 }
 
 impl FleetReader {
@@ -72,19 +66,15 @@ impl FleetReader {
         self.store.pool_use()
     }
 
-    /// Reads, or waits with those who read already.
+    /// Reads, or waits with those who read already; after a while with what
+    /// came until then.
     pub(super) async fn read(&self) -> Seen {
         let mut reading = self.join();
-        let read = timeout(WITHIN, reading.text.wait_for(Option::is_some)).await;
-        let text = match read {
-            Ok(Ok(text)) => text.clone(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let answered = reading.answered.load(Ordering::Relaxed);
-        Seen {
-            answers: answered && reading.began.elapsed() < FRESH,
-            text,
-        }
+        let over = async { while reading.seen.changed().await.is_ok() {} };
+        let _ = timeout(WITHIN, over).await;
+        let mut seen = reading.seen.borrow().clone();
+        seen.answers &= reading.began.elapsed() < FRESH;
+        seen
     }
 
     fn join(&self) -> Reading {
@@ -92,38 +82,47 @@ impl FleetReader {
             .under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = under_way.as_ref().filter(|reading| !reading.is_over()) {
-            return reading.clone();
+        let going = under_way.as_ref();
+        if let Some(going) = going.filter(|reading| reading.seen.has_changed().is_ok()) {
+            return going.clone();
         }
-        let (done, text) = watch::channel(None);
-        let answered = Arc::new(AtomicBool::new(false));
+        let (told, seen) = watch::channel(Seen::default());
         let reading = Reading {
             began: Instant::now(),
-            answered: answered.clone(),
-            text,
+            seen,
         };
         let reader = self.clone();
         // Not dropped when a scrape gives up: the store's own deadlines end it,
         // and throw away a connection that still owes an answer.
         tokio::spawn(async move {
-            match reader.fleet(&answered).await {
-                Ok(fleet) => {
-                    let text = tokio::task::spawn_blocking(move || fleet.render()).await;
-                    done.send_replace(text.ok().map(Arc::new));
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    debug!(error, "the fleet could not be read for a scrape");
-                }
+            if let Err(error) = reader.tell(&told).await {
+                let error = &error as &dyn std::error::Error;
+                debug!(error, "the fleet could not be read for a scrape");
             }
         });
         *under_way = Some(reading.clone());
         reading
     }
 
-    async fn fleet(&self, answered: &AtomicBool) -> Result<Fleet, StoreError> {
+    /// Tells what is read, the cheap before the dear.
+    async fn tell(&self, told: &watch::Sender<Seen>) -> Result<(), StoreError> {
         let states = self.store.counts().await?;
-        answered.store(true, Ordering::Relaxed);
+        told.send_modify(|seen| seen.answers = true);
+        let fleet = self.fleet(states).await?.render();
+        told.send_modify(|seen| seen.fleet = Some(Arc::new(fleet)));
+        if self.per_cluster {
+            let clusters = self.store.standings().await?;
+            let text = tokio::task::spawn_blocking(move || {
+                let series: Vec<_> = clusters.into_iter().map(series).collect();
+                Arc::new(render_clusters(&series))
+            });
+            let text = text.await.ok();
+            told.send_modify(|seen| seen.clusters = text);
+        }
+        Ok(())
+    }
+
+    async fn fleet(&self, states: Vec<StateCount>) -> Result<Fleet, StoreError> {
         let waiting = self.store.waiting().await?;
         let held = |reason: Reason| {
             let of = waiting.iter().find(|held| held.reason == reason.as_str());
@@ -131,10 +130,6 @@ impl FleetReader {
         };
         let crew = self.store.crew(HEARTBEAT * 3).await?;
         let failing = self.store.worst(WORST_SHOWN).await?;
-        let clusters = match self.per_cluster {
-            true => Some(self.store.standings().await?),
-            false => None,
-        };
         Ok(Fleet {
             replicas: (crew.reconciling, crew.aside),
             notification_queue_usage: crew.queue_usage,
@@ -148,7 +143,6 @@ impl FleetReader {
                 })
                 .collect(),
             failing: failing.into_iter().map(failing_cluster).collect(),
-            clusters: clusters.map(|all| all.into_iter().map(series).collect()),
         })
     }
 }

@@ -20,8 +20,8 @@ pub(super) async fn metrics(State(source): State<Source>) -> Response {
     let pool = source.fleet.pool_use();
     metrics.pool(pool.open, pool.idle, pool.waiting);
     let mut text = metrics.scrape();
-    if let Some(fleet) = seen.text {
-        text.push_str(&fleet);
+    for part in [seen.fleet, seen.clusters].into_iter().flatten() {
+        text.push_str(&part);
     }
     ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
 }

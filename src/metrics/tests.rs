@@ -10,7 +10,8 @@ fn full() -> String {
     metrics
         .http
         .answered("GET", "/metrics", 200, Some(Duration::ZERO));
-    metrics.scrape() + &fleet::samples::fleet().render()
+    let clusters = render_clusters(&fleet::samples::clusters());
+    metrics.scrape() + &fleet::samples::fleet().render() + &clusters
 }
 
 #[test]

@@ -13,3 +13,4 @@ mod kit;
 mod kit_itself;
 mod reconcile;
 mod schema;
+mod telemetry;
