@@ -18,6 +18,9 @@ use super::secret::DatabaseUrl;
 /// Where the daemon listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:8080";
 
+/// What is logged when nobody says.
+pub(super) const LOG_LEVEL: &str = "info";
+
 /// A tenth of a second, the shortest time between two looks.
 const TENTH: Duration = Duration::from_millis(100);
 /// A hundredth, the shortest delay before another attempt.
@@ -180,7 +183,7 @@ pub struct Serving {
     #[arg(
         long,
         env = "KINDLER_LOG",
-        default_value = "info",
+        default_value = LOG_LEVEL,
         value_name = "LEVEL",
         value_parser = log_filter
     )]

@@ -163,9 +163,10 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 
 /// What every daemon's command does first: logs, and hears signals.
 fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
-    logging::init(settings);
+    let level = logging::init(settings);
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+    let heeded = signals::watch(shutdown.clone()).and_then(|()| level.heed_signals());
+    heeded.map_err(|source| DaemonError::System {
         operation: "watch for signals",
         source,
     })?;

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::cluster::{Actual, Cluster, Desired};
 use crate::command::MonotonicDeadline;
@@ -121,12 +122,22 @@ impl Reconciler for ClusterReconciler {
         };
         let term = claimed.term;
         // Not `name`: a JSON line has the span's own name under that key.
-        let span = info_span!("reconcile", cluster = key, term = term.0);
+        let span = info_span!(
+            "reconcile",
+            cluster = key,
+            term = term.0,
+            attempt = Empty,
+            step = Empty,
+            reason = Empty,
+            seconds = Empty,
+        );
+        let began = Instant::now();
         async {
             debug!("claimed");
             let _counted = self.metrics.actions.lease_held();
             let held = Held::new(self, key, term, trust);
             let ended = self.work(&held, claimed, turn).await;
+            held.tell(began.elapsed());
             if let Err(error) = self.store.release(key, term).await {
                 // It ends with its lifetime, and nothing runs under it.
                 warn!(
@@ -154,7 +165,11 @@ impl ClusterReconciler {
         turn: &Turn,
     ) -> Result<Finished, StoreError> {
         let mut row = match &claimed.row {
-            Ok(row) => Box::new(row.clone()),
+            Ok(row) => {
+                let attempt = row.cluster.failed_attempts + 1;
+                Span::current().record("attempt", attempt);
+                Box::new(row.clone())
+            }
             Err(_) => return self.show_unreadable(held, &claimed).await,
         };
         for _ in 0..STEPS_PER_TURN {
@@ -191,6 +206,7 @@ impl ClusterReconciler {
             };
             drift = found_lost(&row.cluster, &step).then(|| Drift::seen(&observed));
         }
+        held.note_step(step.as_str());
         match step {
             Step::Rest { until } => Ok(Next::End(rest(&row, until))),
             Step::Observe { .. } => unreachable!("a plan with an observation never asks for one"),
@@ -375,6 +391,7 @@ impl ClusterReconciler {
     ) -> Result<Next, StoreError> {
         match self.store.write_status(row, held.term, status).await? {
             Written::Yes(now) => {
+                held.note_reason(status.reason);
                 if reached_running(&row.cluster, &now.cluster) {
                     self.time_to_ready(&now.cluster).await;
                 }

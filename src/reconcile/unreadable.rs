@@ -28,6 +28,8 @@ impl ClusterReconciler {
         warn!(error = told, "row cannot be read");
         let controller = self.metrics.controller(CONTROLLER);
         controller.terminal_errors_total.inc();
+        held.note_step("record");
+        held.note_reason(Reason::RowInvalid);
         let retry = self.policy.backoff.longest(fastrand::f64());
         let next = Moment {
             now: claimed.read_at,
