@@ -18,7 +18,7 @@
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
 //! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],
-//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`].
+//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`], [`redact`].
 //!
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
@@ -44,4 +44,5 @@ pub mod plan;
 pub mod postgres;
 pub mod queue;
 pub mod reconcile;
+pub mod redact;
 pub mod store;

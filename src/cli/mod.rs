@@ -14,7 +14,6 @@ mod logs;
 mod outcome;
 mod progress;
 mod ready;
-mod redact;
 mod screen;
 mod session;
 mod status;

@@ -15,6 +15,14 @@ use crate::config::{self, DaemonSettings, LogFormat};
 /// no more of its libraries.
 const MORE: &str = "kindler=debug";
 
+/// The driver of the database tells the parameters of each statement, hashes of
+/// tokens among them, unless somebody asks for just that.
+const LESS: &str = "tokio_postgres=info";
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("{LESS},{level}"))
+}
+
 /// How much is told, for as long as the daemon runs.
 pub(super) struct Level {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -25,7 +33,7 @@ pub(super) struct Level {
 /// Starts logging; a second call changes nothing.
 pub(super) fn init(settings: &DaemonSettings) -> Level {
     let set = settings.serving.log.clone();
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(&set));
+    let (filter, handle) = reload::Layer::new(filter(&set));
     let json = match settings.serving.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -94,8 +102,9 @@ impl Level {
     }
 
     fn apply(&self, level: String) {
-        match self.filter.reload(EnvFilter::new(&level)) {
-            Ok(()) => info!(level, "log level is changed"),
+        match self.filter.reload(filter(&level)) {
+            // Not `level`: a JSON line has its own under that key.
+            Ok(()) => info!(log = level, "log level is changed"),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 error!(error, "the log level stays as it is");

@@ -302,16 +302,17 @@ impl ClusterReconciler {
                 self.remove(held, &row).await
             }
             Conclusion::Record(status) => {
-                let (reason, message) = (status.reason.as_str(), &status.message);
+                // Not `message`: that is the line's own.
+                let (reason, because) = (status.reason.as_str(), &status.message);
                 if failed {
                     warn!(
                         action = action.as_str(),
-                        seconds, reason, message, "action failed"
+                        seconds, reason, because, "action failed"
                     );
                 } else {
                     info!(
                         action = action.as_str(),
-                        seconds, reason, message, "action succeeded"
+                        seconds, reason, because, "action succeeded"
                     );
                 }
                 self.write(held, &row, &status).await

@@ -10,6 +10,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
         "0, pure",
         &[
             "cause",
+            "redact",
             "observation",
             "duration",
             "event",

@@ -3,8 +3,10 @@
 //! read metrics.
 
 mod bounds;
+mod canaries;
 mod fleet;
 mod http;
+mod logs;
 mod process;
 
 use std::collections::BTreeMap;

@@ -11,9 +11,15 @@ use crate::kit::Daemon;
 
 /// Sends a request without a body; status and text of the answer.
 pub(super) async fn send(daemon: &Daemon, method: &str, path: &str) -> (u16, String) {
+    ask(daemon, method, path, "Accept: */*").await
+}
+
+/// The same with a header.
+pub(super) async fn ask(daemon: &Daemon, method: &str, path: &str, head: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
