@@ -5,6 +5,8 @@
 //! `REQUIRE_TOOLS=1`, as `make test-observability` sets it, it fails.
 
 mod alerts;
+mod dashboards;
+mod promql;
 mod runbooks;
 
 use std::path::PathBuf;
@@ -12,8 +14,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::deploy::repository;
 use crate::deploy::yaml::document;
+use crate::deploy::{files, read, repository};
 
 const RULES: &str = "dashboards/alerts/kindler.rules.yml";
 
@@ -56,4 +58,62 @@ fn alerts() -> Vec<Alert> {
         .collect();
     assert!(all.len() > 10, "{}", all.len());
     all
+}
+
+/// A dashboard that is shipped.
+struct Dashboard {
+    file: String,
+    json: Value,
+}
+
+/// A panel that shows something.
+struct Panel {
+    dashboard: String,
+    json: Value,
+}
+
+/// Every dashboard, by file.
+fn dashboards() -> Vec<Dashboard> {
+    let folder = repository("dashboards");
+    let mut all = Vec::new();
+    for file in files(&folder) {
+        if file.ends_with(".json") {
+            let json = serde_json::from_str(&read(folder.join(&file)))
+                .unwrap_or_else(|error| panic!("{file}: {error}"));
+            all.push(Dashboard { file, json });
+        }
+    }
+    all
+}
+
+impl Dashboard {
+    /// Its panels, without the rows that only head them.
+    fn panels(&self) -> Vec<Panel> {
+        let panels = self.json["panels"].as_array().unwrap().iter();
+        panels
+            .filter(|panel| panel["type"] != "row")
+            .map(|panel| Panel {
+                dashboard: self.file.clone(),
+                json: panel.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Panel {
+    fn title(&self) -> String {
+        format!("{}: {}", self.dashboard, self.json["title"])
+    }
+
+    fn targets(&self) -> Vec<Value> {
+        self.json["targets"].as_array().unwrap().clone()
+    }
+
+    fn expressions(&self) -> Vec<String> {
+        let targets = self.targets();
+        let exprs = targets
+            .iter()
+            .map(|target| target["expr"].as_str().unwrap());
+        exprs.map(str::to_owned).collect()
+    }
 }
