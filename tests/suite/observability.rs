@@ -6,7 +6,9 @@
 
 mod alerts;
 mod dashboards;
+mod live;
 mod promql;
+mod rig;
 mod runbooks;
 
 use std::path::PathBuf;

@@ -58,3 +58,79 @@ fn metrics_selectors_and_ranges_are_seen() {
         BTreeSet::from(["a".to_owned(), "b".to_owned()])
     );
 }
+
+/// The parts of an alert's expression that say something of the world, without
+/// the judgement on it: split at `and`, `or` and `unless`, and each comparison
+/// turned into one that answers 0 or 1 instead of nothing. What then has no
+/// series names a metric, a label or a match that is not there.
+pub(super) fn operands(expr: &str) -> Vec<String> {
+    let expr = expr.trim();
+    if let Some(inner) = enclosed(expr) {
+        return operands(inner);
+    }
+    let parts = split_outside(expr, &[" and ", " or ", " unless "]);
+    if parts.len() > 1 {
+        return parts.iter().flat_map(|part| operands(part)).collect();
+    }
+    // The rest of a match: `on (a, b) x`.
+    let expr = match expr.strip_prefix("on (") {
+        Some(rest) => return operands(rest.split_once(')').unwrap().1),
+        None => expr,
+    };
+    // Of something that is absent nothing can be shown but the thing.
+    if let Some(rest) = expr.strip_prefix("absent(") {
+        return operands(rest.strip_suffix(')').unwrap());
+    }
+    let mut shown = expr.to_owned();
+    for comparison in [" == ", " != ", " >= ", " <= ", " > ", " < "] {
+        let parts = split_outside(&shown, &[comparison]);
+        shown = parts.join(&format!("{comparison}bool "));
+    }
+    vec![shown]
+}
+
+/// What stands inside parentheses that enclose the whole.
+fn enclosed(expr: &str) -> Option<&str> {
+    let inner = expr.strip_prefix('(')?.strip_suffix(')')?;
+    let mut depth = 0_i32;
+    for c in inner.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        if depth < 0 {
+            return None;
+        }
+    }
+    Some(inner)
+}
+
+/// Splits at words that stand outside of parentheses.
+fn split_outside<'a>(expr: &'a str, words: &[&str]) -> Vec<&'a str> {
+    let (mut parts, mut depth, mut from) = (Vec::new(), 0_i32, 0);
+    for (at, c) in expr.char_indices() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        let word = words.iter().find(|word| expr[at..].starts_with(**word));
+        if let (0, Some(word)) = (depth, word) {
+            parts.push(&expr[from..at]);
+            from = at + word.len();
+        }
+    }
+    parts.push(&expr[from..]);
+    parts
+}
+
+#[test]
+fn operands_are_what_an_alert_looks_at() {
+    let expr = "(max by (n) (a{}) > 0 or b{} == 1) unless on (n) max by (n) (c{}) >= 2";
+    assert_eq!(
+        operands(expr),
+        [
+            "max by (n) (a{}) > bool 0",
+            "b{} == bool 1",
+            "max by (n) (c{}) >= bool 2"
+        ]
+    );
+    assert_eq!(operands("absent(up{job=\"x\"})"), ["up{job=\"x\"}"]);
+    assert_eq!(
+        operands("sum(a{}) / sum(b{}) > 10 * max(c{})"),
+        ["sum(a{}) / sum(b{}) > bool 10 * max(c{})"]
+    );
+}
