@@ -232,7 +232,7 @@ function heatmap(panel, all, frame, width, height) {
   const left = 66, high = (height - 24) / rows.length;
   const x = (at) => left + ((at - frame.from) / (frame.to - frame.from)) * (width - left - 8);
   const wide = (width - left - 8) * frame.step / (frame.to - frame.from);
-  const draw = cells.map((line, row) => line.filter(([, value]) => value > 1e-6).map(([at, value]) => `<rect x="${x(at)}" y="${(rows.length - 1 - row) * high}" width="${Math.max(1, wide - 0.5)}" height="${high - 1}" fill="#ff9830" opacity="${0.15 + 0.85 * Math.sqrt(value / top)}"/>`).join(""));
+  const draw = cells.map((line, row) => line.filter(([, value]) => value > 1e-6).map(([at, value]) => `<rect x="${x(at)}" y="${(rows.length - 1 - row) * high}" width="${wide + 0.3}" height="${high - 1}" fill="#ff9830" opacity="${0.15 + 0.85 * Math.sqrt(value / top)}"/>`).join(""));
   const names = rows.map(({ le }, row) => `<text x="${left - 6}" y="${(rows.length - row) * high - high / 2 + 4}" text-anchor="end">${le === Infinity ? "longer" : escape(duration(le))}</text>`);
   return `<svg width="${width}" height="${height}" font-size="${FONT}">${names.join("")}${draw.join("")}${moments(frame, x, height - 6)}</svg>`;
 }

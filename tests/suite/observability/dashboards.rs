@@ -65,7 +65,7 @@ fn dashboards_are_of_the_classic_form_and_cannot_be_edited() {
             assert!(link["includeVars"] == true && link["keepTime"] == true);
         }
         let runbooks = |link: &&Value| text(link, "url").ends_with("/docs/runbooks/README.md");
-        assert!(links.iter().any(|link| runbooks(&link)), "{file}");
+        assert!(links.iter().any(&runbooks), "{file}");
     }
 }
 
