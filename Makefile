@@ -1,7 +1,7 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e screenshots test-deploy deb chaos bench lint setup rust
+.PHONY: help run test test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -35,9 +35,20 @@ screenshots: setup ## Take the pictures in docs/screenshots of the real page
 	$(CARGO) build --locked
 	cd tests/e2e && npm ci --no-audit --no-fund && node screenshots.mjs
 
+dashboards: setup ## Draw the pictures in docs/dashboards from live data (about four minutes)
+	@sh deploy/setup.sh e2e
+	@sh deploy/setup.sh observability
+	$(CARGO) build --locked
+	cd tests/e2e && npm ci --no-audit --no-fund && node dashboards.mjs
+
 test-deploy: setup ## Check what deploy/ ships with the tools that will read it
 	@sh deploy/setup.sh deploy
 	REQUIRE_TOOLS=1 $(CARGO) test --locked --test suite deploy::
+
+test-observability: rust ## Test alerts, runbooks and dashboards with Prometheus and Alertmanager
+	@sh deploy/setup.sh test
+	@sh deploy/setup.sh observability
+	REQUIRE_TOOLS=1 $(CARGO) test --locked --test suite observability::
 
 deb: setup ## Build the Debian package, into target/debian
 	$(CARGO) build --locked --release

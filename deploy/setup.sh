@@ -4,7 +4,8 @@
 #   the Postgres server binaries, which `kindler dev` runs privately;
 #   called as `setup.sh test`, also pgbouncer, which the tests run privately, and faketime,
 #   which gives a daemon under test a wrong clock;
-#   as `setup.sh e2e`, a browser and what drives it.
+#   as `setup.sh e2e`, a browser and what drives it;
+#   as `setup.sh observability`, Prometheus and Alertmanager, which the tests run privately.
 # It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
 # and without asking for rights, when all is there.
 set -eu
@@ -62,6 +63,12 @@ missing_packages() {
         for tool in shellcheck lintian fakeroot; do
             command -v "$tool" >/dev/null || printf '%s\n' "$tool"
         done
+        return
+    fi
+    if [ "$purpose" = observability ]; then
+        command -v promtool >/dev/null && command -v prometheus >/dev/null || printf 'prometheus\n'
+        command -v prometheus-alertmanager >/dev/null || command -v alertmanager >/dev/null ||
+            printf 'prometheus-alertmanager\n'
         return
     fi
     if [ "$purpose" = e2e ]; then
@@ -192,10 +199,12 @@ install_packages() {
         say "disabling the system-wide service (systemctl enable postgresql brings it back)"
         as_root update-rc.d postgresql disable
     fi
-    case " $* " in *' pgbouncer '*)
-        say "disabling the service pgbouncer (systemctl enable pgbouncer brings it back)"
-        as_root update-rc.d pgbouncer disable ;;
-    esac
+    for service in pgbouncer prometheus prometheus-alertmanager; do
+        case " $* " in *" $service "*)
+            say "disabling the service $service (systemctl enable $service brings it back)"
+            as_root update-rc.d "$service" disable ;;
+        esac
+    done
     for cluster in $(clusters); do
         case "$clusters_before" in *"$cluster"*) continue ;; esac
         say "keeping the new database cluster $cluster from starting at boot"
@@ -218,7 +227,7 @@ main() {
     say "missing: $*"
     command -v apt-get >/dev/null || fail "this system has no apt-get; please install by hand:" \
         "a C compiler, the Postgres server (version $oldest_postgres or newer)," \
-        "and for the tests pgbouncer and faketime"
+        "and for the tests pgbouncer and faketime (for those of 'setup.sh $purpose' see its head)"
     can_become_root || fail "installing them needs root, and sudo is not at hand here; please run
     su -c 'sh $(readlink -f "$0") $purpose'
 and then this again"

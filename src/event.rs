@@ -99,6 +99,11 @@ impl Reason {
         Self::InternalError,
     ];
 
+    /// The reason that a word names, if it names one.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// The word in the row, the label and the JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -150,5 +155,9 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            assert_eq!(Reason::named(reason.as_str()), Some(reason));
+        }
+        assert_eq!(Reason::named("no such reason"), None);
     }
 }

@@ -18,8 +18,8 @@
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
 //! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],
-//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`], [`access`] (scopes
-//! and secrets).
+//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`], [`redact`],
+//! [`access`] (scopes and secrets).
 //!
 //! A reader in a hurry reads [`plan`], then `reconcile`.
 
@@ -46,4 +46,5 @@ pub mod plan;
 pub mod postgres;
 pub mod queue;
 pub mod reconcile;
+pub mod redact;
 pub mod store;

@@ -157,6 +157,9 @@ Examples:
     /// Print the settings as a Markdown table
     #[command(hide = true)]
     SettingsTable,
+    /// Print the metrics as Markdown tables
+    #[command(hide = true)]
+    MetricsTable,
     /// Print an example of kindler.toml, with everything in comments
     #[command(hide = true)]
     SettingsExample,
@@ -175,6 +178,7 @@ impl Command {
             self,
             Self::Completions { .. }
                 | Self::SettingsTable
+                | Self::MetricsTable
                 | Self::SettingsExample
                 | Self::Man { .. }
         )

@@ -14,7 +14,6 @@ mod logs;
 mod outcome;
 mod progress;
 mod ready;
-mod redact;
 mod screen;
 mod session;
 mod status;
@@ -32,6 +31,7 @@ use clap::error::ErrorKind;
 
 use crate::config::{self, Connection, ConnectionArgs, DaemonArgs, DaemonSettings};
 use crate::daemon::{self, DaemonError, Ended};
+use crate::metrics;
 use crate::store;
 
 use args::{Cli, Command};
@@ -126,6 +126,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
         }
         Command::Completions { shell } => screen::write_out(&args::completions(shell)),
         Command::SettingsTable => screen::write_out(&config::settings_table()),
+        Command::MetricsTable => screen::write_out(&metrics::catalogue::table()),
         Command::SettingsExample => screen::write_out(&config::settings_example()),
         Command::Man { folder } => args::write_manual(&folder)
             .map(|()| Exit::Done)
@@ -202,6 +203,7 @@ async fn run_client(
         | Command::Ready { .. }
         | Command::Completions { .. }
         | Command::SettingsTable
+        | Command::MetricsTable
         | Command::SettingsExample
         | Command::Man { .. } => Ok(Exit::Done),
     }

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::error::CliError;
 use super::outcome::Exit;
-use super::redact::without_passwords;
+use crate::redact::without_secrets;
 
 /// What is known of the terminal.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ pub(super) fn write_json(value: &impl serde::Serialize) -> Result<Exit, CliError
 /// Writes to stderr, without passwords. If nobody listens, nobody is told.
 pub(super) fn to_stderr(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(without_passwords(text).as_bytes());
+    let _ = stderr.write_all(without_secrets(text).as_bytes());
     let _ = stderr.flush();
 }
 

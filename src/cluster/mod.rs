@@ -3,6 +3,7 @@
 //! Plain values only. Nothing here decides (that is [`crate::plan`]) and
 //! nothing here reads or writes (that is `store`).
 
+mod condition;
 mod name;
 mod selector;
 mod spec;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use condition::{ConditionStatus, ConditionType, Standing};
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{Requirement, Selector, SelectorError};
 pub use spec::{MAX_K3D_NAME, Port, Provider, Spec, SpecError, Subnet};

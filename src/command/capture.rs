@@ -1,6 +1,6 @@
 //! Reads what a command prints, keeps a little of it, and passes all of it to the log.
 //!
-//! Memory is bounded whatever comes: one buffer per stream, a few kept lines, the first bytes of
+//! What looks like a secret is hidden on the way. Memory is bounded whatever comes: one buffer per stream, a few kept lines, the first bytes of
 //! stdout. This module must not interpret the output.
 
 use std::collections::VecDeque;
@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::log::CommandLog;
+use crate::redact::{Known, Redactor};
 
 /// How many of the last lines are kept.
 pub const TAIL_LINES: usize = 20;
@@ -33,14 +34,18 @@ pub(super) struct Kept {
 pub(super) struct Capture<'a> {
     pub(super) kept: Kept,
     stdout_kept: usize,
-    out: Unfinished,
-    err: Unfinished,
+    out: Stream,
+    err: Stream,
     log: Option<&'a mut CommandLog>,
 }
 
 impl<'a> Capture<'a> {
-    pub(super) fn new(log: Option<&'a mut CommandLog>, stdout_kept: usize) -> Self {
-        let (out, err) = (Unfinished::default(), Unfinished::default());
+    pub(super) fn new(
+        log: Option<&'a mut CommandLog>,
+        stdout_kept: usize,
+        secrets: &Known,
+    ) -> Self {
+        let (out, err) = (Stream::new(secrets), Stream::new(secrets));
         Self {
             kept: Kept::default(),
             stdout_kept,
@@ -77,7 +82,7 @@ impl<'a> Capture<'a> {
 
     /// Passes on the last lines, which had no end, and gives back what was kept.
     pub(super) async fn finish(mut self) -> Kept {
-        for rest in [self.out.rest(), self.err.rest()] {
+        for rest in [self.out.end(), self.err.end()] {
             self.pass_on(rest).await;
         }
         self.kept
@@ -89,13 +94,13 @@ impl<'a> Capture<'a> {
             .stdout
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.kept.stdout_bytes += bytes.len() as u64;
-        let lines = self.out.complete(bytes);
+        let lines = self.out.take(bytes);
         self.pass_on(lines).await;
     }
 
     async fn take_stderr(&mut self, bytes: &[u8]) {
         self.kept.stderr_bytes += bytes.len() as u64;
-        let lines = self.err.complete(bytes);
+        let lines = self.err.take(bytes);
         self.pass_on(lines).await;
     }
 
@@ -108,6 +113,31 @@ impl<'a> Capture<'a> {
         if let Some(log) = &mut self.log {
             log.append(&lines).await;
         }
+    }
+}
+
+/// One stream on its way: whole lines, without what looks like a secret.
+struct Stream {
+    unfinished: Unfinished,
+    redactor: Redactor,
+}
+
+impl Stream {
+    fn new(secrets: &Known) -> Self {
+        Self {
+            unfinished: Unfinished::default(),
+            redactor: Redactor::new(secrets.clone()),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let lines = self.unfinished.complete(bytes);
+        self.redactor.lines(lines)
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        let rest = self.unfinished.rest();
+        self.redactor.lines(rest)
     }
 }
 
@@ -224,7 +254,7 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        Capture, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail, Unfinished,
+        Capture, Known, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail, Unfinished,
         clean_line,
     };
 
@@ -264,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn stdout_is_kept_up_to_its_bound_and_counted_beyond_it() {
-        let mut capture = Capture::new(None, STDOUT_KEPT);
+        let mut capture = Capture::new(None, STDOUT_KEPT, &Known::default());
         let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
         capture.drain(out.as_slice(), b"oops".as_slice()).await;
         let kept = capture.finish().await;

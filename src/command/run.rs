@@ -1,6 +1,8 @@
 //! The daemon's side of one run: when a command must stop, and what is known once it has.
 //! This module must not signal processes (the guard does) nor judge the outcome.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +11,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, Kept, STDOUT_KEPT};
+use super::environment;
 use super::guard_process::GuardProcess;
 use super::lifeline::{Order, Report};
 use super::line::{CommandLine, Limits};
 use super::log::CommandLog;
 use super::outcome::{Ending, Finished, SpawnError};
 use super::trust::{MonotonicDeadline, Trust};
+use crate::redact::Known;
 
 /// How long after the end of the grace a guard may take to report before it counts as deaf.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
@@ -31,6 +35,9 @@ pub struct Runner {
     pub pass_env: Vec<String>,
     /// How much of the start of stdout is kept, in bytes. Memory is taken only as it comes.
     pub stdout_kept: usize,
+    /// What is hidden wherever a command prints it, besides the values of the variables that
+    /// [`pass_env`](Self::pass_env) names and whose names speak of a secret.
+    pub secrets: Known,
 }
 
 impl Default for Runner {
@@ -40,6 +47,7 @@ impl Default for Runner {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
             stdout_kept: STDOUT_KEPT,
+            secrets: Known::default(),
         }
     }
 }
@@ -87,6 +95,16 @@ impl Runner {
         })
     }
 
+    fn known_secrets(&self) -> Known {
+        let passed = environment::passed(std::env::vars_os(), &self.pass_env);
+        let bytes = |text: OsString| text.into_vec();
+        self.secrets.and_variables(
+            passed
+                .into_iter()
+                .map(|(name, value)| (bytes(name), bytes(value))),
+        )
+    }
+
     async fn run_guarded(
         &self,
         line: &CommandLine,
@@ -105,7 +123,7 @@ impl Runner {
             program: line.program.clone(),
             source,
         })?;
-        let mut capture = Capture::new(log, self.stdout_kept);
+        let mut capture = Capture::new(log, self.stdout_kept, &self.known_secrets());
         let output = guard.take_output();
         let verdict = {
             let drain = async {

@@ -14,6 +14,7 @@ use crate::command::RUN_MARK;
 
 use super::catalogue::every_setting;
 use super::error::ConfigError;
+use super::settings::LOG_LEVEL;
 use super::{file, paths, url_file};
 
 /// What Kindler passes to the commands that it runs; a command that calls
@@ -84,6 +85,25 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     }
     values.extend(from_files);
     Ok(inject(command, &values))
+}
+
+/// The setting `log` as it is now: the flag and the environment are as they
+/// were at the start, the file is read anew.
+///
+/// # Errors
+/// [`ConfigError`] for a file that cannot be used, naming its place.
+pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
+    // Both were checked at the start.
+    let given = flag_value(args, "--log").or_else(|| env::var_os("KINDLER_LOG"));
+    if let Some(given) = given.filter(|given| !given.is_empty()) {
+        return Ok(given.to_string_lossy().into_owned());
+    }
+    let in_file = match config_path(args)? {
+        Some(path) => file::read(&path, &every_setting())?.remove("log"),
+        None => None,
+    };
+    let told = in_file.and_then(|values| values.into_iter().next());
+    Ok(told.unwrap_or_else(|| LOG_LEVEL.to_owned()))
 }
 
 /// The file to read: the one that is asked for, else the first that exists.

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use catalogue::{Setting, settings, settings_example, settings_table};
 pub use environments::{Environments, EnvironmentsError};
 pub use error::ConfigError;
-pub use layers::{COMMAND_ENV, for_dev, layered, outside_dev};
+pub use layers::{COMMAND_ENV, for_dev, layered, log_setting, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{

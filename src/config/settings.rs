@@ -18,6 +18,9 @@ use super::secret::DatabaseUrl;
 /// Where the daemon listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:8080";
 
+/// What is logged when nobody says.
+pub(super) const LOG_LEVEL: &str = "info";
+
 /// A tenth of a second, the shortest time between two looks.
 const TENTH: Duration = Duration::from_millis(100);
 /// A hundredth, the shortest delay before another attempt.
@@ -191,7 +194,7 @@ pub struct Serving {
     #[arg(
         long,
         env = "KINDLER_LOG",
-        default_value = "info",
+        default_value = LOG_LEVEL,
         value_name = "LEVEL",
         value_parser = log_filter
     )]
@@ -200,6 +203,19 @@ pub struct Serving {
     /// Log lines as text or JSON; auto is text on a terminal
     #[arg(long, env = "KINDLER_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
+
+    /// Whether /metrics tells of each cluster; with false its size does not grow with their number
+    #[arg(
+        long,
+        env = "KINDLER_METRICS_PER_CLUSTER",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub metrics_per_cluster: bool,
 }
 
 /// The page and the API.

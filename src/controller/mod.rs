@@ -43,6 +43,7 @@ impl Finished {
     fn result(self) -> TurnResult {
         match self {
             Self::Settled(_) => TurnResult::Success,
+            Self::Waiting(Duration::ZERO) => TurnResult::Requeue,
             Self::Waiting(_) => TurnResult::RequeueAfter,
             Self::Failed(_) => TurnResult::Error,
         }
@@ -255,6 +256,7 @@ impl<R: Reconciler> Controller<R> {
                 seen.insert(key);
             }
             self.metrics.resync_total.inc();
+            self.metrics.resynced();
             self.workers.start_due();
             while self.workers.running() > 0 {
                 tokio::select! {
@@ -310,6 +312,7 @@ impl<R: Reconciler> Controller<R> {
         match found {
             Ok(found) => {
                 self.pass_failed = false;
+                self.metrics.resynced();
                 self.more |= found.len() >= self.settings.capacity;
                 for (key, delay) in found {
                     match self.workers.offer(&key, now + delay, Lane::Routine) {

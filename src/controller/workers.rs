@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ControllerSettings, Finished, Reconciler, Turn};
-use crate::metrics::{ControllerMetrics, TurnResult};
+use crate::metrics::{ControllerMetrics, TurnResult, Working};
 use crate::queue::{Key, Lane, Offered, Queue};
 
 /// How long nothing is started after a turn found that nothing can be done.
@@ -23,7 +23,7 @@ type Ended<E> = Result<Finished, E>;
 struct Running {
     key: Key,
     nudge: Arc<Notify>,
-    started: Instant,
+    working: Working,
 }
 
 pub(super) struct Workers<R: Reconciler> {
@@ -87,6 +87,7 @@ impl<R: Reconciler> Workers<R> {
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
         if self.outage_until.is_some_and(|until| now < until) {
+            self.show(now);
             return;
         }
         while let Some(turn) = self.queue.take(now) {
@@ -148,7 +149,7 @@ impl<R: Reconciler> Workers<R> {
             Running {
                 key,
                 nudge,
-                started: Instant::now(),
+                working: self.metrics.turn_began(),
             },
         );
     }
@@ -184,7 +185,7 @@ impl<R: Reconciler> Workers<R> {
                 (TurnResult::Error, Some(self.settings.resync))
             }
         };
-        self.metrics.turn_ended(result, now - running.started);
+        self.metrics.turn_ended(running.working, result);
         let next = look_again
             .filter(|delay| self.requeue && *delay <= self.settings.horizon())
             .and_then(|delay| now.checked_add(delay));

@@ -8,6 +8,7 @@ use crate::driver::Driver;
 use crate::driver::sandbox::{SandboxDriver, SandboxSettings};
 use crate::driver::script::{ScriptDriver, ScriptSettings};
 use crate::http::Kubeconfigs;
+use crate::redact::Known;
 
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
@@ -28,10 +29,7 @@ pub(super) fn kubeconfigs(settings: &DaemonSettings) -> Kubeconfigs {
         );
     }
     match settings.serving.driver {
-        DriverKind::Script => Kubeconfigs::Commands(Runner {
-            pass_env: settings.commands.pass_env.clone(),
-            ..Runner::default()
-        }),
+        DriverKind::Script => Kubeconfigs::Commands(runner(settings)),
         DriverKind::Sandbox => {
             Kubeconfigs::None("A sandbox cluster has no kubeconfig: it has no Kubernetes")
         }
@@ -48,11 +46,22 @@ fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
         start: commands.start_command,
         stop: commands.stop_command,
         deadlines: settings.deadlines(),
-        runner: Runner {
-            pass_env: commands.pass_env,
-            ..Runner::default()
-        },
+        runner: runner(settings),
         ..ScriptSettings::new(logs)
+    }
+}
+
+/// What runs commands, and hides what it knows to be secret in their output.
+fn runner(settings: &DaemonSettings) -> Runner {
+    let databases = [settings.connection.database(), settings.api_database()];
+    let passwords = databases.into_iter().filter_map(|database| {
+        let database = database.ok()?;
+        database.password().map(<[u8]>::to_vec)
+    });
+    Runner {
+        pass_env: settings.commands.pass_env.clone(),
+        secrets: Known::new(passwords),
+        ..Runner::default()
     }
 }
 

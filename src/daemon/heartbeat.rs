@@ -27,7 +27,6 @@ pub(super) struct Heartbeat {
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
     pub(super) doorbell: Doorbell,
-    pub(super) metrics: std::sync::Arc<crate::metrics::Metrics>,
 }
 
 impl Heartbeat {
@@ -57,7 +56,6 @@ impl Heartbeat {
         // Hearing oneself is the proof that no pooler stands between.
         self.store.set_own_sessions(listening);
         let beaten = self.announce_and_look(listening).await;
-        self.metrics.db_up.set(i64::from(beaten.is_ok()));
         let trouble = beaten.err().map(|error| chain(&error));
         self.database.send_if_modified(|was| {
             let changed = was.is_some() != trouble.is_some();

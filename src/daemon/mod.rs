@@ -10,6 +10,7 @@ mod error;
 mod heartbeat;
 mod identity;
 mod logging;
+mod reconnects;
 mod seed;
 mod signals;
 mod systemd;
@@ -28,11 +29,11 @@ use crate::command::LogDir;
 use crate::config::DaemonSettings;
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
-use crate::http::{self, Source, Vitals};
+use crate::http::{self, FleetReader, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
 use crate::live::{Feed, Follower};
 use crate::metrics::Metrics;
-use crate::reconcile::{Caution, ClusterReconciler};
+use crate::reconcile::{CONTROLLER, Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError, newer_schema};
 
 use admission::Admission;
@@ -121,9 +122,10 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 
 /// What every daemon's command does first: logs, and hears signals.
 fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
-    logging::init(settings);
+    let level = logging::init(settings);
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone()).map_err(|source| DaemonError::System {
+    let heeded = signals::watch(shutdown.clone()).and_then(|()| level.heed_signals());
+    heeded.map_err(|source| DaemonError::System {
         operation: "watch for signals",
         source,
     })?;
@@ -172,9 +174,20 @@ async fn run(
         listening,
         schema: schema_seen.clone(),
     };
+    // Known before the database is, so that every series is there from the start.
+    if !api_only {
+        process.metrics.controller(CONTROLLER);
+    }
+    tokio::spawn(reconnects::count(
+        vitals.listening.clone(),
+        process.metrics.listen_reconnects_total.clone(),
+    ));
     let source = Source {
         metrics: process.metrics.clone(),
-        store: process.store.clone(),
+        fleet: FleetReader::new(
+            process.store.clone(),
+            process.settings.serving.metrics_per_cluster,
+        ),
         vitals: vitals.clone(),
     };
     let mut store = process.page_store(&page);
@@ -329,7 +342,6 @@ impl Process {
             database,
             schema,
             doorbell,
-            metrics: self.metrics.clone(),
             reconciles: !self.settings.web.api_only,
         }
     }

@@ -87,6 +87,14 @@ pub enum DriverError {
         /// The last lines, where the log is; may be empty.
         detail: String,
     },
+    /// It was stopped at its deadline; trying again may help.
+    #[error("{summary}")]
+    Late {
+        /// One line: which command, and for how long it ran.
+        summary: String,
+        /// The last lines, where the log is; may be empty.
+        detail: String,
+    },
     /// It fails until a person changes something.
     #[error("{summary}")]
     Permanent {
@@ -104,7 +112,9 @@ impl DriverError {
     /// The failure to record, unless the action was merely cut short.
     pub fn into_failure(self) -> Option<Failure> {
         let (persistence, summary, detail) = match self {
-            Self::Transient { summary, detail } => (Persistence::Transient, summary, detail),
+            Self::Transient { summary, detail } | Self::Late { summary, detail } => {
+                (Persistence::Transient, summary, detail)
+            }
             Self::Permanent { summary, detail } => (Persistence::Permanent, summary, detail),
             Self::Interrupted => return None,
         };

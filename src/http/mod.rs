@@ -6,8 +6,10 @@
 mod access;
 pub mod api;
 mod connections;
+mod fleet;
 mod guard;
 mod health;
+mod observe;
 mod page;
 mod scrape;
 
@@ -16,17 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::store::Store;
 
 use connections::Limits;
 
 pub use access::Access;
 pub use api::{Api, Kubeconfigs};
+pub use fleet::FleetReader;
 pub use guard::Doors;
 pub use health::Vitals;
 
@@ -44,7 +47,7 @@ pub struct Source {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clusters, for their families.
-    pub store: Store,
+    pub fleet: FleetReader,
     /// Whether the daemon can do its work.
     pub vitals: Vitals,
 }
@@ -83,6 +86,7 @@ pub async fn serve(
 }
 
 fn routes(source: Source, api: Api, doors: Doors) -> Router {
+    let metrics = source.metrics.clone();
     let open = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(health::ready))
@@ -90,4 +94,5 @@ fn routes(source: Source, api: Api, doors: Doors) -> Router {
         .with_state(source);
     let guarded = api::router(api).fallback(page::serve);
     open.merge(guard::behind(doors, guarded))
+        .layer(from_fn_with_state(metrics, observe::observe))
 }

@@ -3,96 +3,230 @@
 //! Nothing is kept between scrapes, so the series of a removed cluster go with
 //! it on every path. Every pair of states is shown, with 0 where there is none.
 
-use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+use std::collections::BTreeMap;
 
-use crate::cluster::{Actual, Desired};
+use super::catalogue as names;
+use super::text::Text;
+use crate::cluster::{Actual, ConditionStatus, ConditionType, Desired, Provider, Standing};
+use crate::event::Reason;
 
-/// A cluster that failed: reason as a word, never an error's text.
+/// A cluster that fails.
 #[derive(Clone, Debug)]
 pub struct FailingCluster {
     /// Its name.
     pub name: String,
-    /// A word of [`crate::event::Reason`].
-    pub reason: String,
+    /// What its row gives as the reason; a word that is not known has no series.
+    pub reason: Option<Reason>,
     /// Failures in a row.
     pub failures: i64,
     /// Unix time of the next attempt; none means now.
     pub next_retry_seconds: Option<f64>,
 }
 
-/// What one scrape says of the clusters.
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSeries {
+    /// Its name.
+    pub name: String,
+    /// Its provider; none if the row holds a word that is not known.
+    pub provider: Option<Provider>,
+    /// What its states say; none if the row holds a word that is not known.
+    pub standing: Option<Standing>,
+    /// Only looked at, until resumed.
+    pub paused: bool,
+    /// Unix time of the first declaration.
+    pub created_seconds: Option<f64>,
+    /// Unix time of the declaration that holds now.
+    pub declared_seconds: Option<f64>,
+    /// Unix time of the last write by a reconcile.
+    pub reconciled_seconds: Option<f64>,
+}
+
+/// What one scrape says of the clusters as a whole, of what fails, and of those
+/// who work on them.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
+    /// Daemons that begin work, and daemons that stand aside.
+    pub replicas: (i64, i64),
     /// How many clusters are in which (desired, actual) pair.
-    pub states: Vec<(String, String, i64)>,
-    /// What failed; the reader bounds how many.
+    pub states: Vec<(Desired, Actual, i64)>,
+    /// What fails; the reader bounds how many.
     pub failing: Vec<FailingCluster>,
     /// Deletions that wait for their turn under the cap.
     pub deletions_held: i64,
     /// Repairs that wait until most clusters answer again.
     pub repairs_held: i64,
+    /// How full the server's queue of notifications is, 0 to 1.
+    pub notification_queue_usage: f64,
+}
+
+/// The value of one member of a set of states.
+fn flag(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
 }
 
 impl Fleet {
-    /// The families of this scrape.
-    pub(super) fn gather(&self) -> Vec<MetricFamily> {
-        let registry = Registry::new();
-        let ints = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntGaugeVec::new(Opts::new(format!("kindler_{name}"), help), labels);
-            super::registered(&registry, made)
-        };
-        let clusters = ints(
-            "clusters",
-            "Clusters by what is wanted and what is recorded.",
-            &["desired", "actual"],
-        );
+    /// The text of these families.
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        self.counts(&mut text);
+        self.failing(&mut text);
+        text.finish()
+    }
+
+    fn counts(&self, text: &mut Text) {
+        let mut replicas = text.family(&names::REPLICAS);
+        replicas.set(&["true"], self.replicas.0 as f64);
+        replicas.set(&["false"], self.replicas.1 as f64);
+        let mut counts = BTreeMap::new();
         for desired in Desired::ALL {
             for actual in Actual::ALL {
-                clusters.with_label_values(&[desired.as_str(), actual.as_str()]);
+                counts.insert((*desired, *actual), 0);
             }
         }
         for (desired, actual, count) in &self.states {
-            clusters.with_label_values(&[desired, actual]).set(*count);
+            *counts.entry((*desired, *actual)).or_default() += count;
         }
-        for (name, help, count) in [
+        let mut clusters = text.family(&names::CLUSTERS);
+        for ((desired, actual), count) in counts {
+            clusters.set(&[desired.as_str(), actual.as_str()], count as f64);
+        }
+        for (family, value) in [
+            (&names::DELETIONS_HELD, self.deletions_held as f64),
+            (&names::REPAIRS_HELD, self.repairs_held as f64),
             (
-                "deletions_held",
-                "Deletions that wait for their turn under the cap.",
-                self.deletions_held,
-            ),
-            (
-                "repairs_held",
-                "Repairs that wait because most clusters do not answer.",
-                self.repairs_held,
+                &names::DB_NOTIFICATION_QUEUE_USAGE_RATIO,
+                self.notification_queue_usage,
             ),
         ] {
-            super::gauge(&registry, name, help).set(count);
+            text.family(family).set(&[], value);
         }
-        let failures = ints(
-            "cluster_consecutive_failures",
-            "Failed attempts in a row, for clusters that fail.",
-            &["name", "reason"],
-        );
-        let retry = super::registered(
-            &registry,
-            GaugeVec::new(
-                Opts::new(
-                    "kindler_cluster_next_retry_timestamp_seconds",
-                    "When a cluster that fails is tried next, in Unix time.",
-                ),
-                &["name"],
-            ),
-        );
+    }
+
+    fn failing(&self, text: &mut Text) {
+        let mut failures = text.family(&names::CLUSTER_CONSECUTIVE_FAILURES);
         for cluster in &self.failing {
-            failures
-                .with_label_values(&[&cluster.name, &cluster.reason])
-                .set(cluster.failures);
-            if let Some(seconds) = cluster.next_retry_seconds {
-                retry.with_label_values(&[&cluster.name]).set(seconds);
+            failures.set(&[&cluster.name], cluster.failures as f64);
+        }
+        let mut reasons = text.family(&names::CLUSTER_STATUS_REASON);
+        for cluster in &self.failing {
+            if let Some(reason) = cluster.reason {
+                reasons.set(&[&cluster.name, reason.as_str()], 1.0);
             }
         }
-        registry.gather()
+        let mut retries = text.family(&names::CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS);
+        for cluster in &self.failing {
+            if let Some(seconds) = cluster.next_retry_seconds {
+                retries.set(&[&cluster.name], seconds);
+            }
+        }
+    }
+}
+
+/// The text of the families of each cluster.
+pub fn render_clusters(clusters: &[ClusterSeries]) -> String {
+    let mut text = Text::default();
+    declared(clusters, &mut text);
+    states(clusters, &mut text);
+    times(clusters, &mut text);
+    text.finish()
+}
+
+fn declared(clusters: &[ClusterSeries], text: &mut Text) {
+    let mut info = text.family(&names::CLUSTER_INFO);
+    for cluster in clusters {
+        let provider = cluster.provider.map_or("invalid", Provider::as_str);
+        let desired = cluster.standing.map_or("invalid", |s| s.desired.as_str());
+        info.set(&[&cluster.name, provider, desired], 1.0);
+    }
+    let mut paused = text.family(&names::CLUSTER_SPEC_PAUSED);
+    for cluster in clusters {
+        paused.set(&[&cluster.name], flag(cluster.paused));
+    }
+}
+
+fn states(clusters: &[ClusterSeries], text: &mut Text) {
+    let mut phases = text.family(&names::CLUSTER_STATUS_PHASE);
+    for cluster in clusters {
+        for phase in Actual::ALL {
+            let holds = cluster.standing.is_some_and(|s| s.actual == *phase);
+            phases.set(&[&cluster.name, phase.as_str()], flag(holds));
+        }
+    }
+    let mut conditions = text.family(&names::CLUSTER_STATUS_CONDITION);
+    for cluster in clusters {
+        for question in ConditionType::ALL {
+            // Of a row that cannot be read nothing is known.
+            let answer = cluster
+                .standing
+                .map_or(ConditionStatus::Unknown, |s| s.condition(question));
+            for status in ConditionStatus::ALL {
+                let labels = [cluster.name.as_str(), question.as_str(), status.as_str()];
+                conditions.set(&labels, flag(status == answer));
+            }
+        }
+    }
+}
+
+fn times(clusters: &[ClusterSeries], text: &mut Text) {
+    type Time = fn(&ClusterSeries) -> Option<f64>;
+    let families: [(_, Time); 3] = [
+        (&names::CLUSTER_CREATED, |cluster| cluster.created_seconds),
+        (&names::CLUSTER_DECLARED_TIMESTAMP_SECONDS, |cluster| {
+            cluster.declared_seconds
+        }),
+        (
+            &names::CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS,
+            |cluster| cluster.reconciled_seconds,
+        ),
+    ];
+    for (family, time) in families {
+        let mut series = text.family(family);
+        for cluster in clusters {
+            if let Some(seconds) = time(cluster) {
+                series.set(&[&cluster.name], seconds);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod samples {
+    use super::*;
+
+    /// A fleet with one cluster, `dev`, that failed three times.
+    pub(in super::super) fn fleet() -> Fleet {
+        Fleet {
+            replicas: (2, 1),
+            states: vec![(Desired::Present, Actual::Failed, 1)],
+            failing: vec![FailingCluster {
+                name: "dev".into(),
+                reason: Some(Reason::CreateFailed),
+                failures: 3,
+                next_retry_seconds: Some(1.8e9),
+            }],
+            deletions_held: 7,
+            ..Fleet::default()
+        }
+    }
+
+    /// The same cluster.
+    pub(in super::super) fn clusters() -> Vec<ClusterSeries> {
+        vec![ClusterSeries {
+            name: "dev".into(),
+            provider: Some(Provider::Kind),
+            standing: Some(Standing {
+                desired: Desired::Present,
+                actual: Actual::Failed,
+                reason: Some(Reason::CreateFailed),
+                settled: false,
+                hands_off: false,
+            }),
+            paused: false,
+            created_seconds: Some(1.7e9),
+            declared_seconds: Some(1.75e9),
+            reconciled_seconds: Some(1.76e9),
+        }]
     }
 }
 
@@ -100,31 +234,55 @@ impl Fleet {
 mod tests {
     use super::*;
 
-    #[test]
-    fn series_of_a_cluster_that_went_are_gone() {
-        let metrics = crate::metrics::Metrics::new();
-        let failing = FailingCluster {
-            name: "dev".into(),
-            reason: "CreateFailed".into(),
-            failures: 3,
-            next_retry_seconds: Some(1.8e9),
-        };
-        let fleet = Fleet {
-            states: vec![("present".into(), "failed".into(), 1)],
-            failing: vec![failing],
-            deletions_held: 7,
-            ..Fleet::default()
-        };
-        let text = metrics.scrape(Some(&fleet));
+    fn has(text: &str, line: &str) {
         assert!(
-            text.contains(r#"kindler_clusters{actual="failed",desired="present"} 1"#),
-            "{text}"
+            text.lines().any(|told| told == line),
+            "{line} is missing in\n{text}"
         );
-        assert!(text.contains(r#"kindler_clusters{actual="running",desired="absent"} 0"#));
-        assert!(text.contains(r#"failures{name="dev",reason="CreateFailed"} 3"#));
-        assert!(text.contains("kindler_deletions_held 7"));
-        assert!(text.contains("kindler_repairs_held 0"));
-        assert!(text.contains(r#"next_retry_timestamp_seconds{name="dev"} 1800000000"#));
-        assert!(!metrics.scrape(Some(&Fleet::default())).contains("dev"));
+    }
+
+    #[test]
+    fn a_cluster_is_told_in_full_and_only_while_it_is_there() {
+        let text = samples::fleet().render() + &render_clusters(&samples::clusters());
+        for line in [
+            r#"kindler_replicas{reconciles="true"} 2"#,
+            r#"kindler_replicas{reconciles="false"} 1"#,
+            r#"kindler_clusters{desired="present",actual="failed"} 1"#,
+            r#"kindler_clusters{desired="absent",actual="running"} 0"#,
+            "kindler_deletions_held 7",
+            "kindler_repairs_held 0",
+            r#"kindler_cluster_consecutive_failures{name="dev"} 3"#,
+            r#"kindler_cluster_status_reason{name="dev",reason="CreateFailed"} 1"#,
+            r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"} 1800000000"#,
+            r#"kindler_cluster_info{name="dev",provider="kind",desired="present"} 1"#,
+            r#"kindler_cluster_status_phase{name="dev",phase="failed"} 1"#,
+            r#"kindler_cluster_status_phase{name="dev",phase="running"} 0"#,
+            r#"kindler_cluster_status_condition{name="dev",type="Ready",status="false"} 1"#,
+            r#"kindler_cluster_status_condition{name="dev",type="Ready",status="true"} 0"#,
+            r#"kindler_cluster_spec_paused{name="dev"} 0"#,
+        ] {
+            has(&text, line);
+        }
+        assert!(!Fleet::default().render().contains("dev"));
+    }
+
+    #[test]
+    fn of_a_row_that_cannot_be_read_nothing_is_claimed() {
+        let mut clusters = samples::clusters();
+        clusters[0].provider = None;
+        clusters[0].standing = None;
+        let text = render_clusters(&clusters);
+        has(
+            &text,
+            r#"kindler_cluster_info{name="dev",provider="invalid",desired="invalid"} 1"#,
+        );
+        has(
+            &text,
+            r#"kindler_cluster_status_condition{name="dev",type="Ready",status="unknown"} 1"#,
+        );
+        has(
+            &text,
+            r#"kindler_cluster_status_phase{name="dev",phase="failed"} 0"#,
+        );
     }
 }

@@ -176,6 +176,19 @@ pub enum Step {
     Remove,
 }
 
+impl Step {
+    /// The word in logs and traces.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Rest { .. } => "rest",
+            Self::Observe { .. } => "observe",
+            Self::Record(_) => "record",
+            Self::Act { action, .. } => action.as_str(),
+            Self::Remove => "remove",
+        }
+    }
+}
+
 /// Decides the next step for one row. Total: there is an answer for every
 /// triple of desired, actual and observed, and none of them is a dead end.
 ///

@@ -7,23 +7,28 @@
 //! module must not write statuses.
 
 use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Span, debug, info, warn};
 
 use crate::cluster::Cluster;
 use crate::command::{MonotonicDeadline, Trust};
 use crate::controller::{Finished, Turn};
+use crate::event::Reason;
 use crate::lease::Term;
 use crate::observation::Observation;
 use crate::plan::{Action, interrupt};
 use crate::store::{HeldRow, StoreError};
 
 use super::{ClusterReconciler, Next};
+
+/// The step that does nothing.
+const REST: &str = "rest";
 
 /// Why work under a lease was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,14 @@ pub(super) struct Held<'a> {
     pub(super) key: &'a str,
     pub(super) term: Term,
     trust: watch::Sender<MonotonicDeadline>,
+    course: Mutex<Course>,
+}
+
+/// What a turn came to, for its span.
+#[derive(Debug, Default)]
+struct Course {
+    step: Option<&'static str>,
+    reason: Option<Reason>,
 }
 
 impl<'a> Held<'a> {
@@ -67,7 +80,35 @@ impl<'a> Held<'a> {
             key,
             term,
             trust: watch::Sender::new(trust),
+            course: Mutex::default(),
         }
+    }
+
+    /// Notes a step; the last one that was more than resting is told.
+    pub(super) fn note_step(&self, step: &'static str) {
+        let mut course = self.course();
+        if course.step.is_none() || step != REST {
+            course.step = Some(step);
+        }
+    }
+
+    /// Notes what was written into the row as the reason.
+    pub(super) fn note_reason(&self, reason: Reason) {
+        self.course().reason = Some(reason);
+    }
+
+    /// Completes the span of this turn, and says that it ended.
+    pub(super) fn tell(&self, took: Duration) {
+        let span = Span::current();
+        let course = self.course();
+        span.record("step", course.step);
+        span.record("reason", course.reason.map(Reason::as_str));
+        span.record("seconds", took.as_secs_f64());
+        debug!("reconciled");
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until when the lease is trusted, kept fresh by renewals.
@@ -218,7 +259,7 @@ impl<'a> Held<'a> {
     /// Tells that the lease is lost.
     pub(super) fn lost(&self) -> Cut {
         warn!("lease is lost; nothing more is done under it");
-        self.reconciler.metrics.lease_lost_total.inc();
+        self.reconciler.metrics.actions.lease_lost_total.inc();
         Cut::LeaseLost
     }
 }

@@ -22,14 +22,15 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
-use crate::cluster::{Actual, Cluster};
+use crate::cluster::{Actual, Cluster, Desired};
 use crate::command::MonotonicDeadline;
 use crate::controller::{Finished, Reconciler, Turn};
-use crate::driver::{Driver, Order};
+use crate::driver::{Driver, DriverError, Order};
 use crate::lease::LeasePolicy;
-use crate::metrics::{ActionResult, Metrics};
+use crate::metrics::{ActionResult, Drift, Metrics};
 use crate::observation::{Condition, Observation};
 use crate::plan::{Action, Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
 use crate::store::{Claim, Claimed, HeldRow, Store, StoreError, Written};
@@ -42,6 +43,9 @@ pub use caution::Caution;
 /// the turn ends and the row is looked at again later. The longest path that a
 /// cluster takes (finish a delete, create, apply) has six.
 const STEPS_PER_TURN: usize = 12;
+
+/// The name of this controller, in metrics.
+pub const CONTROLLER: &str = "cluster";
 
 /// Between two looks whether work may begin again.
 const STAND_ASIDE: Duration = Duration::from_secs(5);
@@ -84,7 +88,7 @@ impl Reconciler for ClusterReconciler {
     type Error = StoreError;
 
     fn name(&self) -> &'static str {
-        "cluster"
+        CONTROLLER
     }
 
     fn is_outage(&self, error: &StoreError) -> bool {
@@ -118,11 +122,22 @@ impl Reconciler for ClusterReconciler {
         };
         let term = claimed.term;
         // Not `name`: a JSON line has the span's own name under that key.
-        let span = info_span!("reconcile", cluster = key, term = term.0);
+        let span = info_span!(
+            "reconcile",
+            cluster = key,
+            term = term.0,
+            attempt = Empty,
+            step = Empty,
+            reason = Empty,
+            seconds = Empty,
+        );
+        let began = Instant::now();
         async {
             debug!("claimed");
+            let _counted = self.metrics.actions.lease_held();
             let held = Held::new(self, key, term, trust);
             let ended = self.work(&held, claimed, turn).await;
+            held.tell(began.elapsed());
             if let Err(error) = self.store.release(key, term).await {
                 // It ends with its lifetime, and nothing runs under it.
                 warn!(
@@ -150,7 +165,11 @@ impl ClusterReconciler {
         turn: &Turn,
     ) -> Result<Finished, StoreError> {
         let mut row = match &claimed.row {
-            Ok(row) => Box::new(row.clone()),
+            Ok(row) => {
+                let attempt = row.cluster.failed_attempts + 1;
+                Span::current().record("attempt", attempt);
+                Box::new(row.clone())
+            }
             Err(_) => return self.show_unreadable(held, &claimed).await,
         };
         for _ in 0..STEPS_PER_TURN {
@@ -173,6 +192,7 @@ impl ClusterReconciler {
         turn: &Turn,
     ) -> Result<Next, StoreError> {
         let mut step = plan(&row.cluster, None, &self.policy, moment(&row));
+        let mut drift = None;
         if let Step::Observe { why } = step {
             let (observed, cut) = held.look(&row.cluster, turn).await;
             if let Some(cut) = cut {
@@ -184,11 +204,21 @@ impl ClusterReconciler {
                 Ok(step) => step,
                 Err(cut) => return Ok(Next::End(cut.finished())),
             };
+            drift = found_lost(&row.cluster, &step).then(|| Drift::seen(&observed));
         }
+        held.note_step(step.as_str());
         match step {
             Step::Rest { until } => Ok(Next::End(rest(&row, until))),
             Step::Observe { .. } => unreachable!("a plan with an observation never asks for one"),
-            Step::Record(status) => self.write(held, &row, &status).await,
+            Step::Record(status) => {
+                let next = self.write(held, &row, &status).await;
+                if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift.flatten())
+                    && now.cluster.actual == status.actual
+                {
+                    self.metrics.actions.drifted(drift);
+                }
+                next
+            }
             Step::Remove => self.remove(held, &row).await,
             Step::Act { action, intent } => {
                 // One that was interrupted goes on: it was counted when it began.
@@ -234,8 +264,8 @@ impl ClusterReconciler {
         let outcome = match self.drive(held, action, &row.cluster, turn).await {
             Ok(outcome) => outcome,
             Err(cut) => {
-                self.metrics
-                    .action_ended(action, ActionResult::Interrupted, began.elapsed());
+                let actions = &self.metrics.actions;
+                actions.ended(action, ActionResult::Interrupted, began.elapsed());
                 info!(action = action.as_str(), cut = ?cut, "action was cut short");
                 return match cut {
                     Cut::Desire(_) => held.reload().await,
@@ -265,23 +295,24 @@ impl ClusterReconciler {
             ActionResult::Success
         };
         let seconds = began.elapsed().as_secs_f64();
-        self.metrics.action_ended(action, result, began.elapsed());
+        self.metrics.actions.ended(action, result, began.elapsed());
         match conclusion {
             Conclusion::Remove => {
                 info!(action = action.as_str(), seconds, "verified gone");
                 self.remove(held, &row).await
             }
             Conclusion::Record(status) => {
-                let (reason, message) = (status.reason.as_str(), &status.message);
+                // Not `message`: that is the line's own.
+                let (reason, because) = (status.reason.as_str(), &status.message);
                 if failed {
                     warn!(
                         action = action.as_str(),
-                        seconds, reason, message, "action failed"
+                        seconds, reason, because, "action failed"
                     );
                 } else {
                     info!(
                         action = action.as_str(),
-                        seconds, reason, message, "action succeeded"
+                        seconds, reason, because, "action succeeded"
                     );
                 }
                 self.write(held, &row, &status).await
@@ -310,10 +341,22 @@ impl ClusterReconciler {
             Ok(()) => Ok(Outcome::Succeeded),
             // When nobody here cut it short, the guard did: it saw the trust
             // end before this process, which may have been stopped, could.
-            Err(error) => match error.into_failure() {
-                Some(failure) => Ok(Outcome::Failed(failure)),
-                None => Err(cut.unwrap_or_else(|| held.lost())),
-            },
+            Err(error) => {
+                self.count_kind(&error);
+                match error.into_failure() {
+                    Some(failure) => Ok(Outcome::Failed(failure)),
+                    None => Err(cut.unwrap_or_else(|| held.lost())),
+                }
+            }
+        }
+    }
+
+    fn count_kind(&self, error: &DriverError) {
+        let controller = self.metrics.controller(CONTROLLER);
+        match error {
+            DriverError::Late { .. } => controller.reconcile_timeouts_total.inc(),
+            DriverError::Permanent { .. } => controller.terminal_errors_total.inc(),
+            DriverError::Transient { .. } | DriverError::Interrupted => {}
         }
     }
 
@@ -348,8 +391,27 @@ impl ClusterReconciler {
         status: &Status,
     ) -> Result<Next, StoreError> {
         match self.store.write_status(row, held.term, status).await? {
-            Written::Yes(row) => Ok(Next::Plan(row)),
+            Written::Yes(now) => {
+                held.note_reason(status.reason);
+                if reached_running(&row.cluster, &now.cluster) {
+                    self.time_to_ready(&now.cluster).await;
+                }
+                Ok(Next::Plan(now))
+            }
             Written::Lost => held.reload().await,
+        }
+    }
+
+    /// Tells how long the wish took; a number less is no reason to fail.
+    async fn time_to_ready(&self, cluster: &Cluster) {
+        let since = self.store.declared_for(&cluster.name, cluster.generation);
+        match since.await {
+            Ok(Some(since)) => self.metrics.actions.ready(since),
+            Ok(None) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                debug!(error, "how long the wish took is not known");
+            }
         }
     }
 
@@ -380,6 +442,20 @@ fn rest(row: &HeldRow, until: jiff::Timestamp) -> Finished {
         _ if row.cluster.settled() || row.cluster.hands_off() => Finished::Settled(Some(wait)),
         _ => Finished::Waiting(wait),
     }
+}
+
+/// Whether a step records that a running cluster was lost.
+fn found_lost(cluster: &Cluster, step: &Step) -> bool {
+    let runs = cluster.desired == Desired::Present && cluster.actual == Actual::Running;
+    runs && matches!(step, Step::Record(status) if status.actual == Actual::Failed)
+}
+
+/// Whether a write brought a generation to running, for the first time.
+fn reached_running(before: &Cluster, now: &Cluster) -> bool {
+    now.actual == Actual::Running
+        && now.desired == Desired::Present
+        && now.observed_generation == now.generation
+        && before.observed_generation != now.generation
 }
 
 /// Whether what was seen after a successful action may still turn into what is

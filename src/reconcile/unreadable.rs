@@ -8,8 +8,8 @@ use crate::event::Reason;
 use crate::plan::{Applied, Moment, Status};
 use crate::store::{Claimed, StoreError};
 
-use super::ClusterReconciler;
 use super::held::Held;
+use super::{CONTROLLER, ClusterReconciler};
 
 impl ClusterReconciler {
     /// Lets a person see that a row cannot be read, and tries it again rarely:
@@ -26,6 +26,10 @@ impl ClusterReconciler {
             .map(ToString::to_string)
             .unwrap_or_default();
         warn!(error = told, "row cannot be read");
+        let controller = self.metrics.controller(CONTROLLER);
+        controller.terminal_errors_total.inc();
+        held.note_step("record");
+        held.note_reason(Reason::RowInvalid);
         let retry = self.policy.backoff.longest(fastrand::f64());
         let next = Moment {
             now: claimed.read_at,

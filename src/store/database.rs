@@ -223,6 +223,13 @@ fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
     Ok(MakeRustlsConnect::new(config))
 }
 
+impl Database {
+    /// The password, to be hidden wherever it might be told.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.config.get_password()
+    }
+}
+
 impl fmt::Display for Database {
     /// `user@host:port/name`, with every host, and nothing secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

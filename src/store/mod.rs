@@ -20,6 +20,7 @@ mod report;
 mod roles;
 mod rows;
 mod seed;
+mod standing;
 mod tokens;
 mod unnamed;
 mod waiting;
@@ -52,6 +53,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
+pub use standing::{Crew, STANDS_ASIDE, Stands, Worst};
 pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::{Due, Waiting};
 

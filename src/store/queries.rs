@@ -24,6 +24,7 @@ queries! {
     COUNT_DELETION = "count_deletion";
     COUNT_DUE = "count_due";
     COUNT_HELD = "count_held";
+    COUNT_REPLICAS = "count_replicas";
     COUNT_UNCONVERGED = "count_unconverged";
     CREATE_TOKEN = "create_token";
     DECLARE_CLUSTER = "declare_cluster";
@@ -51,11 +52,14 @@ queries! {
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
+    LIST_STANDINGS = "list_standings";
     LIST_TOKENS = "list_tokens";
+    LIST_WORST = "list_worst";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
     NOTE_TOKEN_USE = "note_token_use";
     OPEN_SESSION = "open_session";
+    READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
     RELEASE_LEASE = "release_lease";
     RELEASE_LEASES_OF = "release_leases_of";

@@ -11,7 +11,7 @@ mod install;
 mod kubernetes;
 mod package;
 mod systemd;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::fs;
 use std::io::Write;
@@ -21,11 +21,11 @@ use std::process::{Command, Output};
 use crate::kit::KINDLER;
 
 /// A file or folder of the repository.
-fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -53,27 +53,27 @@ fn tool_if_there(name: &str) -> Option<Command> {
 }
 
 /// Past the test harness, which would swallow it.
-fn told_as_skipped(why: &str) {
+pub(crate) fn told_as_skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// Panics unless these are arguments that `kindler` takes.
 #[track_caller]
-fn assert_is_a_command(arguments: &[String]) {
+pub(crate) fn assert_is_a_command(arguments: &[String]) {
     let mut command = Command::new(KINDLER);
     succeeds(command.args(arguments).arg("--help").env_clear());
 }
 
 /// Runs a command that must succeed; what it printed on both streams.
 #[track_caller]
-fn succeeds(command: &mut Command) -> String {
+pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", printed(&output));
     printed(&output)
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
@@ -90,7 +90,7 @@ fn install(destination: &Path, prefix: &str, what: &str) -> Command {
 }
 
 /// Every file below a folder, without the folder's own name, sorted.
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, base: &Path, into: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();

@@ -11,6 +11,7 @@ const FLOORS: [(&str, &[&str]); 4] = [
         &[
             "access",
             "cause",
+            "redact",
             "observation",
             "duration",
             "event",

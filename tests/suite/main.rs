@@ -12,5 +12,7 @@ mod faults;
 mod house;
 mod kit;
 mod kit_itself;
+mod observability;
 mod reconcile;
 mod schema;
+mod telemetry;

@@ -164,10 +164,13 @@ impl Driver for SandboxDriver {
         match ended {
             None => Err(DriverError::Interrupted),
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(DriverError::Transient {
-                summary: error.to_string(),
-                detail: progress.detail(&error),
-            }),
+            Some(Err(error)) => {
+                let (summary, detail) = (error.to_string(), progress.detail(&error));
+                Err(match error {
+                    SandboxError::Late { .. } => DriverError::Late { summary, detail },
+                    _ => DriverError::Transient { summary, detail },
+                })
+            }
         }
     }
 }

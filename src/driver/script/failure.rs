@@ -40,9 +40,10 @@ pub(super) fn judge(
             finished.survivors
         ));
     }
-    Err(DriverError::Transient {
-        summary,
-        detail: detail(&finished.tail, log),
+    let detail = detail(&finished.tail, log);
+    Err(match finished.ending {
+        Ending::DeadlineExceeded => DriverError::Late { summary, detail },
+        _ => DriverError::Transient { summary, detail },
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::live::Frame;
 
 use super::super::access::Tenure;
+use super::super::observe::Streams;
 use super::Api;
 use super::tasks::{task, tasks_of};
 
@@ -33,11 +35,13 @@ struct Request {
 pub(super) async fn tasks(
     State(api): State<Api>,
     tenure: Tenure,
+    Extension(streams): Extension<Streams>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade
         .max_message_size(LONGEST_MESSAGE)
-        .on_upgrade(|socket| async move {
+        .on_upgrade(move |socket| async move {
+            let _counted = streams.open();
             // It ends when the other side goes; there is nobody to tell.
             let _ = follow(api, tenure, socket).await;
         })

@@ -275,9 +275,6 @@ fn every_file_secret_volume_and_network_of_compose_exists() {
         }
         for volume in texts(&service["volumes"]) {
             let source = volume.split(':').next().unwrap();
-            if source.starts_with("../../dashboards") && !dashboards_are_here() {
-                continue;
-            }
             if source.starts_with('.') {
                 assert!(folder.join(source).exists(), "{name}: {source}");
                 assert!(volume.ends_with(":ro"), "{name}: {volume}");
@@ -383,9 +380,6 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
             );
         }
     }
-    if !dashboards_are_here() {
-        return;
-    }
     // The rules that are mounted are the rules that are read.
     let mounted = |service: &str, below: &str| -> String {
         let volumes = texts(&services[service]["volumes"]);
@@ -410,7 +404,7 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
     let source = repository("deploy/docker").join(alertmanager.split(':').next().unwrap());
     assert!(source.join("alertmanager.yml").is_file());
 
-    let provider = document(&repository("deploy/docker/grafana/dashboards.yaml"));
+    let provider = document(&repository("dashboards/provisioning/dashboards.yaml"));
     let path = provider["providers"][0]["options"]["path"]
         .as_str()
         .unwrap();
@@ -419,7 +413,7 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
     let json = fs::read_dir(&source).unwrap().flatten();
     let json = json.filter(|file| file.path().extension().is_some_and(|ext| ext == "json"));
     assert!(json.count() >= 3, "no dashboards in {}", source.display());
-    let datasource = document(&repository("deploy/docker/grafana/datasource.yaml"));
+    let datasource = document(&repository("dashboards/provisioning/datasource.yaml"));
     let url = datasource["datasources"][0]["url"].as_str().unwrap();
     let port = texts(&services["prometheus"]["ports"])[0]
         .rsplit(':')
@@ -429,15 +423,6 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
     assert_eq!(url, format!("http://prometheus:{port}"));
     let interval = &datasource["datasources"][0]["jsonData"]["timeInterval"];
     assert_eq!(*interval, prometheus["global"]["scrape_interval"]);
-}
-
-/// Their part of the work lands on its own; until then nothing can be mounted.
-fn dashboards_are_here() -> bool {
-    let here = repository("dashboards").exists();
-    if !here {
-        super::told_as_skipped("dashboards/ is not there yet");
-    }
-    here
 }
 
 #[test]

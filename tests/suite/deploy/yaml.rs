@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::read;
 
 /// The documents of a file.
-pub(super) fn documents(path: &Path) -> Vec<Value> {
+pub(crate) fn documents(path: &Path) -> Vec<Value> {
     serde_saphyr::from_multiple(&read(path))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The one document of a file.
-pub(super) fn document(path: &Path) -> Value {
+pub(crate) fn document(path: &Path) -> Value {
     let mut all = documents(path);
     assert_eq!(all.len(), 1, "{}", path.display());
     all.remove(0)
@@ -21,7 +21,7 @@ pub(super) fn document(path: &Path) -> Value {
 
 /// Panics with every place where a value breaks a schema.
 #[track_caller]
-pub(super) fn assert_follows(schema: &Value, value: &Value, what: &str) {
+pub(crate) fn assert_follows(schema: &Value, value: &Value, what: &str) {
     let validator = jsonschema::validator_for(schema).unwrap();
     let broken: Vec<_> = validator
         .iter_errors(value)
@@ -31,7 +31,7 @@ pub(super) fn assert_follows(schema: &Value, value: &Value, what: &str) {
 }
 
 /// The texts of a list; none where there is no list.
-pub(super) fn texts(list: &Value) -> Vec<String> {
+pub(crate) fn texts(list: &Value) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();
     items
         .map(|item| item.as_str().expect("a text").to_owned())

@@ -145,7 +145,9 @@ pub async fn act_until(
 #[track_caller]
 pub fn transient(result: Result<(), DriverError>) -> (String, String) {
     match result.unwrap_err() {
-        DriverError::Transient { summary, detail } => (summary, detail),
+        DriverError::Transient { summary, detail } | DriverError::Late { summary, detail } => {
+            (summary, detail)
+        }
         other => panic!("not transient: {other:?}"),
     }
 }

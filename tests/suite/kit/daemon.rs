@@ -218,6 +218,13 @@ impl DaemonBuilder {
         self.set("KINDLER_LISTEN", address)
     }
 
+    /// Writes a file into the folder that it is started in.
+    pub fn with_file(self, name: &str, text: &str) -> Self {
+        let folder = self.command.get_current_dir().unwrap();
+        fs::write(folder.join(name), text).unwrap();
+        self
+    }
+
     /// Runs it in a mount namespace of its own with so many kilobytes of space
     /// for its state folder; `None` where that is not allowed.
     pub fn with_little_space(mut self, kilobytes: u32) -> Option<Self> {

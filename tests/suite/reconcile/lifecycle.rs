@@ -196,60 +196,6 @@ async fn once_makes_one_pass_and_tells_cron_the_truth() {
 }
 
 #[tokio::test]
-async fn no_secret_of_the_url_is_told_anywhere() {
-    let host = Host::new();
-    host.control(
-        "dev.create",
-        r#"env > "$here/live/environment"; cat /proc/$PPID/environ >> "$here/live/environment""#,
-    );
-    let database = migrated().await;
-    let sql = database.connect().await;
-    run(
-        &sql,
-        "CREATE ROLE canary LOGIN PASSWORD 'sekret-canary-1' SUPERUSER",
-    )
-    .await;
-    let url = database
-        .url_as("canary")
-        .replace("canary@", "canary:sekret-canary-1@");
-    assert!(url.contains("sekret-canary-1"));
-    let daemon = Daemon::builder(&url, &host)
-        .set("KINDLER_LOG", "debug")
-        .spawn();
-    daemon.ready().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present running").await;
-    run(&sql, "ALTER ROLE canary NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'canary'").await;
-    eventually(SOON, "the outage to be told", || async {
-        daemon
-            .get("/readyz")
-            .await
-            .is_some_and(|(status, _)| status == 503)
-    })
-    .await;
-    let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap();
-    let environment = std::fs::read_to_string(host.path().join("live/environment")).unwrap();
-    let served = [
-        daemon.get("/metrics").await,
-        daemon.get("/readyz").await,
-        daemon.get("/").await,
-    ];
-    for (place, text) in [
-        ("log", daemon.log()),
-        ("arguments", arguments),
-        ("environment of commands", environment),
-        ("HTTP", format!("{served:?}")),
-        (
-            "cluster log",
-            std::fs::read_to_string(host.state_dir().join("logs/dev.log")).unwrap(),
-        ),
-    ] {
-        assert!(!text.contains("sekret-canary"), "{place}: {text}");
-    }
-    run(&sql, "DROP OWNED BY canary; DROP ROLE canary").await;
-}
-
-#[tokio::test]
 async fn a_reader_of_stderr_that_went_away_takes_nothing_with_it() {
     let (database, host) = (migrated().await, Host::new());
     let mut command = kindler(&database.url(), &host);

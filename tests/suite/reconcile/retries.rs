@@ -41,8 +41,10 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     assert!(told(&["get", "dev"]).contains("no space left on device"));
     assert!(told(&["events", "dev"]).contains("CreateFailed"));
     assert!(told(&["logs", "dev"]).contains("pulling image"));
-    let failures = r#"kindler_cluster_consecutive_failures{name="dev",reason="CreateFailed"}"#;
+    let failures = r#"kindler_cluster_consecutive_failures{name="dev"}"#;
     assert_eq!(daemon.metric(failures).await, Some(1.0));
+    let reason = r#"kindler_cluster_status_reason{name="dev",reason="CreateFailed"}"#;
+    assert_eq!(daemon.metric(reason).await, Some(1.0));
     let next = daemon
         .metric(r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"}"#)
         .await;

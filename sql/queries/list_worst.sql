@@ -1,0 +1,8 @@
+-- What fails, the worst first. For metrics.
+-- $1 at most so many
+SELECT name, status_reason AS reason, failed_attempts,
+       extract(epoch FROM next_attempt_at)::float8 AS next_attempt
+FROM clusters
+WHERE failed_attempts > 0 OR actual_state = 'failed'
+ORDER BY failed_attempts DESC, name
+LIMIT $1

@@ -1,0 +1,44 @@
+//! Requests, by route template and never by path.
+
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
+
+use super::{Occupied, catalogue as names, collectors as made};
+
+/// The counters of the HTTP server.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    requests_total: IntCounterVec,
+    request_duration_seconds: HistogramVec,
+    streams_open: IntGauge,
+}
+
+impl HttpMetrics {
+    pub(super) fn new(r: &Registry) -> Self {
+        Self {
+            requests_total: made::counters(r, &names::HTTP_REQUESTS_TOTAL),
+            request_duration_seconds: made::histograms(r, &names::HTTP_REQUEST_DURATION_SECONDS),
+            streams_open: made::gauge(r, &names::STREAMS_OPEN),
+        }
+    }
+
+    /// Counts an answer. `method` and `route` must be of closed sets; `took`
+    /// is none for a stream, whose length is no latency.
+    pub fn answered(&self, method: &str, route: &str, code: u16, took: Option<Duration>) {
+        let code = code.to_string();
+        self.requests_total
+            .with_label_values(&[method, route, &code])
+            .inc();
+        if let Some(took) = took {
+            self.request_duration_seconds
+                .with_label_values(&[method, route])
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts a stream as open, until the answer is dropped.
+    pub fn stream(&self) -> Occupied {
+        Occupied::one_of(&self.streams_open)
+    }
+}

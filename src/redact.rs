@@ -1,0 +1,339 @@
+//! Hides what looks like a secret in text that others wrote: what commands
+//! print, and what comes back in an error.
+//!
+//! A net and no wall: what a script prints without a word that tells what it
+//! is cannot be known for a secret, unless its value was given beforehand
+//! ([`Redactor::new`]). Too much hidden costs a word, too little a password, so
+//! in doubt it is hidden.
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use regex::bytes::{Captures, Regex, RegexBuilder};
+
+/// What stands in the place of a secret.
+const HIDDEN: &[u8] = b"***";
+
+/// Shorter values are too likely to be something else as well.
+const SHORTEST_KNOWN: usize = 6;
+
+/// The group `keep` stays, the rest of a match is hidden.
+static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
+    let value = r#"(?:"[^"]*"|'[^']*'|[^\s"'&,;`<>]+)"#;
+    let word = "(?:password|passwd|passphrase|secret|token|jwt|api[_-]?key|access[_-]?key|\
+                secret[_-]?key|private[_-]?key|edge[_-]?key|key-data|credentials?)";
+    let pattern = [
+        // postgresql://user:password@host; not a port, and not our own words on
+        // how to write one.
+        r#"(?P<user>://[^\s:/@"'`<>]*:)[^\s"'`<>]+@"#.to_owned(),
+        // ADMIN_PASSWORD=value, "token": "value", client-key-data: value.
+        format!(r#"(?P<key>{word}["']?\s*[=:]\s*){value}"#),
+        // --admin-password value
+        format!(r#"(?P<flag>--[a-z-]*{word}\s+){value}"#),
+        r"(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}".to_owned(),
+        // Tokens that are known by their looks: ours, JWTs, those of Git servers.
+        r"\bkdl_[a-z0-9_-]{4,}".to_owned(),
+        r"\beyj[a-z0-9_-]{8,}\.[a-z0-9_-]+\.[a-z0-9_-]*".to_owned(),
+        r"\b(?:gh[pousr]_|github_pat_|glpat-)[a-z0-9_-]{16,}".to_owned(),
+    ]
+    .join("|");
+    RegexBuilder::new(&pattern)
+        .case_insensitive(true)
+        .unicode(false)
+        .build()
+        .expect("a constant")
+});
+
+static KEY_BEGINS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("-----BEGIN [A-Z ]*PRIVATE KEY").expect("a constant"));
+static KEY_ENDS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("-----END [A-Z ]*PRIVATE KEY").expect("a constant"));
+/// Our own words on how to write a URL.
+static OUR_WORDS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"USER(?:\[:PASSWORD\]|:PASSWORD)").expect("a constant"));
+
+/// The names of variables that hold secrets.
+static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    RegexBuilder::new(r"passw|passphrase|secret|token|credential|_key$|^key$")
+        .case_insensitive(true)
+        .unicode(false)
+        .build()
+        .expect("a constant")
+});
+
+/// Hides secrets in the lines of one stream, whose keys may span lines.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    known: Known,
+    in_key: bool,
+}
+
+/// Values that are secret wherever they stand.
+#[derive(Clone, Default)]
+pub struct Known {
+    values: Arc<[Vec<u8>]>,
+    /// Any of them.
+    any: Option<Regex>,
+}
+
+impl Known {
+    /// These values; short ones are left out, since hiding every `1` of an
+    /// output would hide the output.
+    pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let mut known: Vec<Vec<u8>> = values
+            .into_iter()
+            .filter(|value| value.len() >= SHORTEST_KNOWN)
+            .collect();
+        // The longest first: one may be a part of another.
+        known.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        let escaped = known.iter().map(|value| escape(value));
+        let any = escaped.collect::<Vec<_>>().join("|");
+        let any = RegexBuilder::new(&any).unicode(false).build().ok();
+        Self {
+            any: any.filter(|_| !known.is_empty()),
+            values: known.into(),
+        }
+    }
+}
+
+impl Known {
+    /// These, and the values of variables whose names speak of a secret.
+    pub fn and_variables(&self, variables: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let secret = variables
+            .into_iter()
+            .filter(|(name, _)| SECRET_NAME.is_match(name))
+            .map(|(_, value)| value);
+        Self::new(self.values.iter().cloned().chain(secret))
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Known({} values)", self.values.len())
+    }
+}
+
+impl Redactor {
+    /// One that also hides these values.
+    pub fn new(known: Known) -> Self {
+        Self {
+            known,
+            in_key: false,
+        }
+    }
+
+    /// The same lines without what looks like a secret.
+    pub fn lines(&mut self, mut block: Vec<u8>) -> Vec<u8> {
+        // What a command prints may come in floods: nothing is copied where
+        // nothing is hidden.
+        if let Some(known) = &self.known.any
+            && let Cow::Owned(hidden) = known.replace_all(&block, HIDDEN)
+        {
+            block = hidden;
+        }
+        if let Cow::Owned(hidden) = LOOKS_SECRET.replace_all(&block, keep) {
+            block = hidden;
+        }
+        if self.in_key || KEY_BEGINS.is_match(&block) {
+            block = self.without_keys(&block);
+        }
+        block
+    }
+
+    /// Leaves out what stands between the first and the last line of a private
+    /// key.
+    fn without_keys(&mut self, block: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(block.len());
+        for line in block.split_inclusive(|byte| *byte == b'\n') {
+            let ends = KEY_ENDS.is_match(line);
+            if !self.in_key || ends {
+                kept.extend_from_slice(line);
+            }
+            self.in_key = (self.in_key || KEY_BEGINS.is_match(line)) && !ends;
+        }
+        kept
+    }
+}
+
+fn keep(found: &Captures<'_>) -> Vec<u8> {
+    let kept = ["user", "key", "flag", "scheme"]
+        .into_iter()
+        .find_map(|group| found.name(group));
+    let kept = kept.map_or(&b""[..], |group| group.as_bytes());
+    let ends: &[u8] = if found.name("user").is_some() {
+        b"@"
+    } else {
+        b""
+    };
+    [kept, HIDDEN, ends].concat()
+}
+
+/// A pattern of just these bytes.
+fn escape(value: &[u8]) -> String {
+    value.iter().map(|byte| format!("\\x{byte:02x}")).collect()
+}
+
+/// A text without what looks like a secret, also where a URL was cut before
+/// its `@`.
+pub fn without_secrets(text: &str) -> String {
+    static CUT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?P<user>://[^\s:/@"'`<>]*:)(?P<rest>[^\s"'`<>]+)"#).expect("a constant")
+    });
+    let hidden = LOOKS_SECRET.replace_all(text.as_bytes(), |found: &Captures<'_>| {
+        if OUR_WORDS.is_match(&found[0]) {
+            return found[0].to_vec();
+        }
+        keep(found)
+    });
+    let hidden = CUT.replace_all(&hidden, |found: &Captures<'_>| {
+        let rest = &found["rest"];
+        let port = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let is_port = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+        let shown = is_port || rest.starts_with(HIDDEN) || found["user"].starts_with(b"://USER");
+        if shown {
+            found[0].to_vec()
+        } else {
+            [&found["user"], HIDDEN].concat()
+        }
+    });
+    String::from_utf8_lossy(&hidden).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        let lines = Redactor::default().lines(text.as_bytes().to_vec());
+        String::from_utf8(lines).unwrap()
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_hidden() {
+        for (text, expected) in [
+            (
+                "at postgresql://u:p@ss/w@h:1/d?x",
+                "at postgresql://u:***@h:1/d?x",
+            ),
+            (
+                "cloning https://git:hunter2@host/x.git",
+                "cloning https://git:***@host/x.git",
+            ),
+            (
+                "+ PORTAINER_ADMIN_PASSWORD=hunter2 ok",
+                "+ PORTAINER_ADMIN_PASSWORD=*** ok",
+            ),
+            (r#"{"jwt":"abc.def","id":1}"#, r#"{"jwt":***,"id":1}"#),
+            (r#"{"EdgeKey": "aGVsbG8"}"#, r#"{"EdgeKey": ***}"#),
+            (
+                "Authorization: Bearer abcdefgh.ijk",
+                "Authorization: Bearer ***",
+            ),
+            (
+                "    client-key-data: LS0tLS1CRUdJTg==",
+                "    client-key-data: ***",
+            ),
+            (
+                "argocd login --password hunter2 --insecure",
+                "argocd login --password *** --insecure",
+            ),
+            (
+                "argocd login --password='hun ter2' x",
+                "argocd login --password=*** x",
+            ),
+            ("kdl_abcdefghijklmnopqrstuvwxyz", "***"),
+            ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIi.c2ln!", "got ***!"),
+            ("ghp_abcdefghijklmnopqrst0123", "***"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_only_speaks_of_secrets_stays() {
+        for text in [
+            "password authentication failed for user dev",
+            "secret/argocd-manager-token created",
+            "http://127.0.0.1:8080/ and http://h/",
+            "creating cluster dev with --http-port 18080",
+            "image: rancher/k3s:v1.30",
+            "a basic check, the token is missing",
+        ] {
+            assert_eq!(shown(text), text);
+        }
+    }
+
+    #[test]
+    fn known_values_are_hidden_wherever_they_stand() {
+        let known = Known::new([b"hunter2".to_vec(), b"hunter2-long".to_vec(), b"1".to_vec()]);
+        let mut redactor = Redactor::new(known.clone());
+        let lines = redactor.lines(b"is hunter2-long, not hunter2 (1)\n".to_vec());
+        assert_eq!(lines, b"is ***, not *** (1)\n");
+        let variables = [("GIT_PASSWORD", "swordfish"), ("GIT_USERNAME", "developer")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let mut redactor = Redactor::new(known.and_variables(variables));
+        let lines = redactor.lines(b"developer swordfish hunter2\n".to_vec());
+        assert_eq!(lines, b"developer *** ***\n");
+        assert!(!format!("{known:?} {redactor:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn the_body_of_a_private_key_is_left_out_across_blocks() {
+        let mut redactor = Redactor::default();
+        let mut told = Vec::new();
+        for block in [
+            "before\n-----BEGIN RSA PRIVATE KEY-----\nAAAA\n",
+            "BBBB\n",
+            "CCCC\n-----END RSA PRIVATE KEY-----\nafter\n",
+            "-----BEGIN CERTIFICATE-----\nDDDD\n-----END CERTIFICATE-----\n",
+        ] {
+            told.extend(redactor.lines(block.as_bytes().to_vec()));
+        }
+        let told = String::from_utf8(told).unwrap();
+        assert!(
+            told.starts_with("before\n-----BEGIN RSA PRIVATE KEY-----\n-----END"),
+            "{told}"
+        );
+        assert!(told.contains("after\n") && told.contains("DDDD"), "{told}");
+    }
+
+    #[test]
+    fn passwords_of_urls_are_hidden_in_errors_and_the_rest_is_kept() {
+        for (text, expected) in [
+            (
+                "at postgresql://u:p@ss/w@h:1/d?x",
+                "at postgresql://u:***@h:1/d?x",
+            ),
+            ("name \"postgresql://u:hunter2", "name \"postgresql://u:***"),
+            (
+                "http://127.0.0.1:8080/ and http://h/",
+                "http://127.0.0.1:8080/ and http://h/",
+            ),
+            ("host=h password=x y", "host=h password=*** y"),
+            (
+                "use postgresql://USER[:PASSWORD]@HOST/NAME",
+                "use postgresql://USER[:PASSWORD]@HOST/NAME",
+            ),
+            (
+                "as postgresql://USER:PASSWORD@HOST/NAME; x",
+                "as postgresql://USER:PASSWORD@HOST/NAME; x",
+            ),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(without_secrets(text), expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_no_line_is_lost_and_no_password_stays(
+            before in "[ -~]{0,40}", password in "[a-zA-Z0-9]{6,20}", after in "[ -~]{0,40}",
+        ) {
+            let text = format!("{before}\nx://u:{password}@h PASSWORD={password} \n{after}\n");
+            let shown = shown(&text);
+            proptest::prop_assert_eq!(shown.lines().count(), text.lines().count());
+            let middle = shown.lines().find(|line| line.starts_with("x://")).unwrap();
+            proptest::prop_assert!(!middle.contains(&password), "{}", middle);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The dashboards keep the rules of Grafana's dashboard-linter (`--strict`),
+//! which is not to be had as source here, and the project's own on top.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::promql::{metrics, ranges, selectors};
+use super::{Dashboard, dashboards, tool};
+use crate::deploy::yaml::document;
+use crate::deploy::{read, repository, succeeds};
+
+/// What Grafana shows a number as: those that are used here, of its list.
+const UNITS: [&str; 12] = [
+    "none",
+    "short",
+    "s",
+    "ops",
+    "opm",
+    "cpm",
+    "reqps",
+    "percentunit",
+    "bytes",
+    "bool",
+    "bool_yes_no",
+    "dateTimeAsIso",
+];
+const KINDS: [&str; 6] = [
+    "stat",
+    "timeseries",
+    "state-timeline",
+    "bargauge",
+    "table",
+    "heatmap",
+];
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+#[test]
+fn dashboards_are_of_the_classic_form_and_cannot_be_edited() {
+    let all = dashboards();
+    let uids: Vec<_> = all.iter().map(|d| text(&d.json, "uid")).collect();
+    assert_eq!(
+        uids,
+        ["kindler-cluster", "kindler-fleet", "kindler-reconciler"]
+    );
+    for Dashboard { file, json } in &all {
+        assert_eq!(json["id"], Value::Null, "{file}");
+        assert_eq!(json["schemaVersion"], 42, "{file}");
+        assert_eq!(json["editable"], false, "{file}");
+        assert_eq!(json["tags"], serde_json::json!(["kindler"]), "{file}");
+        assert!(text(json, "title").starts_with("Kindler / "), "{file}");
+        assert!(text(json, "description").ends_with('.'), "{file}");
+        // To each other, with the time and the choices kept, and to the runbooks.
+        let links: Vec<_> = json["links"].as_array().unwrap().iter().collect();
+        for other in uids.iter().filter(|uid| **uid != json["uid"]) {
+            let link = links
+                .iter()
+                .find(|link| link["url"] == format!("/d/{other}"));
+            let link = link.unwrap_or_else(|| panic!("{file}: no link to {other}"));
+            assert!(link["includeVars"] == true && link["keepTime"] == true);
+        }
+        let runbooks = |link: &&Value| text(link, "url").ends_with("/docs/runbooks/README.md");
+        assert!(links.iter().any(&runbooks), "{file}");
+    }
+}
+
+#[test]
+fn variables_are_the_agreed_ones() {
+    for Dashboard { file, json } in &dashboards() {
+        let list = json["templating"]["list"].as_array().unwrap();
+        let names: Vec<_> = list.iter().map(|v| text(v, "name")).collect();
+        // The reconciler's dashboard is about no single cluster.
+        let expected: &[&str] = match file.as_str() {
+            "reconciler.json" => &["datasource", "job", "instance"],
+            _ => &["datasource", "job", "instance", "name"],
+        };
+        assert_eq!(names, expected, "{file}");
+        assert_eq!(list[0]["type"], "datasource");
+        assert_eq!(list[0]["query"], "prometheus");
+        assert_eq!(list[0]["label"], "Data source");
+        for variable in &list[1..] {
+            let name = text(variable, "name");
+            assert_eq!(variable["type"], "query", "{file}: {name}");
+            assert_eq!(variable["datasource"]["uid"], "${datasource}", "{name}");
+            let mut label = name.to_owned();
+            label[..1].make_ascii_uppercase();
+            assert_eq!(text(variable, "label"), label);
+            // On every change of the time range.
+            assert_eq!(variable["refresh"], 2, "{file}: {name}");
+            let query = text(variable, "query");
+            assert!(query.starts_with("label_values(kindler_"), "{query}");
+            assert!(query.ends_with(&format!(", {name})")), "{query}");
+            if (file.as_str(), name) != ("cluster.json", "name") {
+                assert_eq!(variable["multi"], true, "{file}: {name}");
+                assert_eq!(variable["includeAll"], true, "{file}: {name}");
+                assert_eq!(variable["allValue"], ".+", "{file}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_answer_a_question_and_say_what_to_do() {
+    for dashboard in &dashboards() {
+        let file = &dashboard.file;
+        let mut ids = BTreeSet::new();
+        let mut titles = BTreeSet::new();
+        for panel in dashboard.json["panels"].as_array().unwrap() {
+            let title = text(panel, "title");
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{file}: {title}");
+            assert!(titles.insert(title.to_owned()), "{file}: {title} twice");
+            if panel["type"] == "row" {
+                continue;
+            }
+            let at = format!("{file}: {title}");
+            assert!(KINDS.contains(&text(panel, "type")), "{at}");
+            assert!(title.ends_with('?') && title.len() < 50, "{at}");
+            let description = text(panel, "description");
+            assert!(description.ends_with('.'), "{at}: {description}");
+            assert!(
+                (60..300).contains(&description.len()),
+                "{at}: {description}"
+            );
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{at}");
+            assert_eq!(panel["datasource"]["type"], "prometheus", "{at}");
+            let unit = text(&panel["fieldConfig"]["defaults"], "unit");
+            assert!(UNITS.contains(&unit), "{at}: {unit}");
+            // A number without a unit has a name for each of its values.
+            let mappings = &panel["fieldConfig"]["defaults"]["mappings"];
+            let named = mappings.as_array().is_some_and(|list| !list.is_empty())
+                || panel["options"]["textMode"] == "name"
+                || panel["type"] == "table";
+            assert!(unit != "none" || named, "{at}");
+        }
+    }
+}
+
+/// Settings, runbooks and commands that a description names are there.
+#[test]
+fn what_descriptions_name_exists() {
+    let settings: Vec<_> = kindler::config::settings()
+        .into_iter()
+        .map(|setting| setting.env)
+        .collect();
+    for panel in dashboards().iter().flat_map(Dashboard::panels) {
+        let description = text(&panel.json, "description");
+        for word in description.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("KINDLER_") {
+                assert!(settings.iter().any(|name| name == word), "{word}");
+            }
+        }
+        for quoted in description.split('`').skip(1).step_by(2) {
+            let arguments = quoted
+                .strip_prefix("kindler ")
+                .unwrap_or_else(|| panic!("{quoted}"));
+            let words: Vec<_> = arguments
+                .split(' ')
+                .map(|w| w.replace("NAME", "dev"))
+                .collect();
+            crate::deploy::assert_is_a_command(&words);
+        }
+        if let Some((_, rest)) = description.split_once("runbook") {
+            let names = rest
+                .trim_start_matches('s')
+                .split([')', '.', ';'])
+                .next()
+                .unwrap();
+            for name in names.trim().split(", ") {
+                let name = name.rsplit(' ').next().unwrap();
+                let page = format!("docs/runbooks/{}.md", name.to_lowercase());
+                assert!(repository(&page).is_file(), "{}: {page}", panel.title());
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_lie_in_24_columns_and_do_not_overlap() {
+    for dashboard in &dashboards() {
+        let mut taken = BTreeMap::new();
+        let mut bottom = 0;
+        for panel in dashboard.json["panels"].as_array().unwrap() {
+            let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+            let title = text(panel, "title");
+            assert!(
+                at("x") + at("w") <= 24 && at("w") > 0 && at("h") > 0,
+                "{title}"
+            );
+            for y in at("y")..at("y") + at("h") {
+                for x in at("x")..at("x") + at("w") {
+                    let other = taken.insert((x, y), title);
+                    assert_eq!(other, None, "{}: {title} at {x},{y}", dashboard.file);
+                }
+            }
+            bottom = bottom.max(at("y") + at("h"));
+        }
+        // Nor do they leave holes, except at the end of a line of unequal ones.
+        let full = usize::try_from(bottom * 24).unwrap();
+        assert_eq!(taken.len(), full, "{}", dashboard.file);
+    }
+}
+
+#[test]
+fn expressions_select_by_job_and_instance_and_rate_over_the_rate_interval() {
+    for panel in dashboards().iter().flat_map(Dashboard::panels) {
+        let targets = panel.targets();
+        assert!(!targets.is_empty(), "{}", panel.title());
+        let mut letters = BTreeSet::new();
+        for target in &targets {
+            assert!(letters.insert(text(target, "refId").to_owned()));
+            assert_eq!(target["datasource"]["uid"], "${datasource}");
+            let expr = text(target, "expr");
+            let found = metrics(expr);
+            let selected = selectors(expr);
+            assert!(!found.is_empty() && found.len() == selected.len(), "{expr}");
+            for selector in selected {
+                assert!(
+                    selector.starts_with(r#"job=~"$job",instance=~"$instance""#),
+                    "{}: {expr}",
+                    panel.title()
+                );
+            }
+            for range in ranges(expr) {
+                assert_eq!(range, "$__rate_interval", "{expr}");
+            }
+            for metric in found.iter().filter(|name| name.ends_with("_total")) {
+                let read = format!("{metric}{{");
+                for (at, _) in expr.match_indices(&read) {
+                    let before = &expr[..at];
+                    let rated = ["rate(", "increase("].iter().any(|f| before.ends_with(f));
+                    assert!(rated, "a counter as it is: {expr}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn promtool_takes_every_expression() {
+    if tool(&["promtool"]).is_none() {
+        return;
+    }
+    let all = dashboards();
+    let exprs = all
+        .iter()
+        .flat_map(Dashboard::panels)
+        .flat_map(|panel| panel.expressions());
+    let rules: Vec<_> = exprs
+        .enumerate()
+        .map(|(number, expr)| {
+            let expr = super::promql::filled_in(&expr, "1m", ".+");
+            serde_json::json!({"record": format!("expr:{number}"), "expr": expr})
+        })
+        .collect();
+    assert!(rules.len() > 50, "{}", rules.len());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let groups = serde_json::json!({"groups": [{"name": "panels", "rules": rules}]});
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    let mut promtool = tool(&["promtool"]).unwrap();
+    succeeds(promtool.args(["check", "rules"]).arg(file.path()));
+}
+
+#[test]
+fn grafana_is_provisioned_with_them_and_cannot_change_them() {
+    let provider = document(&repository("dashboards/provisioning/dashboards.yaml"));
+    let provider = &provider["providers"][0];
+    assert_eq!(provider["allowUiUpdates"], false);
+    assert_eq!(provider["folder"], "Kindler");
+    assert_eq!(provider["type"], "file");
+    let datasource = document(&repository("dashboards/provisioning/datasource.yaml"));
+    assert_eq!(datasource["datasources"][0]["type"], "prometheus");
+    // Written the way that a diff can be read.
+    for Dashboard { file, json } in &dashboards() {
+        let kept = read(repository("dashboards").join(file));
+        assert!(
+            kept.ends_with("}\n") && kept.lines().count() > 500,
+            "{file}"
+        );
+        assert!(json["panels"].is_array());
+    }
+}

@@ -1,0 +1,142 @@
+//! What Kindler tells of itself: metrics, logs, traces, and that none of them
+//! tells a secret. The oracle is the database, the host, and the tools that
+//! read metrics.
+
+mod bounds;
+mod canaries;
+mod fleet;
+mod http;
+mod logs;
+mod process;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kindler::store::{Database as Url, migrate};
+use tokio_postgres::Client as Sql;
+
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually};
+
+/// Long enough for a busy machine; nothing waits that long when all is well.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A daemon, what it stands on, and a superuser's session.
+struct Scene {
+    // Ends first: it uses the rest.
+    daemon: Daemon,
+    host: Host,
+    sql: Sql,
+    database: Database,
+}
+
+async fn migrated() -> Database {
+    let database = Database::create().await;
+    migrate(&Url::parse(&database.url()).unwrap())
+        .await
+        .unwrap();
+    database
+}
+
+async fn scene() -> Scene {
+    scene_with(|daemon| daemon).await
+}
+
+async fn scene_with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> Scene {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = settings(Daemon::builder(&database.url(), &host)).spawn();
+    daemon.ready().await;
+    let sql = database.connect().await;
+    Scene {
+        daemon,
+        host,
+        sql,
+        database,
+    }
+}
+
+impl Scene {
+    async fn run(&self, statement: &str) {
+        if let Err(error) = self.sql.batch_execute(statement).await {
+            panic!("{error:?} in: {statement}");
+        }
+    }
+
+    async fn declare(&self, name: &str) {
+        self.run(&format!(
+            "INSERT INTO clusters (name, provider) VALUES ('{name}', 'k3d')"
+        ))
+        .await;
+    }
+
+    /// Waits until a cluster is in a state; `gone` is one.
+    async fn until(&self, name: &str, wanted: &str) {
+        let query = "SELECT actual_state FROM clusters WHERE name = $1";
+        eventually(SOON, &format!("{name} to be {wanted}"), || async {
+            let row = self.sql.query_opt(query, &[&name]).await.unwrap();
+            row.map_or("gone".to_owned(), |row| row.get(0)) == wanted
+        })
+        .await;
+    }
+
+    async fn scrape(&self) -> Scrape {
+        let (status, text) = self.daemon.get("/metrics").await.expect("an answer");
+        assert_eq!(status, 200);
+        Scrape::of(&text)
+    }
+
+    /// Waits until a sample has a value.
+    async fn until_sample(&self, sample: &str, wanted: f64) {
+        eventually(SOON, &format!("{sample} to be {wanted}"), || async {
+            self.scrape().await.value(sample) == Some(wanted)
+        })
+        .await;
+    }
+}
+
+/// The samples of one scrape, by `name{label="value",...}` with sorted labels.
+struct Scrape(BTreeMap<String, f64>);
+
+impl Scrape {
+    fn of(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let parsed = samples.map(|line| {
+            let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            let value = value.parse().unwrap_or_else(|_| panic!("{line}"));
+            (sorted(sample), value)
+        });
+        let mut samples = BTreeMap::new();
+        for (sample, value) in parsed {
+            let twice = samples.insert(sample.clone(), value);
+            assert!(twice.is_none(), "{sample} is told twice");
+        }
+        Self(samples)
+    }
+
+    fn value(&self, sample: &str) -> Option<f64> {
+        self.0.get(&sorted(sample)).copied()
+    }
+
+    #[track_caller]
+    fn has(&self, sample: &str, value: f64) {
+        assert_eq!(self.value(sample), Some(value), "{sample}");
+    }
+
+    /// The samples that name something.
+    fn naming(&self, word: &str) -> Vec<&String> {
+        self.0
+            .keys()
+            .filter(|sample| sample.contains(word))
+            .collect()
+    }
+}
+
+/// A sample with its labels in order.
+fn sorted(sample: &str) -> String {
+    let Some((name, labels)) = sample.split_once('{') else {
+        return sample.to_owned();
+    };
+    // No value in these tests holds a comma.
+    let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+    labels.sort_unstable();
+    format!("{name}{{{}}}", labels.join(","))
+}

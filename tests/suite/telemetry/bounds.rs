@@ -1,0 +1,134 @@
+//! A scrape is bounded: in time whatever the database does, in size by a
+//! setting; and what it says is what Prometheus' own checker accepts.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{SOON, Scrape, migrated, scene, scene_with};
+use crate::kit::{Daemon, Host, PrivateServer, Proxy, Traffic, eventually};
+
+#[tokio::test]
+async fn a_stalled_database_does_not_stall_the_scrape() {
+    let database = migrated().await;
+    let proxy = Proxy::before(&database).await;
+    let host = Host::new();
+    let daemon = Daemon::builder(&proxy.url(), &host).spawn();
+    daemon.ready().await;
+    let scrape = async || {
+        let began = Instant::now();
+        let (status, text) = daemon.get("/metrics").await.expect("an answer");
+        assert_eq!(status, 200);
+        let took = began.elapsed();
+        (Scrape::of(&text), took)
+    };
+    let (before, _) = scrape().await;
+    before.has("kindler_db_up", 1.0);
+    assert!(before.value("kindler_deletions_held").is_some());
+    proxy.set(Traffic::Stalls);
+    // More than the store's own deadline of 5 s, so that every kind of wait is met.
+    let stalled = Instant::now();
+    let mut longest = Duration::ZERO;
+    while stalled.elapsed() < Duration::from_secs(12) {
+        let ((now, took), (_, beside)) = tokio::join!(scrape(), scrape());
+        longest = longest.max(took).max(beside);
+        now.has("kindler_db_up", 0.0);
+        assert_eq!(now.value("kindler_deletions_held"), None);
+        // What the process itself knows is there all the same.
+        assert!(now.value("process_open_fds") > Some(3.0));
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
+    }
+    proxy.set(Traffic::Flows);
+    eventually(SOON, "the database to be up again", || async {
+        scrape().await.0.value("kindler_db_up") == Some(1.0)
+    })
+    .await;
+    println!("longest scrape during the stall: {longest:?}");
+}
+
+#[tokio::test]
+async fn a_lost_listener_is_counted_when_it_comes_back() {
+    let server = PrivateServer::create().await;
+    let database = server.database().await;
+    kindler::store::migrate(&kindler::store::Database::parse(&database.url()).unwrap())
+        .await
+        .unwrap();
+    let host = Host::new();
+    let daemon = Daemon::builder(&database.url(), &host).spawn();
+    daemon.ready().await;
+    let returns = "kindler_listen_reconnects_total";
+    assert_eq!(daemon.metric(returns).await, Some(0.0));
+    server.terminate_all().await;
+    eventually(SOON, "the listener to be back", || async {
+        daemon.metric(returns).await == Some(1.0)
+    })
+    .await;
+    assert_eq!(daemon.metric("kindler_listen_connected").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
+    let rows = "INSERT INTO clusters (name, provider)
+        SELECT 'cluster-number-' || n, 'k3d' FROM generate_series(1, 10000) n";
+    // Nothing is reconciled, so that nothing changes while it is measured.
+    let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
+    scene.run(rows).await;
+    let measured = async |daemon: &Daemon, per_cluster: bool| {
+        // A debug build on a busy machine may need more than one try to read
+        // 10,000 rows within the bound of a scrape.
+        eventually(SOON, "a whole scrape", || async {
+            let began = Instant::now();
+            let (_, text) = daemon.get("/metrics").await.expect("an answer");
+            let took = began.elapsed();
+            let scrape = Scrape::of(&text);
+            scrape.has("kindler_db_up", 1.0);
+            let all = scrape.value(r#"kindler_clusters{desired="present",actual="unknown"}"#);
+            let shown = scrape.naming("kindler_cluster_info").len();
+            let wanted = if per_cluster { 10_000 } else { 0 };
+            (all == Some(10_000.0) && shown == wanted).then_some((text.len(), took))
+        })
+        .await
+    };
+    let (bytes, took) = measured(&scene.daemon, true).await;
+    println!("10,000 clusters: {bytes} bytes, {took:?} (debug build)");
+    assert!(bytes < 20_000_000, "{bytes}");
+    let counts = Daemon::builder(&scene.database.url(), &Host::new())
+        .set("KINDLER_API_ONLY", "true")
+        .set("KINDLER_METRICS_PER_CLUSTER", "false")
+        .spawn();
+    counts.ready().await;
+    let (bytes, took) = measured(&counts, false).await;
+    println!("without each cluster: {bytes} bytes, {took:?} (debug build)");
+    assert!(bytes < 50_000, "{bytes}");
+}
+
+#[tokio::test]
+async fn promtool_accepts_every_family() {
+    let scene = scene().await;
+    scene.host.control("bad.create", "exit 3");
+    for name in ["good", "bad"] {
+        scene.declare(name).await;
+    }
+    scene.until("good", "running").await;
+    scene.until("bad", "failed").await;
+    scene.scrape().await;
+    let (_, text) = scene.daemon.get("/metrics").await.unwrap();
+    let Ok(mut promtool) = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        assert!(
+            std::env::var_os("REQUIRE_TOOLS").is_none(),
+            "promtool is not installed"
+        );
+        return;
+    };
+    let mut input = promtool.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    let checked = promtool.wait_with_output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}

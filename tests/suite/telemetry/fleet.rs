@@ -1,0 +1,177 @@
+//! The series of clusters: there from the declaration on, right in each state,
+//! gone with the row on every path.
+
+use kindler::metrics::catalogue;
+
+use super::{SOON, scene, scene_with};
+use crate::kit::eventually;
+
+#[tokio::test]
+async fn the_life_of_a_cluster_shows_in_its_series() {
+    let scene = scene().await;
+    scene.host.control("dev.create", "exit 3");
+    scene.declare("dev").await;
+    scene.until("dev", "failed").await;
+    let scrape = scene.scrape().await;
+    let info = r#"kindler_cluster_info{name="dev",provider="k3d",desired="present"}"#;
+    let ready = r#"kindler_cluster_status_condition{name="dev",type="Ready",status="true"}"#;
+    let running = r#"kindler_cluster_status_phase{name="dev",phase="running"}"#;
+    let declared = r#"kindler_cluster_declared_timestamp_seconds{name="dev"}"#;
+    scrape.has(info, 1.0);
+    scrape.has(r#"kindler_cluster_spec_paused{name="dev"}"#, 0.0);
+    scrape.has(running, 0.0);
+    scrape.has(ready, 0.0);
+    scrape.has("kindler_ready_seconds_count", 0.0);
+    assert!(scrape.value(declared).unwrap() > 1.7e9);
+    assert!(
+        scrape
+            .value(r#"kindler_cluster_created{name="dev"}"#)
+            .unwrap()
+            > 1.7e9
+    );
+    let failures = r#"kindler_cluster_consecutive_failures{name="dev"}"#;
+    assert!(scrape.value(failures).unwrap() >= 1.0);
+
+    scene.host.release("dev.create");
+    scene.until("dev", "running").await;
+    scene.until_sample("kindler_leases_held", 0.0).await;
+    let scrape = scene.scrape().await;
+    scrape.has(running, 1.0);
+    scrape.has(ready, 1.0);
+    scrape.has("kindler_ready_seconds_count", 1.0);
+    scrape.has(
+        r#"kindler_clusters{desired="present",actual="running"}"#,
+        1.0,
+    );
+    scrape.has(
+        r#"kindler_clusters{desired="present",actual="failed"}"#,
+        0.0,
+    );
+    scrape.has(r#"kindler_replicas{reconciles="true"}"#, 1.0);
+    scrape.has(r#"kindler_replicas{reconciles="false"}"#, 0.0);
+    scrape.has("kindler_db_notification_queue_usage_ratio", 0.0);
+    assert_eq!(scrape.value(failures), None, "it fails no more");
+    let reconciled = r#"kindler_cluster_last_reconcile_timestamp_seconds{name="dev"}"#;
+    let first = scrape.value(declared).unwrap();
+    assert!(scrape.value(reconciled).unwrap() >= first);
+
+    // A new wish has a time of its own; a pause is none.
+    scene.run("UPDATE clusters SET paused = true").await;
+    let scrape = scene.scrape().await;
+    scrape.has(r#"kindler_cluster_spec_paused{name="dev"}"#, 1.0);
+    scrape.has(declared, first);
+    scene
+        .run("UPDATE clusters SET paused = false, http_port = 18999")
+        .await;
+    let second = scene.scrape().await.value(declared).unwrap();
+    assert!(second > first, "{second} {first}");
+    scene.until_sample("kindler_ready_seconds_count", 2.0).await;
+}
+
+#[tokio::test]
+async fn the_series_of_a_removed_cluster_go_on_every_path() {
+    let scene = scene().await;
+    for name in ["by-psql", "by-api", "by-force", "old-name"] {
+        scene.declare(name).await;
+    }
+    for name in ["by-psql", "by-api", "by-force", "old-name"] {
+        scene.until(name, "running").await;
+        assert!(scene.scrape().await.naming(&format!("\"{name}\"")).len() > 15);
+    }
+    let gone = async |name: &str| {
+        let scrape = scene.scrape().await;
+        assert_eq!(scrape.naming(&format!("\"{name}\"")), Vec::<&String>::new());
+    };
+
+    scene
+        .run("DELETE FROM clusters WHERE name = 'by-psql'")
+        .await;
+    scene.until("by-psql", "gone").await;
+    gone("by-psql").await;
+
+    let (status, _) = super::http::send(&scene.daemon, "DELETE", "/api/clusters/by-api").await;
+    assert!((200..300).contains(&status), "{status}");
+    scene.until("by-api", "gone").await;
+    gone("by-api").await;
+
+    // With the guards off: the row is taken away, or renamed.
+    scene
+        .run(
+            "SET session_replication_role = replica;
+             DELETE FROM clusters WHERE name = 'by-force';
+             UPDATE clusters SET name = 'new-name' WHERE name = 'old-name'",
+        )
+        .await;
+    gone("by-force").await;
+    gone("old-name").await;
+    assert!(scene.scrape().await.naming("\"new-name\"").len() > 15);
+}
+
+#[tokio::test]
+async fn drift_deadlines_and_what_no_retry_mends_are_counted() {
+    let scene = scene_with(|daemon| daemon.set("KINDLER_CREATE_DEADLINE", "1s")).await;
+    for name in ["gone", "ill", "halted"] {
+        scene.declare(name).await;
+        scene.until(name, "running").await;
+    }
+    scene.host.set_world("gone", None);
+    scene
+        .until_sample(r#"kindler_drift_total{reason="gone"}"#, 1.0)
+        .await;
+    scene.host.set_world("ill", Some("ill"));
+    scene
+        .until_sample(r#"kindler_drift_total{reason="unhealthy"}"#, 1.0)
+        .await;
+    scene.until("ill", "running").await;
+
+    let timeouts = r#"kindler_reconcile_timeouts_total{controller="cluster"}"#;
+    let terminal = r#"kindler_terminal_reconcile_errors_total{controller="cluster"}"#;
+    let scrape = scene.scrape().await;
+    scrape.has(timeouts, 0.0);
+    scrape.has(terminal, 0.0);
+    scene.host.control("slow.create", "sleep 600");
+    scene.declare("slow").await;
+    eventually(SOON, "a command to be late", || async {
+        scene.scrape().await.value(timeouts) >= Some(1.0)
+    })
+    .await;
+    scene.run("UPDATE clusters SET paused = true").await;
+    std::fs::remove_file(scene.host.command("create")).unwrap();
+    scene.declare("none").await;
+    scene.until("none", "failed").await;
+    assert!(scene.scrape().await.value(terminal) >= Some(1.0));
+}
+
+#[tokio::test]
+async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
+    let scene = scene_with(|daemon| daemon.set("KINDLER_METRICS_PER_CLUSTER", "false")).await;
+    scene.host.control("bad.create", "exit 3");
+    for name in ["good", "bad"] {
+        scene.declare(name).await;
+    }
+    scene.until("good", "running").await;
+    scene.until("bad", "failed").await;
+    let scrape = scene.scrape().await;
+    assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
+    assert!(scrape.naming("\"bad\"").len() >= 2);
+    scrape.has(
+        r#"kindler_clusters{desired="present",actual="running"}"#,
+        1.0,
+    );
+}
+
+/// docs/METRICS.md is printed by `kindler metrics-table`.
+#[test]
+fn the_documentation_lists_the_metrics_as_they_are() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, after) = text.split_once("<!-- metrics -->\n").unwrap();
+    let (told, _) = after.split_once("<!-- /metrics -->").unwrap();
+    let printed = std::process::Command::new(crate::kit::KINDLER)
+        .arg("metrics-table")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert_eq!(printed, catalogue::table());
+    assert_eq!(told, printed, "renew it with `kindler metrics-table`");
+}
