@@ -1,7 +1,7 @@
 # What people do with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
+.PHONY: help run test test-otel test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
 
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -35,6 +35,10 @@ screenshots: setup ## Take the pictures in docs/screenshots of the real page
 	$(CARGO) build --locked
 	cd tests/e2e && npm ci --no-audit --no-fund && node screenshots.mjs
 
+test-otel: rust ## Test the export of traces, which is built with --features otel only
+	@sh deploy/setup.sh test
+	$(CARGO) test --locked --features otel --test suite telemetry::traces
+
 dashboards: setup ## Draw the pictures in docs/dashboards from live data (about four minutes)
 	@sh deploy/setup.sh e2e
 	@sh deploy/setup.sh observability
@@ -60,6 +64,7 @@ bench: setup ## Run the benchmarks
 lint: setup ## Check the formatting and the lints, as CI does
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features otel -- -D warnings
 
 setup: rust ## Install what is missing: a C compiler, the Postgres server programs
 	@sh deploy/setup.sh

@@ -160,6 +160,11 @@ impl ControllerSettings {
 /// Two passes are at least this far apart, however hard the bell is rung.
 const PASS_APART: Duration = Duration::from_millis(100);
 
+/// How long a controller sleeps at most.
+const FAR: Duration = Duration::from_secs(60);
+/// The same while every worker is busy: what waits is to be counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
 type Pass<E> = JoinHandle<Result<Vec<(String, Duration)>, E>>;
 
 /// The loop; see the module's comment.
@@ -346,7 +351,10 @@ impl<R: Reconciler> Controller<R> {
         } else {
             Some(self.next_pass)
         };
-        let far = Instant::now() + Duration::from_secs(60);
+        // While keys wait for a worker, how many are due changes by itself.
+        let crowded = self.workers.running() >= self.settings.concurrency;
+        let far = if crowded { COUNT_EVERY } else { FAR };
+        let far = Instant::now() + far;
         self.workers
             .next_start()
             .into_iter()

@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{DaemonError, Databases, Ended, begin, run};
+use super::begun::begin;
+use super::{DaemonError, Databases, Ended, run};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::http;
 use crate::postgres::{self, Server};
@@ -23,7 +24,16 @@ use crate::store::{DEV_DAEMON, DEV_PAGE, Database, Migrated, make_dev_roles, mig
 /// # Errors
 /// [`DaemonError`] for what no waiting mends.
 pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let shutdown = begin(&settings)?;
+    let begun = begin(&settings)?;
+    let ended = playing(settings, begun.shutdown).await;
+    begun.traces.end().await;
+    ended
+}
+
+async fn playing(
+    settings: DaemonSettings,
+    shutdown: CancellationToken,
+) -> Result<Ended, DaemonError> {
     let socket = http::bind(settings.serving.listen).await?;
     if settings.connection.database_url.is_some() {
         let daemon = settings.connection.database()?;

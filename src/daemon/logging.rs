@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::traces::Traces;
 use crate::config::{self, DaemonSettings, LogFormat};
 
 /// What SIGUSR1 adds to the level that is set: everything of Kindler's own, and
@@ -31,7 +32,7 @@ pub(super) struct Level {
 }
 
 /// Starts logging; a second call changes nothing.
-pub(super) fn init(settings: &DaemonSettings) -> Level {
+pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> Level {
     let set = settings.serving.log.clone();
     let (filter, handle) = reload::Layer::new(filter(&set));
     let json = match settings.serving.log_format {
@@ -59,7 +60,9 @@ pub(super) fn init(settings: &DaemonSettings) -> Level {
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(traces.layer())
         .try_init();
+    traces.tell();
     Level {
         filter: handle,
         set,

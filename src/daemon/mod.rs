@@ -4,6 +4,7 @@
 //! pass, [`dev`] brings a private Postgres. No decision about clusters here.
 
 mod admission;
+mod begun;
 mod dev;
 mod driver;
 mod error;
@@ -14,6 +15,8 @@ mod reconnects;
 mod seed;
 mod signals;
 mod systemd;
+#[cfg_attr(not(feature = "otel"), path = "no_traces.rs")]
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +40,7 @@ use crate::reconcile::{CONTROLLER, Caution, ClusterReconciler};
 use crate::store::{Database, Replica, Store, StoreError, newer_schema};
 
 use admission::Admission;
+use begun::begin;
 
 pub use dev::dev;
 pub use error::DaemonError;
@@ -71,7 +75,16 @@ pub enum Ended {
 /// [`DaemonError`] for what no waiting mends; an unreachable database is
 /// waited for.
 pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let shutdown = begin(&settings)?;
+    let begun = begin(&settings)?;
+    let ended = serving(settings, begun.shutdown).await;
+    begun.traces.end().await;
+    ended
+}
+
+async fn serving(
+    settings: DaemonSettings,
+    shutdown: CancellationToken,
+) -> Result<Ended, DaemonError> {
     let page = settings.api_database()?;
     let databases = Databases {
         // Where nothing is reconciled, no right to do so is needed.
@@ -94,7 +107,16 @@ pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
 /// # Errors
 /// [`DaemonError`], also when the database cannot be reached.
 pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let shutdown = begin(&settings)?;
+    let begun = begin(&settings)?;
+    let ended = one_pass(settings, begun.shutdown).await;
+    begun.traces.end().await;
+    ended
+}
+
+async fn one_pass(
+    settings: DaemonSettings,
+    shutdown: CancellationToken,
+) -> Result<Ended, DaemonError> {
     let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
     if let Some(newer) = newer_schema(process.store.check().await?) {
@@ -118,18 +140,6 @@ pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
     } else {
         Ended::Unconverged
     })
-}
-
-/// What every daemon's command does first: logs, and hears signals.
-fn begin(settings: &DaemonSettings) -> Result<CancellationToken, DaemonError> {
-    let level = logging::init(settings);
-    let shutdown = CancellationToken::new();
-    let heeded = signals::watch(shutdown.clone()).and_then(|()| level.heed_signals());
-    heeded.map_err(|source| DaemonError::System {
-        operation: "watch for signals",
-        source,
-    })?;
-    Ok(shutdown)
 }
 
 /// One database, under the role that reconciles and under the one that declares.

@@ -3,7 +3,7 @@
 //! meanwhile, so that scrapes neither pile up nor take the reconciler's
 //! connections.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -72,16 +72,14 @@ impl FleetReader {
         let mut reading = self.join();
         let over = async { while reading.seen.changed().await.is_ok() {} };
         let _ = timeout(WITHIN, over).await;
+        self.forget_what_is_over();
         let mut seen = reading.seen.borrow().clone();
         seen.answers &= reading.began.elapsed() < FRESH;
         seen
     }
 
     fn join(&self) -> Reading {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.lock();
         let going = under_way.as_ref();
         if let Some(going) = going.filter(|reading| reading.seen.has_changed().is_ok()) {
             return going.clone();
@@ -102,6 +100,18 @@ impl FleetReader {
         });
         *under_way = Some(reading.clone());
         reading
+    }
+
+    /// Megabytes are not kept from one scrape to the next.
+    fn forget_what_is_over(&self) {
+        self.lock()
+            .take_if(|reading| reading.seen.has_changed().is_err());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells what is read, the cheap before the dear.

@@ -8,6 +8,8 @@ mod fleet;
 mod http;
 mod logs;
 mod process;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
