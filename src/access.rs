@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// What every token begins with, so that people and scanners know one.
-pub const TOKEN_PREFIX: &str = "kdl_";
+const TOKEN_PREFIX: &str = "kdl_";
 
 /// The longest name of a token, in bytes.
 const MAX_NAME: usize = 63;

@@ -15,6 +15,7 @@ mod paths;
 mod secret;
 mod settings;
 mod url_file;
+mod web;
 
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ pub use layers::{COMMAND_ENV, for_dev, layered, log_setting, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
-    AuthMode, ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN,
-    LogFormat, Retries, SandboxSettings, Serving, Web,
+    ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
+    Retries, SandboxSettings, Serving,
 };
+pub use web::{AuthMode, Web};
 
 use std::path::{Path, PathBuf};
 
