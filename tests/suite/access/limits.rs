@@ -79,7 +79,12 @@ async fn a_flood_from_everywhere_is_bounded_and_shuts_nobody_out_who_is_in() {
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_an_event_an_answer_or_a_process_list() {
-    let site = guarded_with(|daemon| daemon.on_every_address().set("KINDLER_LOG", "trace")).await;
+    let site = guarded_with(|daemon| {
+        daemon
+            .on_every_address()
+            .set("KINDLER_LOG", "trace,tokio_postgres=trace")
+    })
+    .await;
     let token = site.token("alice", Scope::Admin).await;
     let wrong = wrong(7);
     let cookie = site.cookie(&token).await;
