@@ -58,8 +58,11 @@ deb: setup ## Build the Debian package, into target/debian
 	$(CARGO) build --locked --release
 	@sh deploy/debian/build.sh
 
-bench: setup ## Run the benchmarks
+bench: setup ## Run the benchmarks, of the daemon and of the page in a real browser
+	@sh deploy/setup.sh e2e
 	$(CARGO) bench --locked
+	$(CARGO) build --locked --release
+	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(CURDIR)/target/release/kindler" node speed.mjs
 
 lint: setup ## Check the formatting and the lints, as CI does
 	$(CARGO) fmt --check

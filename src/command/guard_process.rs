@@ -16,6 +16,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use super::environment::{self, RUN_MARK};
 use super::lifeline::{Inbox, Order, Report};
 use super::line::CommandLine;
+use super::orphans::Run;
 use super::run::Runner;
 use super::tree;
 use super::trust::MonotonicDeadline;
@@ -135,8 +136,9 @@ impl GuardProcess {
     }
 }
 
-/// Kills until two looks in a row find nothing, since a fork may slip by one look.
-fn hunt_down(guard: Option<i32>, group: Option<i32>, mark: &str) -> Vec<i32> {
+/// Kills until two looks in a row find nothing, since a fork may slip by one look. Gives back
+/// what five seconds did not end.
+pub(super) fn hunt_down(guard: Option<i32>, group: Option<i32>, mark: &str) -> Vec<i32> {
     let until = Instant::now() + HUNT;
     let mut empty_looks = 0;
     loop {
@@ -167,7 +169,10 @@ fn hunt_down(guard: Option<i32>, group: Option<i32>, mark: &str) -> Vec<i32> {
 /// A value that no other run on this machine has had since it booted.
 fn next_mark() -> String {
     static RUNS: AtomicU64 = AtomicU64::new(0);
-    let run = RUNS.fetch_add(1, Ordering::Relaxed);
-    let now = MonotonicDeadline::in_(Duration::ZERO).as_nanos();
-    format!("{}-{run}-{now}", std::process::id())
+    let run = Run {
+        daemon: std::process::id(),
+        number: RUNS.fetch_add(1, Ordering::Relaxed),
+        began: MonotonicDeadline::in_(Duration::ZERO).as_nanos(),
+    };
+    run.value()
 }

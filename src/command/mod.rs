@@ -28,7 +28,8 @@
 //!
 //! A guard killed with SIGKILL cannot guard. The daemon then kills the command's process group
 //! and everything that carries the run's [mark](RUN_MARK); only a process that left the group
-//! *and* cleared its environment escapes. Linux 5.3 or newer (pidfd) is needed.
+//! *and* cleared its environment escapes. Where the daemon is killed with it, the next daemon on
+//! the machine does the same ([`Orphans`]). Linux 5.3 or newer (pidfd) is needed.
 
 mod capture;
 mod environment;
@@ -38,6 +39,7 @@ mod guard_process;
 mod lifeline;
 mod line;
 mod log;
+mod orphans;
 mod outcome;
 mod run;
 mod tree;
@@ -48,6 +50,7 @@ pub use environment::{PASSED_ENV, RUN_MARK, WITHHELD_ENV};
 pub use follow::{Follow, tail};
 pub use line::{CommandLine, Limits};
 pub use log::{CommandLog, Heading, LOG_BYTES, LogDir, LogError};
+pub use orphans::{Orphans, OrphansEnded};
 pub use outcome::{Ending, Finished, SpawnError};
 pub use run::{Runner, unconditional_trust};
 pub use trust::{MonotonicDeadline, Trust};

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
 };
@@ -21,6 +23,13 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// When it was started, since the machine was booted; at most a tick too early.
+    pub(super) fn born(self) -> Duration {
+        let nanos = u128::from(self.start) * 1_000_000_000;
+        let nanos = nanos / u128::from(clock_ticks_per_second());
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// Signals this very process. It is pinned by a pidfd and looked at again before, so that a
     /// process that got its number since is never hit. Failures mean that it is gone, or that it
     /// is not ours to signal; the caller sees either at the next look.
@@ -67,14 +76,24 @@ pub(super) fn kill_group(group: i32) {
 }
 
 fn bears(pid: i32, mark: &str) -> bool {
-    fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).is_ok_and(|environment| {
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == mark.as_bytes())
-    })
+    let name = mark.split_once('=').map_or(mark, |(name, _)| name);
+    variable(pid, name).as_deref() == Some(mark)
 }
 
-fn everyone() -> Vec<Member> {
+/// `NAME=value` as it stands in the environment that a process was started with.
+pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
+    let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let ours = |variable: &&[u8]| {
+        variable
+            .strip_prefix(name.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"="))
+    };
+    String::from_utf8(variables.find(ours)?.to_vec()).ok()
+}
+
+/// Every process of this machine.
+pub(super) fn everyone() -> Vec<Member> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -85,7 +104,8 @@ fn everyone() -> Vec<Member> {
         .collect()
 }
 
-fn look(pid: i32) -> Option<Member> {
+/// One process, `None` once it is gone.
+pub(super) fn look(pid: i32) -> Option<Member> {
     let stat = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     // Lossy: a name that is not UTF-8 must not make a process invisible.
     parse(&String::from_utf8_lossy(&stat))

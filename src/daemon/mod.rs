@@ -11,6 +11,7 @@ mod error;
 mod heartbeat;
 mod identity;
 mod logging;
+mod orphans;
 mod reconnects;
 mod seed;
 mod signals;
@@ -28,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::cause::chain;
-use crate::command::LogDir;
+use crate::command::{LogDir, Orphans};
 use crate::config::DaemonSettings;
 use crate::controller::{Controller, ControllerSettings, Reconciler};
 use crate::driver::Driver;
@@ -123,6 +124,7 @@ async fn one_pass(
         return Err(newer.into());
     }
     process.preflight().await;
+    orphans::look(Orphans::default()).await;
     let (_schema, known) = watch::channel(None);
     let controller = process.controller(Doorbell::default(), known);
     let ended = controller.run_once(shutdown.clone()).await;
@@ -249,8 +251,13 @@ async fn run(
                 never = doorbell.unheeded() => match never {},
             }
         } else {
+            let orphans = tokio::spawn(orphans::end_all(
+                process.settings.lease_policy().ttl,
+                shutdown.clone(),
+            ));
             let controller = process.controller(doorbell, schema_seen);
             controller.run(shutdown.clone()).await;
+            ended("orphans", orphans.await);
         }
         for part in [listener, heartbeat, follower] {
             ended("listener, heartbeat or follower", part.await);

@@ -154,3 +154,15 @@ export async function scene(settings, play) {
 
 export const row = (page, name) => page.locator(`.row[data-name="${name}"]`);
 export const state = (page, name, wanted) => row(page, name).locator(`[data-state="${wanted}"]`).waitFor();
+
+/** Creates a cluster by the page's own dialog. */
+export async function create(page, name) {
+  await page.locator("#create").click();
+  const dialog = page.locator("dialog[open]");
+  await dialog.locator('[name="name"]').fill(name);
+  // A free port is suggested; here other programs may hold it, so it is replaced.
+  await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
+  await dialog.locator('[name="http_port"]').fill(String(await freePort()));
+  await dialog.locator("button.main").click();
+  await dialog.waitFor({ state: "detached" });
+}

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 
-import { eventually, freePort, row, scene, state } from "./kit.mjs";
+import { create, eventually, freePort, row, scene, state } from "./kit.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
@@ -13,17 +13,6 @@ async function findings(page) {
   await page.evaluate(await readFile(axe, "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   return violations.filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.map((node) => node.target).join(", ")}`);
-}
-
-async function create(page, name) {
-  await page.locator("#create").click();
-  const dialog = page.locator("dialog[open]");
-  await dialog.locator('[name="name"]').fill(name);
-  // A free port is suggested; here other programs may hold it, so it is replaced.
-  await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
-  await dialog.locator('[name="http_port"]').fill(String(await freePort()));
-  await dialog.locator("button.main").click();
-  await dialog.waitFor({ state: "detached" });
 }
 
 test("from nothing to a running cluster, seen in two browsers", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "500ms" }, async (daemon, browser) => {
@@ -218,24 +207,11 @@ test("every text of the page is there in English and in Chinese", async () => {
   for (const key of Object.keys(en).filter((one) => one !== "by")) assert.deepEqual(holes(zh[key]), holes(en[key]), key);
 });
 
-test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
+test("ten thousand clusters are shown, and what is chosen stays in view", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
   await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
   const page = await browser.page();
-  // Measured in the page, from its navigation to the frame after the first rows.
-  await page.addInitScript(() => {
-    const look = () => (document.querySelector(".row") ? requestAnimationFrame(() => { globalThis.painted = performance.now(); }) : requestAnimationFrame(look));
-    requestAnimationFrame(look);
-  });
-  const first = await browser.page();
-  await first.goto(daemon.url);
-  // The daemon has read them all: what is measured is the page.
-  await first.locator(".chip b").getByText("10000").first().waitFor();
-  await first.context().close();
   await page.goto(daemon.url);
-  const painted = await (await page.waitForFunction(() => globalThis.painted)).jsonValue();
-  console.log(`first rows of 10,000 after ${painted.toFixed(0)} ms`);
-  assert.ok(painted < 1000, `${painted} ms`);
-  await page.getByText("10000").first().waitFor();
+  await page.locator(".chip b").getByText("10000").first().waitFor();
   assert.ok((await page.locator(".row").count()) < 60);
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await eventually("the last rows", async () => (await page.locator(".row").last().evaluate((one) => one.style.top)) === `${9999 * 56}px`);
@@ -244,43 +220,6 @@ test("ten thousand clusters are painted soon and scroll", () => scene({ KINDLER_
   await page.locator(".row input").first().check();
   const bar = await page.locator(".batch").boundingBox();
   assert.ok(bar.y > 0 && bar.y + bar.height <= 800, JSON.stringify(bar));
-  // Smooth: each step of a long scroll is drawn within a few frames.
-  const slowest = await page.evaluate(async () => {
-    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
-    let worst = 0;
-    for (let step = 0; step < 60; step += 1) {
-      const began = performance.now();
-      scrollTo(0, (step * document.body.scrollHeight) / 60);
-      await frame();
-      await frame();
-      worst = Math.max(worst, performance.now() - began);
-    }
-    return worst;
-  });
-  console.log(`slowest of 60 long scrolls: ${slowest.toFixed(0)} ms`);
-  assert.ok(slowest < 400, `${slowest} ms`);
-}));
-
-test("a click is answered by the daemon before one can look twice", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "300ms" }, async (daemon, browser) => {
-  const page = await browser.page();
-  await page.goto(daemon.url);
-  const took = [];
-  for (let n = 0; n < 20; n += 1) {
-    const name = `quick-${n}`;
-    await page.evaluate((wanted) => {
-      globalThis.seen = new Promise((resolve) => {
-        const look = () => (document.querySelector(`.row[data-name="${wanted}"] [data-state="creating"]`) ? resolve(performance.now()) : requestAnimationFrame(look));
-        look();
-      });
-    }, name);
-    await create(page, name);
-    const at = await page.evaluate(async () => (await globalThis.seen) - performance.getEntriesByName("declared").at(-1).startTime);
-    took.push(at);
-    await state(page, name, "running");
-  }
-  took.sort((a, b) => a - b);
-  console.log(`click to "creating": p50 ${took[10].toFixed(0)} ms, p95 ${took[19].toFixed(0)} ms of ${took.length}`);
-  assert.ok(took[10] < 500, `${took}`);
 }));
 
 test("a server that asks for a token gets it from the page, and only then is anything shown", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {

@@ -1,5 +1,6 @@
 //! Daemons that die, stop and wake up late, several at a time.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -167,5 +168,62 @@ async fn a_takeover_comes_within_a_lease_and_five_seconds() {
         killed.elapsed() < Duration::from_secs(7),
         "{:?}",
         killed.elapsed()
+    );
+}
+
+/// The guards that a daemon has started.
+fn guards_of(daemon: i32) -> Vec<i32> {
+    let is_guard = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.starts_with(b"kindler\0guard\0"))
+    };
+    let threads = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<i32>>()
+        })
+        .filter(is_guard)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_with_its_guards_leaves_nobody_beside_its_successor() {
+    let (database, host) = (migrated().await, Host::new());
+    host.control("create", "setsid sleep 600 & sleep 600");
+    let sql = database.connect().await;
+    for round in 0..rounds(2, 30) {
+        let first = quick(&database.url(), &host).spawn();
+        first.ready().await;
+        run(&sql, &format!(
+            "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 3) n"
+        )).await;
+        eventually(Duration::from_secs(20), "the commands", || async {
+            host.live_commands().len() == 3
+        })
+        .await;
+        // In one round another daemon stands by, in the next it comes afterwards.
+        let standby = (round % 2 == 0).then(|| quick(&database.url(), &host).spawn());
+        // Stopped first, or it would mend the first guard's death before its own.
+        first.signal(Signal::STOP);
+        let guards = guards_of(first.pid());
+        assert_eq!(guards.len(), 3);
+        for guard in guards {
+            let guard = rustix::process::Pid::from_raw(guard).unwrap();
+            rustix::process::kill_process(guard, Signal::KILL).unwrap();
+        }
+        first.kill();
+        assert_eq!(host.live_commands().len(), 3, "nobody else has ended them");
+        host.control("create", "sleep 0.1");
+        let successor = standby.unwrap_or_else(|| quick(&database.url(), &host).spawn());
+        converged(&sql, &host).await;
+        assert!(successor.stop().await.success());
+        host.control("create", "setsid sleep 600 & sleep 600");
+    }
+    report(
+        "kill -9 of a daemon and its guards at once",
+        &format!("{} times, 0 overlaps, 0 orphans", rounds(2, 30)),
     );
 }
