@@ -5,26 +5,19 @@ use std::env;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::environment::{self, RUN_MARK};
+use super::hunt::{HUNT, hunt_down};
 use super::lifeline::{Inbox, Order, Report};
 use super::line::CommandLine;
-use super::orphans::Run;
+use super::mark::Run;
 use super::run::Runner;
-use super::tree;
 use super::trust::MonotonicDeadline;
-
-/// How long a tree whose guard failed is hunted before what remains counts as surviving.
-const HUNT: Duration = Duration::from_secs(5);
-/// Pause between two looks of a hunt.
-const HUNT_TICK: Duration = Duration::from_millis(10);
 
 /// A running guard with the lifeline to it. Dropping it closes the lifeline, and the guard ends
 /// the tree by itself.
@@ -48,7 +41,7 @@ impl GuardProcess {
     ) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mark = next_mark();
+        let mark = Run::begin().value();
         let inherited = environment::passed(env::vars_os(), &runner.pass_env);
         let extra = line
             .env
@@ -134,45 +127,4 @@ impl GuardProcess {
         let _late = self.ended().await;
         survivors
     }
-}
-
-/// Kills until two looks in a row find nothing, since a fork may slip by one look. Gives back
-/// what five seconds did not end.
-pub(super) fn hunt_down(guard: Option<i32>, group: Option<i32>, mark: &str) -> Vec<i32> {
-    let until = Instant::now() + HUNT;
-    let mut empty_looks = 0;
-    loop {
-        let mut prey = guard.map(tree::below).unwrap_or_default();
-        prey.extend(tree::marked(mark, group));
-        // The guard itself bears the mark, and is still needed to keep the tree together.
-        prey.retain(|member| Some(member.pid) != guard);
-        empty_looks = if prey.is_empty() { empty_looks + 1 } else { 0 };
-        if empty_looks == 2 {
-            return Vec::new();
-        }
-        if Instant::now() >= until {
-            let mut pids: Vec<i32> = prey.iter().map(|member| member.pid).collect();
-            pids.sort_unstable();
-            pids.dedup();
-            return pids;
-        }
-        if let Some(group) = group.filter(|g| prey.iter().any(|member| member.group == *g)) {
-            tree::kill_group(group);
-        }
-        for member in prey {
-            member.signal(Signal::KILL);
-        }
-        std::thread::sleep(HUNT_TICK);
-    }
-}
-
-/// A value that no other run on this machine has had since it booted.
-fn next_mark() -> String {
-    static RUNS: AtomicU64 = AtomicU64::new(0);
-    let run = Run {
-        daemon: std::process::id(),
-        number: RUNS.fetch_add(1, Ordering::Relaxed),
-        began: MonotonicDeadline::in_(Duration::ZERO).as_nanos(),
-    };
-    run.value()
 }
