@@ -1,6 +1,5 @@
 //! Why a command did not do what it was asked: one line, and a hint.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,11 +10,9 @@ use crate::command::LogError;
 use crate::config::ConfigError;
 use crate::store::{MigrateError, StoreError};
 
-use crate::cause::chain;
 use crate::daemon::DaemonError;
 
 use super::outcome::Exit;
-use super::screen;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -158,13 +155,4 @@ impl CliError {
     pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
-}
-
-/// Tells an error on stderr: `error: …` with its causes, and `hint: …`.
-pub fn tell(error: &(dyn Error + 'static), hint: Option<&str>) {
-    let mut text = format!("error: {}\n", chain(error));
-    if let Some(hint) = hint {
-        text.push_str(&format!("hint: {hint}\n"));
-    }
-    screen::to_stderr(&text);
 }

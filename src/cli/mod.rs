@@ -39,8 +39,8 @@ use error::CliError;
 use screen::Screen;
 use session::Session;
 
-pub use error::tell;
 pub use outcome::Exit;
+pub use screen::tell;
 
 /// The daemon waits far more than it computes.
 const DAEMON_THREADS: usize = 2;

@@ -2,10 +2,12 @@
 //! may go away at any time.
 
 use std::env;
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 
 use super::error::CliError;
 use super::outcome::Exit;
+use crate::cause::chain;
 use crate::redact::without_secrets;
 
 /// What is known of the terminal.
@@ -80,4 +82,13 @@ pub(super) fn to_stderr(text: &str) {
 /// Writes a remark for people to stderr.
 pub(super) fn remark(text: &str) {
     to_stderr(&format!("{text}\n"));
+}
+
+/// Tells an error on stderr: `error: …` with its causes, and `hint: …`.
+pub fn tell(error: &(dyn Error + 'static), hint: Option<&str>) {
+    let mut text = format!("error: {}\n", chain(error));
+    if let Some(hint) = hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    to_stderr(&text);
 }

@@ -13,9 +13,9 @@ use crate::store::{
 };
 
 use super::args::Output;
-use super::error::{CliError, tell};
+use super::error::CliError;
 use super::outcome::Exit;
-use super::screen::{Screen, write_json, write_out};
+use super::screen::{Screen, tell, write_json, write_out};
 use super::session::Session;
 use super::text;
 use crate::cause::chain;

@@ -4,6 +4,7 @@
 use std::env;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use super::hunt::{HUNT, hunt_down};
 use super::lifeline::{Inbox, Order, Report};
 use super::line::CommandLine;
 use super::mark::Run;
-use super::run::Runner;
 use super::trust::MonotonicDeadline;
 
 /// A running guard with the lifeline to it. Dropping it closes the lifeline, and the guard ends
@@ -32,9 +32,10 @@ pub(super) struct GuardProcess {
 }
 
 impl GuardProcess {
-    /// Starts a guard for `line`. It looks at `trust` again before it starts the command.
+    /// Starts `program` as the guard of `line`, which inherits `pass_env` too. It looks at `trust` again before it starts the command.
     pub(super) fn start(
-        runner: &Runner,
+        program: &Path,
+        pass_env: &[String],
         line: &CommandLine,
         grace: Duration,
         trust: MonotonicDeadline,
@@ -42,12 +43,12 @@ impl GuardProcess {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let mark = Run::begin().value();
-        let inherited = environment::passed(env::vars_os(), &runner.pass_env);
+        let inherited = environment::passed(env::vars_os(), pass_env);
         let extra = line
             .env
             .iter()
             .filter(|(name, _)| !environment::is_withheld(name));
-        let child = Command::new(&runner.guard_program)
+        let child = Command::new(program)
             // Shown by ps, where the default program would be called "exe".
             .arg0("kindler")
             .arg("guard")

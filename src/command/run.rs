@@ -117,7 +117,13 @@ impl Runner {
         if let Some(ending) = refusal(until, cancel) {
             return Ok((Verdict::of(ending), Kept::default()));
         }
-        let guard = GuardProcess::start(self, line, limits.grace, until);
+        let guard = GuardProcess::start(
+            &self.guard_program,
+            &self.pass_env,
+            line,
+            limits.grace,
+            until,
+        );
         let mut guard = guard.map_err(|source| SpawnError::Guard {
             guard: self.guard_program.clone(),
             program: line.program.clone(),

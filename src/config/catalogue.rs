@@ -1,11 +1,11 @@
 //! The list of all settings, told by the clap definition itself, so that no
 //! document needs to repeat it unchecked.
 
-use clap::{Arg, Args, Command};
+use clap::Arg;
 
 use super::file::NOT_IN_FILE;
 use super::layers::for_dev;
-use super::settings::{ConnectionArgs, DaemonArgs};
+use super::settings::every_setting;
 
 /// One setting, for documents and checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +20,6 @@ pub struct Setting {
     pub dev_default: Option<String>,
     /// One line.
     pub doc: String,
-}
-
-/// A command with every setting and nothing else.
-pub(super) fn every_setting() -> Command {
-    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::default()))
 }
 
 /// All settings, in the order of `--help`.

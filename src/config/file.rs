@@ -9,7 +9,7 @@ use clap::Command;
 use toml::{Table, Value};
 
 use super::error::ConfigError;
-use super::layers::{Values, check, nearest};
+use super::values::{Values, check, nearest};
 
 /// Settings that cannot stand in the file, since they say where it is.
 pub(super) const NOT_IN_FILE: &str = "config";
@@ -102,7 +102,7 @@ fn text_of(value: Value) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::catalogue::every_setting;
+    use super::super::settings::every_setting;
     use super::*;
 
     fn read(text: &str) -> Result<Values, String> {

@@ -15,6 +15,7 @@ mod paths;
 mod secret;
 mod settings;
 mod url_file;
+mod values;
 mod web;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 
 use super::limits::{
     address, duration_within, hours, log_filter, minutes, number_within, seconds, variable,
@@ -84,6 +84,11 @@ pub struct DaemonArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub embedded: Embedded,
+}
+
+/// A command with every setting and nothing else.
+pub(super) fn every_setting() -> Command {
+    DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::default()))
 }
 
 /// What makes clusters.

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::layers::{Values, flag_value};
+use super::values::{Values, flag_value};
 
 /// The settings that hold a URL. Each has another one, `…_file`, and a
 /// credential of its own name in `$CREDENTIALS_DIRECTORY`.

@@ -1,0 +1,116 @@
+//! Values of settings before clap has them: found among the flags, and checked
+//! as the flag itself would. This module must not know where they came from.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Command};
+
+/// Values by setting, to become the defaults of the flags.
+pub(super) type Values = BTreeMap<String, Vec<String>>;
+
+/// The value of a flag, found before the real parse, which needs the file.
+pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
+    let mut args = args.iter().take_while(|arg| *arg != "--");
+    while let Some(arg) = args.next() {
+        if arg == flag {
+            return args.next().cloned();
+        }
+        let value = arg
+            .to_str()
+            .and_then(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
+        if let Some(value) = value {
+            return Some(value.into());
+        }
+    }
+    None
+}
+
+/// Checks values as the flag itself would, without letting clap word the
+/// error, since clap would blame the flag.
+pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
+    let flag = arg.get_long().unwrap_or_default();
+    let alone = arg
+        .clone()
+        .env(None::<&str>)
+        .default_value(None::<&str>)
+        .global(false);
+    let command = Command::default().no_binary_name(true).arg(alone);
+    let given = values.iter().map(|value| format!("--{flag}={value}"));
+    let Err(error) = command.try_get_matches_from(given) else {
+        return Ok(());
+    };
+    if let Some(source) = error.source() {
+        return Err(source.to_string());
+    }
+    let allowed = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(words)) => words.join(" or "),
+        _ => "another value".to_owned(),
+    };
+    Err(format!(
+        "{} {:?} is not known: use {allowed}",
+        arg.get_id(),
+        values.join(",")
+    ))
+}
+
+/// The name that is most like a given one.
+pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .min()
+        .map(|(_, name)| name.to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::super::settings::every_setting;
+    use super::{check, flag_value, nearest};
+
+    #[test]
+    fn the_file_is_found_before_the_real_parse() {
+        let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let value = |line: &str| flag_value(&args(line), "--config");
+        assert_eq!(value("kindler list --config a.toml"), Some("a.toml".into()));
+        assert_eq!(value("kindler --config=b.toml list"), Some("b.toml".into()));
+        assert_eq!(value("kindler list -- --config=b.toml"), None);
+        assert_eq!(value("kindler list --configure=b.toml"), None);
+    }
+
+    #[test]
+    fn a_value_is_refused_in_the_words_of_its_limit() {
+        let settings = every_setting();
+        let check = |name: &str, value: &str| {
+            let arg = settings
+                .get_arguments()
+                .find(|arg| arg.get_id() == name)
+                .unwrap();
+            check(arg, &[value.to_owned()])
+        };
+        assert_eq!(check("concurrency", "3"), Ok(()));
+        assert_eq!(check("pass_env", "A,B_*"), Ok(()));
+        assert_eq!(
+            check("concurrency", "0").unwrap_err(),
+            "concurrency 0 is out of range: use 1 to 256"
+        );
+        assert_eq!(
+            check("driver", "magic").unwrap_err(),
+            "driver \"magic\" is not known: use script or sandbox"
+        );
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        let known = ["resync_interval", "listen", "lease_ttl"];
+        assert_eq!(
+            nearest("resync_intervall", known.into_iter()),
+            "resync_interval"
+        );
+        assert_eq!(nearest("lsiten", known.into_iter()), "listen");
+    }
+}
