@@ -37,29 +37,38 @@ static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
         r"\b(?:gh[pousr]_|github_pat_|glpat-)[a-z0-9_-]{16,}".to_owned(),
     ]
     .join("|");
-    RegexBuilder::new(&pattern)
-        .case_insensitive(true)
-        .unicode(false)
-        .build()
-        .expect("a constant")
+    of_bytes(&pattern, true)
 });
 
 static KEY_BEGINS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("-----BEGIN [A-Z ]*PRIVATE KEY").expect("a constant"));
-static KEY_ENDS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("-----END [A-Z ]*PRIVATE KEY").expect("a constant"));
+    LazyLock::new(|| of_bytes("-----BEGIN [A-Z ]*PRIVATE KEY", false));
+static KEY_ENDS: LazyLock<Regex> = LazyLock::new(|| of_bytes("-----END [A-Z ]*PRIVATE KEY", false));
 /// Our own words on how to write a URL.
 static OUR_WORDS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"USER(?:\[:PASSWORD\]|:PASSWORD)").expect("a constant"));
+    LazyLock::new(|| of_bytes(r"USER(?:\[:PASSWORD\]|:PASSWORD)", false));
+/// A URL with a user, up to wherever its text was cut.
+static CUT_URL: LazyLock<Regex> = LazyLock::new(|| {
+    of_bytes(
+        r#"(?P<user>://[^\s:/@"'`<>]*:)(?P<rest>[^\s"'`<>]+)"#,
+        false,
+    )
+});
 
 /// The names of variables that hold secrets.
 static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
-    RegexBuilder::new(r"passw|passphrase|secret|token|credential|_key$|^key$")
-        .case_insensitive(true)
+    let names = r"passw|passphrase|secret|token|credential|_key$|^key$";
+    of_bytes(names, true)
+});
+
+/// A pattern of bytes. Not of Unicode, whose tables are left out of what ships,
+/// while tests, whose own dependencies bring them, would not miss them.
+fn of_bytes(pattern: &str, any_case: bool) -> Regex {
+    RegexBuilder::new(pattern)
+        .case_insensitive(any_case)
         .unicode(false)
         .build()
         .expect("a constant")
-});
+}
 
 /// Hides secrets in the lines of one stream, whose keys may span lines.
 #[derive(Clone, Debug, Default)]
@@ -176,16 +185,13 @@ fn escape(value: &[u8]) -> String {
 /// A text without what looks like a secret, also where a URL was cut before
 /// its `@`.
 pub fn without_secrets(text: &str) -> String {
-    static CUT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"(?P<user>://[^\s:/@"'`<>]*:)(?P<rest>[^\s"'`<>]+)"#).expect("a constant")
-    });
     let hidden = LOOKS_SECRET.replace_all(text.as_bytes(), |found: &Captures<'_>| {
         if OUR_WORDS.is_match(&found[0]) {
             return found[0].to_vec();
         }
         keep(found)
     });
-    let hidden = CUT.replace_all(&hidden, |found: &Captures<'_>| {
+    let hidden = CUT_URL.replace_all(&hidden, |found: &Captures<'_>| {
         let rest = &found["rest"];
         let port = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
         let is_port = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);

@@ -164,7 +164,8 @@ fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
     let length = text(headers, header::CONTENT_LENGTH).unwrap_or("0");
     let has_body = length != "0" || headers.contains_key(header::TRANSFER_ENCODING);
     let json = text(headers, header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.split(';').next().unwrap_or("").trim() == "application/json");
+        .and_then(|kind| kind.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     (!safe && has_body && !json).then(|| ApiError::Refused {
         status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         detail: "send the body as application/json".to_owned(),

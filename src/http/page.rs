@@ -4,7 +4,7 @@
 //! reads its own address.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
@@ -17,10 +17,17 @@ struct Files;
 const INDEX: &str = "index.html";
 
 /// Serves a file of the page, or the page itself.
-pub(super) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") || path.starts_with("ws/") {
         return ApiError::NotFound(format!("{} not found", uri.path())).into_response();
+    }
+    if !matches!(method, Method::GET | Method::HEAD) {
+        let refused = ApiError::Refused {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            detail: "pages can only be read; the API is below /api".to_owned(),
+        };
+        return ([(header::ALLOW, "GET,HEAD")], refused).into_response();
     }
     match Files::get(path) {
         Some(file) => answer(path, &file, &headers),

@@ -46,6 +46,8 @@ pub struct Subscription {
     pub total: usize,
     /// The id of the last change in `backlog`.
     pub id: String,
+    /// A status, as JSON, if what is shown is old.
+    pub warning: Option<String>,
     /// What happens from then on. A reader that lags too far is told so by the
     /// channel, and should end.
     pub frames: broadcast::Receiver<Arc<Frame>>,
@@ -102,6 +104,7 @@ impl Feed {
             backlog: missed.map_or_else(|| Backlog::Snapshot(state.rendered()), Backlog::Missed),
             total: state.total(),
             id: state.id(),
+            warning: state.warning(),
             frames: state.subscribe(),
             _watching: watching,
         })

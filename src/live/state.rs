@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::json;
 use tokio::sync::broadcast;
 
 use super::view::View;
@@ -65,6 +67,8 @@ pub(super) struct State {
     sender: broadcast::Sender<Arc<Frame>>,
     /// Why what is shown may be old, if it may.
     trouble: Option<String>,
+    /// When the database was last read.
+    read_at: Option<Timestamp>,
 }
 
 impl State {
@@ -76,6 +80,7 @@ impl State {
             recent: VecDeque::new(),
             sender: broadcast::channel(REMEMBERED).0,
             trouble: None,
+            read_at: None,
         }
     }
 
@@ -145,19 +150,31 @@ impl State {
             .collect();
         for name in gone {
             self.rows.remove(&name);
-            let data = serde_json::json!({ "name": name }).to_string();
+            let data = json!({ "name": name }).to_string();
             self.tell(FrameKind::Remove, name, data.into());
         }
     }
 
     /// Notes whether what is shown may be old, and tells if that changed.
     pub(super) fn trouble(&mut self, trouble: Option<String>) {
+        if trouble.is_none() {
+            self.read_at = Some(Timestamp::now());
+        }
         if self.trouble == trouble {
             return;
         }
-        let data = serde_json::json!({ "current": trouble.is_none(), "why": trouble });
         self.trouble = trouble;
-        self.tell(FrameKind::Status, String::new(), data.to_string().into());
+        let data = self.status().to_string();
+        self.tell(FrameKind::Status, String::new(), data.into());
+    }
+
+    /// What whoever looks from now on has to know: that what is shown is old.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.trouble.as_ref().map(|_| self.status().to_string())
+    }
+
+    fn status(&self) -> serde_json::Value {
+        json!({ "current": self.trouble.is_none(), "why": self.trouble, "as_of": self.read_at })
     }
 
     pub(super) fn trouble_told(&self) -> String {
@@ -220,6 +237,22 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert_eq!((state.total(), state.rendered().len()), (1, 1));
+    }
+
+    #[test]
+    fn whoever_comes_in_trouble_is_told_since_when() {
+        let mut state = State::new();
+        assert_eq!(state.warning(), None);
+        state.trouble(None);
+        state.trouble(Some("it is away".to_owned()));
+        let warning: serde_json::Value = serde_json::from_str(&state.warning().unwrap()).unwrap();
+        assert_eq!(
+            (&warning["current"], &warning["why"]),
+            (&json!(false), &json!("it is away"))
+        );
+        assert!(warning["as_of"].is_string(), "{warning}");
+        state.trouble(None);
+        assert_eq!(state.warning(), None);
     }
 
     #[test]

@@ -149,11 +149,7 @@ impl Decision<'_> {
             Actual::Stopped => match self.observed {
                 None => observe(),
                 Some(Observation::Present(Condition::Healthy)) => self.act(Action::Stop),
-                Some(_) => Step::Record(Status {
-                    next_check_at: Some(self.next_check()),
-                    reached: true,
-                    ..Status::keeping(self.cluster)
-                }),
+                Some(observed) => Step::Record(self.still_stopped(observed)),
             },
             Actual::Unknown
             | Actual::Creating
@@ -162,10 +158,7 @@ impl Decision<'_> {
             | Actual::Deleting => match self.observed {
                 None => observe(),
                 Some(Observation::Unknown(why)) => self.look_again(why),
-                Some(Observation::Absent) => Step::Record(Status {
-                    message: "it does not exist yet; it is made when it is wanted present".into(),
-                    ..self.at_rest(Reason::NotCreated)
-                }),
+                Some(Observation::Absent) => Step::Record(self.not_made()),
                 Some(Observation::Present(Condition::Stopped)) => {
                     Step::Record(self.at_rest(Reason::Stopped))
                 }
@@ -288,6 +281,33 @@ impl Decision<'_> {
     /// Nothing of it runs, as wanted.
     fn at_rest(self, reason: Reason) -> Status {
         Status::stopped(self.cluster, reason, self.next_check())
+    }
+
+    /// Stopped as wanted, because nothing of it is there.
+    fn not_made(self) -> Status {
+        Status {
+            message: "it does not exist yet; it is made when it is wanted present".into(),
+            ..self.at_rest(Reason::NotCreated)
+        }
+    }
+
+    /// Another look at what is stopped as wanted: its counts stay as they are.
+    fn still_stopped(self, observed: &Observation) -> Status {
+        let seen = match observed {
+            Observation::Absent => self.not_made(),
+            Observation::Present(_) => self.at_rest(Reason::Stopped),
+            Observation::Unknown(why) => Status {
+                message: format!("its check could not look: {why}"),
+                ..self.at_rest(Reason::ObservationFailed)
+            },
+        };
+        Status {
+            reason: seen.reason,
+            message: seen.message,
+            next_check_at: seen.next_check_at,
+            reached: true,
+            ..Status::keeping(self.cluster)
+        }
     }
 
     /// Ignorance: keep everything, spend no attempt, look again later.

@@ -31,6 +31,7 @@ const DEFAULT_PORTS: [(&str, i64); 4] = [
 const MOST_IN_A_BATCH: usize = 500;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct CreateQuery {
     #[serde(default)]
     dry_run: bool,
@@ -53,6 +54,7 @@ pub(super) async fn create(
     let declaration = declaration(&mut fields);
     fields.finish()?;
     let new = declaration.ok_or_else(|| ApiError::Internal("a body without faults".into()))?;
+    free_to_declare(&api, &new.name).await?;
     if query.dry_run {
         return super::dry_run::dry_run(&api, &new).await;
     }
@@ -62,6 +64,20 @@ pub(super) async fn create(
         }
         Declared::Exists(cluster) => Err(exists(&cluster.name)),
     }
+}
+
+/// That a cluster of this name may be declared here at all.
+async fn free_to_declare(api: &Api, name: &ClusterName) -> Result<(), ApiError> {
+    if name.is_management() && api.store.get(name).await?.is_none() {
+        return Err(management(name));
+    }
+    Ok(())
+}
+
+fn management(name: &ClusterName) -> ApiError {
+    ApiError::Forbidden(format!(
+        "Cluster {name} is the management cluster: it is never changed from here"
+    ))
 }
 
 pub(super) fn exists(name: &ClusterName) -> ApiError {
@@ -232,6 +248,9 @@ pub(super) async fn batch(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let batch = read_batch(&body)?;
+    for new in &batch.create {
+        free_to_declare(&api, &new.name).await?;
+    }
     let mut unknown = Vec::new();
     for name in &batch.delete {
         match free_to_change(&api, name.as_str()).await {
@@ -339,9 +358,7 @@ pub(super) async fn free_to_change(
 ) -> Result<(ClusterName, Cluster), ApiError> {
     let name = named(name)?;
     if name.is_management() {
-        return Err(ApiError::Forbidden(format!(
-            "Cluster {name} is the management cluster: it is never changed from here"
-        )));
+        return Err(management(&name));
     }
     let cluster = known(api, &name).await?;
     if cluster.protected {

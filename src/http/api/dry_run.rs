@@ -14,7 +14,7 @@ use super::declare::exists;
 use super::error::ApiError;
 
 pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, ApiError> {
-    if api.store.get(&new.name).await?.is_some() || new.name.is_management() {
+    if api.store.get(&new.name).await?.is_some() {
         return Err(exists(&new.name));
     }
     let body = json!({

@@ -31,6 +31,7 @@ const KINDS: [&str; 11] = [
 ];
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct EventQuery {
     cluster: Option<String>,
     actor: Option<String>,
@@ -117,6 +118,7 @@ pub(super) async fn revisions(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DiffQuery {
     from: i64,
     to: i64,

@@ -26,6 +26,7 @@ const MOST_LINES: usize = 10_000;
 const ALL_LINES: usize = 1_000_000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LogQuery {
     lines: Option<usize>,
     #[serde(default)]

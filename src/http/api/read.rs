@@ -30,6 +30,7 @@ const ORDERS: [&str; 6] = [
 ];
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     q: Option<String>,
     provider: Option<String>,
@@ -139,7 +140,8 @@ fn filter(query: ListQuery) -> Result<Filter, ApiError> {
     let states: Vec<&str> = Actual::ALL.iter().map(|state| state.as_str()).collect();
     let wishes: Vec<&str> = Desired::ALL.iter().map(|wish| wish.as_str()).collect();
     Ok(Filter {
-        part: query.q,
+        // As names are.
+        part: query.q.map(|part| part.to_lowercase()),
         providers: words(
             "provider",
             query.provider,

@@ -1,7 +1,9 @@
 //! `/ws/tasks`, as clients of the old system know it: they subscribe to tasks
 //! and are told of every change. Unknown messages are ignored.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::future::pending;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -10,12 +12,13 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::live::Frame;
+use crate::live::{Frame, Subscription};
 
 use super::super::access::Tenure;
 use super::super::observe::Streams;
 use super::Api;
-use super::tasks::{task, tasks_of};
+use super::error::ApiError;
+use super::tasks::{cluster_of, task, tasks_of};
 
 /// The longest message that a client may send.
 const LONGEST_MESSAGE: usize = 4096;
@@ -47,12 +50,29 @@ pub(super) async fn tasks(
         })
 }
 
+/// The tasks that are followed. Of a task that a revision ordered, with the
+/// cluster that it is about, once that was read; nobody's has an empty name.
+type Wanted = HashMap<String, Option<String>>;
+
+/// Between two tries to follow the clusters, while the database is away.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+
 async fn follow(api: Api, tenure: Tenure, mut socket: WebSocket) -> Option<()> {
-    let mut wanted: HashSet<String> = HashSet::new();
+    let mut wanted = Wanted::new();
+    // Before anything is answered, so that nothing which follows an answer is missed.
     // Without the database there is nothing to follow yet; pings still work.
     let mut changes = api.feed.subscribe(None).await.ok();
+    let mut late = Box::pin(subscribed_late(&api));
     loop {
         tokio::select! {
+            subscription = &mut late, if changes.is_none() => {
+                changes = Some(subscription);
+                // What was missed meanwhile.
+                let missed: Vec<String> = wanted.keys().cloned().collect();
+                for update in told(&api, &missed).await {
+                    socket.send(Message::text(update.to_string())).await.ok()?;
+                }
+            }
             message = socket.recv() => {
                 let Message::Text(text) = message?.ok()? else { continue };
                 if let Some(answer) = answer(&text, &mut wanted) {
@@ -61,7 +81,8 @@ async fn follow(api: Api, tenure: Tenure, mut socket: WebSocket) -> Option<()> {
             }
             frame = next(&mut changes) => {
                 let frame = frame?;
-                for update in updates(&api, &frame, &wanted).await {
+                let touched = touched(&api, &frame, &mut wanted).await;
+                for update in told(&api, &touched).await {
                     socket.send(Message::text(update.to_string())).await.ok()?;
                 }
             }
@@ -70,20 +91,29 @@ async fn follow(api: Api, tenure: Tenure, mut socket: WebSocket) -> Option<()> {
     }
 }
 
-async fn next(changes: &mut Option<crate::live::Subscription>) -> Option<std::sync::Arc<Frame>> {
+async fn subscribed_late(api: &Api) -> Subscription {
+    loop {
+        tokio::time::sleep(FOLLOW_AGAIN).await;
+        if let Ok(subscription) = api.feed.subscribe(None).await {
+            return subscription;
+        }
+    }
+}
+
+async fn next(changes: &mut Option<Subscription>) -> Option<std::sync::Arc<Frame>> {
     match changes {
         Some(changes) => changes.frames.recv().await.ok(),
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
 /// What to say to a message of the client, if anything.
-fn answer(text: &str, wanted: &mut HashSet<String>) -> Option<Value> {
+fn answer(text: &str, wanted: &mut Wanted) -> Option<Value> {
     let request: Request = serde_json::from_str(text).ok()?;
     match (request.kind.as_str(), request.task_id) {
         ("ping", _) => Some(json!({ "type": "pong" })),
         ("subscribe", Some(task)) if wanted.len() < MOST_TASKS => {
-            wanted.insert(task.clone());
+            wanted.entry(task.clone()).or_default();
             Some(json!({ "type": "subscribed", "task_id": task }))
         }
         ("unsubscribe", Some(task)) => {
@@ -94,13 +124,39 @@ fn answer(text: &str, wanted: &mut HashSet<String>) -> Option<Value> {
     }
 }
 
-/// The tasks that a change is news for, as they are now.
-async fn updates(api: &Api, frame: &Frame, wanted: &HashSet<String>) -> Vec<Value> {
-    let mut updates = Vec::new();
+/// The tasks that a change is news for.
+async fn touched(api: &Api, frame: &Frame, wanted: &mut Wanted) -> Vec<String> {
+    let mut touched = Vec::new();
+    if frame.name.is_empty() {
+        return touched;
+    }
     let named = tasks_of(&frame.name);
-    // The other ids are of revisions; only reading tells whose.
-    let others = wanted.iter().filter(|id| !id.starts_with("reconcile-"));
-    for id in named.iter().filter(|id| wanted.contains(*id)).chain(others) {
+    for (id, cluster) in wanted {
+        if id.starts_with("reconcile-") {
+            if named.contains(id) {
+                touched.push(id.clone());
+            }
+            continue;
+        }
+        // Only the books tell whose the other ids are; they are asked once.
+        if cluster.is_none() {
+            *cluster = match cluster_of(api, id).await {
+                Ok(name) => Some(name),
+                Err(ApiError::NotFound(_)) => Some(String::new()),
+                Err(_) => None,
+            };
+        }
+        if cluster.as_ref() == Some(&frame.name) {
+            touched.push(id.clone());
+        }
+    }
+    touched
+}
+
+/// Tasks as they are now.
+async fn told(api: &Api, ids: &[String]) -> Vec<Value> {
+    let mut updates = Vec::new();
+    for id in ids {
         if let Ok(task) = task(api, id).await {
             updates.push(json!({ "type": "task_update", "task": task }));
         }

@@ -13,7 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde_json::json;
 
-use crate::live::{Backlog, Frame, Subscription};
+use crate::live::{Backlog, Frame, FrameKind, Subscription};
 
 use super::super::access::Tenure;
 use super::Api;
@@ -74,6 +74,11 @@ fn opening(subscription: &Subscription) -> impl Stream<Item = Result<Event, Infa
         .event("synced")
         .data(synced.to_string());
     events.push(synced);
+    // Without an id: it is no change, and whoever resumes is told again.
+    if let Some(warning) = &subscription.warning {
+        let kind = FrameKind::Status.as_str();
+        events.push(Event::default().event(kind).data(warning));
+    }
     stream::iter(events.into_iter().map(Ok))
 }
 

@@ -104,6 +104,9 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
     };
     if order.deletion && cluster.desired != Desired::Absent {
         let removed = api.store.removed_at(&order.name).await?;
+        if removed.is_none() && !was_deleted(api, &order.name).await? {
+            return Err(unknown(id));
+        }
         return Ok(overtaken(id, &order, &cluster, removed, logs));
     }
     let progress = Progress::of(&order, &cluster, &logs);
@@ -120,6 +123,19 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
             .then_some(cluster.last_reconciled_at)
             .flatten(),
     })
+}
+
+/// Whether a cluster that is there was ever declared absent.
+async fn was_deleted(api: &Api, name: &ClusterName) -> Result<bool, ApiError> {
+    let revisions = api.store.revisions(name).await?;
+    Ok(revisions
+        .iter()
+        .any(|one| one.desired_state == Desired::Absent.as_str()))
+}
+
+/// The cluster that a task is about.
+pub(super) async fn cluster_of(api: &Api, id: &str) -> Result<String, ApiError> {
+    Ok(order(api, id).await?.name.to_string())
 }
 
 fn unknown(id: &str) -> ApiError {
@@ -149,18 +165,23 @@ async fn order(api: &Api, id: &str) -> Result<Order, ApiError> {
         }
         return deleted.or(itself).ok_or_else(|| unknown(id));
     }
-    let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if !is_uuid {
+    if !is_uuid(id) {
         return Err(unknown(id));
     }
-    let found = api.store.task_revision(id).await;
-    let revision = found.ok().flatten().ok_or_else(|| unknown(id))?;
+    let found = api.store.task_revision(id).await?;
+    let revision = found.ok_or_else(|| unknown(id))?;
     Ok(Order {
         name: revision.cluster_name.parse().map_err(|_| unknown(id))?,
         generation: Some(revision.generation),
         deletion: revision.desired_state == Desired::Absent.as_str(),
         ordered_at: Some(revision.at),
     })
+}
+
+fn is_uuid(id: &str) -> bool {
+    let groups: Vec<&str> = id.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Of a cluster whose row is gone: a deletion is done, and whatever else was
@@ -178,7 +199,7 @@ fn gone(id: &str, order: &Order, removed: Timestamp, logs: Vec<String>) -> Task 
         message: format!("Cluster {name} is deleted"),
         logs,
         error: (!order.deletion).then(|| format!("cluster {name} was deleted meanwhile")),
-        created_at: order.ordered_at,
+        created_at: order.ordered_at.or(Some(removed)),
         updated_at: Some(removed),
         completed_at: Some(removed),
     }
@@ -283,5 +304,19 @@ mod tests {
         assert_eq!(steps(&lines("step 3/3 a\n--- create attempt 2")), None);
         assert_eq!(steps(&lines("--- x\nstep 9/1")), Some(99));
         assert_eq!(steps(&lines("--- x\nstep a/b")), None);
+    }
+
+    #[test]
+    fn ids_of_revisions_have_their_form() {
+        assert!(is_uuid("44f6ba53-4a2e-f295-983d-8af09dbc5de0"));
+        for other in [
+            "",
+            "reconcile-x",
+            "------------------------------------",
+            "44f6ba534a2e-f295-983d-8af09dbc5de0-",
+            "44f6ba53-4a2e-f295-983d-8af09dbc5deg",
+        ] {
+            assert!(!is_uuid(other), "{other}");
+        }
     }
 }

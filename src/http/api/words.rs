@@ -26,13 +26,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        without_nul(parts.uri.query().unwrap_or_default())?;
         let read = Query::<T>::from_request_parts(parts, state).await;
         read.map(|Query(query)| Self(query))
             .map_err(|error| refused(&error))
     }
 }
 
-/// The framework says `…: FIELD: why`, or ``…: missing field `FIELD` ``.
+/// No text of Postgres holds a NUL, so nothing is found by one.
+fn without_nul(query: &str) -> Result<(), ApiError> {
+    let Some(part) = query.split('&').find(|part| part.contains("%00")) else {
+        return Ok(());
+    };
+    let (field, value) = part.split_once('=').unwrap_or((part, ""));
+    let msg = format!("{field}: the character NUL is not allowed here");
+    Err(ApiError::field("query", field, msg, Value::from(value)))
+}
+
+/// The framework says `…: FIELD: why`, ``…: missing field `FIELD` `` or
+/// ``…: unknown field `FIELD`, expected …``.
 fn refused(error: &QueryRejection) -> ApiError {
     let words = error.body_text();
     let words = words

@@ -107,7 +107,7 @@ fn every_cell_of_the_matrix() {
             D::Stopped,
             A::Stopped,
             [
-                "observe", "stop", "=stopped", "=stopped", "=stopped", "=stopped",
+                "observe", "stop", "=stopped", "=stopped", "=stopped", "later",
             ],
         ),
         (
@@ -375,6 +375,28 @@ fn failures_back_off_and_say_what_a_person_needs() {
         permanent.next_attempt_at,
         Some(moment().after(Duration::from_secs(300)))
     );
+}
+
+/// Law 9: whatever is recorded says why, in words.
+#[test]
+fn whatever_is_recorded_has_a_reason_and_words() {
+    for desired in Desired::ALL {
+        for actual in Actual::ALL {
+            for paused in [false, true] {
+                let mut cluster = dev().recorded(*actual);
+                cluster.desired = *desired;
+                cluster.paused = paused;
+                for observed in &observations() {
+                    let step = plan(&cluster, Some(observed), &Policy::default(), moment());
+                    let Step::Record(status) = step else { continue };
+                    let told = format!("{desired} {actual} {observed}: {status:?}");
+                    assert!(!status.message.is_empty(), "{told}");
+                    let healthy = status.reason == Reason::Healthy;
+                    assert!(!healthy || status.actual == Actual::Running, "{told}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

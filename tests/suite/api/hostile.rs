@@ -211,6 +211,74 @@ async fn paths_and_methods_that_are_not_there() {
 }
 
 #[tokio::test]
+async fn a_query_that_cannot_be_is_refused_by_its_field() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    for (path, field) in [
+        ("/api/clusters?q=%00", "q"),
+        ("/api/clusters?limit=5&reason=a%00b", "reason"),
+        ("/api/clusters?actuel=failed", "actuel"),
+        ("/api/events?actor=%00", "actor"),
+        ("/api/events?cluster=%00", "cluster"),
+        ("/api/clusters/dev/events?actor=%00", "actor"),
+        ("/api/clusters/dev/log?follows=true", "follows"),
+        (
+            "/api/clusters/dev/revisions/diff?from=1&to=1&form=1",
+            "form",
+        ),
+    ] {
+        let faults = site.http.get(path).await.is(422).faults();
+        let named = format!("query.{field}: ");
+        assert!(faults[0].starts_with(&named), "{path}: {faults:?}");
+    }
+    // A check that is misspelt must not become the deed.
+    let body = json!({ "name": "checked", "provider": "k3d" });
+    let misspelt = site.http.post("/api/clusters?dryrun=true", body).await;
+    assert!(misspelt.is(422).faults()[0].starts_with("query.dryrun: "));
+    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "1");
+    // Names have no capitals, people write them.
+    let found = site.http.get("/api/clusters?q=DEV").await.is(200).json();
+    assert_eq!(found[0]["name"], "dev");
+}
+
+#[tokio::test]
+async fn the_management_cluster_is_not_declared_by_anybody() {
+    let site = quiet_site().await;
+    let devops = json!({ "name": "devops", "provider": "k3d" });
+    let fine = json!({ "name": "fine", "provider": "k3d" });
+    for (path, body) in [
+        ("/api/clusters", devops.clone()),
+        ("/api/clusters?dry_run=true", devops.clone()),
+        ("/api/batch", json!({ "create": [fine, devops] })),
+    ] {
+        let answer = site.http.post(path, body).await.is(403);
+        assert!(answer.detail().contains("devops"), "{}", answer.text);
+    }
+    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+    // Where it is listed, its name is taken.
+    site.run("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
+        .await;
+    let answer = site.http.post("/api/clusters", devops).await.is(409);
+    assert!(answer.detail().contains("already exists"));
+}
+
+#[tokio::test]
+async fn the_page_is_only_read_and_json_is_json_in_any_case() {
+    let site = quiet_site().await;
+    for path in ["/", "/clusters/dev", "/assets/app.js", "/apiclusters"] {
+        let answer = site.http.send(Method::POST, path, None, &[]).await;
+        assert_eq!(answer.is(405).header("allow"), "GET,HEAD", "{path}");
+        site.http.send(Method::HEAD, path, None, &[]).await.is(200);
+    }
+    let shouted = ("content-type", "Application/JSON; charset=UTF-8");
+    let body = "{\"name\": \"dev\", \"provider\": \"k3d\"}";
+    site.http
+        .raw(Method::POST, "/api/clusters", body.into(), &[shouted])
+        .await
+        .is(202);
+}
+
+#[tokio::test]
 async fn hostile_values_stay_values() {
     let site = quiet_site().await;
     let evil = "'; DROP TABLE clusters; --";
@@ -229,7 +297,6 @@ async fn hostile_values_stay_values() {
         .get("/api/events?actor=%27%3B%20DROP%20TABLE%20clusters%3B%20--")
         .await
         .is(200);
-    site.http.get("/api/clusters?q=%00").await;
     let long = "a,".repeat(3000);
     site.http
         .get(&format!("/api/clusters?selector={long}"))

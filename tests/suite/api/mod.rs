@@ -21,7 +21,7 @@ use kindler::store::{Database as Url, migrate};
 use serde_json::{Value, json};
 use tokio_postgres::Client as Sql;
 
-use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually};
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, PrivateServer, eventually};
 
 use client::{Answer, Client};
 
@@ -39,7 +39,10 @@ struct Site {
 }
 
 async fn migrated() -> Database {
-    let database = Database::create().await;
+    migrate_it(Database::create().await).await
+}
+
+async fn migrate_it(database: Database) -> Database {
     migrate(&Url::parse(&database.url()).unwrap())
         .await
         .unwrap();
@@ -56,8 +59,23 @@ async fn quiet_site() -> Site {
     site_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await
 }
 
+/// The same on a Postgres that the test may end.
+async fn on_a_server_of_its_own() -> (PrivateServer, Site) {
+    let server = PrivateServer::create().await;
+    let database = migrate_it(server.database().await).await;
+    let quiet = |daemon: DaemonBuilder| daemon.set("KINDLER_API_ONLY", "true");
+    let site = site_on(database, quiet).await;
+    (server, site)
+}
+
 async fn site_with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> Site {
-    let database = migrated().await;
+    site_on(migrated().await, settings).await
+}
+
+async fn site_on(
+    database: Database,
+    settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder,
+) -> Site {
     let host = Host::new();
     let daemon = settings(Daemon::builder(&database.url(), &host)).spawn();
     daemon.ready().await;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{SOON, Site, site};
+use super::{SOON, Site, on_a_server_of_its_own, quiet_site, site};
 
 struct Socket(WebSocketStream<TcpStream>);
 
@@ -148,4 +148,45 @@ async fn nonsense_is_ignored() {
         assert!(message.is_close(), "{message}");
     }
     site.http.get("/api/health").await.is(200);
+}
+
+#[tokio::test]
+async fn a_task_of_a_revision_is_told_of_its_own_cluster_only() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    site.declare("else").await;
+    let stop = site.http.order("/api/clusters/dev/stop").await.json();
+    let mut socket = Socket::open(&site).await;
+    for id in [&stop["task_id"], &json!("reconcile-else")] {
+        socket
+            .say(json!({"type": "subscribe", "task_id": id}))
+            .await;
+        assert_eq!(socket.hear().await["type"], "subscribed");
+    }
+    for n in 1..=3 {
+        let labels = json!({ "labels": { "n": n.to_string() } });
+        site.http.patch("/api/clusters/else", labels).await.is(200);
+        let told = socket.hear().await;
+        assert_eq!(told["task"]["task_id"], "reconcile-else", "{told}");
+    }
+    let labels = json!({ "labels": { "a": "b" } });
+    site.http.patch("/api/clusters/dev", labels).await.is(200);
+    assert_eq!(socket.hear().await["task"]["task_id"], stop["task_id"]);
+}
+
+#[tokio::test]
+async fn a_socket_that_was_opened_without_the_database_hears_when_it_is_back() {
+    let (server, site) = on_a_server_of_its_own().await;
+    server.kill().await;
+    let mut socket = Socket::open(&site).await;
+    socket
+        .say(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
+        .await;
+    assert_eq!(socket.hear().await["type"], "subscribed");
+    server.start().await;
+    site.database
+        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await;
+    let told = socket.hear().await;
+    assert_eq!(told["task"]["task_id"], "reconcile-dev", "{told}");
 }

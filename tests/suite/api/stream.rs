@@ -306,6 +306,13 @@ async fn a_restart_of_postgres_is_told_and_survived() {
     let lost = events.until("status").await.json();
     assert_eq!(lost["current"], false);
     assert!(lost["why"].is_string(), "{lost}");
+    // Whoever comes only now is told so, and since when.
+    let mut late = http.events("/api/stream", None).await;
+    opened(&mut late).await;
+    let warned = late.next().await.expect("an open stream");
+    assert_eq!((warned.kind.as_str(), &warned.id), ("status", &None));
+    assert_eq!(warned.json()["current"], false);
+    assert!(warned.json()["as_of"].is_string(), "{warned:?}");
     http.get("/api/clusters").await.is(503);
     let body = serde_json::json!({ "name": "dev", "provider": "k3d" });
     let answer = http.post("/api/clusters", body).await;

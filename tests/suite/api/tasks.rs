@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use serde_json::json;
 
-use super::{SOON, site};
+use super::{SOON, on_a_server_of_its_own, quiet_site, site};
 use crate::kit::eventually;
 
 #[tokio::test]
@@ -67,6 +67,8 @@ async fn a_task_follows_its_cluster_from_pending_to_completed() {
     })
     .await;
     assert_eq!(gone["progress"], 100);
+    // Clients of the old system read a time here, always.
+    assert!(gone["created_at"].is_string(), "{gone}");
     assert!(gone["message"].as_str().unwrap().contains("dev"), "{gone}");
 }
 
@@ -160,4 +162,30 @@ async fn a_deletion_that_was_overtaken_by_a_new_wish_ends() {
         "{task}"
     );
     assert_eq!(task["progress"], 100);
+}
+
+#[tokio::test]
+async fn a_deletion_that_nobody_asked_for_is_no_task() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    site.http
+        .get("/api/tasks/reconcile-delete-dev")
+        .await
+        .is(404);
+    site.http.delete("/api/clusters/dev").await.is(202);
+    site.http
+        .get("/api/tasks/reconcile-delete-dev")
+        .await
+        .is(200);
+}
+
+/// What cannot be read is not taken for what is not there.
+#[tokio::test]
+async fn without_the_database_a_task_is_not_said_to_be_unknown() {
+    let (server, site) = on_a_server_of_its_own().await;
+    let never = "/api/tasks/44f6ba53-4a2e-f295-983d-8af09dbc5de0";
+    site.http.get(never).await.is(404);
+    server.kill().await;
+    site.http.get(never).await.is(503);
+    site.http.get("/api/tasks/reconcile-dev").await.is(503);
 }
