@@ -151,13 +151,20 @@ async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
     }
     scene.until("good", "running").await;
     scene.until("bad", "failed").await;
+    let paused = r#"kindler_cluster_spec_paused{name="bad"}"#;
     let scrape = scene.scrape().await;
     assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
     assert!(scrape.naming("\"bad\"").len() >= 2);
+    scrape.has(paused, 0.0);
     scrape.has(
         r#"kindler_clusters{desired="present",actual="running"}"#,
         1.0,
     );
+    // A pause silences the alerts here, too.
+    scene.run("UPDATE clusters SET paused = true").await;
+    let scrape = scene.scrape().await;
+    scrape.has(paused, 1.0);
+    assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
 }
 
 /// docs/METRICS.md is printed by `kindler metrics-table`.
