@@ -80,8 +80,13 @@ copy() {
     env -i "$BINARY" completions zsh | put 644 "$zsh"
     env -i "$BINARY" completions fish | put 644 "$fish"
     env -i "$BINARY" settings-example | put 644 "$documents/kindler.toml"
-    for document in README.md CHANGELOG.md LICENSE sql/roles.sql sql/after_restore.sql docs/OPERATIONS.md docs/SCALE.md; do
+    for document in README.md CHANGELOG.md LICENSE sql/roles.sql sql/after_restore.sql; do
         put 644 "$documents/${document##*/}" <"$here/../$document"
+    done
+    # What watches it, and the pages that alerts lead to; they name each other.
+    for document in "$here"/../docs/*.md "$here"/../docs/runbooks/* "$here"/../docs/dashboards/* \
+        "$here"/../dashboards/*.json "$here"/../dashboards/alerts/*.yml "$here"/../dashboards/provisioning/*; do
+        put 644 "$documents/${document#"$here"/../}" <"$document"
     done
     if [ -e "$DESTDIR$settings" ]; then
         say "leaving $settings as it is; what is new stands in $documents/kindler.toml"

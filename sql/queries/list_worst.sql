@@ -1,6 +1,6 @@
 -- What fails, the worst first. For metrics.
 -- $1 at most so many
-SELECT name, status_reason AS reason, failed_attempts,
+SELECT name, status_reason AS reason, failed_attempts, paused,
        extract(epoch FROM next_attempt_at)::float8 AS next_attempt
 FROM clusters
 WHERE failed_attempts > 0 OR actual_state = 'failed'

@@ -100,6 +100,12 @@ pub enum ConfigError {
         /// The place.
         by: &'static str,
     },
+    /// A flag holds a password.
+    #[error("--{flag} holds a password, which the process list would show to everybody here")]
+    PasswordInFlag {
+        /// The flag.
+        flag: String,
+    },
     /// The file that holds the URL cannot be read.
     #[error("the database URL cannot be read from {}", path.display())]
     UrlFile {
@@ -136,8 +142,12 @@ impl ConfigError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoDatabase => Some(
-                "set KINDLER_DATABASE_URL (or --database-url) to \
+                "set KINDLER_DATABASE_URL to \
                  postgresql://USER:PASSWORD@HOST/NAME, or start `kindler dev`, which brings its own",
+            ),
+            Self::PasswordInFlag { .. } => Some(
+                "give the URL in the environment (KINDLER_DATABASE_URL, KINDLER_API_DATABASE_URL) \
+                 or in a file (--database-url-file, --api-database-url-file)",
             ),
             Self::DevUrl { .. } => {
                 Some("run this as the user who runs `kindler dev`, or set KINDLER_DATABASE_URL")

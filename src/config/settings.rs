@@ -34,7 +34,7 @@ pub struct ConnectionArgs {
     #[arg(long, global = true, env = "KINDLER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Postgres, as postgresql://USER:PASSWORD@HOST/NAME; DATABASE_URL works too; `kindler dev` brings its own
+    /// Postgres, as postgresql://USER:PASSWORD@HOST/NAME; DATABASE_URL works too; as a flag without the password; `kindler dev` brings its own
     #[arg(
         long,
         global = true,

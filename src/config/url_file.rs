@@ -1,14 +1,16 @@
 //! Database URLs from files: one that a setting names, or the credential that
-//! systemd hands to the unit. What a file holds is never shown.
+//! systemd hands to the unit. What a file holds is never shown, and a password
+//! is not taken from the command line.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::values::{Values, flag_value};
+use crate::store::Database;
 
 /// The settings that hold a URL. Each has another one, `…_file`, and a
 /// credential of its own name in `$CREDENTIALS_DIRECTORY`.
@@ -24,9 +26,10 @@ pub(super) fn below_variable(
     args: &[OsString],
     file: &Values,
 ) -> Result<Option<String>, ConfigError> {
+    refuse_password(url, args)?;
     let outside = |name: &str| {
-        let flag = format!("--{}", name.replace('_', "-"));
-        flag_value(args, &flag).or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
+        flag_value(args, &format!("--{}", flag(name)))
+            .or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
     };
     let url_file = format!("{url}_file");
     let both = |by| ConfigError::TwoUrls { url, by };
@@ -42,6 +45,20 @@ pub(super) fn below_variable(
     };
     let path = path.map(PathBuf::from).or_else(|| credential(url));
     path.map(|path| read(&path)).transpose()
+}
+
+fn flag(setting: &str) -> String {
+    setting.replace('_', "-")
+}
+
+/// Every user of the machine reads the arguments of every process.
+fn refuse_password(url: &str, args: &[OsString]) -> Result<(), ConfigError> {
+    let flag = flag(url);
+    let given = flag_value(args, &format!("--{flag}"));
+    match given.as_deref().and_then(OsStr::to_str) {
+        Some(text) if Database::holds_password(text) => Err(ConfigError::PasswordInFlag { flag }),
+        _ => Ok(()),
+    }
 }
 
 fn set(variable: &str) -> Option<OsString> {

@@ -153,6 +153,7 @@ impl FleetReader {
                 })
                 .collect(),
             failing: failing.into_iter().map(failing_cluster).collect(),
+            tells_pauses: !self.per_cluster,
         })
     }
 }
@@ -163,6 +164,7 @@ fn failing_cluster(worst: Worst) -> FailingCluster {
         reason: worst.reason,
         failures: i64::from(worst.failed_attempts),
         next_retry_seconds: worst.next_attempt,
+        paused: worst.paused,
     }
 }
 

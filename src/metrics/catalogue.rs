@@ -240,7 +240,7 @@ families! {
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "When it was first declared, in Unix time.", "";
     CLUSTER_SPEC_PAUSED GAUGE "kindler_cluster_spec_paused" ["name"]
-        "1 while it is paused: looked at, never acted on.",
+        "1 while it is paused: looked at, never acted on. With KINDLER_METRICS_PER_CLUSTER=false told of what fails only.",
         "`kindler resume NAME`.";
     CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS GAUGE "kindler_cluster_last_reconcile_timestamp_seconds" ["name"]
         "When a reconcile last wrote to its row, in Unix time; absent before the first.",

@@ -21,6 +21,8 @@ pub struct FailingCluster {
     pub failures: i64,
     /// Unix time of the next attempt; none means now.
     pub next_retry_seconds: Option<f64>,
+    /// Only looked at, until resumed.
+    pub paused: bool,
 }
 
 /// One cluster.
@@ -52,6 +54,9 @@ pub struct Fleet {
     pub states: Vec<(Desired, Actual, i64)>,
     /// What fails; the reader bounds how many.
     pub failing: Vec<FailingCluster>,
+    /// Whether the pauses of what fails are told here, because nothing is told
+    /// of each cluster: a pause silences its alerts.
+    pub tells_pauses: bool,
     /// Deletions that wait for their turn under the cap.
     pub deletions_held: i64,
     /// Repairs that wait until most clusters answer again.
@@ -118,6 +123,12 @@ impl Fleet {
         for cluster in &self.failing {
             if let Some(seconds) = cluster.next_retry_seconds {
                 retries.set(&[&cluster.name], seconds);
+            }
+        }
+        if self.tells_pauses {
+            let mut paused = text.family(&names::CLUSTER_SPEC_PAUSED);
+            for cluster in &self.failing {
+                paused.set(&[&cluster.name], flag(cluster.paused));
             }
         }
     }
@@ -204,6 +215,7 @@ pub(super) mod samples {
                 reason: Some(Reason::CreateFailed),
                 failures: 3,
                 next_retry_seconds: Some(1.8e9),
+                paused: false,
             }],
             deletions_held: 7,
             ..Fleet::default()

@@ -103,6 +103,12 @@ impl Database {
         Ok(Self { config, hosts, tls })
     }
 
+    /// Whether a URL or a list of pairs holds a password; no, if it is neither.
+    pub fn holds_password(url: &str) -> bool {
+        url.parse::<Config>()
+            .is_ok_and(|config| config.get_password().is_some())
+    }
+
     /// How long connecting may take, all hosts together.
     pub fn connect_within(&self) -> Duration {
         hosts::within(&self.hosts, CONNECT_TIMEOUT)

@@ -22,6 +22,8 @@ pub struct Worst {
     pub failed_attempts: i32,
     /// When it is tried next, in Unix time; none means at once.
     pub next_attempt: Option<f64>,
+    /// Whether it is paused.
+    pub paused: bool,
 }
 
 /// How one cluster stands.
@@ -88,6 +90,7 @@ impl Store {
                 reason: reason(row)?,
                 failed_attempts: column(row, "failed_attempts")?,
                 next_attempt: column(row, "next_attempt")?,
+                paused: column(row, "paused")?,
             })
         })
         .await

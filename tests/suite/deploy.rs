@@ -9,6 +9,7 @@ mod backup;
 mod containers;
 mod install;
 mod kubernetes;
+mod operations;
 mod package;
 mod systemd;
 pub(crate) mod yaml;

@@ -79,3 +79,32 @@ async fn a_password_in_a_file_or_in_a_wrong_place_is_never_printed() {
         assert_hidden(&home, args).await;
     }
 }
+
+/// Every user of the machine reads the arguments of every process, for as long
+/// as it runs: a daemon that took one would show it for ever.
+#[tokio::test]
+async fn a_password_on_the_command_line_is_refused() {
+    let home = Home::new();
+    for url in [
+        format!("postgresql://u:{CANARY}@127.0.0.1:1/x"),
+        format!("postgresql://127.0.0.1:1/x?user=u&password={CANARY}"),
+        format!("host=127.0.0.1 port=1 user=u password={CANARY}"),
+    ] {
+        for (command, flag) in [
+            ("list", "--database-url"),
+            ("serve", "--database-url"),
+            ("serve", "--api-database-url"),
+        ] {
+            let said = home.run(&[command, flag, &url]).await.ends(2).complains(&format!(
+                "error: {flag} holds a password, which the process list would show to everybody here\n\
+                 hint: give the URL in the environment"
+            ));
+            assert!(!said.err.contains(CANARY), "{said:#?}");
+        }
+    }
+    // Without one it is as good as any other place.
+    home.run(&["list", "--database-url", "postgresql://u@127.0.0.1:1/x"])
+        .await
+        .ends(2)
+        .complains("Connection refused");
+}

@@ -51,6 +51,14 @@ fn image_env(stage: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// What the image of the daemon was given to run, besides itself.
+pub(super) fn daemon_programs() -> Vec<String> {
+    let installs = of_stage("daemon", "RUN").join(" ");
+    let (_, rest) = installs.split_once("--no-install-recommends ").unwrap();
+    let (packages, _) = rest.split_once(" &&").unwrap();
+    packages.split(' ').map(str::to_owned).collect()
+}
+
 fn compose() -> Value {
     let mut compose = document(&repository("deploy/docker/compose.yaml"));
     // Merge keys are the reader's to apply, where the parser left them.

@@ -26,6 +26,23 @@ fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
             "{file}: {installed:#?}"
         );
     }
+    // A page that is read at night leads nowhere but to what is there.
+    let documents = root.path().join("usr/local/share/doc/kindler");
+    let pages = files(&documents).into_iter().filter(|file| {
+        file.starts_with("docs/runbooks/")
+            || ["docs/OPERATIONS.md", "docs/SCALE.md", "docs/METRICS.md"].contains(&file.as_str())
+    });
+    let mut links = 0;
+    for page in pages {
+        let page = documents.join(page);
+        for link in read(&page).split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap();
+            let there = page.parent().unwrap().join(target);
+            assert!(there.exists(), "{}: {target}", page.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links}");
     let unit = root
         .path()
         .join("usr/local/lib/systemd/system/kindler.service");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{files, read, repository, succeeds, tool};
-use crate::kit::KINDLER;
+use crate::kit::{Database, Host, KINDLER, daemon_settings};
 
 /// Builds the package; `None` where there are no tools for it.
 fn build(into: &Path) -> Option<PathBuf> {
@@ -54,8 +54,33 @@ fn left(root: &Path) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn the_package_is_installed_runs_is_upgraded_and_purged() {
+/// Makes the tables of an empty database, and a cluster of a row in them.
+async fn works(kindler: &Path) {
+    let (database, host) = (Database::create().await, Host::new());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(kindler);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", host.path())
+            .env("KINDLER_DATABASE_URL", database.url())
+            .env("KINDLER_STATE_DIR", host.state_dir())
+            .current_dir(host.path());
+        daemon_settings(&mut command, &host);
+        succeeds(&mut command)
+    };
+    run(&["migrate"]);
+    database
+        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await;
+    run(&["once"]);
+    let state = "SELECT actual_state FROM clusters WHERE name = 'dev'";
+    assert_eq!(database.value::<String>(state).await, "running");
+}
+
+#[tokio::test]
+async fn the_package_is_installed_runs_is_upgraded_and_purged() {
     let folder = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
@@ -79,6 +104,9 @@ fn the_package_is_installed_runs_is_upgraded_and_purged() {
         "usr/share/doc/kindler/copyright",
         "usr/share/doc/kindler/changelog.Debian.gz",
         "usr/share/doc/kindler/examples/roles.sql",
+        "usr/share/doc/kindler/dashboards/fleet.json",
+        "usr/share/doc/kindler/dashboards/alerts/kindler.rules.yml",
+        "usr/share/doc/kindler/docs/runbooks/clusterfailed.md",
         "etc/kindler/kindler.toml",
     ] {
         assert!(
@@ -91,6 +119,7 @@ fn the_package_is_installed_runs_is_upgraded_and_purged() {
         version.trim(),
         format!("kindler {}", env!("CARGO_PKG_VERSION"))
     );
+    works(&root.join("usr/bin/kindler")).await;
     if tool("systemd-sysusers").is_some() {
         assert!(read(root.join("etc/passwd")).contains("kindler:"));
         assert!(root.join("var/lib/kindler").is_dir());

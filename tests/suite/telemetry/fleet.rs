@@ -142,6 +142,25 @@ async fn drift_deadlines_and_what_no_retry_mends_are_counted() {
     assert!(scene.scrape().await.value(terminal) >= Some(1.0));
 }
 
+/// What ClusterUnobserved looks at.
+#[tokio::test]
+async fn a_cluster_that_cannot_be_looked_at_is_told_as_such() {
+    let scene = scene().await;
+    scene.declare("dev").await;
+    scene.until("dev", "running").await;
+    let unknown = r#"kindler_cluster_status_condition{name="dev",type="Ready",status="unknown"}"#;
+    scene.scrape().await.has(unknown, 0.0);
+    std::fs::remove_file(scene.host.command("probe")).unwrap();
+    scene.until_sample(unknown, 1.0).await;
+    let scrape = scene.scrape().await;
+    scrape.has(
+        r#"kindler_cluster_status_phase{name="dev",phase="running"}"#,
+        1.0,
+    );
+    let failures = r#"kindler_cluster_consecutive_failures{name="dev"}"#;
+    assert_eq!(scrape.value(failures), None, "ignorance is no failure");
+}
+
 #[tokio::test]
 async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_METRICS_PER_CLUSTER", "false")).await;
@@ -151,13 +170,20 @@ async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
     }
     scene.until("good", "running").await;
     scene.until("bad", "failed").await;
+    let paused = r#"kindler_cluster_spec_paused{name="bad"}"#;
     let scrape = scene.scrape().await;
     assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
     assert!(scrape.naming("\"bad\"").len() >= 2);
+    scrape.has(paused, 0.0);
     scrape.has(
         r#"kindler_clusters{desired="present",actual="running"}"#,
         1.0,
     );
+    // A pause silences the alerts here, too.
+    scene.run("UPDATE clusters SET paused = true").await;
+    let scrape = scene.scrape().await;
+    scrape.has(paused, 1.0);
+    assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
 }
 
 /// docs/METRICS.md is printed by `kindler metrics-table`.
