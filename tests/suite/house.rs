@@ -222,3 +222,17 @@ fn files_fit_in_a_head() {
         assert!(lines <= 500, "{} has {lines} lines", path.display());
     }
 }
+
+/// What tests need of a library, the program is built without: the Unicode
+/// tables of `regex` come with a test tool, and a pattern that needs them
+/// panics in the program alone.
+#[test]
+fn patterns_need_no_tables_that_only_the_tests_have() {
+    for path in rust_files(&src()) {
+        let lines = code(&path);
+        let count = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+        assert_eq!(count("Regex::new("), 0, "{}", path.display());
+        let (built, bytes) = (count("RegexBuilder::new("), count(".unicode(false)"));
+        assert_eq!(built, bytes, "{}", path.display());
+    }
+}
