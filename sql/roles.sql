@@ -58,7 +58,7 @@ GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, clus
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
               health_failures, last_healthy_at, next_check_at, last_reconciled_at,
-              observed_generation, observed_spec_hash)
+              observed_generation, observed_spec_hash, placed_by)
     ON clusters TO kindler_daemon;
 -- The guard lets only the fenced removal of a verified absence through.
 GRANT DELETE ON clusters TO kindler_daemon;

@@ -12,14 +12,7 @@ WHERE ($1::text IS NULL OR position($1 IN c.name) > 0)
   AND ($4::text[] IS NULL OR c.actual_state = ANY ($4))
   AND ($5::text[] IS NULL OR c.status_reason = ANY ($5))
   AND ($6::boolean IS NULL OR c.paused = $6)
-  AND NOT EXISTS (
-      SELECT FROM jsonb_array_elements($7::jsonb) AS r
-      WHERE NOT CASE r ->> 'op'
-          WHEN 'in' THEN coalesce(r -> 'values' ? (c.labels ->> (r ->> 'key')), false)
-          WHEN 'notin' THEN NOT coalesce(r -> 'values' ? (c.labels ->> (r ->> 'key')), false)
-          WHEN 'exists' THEN c.labels ? (r ->> 'key')
-          ELSE NOT c.labels ? (r ->> 'key')
-      END)
+  AND ($7::jsonb = '[]' OR kindler_matches($7, c.labels))
 ORDER BY CASE WHEN $8 = 'created_at' THEN c.created_at END,
          CASE WHEN $8 = '-created_at' THEN c.created_at END DESC,
          CASE WHEN $8 = 'actual_state' THEN c.actual_state END,

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::config::HEARTBEAT;
 use crate::event::Reason;
 use crate::store::{
-    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, StoreError, Waiting, newer_schema,
+    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, StoreError, Unselected, Waiting,
+    newer_schema,
 };
 
 use super::args::Output;
@@ -22,6 +23,8 @@ use crate::cause::chain;
 
 /// So many failures are told one by one.
 const FAILURES: i64 = 20;
+/// So many clusters that wait for no one are named.
+const UNSELECTED: i64 = 5;
 
 const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
 
@@ -34,6 +37,7 @@ struct Report {
     working: Vec<LeaseHeld>,
     counts: Vec<StateCount>,
     held: Vec<Waiting>,
+    unselected: Unselected,
     failing: Vec<Failing>,
 }
 
@@ -89,6 +93,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         .collect();
     let counts = store.counts().await?;
     let held = store.waiting().await?;
+    let unselected = store.unselected(HEARTBEAT * 3, UNSELECTED).await?;
     let failing = store.failing(FAILURES).await?;
     // Without a listener every wake-up waits for the next full pass.
     let awake = daemons
@@ -97,7 +102,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
     // A deletion that waits is as it should be; a cluster without its repair is not.
     let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
     Ok(Report {
-        ok: awake && failing.is_empty() && !unrepaired,
+        ok: awake && failing.is_empty() && !unrepaired && unselected.total == 0,
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -108,6 +113,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         working,
         counts,
         held,
+        unselected,
         failing,
     })
 }
@@ -126,6 +132,7 @@ fn no_database(session: &Session, output: Output, error: StoreError) -> Result<E
             working: Vec::new(),
             counts: Vec::new(),
             held: Vec::new(),
+            unselected: Unselected::default(),
             failing: Vec::new(),
         })?;
     }
@@ -184,6 +191,9 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
     for held in &report.held {
         page.alarm("held back", &held_back(held, now));
     }
+    if report.unselected.total > 0 {
+        page.alarm("unselected", &waits_for_no_one(&report.unselected));
+    }
     for failing in &report.failing {
         page.alarm("failed", &failure(failing, now));
     }
@@ -206,6 +216,9 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     let mut words = format!("{host} pid {} version {version}", seen.pid);
     if let Some(listen) = &seen.listen {
         let _ = write!(words, ", http {}", text::line(listen));
+    }
+    if let Some(selector) = &seen.selector {
+        let _ = write!(words, ", works on {}", text::line(selector));
     }
     let _ = write!(words, ", up {}", text::since(seen.started_at, now));
     if !alive {
@@ -262,6 +275,26 @@ fn held_back(held: &Waiting, now: Timestamp) -> String {
              (the next look {next}; kindler retry NAME repairs one all the same)"
         ),
     }
+}
+
+/// What no daemon selects, and what to do about it.
+fn waits_for_no_one(unselected: &Unselected) -> String {
+    let named = unselected.clusters.iter().map(|cluster| {
+        let name = text::line(&cluster.name);
+        match &cluster.placed_by {
+            Some(place) => format!("{name} (placed by {})", text::line(place)),
+            None => name,
+        }
+    });
+    let named: Vec<_> = named.collect();
+    let more = match unselected.total - named.len() as i64 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "no daemon selects {}{more}; next: label them, or start a daemon with their KINDLER_SELECTOR",
+        named.join(", ")
+    )
 }
 
 fn failure(failing: &Failing, now: Timestamp) -> String {

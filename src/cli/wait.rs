@@ -194,8 +194,15 @@ impl Watch<'_> {
             return;
         };
         if !replicas.iter().any(|replica| replica.alive(HEARTBEAT)) {
-            self.progress
+            return self
+                .progress
                 .note("no daemon is running on this database: start `kindler serve`");
+        }
+        let all = self.session.store.unselected(HEARTBEAT * 3, i64::MAX).await;
+        let mine = self.name.as_str();
+        if all.is_ok_and(|all| all.clusters.iter().any(|one| one.name == mine)) {
+            self.progress
+                .note("no daemon selects it: label it, or start one with its KINDLER_SELECTOR");
         }
     }
 

@@ -156,6 +156,8 @@ pub struct Cluster {
     pub retry_requested_at: Option<Timestamp>,
     /// The address that the host's scripts recorded.
     pub server_ip: Option<String>,
+    /// The selector of the daemons that it stays with, if daemons select.
+    pub placed_by: Option<String>,
     /// When it was declared.
     pub created_at: Option<Timestamp>,
     /// When the declaration last changed.
@@ -166,6 +168,15 @@ impl Cluster {
     /// Whether nobody may act on it, only look.
     pub fn hands_off(&self) -> bool {
         self.paused || self.protected || self.name.is_management()
+    }
+
+    /// What to know of its place: that its labels would put it elsewhere by now.
+    pub fn strays(&self) -> Option<String> {
+        let place = self.placed_by.as_ref()?;
+        let matches = |place: Selector| place.matches(&self.labels);
+        (!place.parse().is_ok_and(matches)).then(|| {
+            format!("its labels do not match {place} any more; it stays there until it is deleted")
+        })
     }
 
     /// Whether desire and record agree, so that only due checks remain.
@@ -221,6 +232,7 @@ pub(crate) mod samples {
             last_reconciled_at: None,
             retry_requested_at: None,
             server_ip: None,
+            placed_by: None,
             created_at: None,
             updated_at: None,
         }

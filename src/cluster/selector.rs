@@ -1,23 +1,27 @@
 //! Label selectors in Kubernetes' syntax: `env=prod, team in (a, b), !old`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// What a label must be like. Without the label, `in` does not hold and
 /// `notin` does, as in Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Requirement {
     /// The label.
     pub key: String,
     /// `in`, `notin`, `exists` or `missing`.
     pub op: &'static str,
-    /// For `in` and `notin`.
+    /// For `in` and `notin`; sorted.
     pub values: Vec<String>,
 }
 
-/// Requirements that all have to hold; none of them: everything matches.
+/// Requirements that all have to hold; none of them: everything matches. They are
+/// kept in one order, whatever order they were written in, so that selectors that
+/// say the same in the same words are equal, and so are their texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Selector(Vec<Requirement>);
@@ -38,11 +42,18 @@ impl Selector {
         &self.0
     }
 
-    /// Whether labels, an object of texts, fulfil every requirement.
-    pub fn matches(&self, labels: &serde_json::Value) -> bool {
+    /// Whether there is no requirement.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether labels fulfil every requirement; the database says the same in
+    /// `kindler_matches`.
+    pub fn matches(&self, labels: &Value) -> bool {
         self.0.iter().all(|one| {
-            let label = labels.get(&one.key).and_then(|value| value.as_str());
-            let listed = label.is_some_and(|label| one.values.iter().any(|value| value == label));
+            let label = labels.get(&one.key);
+            let text = label.and_then(as_text);
+            let listed = text.is_some_and(|text| one.values.iter().any(|value| *value == text));
             match one.op {
                 "in" => listed,
                 "notin" => !listed,
@@ -53,16 +64,27 @@ impl Selector {
     }
 }
 
+/// A label as it is compared; null is there, and equal to nothing.
+fn as_text(label: &Value) -> Option<Cow<'_, str>> {
+    match label {
+        Value::Null => None,
+        Value::String(text) => Some(text.into()),
+        other => Some(other.to_string().into()),
+    }
+}
+
 impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        parts(text)
+        let mut all: Vec<Requirement> = parts(text)
             .into_iter()
             .filter(|part| !part.trim().is_empty())
             .map(requirement)
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect::<Result<_, _>>()?;
+        all.sort_unstable();
+        all.dedup();
+        Ok(Self(all))
     }
 }
 
@@ -73,6 +95,8 @@ impl fmt::Display for Selector {
             match *op {
                 "exists" => f.write_str(key)?,
                 "missing" => write!(f, "!{key}")?,
+                "in" if values.len() == 1 => write!(f, "{key}={}", values[0])?,
+                "notin" if values.len() == 1 => write!(f, "{key}!={}", values[0])?,
                 op => write!(f, "{key} {op} ({})", values.join(","))?,
             }
         }
@@ -102,7 +126,9 @@ fn requirement(part: &str) -> Result<Requirement, SelectorError> {
     let refused = || SelectorError {
         part: part.trim().chars().take(80).collect(),
     };
-    let made = |key: &str, op, values: Vec<&str>| {
+    let made = |key: &str, op, mut values: Vec<&str>| {
+        values.sort_unstable();
+        values.dedup();
         let fine = is_word(key, false) && values.iter().all(|value| is_word(value, true));
         fine.then(|| Requirement {
             key: key.to_owned(),
@@ -199,7 +225,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_same_in_other_words_is_the_same_text() {
+        for (text, canonical) in [
+            ("", ""),
+            (" , ", ""),
+            ("host==a", "host=a"),
+            ("host in (a)", "host=a"),
+            ("host=", "host="),
+            (
+                "tier notin ( b ,a, b ), host=a,host = a",
+                "host=a,tier notin (a,b)",
+            ),
+            ("!old, env, region != eu", "env,!old,region!=eu"),
+        ] {
+            assert_eq!(text.parse::<Selector>().unwrap().to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn labels_that_are_no_texts_are_compared_as_they_are_written() {
+        assert!(matches("n=1,t=true", json!({"n": 1, "t": true})));
+        assert!(matches("n,n!=x", json!({"n": null})));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn the_order_of_writing_does_not_matter(mut parts in proptest::collection::vec("!?[ab]|[ab]!?=[cd]?|[ab] (in|notin) \\([cd],[cd]\\)", 0..5)) {
+            let one = parts.join(",").parse::<Selector>().unwrap();
+            parts.reverse();
+            let other = parts.join(" , ").parse::<Selector>().unwrap();
+            proptest::prop_assert_eq!(&one, &other);
+            proptest::prop_assert_eq!(one.to_string(), other.to_string());
+        }
+
         #[test]
         fn any_text_is_refused_or_read_back_the_same(text in "[a-c=!(), in]{0,24}") {
             if let Ok(selector) = text.parse::<Selector>() {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cluster::{Selector, SelectorError};
 use crate::duration::{self, DurationError};
 
 /// Why a value is refused.
@@ -60,10 +61,22 @@ pub enum LimitError {
     /// Not understood by the log filter.
     #[error("log {0:?} is not a level: use error, warn, info, debug or trace, or kindler=debug")]
     NotAFilter(String),
+    /// Not a label selector.
+    #[error(transparent)]
+    NotASelector(#[from] SelectorError),
+    /// A label selector with a comma and nothing else, which would select all.
+    #[error("selector {0:?} names no label: use KEY=VALUE, or leave it empty to select everything")]
+    EmptySelector(String),
+    /// A label selector that is no place's name.
+    #[error("selector is {0} characters long: use at most {LONGEST_SELECTOR}")]
+    LongSelector(usize),
     /// An empty path.
     #[error("{0} is empty: use a path")]
     EmptyPath(&'static str),
 }
+
+/// A place is told in one line.
+const LONGEST_SELECTOR: usize = 1000;
 
 /// Seconds, for limits.
 pub(super) const fn seconds(n: u64) -> Duration {
@@ -161,6 +174,19 @@ pub fn address(text: &str) -> Result<SocketAddr, LimitError> {
         .map_err(|_| LimitError::NotAnAddress(text.chars().take(80).collect()))
 }
 
+/// Reads a label selector; only an empty text selects everything.
+pub(super) fn selector(text: &str) -> Result<Selector, LimitError> {
+    let length = text.chars().count();
+    if length > LONGEST_SELECTOR {
+        return Err(LimitError::LongSelector(length));
+    }
+    let selector: Selector = text.parse()?;
+    if selector.is_empty() && !text.trim().is_empty() {
+        return Err(LimitError::EmptySelector(text.to_owned()));
+    }
+    Ok(selector)
+}
+
 /// Reads the name of an environment variable, or the start of several.
 pub(super) fn variable(text: &str) -> Result<String, LimitError> {
     let name = text.trim();
@@ -241,6 +267,13 @@ mod tests {
             );
         }
         assert!(log_filter("info,kindler=debug").is_ok());
+        assert!(selector(" ").unwrap().is_empty());
+        assert_eq!(selector("b,a=1").unwrap().to_string(), "a=1,b");
+        for bad in [",", "a b", &"a".repeat(1001)] {
+            let told = selector(bad).unwrap_err().to_string();
+            assert!(told.starts_with("selector"), "{told}");
+            assert!(told.contains(": use ") && told.len() < 200, "{told}");
+        }
         assert!(
             log_filter("kindler=loudly")
                 .unwrap_err()

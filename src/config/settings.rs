@@ -10,10 +10,12 @@ use std::time::Duration;
 use clap::{Args, Command, ValueEnum};
 
 use super::limits::{
-    address, duration_within, hours, log_filter, minutes, number_within, seconds, variable,
+    address, duration_within, hours, log_filter, minutes, number_within, seconds, selector,
+    variable,
 };
 use super::secret::DatabaseUrl;
 use super::web::Web;
+use crate::cluster::Selector;
 
 /// Where the daemon listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:8080";
@@ -153,6 +155,17 @@ pub struct Serving {
         value_parser = number_within("delete_cap", 0_usize..=10_000)
     )]
     pub delete_cap: usize,
+
+    /// Labels of the clusters to work on, such as host=a,tier in (dev,qa); without it: every cluster
+    #[arg(
+        long,
+        env = "KINDLER_SELECTOR",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "SELECTOR",
+        value_parser = selector
+    )]
+    pub selector: Selector,
 
     /// Time between two full passes (1s to 1h)
     #[arg(

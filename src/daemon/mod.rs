@@ -167,6 +167,7 @@ async fn run(
         listen = %address,
         database = %database,
         driver = process.driver.name(),
+        selector = %process.settings.serving.selector,
         owner = process.me.owner,
         "starting"
     );
@@ -227,12 +228,11 @@ async fn run(
         shutdown.cancel();
     }
     if let Some(channels) = channels {
-        let seeding = process
-            .settings
-            .web
-            .seed_csv
-            .clone()
-            .map(|list| tokio::spawn(seed::declare(store.clone(), list, shutdown.clone())));
+        let seeding = process.settings.web.seed_csv.clone().map(|list| {
+            let selector = process.settings.serving.selector.clone();
+            let seed = seed::declare(store.clone(), list, selector, shutdown.clone());
+            tokio::spawn(seed)
+        });
         let listener = Listener::new(database, channels.wake, doorbell.clone(), listening_out);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
         let follower = Follower {
@@ -298,7 +298,8 @@ impl Process {
             database,
             settings.serving.concurrency + SPARE_CONNECTIONS,
             &format!("kindler@{}", me.host),
-        );
+        )
+        .selecting(&settings.serving.selector);
         let driver = driver::driver(&settings);
         Self {
             settings,

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::cause::chain;
+use crate::cluster::Selector;
 use crate::config::Environments;
 use crate::store::Store;
 
@@ -18,7 +19,22 @@ const RETRY: Backoff = Backoff {
     max: Duration::from_secs(30),
 };
 
-pub(super) async fn declare(store: Store, list: Environments, shutdown: CancellationToken) {
+pub(super) async fn declare(
+    store: Store,
+    list: Environments,
+    selector: Selector,
+    shutdown: CancellationToken,
+) {
+    let unselected = list.clusters.iter();
+    let unselected = unselected.filter(|new| !selector.matches(&new.labels));
+    let unselected = unselected.count();
+    if unselected > 0 {
+        warn!(
+            unselected,
+            %selector,
+            "clusters of the seed list are not for this daemon: label them for the one that is to make them"
+        );
+    }
     let store = store.declaring_as("seed");
     let mut failures = 0;
     loop {

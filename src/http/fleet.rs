@@ -139,12 +139,14 @@ impl FleetReader {
             of.map_or(0, |held| held.clusters)
         };
         let crew = self.store.crew(HEARTBEAT * 3).await?;
+        let unselected = self.store.unselected(HEARTBEAT * 3, 1).await?;
         let failing = self.store.worst(WORST_SHOWN).await?;
         Ok(Fleet {
             replicas: (crew.reconciling, crew.aside),
             notification_queue_usage: crew.queue_usage,
             deletions_held: held(Reason::DeletionHeld),
             repairs_held: held(Reason::RepairHeld),
+            unselected: unselected.total,
             states: states
                 .into_iter()
                 .filter_map(|state| {

@@ -88,6 +88,10 @@ pub struct View {
     pub retry_requested_at: Option<Timestamp>,
     /// The address that the host's scripts recorded.
     pub server_ip: Option<String>,
+    /// The selector of the daemons that it stays with, if daemons select.
+    pub placed_by: Option<String>,
+    /// That its labels would put it elsewhere by now, in a sentence.
+    pub strays: Option<String>,
     /// Who works on it now, under which fence, since when.
     #[schema(value_type = Option<Object>)]
     pub work: Option<Work>,
@@ -134,6 +138,8 @@ impl View {
             next_check_at: cluster.next_check_at,
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
+            placed_by: cluster.placed_by.clone(),
+            strays: cluster.strays(),
             // A lease is also held for a look, and its release writes no row:
             // work is told only of states in which there is some.
             work: work.filter(|_| at_work(cluster.actual)),

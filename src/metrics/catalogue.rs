@@ -214,6 +214,9 @@ families! {
     REPAIRS_HELD GAUGE "kindler_repairs_held" []
         "Repairs that wait because most clusters do not answer.",
         "Look at the host: is the container runtime up?";
+    CLUSTERS_UNSELECTED GAUGE "kindler_clusters_unselected" []
+        "Clusters that no daemon works on, because no KINDLER_SELECTOR selects them; paused and protected ones left out.",
+        "`kindler status` names them. Label them, or start a daemon of their place.";
     DB_NOTIFICATION_QUEUE_USAGE_RATIO GAUGE "kindler_db_notification_queue_usage_ratio" []
         "How full the server's queue of notifications is, 0 to 1.",
         "At 1 every commit that notifies fails. Some session listens inside a transaction that never ends: find it in pg_stat_activity.";

@@ -61,6 +61,8 @@ pub struct Fleet {
     pub deletions_held: i64,
     /// Repairs that wait until most clusters answer again.
     pub repairs_held: i64,
+    /// Clusters that no daemon selects.
+    pub unselected: i64,
     /// How full the server's queue of notifications is, 0 to 1.
     pub notification_queue_usage: f64,
 }
@@ -99,6 +101,7 @@ impl Fleet {
         for (family, value) in [
             (&names::DELETIONS_HELD, self.deletions_held as f64),
             (&names::REPAIRS_HELD, self.repairs_held as f64),
+            (&names::CLUSTERS_UNSELECTED, self.unselected as f64),
             (
                 &names::DB_NOTIFICATION_QUEUE_USAGE_RATIO,
                 self.notification_queue_usage,

@@ -64,12 +64,16 @@ pub fn conclude(
         policy,
         moment,
     };
-    match action {
+    let conclusion = match action {
         Action::Create => Conclusion::Record(end.create()),
         Action::Update => Conclusion::Record(end.update()),
         Action::Start => Conclusion::Record(end.start()),
         Action::Stop => Conclusion::Record(end.stop()),
         Action::Delete => end.delete(),
+    };
+    match conclusion {
+        Conclusion::Record(status) => Conclusion::Record(status.noting(Some(observed))),
+        Conclusion::Remove => Conclusion::Remove,
     }
 }
 

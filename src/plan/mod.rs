@@ -209,13 +209,15 @@ pub fn plan(
         policy,
         moment,
     };
-    if cluster.hands_off() {
-        return decision.only_look();
-    }
-    match cluster.desired {
+    let step = match cluster.desired {
+        _ if cluster.hands_off() => decision.only_look(),
         Desired::Present => decision.present(),
         Desired::Stopped => decision.stopped(),
         Desired::Absent => decision.absent(),
+    };
+    match step {
+        Step::Record(status) => Step::Record(status.noting(observed)),
+        step => step,
     }
 }
 

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::cluster::{Actual, Cluster};
 use crate::event::Reason;
+use crate::observation::Observation;
 
 /// What becomes of the record that the spec has been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Status {
     pub applied: Applied,
     /// Whether this generation's desire is reached.
     pub reached: bool,
+    /// Whether the cluster is known not to be there, so that it may be placed anew.
+    pub absent: bool,
 }
 
 impl Status {
@@ -59,6 +62,7 @@ impl Status {
             next_check_at: cluster.next_check_at,
             applied: Applied::Kept,
             reached: false,
+            absent: false,
         }
     }
 
@@ -96,6 +100,19 @@ impl Status {
         }
     }
 
+    /// Says whether nothing is there: it was not seen, and not only missed by a
+    /// check of what is still taken for running.
+    pub(super) fn noting(self, observed: Option<&Observation>) -> Self {
+        let nothing = matches!(
+            self.actual,
+            Actual::Unknown | Actual::Stopped | Actual::Failed
+        );
+        Self {
+            absent: nothing && observed == Some(&Observation::Absent),
+            ..self
+        }
+    }
+
     /// What the write does to a row in memory: the meaning of
     /// `sql/queries/write_status.sql`, for models and tests.
     pub fn apply_to(&self, cluster: &mut Cluster, now: Timestamp) {
@@ -115,6 +132,9 @@ impl Status {
             Applied::Kept => {}
             Applied::Cleared => cluster.spec_applied = false,
             Applied::Proven => cluster.spec_applied = true,
+        }
+        if self.absent {
+            cluster.placed_by = None;
         }
         if self.reached {
             cluster.observed_generation = cluster.generation;

@@ -114,7 +114,7 @@ impl Reconciler for ClusterReconciler {
         let trust = MonotonicDeadline::in_(self.lease.trusted_for());
         let claimed = match self.store.claim(key, &self.owner, self.lease.ttl).await? {
             Claim::Won(claimed) => claimed,
-            Claim::NoSuchRow => return Ok(Finished::Settled(None)),
+            Claim::NoSuchRow | Claim::NotSelected => return Ok(Finished::Settled(None)),
             Claim::NotDue { due_in } => return Ok(Finished::Settled(due_in)),
             Claim::Busy { expires_in } => {
                 return Ok(Finished::Waiting(expires_in + Duration::from_millis(100)));

@@ -48,6 +48,7 @@ impl ClusterReconciler {
             next_check_at: Some(next),
             applied: Applied::Kept,
             reached: false,
+            absent: false,
         };
         self.store
             .write_unreadable(held.key, claimed, &status)

@@ -28,6 +28,9 @@ pub enum Claim {
         /// Until it is.
         due_in: Option<Duration>,
     },
+    /// Another daemon's to work on, or nobody's: it is placed elsewhere, or does
+    /// not match this daemon's selector.
+    NotSelected,
     /// There is no such row.
     NoSuchRow,
 }
@@ -72,16 +75,23 @@ pub(super) struct StatusWrite<'a> {
     health_failures: i32,
     forget: bool,
     proven: Option<&'a str>,
+    place: Option<&'a str>,
 }
 
 impl<'a> StatusWrite<'a> {
-    /// Onto the row that was read, under its fence.
-    pub(super) fn of(held: &'a HeldRow, term: Term, status: &'a Status) -> Self {
+    /// Onto the row that was read, under its fence, by the daemons of this place.
+    pub(super) fn of(
+        held: &'a HeldRow,
+        term: Term,
+        status: &'a Status,
+        place: Option<&'a str>,
+    ) -> Self {
         Self {
             key: held.cluster.name.as_str(),
             term,
             generation: held.cluster.generation,
             was: held.cluster.actual.as_str(),
+            place,
             ..Self::values(&held.spec_hash, status)
         }
     }
@@ -100,10 +110,11 @@ impl<'a> StatusWrite<'a> {
             health_failures: count(status.health_failures),
             forget: status.applied == Applied::Cleared,
             proven: (status.applied == Applied::Proven).then_some(spec_hash),
+            place: None,
         }
     }
 
-    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 16] {
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 18] {
         let status = self.status;
         [
             &self.key,
@@ -122,6 +133,8 @@ impl<'a> StatusWrite<'a> {
             &self.forget,
             &self.proven,
             &status.reached,
+            &self.place,
+            &status.absent,
         ]
     }
 }
@@ -139,7 +152,8 @@ pub(super) fn written(found: Option<&Row>) -> Result<Written, StoreError> {
 }
 
 impl Store {
-    /// Claims a cluster, if it is due and nobody holds it.
+    /// Claims a cluster, if it is due, this daemon's to work on, and nobody holds
+    /// it.
     ///
     /// # Errors
     /// [`StoreError`] if the database does not answer; the claim may or may
@@ -151,7 +165,7 @@ impl Store {
             .rows(
                 operation,
                 &queries::CLAIM_CLUSTER,
-                &[&key, &owner, &ttl.as_secs_f64()],
+                &[&key, &owner, &ttl.as_secs_f64(), &self.selector()],
             )
             .await?;
         let Some(row) = found.first() else {
@@ -165,6 +179,9 @@ impl Store {
                 actual: column(row, "actual_state").map_err(unreadable)?,
                 read_at: column(row, "read_at").map_err(unreadable)?,
             })));
+        }
+        if !column::<bool>(row, "mine").map_err(unreadable)? {
+            return Ok(Claim::NotSelected);
         }
         let seconds = |name| column::<Option<f64>>(row, name).map_err(unreadable);
         if column::<bool>(row, "due").map_err(unreadable)? {
@@ -193,7 +210,7 @@ impl Store {
             .rows(
                 operation,
                 &queries::RENEW_LEASE,
-                &[&key, &term.0, &ttl.as_secs_f64()],
+                &[&key, &term.0, &ttl.as_secs_f64(), &self.place()],
             )
             .await?;
         found
@@ -234,7 +251,7 @@ impl Store {
         term: Term,
         status: &Status,
     ) -> Result<Written, StoreError> {
-        let write = StatusWrite::of(held, term, status);
+        let write = StatusWrite::of(held, term, status, self.place());
         let found = self
             .rows(WRITE, &queries::WRITE_STATUS, &write.params())
             .await?;
@@ -257,6 +274,7 @@ impl Store {
             term: claimed.term,
             generation: claimed.generation,
             was: &claimed.actual,
+            place: self.place(),
             ..StatusWrite::values("", status)
         };
         self.execute(WRITE, &queries::WRITE_STATUS, &write.params())
@@ -276,14 +294,14 @@ impl Store {
             .execute(
                 "remove a cluster's row",
                 &queries::REMOVE_CLUSTER,
-                &[&name, &term.0, &cluster.generation],
+                &[&name, &term.0, &cluster.generation, &self.place()],
             )
             .await?;
         Ok(removed > 0)
     }
 
-    /// Finds what is due within the horizon and not worked on, oldest first:
-    /// keys, and how long until each is due.
+    /// Finds what is due within the horizon, this daemon's to work on and not
+    /// worked on, oldest first: keys, and how long until each is due.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -298,7 +316,7 @@ impl Store {
             .rows(
                 operation,
                 &queries::LIST_DUE,
-                &[&horizon.as_secs_f64(), &limit],
+                &[&horizon.as_secs_f64(), &limit, &self.selector()],
             )
             .await?;
         found
@@ -308,13 +326,17 @@ impl Store {
             .map_err(|source| StoreError::Unreadable { operation, source })
     }
 
-    /// Finds clusters whose owner stopped renewing.
+    /// Finds clusters of this daemon whose owner stopped renewing.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn expired(&self, limit: i64) -> Result<Vec<String>, StoreError> {
         let found = self
-            .rows("find expired leases", &queries::LIST_EXPIRED, &[&limit])
+            .rows(
+                "find expired leases",
+                &queries::LIST_EXPIRED,
+                &[&limit, &self.selector()],
+            )
             .await?;
         Ok(found.iter().map(|row| row.get(0)).collect())
     }

@@ -30,19 +30,21 @@ impl Store {
         let operation = "begin a deletion";
         let (name, generation) = (held.cluster.name.as_str(), held.cluster.generation);
         let mine = typed(&[&name, &generation]);
+        let selector = self.selector();
+        let asked = typed(&[&name, &generation, &selector]);
         let found = self
             .in_transaction(operation, async |transaction| {
                 transaction
                     .execute_typed(queries::LOCK_DELETIONS.as_str(), &[])
                     .await?;
                 let read = transaction
-                    .query_typed_one(queries::READ_DELETION_QUEUE.as_str(), &mine)
+                    .query_typed_one(queries::READ_DELETION_QUEUE.as_str(), &asked)
                     .await?;
                 let status = match queue(&read) {
                     Ok(queue) => decide(&queue),
                     Err(unreadable) => return Ok(Err(unreadable)),
                 };
-                let write = StatusWrite::of(held, term, &status);
+                let write = StatusWrite::of(held, term, &status, self.place());
                 let row = transaction
                     .query_typed_opt(queries::WRITE_STATUS.as_str(), &typed(&write.params()))
                     .await?;

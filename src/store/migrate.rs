@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 6] = [
+const STEPS: [(i32, &str, &str); 7] = [
     (
         1,
         "clusters",
@@ -38,6 +38,11 @@ const STEPS: [(i32, &str, &str); 6] = [
         6,
         "access",
         include_str!("../../sql/migrations/0006_access.sql"),
+    ),
+    (
+        7,
+        "placing",
+        include_str!("../../sql/migrations/0007_placing.sql"),
     ),
 ];
 

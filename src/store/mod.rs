@@ -15,6 +15,8 @@ mod history;
 mod hosts;
 mod listing;
 mod migrate;
+mod place;
+mod pool_use;
 mod queries;
 mod report;
 mod roles;
@@ -50,6 +52,8 @@ pub use feed::{Changes, Live, Work};
 pub use history::{AuditFilter, Audited, Revision, TaskRevision};
 pub use listing::{Filter, Listed, PortUser, Suggestion};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
+pub use place::Unselected;
+pub use pool_use::PoolUse;
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
@@ -256,19 +260,10 @@ pub struct Store {
     own_sessions: Arc<AtomicBool>,
     /// Whom the books name for what is declared, if not the session's actor.
     declarer: Option<Arc<str>>,
+    /// For which clusters this daemon works; none: for all.
+    selects: Option<Arc<place::Place>>,
     /// When a connection was last refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
-}
-
-/// How full the pool is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// Connections that exist.
-    pub open: usize,
-    /// Of these, unused now.
-    pub idle: usize,
-    /// Calls that wait for one.
-    pub waiting: usize,
 }
 
 impl Store {
@@ -302,6 +297,7 @@ impl Store {
             pool,
             own_sessions: Arc::default(),
             declarer: None,
+            selects: None,
             refused: Arc::default(),
         }
     }
@@ -311,16 +307,6 @@ impl Store {
         Self {
             declarer: Some(declarer.into()),
             ..self.clone()
-        }
-    }
-
-    /// How full the pool is.
-    pub fn pool_use(&self) -> PoolUse {
-        let status = self.pool.status();
-        PoolUse {
-            open: status.size,
-            idle: status.available,
-            waiting: status.waiting,
         }
     }
 

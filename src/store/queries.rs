@@ -54,6 +54,7 @@ queries! {
     LIST_REVISIONS = "list_revisions";
     LIST_STANDINGS = "list_standings";
     LIST_TOKENS = "list_tokens";
+    LIST_UNSELECTED = "list_unselected";
     LIST_WORST = "list_worst";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";

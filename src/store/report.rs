@@ -96,6 +96,8 @@ pub struct ReplicaSeen {
     pub listen: Option<String>,
     /// Whether its listener listens.
     pub listening: bool,
+    /// The selector of the clusters that it works for; none: for all.
+    pub selector: Option<String>,
     /// What else a person should know of it.
     pub notice: Option<String>,
     /// Since when it runs.
@@ -216,7 +218,14 @@ impl Store {
             "announce this daemon",
             &queries::ANNOUNCE_REPLICA,
             &[
-                &me.owner, &me.host, &me.pid, &version, &me.listen, &listening, &notice,
+                &me.owner,
+                &me.host,
+                &me.pid,
+                &version,
+                &me.listen,
+                &listening,
+                &notice,
+                &self.selector(),
             ],
         )
         .await
@@ -246,6 +255,7 @@ impl Store {
                 version: column(row, "version")?,
                 listen: column(row, "listen")?,
                 listening: column(row, "listening")?,
+                selector: column(row, "selector")?,
                 notice: column(row, "notice")?,
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
@@ -273,7 +283,7 @@ impl Store {
         .await
     }
 
-    /// What is left undone.
+    /// What is left undone of what is this daemon's to do.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -282,7 +292,7 @@ impl Store {
             .each(
                 "count what is left",
                 &queries::COUNT_UNCONVERGED,
-                &[],
+                &[&self.selector()],
                 |row| {
                     Ok(Unconverged {
                         failed: column(row, "failed")?,

@@ -107,6 +107,7 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         last_reconciled_at: column(row, "last_reconciled_at")?,
         retry_requested_at: column(row, "retry_requested_at")?,
         server_ip: column(row, "server_ip")?,
+        placed_by: column(row, "placed_by")?,
         created_at: column(row, "created_at")?,
         updated_at: column(row, "updated_at")?,
     })

@@ -72,15 +72,19 @@ impl Store {
         .await
     }
 
-    /// A few clusters that should run, but not these; those that cannot be
-    /// read are left out.
+    /// A few clusters of this daemon that should run, but not these; those that
+    /// cannot be read are left out.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn peers(&self, except: &[String], limit: usize) -> Result<Vec<Cluster>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = self
-            .rows("list peers", &queries::LIST_PEERS, &[&except, &limit])
+            .rows(
+                "list peers",
+                &queries::LIST_PEERS,
+                &[&except, &limit, &self.selector()],
+            )
             .await?;
         Ok(found
             .iter()

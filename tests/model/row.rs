@@ -336,6 +336,7 @@ pub fn template() -> &'static Cluster {
             next_check_at: None,
             last_reconciled_at: None,
             server_ip: None,
+            placed_by: None,
             created_at: None,
             updated_at: None,
         }

@@ -13,6 +13,7 @@ mod pooler;
 mod retries;
 mod schema_versions;
 mod scripts;
+mod selector;
 mod wakeups;
 
 use std::time::Duration;

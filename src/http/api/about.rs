@@ -14,6 +14,8 @@ use super::error::ApiError;
 
 /// So many failing clusters are told.
 const FAILING: i64 = 100;
+/// So many clusters that no daemon selects are told.
+const UNSELECTED: i64 = 100;
 
 /// That this server answers.
 #[utoipa::path(get, path = "/api/health", tag = "system", security(()), responses((status = 200, body = Object)))]
@@ -97,6 +99,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "work": store.leases().await?,
         "queue": store.queue().await?,
         "waiting": store.waiting().await?,
+        "unselected": store.unselected(HEARTBEAT * 3, UNSELECTED).await?,
         "counts": store.counts().await?,
         "failing": store.failing(FAILING).await?,
     })))

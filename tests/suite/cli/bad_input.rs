@@ -183,10 +183,10 @@ async fn a_database_that_was_not_migrated_says_what_to_run() {
     let said = home.run(&["migrate"]).await.ends(0);
     assert_eq!(
         said.out,
-        "schema public is at version 6 (applied 1, 2, 3, 4, 5, 6)\n"
+        "schema public is at version 7 (applied 1, 2, 3, 4, 5, 6, 7)\n"
     );
     let said = home.run(&["migrate"]).await.ends(0);
-    assert_eq!(said.out, "schema public is at version 6 already\n");
+    assert_eq!(said.out, "schema public is at version 7 already\n");
 }
 
 #[tokio::test]

@@ -304,3 +304,31 @@ async fn the_readme_lists_the_settings_as_they_are() {
         "renew it with `kindler settings-table`"
     );
 }
+
+#[tokio::test]
+async fn a_selector_that_cannot_be_ends_the_start_with_one_line() {
+    let home = Home::new().with("DATABASE_URL", nowhere("x"));
+    let serve = async |home: Home, told: &str| {
+        let said = home.run(&["serve"]).await.ends(2).complains(told);
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    };
+    let too_long = "a".repeat(1001);
+    for (selector, told) in [
+        (
+            "host in a",
+            "selector: \"host in a\" is not understood: use KEY=VALUE",
+        ),
+        (",", "selector \",\" names no label: use KEY=VALUE"),
+        (
+            &too_long,
+            "selector is 1001 characters long: use at most 1000",
+        ),
+    ] {
+        let by_env = Home::new()
+            .with("DATABASE_URL", nowhere("x"))
+            .with("KINDLER_SELECTOR", selector);
+        serve(by_env, &format!("KINDLER_SELECTOR: {told}")).await;
+    }
+    home.write("kindler.toml", "selector = \"a b\"");
+    serve(home, "selector: \"a b\" is not understood: use KEY=VALUE").await;
+}

@@ -85,6 +85,7 @@ pub fn cluster(name: &str) -> Cluster {
         last_reconciled_at: None,
         retry_requested_at: None,
         server_ip: None,
+        placed_by: None,
         created_at: None,
         updated_at: None,
     }

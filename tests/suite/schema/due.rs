@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kindler::store::{Database as Url, Store};
 
-use super::{migrated, text};
+use super::{migrated, number};
 
 const LIST_DUE: &str = include_str!("../../../sql/queries/list_due.sql");
 
@@ -84,42 +84,53 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
     let (_database, client) = migrated().await;
     client
         .batch_execute(
-            "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
+            r#"SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
              INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
              SELECT 'c' || n, 'kind', 'running', 1, now() + interval '5 min' + n * interval '1 ms',
                     kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true)
              FROM generate_series(1, 200000) n;
-             INSERT INTO clusters (name, provider) SELECT 'due' || n, 'kind' FROM generate_series(1, 7) n;
-             ANALYZE clusters",
+             INSERT INTO clusters (name, provider, labels, placed_by)
+             SELECT 'due' || n, 'kind', CASE n WHEN 1 THEN '{"host": "a"}'::jsonb ELSE '{}' END, CASE n WHEN 2 THEN 'host=a' END
+             FROM generate_series(1, 7) n;
+             ANALYZE clusters"#,
         )
         .await
         .unwrap();
     // The parameters' values, as the daemon binds them.
-    let pass = LIST_DUE.replace("$1", "30").replace("$2", "2048");
-    let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {pass}");
-    let row = client.query_one(&explain, &[]).await.unwrap();
-    let plan = row.get::<_, serde_json::Value>(0);
-    let told = plan.to_string();
-    assert!(told.contains("clusters_due"), "{told}");
-    assert!(
-        !told.contains(
-            r#""Node Type":"Seq Scan","Parallel Aware":false,"Relation Name":"clusters""#
+    for (selector, due) in [
+        ("NULL", 7),
+        (
+            r#"'{"place": "host=a", "requirements": [{"key": "host", "op": "in", "values": ["a"]}]}'"#,
+            2,
         ),
-        "{told}"
-    );
-    let scanned = index_scan_rows(&plan[0]["Plan"]).expect("an index scan");
-    assert!(
-        scanned <= 7.0,
-        "{scanned} rows were read for 7 that are due: {told}"
-    );
-    assert_eq!(
-        text(
-            &client,
-            &format!("SELECT count(*)::text FROM ({pass}) AS due")
-        )
-        .await,
-        "7"
-    );
+    ] {
+        let pass = LIST_DUE
+            .replace("$1", "30")
+            .replace("$2", "2048")
+            .replace("$3", selector);
+        let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {pass}");
+        let row = client.query_one(&explain, &[]).await.unwrap();
+        let plan = row.get::<_, serde_json::Value>(0);
+        let told = plan.to_string();
+        assert!(told.contains("clusters_due"), "{told}");
+        assert!(
+            !told.contains(
+                r#""Node Type":"Seq Scan","Parallel Aware":false,"Relation Name":"clusters""#
+            ),
+            "{told}"
+        );
+        assert!(
+            !told.contains("kindler_takes"),
+            "it is put into the query: {told}"
+        );
+        let scanned = index_scan_rows(&plan[0]["Plan"]).expect("an index scan");
+        assert!(
+            scanned <= 7.0,
+            "{scanned} rows were read for 7 that are due: {told}"
+        );
+        let found = format!("SELECT count(*) FROM ({pass}) AS due");
+        assert_eq!(number(&client, &found).await, due);
+    }
 }
 
 /// How many rows the scan of the due index returned.

@@ -54,6 +54,7 @@ async fn the_daemon_records_and_cannot_declare() {
     }
 
     let store = Store::new(&Url::parse(&database.url_as(&user)).unwrap(), 2, "test");
+    let store = store.selecting(&"host!=b".parse().unwrap());
     store.check().await.unwrap();
     let Claim::Won(claimed) = store
         .claim("dev", "me", Duration::from_secs(15))
@@ -119,6 +120,8 @@ async fn the_api_declares_and_cannot_record() {
         .unwrap();
     for forbidden in [
         "UPDATE clusters SET actual_state = 'running'",
+        "UPDATE clusters SET placed_by = 'host=a'",
+        "INSERT INTO clusters (name, provider, placed_by) VALUES ('x', 'k3d', 'host=a')",
         "UPDATE clusters SET observed_generation = 5",
         "UPDATE clusters SET protected = false",
         "DELETE FROM clusters",
@@ -157,7 +160,9 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     let user = login(&database, &admin, "kindler_daemon").await;
     admin
         .batch_execute(
-            "DROP TABLE cluster_deletions, kindler_watchers, kindler_sessions, kindler_tokens; DELETE FROM kindler_migrations WHERE version >= 4",
+            "DROP TABLE cluster_deletions, kindler_watchers, kindler_sessions, kindler_tokens;
+             ALTER TABLE clusters DROP COLUMN placed_by CASCADE;
+             DELETE FROM kindler_migrations WHERE version >= 4",
         )
         .await
         .unwrap();
@@ -169,6 +174,8 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     assert!(told.contains("denied"), "{told}");
     let watch = "INSERT INTO kindler_watchers (owner, until) VALUES ('x', now())";
     daemon.batch_execute(watch).await.unwrap();
+    let may_place = "SELECT has_column_privilege('clusters', 'placed_by', 'UPDATE')::int::bigint";
+    assert_eq!(super::number(&daemon, may_place).await, 1);
     super::number(&daemon, "SELECT count(*) FROM kindler_tokens").await;
     let made = "INSERT INTO kindler_tokens (name, hash, scope) VALUES ('x', sha256('x'), 'admin')";
     let told = refused(&daemon, made).await;

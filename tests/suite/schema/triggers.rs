@@ -11,6 +11,8 @@ use super::{migrated, number, refused, text};
 use crate::kit::{Database, eventually};
 
 const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
+/// A daemon that works only on what it selects.
+const SELECTING: &str = "INSERT INTO kindler_replicas (owner, host, pid, version, selector) VALUES ('a', 'a', 1, '1', '{}')";
 
 async fn generation(client: &Client) -> i64 {
     number(client, "SELECT generation FROM clusters WHERE name = 'dev'").await
@@ -124,6 +126,12 @@ async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_write
         (own_writes, 0),
         ("UPDATE clusters SET http_port = http_port", 0),
         ("UPDATE clusters SET labels = '{\"a\": 1}'", 0),
+        // Labels choose the daemon, where daemons choose.
+        (SELECTING, 0),
+        ("UPDATE clusters SET labels = '{\"a\": 2}'", 1),
+        ("UPDATE clusters SET labels = '{\"a\": 2}'", 0),
+        ("UPDATE clusters SET placed_by = 'a=2'", 0),
+        ("UPDATE clusters SET labels = '{}'", 0),
         ("UPDATE clusters SET http_port = 18091", 1),
         ("UPDATE clusters SET paused = true", 1),
         ("UPDATE clusters SET paused = false", 1),

@@ -1,0 +1,404 @@
+//! Who works on what: the statements keep every daemon from what it does not
+//! select, and a cluster where it was begun.
+
+use std::time::Duration;
+
+use kindler::cluster::{Actual, Selector};
+use kindler::lease::Term;
+use kindler::observation::Observation;
+use kindler::plan::{Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
+use kindler::store::{Claim, Claimed, Database as Url, HeldRow, Store, Written};
+use proptest::prelude::{Strategy, any, prop_oneof};
+use proptest::strategy::{Just, ValueTree};
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::{migrated, number, text};
+use crate::kit::Database;
+
+const TTL: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn store(database: &Database, selector: &str) -> Store {
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    store.selecting(&selector.parse().unwrap())
+}
+
+async fn insert(client: &Client, name: &str, labels: &str) {
+    let sql = format!(
+        "INSERT INTO clusters (name, provider, labels) VALUES ('{name}', 'k3d', '{labels}')"
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+async fn claim(store: &Store, name: &str) -> Option<Claimed> {
+    match store.claim(name, "me", TTL).await.unwrap() {
+        Claim::Won(claimed) => Some(*claimed),
+        Claim::NotSelected => None,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn moment(row: &HeldRow) -> Moment {
+    Moment {
+        now: row.read_at,
+        jitter: 0.0,
+    }
+}
+
+fn intent(row: &HeldRow, seen: Option<&Observation>) -> Status {
+    match plan(&row.cluster, seen, &Policy::default(), moment(row)) {
+        Step::Act { intent, .. } | Step::Record(intent) => intent,
+        other => panic!("expected a status: {other:?}"),
+    }
+}
+
+async fn write(store: &Store, row: &HeldRow, term: Term, status: &Status) -> Option<HeldRow> {
+    match store.write_status(row, term, status).await.unwrap() {
+        Written::Yes(row) => Some(*row),
+        Written::Lost => None,
+    }
+}
+
+async fn place(client: &Client, name: &str) -> String {
+    text(
+        client,
+        &format!("SELECT placed_by FROM clusters WHERE name = '{name}'"),
+    )
+    .await
+}
+
+/// Selectors and labels that have much to do with one another.
+fn selectors_and_labels() -> impl Strategy<Value = (String, Value)> {
+    let part = "!?[ab]|[ab]!?=[x1]?|[ab] (in|notin) \\([x1],(|true|x)\\)";
+    let label = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..2_i32).prop_map(Value::from),
+        "[x1]?".prop_map(Value::from),
+        Just(json!(["x"])),
+        Just(json!({"a": "x"})),
+    ];
+    let labels = proptest::collection::btree_map("[ab]", label, 0..3);
+    let selector = proptest::collection::vec(part, 0..4).prop_map(|parts| parts.join(","));
+    (selector, labels.prop_map(|labels| json!(labels)))
+}
+
+#[tokio::test]
+async fn the_database_and_the_code_agree_on_what_matches() {
+    let (_database, client) = migrated().await;
+    let asked = client
+        .prepare("SELECT kindler_matches($1, $2)")
+        .await
+        .unwrap();
+    let (mut runner, mut matching) = (TestRunner::deterministic(), 0);
+    for _ in 0..2000 {
+        let (text, labels) = selectors_and_labels()
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let selector: Selector = text.parse().unwrap();
+        let row = client
+            .query_one(&asked, &[&json!(selector), &labels])
+            .await
+            .unwrap();
+        assert_eq!(
+            row.get::<_, bool>(0),
+            selector.matches(&labels),
+            "{text} {labels}"
+        );
+        matching += i32::from(selector.matches(&labels));
+    }
+    assert!((200..1800).contains(&matching), "{matching}");
+}
+
+#[tokio::test]
+async fn only_what_is_selected_is_found_and_claimed() {
+    let (database, client) = migrated().await;
+    let (a, b, all) = (
+        store(&database, "host=a"),
+        store(&database, "host=b"),
+        store(&database, ""),
+    );
+    insert(&client, "a-new", r#"{"host": "a"}"#).await;
+    insert(&client, "b-new", r#"{"host": "b"}"#).await;
+    insert(&client, "a-strays", r#"{"host": "b"}"#).await;
+    insert(&client, "nobodys", "{}").await;
+    client
+        .batch_execute("UPDATE clusters SET placed_by = 'host=a' WHERE name = 'a-strays'")
+        .await
+        .unwrap();
+    let everything = ["a-new", "a-strays", "b-new", "nobodys"];
+    for (store, mine) in [
+        (&a, &everything[..2]),
+        (&b, &everything[2..3]),
+        (&all, &everything[..]),
+    ] {
+        let mut due: Vec<_> = store.due(Duration::ZERO, 10).await.unwrap();
+        due.sort();
+        assert_eq!(
+            due.iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>(),
+            mine
+        );
+        assert_eq!(
+            store.unconverged().await.unwrap().unsettled,
+            mine.len() as i64
+        );
+        for name in everything {
+            let claimed = claim(store, name).await;
+            assert_eq!(claimed.is_some(), mine.contains(&name), "{name}");
+            if let Some(claimed) = claimed {
+                store.release(name, claimed.term).await.unwrap();
+            }
+        }
+        assert_eq!(
+            number(&client, "SELECT count(*) FROM cluster_leases").await,
+            0
+        );
+        let mut peers = Vec::new();
+        client
+            .batch_execute("UPDATE clusters SET actual_state = 'running'")
+            .await
+            .unwrap();
+        for peer in store.peers(&[], 10).await.unwrap() {
+            peers.push(peer.name.to_string());
+        }
+        peers.sort();
+        assert_eq!(peers, mine);
+        client
+            .batch_execute("UPDATE clusters SET actual_state = 'unknown'")
+            .await
+            .unwrap();
+    }
+    // Leases that nobody renews are each place's own, too.
+    for name in everything {
+        claim(&all, name).await.unwrap();
+    }
+    client
+        .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
+        .await
+        .unwrap();
+    for (store, mine) in [(&a, 2), (&b, 1), (&all, 4)] {
+        assert_eq!(store.expired(10).await.unwrap().len(), mine);
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
+    let (database, client) = migrated().await;
+    let (a, all) = (store(&database, "host=a"), store(&database, ""));
+    insert(&client, "dev", r#"{"host": "a"}"#).await;
+    let Claimed { term, row, .. } = claim(&a, "dev").await.unwrap();
+    let row = row.unwrap();
+    assert_eq!(
+        place(&client, "dev").await,
+        "",
+        "a claim alone does nothing"
+    );
+    let row = write(&a, &row, term, &intent(&row, None)).await.unwrap();
+    assert_eq!(row.cluster.actual, Actual::Creating);
+    assert_eq!(place(&client, "dev").await, "host=a");
+    // The daemon dies; its labels change; another of its place takes over, finds
+    // nothing, and cannot make it.
+    client
+        .batch_execute(r#"UPDATE cluster_leases SET expires_at = clock_timestamp(); UPDATE clusters SET labels = '{}'"#)
+        .await
+        .unwrap();
+    let Claimed { term, row, .. } = claim(&a, "dev").await.unwrap();
+    let row = row.unwrap();
+    let row = write(&a, &row, term, &intent(&row, Some(&Observation::Absent)))
+        .await
+        .unwrap();
+    assert_eq!(place(&client, "dev").await, "host=a");
+    let failed = |row: &HeldRow, seen: &Observation| {
+        let failure = Outcome::Failed(kindler::plan::Failure {
+            persistence: kindler::plan::Persistence::Transient,
+            summary: "exited with code 1".into(),
+            detail: String::new(),
+        });
+        let action = kindler::plan::Action::Create;
+        match conclude(
+            &row.cluster,
+            action,
+            &failure,
+            seen,
+            &Policy::default(),
+            moment(row),
+        ) {
+            Conclusion::Record(status) => status,
+            Conclusion::Remove => panic!("it is wanted"),
+        }
+    };
+    let unknown = failed(&row, &Observation::unknown("docker is down"));
+    let row = write(&a, &row, term, &unknown).await.unwrap();
+    assert_eq!(
+        place(&client, "dev").await,
+        "host=a",
+        "ignorance is not absence"
+    );
+    let row = write(&a, &row, term, &failed(&row, &Observation::Absent))
+        .await
+        .unwrap();
+    assert_eq!(row.cluster.placed_by, None);
+    a.release("dev", term).await.unwrap();
+    client
+        .batch_execute("UPDATE clusters SET next_attempt_at = NULL")
+        .await
+        .unwrap();
+    assert!(
+        claim(&a, "dev").await.is_none(),
+        "its labels are others by now"
+    );
+
+    // Who works on everything leaves places as they are.
+    client
+        .batch_execute("UPDATE clusters SET placed_by = 'host=b'")
+        .await
+        .unwrap();
+    let Claimed { term, row, .. } = claim(&all, "dev").await.unwrap();
+    let row = row.unwrap();
+    let row = write(&all, &row, term, &failed(&row, &Observation::Absent))
+        .await
+        .unwrap();
+    assert_eq!(row.cluster.placed_by.as_deref(), Some("host=b"));
+}
+
+#[tokio::test]
+async fn a_lease_on_what_is_placed_elsewhere_gives_no_right() {
+    let (database, client) = migrated().await;
+    let b = store(&database, "host=b");
+    insert(&client, "dev", r#"{"host": "b"}"#).await;
+    insert(&client, "away", r#"{"host": "b"}"#).await;
+    client
+        .batch_execute("UPDATE clusters SET desired_state = 'absent', actual_state = 'running' WHERE name = 'away'")
+        .await
+        .unwrap();
+    let dev = claim(&b, "dev").await.unwrap();
+    let away = claim(&b, "away").await.unwrap();
+    // As if another place had begun it between this claim's reading and its end.
+    client
+        .batch_execute("UPDATE clusters SET placed_by = 'host=a'")
+        .await
+        .unwrap();
+    let row = dev.row.unwrap();
+    assert!(
+        write(&b, &row, dev.term, &intent(&row, None))
+            .await
+            .is_none()
+    );
+    assert!(b.renew("dev", dev.term, TTL).await.unwrap().is_none());
+    let row = away.row.unwrap();
+    let status = intent(&row, None);
+    let begun = b.begin_deletion(&row, away.term, |_| status).await.unwrap();
+    assert!(matches!(begun, Written::Lost));
+    assert!(!b.remove(&row, away.term).await.unwrap());
+    let left =
+        "SELECT count(*) FROM clusters WHERE placed_by = 'host=a' AND last_reconciled_at IS NULL";
+    assert_eq!(number(&client, left).await, 2);
+    assert_eq!(
+        number(&client, "SELECT count(*) FROM cluster_deletions").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn deletions_of_a_place_without_a_daemon_hold_up_no_other() {
+    let (database, client) = migrated().await;
+    for n in 0..5 {
+        insert(&client, &format!("a{n}"), r#"{"host": "a"}"#).await;
+    }
+    insert(&client, "b", r#"{"host": "b"}"#).await;
+    client
+        .batch_execute(
+            "UPDATE clusters SET actual_state = 'running', status_reason = 'DeletionHeld';
+             UPDATE clusters SET desired_state = 'absent' WHERE name <> 'b';
+             UPDATE clusters SET desired_state = 'absent' WHERE name = 'b'",
+        )
+        .await
+        .unwrap();
+    for (selector, ahead) in [("host=b", 0), ("", 5)] {
+        let store = store(&database, selector);
+        let Claimed { term, row, .. } = claim(&store, "b").await.unwrap();
+        let row = row.unwrap();
+        let mut seen = None;
+        let begun = store.begin_deletion(&row, term, |queue| {
+            seen = Some(queue.ahead);
+            Status {
+                actual: row.cluster.actual,
+                ..intent(&row, None)
+            }
+        });
+        assert!(matches!(begun.await.unwrap(), Written::Yes(_)));
+        assert_eq!(seen, Some(ahead), "for {selector:?}");
+        store.release("b", term).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_no_live_daemon_selects_is_told() {
+    let (database, client) = migrated().await;
+    insert(&client, "a", r#"{"host": "a"}"#).await;
+    insert(&client, "b", r#"{"host": "b"}"#).await;
+    insert(&client, "b-strays", r#"{"host": "a"}"#).await;
+    insert(&client, "quiet", "{}").await;
+    client
+        .batch_execute(
+            "UPDATE clusters SET placed_by = 'host=b' WHERE name = 'b-strays';
+             UPDATE clusters SET paused = true WHERE name = 'quiet'",
+        )
+        .await
+        .unwrap();
+    let all = store(&database, "");
+    let told = async || {
+        let told = all.unselected(PATIENCE, 10).await.unwrap();
+        assert_eq!(told.total, told.clusters.len() as i64);
+        let told = told.clusters.into_iter().map(|one| one.name);
+        told.collect::<Vec<_>>().join(" ")
+    };
+    let announce = async |owner: &str, selector: &str| {
+        let me = kindler::store::Replica {
+            owner: owner.into(),
+            host: "h".into(),
+            pid: 1,
+            listen: None,
+        };
+        store(&database, selector)
+            .announce(&me, true, None)
+            .await
+            .unwrap();
+    };
+    assert_eq!(told().await, "", "there is no daemon at all");
+    announce("1", "host=a").await;
+    assert_eq!(told().await, "b b-strays");
+    assert_eq!(all.unselected(PATIENCE, 1).await.unwrap().total, 2);
+    announce("2", "host=b").await;
+    assert_eq!(told().await, "");
+    let shown = all.replicas().await.unwrap();
+    assert!(
+        shown
+            .iter()
+            .any(|seen| seen.selector.as_deref() == Some("host=b")),
+        "{shown:?}"
+    );
+    client
+        .batch_execute(
+            "UPDATE kindler_replicas SET notice = 'nothing new is begun: x' WHERE owner = '2'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        told().await,
+        "b b-strays",
+        "who stands aside works on nothing"
+    );
+    client
+        .batch_execute("UPDATE kindler_replicas SET seen_at = now() - interval '1 min' WHERE owner = '1'; UPDATE kindler_replicas SET notice = NULL")
+        .await
+        .unwrap();
+    assert_eq!(told().await, "a");
+    announce("3", "").await;
+    assert_eq!(told().await, "", "somebody works on everything");
+}
