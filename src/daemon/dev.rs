@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::begun::begin;
-use super::{DaemonError, Databases, Ended, run};
+use super::process::Databases;
+use super::serving::run;
+use super::{DaemonError, Ended};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::http;
 use crate::postgres::{self, Server};
