@@ -44,8 +44,8 @@ export function detail(main, name) {
     const wanted = wish(view);
     renew(head, h("a", { href: lastList(), class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
       view.paused ? h("span", { class: "tag" }, t("paused")) : null, view.protected ? h("span", { class: "tag" }, t("protected")) : null, h("span", { class: "grow" }),
-      possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
-      view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete")));
+      h("div", { class: "actions" }, possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
+        view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete"))));
     renew(progress, h("h2", {}, t("progress")), stepper(view),
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
