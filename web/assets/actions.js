@@ -18,6 +18,15 @@ export async function attempt(work, done) {
 
 export const order = (name, what) => attempt(() => api.post(api.of(name, `/${what}`)), `${name}: ${t(what)}`);
 
+/** The same for several: what was refused is told beside what was done. */
+export async function orderAll(names, what) {
+  const answers = await Promise.allSettled(names.map((name) => api.post(api.of(name, `/${what}`))));
+  const refused = answers.filter((one) => one.status === "rejected").map((one) => one.reason.message);
+  const why = [...new Set(refused)].slice(0, 3).join("; ");
+  if (refused.length) toast(t("partly", { n: names.length - refused.length, of: names.length, why }), true);
+  else toast(t("done"));
+}
+
 /** Saves the kubeconfig; where there is none, the reason is a message. */
 export const kubeconfig = (name) => attempt(async () => {
   const text = await api.get(api.of(name, "/kubeconfig"));
@@ -31,7 +40,7 @@ export function possible(view) {
   if (view.protected || view.unreadable || view.optimistic) return [];
   const gone = view.desired_state === "absent";
   return [
-    ["failed", "unknown"].includes(view.actual_state) || view.failed_attempts > 0 ? "retry" : null,
+    !view.paused && (["failed", "unknown"].includes(view.actual_state) || view.failed_attempts > 0) ? "retry" : null,
     view.paused ? "resume" : "pause",
     view.desired_state === "stopped" ? "start" : gone ? null : "stop",
   ].filter(Boolean);

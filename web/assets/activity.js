@@ -4,7 +4,7 @@ import { fill, h, renew } from "./dom.js";
 import { entry } from "./detail.js";
 import { t } from "./i18n.js";
 import { query, setQuery } from "./router.js";
-import { watch } from "./store.js";
+import { clusters, watch } from "./store.js";
 import { absolute, ago } from "./time.js";
 import { time } from "./words.js";
 
@@ -14,11 +14,14 @@ export function activity(main) {
   const rows = h("tbody", {});
   const error = h("div", { class: "error" });
   const older = h("button", { onclick: () => load(true) }, t("older"));
-  const input = (key, label) => h("input", { type: "search", placeholder: label, "aria-label": label, value: query().get(key) ?? "", oninput: (event) => { setQuery({ [key]: event.target.value.trim() }); soon(); } });
+  const input = (key, label) => h("input", { type: "search", placeholder: label, "aria-label": label, value: query().get(key) ?? "", list: key === "cluster" ? "names" : undefined, oninput: (event) => { setQuery({ [key]: event.target.value.trim() }); soon(); } });
+  // Names are asked for whole, so they are offered.
+  const names = h("datalist", { id: "names" });
+  const offer = () => renew(names, [...clusters.keys()].sort().slice(0, 500).map((value) => h("option", { value })));
   const kind = h("select", { "aria-label": t("kind"), onchange: () => { setQuery({ kind: kind.value }); load(); } }, [["", t("anyKind")], ...KINDS.map((one) => [one, t(`k_${one}`)])].map(([value, text]) => h("option", { value, selected: (query().get("kind") ?? "") === value }, text)));
   fill(main, h("div", { class: "head" }, h("h1", {}, t("activity"))),
-    h("div", { class: "tools" }, h("div", { class: "search" }, input("cluster", t("name"))), h("div", { class: "search" }, input("actor", t("actor"))), kind),
-    error, h("div", { class: "panel scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["when", "name", "what"].map((key) => h("th", { scope: "col" }, t(key))))), rows)), h("p", {}, older));
+    h("div", { class: "tools" }, h("div", { class: "search" }, input("cluster", t("name")), names), h("div", { class: "search" }, input("actor", t("actor"))), kind),
+    error, h("div", { class: "panel scroll" }, h("table", { class: "trail" }, h("thead", {}, h("tr", {}, ["when", "name", "what"].map((key) => h("th", { scope: "col" }, t(key))))), rows)), h("p", {}, older));
 
   let shown = [];
   let waiting;
@@ -39,9 +42,10 @@ export function activity(main) {
     }
   }
 
-  const draw = () => renew(rows, shown.length ? shown.map((one) => h("tr", {}, h("td", { class: "faint nowrap" }, time(one.at, ago(one.at))), h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", { title: absolute(one.at) }, entry(one)))) : h("tr", {}, h("td", { colSpan: 3, class: "soft" }, t("noEvents"))));
+  const draw = () => renew(rows, shown.length ? shown.map((one) => h("tr", {}, h("td", { class: "faint nowrap" }, time(one.at, ago(one.at))), h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", { title: absolute(one.at) }, entry(one)))) : h("tr", {}, h("td", { colSpan: 3, class: "soft" }, t(["cluster", "actor", "kind"].some((key) => query().get(key)) ? "noEventFits" : "noEvents"))));
 
-  const stop = watch(() => { if (shown.length <= 100) soon(); });
+  offer();
+  const stop = watch(() => { offer(); if (shown.length <= 100) soon(); });
   load();
   return { leave() { stop(); clearTimeout(waiting); }, keys: {} };
 }

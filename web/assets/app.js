@@ -8,7 +8,7 @@ import { $, fill, h, isWriting } from "./dom.js";
 import { otherLanguage, t } from "./i18n.js";
 import { list } from "./list.js";
 import { isAsked, login, logout, session } from "./login.js";
-import { go, start } from "./router.js";
+import { go, lastList, start } from "./router.js";
 import { connect, link, watch } from "./store.js";
 import { system } from "./system.js";
 import { clock } from "./time.js";
@@ -23,14 +23,23 @@ dark.addEventListener("change", applyTheme);
 let view = { leave() {}, keys: {} };
 let who = { auth: "open" };
 
+/** An address that somebody broke is shown as it is. */
+function decoded(text) {
+  try {
+    return text && decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function render() {
   view.leave();
   const path = location.pathname;
-  const name = path.match(/^\/clusters\/([^/]+)\/?$/)?.[1];
+  const name = decoded(path.match(/^\/clusters\/([^/]+)\/?$/)?.[1]);
   const main = $("#main");
   const places = { "/activity": [activity, "activity"], "/system": [system, "system"] };
-  const [make, place] = name ? [(main) => detail(main, decodeURIComponent(name)), "clusters"] : places[path] ?? [list, "clusters"];
-  document.title = name ? `${decodeURIComponent(name)} · Kindler` : `${t(place)} · Kindler`;
+  const [make, place] = name ? [(main) => detail(main, name), "clusters"] : places[path] ?? [list, "clusters"];
+  document.title = name ? `${name} · Kindler` : `${t(place)} · Kindler`;
   top(place);
   view = isAsked(who) ? login(main) : make(main);
 }
@@ -48,7 +57,7 @@ function top(place) {
 function banner() {
   const box = $("#banner");
   const time = link.truth ? clock(new Date(link.truth).toISOString()) : "–";
-  const words = !link.connected && link.truth ? t("reconnecting", { time }) : link.why ? t("stale", { why: link.why, time }) : "";
+  const words = !link.connected && link.truth ? t("reconnecting", { time }) : link.why ? t("stale", { why: link.why, time }) : !link.connected && link.failed ? t("unreadable", { why: link.failed }) : "";
   box.hidden = !words;
   if (box.textContent !== words) box.textContent = words;
 }
@@ -59,7 +68,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") view.keys.Escape?.();
     return;
   }
-  const everywhere = { c: () => openCreate(), "?": keyboardHelp, Escape: () => location.pathname !== "/" && go("/") };
+  const everywhere = { c: () => openCreate(), "?": keyboardHelp, Escape: () => location.pathname !== "/" && go(lastList()) };
   const act = (event.key === "Escape" && location.pathname !== "/" ? everywhere.Escape : view.keys[event.key]) ?? everywhere[event.key];
   if (!act) return;
   event.preventDefault();

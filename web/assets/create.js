@@ -6,7 +6,7 @@ import { copyable, fill, h, toast } from "./dom.js";
 import { t } from "./i18n.js";
 import { expect, expectNoMore } from "./store.js";
 import { now } from "./time.js";
-import { readLabels } from "./words.js";
+import { readLabels, readPort } from "./words.js";
 
 const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
 const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
@@ -55,9 +55,19 @@ export async function openCreate() {
     fill(verdict, error.message);
   }
 
+  function wrongLabels() {
+    try {
+      readLabels(inputs.labels.value);
+      return "";
+    } catch (error) {
+      return error.message;
+    }
+  }
+
   function body() {
-    const declared = { name: inputs.name.value.trim(), provider: provider.value, labels: readLabels(inputs.labels.value) };
-    for (const [key] of PORTS) if (inputs[key].value.trim()) declared[key] = Number(inputs[key].value.trim());
+    const declared = { name: inputs.name.value.trim(), provider: provider.value };
+    if (!wrongLabels()) declared.labels = readLabels(inputs.labels.value);
+    for (const [key] of PORTS) if (inputs[key].value.trim()) declared[key] = readPort(inputs[key].value);
     if (inputs.cluster_subnet.value.trim()) declared.cluster_subnet = inputs.cluster_subnet.value.trim();
     for (const [key] of FLAGS) declared[key] = inputs[key].checked;
     return declared;
@@ -65,7 +75,7 @@ export async function openCreate() {
 
   /** Shows each fault at its field. */
   function told(error) {
-    for (const key of Object.keys(faults)) mark(key, "");
+    for (const key of Object.keys(faults)) mark(key, key === "labels" ? wrongLabels() : "");
     const elsewhere = [];
     for (const fault of error?.faults ?? []) {
       const key = fault.loc.at(-1);
@@ -94,6 +104,7 @@ export async function openCreate() {
       const answer = await api.post("/api/clusters?dry_run=true", body());
       if (mine !== latest) return;
       told(null);
+      if (wrongLabels()) return fill(verdict);
       fill(verdict, answer.warnings.length ? answer.warnings.map((one) => h("div", { class: "warning" }, one.message)) : t("fine"));
       fill(same, copyable(answer.cli, t("copy")), copyable(answer.sql, t("copy")));
     } catch (error) {
@@ -104,12 +115,9 @@ export async function openCreate() {
 
   async function send(event) {
     event.preventDefault();
-    let declared;
-    try {
-      declared = body();
-    } catch (error) {
-      return mark("labels", error.message);
-    }
+    if (!inputs.name.value.trim()) return inputs.name.focus();
+    if (wrongLabels()) return mark("labels", wrongLabels());
+    const declared = body();
     submit.disabled = true;
     expect({ ...declared, optimistic: true, actual_state: "unknown", desired_state: "present", created_at: new Date(now()).toISOString() });
     performance.mark("declared");

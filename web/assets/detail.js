@@ -5,9 +5,10 @@ import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { logPanel } from "./log.js";
 import { specPanel } from "./spec.js";
+import { lastList } from "./router.js";
 import { clusters, link, watch } from "./store.js";
 import { absolute, ago, clock, since, span, until } from "./time.js";
-import { explain, labels, next, state, time, why, wish } from "./words.js";
+import { explain, labels, next, reason, state, time, why, wish } from "./words.js";
 
 export function detail(main, name) {
   const head = h("div", { class: "head" });
@@ -36,12 +37,15 @@ export function detail(main, name) {
 
   function draw() {
     const view = clusters.get(name);
-    if (!view) return missing();
+    const there = Boolean(view);
+    for (const panel of [progress, facts, conditions]) panel.hidden = !there;
+    for (const panel of [spec.element, happened, log.element]) panel.hidden = !there && link.synced && !events.length;
+    if (!there) return missing();
     const wanted = wish(view);
-    renew(head, h("a", { href: "/", class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
+    renew(head, h("a", { href: lastList(), class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
       view.paused ? h("span", { class: "tag" }, t("paused")) : null, view.protected ? h("span", { class: "tag" }, t("protected")) : null, h("span", { class: "grow" }),
-      possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
-      view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete")));
+      h("div", { class: "actions" }, possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
+        view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete"))));
     renew(progress, h("h2", {}, t("progress")), stepper(view),
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
@@ -52,9 +56,7 @@ export function detail(main, name) {
 
   function missing() {
     if (!link.synced) return renew(head, h("h1", {}, name), h("span", { class: "faint" }, t("loading")));
-    renew(head, h("a", { href: "/", class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
-    for (const panel of [progress, facts, conditions]) fill(panel).hidden = true;
-    spec.element.hidden = !events.length;
+    renew(head, h("a", { href: lastList(), class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
     return null;
   }
 
@@ -85,13 +87,14 @@ export function detail(main, name) {
     draw();
     history();
     spec.changed();
+    if (clusters.has(name)) log.wake();
   });
   const tick = setInterval(draw, 1000);
   draw();
   history();
   return {
     leave() { stop(); clearInterval(tick); log.leave(); },
-    keys: { r: () => clusters.has(name) && order(name, "retry"), "/": () => log.search(), Escape: () => history.length && window.history.back() },
+    keys: { r: () => clusters.has(name) && order(name, "retry"), "/": () => log.search() },
   };
 }
 
@@ -106,14 +109,15 @@ export function entry(one, before = []) {
 }
 
 function pairs(view) {
-  const link = (port, scheme) => h("a", { href: `${scheme}://localhost:${port}/`, target: "_blank", rel: "noreferrer" }, `${scheme}://localhost:${port}`);
+  // The ports are the host's, which is where this page comes from.
+  const link = (port, scheme) => h("a", { href: `${scheme}://${location.hostname}:${port}/`, target: "_blank", rel: "noreferrer" }, `${scheme}://${location.hostname}:${port}`);
   return [
     [t("provider"), view.provider],
     [t("context"), h("span", { class: "mono" }, `${view.provider}-${view.name}`)],
     ["kubeconfig", h("button", { class: "small", "data-action": "kubeconfig", onclick: () => kubeconfig(view.name) }, t("download"))],
     ["HTTP", link(view.http_port, "http")], ["HTTPS", link(view.https_port, "https")],
     [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
-    view.cluster_subnet ? [t("subnet"), view.cluster_subnet] : null,
+    view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [h("span", { class: "tag" }, one), " "]) : "–"],
     [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
@@ -124,9 +128,9 @@ function pairs(view) {
 }
 
 function conditionsOf(view) {
-  const why = view.message ?? "";
+  const why = explain(view.reason, view.message) ?? "";
   return [
-    [t("condReady"), view.settled && view.actual_state === "running", view.reason ?? "", view.last_reconciled_at],
+    [t("condReady"), view.settled && view.actual_state === "running", reason(view.reason), view.last_reconciled_at],
     [t("condApplied"), view.spec_applied, view.spec_applied ? "" : why],
     [t("condHealthy"), view.actual_state === "running" && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
     [t("condReconciling"), Boolean(view.work), view.work?.owner ?? "", view.work?.since],

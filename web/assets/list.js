@@ -1,7 +1,6 @@
 // The list: filters and selection live in the address, only the rows in view
 // are drawn, and a change redraws no more than those.
-import { askDelete, attempt, order, possible } from "./actions.js";
-import * as api from "./api.js";
+import { askDelete, order, orderAll, possible } from "./actions.js";
 import { openCreate } from "./create.js";
 import { $, fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
@@ -104,9 +103,8 @@ export function list(main) {
   function actions() {
     const chosen = [...selection()].filter((name) => clusters.has(name));
     if (!chosen.length) return renew(batch);
-    const every = (what) => attempt(() => Promise.all(chosen.map((name) => api.post(api.of(name, `/${what}`)))), t("done"));
     renew(batch, h("div", { class: "panel batch" }, h("b", {}, t("selected", { n: chosen.length })), h("span", { class: "grow" }),
-      ["retry", "pause", "resume", "start", "stop"].map((what) => h("button", { onclick: () => every(what) }, t(what))),
+      ["retry", "pause", "resume", "start", "stop"].map((what) => h("button", { onclick: () => orderAll(chosen, what) }, t(what))),
       h("button", { class: "danger", onclick: () => askDelete(chosen) }, t("delete")),
       h("button", { class: "bare", onclick: () => { setQuery({ sel: "" }); refresh(); } }, t("clear"))));
   }
@@ -126,7 +124,7 @@ export function list(main) {
     const drawn = [];
     for (let n = first; n < last; n += 1) {
       const one = view.items[n];
-      const element = one.heading ? h("div", { class: "group" }, one.heading) : row(one, chosen.has(one.name));
+      const element = one.heading ? h("div", { class: "group cut", title: one.heading }, one.heading) : row(one, chosen.has(one.name));
       element.style.top = `${view.tops[n]}px`;
       drawn.push(element);
     }

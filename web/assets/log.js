@@ -49,8 +49,11 @@ export function logPanel(name) {
     source = null;
   }
 
+  /** What was refused, as without the database, is asked for again. */
+  const wake = () => { if (follow.checked && source?.readyState === EventSource.CLOSED) open(); };
+
   open();
-  return { element, leave: close, search: () => search.focus() };
+  return { element, leave: close, wake, search: () => search.focus() };
 }
 
 function marked(line, wanted) {

@@ -1,5 +1,6 @@
 // Asked for only where the server asks: a token is exchanged for a cookie that
 // scripts cannot read. The token itself is kept nowhere.
+import { attempt } from "./actions.js";
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -40,6 +41,5 @@ export function login(main) {
 }
 
 export async function logout() {
-  await api.post("/api/logout");
-  location.reload();
+  if (await attempt(() => api.post("/api/logout"))) location.reload();
 }

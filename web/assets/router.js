@@ -14,7 +14,13 @@ export function start(render) {
   show();
 }
 
+let list = "/";
+
+/** Where the list was left, with its filters. */
+export const lastList = () => list;
+
 export function go(path) {
+  if (location.pathname === "/") list = location.pathname + location.search;
   if (path !== location.pathname + location.search) history.pushState(null, "", path);
   show();
   scrollTo(0, 0);

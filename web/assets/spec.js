@@ -6,14 +6,14 @@ import { fill, h, toast } from "./dom.js";
 import { t } from "./i18n.js";
 import { clusters } from "./store.js";
 import { absolute, ago } from "./time.js";
-import { labels, readLabels, time } from "./words.js";
+import { labels, readLabels, readPort, time } from "./words.js";
 
 const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
 const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
 
 export function specPanel(name) {
   const spec = h("div", {});
-  const past = h("div", {});
+  const past = h("div", { class: "past" });
   const element = h("section", { class: "panel pad" }, spec, past);
   let editing = null;
   let shown = "";
@@ -34,7 +34,7 @@ export function specPanel(name) {
     const line = (key, label, value) => { inputs[key] = h("input", { type: "text", value, spellcheck: false, autocomplete: "off" }); mine[key] = h("button", { type: "button", class: "bare mine", hidden: true, onclick: () => { inputs[key].value = mine[key].value; mine[key].hidden = true; } }); return h("label", { class: "field" }, label, inputs[key], mine[key]); };
     const error = h("div", { class: "error", role: "alert" });
     fill(spec, h("form", { class: "stack", onsubmit: save }, h("h2", {}, t("spec")),
-      PORTS.map(([key, label]) => line(key, t(label), view[key])), line("cluster_subnet", t("subnet"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
+      PORTS.map(([key, label]) => line(key, t(label), view[key])), line("cluster_subnet", t("network"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
       FLAGS.map(([key, label]) => { inputs[key] = h("input", { type: "checkbox", checked: view[key] }); return h("label", { class: "check" }, inputs[key], t(label)); }),
       error, h("div", { class: "actions" }, h("button", { type: "button", onclick: done }, t("cancel")), h("button", { class: "main" }, t("save")))));
 
@@ -44,7 +44,7 @@ export function specPanel(name) {
         const wanted = readLabels(inputs.labels.value);
         const gone = Object.keys(view.labels ?? {}).filter((key) => !(key in wanted)).map((key) => [key, null]);
         const change = { generation: view.generation, cluster_subnet: inputs.cluster_subnet.value.trim(), labels: { ...wanted, ...Object.fromEntries(gone) } };
-        for (const [key] of PORTS) change[key] = Number(inputs[key].value);
+        for (const [key] of PORTS) change[key] = readPort(inputs[key].value);
         for (const [key] of FLAGS) change[key] = inputs[key].checked;
         await api.patch(api.of(name), change);
         toast(t("done"));
@@ -98,12 +98,12 @@ export function specPanel(name) {
     const compare = h("select", { "aria-label": t("compare", { n: one.generation }), onchange: (event) => {
       const other = all.find((each) => `${each.generation}` === event.target.value);
       const lines = differences(one, other);
-      fill(changes, lines.length ? lines : h("div", { class: "soft" }, t("same")));
+      fill(changes, lines.length ? lines : h("div", { class: "soft" }, t("noDifference")));
     } }, before ? null : h("option", { value: "" }, "–"), all.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === before || null }, t("against", { n: each.generation }))));
     return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
       h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), all.length > 1 ? compare : null),
       changes,
-      current || !clusters.has(name) ? null : h("button", { class: "bare", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
+      current || !clusters.has(name) ? null : h("button", { class: "small", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
   }
 
   changed();

@@ -8,7 +8,8 @@ import { now, serverSays } from "./time.js";
 export const clusters = new Map();
 /** Declared here and not heard of yet. */
 export const sent = new Map();
-export const link = { synced: false, connected: false, why: null, truth: null };
+/** `truth` is when what is shown was true; `why` it may be old; `failed` why there is nothing. */
+export const link = { synced: false, connected: false, why: null, truth: null, failed: null };
 
 const listeners = new Set();
 let changed = new Set();
@@ -86,7 +87,7 @@ export function connect() {
   on("synced", ({ at }) => {
     serverSays(at);
     if (whole) for (const name of clusters.keys()) if (!seen.has(name)) clusters.delete(name);
-    Object.assign(link, { synced: true, connected: true, why: null, truth: now() });
+    Object.assign(link, { synced: true, connected: true, why: null, failed: null, truth: now() });
     whole = false;
     touch("*");
   });
@@ -95,8 +96,9 @@ export function connect() {
     clusters.delete(name);
     touch(name);
   });
-  on("status", ({ current, why }) => {
+  on("status", ({ current, why, as_of: read }) => {
     link.why = current ? null : why;
+    if (!current && read) link.truth = Date.parse(read);
     touch("*");
   });
   source.onerror = () => {
@@ -108,7 +110,7 @@ export function connect() {
     // Perhaps because a login has ended.
     dispatchEvent(new Event("kindler-login"));
     setTimeout(connect, Math.min(5000, 500 * failures));
-    if (failures > 2) poll();
+    if (failures > 2 || !link.truth) poll();
   };
 }
 
@@ -118,7 +120,10 @@ async function poll() {
     const rows = await api.get("/api/clusters?limit=10000");
     clusters.clear();
     for (const view of rows) clusters.set(view.name, view);
-    Object.assign(link, { synced: true, connected: true, truth: now() });
-  } catch { /* the banner says so already */ }
+    Object.assign(link, { synced: true, connected: true, failed: null, truth: now() });
+  } catch (refused) {
+    // Who has to log in is shown that.
+    link.failed = refused.status === 401 ? null : refused.message;
+  }
   touch("*");
 }

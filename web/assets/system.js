@@ -5,6 +5,7 @@ import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { watch } from "./store.js";
 import { since, span, until } from "./time.js";
+import { explain, reason } from "./words.js";
 
 export function system(main) {
   const body = h("div", { class: "stack" });
@@ -30,8 +31,8 @@ export function system(main) {
         h("td", {}, held(replica.owner).map((one) => h("div", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name), h("span", { class: "faint" }, ` ${t(one.actual_state)} ${t("forSpan", { span: since(one.acquired_at) })}`))))))) : h("div", { class: "bad-text" }, t("noDaemon"))),
       panel(t("working"), now.work.length ? h("table", {}, now.work.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", {}, t(one.actual_state)), h("td", { class: "soft" }, one.message), h("td", { class: "faint nowrap" }, since(one.acquired_at))))) : h("div", { class: "soft" }, t("nobodyWorks"))),
       panel(t("waiting"), now.waiting.length || now.failing.length ? h("table", {},
-        now.waiting.map((one) => h("tr", {}, h("td", {}, t("held", { n: one.clusters, reason: one.reason })), h("td", { class: "faint nowrap" }, one.next_at ? until(one.next_at) : ""))),
-        now.failing.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.name}` }, one.name), " ", h("span", { class: "bad-text" }, one.message)), h("td", { class: "faint nowrap" }, one.next_attempt_at ? until(one.next_attempt_at) : "")))) : h("div", { class: "soft" }, t("nothingWaits"))));
+        now.waiting.map((one) => h("tr", {}, h("td", { class: "whole", colSpan: 2 }, t("held", { n: one.clusters, reason: reason(one.reason) })), h("td", { class: "faint nowrap" }, one.next_at ? until(one.next_at) : ""))),
+        now.failing.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.name}` }, one.name)), h("td", { class: "bad-text" }, explain(one.reason, one.message)), h("td", { class: "faint nowrap" }, one.next_attempt_at ? until(one.next_attempt_at) : "")))) : h("div", { class: "soft" }, t("nothingWaits"))));
   }
 
   let waiting;

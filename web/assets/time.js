@@ -14,10 +14,11 @@ export const now = () => Date.now() + ahead;
 /** `45s`, `3m 20s`, `2h 5m`, `4d`. */
 export function span(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
-  if (s < 60) return `${s}s`;
-  if (s < 3600) return `${Math.floor(s / 60)}m ${s % 60}s`;
-  if (s < 86400) return `${Math.floor(s / 3600)}h ${Math.floor((s % 3600) / 60)}m`;
-  return `${Math.floor(s / 86400)}d`;
+  const of = (unit, n) => t(unit, { n: Math.floor(n) });
+  if (s < 60) return of("seconds", s);
+  if (s < 3600) return `${of("minutes", s / 60)} ${of("seconds", s % 60)}`;
+  if (s < 86400) return `${of("hours", s / 3600)} ${of("minutes", (s % 3600) / 60)}`;
+  return of("days", s / 86400);
 }
 
 /** The largest unit only: for ages. */

@@ -30,6 +30,9 @@ export function wish(view) {
   return t("wanted", { desired: t(view.desired_state) });
 }
 
+/** A reason as a word of this language, where it has one. */
+export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
+
 /** What the daemon says is English; where the reason has words of this language they go before,
     and its sentence stays only where it tells more. */
 export function explain(reason, message) {
@@ -45,7 +48,8 @@ export function why(view) {
   if (view.protected) parts.push(t("protected"));
   else if (view.paused) parts.push(t("paused"));
   const told = explain(view.reason, view.message);
-  if (told && !(view.paused && view.reason === "Paused")) parts.push(told);
+  const saidAlready = view.reason === "Paused" ? view.paused : view.reason === "Protected" && has("r_Protected");
+  if (told && !saidAlready) parts.push(told);
   if (view.work) parts.push(t("forSpan", { span: since(view.work.since) }));
   return parts;
 }
@@ -62,12 +66,15 @@ export const time = (at, words) => h("time", { dateTime: at, title: absolute(at)
 
 export const labels = (view) => Object.entries(view.labels ?? {}).map(([key, value]) => `${key}=${value}`);
 
+/** A port as it was typed: what is no number stays as it is, and is refused as that. */
+export const readPort = (text) => (/^\d+$/.test(text.trim()) ? Number(text) : text.trim());
+
 /** `a=b, c=d` as an object; throws at what is neither. */
 export function readLabels(text) {
   const read = {};
   for (const part of text.split(",").map((one) => one.trim()).filter(Boolean)) {
     const [key, ...value] = part.split("=");
-    if (!key.trim() || !value.length) throw new Error(`${t("labels")}: ${part}`);
+    if (!key.trim() || !value.length) throw new Error(t("labelsFault", { part }));
     read[key.trim()] = value.join("=").trim();
   }
   return read;

@@ -8,8 +8,9 @@ use serde_json::Value;
 /// The page.
 pub(super) fn page(document: &Value) -> String {
     let mut page = String::from(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Kindler: the API</title></head>\n\
-         <body><main><h1>Kindler: the API</h1>\n\
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>Kindler: the API</title><link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\n\
+         <body class=\"docs\"><main><h1>Kindler: the API</h1>\n\
          <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>. Errors are <code>{\"detail\": …}</code>; \
          for input that breaks a limit, status 422 and a list that names each field.</p>\n",
     );

@@ -1,0 +1,164 @@
+// What people run into beside the main road: wrong input, odd addresses, long
+// words, a database that is away.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { eventually, freePort, row, scene, state } from "./kit.mjs";
+
+const dialogOf = async (page) => {
+  await page.locator("#create").click();
+  const dialog = page.locator("dialog[open]");
+  await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
+  return dialog;
+};
+
+test("what is no port is refused at its field, and is not taken for the default", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(daemon.url);
+  const dialog = await dialogOf(page);
+  assert.equal(await dialog.locator("summary").last().textContent(), "The same as a command and as SQL");
+  await dialog.locator('[name="name"]').fill("demo");
+  await dialog.locator('[name="http_port"]').fill("80a");
+  await dialog.getByText(/http_port "80a" is out of range/).waitFor();
+  await dialog.locator("summary").first().click();
+  await dialog.locator('[name="labels"]').fill("env");
+  await dialog.getByText("env is not KEY=VALUE").waitFor();
+  // One wrong field does not hide another.
+  await dialog.getByText(/http_port "80a" is out of range/).waitFor();
+  await dialog.locator("button.main").click();
+  await dialog.locator('[name="labels"]').fill("");
+  await dialog.locator("button.main").click();
+  assert.deepEqual(await daemon.api("GET", "/api/clusters"), []);
+  await dialog.locator('[name="http_port"]').fill(String(await freePort()));
+  await dialog.locator("button.main").click();
+  await state(page, "demo", "running");
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await page.locator('[data-action="edit"]').click();
+  const form = page.locator("form.stack");
+  await form.getByLabel("Port-forward port").fill("nineteen");
+  await form.getByText("Save").click();
+  await form.getByText(/pf_port "nineteen" is out of range/).waitFor();
+  assert.equal((await daemon.api("GET", "/api/clusters/demo")).generation, 1);
+}));
+
+test("a cluster that comes to be while one looks at its address is shown with all of it", () => scene({}, async (daemon, browser) => {
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/clusters/later`);
+  await page.getByText("There is no cluster later.").waitFor();
+  assert.equal(await page.locator("section:visible").count(), 0);
+  await daemon.declare("later");
+  await page.locator(".steps .done").nth(3).waitFor();
+  await page.getByText("Conditions").waitFor();
+  await page.locator("pre.log").getByText("create succeeded").waitFor();
+}));
+
+test("addresses that are broken are views too, and ways back lead to the list as it was left", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/clusters/%FF`);
+  await page.getByText(/There is no cluster/).waitFor();
+  await page.goto(`${daemon.url}/?q=dem&sort=name`);
+  for (const back of [() => page.keyboard.press("Escape"), () => page.getByTitle("All clusters").click()]) {
+    await row(page, "demo").getByRole("link").click();
+    await page.getByText("Conditions").waitFor();
+    await back();
+    await page.waitForURL(/\/\?q=dem&sort=name$/);
+    await row(page, "demo").waitFor();
+  }
+}));
+
+test("what is refused of many is told beside what was done, and nothing is offered in vain", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  await daemon.psql("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'kind', true)");
+  await daemon.psql("INSERT INTO clusters (name, provider, paused) VALUES ('asleep', 'kind', true)");
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/?sel=demo,safe`);
+  await page.locator(".batch").getByText("Pause").click();
+  await page.getByText("Done for 1 of 2. Refused: Cluster safe is protected").waitFor();
+  assert.equal((await daemon.api("GET", "/api/clusters/demo")).paused, true);
+  await page.goto(`${daemon.url}/clusters/asleep`);
+  await page.locator('[data-action="resume"]').waitFor();
+  assert.equal(await page.locator('[data-action="retry"]').count(), 0);
+  // A search without a find says so; names are offered.
+  await page.goto(`${daemon.url}/activity?cluster=nobody`);
+  await page.getByText("No event fits these filters.").waitFor();
+  await page.locator('datalist option[value="demo"]').waitFor({ state: "attached" });
+}));
+
+test("a page that is opened while the database is away says so, and goes on by itself", () => scene({}, async (daemon, browser) => {
+  const { execFileSync } = await import("node:child_process");
+  await daemon.declare("demo");
+  const file = await readFile(join(daemon.state, "postgres", "data", "postmaster.pid"), "utf8");
+  const main = file.split("\n")[0];
+  const signal = (name) => {
+    const children = execFileSync("pgrep", ["-P", main]).toString().trim().split("\n");
+    for (const pid of [main, ...children]) process.kill(Number(pid), name);
+  };
+  signal("SIGSTOP");
+  try {
+    const page = await browser.page();
+    await page.goto(`${daemon.url}/clusters/demo`);
+    await page.getByText(/Nothing can be shown yet: .+/).waitFor();
+    signal("SIGCONT");
+    await page.getByText("Conditions").waitFor();
+    await page.locator("#banner").waitFor({ state: "hidden" });
+    // The log was refused meanwhile; it is asked for again.
+    await page.locator("pre.log").getByText("create succeeded").waitFor();
+    signal("SIGSTOP");
+    await page.getByText(/The database cannot be read: /).waitFor();
+    // Whoever comes now is told the same, with the time of the last truth.
+    const until = await page.locator("#banner").textContent();
+    const late = await browser.page();
+    await late.goto(daemon.url);
+    await late.getByText(until.split("What you see is of ")[1]).waitFor();
+    await state(late, "demo", "running");
+  } finally {
+    signal("SIGCONT");
+  }
+}));
+
+test("long names and labels fit every view, from 360 pixels on", () => scene({}, async (daemon, browser) => {
+  const name = `long-${"n".repeat(58)}`;
+  const labels = { "a-very-long-label-key-indeed.example.org/owner": "x".repeat(120), "<img src=x onerror=alert(1)>": "<script>alert(2)</script>" };
+  await daemon.declare(name, { provider: "kind", labels });
+  for (const options of [{ viewport: { width: 360, height: 740 } }, {}]) {
+    const page = await browser.page(options);
+    for (const path of ["/", "/?group=a-very-long-label-key-indeed.example.org%2Fowner", `/clusters/${name}`, "/activity", "/system", "/docs"]) {
+      await page.goto(daemon.url + path);
+      await page.locator("main h1").first().waitFor();
+      if (path.length > 1 && path !== "/system" && path !== "/docs") await page.getByText(name).first().waitFor();
+      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.equal(beyond, 0, `${path} is ${beyond} px too wide ${JSON.stringify(options)}`);
+    }
+    // What happened is read without scrolling sideways.
+    await page.goto(`${daemon.url}/activity`);
+    const told = page.locator("tbody tr").last().locator("td").last();
+    await told.waitFor();
+    const box = await told.boundingBox();
+    assert.ok(box.width > 120 && box.x + box.width <= page.viewportSize().width, JSON.stringify(box));
+  }
+}));
+
+test("in Chinese, spans of time and reasons are Chinese too", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  await daemon.psql("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')");
+  const page = await browser.page({ locale: "zh-CN" });
+  await page.goto(daemon.url);
+  await state(page, "demo", "running");
+  await row(page, "demo").getByText(/^\d+秒$/).waitFor();
+  // Said once.
+  await row(page, "devops").getByText(/^受保护$/).waitFor();
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await page.getByText(/^(创建完成|探测正常) · \d+秒前$/).waitFor();
+}));
+
+test("no text of the page is defined twice", async () => {
+  for (const language of ["en", "zh"]) {
+    const path = join(import.meta.dirname, "..", "..", "web", "assets", `${language}.js`);
+    const keys = [...(await readFile(path, "utf8")).matchAll(/(?<=[{,\n]\s*)(\w+): "/g)].map(([, key]) => key);
+    assert.ok(keys.length > 150, `${keys.length}`);
+    assert.deepEqual(keys.filter((key, n) => keys.indexOf(key) !== n), []);
+  }
+});
