@@ -6,13 +6,15 @@
 # rustup puts cargo where PATH does not always lead.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
+# Where cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),./target)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## Build Kindler and run it with a private Postgres; Ctrl-C stops both
 	$(CARGO) build --locked --release
-	@exec ./target/release/kindler dev
+	@exec $(TARGET)/release/kindler dev
 
 test: rust ## Run all tests, against a real Postgres and a real pgbouncer
 	@sh deploy/setup.sh test
@@ -28,12 +30,12 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 test-e2e: setup ## Test the page in a real browser (Chromium), against the real daemon
 	@sh deploy/setup.sh e2e
 	$(CARGO) build --locked
-	cd tests/e2e && npm ci --no-audit --no-fund && npm test
+	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/debug/kindler" npm test
 
 screenshots: setup ## Take the pictures in docs/screenshots of the real page
 	@sh deploy/setup.sh e2e
 	$(CARGO) build --locked
-	cd tests/e2e && npm ci --no-audit --no-fund && node screenshots.mjs
+	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/debug/kindler" node screenshots.mjs
 
 test-otel: rust ## Test the export of traces, which is built with --features otel only
 	@sh deploy/setup.sh test
@@ -43,7 +45,7 @@ dashboards: setup ## Draw the pictures in docs/dashboards from live data (about 
 	@sh deploy/setup.sh e2e
 	@sh deploy/setup.sh observability
 	$(CARGO) build --locked
-	cd tests/e2e && npm ci --no-audit --no-fund && node dashboards.mjs
+	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/debug/kindler" node dashboards.mjs
 
 test-deploy: setup ## Check what deploy/ ships with the tools that will read it
 	@sh deploy/setup.sh deploy
@@ -56,13 +58,13 @@ test-observability: rust ## Test alerts, runbooks and dashboards with Prometheus
 
 deb: setup ## Build the Debian package, into target/debian
 	$(CARGO) build --locked --release
-	@sh deploy/debian/build.sh
+	@BINARY=$(TARGET)/release/kindler sh deploy/debian/build.sh
 
 bench: setup ## Run the benchmarks, of the daemon and of the page in a real browser
 	@sh deploy/setup.sh e2e
 	$(CARGO) bench --locked
 	$(CARGO) build --locked --release
-	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(CURDIR)/target/release/kindler" node speed.mjs
+	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/release/kindler" node speed.mjs
 
 lint: setup ## Check the formatting and the lints, as CI does
 	$(CARGO) fmt --check

@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub(super) fleet: Option<Arc<String>>,
     /// The families of each cluster; none if that is turned off, or late.
     pub(super) clusters: Option<Arc<String>>,
+    /// Whether nothing is missing.
+    pub(super) complete: bool,
 }
 
 /// Reads the fleet; cheap to clone.
@@ -129,6 +131,7 @@ impl FleetReader {
             let text = text.await.ok();
             told.send_modify(|seen| seen.clusters = text);
         }
+        told.send_modify(|seen| seen.complete = !self.per_cluster || seen.clusters.is_some());
         Ok(())
     }
 

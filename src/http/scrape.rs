@@ -14,6 +14,7 @@ pub(super) async fn metrics(State(source): State<Source>) -> Response {
     let seen = source.fleet.read().await;
     let metrics = &source.metrics;
     metrics.db_up.set(i64::from(seen.answers));
+    metrics.scrape_complete.set(i64::from(seen.complete));
     // Read where it is known, so that a scrape never lags behind the listener.
     let listening = *source.vitals.listening.borrow() == Listening::Yes;
     metrics.listen_connected.set(i64::from(listening));

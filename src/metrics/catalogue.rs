@@ -146,6 +146,9 @@ families! {
     DB_UP GAUGE "kindler_db_up" []
         "1 if the database answered during this scrape.",
         "`curl HOST/readyz` says why not. Clusters that run go on running; nothing is reconciled meanwhile.";
+    SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
+        "1 if all that this scrape has to tell was read in time.",
+        "0 although kindler_db_up is 1: what could not be read within 1.5 s is missing. See to the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
     DB_POOL_CONNECTIONS GAUGE "kindler_db_pool_connections" ["state"]
         "Connections of the pool that are in_use or idle, and calls that are waiting for one.",
         "Waiting above 0 for long: the database is slow, or KINDLER_CONCURRENCY is above what it allows.";

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub listen_reconnects_total: IntCounter,
     /// Whether the database answers; the scrape is its one owner.
     pub db_up: IntGauge,
+    /// Whether all that this scrape has to tell was read in time.
+    pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
     /// Work on clusters.
     pub actions: ActionMetrics,
@@ -67,6 +69,7 @@ impl Metrics {
             listen_connected: made::gauge(r, &names::LISTEN_CONNECTED),
             listen_reconnects_total: made::counter(r, &names::LISTEN_RECONNECTS_TOTAL),
             db_up: made::gauge(r, &names::DB_UP),
+            scrape_complete: made::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: made::gauges(r, &names::DB_POOL_CONNECTIONS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),

@@ -34,11 +34,17 @@ class Prometheus {
     return prometheus;
   }
 
-  async range(query, { from, to, step }) {
-    const answer = await fetch(`${this.url}/api/v1/query_range`, { method: "POST", body: new URLSearchParams({ query, start: from, end: to, step }) });
+  async ask(path, parameters) {
+    const answer = await fetch(`${this.url}/api/v1/${path}`, { method: "POST", body: new URLSearchParams(parameters) });
     const { data, error } = await answer.json();
-    if (error) throw new Error(`${error} in ${query}`);
+    if (error) throw new Error(`${error} in ${parameters.query}`);
     return data.result;
+  }
+
+  /** The series of a query, as a panel asks for them: over the range, or as it is at its end. */
+  async series(query, instant, { from, to, step }) {
+    if (!instant) return this.ask("query_range", { query, start: from, end: to, step });
+    return (await this.ask("query", { query, time: to })).map(({ metric, value }) => ({ metric, values: [value] }));
   }
 
   async stop() {
@@ -120,7 +126,7 @@ async function page(dashboard, prometheus, frame) {
       parts.push(`<h2 style="${place}">${escape(panel.title)}</h2>`);
       continue;
     }
-    const answers = await Promise.all(panel.targets.map(({ expr }) => prometheus.range(filled(expr, name), frame)));
+    const answers = await Promise.all(panel.targets.map(({ expr, instant }) => prometheus.series(filled(expr, name), instant, frame)));
     const inside = drawn(panel, answers, frame, box.width - 18, box.height - 40);
     parts.push(`<section style="${place}"><h3>${escape(panel.title)}</h3>${inside}</section>`);
   }
@@ -134,7 +140,7 @@ const STYLE = `
 header { display: flex; justify-content: space-between; align-items: baseline; padding: 6px 4px 14px } h1 { font-size: 18px; font-weight: 600 } header p { color: #8e8e8e }
 main { position: relative } h2, section { position: absolute } h2 { font-size: 14px; padding-top: 8px; font-weight: 600 }
 section { background: #181b1f; border: 1px solid #24272d; border-radius: 3px; padding: 8px; overflow: hidden } h3 { font-size: 13px; font-weight: 500; margin-bottom: 6px; white-space: nowrap }
-svg { display: block } svg text { fill: #9fa7b3 } svg text[fill] { fill: #fff } .spark { position: absolute; bottom: 0; left: 8px }
+svg { display: block } svg text { fill: #9fa7b3 } svg text[fill] { fill: #fff }
 .stat { display: flex; gap: 4px; height: calc(100% - 30px); text-align: center } .stat div { flex: 1; display: flex; flex-direction: column; justify-content: center; border-radius: 3px; min-width: 0 } .stat > b { margin: auto } .stat small { font-size: 11px; opacity: .85; white-space: nowrap; overflow: hidden } .stat b { font-weight: 600; white-space: nowrap }
 table { border-spacing: 0; width: 100% } .legend td, .legend th { height: 18px; font-size: 11px; text-align: right; color: #9fa7b3; font-weight: 400; padding: 0 6px } .legend td:first-child { text-align: left; color: #ccccdc; width: 60% } i { display: inline-block; width: 12px; height: 4px; border-radius: 2px; margin-right: 6px; vertical-align: middle }
 .beside { display: flex; gap: 16px } .beside div { flex: 1 }

@@ -71,31 +71,20 @@ function told(panel, value) {
 }
 
 const last = (series) => series.points.at(-1)[1];
-/** Grafana's stat shows the last value of the range, here only if it is still said. */
-const current = (all, frame) => all.filter((series) => series.points.at(-1)[0] >= frame.to - 2 * frame.step);
 
-function stat(panel, all, frame, width, height) {
+function stat(panel, all, frame, width) {
   const { defaults } = panel.fieldConfig;
-  const now = current(all, frame);
-  if (!now.length) return `<div class="stat"><b style="color:#8e8e8e;font-size:20px">${escape(defaults.noValue ?? "No data")}</b></div>`;
-  const { textMode, colorMode, graphMode } = panel.options;
-  const cells = now.map((series) => {
+  if (!all.length) return `<div class="stat"><b style="color:#8e8e8e;font-size:20px">${escape(defaults.noValue ?? "No data")}</b></div>`;
+  const { textMode, colorMode } = panel.options;
+  const cells = all.map((series) => {
     const { text, colour: shade } = told(panel, last(series));
     const named = textMode === "name";
-    const label = !named && now.length > 1 || textMode === "value_and_name" ? `<small>${escape(series.name)}</small>` : "";
-    const size = Math.min(34, (width / now.length - 10) / Math.max(4, (named ? series.name : text).length) * 1.7);
+    const label = !named && all.length > 1 || textMode === "value_and_name" ? `<small>${escape(series.name)}</small>` : "";
+    const size = Math.min(34, (width / all.length - 10) / Math.max(4, (named ? series.name : text).length) * 1.7);
     const fill = colorMode === "background" ? `background:${shade};color:#fff` : `color:${shade}`;
     return `<div style="${fill}">${label}<b style="font-size:${size}px">${escape(named ? series.name : text)}</b></div>`;
   });
-  const spark = graphMode === "area" && now.length === 1 ? sparkline(now[0], told(panel, last(now[0])).colour, frame, width, height * 0.4) : "";
-  return `<div class="stat">${cells.join("")}</div>${spark}`;
-}
-
-function sparkline(series, shade, frame, width, height) {
-  const top = Math.max(...series.points.map(([, value]) => value), 1e-9);
-  const at = ([moment, value]) => `${((moment - frame.from) / (frame.to - frame.from)) * width},${height - (value / top) * height * 0.9}`;
-  const line = series.points.map(at).join(" ");
-  return `<svg class="spark" width="${width}" height="${height}"><polygon points="0,${height} ${line} ${width},${height}" fill="${shade}" opacity=".18"/><polyline points="${line}" fill="none" stroke="${shade}"/></svg>`;
+  return `<div class="stat">${cells.join("")}</div>`;
 }
 
 /** Round steps from 0 up to a value. */
@@ -196,11 +185,10 @@ function timeline(panel, all, frame, width, height) {
   return `<svg width="${width}" height="${plot}" font-size="${FONT}">${rows.join("")}${moments(frame, x, names.length * high + 14)}</svg><div class="key">${key.join("")}</div>`;
 }
 
-function bargauge(panel, all, frame) {
-  const now = current(all, frame);
-  if (!now.length) return none();
-  const top = panel.fieldConfig.defaults.max ?? Math.max(...now.map(last), 1e-9);
-  const rows = now.map((series) => {
+function bargauge(panel, all) {
+  if (!all.length) return none();
+  const top = panel.fieldConfig.defaults.max ?? Math.max(...all.map(last), 1e-9);
+  const rows = all.map((series) => {
     const { text, colour: shade } = told(panel, panel.fieldConfig.defaults.decimals === 0 ? Math.round(last(series)) : last(series));
     return `<tr><td>${escape(series.name)}</td><td class="bar"><div style="width:${(last(series) / top) * 100}%;background:${shade}"></div></td><td style="color:${shade}">${escape(text)}</td></tr>`;
   });
@@ -208,10 +196,9 @@ function bargauge(panel, all, frame) {
 }
 
 /** The transformations that the dashboards use: merge, and organize. */
-function table(panel, all, frame) {
-  const now = current(all, frame);
+function table(panel, all) {
   const merged = new Map();
-  for (const series of now) {
+  for (const series of all) {
     const key = [...merged.keys()].find((have) => have === series.labels.name) ?? series.labels.name;
     merged.set(key, { ...merged.get(key), ...series.labels, [`Value #${series.ref}`]: last(series) });
   }

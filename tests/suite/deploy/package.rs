@@ -159,6 +159,23 @@ async fn the_package_is_installed_runs_is_upgraded_and_purged() {
     }
 }
 
+/// Where cargo was told to build elsewhere.
+#[test]
+fn make_packs_and_runs_what_cargo_built() {
+    let told = |target: &str, folder: Option<&str>| {
+        let mut make = Command::new("make");
+        make.args(["--dry-run", "--directory"])
+            .arg(repository(""))
+            .arg(target)
+            .env_remove("CARGO_TARGET_DIR");
+        succeeds(make.envs(folder.map(|folder| ("CARGO_TARGET_DIR", folder))))
+    };
+    assert!(told("run", None).contains("exec ./target/release/kindler dev"));
+    assert!(told("run", Some("/elsewhere")).contains("exec /elsewhere/release/kindler dev"));
+    assert!(told("test-e2e", Some("/elsewhere")).contains("\"/elsewhere/debug/kindler\" npm test"));
+    assert!(told("deb", Some("/elsewhere")).contains("BINARY=/elsewhere/release/kindler"));
+}
+
 #[test]
 fn lintian_has_no_complaint() {
     let Some(mut lintian) = tool("lintian") else {

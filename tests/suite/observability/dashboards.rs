@@ -140,6 +140,32 @@ fn panels_answer_a_question_and_say_what_to_do() {
     }
 }
 
+/// Grafana reduces a range to the last value of each series in it, also of those
+/// that ended hours ago: a reason that holds no more would stand as the present
+/// one. And what is not told must not be worded as if it were good news.
+#[test]
+fn what_is_shown_as_present_is_asked_for_as_it_is_now() {
+    let mut seen = 0;
+    for panel in dashboards().iter().flat_map(Dashboard::panels) {
+        let defaults = &panel.json["fieldConfig"]["defaults"];
+        assert_eq!(defaults["noValue"], Value::Null, "{}", panel.title());
+        let kind = text(&panel.json, "type");
+        if !["stat", "bargauge", "table"].contains(&kind) {
+            continue;
+        }
+        seen += 1;
+        for target in panel.targets() {
+            assert_eq!(target["instant"], true, "{}", panel.title());
+            assert_eq!(target["range"], false, "{}", panel.title());
+        }
+        if kind == "stat" {
+            // Of one moment there is no curve.
+            assert_eq!(panel.json["options"]["graphMode"], "none");
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 /// Settings, runbooks and commands that a description names are there.
 #[test]
 fn what_descriptions_name_exists() {
@@ -283,4 +309,79 @@ fn grafana_is_provisioned_with_them_and_cannot_change_them() {
         );
         assert!(json["panels"].is_array());
     }
+}
+
+/// What the panel "Why?" says of a cluster, from what the scrape tells of it.
+#[test]
+fn the_dashboard_of_a_cluster_says_why_and_nothing_where_nothing_is_known() {
+    let Some(mut promtool) = tool(&["promtool"]) else {
+        return;
+    };
+    let all = dashboards();
+    let mut panels = all.iter().flat_map(Dashboard::panels);
+    let why = panels.find(|panel| text(&panel.json, "title") == "Why?");
+    let expr = super::promql::filled_in(&why.unwrap().expressions()[0], "1m", "dev");
+    let of = |metric: &str, labels: &str, values: &str| {
+        let series = format!(r#"{metric}{{job="kindler",instance="a:8080",name="dev"{labels}}}"#);
+        serde_json::json!({"series": series, "values": values})
+    };
+    let info = || of("kindler_cluster_info", "", "1x9");
+    let is = |kind: &str, status: &str| {
+        let labels = format!(r#",type="{kind}",status="{status}""#);
+        of("kindler_cluster_status_condition", &labels, "1x9")
+    };
+    let failed_until = |values: &str| {
+        of(
+            "kindler_cluster_status_reason",
+            r#",reason="CreateFailed""#,
+            values,
+        )
+    };
+    let unknown = || is("Ready", "unknown");
+    let cases = [
+        (
+            vec![info(), is("Progressing", "true"), failed_until("1x9")],
+            Some("CreateFailed"),
+        ),
+        (
+            vec![info(), failed_until("1x3 stale")],
+            Some("nothing is amiss"),
+        ),
+        (
+            vec![
+                info(),
+                unknown(),
+                of("kindler_cluster_spec_paused", "", "1x9"),
+            ],
+            Some("it is paused"),
+        ),
+        (vec![info(), is("Held", "true")], Some("it is held back")),
+        (
+            vec![info(), unknown(), is("Progressing", "true")],
+            Some("it is on its way"),
+        ),
+        (vec![info(), unknown()], Some("its state is not known")),
+        (vec![of("kindler_cluster_info", "", "1x3 stale")], None),
+    ];
+    let groups: Vec<_> = cases
+        .into_iter()
+        .map(|(series, says)| {
+            let samples = says.map(
+                |word| serde_json::json!({"labels": format!("{{reason={word:?}}}"), "value": 1}),
+            );
+            let samples: Vec<_> = samples.into_iter().collect();
+            serde_json::json!({
+                "interval": "1m",
+                "input_series": series,
+                "promql_expr_test": [{"expr": expr, "eval_time": "6m", "exp_samples": samples}],
+            })
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        serde_json::json!({"tests": groups}).to_string(),
+    )
+    .unwrap();
+    succeeds(promtool.args(["test", "rules"]).arg(file.path()));
 }
