@@ -10,12 +10,11 @@ use tracing::{error, warn};
 use crate::command::{Orphans, OrphansEnded};
 use crate::config::HEARTBEAT;
 
-/// Looks at once and then three times in a lease, so that nobody has taken the cluster over by
+/// Looks three times in a lease, so that nobody has taken the cluster over by
 /// then, and no less often than the heart beats.
-pub(super) async fn end_all(lease: Duration, shutdown: CancellationToken) {
+pub(super) async fn end_all(mut orphans: Orphans, lease: Duration, shutdown: CancellationToken) {
     let mut ticks = interval(HEARTBEAT.min(lease / 3));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut orphans = Orphans::default();
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         orphans = look(orphans).await;
     }

@@ -16,6 +16,7 @@ use super::process::{Databases, Process};
 use super::senses::{Senses, senses};
 use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
+use crate::command::Orphans;
 use crate::config::DaemonSettings;
 use crate::http::{self, FleetReader, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
@@ -173,7 +174,9 @@ impl Work<'_> {
         ];
         if process.reconciles() {
             let lease = process.settings.lease_policy().ttl;
-            let orphans = tokio::spawn(orphans::end_all(lease, shutdown.clone()));
+            // Before anything is begun: a lease may have ended long before this start.
+            let orphans = orphans::look(Orphans::default()).await;
+            let orphans = tokio::spawn(orphans::end_all(orphans, lease, shutdown.clone()));
             let controller = process.controller(doorbell, stand_aside);
             controller.run(shutdown).await;
             ended("orphans", orphans.await);

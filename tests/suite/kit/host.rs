@@ -20,7 +20,8 @@ name=
 while [ $# -gt 0 ]; do case "$1" in -n) name=$2; shift 2 ;; *) name=${name:-$1}; shift ;; esac; done
 say() { echo "$1 $verb $name pid=$$ fence=${KINDLER_FENCE:-} generation=${KINDLER_GENERATION:-} attempt=${KINDLER_ATTEMPT:-}" >> "$here/journal"; }
 for other in "$here/live/$name".*; do
-    [ -e "$other" ] && kill -0 "${other##*.}" 2>/dev/null && say OVERLAP
+    # One that has ended and was not yet collected does nothing any more.
+    [ -e "$other" ] && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/${other##*.}/status" && say OVERLAP
 done
 : > "$here/live/$name.$$"
 trap 'say end; rm -f "$here/live/$name.$$"' EXIT
@@ -192,9 +193,19 @@ impl Host {
     pub fn live_commands(&self) -> Vec<i32> {
         let live = fs::read_dir(self.path().join("live")).unwrap();
         live.filter_map(|entry| entry.ok()?.path().extension()?.to_str()?.parse().ok())
-            .filter(|pid: &i32| Path::new(&format!("/proc/{pid}")).exists())
+            .filter(|pid| runs(*pid))
             .collect()
     }
+}
+
+/// Whether a process still does something: it is there, and not only waits to be
+/// collected.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 impl Entry {
