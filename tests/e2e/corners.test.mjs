@@ -141,6 +141,17 @@ test("long names and labels fit every view, from 360 pixels on", () => scene({},
   }
 }));
 
+test("who changed labels is told, and it is no new order", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo", { labels: { env: "dev" } });
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/clusters/demo`);
+  const times = page.locator(".steps time");
+  await eventually("every step with its time", async () => (await times.count()) === 4);
+  await daemon.api("PATCH", "/api/clusters/demo", { labels: { env: "prod", team: "a" } });
+  await page.getByText("labels: env=dev → env=prod, team=a").waitFor();
+  assert.equal(await times.count(), 4);
+}));
+
 test("in Chinese, spans of time and reasons are Chinese too", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   await daemon.psql("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')");
