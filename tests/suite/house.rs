@@ -215,6 +215,19 @@ fn patterns_are_of_bytes() {
     }
 }
 
+/// The page is carried by every binary and fetched file by file.
+#[test]
+fn the_page_stays_under_a_hundred_kilobytes() {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    let assets = fs::read_dir(web.join("assets")).unwrap();
+    let files = assets.map(|entry| entry.unwrap().path());
+    let bytes: u64 = files
+        .chain([web.join("index.html")])
+        .map(|file| fs::metadata(file).unwrap().len())
+        .sum();
+    assert!(bytes < 100_000, "{bytes} bytes");
+}
+
 #[test]
 fn files_fit_in_a_head() {
     for path in rust_files(&src()) {
