@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 7] = [
+const STEPS: [(i32, &str, &str); 8] = [
     (
         1,
         "clusters",
@@ -43,6 +43,11 @@ const STEPS: [(i32, &str, &str); 7] = [
         7,
         "placing",
         include_str!("../../sql/migrations/0007_placing.sql"),
+    ),
+    (
+        8,
+        "label books",
+        include_str!("../../sql/migrations/0008_label_books.sql"),
     ),
 ];
 

@@ -141,6 +141,29 @@ test("long names and labels fit every view, from 360 pixels on", () => scene({},
   }
 }));
 
+test("who changed labels is told, and it is no new order", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo", { labels: { env: "dev" } });
+  const page = await browser.page();
+  await page.goto(`${daemon.url}/clusters/demo`);
+  const times = page.locator(".steps time");
+  await eventually("every step with its time", async () => (await times.count()) === 4);
+  await daemon.api("PATCH", "/api/clusters/demo", { labels: { env: "prod", team: "a" } });
+  await page.getByText("labels: env=dev → env=prod, team=a").waitFor();
+  assert.equal(await times.count(), 4);
+}));
+
+test("with a login, the bar fits 360 pixels in both languages", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+  const token = await daemon.token("alice", "read");
+  for (const [locale, logIn, logOut] of [["en-GB", "Token", "Log out"], ["zh-CN", "令牌", "退出"]]) {
+    const page = await browser.page({ viewport: { width: 360, height: 740 }, locale });
+    await page.goto(daemon.url);
+    await page.getByLabel(logIn).last().fill(token);
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: logOut }).waitFor();
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0, locale);
+  }
+}));
+
 test("in Chinese, spans of time and reasons are Chinese too", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   await daemon.psql("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')");

@@ -202,17 +202,17 @@ fn sql_and_spawning_stay_at_their_edges() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What ships is built without Unicode's tables, tests are built with them: a
-/// pattern of Unicode would fail only in the hands of people.
+/// The page is carried by every binary and fetched file by file.
 #[test]
-fn patterns_are_of_bytes() {
-    for path in rust_files(&src()) {
-        let code = code(&path).join("\n");
-        assert!(!code.contains("Regex::new("), "{}", path.display());
-        let builders = code.matches("RegexBuilder::new(").count();
-        let of_bytes = code.matches(".unicode(false)").count();
-        assert_eq!(builders, of_bytes, "{}", path.display());
-    }
+fn the_page_stays_under_a_hundred_kilobytes() {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    let assets = fs::read_dir(web.join("assets")).unwrap();
+    let files = assets.map(|entry| entry.unwrap().path());
+    let bytes: u64 = files
+        .chain([web.join("index.html")])
+        .map(|file| fs::metadata(file).unwrap().len())
+        .sum();
+    assert!(bytes < 100_000, "{bytes} bytes");
 }
 
 #[test]

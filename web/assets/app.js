@@ -48,7 +48,7 @@ function top(place) {
   const to = (path, key) => h("a", { href: path, "aria-current": key === place ? "page" : undefined }, t(key));
   fill($("#top"), h("a", { class: "brand", href: "/" }, h("img", { src: "/assets/icon.svg", alt: "Kindler" }), h("span", {}, "Kindler")),
     h("nav", { "aria-label": "Kindler" }, to("/", "clusters"), to("/activity", "activity"), to("/system", "system")),
-    who.scope && who.auth === "token" ? h("button", { class: "bare", title: `${who.name} (${who.scope})`, onclick: logout }, t("logout")) : null,
+    who.scope && who.auth === "token" ? h("button", { class: "bare", title: `${t("logout")}: ${who.name} (${who.scope})`, "aria-label": t("logout"), onclick: logout }, h("span", { class: "wide-only" }, t("logout")), h("span", { class: "narrow-only", "aria-hidden": "true" }, "↪")) : null,
     h("button", { class: "bare", onclick: otherLanguage }, t("language")),
     h("button", { class: "bare", title: t("theme"), "aria-label": t("theme"), onclick: () => { localStorage.setItem("theme", theme() === "dark" ? "light" : "dark"); applyTheme(); } }, "◐"),
     h("button", { class: "bare wide-only", title: t("help"), "aria-label": t("help"), onclick: keyboardHelp }, "?"));

@@ -63,7 +63,9 @@ export function detail(main, name) {
   /** Declared, taken up, at work, verified: each with when it was. */
   function stepper(view) {
     const latest = (fits) => events.find(fits)?.at;
-    const ordered = latest((one) => ["declared", "changed", "retry", "resumed"].includes(one.kind)) ?? view.created_at;
+    // Other labels are no order.
+    const orders = (one) => ["declared", "retry", "resumed"].includes(one.kind) || (one.kind === "changed" && !one.change?.labels);
+    const ordered = latest(orders) ?? view.created_at;
     const after = (at) => (at && at >= ordered ? at : null);
     const begun = after(latest((one) => one.kind === "transition" && ["creating", "updating", "stopping", "deleting"].includes(one.to_state)));
     const busy = ["creating", "updating", "stopping", "deleting"].includes(view.actual_state);
@@ -103,10 +105,13 @@ export function entry(one, before = []) {
   const from = before.find((other) => ["creating", "updating", "stopping", "deleting"].includes(other.to_state));
   const took = from && ["running", "stopped", "failed"].includes(one.to_state) && one.kind === "transition" && one.from_state === from.to_state ? span(Date.parse(one.at) - Date.parse(from.at)) : "";
   const moved = one.from_state && one.to_state && one.from_state !== one.to_state ? `${t(one.from_state)} → ${t(one.to_state)}` : t(`k_${one.kind}`);
-  const changes = one.kind === "changed" ? Object.entries(one.change ?? {}).map(([field, [was, is]]) => t("changedTo", { field, from: was ?? "–", to: is ?? "–" })) : [];
+  const changes = one.kind === "changed" ? Object.entries(one.change ?? {}).map(([field, [was, is]]) => t("changedTo", { field, from: shown(was), to: shown(is) })) : [];
   return h("div", {}, h("div", { class: "line" }, h("b", {}, moved), took ? h("span", { class: "tag" }, took) : null, one.attempt > 0 ? h("span", { class: "tag" }, t("attempt", { n: one.attempt })) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
     h("div", { class: one.error ? "bad-text" : "soft" }, explain(one.reason, one.message) ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
 }
+
+/** A value of a change; labels are told as people write them. */
+const shown = (value) => (value && typeof value === "object" ? labels({ labels: value }).join(", ") || "–" : value ?? "–");
 
 function pairs(view) {
   // The ports are the host's, which is where this page comes from.

@@ -210,6 +210,29 @@ impl Fields {
         None
     }
 
+    /// Labels to add to those that are there, or (null) to remove of them.
+    pub(super) fn more_labels(&mut self, field: &str, before: &Value) -> Option<Value> {
+        let change = self.labels(field, true)?;
+        let mut after = before.as_object().cloned().unwrap_or_default();
+        // Where psql wrote more, they can still be changed and removed.
+        let most = after.len().max(MOST_LABELS);
+        for (key, value) in change.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => after.remove(key),
+                value => after.insert(key.clone(), value.clone()),
+            };
+        }
+        if after.len() <= most {
+            return Some(change);
+        }
+        let msg = format!(
+            "{field}: {} in all are too many: use {MOST_LABELS}",
+            after.len()
+        );
+        self.fault("value_error", field, msg, change);
+        None
+    }
+
     /// What was wrong, also with fields that nobody asked for.
     pub(super) fn faults(mut self) -> Vec<Fault> {
         for (field, value) in std::mem::take(&mut self.fields) {

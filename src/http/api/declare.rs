@@ -151,7 +151,7 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let (name, _) = free_to_change(&api, &name).await?;
+    let (name, before) = free_to_change(&api, &name).await?;
     let mut fields = Fields::of_body(&body)?;
     for fixed in ["name", "provider"] {
         if let Some(value) = fields.take(fixed) {
@@ -168,13 +168,20 @@ pub(super) async fn change(
         register_portainer: fields.flag("register_portainer"),
         haproxy_route: fields.flag("haproxy_route"),
         register_argocd: fields.flag("register_argocd"),
-        labels: fields.labels("labels", true),
+        labels: fields.more_labels("labels", &before.labels),
         paused: fields.flag("paused"),
         desired: wish(&mut fields),
     };
     let generation = fields.number("generation");
+    let matched = if_match(&headers)?;
+    if let (Some(read), Some(matched)) = (generation, matched)
+        && read != matched
+    {
+        let msg = format!("generation {read} is not that of If-Match, {matched}");
+        fields.fault("value_error", "generation", msg, json!(read));
+    }
     fields.finish()?;
-    let generation = generation.or(if_match(&headers)?);
+    let generation = generation.or(matched);
     let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
     changed_or_lost(&api, &name, changed).await
 }

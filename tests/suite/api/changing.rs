@@ -133,6 +133,62 @@ async fn a_change_that_cannot_be_is_refused_whole() {
 }
 
 #[tokio::test]
+async fn many_changes_of_labels_stay_within_the_limit_of_one() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let labels = |from: usize, to: usize, value: Value| {
+        let all = (from..to).map(|n| (format!("k{n}"), value.clone()));
+        json!({ "labels": all.collect::<serde_json::Map<_, _>>() })
+    };
+    let path = "/api/clusters/dev";
+    site.http
+        .patch(path, labels(0, 60, json!("v")))
+        .await
+        .is(200);
+    let answer = site
+        .http
+        .patch(path, labels(60, 65, json!("v")))
+        .await
+        .is(422);
+    assert!(answer.faults()[0].contains("use 64"), "{}", answer.text);
+    site.http
+        .patch(path, labels(60, 64, json!("v")))
+        .await
+        .is(200);
+    // What is there is changed and removed all the same, also where psql wrote more.
+    site.run("UPDATE clusters SET labels = labels || jsonb_build_object('x', '1', 'y', '1')")
+        .await;
+    site.http
+        .patch(path, labels(0, 10, json!("w")))
+        .await
+        .is(200);
+    site.http
+        .patch(path, labels(0, 10, Value::Null))
+        .await
+        .is(200);
+    let count = "SELECT count(*)::text FROM jsonb_object_keys((SELECT labels FROM clusters))";
+    assert_eq!(site.text(count).await, "56");
+}
+
+#[tokio::test]
+async fn two_generations_in_one_request_are_told() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let body = || Some(json!({ "generation": 1, "pf_port": 20000 }));
+    let path = "/api/clusters/dev";
+    let other = site
+        .http
+        .send(Method::PATCH, path, body(), &[("if-match", "\"7\"")])
+        .await
+        .is(422);
+    assert!(other.faults()[0].starts_with("body.generation: "));
+    site.http
+        .send(Method::PATCH, path, body(), &[("if-match", "\"1\"")])
+        .await
+        .is(200);
+}
+
+#[tokio::test]
 async fn of_many_who_change_the_same_generation_one_wins() {
     let site = quiet_site().await;
     site.declare("dev").await;

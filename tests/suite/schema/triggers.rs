@@ -267,6 +267,26 @@ async fn the_books_say_who_did_what_and_cannot_be_rewritten() {
 }
 
 #[tokio::test]
+async fn the_books_say_who_changed_labels_and_from_what_to_what() {
+    let (_database, client) = migrated().await;
+    client.batch_execute(DEV).await.unwrap();
+    for statement in [
+        "SET kindler.actor = 'ada'",
+        "UPDATE clusters SET labels = '{\"env\": \"prod\"}'",
+        "UPDATE clusters SET labels = labels",
+        "UPDATE clusters SET actual_state = 'running'",
+    ] {
+        client.batch_execute(statement).await.unwrap();
+    }
+    let books = "SELECT string_agg(concat_ws(' ', kind, actor, generation, change), ', ') \
+                 FROM cluster_events WHERE kind = 'changed'";
+    assert_eq!(
+        text(&client, books).await,
+        r#"changed ada 1 {"labels": [{}, {"env": "prod"}]}"#
+    );
+}
+
+#[tokio::test]
 async fn a_change_that_is_rolled_back_leaves_no_trace() {
     let (_database, client) = migrated().await;
     client
