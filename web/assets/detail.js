@@ -125,6 +125,7 @@ function pairs(view) {
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [h("span", { class: "tag" }, one), " "]) : "–"],
+    view.placed_by ? [t("placedBy"), [h("span", { class: "mono" }, view.placed_by), view.strays ? h("div", { class: "warning" }, view.strays) : null]] : null,
     [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
     [t("created"), view.created_at ? time(view.created_at, absolute(view.created_at)) : "–"],
     [t("lastHealthy"), view.last_healthy_at ? time(view.last_healthy_at, ago(view.last_healthy_at)) : "–"],

@@ -22,7 +22,7 @@ export const zh = {
   kind: "类型", actor: "谁", when: "何时", what: "内容", anyKind: "任意类型", older: "更早", changedTo: "{field}：{from} → {to}",
   compare: "将版本 {n} 与之比较", against: "对比 {n}", noDifference: "没有差异。",
   queue: "队列", due: "{n} 个到期未开始，最早的已等 {span}", nextDue: "没有到期的；下一个 {when}", empty: "空",
-  daemons: "守护进程", working: "正在处理", waiting: "暂缓", database: "数据库", listener: "监听器", streams: "打开的页面", nobodyWorks: "目前没有。", nothingWaits: "没有暂缓的。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。", alive: "在线", silent: "已 {span} 无声", up: "已运行 {span}", answers: "正常，架构版本 {v}", listening: "正在监听变更", disconnected: "未连接", deaf: "听不到：位于事务池之后", held: "{n} 个集群：{reason}",
+  daemons: "守护进程", working: "正在处理", waiting: "暂缓", database: "数据库", listener: "监听器", streams: "打开的页面", nobodyWorks: "目前没有。", nothingWaits: "没有暂缓的。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。", alive: "在线", silent: "已 {span} 无声", up: "已运行 {span}", answers: "正常，架构版本 {v}", listening: "正在监听变更", disconnected: "未连接", deaf: "听不到：位于事务池之后", held: "{n} 个集群：{reason}", worksOn: "只处理 {selector}", unselected: "没有守护进程选中它。", placedBy: "放置于",
   k_declared: "已声明", k_changed: "已修改", k_retry: "要求重试", k_paused: "已暂停", k_resumed: "已恢复", k_protected: "已保护", k_unprotected: "不再受保护", k_transition: "状态变化", k_attempt: "尝试", k_health: "健康", k_removed: "已移除",
   r_Creating: "开始创建", r_Created: "创建完成", r_CreatedWithWarning: "创建命令报错，但集群有响应", r_CreateFailed: "创建失败", r_Updating: "开始应用修改", r_Updated: "修改已应用", r_UpdateFailed: "应用修改失败",
   r_Starting: "开始启动", r_Started: "已启动", r_StartFailed: "启动失败", r_Stopping: "开始停止", r_Stopped: "已停止", r_StopFailed: "停止失败", r_NotCreated: "从未创建", r_DeletionHeld: "一分钟内删除过多，稍候",
