@@ -147,7 +147,8 @@ async fn an_idle_system_writes_nothing() {
     let database = migrated().await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host)
-        .set("KINDLER_HEALTH_INTERVAL", "1h")
+        // Longer than the long form: no check is due.
+        .set("KINDLER_HEALTH_INTERVAL", "24h")
         .set("KINDLER_RESYNC_INTERVAL", "1s")
         .spawn();
     daemon.ready().await;
