@@ -21,6 +21,9 @@ use tracing::{Subscriber, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::cause;
+use crate::redact::without_secrets;
+
 /// Any of them turns the export on.
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -73,7 +76,8 @@ impl Traces {
     /// Says what is wrong, once there is a log to say it in.
     pub(super) fn tell(&self) {
         if let Some(error) = &self.failed {
-            let error = error as &dyn std::error::Error;
+            // It repeats the address, which may hold a password.
+            let error = without_secrets(&cause::chain(error));
             warn!(error, "traces are not exported");
         }
     }

@@ -198,3 +198,23 @@ async fn a_collector_that_is_away_or_silent_costs_no_work() {
         );
     }
 }
+
+/// A collector's address may hold a password, and a mistake in it is told.
+#[tokio::test]
+async fn an_address_that_cannot_be_is_told_without_its_password() {
+    let scene = scene_with(|daemon| {
+        daemon.set(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://user:sekret-canary@collector one:4318",
+        )
+    })
+    .await;
+    let told = eventually(SOON, "the mistake to be told", || async {
+        let log = scene.daemon.log();
+        let line = log.lines().find(|line| line.contains("not exported"));
+        line.map(str::to_owned)
+    })
+    .await;
+    assert!(told.contains("invalid uri character"), "{told}");
+    assert!(!told.contains("sekret-canary"), "{told}");
+}
