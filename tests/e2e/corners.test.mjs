@@ -185,3 +185,18 @@ test("no text of the page is defined twice", async () => {
     assert.deepEqual(keys.filter((key, n) => keys.indexOf(key) !== n), []);
   }
 });
+
+test("what no daemon selects is shown, and where a cluster is placed", () => scene({ KINDLER_SELECTOR: "host=a" }, async (daemon, browser) => {
+  const page = await browser.page();
+  await daemon.declare("demo", { labels: { host: "b" } });
+  await page.goto(`${daemon.url}/system`);
+  await page.getByText("works on host=a").waitFor();
+  await page.getByText("No daemon selects it.").waitFor();
+  const relabel = (host) => daemon.api("PATCH", "/api/clusters/demo", { labels: { host } });
+  await relabel("a");
+  await page.getByText("Nothing is held back.").waitFor();
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await page.locator("dd", { hasText: /^host=a$/ }).first().waitFor();
+  await relabel("b");
+  await page.getByText("its labels do not match host=a any more; it stays there until it is deleted").waitFor();
+}));
