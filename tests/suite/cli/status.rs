@@ -1,5 +1,7 @@
 //! `kindler status` tells the truth, and its exit code does, too.
 
+use kindler::store::SCHEMA_VERSION;
+
 use super::rig::{Fleet, Home};
 
 #[tokio::test]
@@ -26,7 +28,8 @@ async fn all_is_well_with_a_listening_daemon_and_no_failure() {
         said.out.contains("silent pid 4711") && said.out.contains("silent for 1"),
         "{said:?}"
     );
-    assert!(said.out.contains("schema version 7") && said.out.contains("none is declared"));
+    let schema = format!("schema version {SCHEMA_VERSION}");
+    assert!(said.out.contains(&schema) && said.out.contains("none is declared"));
 }
 
 #[tokio::test]
@@ -68,7 +71,7 @@ async fn work_and_failures_are_told_with_the_next_try() {
     let report = fleet.run(&["status", "-o", "json"]).await.ends(1).json();
     assert_eq!(report["ok"], false);
     assert_eq!(report["database"]["reachable"], true);
-    assert_eq!(report["database"]["schema_version"], 7);
+    assert_eq!(report["database"]["schema_version"], SCHEMA_VERSION);
     assert_eq!(report["daemons"][0]["host"], "well");
     assert_eq!(report["daemons"][0]["alive"], true);
     assert_eq!(report["working"][0]["cluster_name"], "demo");
