@@ -141,7 +141,7 @@ test("long names and labels fit every view, from 360 pixels on", () => scene({},
   }
 }));
 
-test("who changed labels is told, and it is no new order", () => scene({}, async (daemon, browser) => {
+test("who changed labels is told, and neither that nor a look at it moves its steps", () => scene({ KINDLER_HEALTH_INTERVAL: "1s" }, async (daemon, browser) => {
   await daemon.declare("demo", { labels: { env: "dev" } });
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);
@@ -150,6 +150,11 @@ test("who changed labels is told, and it is no new order", () => scene({}, async
   await daemon.api("PATCH", "/api/clusters/demo", { labels: { env: "prod", team: "a" } });
   await page.getByText("labels: env=dev → env=prod, team=a").waitFor();
   assert.equal(await times.count(), 4);
+  const verified = await times.last().getAttribute("datetime");
+  const healthy = () => page.locator('dt:has-text("Last healthy") + dd time').getAttribute("datetime");
+  const before = await healthy();
+  await eventually("another check to be shown", async () => (await healthy()) !== before);
+  assert.equal(await times.last().getAttribute("datetime"), verified);
 }));
 
 test("with a login, the bar fits 360 pixels in both languages", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {

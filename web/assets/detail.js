@@ -69,7 +69,8 @@ export function detail(main, name) {
     const after = (at) => (at && at >= ordered ? at : null);
     const begun = after(latest((one) => one.kind === "transition" && ["creating", "updating", "stopping", "deleting"].includes(one.to_state)));
     const busy = ["creating", "updating", "stopping", "deleting"].includes(view.actual_state);
-    const ended = view.settled ? view.last_reconciled_at : null;
+    // When it got there, and not when it was looked at last.
+    const ended = view.settled ? after(latest((one) => one.kind === "transition" && one.to_state === view.actual_state)) ?? view.last_reconciled_at : null;
     const failed = view.actual_state === "failed";
     const steps = [
       ["stepDeclared", "done", ordered],

@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
-use super::{Client, migrated, quiet_site};
-use crate::kit::{Daemon, Host};
+use super::{Client, SOON, migrated, quiet_site};
+use crate::kit::{Daemon, Host, eventually};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -78,9 +78,13 @@ async fn a_server_of_the_api_alone_is_no_daemon() {
         "0"
     );
     let other = super::site().await;
-    let status = other.http.get("/api/status").await.is(200).json();
+    // It is ready a moment before its first heartbeat is written.
+    let status = eventually(SOON, "the daemon to be listed", || async {
+        let status = other.http.get("/api/status").await.is(200).json();
+        (status["replicas"].as_array().unwrap().len() == 1).then_some(status)
+    })
+    .await;
     assert_eq!(status["api_only"], false);
-    assert_eq!(status["replicas"].as_array().unwrap().len(), 1);
     assert_eq!(status["listener"]["state"], "listening");
     assert_eq!(status["database"]["ok"], true);
 }

@@ -28,11 +28,8 @@ async fn all_is_well_with_a_listening_daemon_and_no_failure() {
         said.out.contains("silent pid 4711") && said.out.contains("silent for 1"),
         "{said:?}"
     );
-    assert!(
-        said.out
-            .contains(&format!("schema version {SCHEMA_VERSION}"))
-            && said.out.contains("none is declared")
-    );
+    let schema = format!("schema version {SCHEMA_VERSION}");
+    assert!(said.out.contains(&schema) && said.out.contains("none is declared"));
 }
 
 #[tokio::test]
