@@ -173,7 +173,11 @@ impl Work<'_> {
         ];
         if process.reconciles() {
             let lease = process.settings.lease_policy().ttl;
-            let orphans = tokio::spawn(orphans::end_all(lease, shutdown.clone()));
+            let orphans = tokio::select! {
+                orphans = orphans::end_before_the_start(lease, &shutdown) => orphans,
+                never = doorbell.unheeded() => match never {},
+            };
+            let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
             let controller = process.controller(doorbell, stand_aside);
             controller.run(shutdown).await;
             ended("orphans", orphans.await);

@@ -6,6 +6,7 @@
 //! its start and end with pid, fence and generation, and `OVERLAP` when another
 //! command of the same cluster is still alive.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,9 @@ name=
 while [ $# -gt 0 ]; do case "$1" in -n) name=$2; shift 2 ;; *) name=${name:-$1}; shift ;; esac; done
 say() { echo "$1 $verb $name pid=$$ fence=${KINDLER_FENCE:-} generation=${KINDLER_GENERATION:-} attempt=${KINDLER_ATTEMPT:-}" >> "$here/journal"; }
 for other in "$here/live/$name".*; do
-    [ -e "$other" ] && kill -0 "${other##*.}" 2>/dev/null && say OVERLAP
+    [ -e "$other" ] || continue
+    # Not the dead whom init has not collected yet.
+    case "$(cut -d ' ' -f 3 "/proc/${other##*.}/stat" 2>/dev/null)" in ''|Z|X) ;; *) say OVERLAP ;; esac
 done
 : > "$here/live/$name.$$"
 trap 'say end; rm -f "$here/live/$name.$$"' EXIT
@@ -188,11 +191,79 @@ impl Host {
         }
     }
 
+    /// Panics if a delete was started for a cluster that had not been declared
+    /// absent by then. `absent` holds the generations that were.
+    pub fn assert_deleted_as_declared(&self, absent: &HashSet<(String, i64)>) {
+        for entry in self.journal() {
+            let wanted = |(name, generation): &(String, i64)| {
+                *name == entry.name && *generation <= entry.generation
+            };
+            let deletes = entry.what == "start" && entry.verb == "delete";
+            assert!(
+                !deletes || absent.iter().any(wanted),
+                "nobody wanted {entry:?}"
+            );
+        }
+    }
+
+    /// Whatever still lives of the actions on this host, by the process table:
+    /// also what left its session or cleared its environment. A guard counts
+    /// until it has ended; a daemon, and a look, do not.
+    pub fn live_processes(&self) -> Vec<String> {
+        let home = format!("HOME={}", self.path().display());
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let process = process.path();
+            let Ok(environment) = fs::read(process.join("environ")) else {
+                continue;
+            };
+            let has = |wanted: &dyn Fn(&[u8]) -> bool| environment.split(|b| *b == 0).any(wanted);
+            let acts = has(&|set| set == home.as_bytes())
+                && has(&|set| set.starts_with(b"KINDLER_FENCE="));
+            let nameless = !has(&|set| set.starts_with(b"HOME="))
+                && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.path());
+            if acts || nameless {
+                let line = fs::read(process.join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                // Without a command line it has ended, and waits for its parent.
+                if !line.is_empty() {
+                    found.push(format!("{} {line}", process.display()));
+                }
+            }
+        }
+        found
+    }
+
+    /// What lies in the daemon's folder that no daemon needs any more: only the
+    /// logs of clusters are to stay.
+    pub fn left_behind(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.state_dir()).unwrap().flatten() {
+            if entry.file_name() != "logs" {
+                found.push(entry.path());
+            }
+        }
+        for log in fs::read_dir(self.state_dir().join("logs"))
+            .into_iter()
+            .flatten()
+        {
+            let path = log.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !name.ends_with(".log") && !name.ends_with(".log.1") {
+                found.push(path);
+            }
+        }
+        found
+    }
+
     /// The processes of commands that still live.
     pub fn live_commands(&self) -> Vec<i32> {
         let live = fs::read_dir(self.path().join("live")).unwrap();
         live.filter_map(|entry| entry.ok()?.path().extension()?.to_str()?.parse().ok())
-            .filter(|pid: &i32| Path::new(&format!("/proc/{pid}")).exists())
+            // The dead whom nobody has collected yet have no command line.
+            .filter(|pid: &i32| {
+                fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+            })
             .collect()
     }
 }
