@@ -1,7 +1,8 @@
 -- Claims a cluster that is due and this daemon's to work on: one row if the name
 -- exists, with the term of the new lease if this claim won it. Losing is a null term, never a race: the
 -- primary key lets one claim in, and a lease is taken over only after it has
--- expired by this clock. Why it was lost is looked up only then, because every
+-- expired by this clock. A row that is being removed is waited for, so that its
+-- absence is no row either. Why it was lost is looked up only then, because every
 -- wake-up waits for this statement.
 -- $1 name, $2 owner, $3 lifetime in seconds, $4 for which clusters this daemon works
 WITH claim AS (
@@ -9,6 +10,7 @@ WITH claim AS (
     SELECT name, $2, nextval('cluster_lease_terms'), clock_timestamp(), clock_timestamp(),
            clock_timestamp() + make_interval(secs => $3)
     FROM clusters WHERE name = $1 AND due_at <= clock_timestamp() AND kindler_takes($4::jsonb, placed_by, labels)
+    FOR KEY SHARE
     ON CONFLICT (cluster_name) DO UPDATE
         SET owner = excluded.owner, term = excluded.term, acquired_at = excluded.acquired_at,
             renewed_at = excluded.renewed_at, expires_at = excluded.expires_at

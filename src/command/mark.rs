@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::environment::RUN_MARK;
-use super::tree;
+use super::tree::{self, Member};
 use super::trust::MonotonicDeadline;
 
 /// The run that a mark names.
@@ -46,11 +46,11 @@ impl Run {
         parts.next().is_none().then_some(run)
     }
 
-    /// Whether the process that began it still runs. One that was born after the run only got
-    /// its number.
-    pub(super) fn has_a_daemon(self) -> bool {
+    /// The process that began it, if it is still there. One that was born after the run only
+    /// got its number.
+    pub(super) fn daemon(self) -> Option<Member> {
         let daemon = i32::try_from(self.daemon).ok().and_then(tree::look);
-        daemon.is_some_and(|daemon| !daemon.zombie && daemon.born().as_nanos() <= self.began.into())
+        daemon.filter(|daemon| daemon.born().as_nanos() <= self.began.into())
     }
 }
 
@@ -77,13 +77,13 @@ mod tests {
     #[test]
     fn a_process_that_only_got_the_number_is_no_daemon() {
         let now = Run::begin();
-        assert!(now.has_a_daemon());
+        assert!(now.daemon().is_some());
         let before_its_birth = Run { began: 0, ..now };
-        assert!(!before_its_birth.has_a_daemon());
+        assert!(before_its_birth.daemon().is_none());
         let nobody = Run {
             daemon: u32::MAX,
             ..now
         };
-        assert!(!nobody.has_a_daemon());
+        assert!(nobody.daemon().is_none());
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub(super) start: u64,
     /// It has ended and only waits for its parent to notice.
     pub(super) zombie: bool,
+    /// It stands still until somebody continues it (SIGSTOP).
+    pub(super) stopped: bool,
 }
 
 impl Member {
@@ -127,6 +129,7 @@ fn parse(stat: &str) -> Option<Member> {
         group,
         start,
         zombie: matches!(state, "Z" | "X"),
+        stopped: state == "T",
     })
 }
 
@@ -157,6 +160,7 @@ mod tests {
             group: pid,
             start: 1,
             zombie: false,
+            stopped: false,
         }
     }
 
@@ -170,6 +174,7 @@ mod tests {
             group: 40,
             start: 777,
             zombie: true,
+            stopped: false,
         };
         assert_eq!(parse(&stat), Some(expected));
         assert_eq!(parse("42 (cut"), None);

@@ -27,7 +27,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::command::Orphans;
 use crate::config::DaemonSettings;
 use crate::http;
 use crate::listener::Doorbell;
@@ -103,7 +102,8 @@ async fn one_pass(
         return Err(newer.into());
     }
     process.preflight().await;
-    orphans::look(Orphans::default()).await;
+    let lease = process.settings.lease_policy().ttl;
+    orphans::end_before_the_start(lease, &shutdown).await;
     let (_schema, known) = watch::channel(None);
     let controller = process.controller(Doorbell::default(), known);
     let ended = controller.run_once(shutdown.clone()).await;

@@ -16,7 +16,6 @@ use super::process::{Databases, Process};
 use super::senses::{Senses, senses};
 use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
-use crate::command::Orphans;
 use crate::config::DaemonSettings;
 use crate::http::{self, FleetReader, Source, Vitals};
 use crate::listener::{Doorbell, Listener};
@@ -174,9 +173,11 @@ impl Work<'_> {
         ];
         if process.reconciles() {
             let lease = process.settings.lease_policy().ttl;
-            // Before anything is begun: a lease may have ended long before this start.
-            let orphans = orphans::look(Orphans::default()).await;
-            let orphans = tokio::spawn(orphans::end_all(orphans, lease, shutdown.clone()));
+            let orphans = tokio::select! {
+                orphans = orphans::end_before_the_start(lease, &shutdown) => orphans,
+                never = doorbell.unheeded() => match never {},
+            };
+            let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
             let controller = process.controller(doorbell, stand_aside);
             controller.run(shutdown).await;
             ended("orphans", orphans.await);

@@ -326,7 +326,8 @@ impl Store {
             .map_err(|source| StoreError::Unreadable { operation, source })
     }
 
-    /// Finds clusters of this daemon whose owner stopped renewing.
+    /// Finds clusters of this daemon whose owner stopped renewing and that are
+    /// due; of others it takes away what is left of the lease.
     ///
     /// # Errors
     /// [`StoreError`].

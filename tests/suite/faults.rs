@@ -17,9 +17,10 @@ mod outages;
 mod processes;
 mod wishes;
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client;
@@ -98,11 +99,24 @@ async fn converged(sql: &Client, host: &Host) {
         number(sql, UNSETTLED).await == 0
     })
     .await;
-    eventually(CONVERGED_BY, "no command to live", || async {
-        host.live_commands().is_empty()
+    let mut alive = Vec::new();
+    let gone_by = Instant::now() + CONVERGED_BY;
+    while Instant::now() < gone_by {
+        alive = host.live_processes();
+        if alive.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(alive.is_empty(), "these were left: {alive:#?}");
+    assert_eq!(host.left_behind(), Vec::<std::path::PathBuf>::new());
+    eventually(CONVERGED_BY, "no lease to be left", || async {
+        let over = "SELECT count(*) FROM cluster_leases WHERE expires_at < clock_timestamp()";
+        number(sql, over).await == 0
     })
     .await;
     host.assert_one_at_a_time();
+    host.assert_deleted_as_declared(&declared_absent(sql).await);
     for row in sql
         .query("SELECT name, desired_state FROM clusters", &[])
         .await
@@ -132,6 +146,14 @@ async fn converged(sql: &Client, host: &Host) {
             "{name} has no row: it is orphaned"
         );
     }
+}
+
+/// Which generations of which clusters were ever declared absent.
+async fn declared_absent(sql: &Client) -> HashSet<(String, i64)> {
+    let query =
+        "SELECT cluster_name, generation FROM cluster_revisions WHERE desired_state = 'absent'";
+    let rows = sql.query(query, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 /// A daemon with the shortest lease there is, so that takeovers are quick.

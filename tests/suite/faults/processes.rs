@@ -189,41 +189,98 @@ fn guards_of(daemon: i32) -> Vec<i32> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_daemon_that_is_killed_with_its_guards_leaves_nobody_beside_its_successor() {
+/// What befalls a daemon and the guards that it has started, all at once.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// Both are killed.
+    Killed,
+    /// Both stand still, as after `pkill -STOP kindler`.
+    Stopped,
+    /// The daemon stands still, its guards are killed.
+    StoppedAndKilled,
+}
+
+fn strike(daemon: &Daemon, blow: Blow) {
+    let guards = guards_of(daemon.pid());
+    assert!(!guards.is_empty());
+    // First the daemon, or it would mend what befalls its guards.
+    daemon.signal(Signal::STOP);
+    let signal = match blow {
+        Blow::Stopped => Signal::STOP,
+        Blow::Killed | Blow::StoppedAndKilled => Signal::KILL,
+    };
+    for guard in guards {
+        let guard = rustix::process::Pid::from_raw(guard).unwrap();
+        rustix::process::kill_process(guard, signal).unwrap();
+    }
+    if matches!(blow, Blow::Killed) {
+        daemon.signal(Signal::KILL);
+    }
+}
+
+/// Six commands run when the blow comes; the successor stands by, or is started
+/// when the leases are over and all six can be taken at once.
+async fn nobody_is_left_beside_the_successor(blow: Blow, stands_by: bool) {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "setsid sleep 600 & sleep 600");
     let sql = database.connect().await;
-    for round in 0..rounds(2, 30) {
-        let first = quick(&database.url(), &host).spawn();
-        first.ready().await;
-        run(&sql, &format!(
-            "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 3) n"
-        )).await;
-        eventually(Duration::from_secs(20), "the commands", || async {
-            host.live_commands().len() == 3
+    let start = || {
+        quick(&database.url(), &host)
+            .set("KINDLER_CONCURRENCY", "6")
+            .spawn()
+    };
+    let first = start();
+    first.ready().await;
+    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 6) n").await;
+    eventually(Duration::from_secs(20), "the commands", || async {
+        host.live_commands().len() == 6
+    })
+    .await;
+    let standby = stands_by.then(start);
+    if let Some(standby) = &standby {
+        standby.ready().await;
+    }
+    strike(&first, blow);
+    host.control("create", "sleep 0.1");
+    let successor = if let Some(standby) = standby {
+        standby
+    } else {
+        let over = "SELECT count(*) FROM cluster_leases WHERE expires_at < clock_timestamp()";
+        eventually(Duration::from_secs(20), "the leases to end", || async {
+            number(&sql, over).await == 6
         })
         .await;
-        // In one round another daemon stands by, in the next it comes afterwards.
-        let standby = (round % 2 == 0).then(|| quick(&database.url(), &host).spawn());
-        // Stopped first, or it would mend the first guard's death before its own.
-        first.signal(Signal::STOP);
-        let guards = guards_of(first.pid());
-        assert_eq!(guards.len(), 3);
-        for guard in guards {
-            let guard = rustix::process::Pid::from_raw(guard).unwrap();
-            rustix::process::kill_process(guard, Signal::KILL).unwrap();
-        }
-        first.kill();
-        assert_eq!(host.live_commands().len(), 3, "nobody else has ended them");
-        host.control("create", "sleep 0.1");
-        let successor = standby.unwrap_or_else(|| quick(&database.url(), &host).spawn());
-        converged(&sql, &host).await;
-        assert!(successor.stop().await.success());
-        host.control("create", "setsid sleep 600 & sleep 600");
+        start()
+    };
+    converged(&sql, &host).await;
+    if !matches!(blow, Blow::Killed) {
+        first.signal(Signal::CONT);
+    }
+    converged(&sql, &host).await;
+    assert!(successor.stop().await.success());
+}
+
+async fn again_and_again(blow: Blow) {
+    for round in 0..rounds(2, 30) {
+        nobody_is_left_beside_the_successor(blow, round % 2 == 0).await;
     }
     report(
-        "kill -9 of a daemon and its guards at once",
+        &format!("a daemon and its guards at once: {blow:?}"),
         &format!("{} times, 0 overlaps, 0 orphans", rounds(2, 30)),
     );
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_with_its_guards_leaves_nobody_beside_its_successor() {
+    again_and_again(Blow::Killed).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopped_with_its_guards_leaves_nobody_beside_its_successor() {
+    again_and_again(Blow::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopped_while_its_guards_are_killed_leaves_nobody_either() {
+    again_and_again(Blow::StoppedAndKilled).await;
 }

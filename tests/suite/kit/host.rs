@@ -6,6 +6,7 @@
 //! its start and end with pid, fence and generation, and `OVERLAP` when another
 //! command of the same cluster is still alive.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -187,6 +188,71 @@ impl Host {
                 "a stale fence acted: {entry:?} in {journal:#?}"
             );
         }
+    }
+
+    /// Panics if a delete was started for a cluster that had not been declared
+    /// absent by then. `absent` holds the generations that were.
+    pub fn assert_deleted_as_declared(&self, absent: &HashSet<(String, i64)>) {
+        for entry in self.journal() {
+            let wanted = |(name, generation): &(String, i64)| {
+                *name == entry.name && *generation <= entry.generation
+            };
+            let deletes = entry.what == "start" && entry.verb == "delete";
+            assert!(
+                !deletes || absent.iter().any(wanted),
+                "nobody wanted {entry:?}"
+            );
+        }
+    }
+
+    /// Whatever still lives of the actions on this host, by the process table:
+    /// also what left its session or cleared its environment. A guard counts
+    /// until it has ended; a daemon, and a look, do not.
+    pub fn live_processes(&self) -> Vec<String> {
+        let home = format!("HOME={}", self.path().display());
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let process = process.path();
+            let Ok(environment) = fs::read(process.join("environ")) else {
+                continue;
+            };
+            let has = |wanted: &dyn Fn(&[u8]) -> bool| environment.split(|b| *b == 0).any(wanted);
+            let acts = has(&|set| set == home.as_bytes())
+                && has(&|set| set.starts_with(b"KINDLER_FENCE="));
+            let nameless = !has(&|set| set.starts_with(b"HOME="))
+                && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.path());
+            if acts || nameless {
+                let line = fs::read(process.join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                // Without a command line it has ended, and waits for its parent.
+                if !line.is_empty() {
+                    found.push(format!("{} {line}", process.display()));
+                }
+            }
+        }
+        found
+    }
+
+    /// What lies in the daemon's folder that no daemon needs any more: only the
+    /// logs of clusters are to stay.
+    pub fn left_behind(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.state_dir()).unwrap().flatten() {
+            if entry.file_name() != "logs" {
+                found.push(entry.path());
+            }
+        }
+        for log in fs::read_dir(self.state_dir().join("logs"))
+            .into_iter()
+            .flatten()
+        {
+            let path = log.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if !name.ends_with(".log") && !name.ends_with(".log.1") {
+                found.push(path);
+            }
+        }
+        found
     }
 
     /// The processes of commands that still live.

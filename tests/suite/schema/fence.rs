@@ -8,6 +8,7 @@ use kindler::plan::{Action, Moment, Policy, Status, Step, plan};
 use kindler::store::{Claim, Claimed, Database as Url, HeldRow, Store, Written};
 
 use super::migrated;
+use crate::kit::eventually;
 
 const TTL: Duration = Duration::from_secs(15);
 
@@ -188,4 +189,58 @@ async fn what_is_not_due_is_not_claimed() {
         Claim::NotDue { due_in: Some(wait) } => assert!(wait > Duration::from_secs(50)),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_row_that_goes_during_a_claim_is_no_error() {
+    let (database, client) = migrated().await;
+    for step in [
+        "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')",
+        "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM clusters",
+    ] {
+        client.batch_execute(step).await.unwrap();
+    }
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let claim = tokio::spawn(async move {
+        let first = store.claim("dev", "me", TTL).await.unwrap();
+        (first, store.claim("dev", "me", TTL).await.unwrap())
+    });
+    let sql = database.connect().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(TTL, "the claim to wait for the removal", || async {
+        sql.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    client.batch_execute("COMMIT").await.unwrap();
+    match claim.await.unwrap() {
+        (Claim::Busy { expires_in }, Claim::NoSuchRow) => assert_eq!(expires_in, Duration::ZERO),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_is_taken_away_where_nothing_is_due() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) SELECT n, 'k3d' FROM unnest('{due,done,held}'::text[]) n")
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    for name in ["due", "done", "held"] {
+        won(store.claim(name, "a", TTL).await.unwrap());
+    }
+    client
+        .batch_execute(
+            "UPDATE cluster_leases SET expires_at = clock_timestamp() WHERE cluster_name <> 'held';
+             UPDATE clusters SET next_attempt_at = now() + interval '1 h' WHERE name <> 'due'",
+        )
+        .await
+        .unwrap();
+    // Whoever died after the last write has left it; nobody would claim it for an hour.
+    assert_eq!(store.expired(10).await.unwrap(), ["due"]);
+    let left = "SELECT string_agg(cluster_name, ' ' ORDER BY cluster_name) FROM cluster_leases";
+    let left: String = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, "due held");
+    won(store.claim("due", "b", TTL).await.unwrap());
 }
