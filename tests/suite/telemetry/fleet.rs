@@ -49,7 +49,9 @@ async fn the_life_of_a_cluster_shows_in_its_series() {
     );
     scrape.has(r#"kindler_replicas{reconciles="true"}"#, 1.0);
     scrape.has(r#"kindler_replicas{reconciles="false"}"#, 0.0);
-    scrape.has("kindler_db_notification_queue_usage_ratio", 0.0);
+    // Of the whole server, which other tests ring at, too.
+    let queue = scrape.value("kindler_db_notification_queue_usage_ratio");
+    assert!(queue.is_some_and(|share| share < 0.1), "{queue:?}");
     assert_eq!(scrape.value(failures), None, "it fails no more");
     let reconciled = r#"kindler_cluster_last_reconcile_timestamp_seconds{name="dev"}"#;
     let first = scrape.value(declared).unwrap();
