@@ -26,6 +26,10 @@ const FAILURES: i64 = 20;
 /// So many clusters that wait for no one are named.
 const UNSELECTED: i64 = 5;
 
+/// So many daemons that are silent are told one by one: one that crashes and is
+/// started again, all the time, would hide those that work.
+const SILENT: usize = 3;
+
 const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
 
 /// Everything that is told.
@@ -159,13 +163,22 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
     if none {
         page.alarm("daemons", "none is running; next: kindler serve");
     }
-    for daemon in &report.daemons {
+    let (alive, silent): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
+    let told = silent.len().min(SILENT);
+    for daemon in alive.iter().chain(&silent[..told]) {
         let (well, words) = about(daemon, now);
         if well || none {
             page.line("daemons", &words);
         } else {
             page.alarm("daemons", &words);
         }
+    }
+    if silent.len() > told {
+        let more = silent.len() - told;
+        page.line(
+            "daemons",
+            &format!("and {more} more that fell silent within the last hour"),
+        );
     }
     for lease in &report.working {
         let message = text::line(&lease.message);
@@ -220,7 +233,9 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     if let Some(selector) = &seen.selector {
         let _ = write!(words, ", works on {}", text::line(selector));
     }
-    let _ = write!(words, ", up {}", text::since(seen.started_at, now));
+    if *alive {
+        let _ = write!(words, ", up {}", text::since(seen.started_at, now));
+    }
     if !alive {
         let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
         let _ = write!(words, "; silent for {}", text::span(silent));

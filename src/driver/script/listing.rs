@@ -80,6 +80,9 @@ pub(super) fn of_kind_list(
         Ok(stdout) => String::from_utf8_lossy(stdout),
         Err(doubt) => return Existence::Unknown(doubt),
     };
+    if !stdout.is_empty() && !stdout.ends_with('\n') {
+        return Existence::Unknown(format!("{line} printed a list that is cut off"));
+    }
     let names: Vec<&str> = stdout.lines().collect();
     if let Some(stranger) = names.iter().find(|listed| !may_be_kind_name(listed)) {
         return Existence::Unknown(format!("{line} printed no name of a cluster: {stranger:?}"));
@@ -206,6 +209,7 @@ mod tests {
         assert!(unknown(&kind("ERROR: no docker\n", "", clean)));
         assert!(unknown(&kind("", none, Ending::Exited(1))));
         assert!(unknown(&kind("other\n", "", Ending::Signaled(9))));
+        assert!(unknown(&kind("other\nde", "", clean)), "cut within a line");
     }
 
     #[test]

@@ -33,6 +33,24 @@ async fn all_is_well_with_a_listening_daemon_and_no_failure() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_crashes_all_the_time_does_not_hide_the_others() {
+    let fleet = Fleet::new().await;
+    for n in 0..50 {
+        fleet.daemon(&format!("crashed-{n}"), 60, false).await;
+    }
+    fleet.daemon("well", 0, true).await;
+    let said = fleet.run(&["status"]).await.ends(0);
+    assert!(said.out.contains("well pid 4711"), "{said:?}");
+    assert_eq!(said.out.matches("crashed-").count(), 3, "{said:?}");
+    assert!(
+        said.out.contains("and 47 more that fell silent"),
+        "{said:?}"
+    );
+    let report = fleet.run(&["status", "-o", "json"]).await.ends(0).json();
+    assert_eq!(report["daemons"].as_array().unwrap().len(), 51);
+}
+
+#[tokio::test]
 async fn work_and_failures_are_told_with_the_next_try() {
     let fleet = Fleet::new().await;
     fleet.daemon("well", 0, true).await;

@@ -22,7 +22,7 @@ async fn replicas_are_killed_at_random_while_clusters_change() {
         replica.ready().await;
     }
     run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 50) n").await;
-    for round in 0..rounds(10, 1000) {
+    for round in 0..rounds(30, 1000) {
         for n in 1..=50 {
             if fastrand::u8(..10) == 0 {
                 let wish = ["present", "absent", "stopped"][fastrand::usize(..3)];
@@ -56,7 +56,7 @@ async fn replicas_are_killed_at_random_while_clusters_change() {
         "kill -9 of one replica of three",
         &format!(
             "{} kills, {} commands begun, 0 overlaps, 0 orphans",
-            rounds(10, 1000),
+            rounds(30, 1000),
             begun(&host)
         ),
     );
@@ -118,7 +118,7 @@ async fn an_owner_that_sleeps_through_its_lease_writes_and_starts_nothing() {
     for replica in &replicas {
         replica.ready().await;
     }
-    for round in 0..rounds(3, 200) {
+    for round in 0..rounds(10, 200) {
         run(&sql, &format!(
             "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 6) n"
         )).await;
@@ -140,7 +140,7 @@ async fn an_owner_that_sleeps_through_its_lease_writes_and_starts_nothing() {
     }
     report(
         "an owner stopped for three leases",
-        &format!("{} times, 0 overlaps, 0 stale fences", rounds(3, 200)),
+        &format!("{} times, 0 overlaps, 0 stale fences", rounds(10, 200)),
     );
 }
 

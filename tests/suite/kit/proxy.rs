@@ -22,6 +22,9 @@ pub enum Traffic {
     /// Nothing passes, in neither direction, and nobody is told: a half-open
     /// connection. New ones are accepted and as silent.
     Stalls,
+    /// The same, but only for connections that have said LISTEN; the others
+    /// know nothing of it.
+    ListenerStalls,
     /// Every statement is answered as by a server whose disk is full, and does
     /// not reach the server.
     DiskFull,
@@ -146,13 +149,6 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    async fn flowing(&self) {
-        let mut traffic = self.traffic.subscribe();
-        let _ = traffic
-            .wait_for(|traffic| *traffic != Traffic::Stalls)
-            .await;
-    }
-
     /// Counts a statement; the trap that is set for it, if any.
     fn count(&self) -> Option<Trap> {
         let number = self.statements.fetch_add(1, Ordering::SeqCst) + 1;
@@ -175,9 +171,21 @@ struct Connection {
     /// The next answer is not passed on: it springs this trap.
     armed: Mutex<Option<Trap>>,
     is_armed: AtomicBool,
+    /// It has said LISTEN.
+    listens: AtomicBool,
 }
 
 impl Connection {
+    async fn flowing(&self) {
+        let mut traffic = self.shared.traffic.subscribe();
+        let flows = |traffic: &Traffic| match traffic {
+            Traffic::Stalls => false,
+            Traffic::ListenerStalls => !self.listens.load(Ordering::SeqCst),
+            Traffic::Flows | Traffic::DiskFull => true,
+        };
+        let _ = traffic.wait_for(flows).await;
+    }
+
     async fn run(client: TcpStream, shared: Arc<Shared>) {
         let Ok(server) = UnixStream::connect(&shared.socket).await else {
             return;
@@ -186,6 +194,7 @@ impl Connection {
             shared,
             armed: Mutex::new(None),
             is_armed: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
         };
         let (from_client, to_client) = tokio::io::split(client);
         let (from_server, to_server) = tokio::io::split(server);
@@ -208,7 +217,10 @@ impl Connection {
         loop {
             let kind = client.read_u8().await.ok()?;
             let frame = read_body(&mut client, vec![kind]).await?;
-            self.shared.flowing().await;
+            if frame.windows(6).any(|word| word == b"LISTEN") {
+                self.listens.store(true, Ordering::SeqCst);
+            }
+            self.flowing().await;
             if *self.shared.traffic.borrow() == Traffic::DiskFull {
                 // One answer for all parts of a statement.
                 if matches!(kind, b'Q' | b'S') {
@@ -253,7 +265,7 @@ impl Connection {
                 .await
                 .ok()
                 .filter(|length| *length > 0)?;
-            self.shared.flowing().await;
+            self.flowing().await;
             if self.is_armed.load(Ordering::SeqCst) {
                 // The server answers when it is done: committed, and not told.
                 if let Some(trap) = self.armed.lock().unwrap().take() {
