@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::DaemonError;
@@ -29,8 +30,8 @@ impl Admission {
     }
 
     /// What the API asks.
-    pub(super) fn access(&self) -> Access {
-        Access::new(self.store.clone(), self.required)
+    pub(super) fn access(&self, shutdown: &CancellationToken) -> Access {
+        Access::new(self.store.clone(), self.required, shutdown.clone())
     }
 
     /// By which names it is called, and from which pages.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{driver, identity};
@@ -115,13 +114,7 @@ impl Process {
     }
 
     /// What the page and the API work with.
-    pub(super) fn api(
-        &self,
-        store: Store,
-        access: http::Access,
-        vitals: &Vitals,
-        shutdown: &CancellationToken,
-    ) -> http::Api {
+    pub(super) fn api(&self, store: Store, access: http::Access, vitals: &Vitals) -> http::Api {
         let settings = &self.settings;
         http::Api {
             store,
@@ -132,7 +125,6 @@ impl Process {
             kubeconfigs: driver::kubeconfigs(settings),
             base_domain: settings.web.base_domain.as_str().into(),
             api_only: settings.web.api_only,
-            closing: shutdown.clone(),
         }
     }
 

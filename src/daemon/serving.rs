@@ -109,7 +109,7 @@ impl Front {
         };
         let store = process.page_store(databases);
         let admission = Admission::new(&process.settings, address, &store);
-        let api = process.api(store.clone(), admission.access(), vitals, shutdown);
+        let api = process.api(store.clone(), admission.access(shutdown), vitals);
         let (feed, doors) = (api.feed.clone(), admission.doors(&process.settings));
         let serving = http::serve(socket, source, api, doors, shutdown.clone());
         Self {

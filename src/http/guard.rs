@@ -17,7 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::api::ApiError;
+use super::error::ApiError;
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 1 << 20;

@@ -4,8 +4,10 @@
 //! answers within a bound.
 
 mod access;
+mod actor;
 pub mod api;
 mod connections;
+mod error;
 mod fleet;
 mod guard;
 mod health;
@@ -79,7 +81,7 @@ pub async fn serve(
     doors: Doors,
     shutdown: CancellationToken,
 ) {
-    let watching = tokio::spawn(api.access.clone().watch(shutdown.clone()));
+    let watching = tokio::spawn(api.access.clone().watch());
     let app = routes(source, api, doors);
     connections::serve(listener, app, LIMITS, shutdown).await;
     watching.abort();

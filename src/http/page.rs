@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::api::ApiError;
+use super::error::ApiError;
 
 #[derive(RustEmbed)]
 #[folder = "web/"]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::access::Fingerprint;
 
-use super::super::api::ApiError;
+use super::super::error::ApiError;
 
 /// From one address: at once, and one more each.
 const OF_ONE: Allowance = Allowance {

@@ -27,7 +27,8 @@ use crate::access::{Fingerprint, Scope};
 use crate::cause::chain;
 use crate::store::{Bearer, Standing, Store};
 
-use super::api::{Actor, ApiError};
+use super::actor::Actor;
+use super::error::ApiError;
 use attempts::Attempts;
 use tenure::OpenStreams;
 
@@ -44,6 +45,7 @@ pub struct Access {
 struct Inner {
     store: Store,
     required: bool,
+    closing: CancellationToken,
     attempts: Attempts,
     streams: OpenStreams,
 }
@@ -63,12 +65,13 @@ pub(super) struct Principal {
 
 impl Access {
     /// Tokens are looked up in `store`; if they are not `required`, everybody
-    /// may do everything.
-    pub fn new(store: Store, required: bool) -> Self {
+    /// may do everything. Open streams end when `closing` is cancelled.
+    pub fn new(store: Store, required: bool, closing: CancellationToken) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
                 required,
+                closing,
                 attempts: Attempts::default(),
                 streams: OpenStreams::default(),
             }),
@@ -80,10 +83,10 @@ impl Access {
         self.inner.required
     }
 
-    /// Ends open streams whose token or login has ended, until `shutdown`.
-    pub(super) async fn watch(self, shutdown: CancellationToken) {
-        let streams = &self.inner.streams;
-        streams.watch(&self.inner.store, shutdown).await;
+    /// Ends open streams whose token or login has ended, until it closes.
+    pub(super) async fn watch(self) {
+        let Inner { store, closing, .. } = &*self.inner;
+        self.inner.streams.watch(store, closing).await;
     }
 
     /// Whose secret this is.

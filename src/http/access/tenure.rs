@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +14,7 @@ use tracing::debug;
 use crate::access::Fingerprint;
 use crate::store::{LiveGrants, Store};
 
-use super::super::api::Api;
-use super::Principal;
+use super::{Access, Inner, Principal};
 
 /// How often the tokens of open streams are looked at, while there are any.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -77,7 +76,7 @@ impl OpenStreams {
     /// Ends those whose token or login has ended, until `shutdown`. While the
     /// database is out of reach nothing can be told, and nothing new is shown
     /// either.
-    pub(super) async fn watch(&self, store: &Store, shutdown: CancellationToken) {
+    pub(super) async fn watch(&self, store: &Store, shutdown: &CancellationToken) {
         let mut count = self.count.subscribe();
         loop {
             let next = async {
@@ -104,7 +103,7 @@ impl OpenStreams {
 pub(in crate::http) struct Tenure {
     ended: CancellationToken,
     closing: CancellationToken,
-    registered: Option<(Arc<super::Inner>, u64)>,
+    registered: Option<(Arc<Inner>, u64)>,
 }
 
 impl Tenure {
@@ -126,13 +125,17 @@ impl Drop for Tenure {
     }
 }
 
-impl FromRequestParts<Api> for Tenure {
+impl<S> FromRequestParts<S> for Tenure
+where
+    S: Send + Sync,
+    Access: FromRef<S>,
+{
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
-        let ended = CancellationToken::new();
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let access = Access::from_ref(state).inner;
+        let (ended, closing) = (CancellationToken::new(), access.closing.clone());
         let registered = parts.extensions.get::<Principal>().map(|principal| {
-            let access = api.access.inner.clone();
             let number = access.streams.next.fetch_add(1, Ordering::Relaxed);
             let open = Open {
                 token: principal.token,
@@ -145,7 +148,7 @@ impl FromRequestParts<Api> for Tenure {
         });
         Ok(Self {
             ended,
-            closing: api.closing.clone(),
+            closing,
             registered,
         })
     }

@@ -9,8 +9,8 @@ use crate::config::HEARTBEAT;
 use crate::listener::Listening;
 use crate::store::SCHEMA_VERSION;
 
+use super::super::error::ApiError;
 use super::Api;
-use super::error::ApiError;
 
 /// So many failing clusters are told.
 const FAILING: i64 = 100;

@@ -11,11 +11,13 @@ use serde_json::json;
 use crate::cluster::{Cluster, Desired};
 use crate::live::View;
 
+use super::super::actor::Actor;
+use super::super::error::ApiError;
+use super::Api;
 use super::body::Fields;
-use super::declare::{changed_or_lost, free_to_change};
-use super::error::ApiError;
+use super::declare::changed_or_lost;
+use super::named::free_to_change;
 use super::tasks::Accepted;
-use super::{Actor, Api};
 
 fn found(cluster: Option<Cluster>, name: &str) -> Result<Response, ApiError> {
     let cluster = cluster.ok_or_else(|| ApiError::unknown(name))?;

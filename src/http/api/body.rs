@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::{Port, Subnet};
 
-use super::error::{ApiError, Fault};
+use super::super::error::{ApiError, Fault};
 
 /// The ports that the API takes; the others are the system's.
 const LOWEST_PORT: u16 = 1024;

@@ -13,11 +13,13 @@ use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider};
 use crate::live::View;
 use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 
+use super::super::actor::Actor;
+use super::super::error::{ApiError, Fault};
+use super::Api;
 use super::body::Fields;
-use super::error::{ApiError, Fault};
+use super::named::{free_to_change, free_to_declare, known};
 use super::tasks::{Accepted, create_task, delete_task};
 use super::words::Asked;
-use super::{Actor, Api, named};
 
 /// The ports of a declaration that names none: those of the old system.
 const DEFAULT_PORTS: [(&str, i64); 4] = [
@@ -62,26 +64,8 @@ pub(super) async fn create(
         Declared::New(cluster) => {
             Ok((StatusCode::ACCEPTED, Json(create_task(&cluster.name))).into_response())
         }
-        Declared::Exists(cluster) => Err(exists(&cluster.name)),
+        Declared::Exists(cluster) => Err(ApiError::exists(&cluster.name)),
     }
-}
-
-/// That a cluster of this name may be declared here at all.
-async fn free_to_declare(api: &Api, name: &ClusterName) -> Result<(), ApiError> {
-    if name.is_management() && api.store.get(name).await?.is_none() {
-        return Err(management(name));
-    }
-    Ok(())
-}
-
-fn management(name: &ClusterName) -> ApiError {
-    ApiError::Forbidden(format!(
-        "Cluster {name} is the management cluster: it is never changed from here"
-    ))
-}
-
-pub(super) fn exists(name: &ClusterName) -> ApiError {
-    ApiError::Conflict(format!("Cluster {name} already exists"), None)
 }
 
 /// Reads a declaration; `None` if something is wrong with it, which the fields
@@ -350,26 +334,4 @@ fn list(fields: &mut Fields, field: &str) -> Vec<Value> {
             Vec::new()
         }
     }
-}
-
-/// The cluster of this name.
-pub(super) async fn known(api: &Api, name: &ClusterName) -> Result<Cluster, ApiError> {
-    let found = api.store.get(name).await?;
-    found.ok_or_else(|| ApiError::unknown(name.as_str()))
-}
-
-/// The cluster of this name, if people may change it.
-pub(super) async fn free_to_change(
-    api: &Api,
-    name: &str,
-) -> Result<(ClusterName, Cluster), ApiError> {
-    let name = named(name)?;
-    if name.is_management() {
-        return Err(management(&name));
-    }
-    let cluster = known(api, &name).await?;
-    if cluster.protected {
-        return Err(ApiError::Forbidden(format!("Cluster {name} is protected")));
-    }
-    Ok((name, cluster))
 }

@@ -9,13 +9,12 @@ use crate::cluster::{Actual, Port};
 use crate::live::View;
 use crate::store::Declaration;
 
+use super::super::error::ApiError;
 use super::Api;
-use super::declare::exists;
-use super::error::ApiError;
 
 pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, ApiError> {
     if api.store.get(&new.name).await?.is_some() {
-        return Err(exists(&new.name));
+        return Err(ApiError::exists(&new.name));
     }
     let body = json!({
         "valid": true,

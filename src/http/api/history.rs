@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::store::{AuditFilter, Audited, Revision};
 
-use super::error::ApiError;
+use super::super::error::ApiError;
+use super::Api;
+use super::named::named;
 use super::words::Asked;
-use super::{Api, named};
 
 const MOST_EVENTS: i64 = 1000;
 const EVENTS: i64 = 100;

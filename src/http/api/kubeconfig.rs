@@ -11,9 +11,9 @@ use crate::cause::chain;
 use crate::cluster::{Cluster, Provider};
 use crate::command::{CommandLine, Limits, Runner, unconditional_trust};
 
-use super::declare::known;
-use super::error::ApiError;
-use super::{Api, named};
+use super::super::error::ApiError;
+use super::Api;
+use super::named::{known, named};
 
 const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(10),

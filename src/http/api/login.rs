@@ -14,9 +14,9 @@ use tracing::info;
 use crate::access::{SECRET_BYTES, Secret};
 
 use super::super::access::{Shown, clear_cookie, peer, session_cookie, shown, without_csrf_header};
+use super::super::error::ApiError;
 use super::Api;
 use super::body::Fields;
-use super::error::ApiError;
 
 /// How long a login lasts, if its token does.
 const LIFE: Duration = Duration::from_secs(12 * 3600);

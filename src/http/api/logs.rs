@@ -15,10 +15,10 @@ use serde_json::json;
 use crate::command::{Follow, tail};
 
 use super::super::access::Tenure;
-use super::declare::known;
-use super::error::ApiError;
+use super::super::error::ApiError;
+use super::Api;
+use super::named::{known, named};
 use super::words::Asked;
-use super::{Api, named};
 
 const LINES: usize = 500;
 const MOST_LINES: usize = 10_000;

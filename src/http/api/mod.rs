@@ -10,11 +10,11 @@ mod body;
 mod declare;
 mod docs;
 mod dry_run;
-mod error;
 mod history;
 mod kubeconfig;
 mod login;
 mod logs;
+mod named;
 mod read;
 mod services;
 mod socket;
@@ -24,27 +24,24 @@ mod words;
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
+use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cluster::ClusterName;
 use crate::command::LogDir;
 use crate::live::Feed;
 use crate::store::Store;
 
 use super::Vitals;
 use super::access::{Access, Rules, admit, annotate};
+use super::actor::Actor;
 
-pub use error::{ApiError, Fault};
 pub use kubeconfig::Kubeconfigs;
 
 /// What the handlers work with.
@@ -66,8 +63,12 @@ pub struct Api {
     pub access: Access,
     /// Whether nothing is reconciled here.
     pub api_only: bool,
-    /// When streams end.
-    pub closing: CancellationToken,
+}
+
+impl FromRef<Api> for Access {
+    fn from_ref(api: &Api) -> Self {
+        api.access.clone()
+    }
 }
 
 impl Api {
@@ -75,24 +76,6 @@ impl Api {
     fn declaring(&self, actor: &Actor) -> Store {
         self.store.declaring_as(&actor.0)
     }
-}
-
-/// Who asks, for the books.
-#[derive(Clone, Debug)]
-pub struct Actor(pub Arc<str>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Actor {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let known = parts.extensions.get::<Self>().cloned();
-        Ok(known.unwrap_or_else(|| Self("api".into())))
-    }
-}
-
-/// A name from a path. One that cannot be a name is the name of no cluster.
-fn named(name: &str) -> Result<ClusterName, ApiError> {
-    name.parse().map_err(|_| ApiError::unknown(name))
 }
 
 #[derive(OpenApi)]

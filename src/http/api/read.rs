@@ -11,10 +11,10 @@ use crate::cluster::{Actual, Cluster, Desired, Provider, Selector};
 use crate::live::View;
 use crate::store::Filter;
 
-use super::declare::known;
-use super::error::ApiError;
+use super::super::error::ApiError;
+use super::Api;
+use super::named::{known, named};
 use super::words::Asked;
-use super::{Api, named};
 
 /// A page that is not asked for in parts.
 const LONGEST_PAGE: i64 = 100_000;

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use crate::live::{Frame, Subscription};
 
 use super::super::access::Tenure;
+use super::super::error::ApiError;
 use super::super::observe::Streams;
 use super::Api;
-use super::error::ApiError;
 use super::tasks::{cluster_of, task, tasks_of};
 
 /// The longest message that a client may send.

@@ -16,8 +16,8 @@ use serde_json::json;
 use crate::live::{Backlog, Frame, FrameKind, Subscription};
 
 use super::super::access::Tenure;
+use super::super::error::ApiError;
 use super::Api;
-use super::error::ApiError;
 
 /// So many clusters come in one part of a snapshot, so that the first are seen
 /// before the last were sent.

@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::cluster::{Actual, Cluster, ClusterName, Desired};
 use crate::command::tail;
 
+use super::super::error::ApiError;
 use super::Api;
-use super::error::ApiError;
 
 /// So many lines of the log come with a task.
 const LOG_LINES: usize = 500;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::error::ApiError;
+use super::super::error::ApiError;
 
 /// The framework's own words are a line.
 const LONGEST_WORDS: usize = 4096;

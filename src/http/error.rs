@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::cause::chain;
+use crate::cluster::ClusterName;
 use crate::live::View;
 use crate::store::StoreError;
 
@@ -70,6 +71,11 @@ impl ApiError {
             msg: msg.into(),
             input,
         }])
+    }
+
+    /// There is a cluster of this name.
+    pub fn exists(name: &ClusterName) -> Self {
+        Self::Conflict(format!("Cluster {name} already exists"), None)
     }
 
     /// There is no cluster of this name.
