@@ -119,16 +119,30 @@ async fn an_owner_that_sleeps_through_its_lease_writes_and_starts_nothing() {
         replica.ready().await;
     }
     for round in 0..rounds(10, 200) {
+        // One command lasts longer than any lease, if nobody ends it.
+        let slow = format!("r{round}-1");
+        host.control(
+            &format!("{slow}.create"),
+            r#": > "$here/asleep-$name"; sleep 600"#,
+        );
         run(&sql, &format!(
             "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 6) n"
-        )).await;
-        let working = "SELECT count(DISTINCT owner) FROM cluster_leases";
-        eventually(Duration::from_secs(20), "somebody at work", || async {
-            number(&sql, working).await > 0
+        ))
+        .await;
+        eventually(Duration::from_secs(20), "the slow one at work", || async {
+            host.path().join(format!("asleep-{slow}")).exists()
         })
         .await;
-        let sleeper = &replicas[round % 2];
+        let owner = format!(
+            "SELECT split_part(owner, ':', 2)::bigint FROM cluster_leases WHERE cluster_name = '{slow}'"
+        );
+        let owner = number(&sql, &owner).await;
+        let sleeper = replicas
+            .iter()
+            .find(|daemon| i64::from(daemon.pid()) == owner);
+        let sleeper = sleeper.expect("one of them owns it");
         sleeper.signal(Signal::STOP);
+        host.release(&format!("{slow}.create"));
         // Three leases long, or until the other has done everything.
         let asleep = Instant::now();
         eventually(Duration::from_secs(30), "three leases to pass", || async {
