@@ -1,12 +1,10 @@
 //! What a driver's tests stand on: rows, orders, free ports, and what each driver's rig can do.
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use kindler::cluster::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
@@ -17,6 +15,7 @@ use kindler::plan::Action;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
+use crate::kit::{ClaimedPort, claim_port};
 
 /// Far longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,22 +94,13 @@ pub fn port(number: u16) -> Port {
     Port::new("http_port", number.into()).unwrap()
 }
 
-/// A port below those that the kernel hands out, so that nobody gets it by chance, and that no
-/// other process of tests picks: its UDP twin, which nobody uses, is held as a claim.
+/// A port that nobody else of the tests picks until they end.
 pub fn free_port() -> Port {
-    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 8000).unwrap();
-    loop {
-        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        let candidate = (Ipv4Addr::LOCALHOST, 20_000 + offset);
-        if let Ok(claim) = UdpSocket::bind(candidate)
-            && TcpListener::bind(candidate).is_ok()
-        {
-            CLAIMS.lock().unwrap().push(claim);
-            return port(candidate.1);
-        }
-    }
+    static CLAIMS: Mutex<Vec<ClaimedPort>> = Mutex::new(Vec::new());
+    let claim = claim_port();
+    let free = port(claim.number);
+    CLAIMS.lock().unwrap().push(claim);
+    free
 }
 
 /// Acts with a lease that does not end and nobody who withdraws the order.

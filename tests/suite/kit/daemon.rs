@@ -1,7 +1,6 @@
 //! The real daemon as a child process, with settings fit for tests.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Database, Host, eventually};
+use super::{ClaimedPort, Database, Host, claim_port, eventually};
 
 /// The binary under test.
 pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
@@ -19,7 +18,7 @@ pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    port: u16,
+    port: ClaimedPort,
     log: PathBuf,
 }
 
@@ -27,7 +26,7 @@ pub struct Daemon {
 #[derive(Debug)]
 pub struct DaemonBuilder {
     command: Command,
-    port: u16,
+    port: ClaimedPort,
     log: PathBuf,
 }
 
@@ -89,16 +88,11 @@ impl Daemon {
     /// One with the default settings that is not started yet.
     pub fn with_defaults(database_url: &str, host: &Host) -> DaemonBuilder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // Free a moment ago; a taken one shows as a daemon that does not start.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = claim_port();
         let mut command = kindler(database_url, host);
         command
             .arg("serve")
-            .env("KINDLER_LISTEN", format!("127.0.0.1:{port}"));
+            .env("KINDLER_LISTEN", format!("127.0.0.1:{}", port.number));
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         DaemonBuilder {
             command,
@@ -123,7 +117,7 @@ impl Daemon {
 
     /// What it serves: status and body; `None` while it does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port.number))
             .await
             .ok()?;
         let request =
@@ -148,12 +142,12 @@ impl Daemon {
 
     /// Where it listens.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port.number)
     }
 
     /// Where it serves HTTP, on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// Its process.
@@ -214,7 +208,7 @@ impl DaemonBuilder {
 
     /// Listens on every address of this machine instead of the loopback alone.
     pub fn on_every_address(self) -> Self {
-        let address = format!("0.0.0.0:{}", self.port);
+        let address = format!("0.0.0.0:{}", self.port.number);
         self.set("KINDLER_LISTEN", address)
     }
 

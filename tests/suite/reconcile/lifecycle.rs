@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{SOON, insert, migrated, run, scene, text, until};
-use crate::kit::{Daemon, Database, Host, daemon_settings, eventually, kindler};
+use crate::kit::{Daemon, Database, Host, claim_port, daemon_settings, eventually, kindler};
 
 #[tokio::test]
 async fn ending_lets_short_work_finish_and_leaves_no_lease_behind() {
@@ -199,11 +199,9 @@ async fn once_makes_one_pass_and_tells_cron_the_truth() {
 async fn a_reader_of_stderr_that_went_away_takes_nothing_with_it() {
     let (database, host) = (migrated().await, Host::new());
     let mut command = kindler(&database.url(), &host);
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    command.arg("serve").env("KINDLER_LISTEN", free.to_string());
+    let port = claim_port();
+    let listen = format!("127.0.0.1:{}", port.number);
+    command.arg("serve").env("KINDLER_LISTEN", listen);
     daemon_settings(&mut command, &host);
     let mut daemon = command
         .stderr(std::process::Stdio::piped())

@@ -1,0 +1,32 @@
+//! Ports for servers that are started by their number.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A port that nobody else of the tests picks while this lives.
+#[derive(Debug)]
+pub struct ClaimedPort {
+    /// Its number.
+    pub number: u16,
+    /// The claim: the UDP twin, which nobody uses.
+    _twin: UdpSocket,
+}
+
+/// Claims a port below those that the kernel hands out, so that no connection
+/// gets it by chance, for other processes of tests to see as well.
+pub fn claim_port() -> ClaimedPort {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 8000).unwrap();
+    loop {
+        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        let candidate = (Ipv4Addr::LOCALHOST, 20_000 + offset);
+        if let Ok(twin) = UdpSocket::bind(candidate)
+            && TcpListener::bind(candidate).is_ok()
+        {
+            return ClaimedPort {
+                number: candidate.1,
+                _twin: twin,
+            };
+        }
+    }
+}
