@@ -95,17 +95,18 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     client.batch_execute(lock).await.unwrap();
     let found = versions(&database).await;
     let committed = !found.is_empty();
-    let expected = if committed {
-        (&whole.versions, &whole.shape)
+    let (steps, form) = if committed {
+        (whole.versions.as_str(), &whole.shape)
     } else {
-        (&String::new(), &old_shape)
+        ("", &old_shape)
     };
-    assert_eq!((&found, &shape(&client).await), expected, "at {at}");
+    assert_eq!(found, steps, "half of the steps, at {at}");
+    assert!(shape(&client).await == *form, "half a schema, at {at}");
     assert_eq!(text(&client, OLD_VALUES).await, rows, "at {at}");
 
     assert_eq!(run_migration(&database).await.applied.is_empty(), committed);
     assert_eq!(versions(&database).await, whole.versions, "at {at}");
-    assert_eq!(shape(&client).await, whole.shape, "at {at}");
+    assert!(shape(&client).await == whole.shape, "at {at}");
     assert_eq!(text(&client, OLD_VALUES).await, rows, "at {at}");
     let declared = "SELECT count(*) - 503 FROM cluster_revisions";
     assert_eq!(number(&client, declared).await, 0, "at {at}");
