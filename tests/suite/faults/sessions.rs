@@ -145,7 +145,7 @@ const STALLED: &str = "
 
 /// The deadline of the call, and the lock timeout of the release that follows:
 /// the late statement may have locked the lease.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const TOLD_WITHIN: Duration = Duration::from_secs(12);
 
 async fn a_statement_outlives_its_caller(what: &str, operation: &str) {
     let (database, host) = (migrated().await, Host::new());
@@ -269,7 +269,7 @@ async fn a_transaction_that_stays_open_slows_no_wakeup_and_none_of_ours_does() {
     let oldest = milliseconds(oldest);
     assert!(oldest < Duration::from_secs(2), "open for {oldest:?}");
     let slowest = *wakeups.iter().max().unwrap();
-    assert!(slowest < Duration::from_secs(1), "after {slowest:?}");
+    assert!(slowest < AT_ONCE, "a wake-up took {slowest:?}");
     // Held for many lives of a lease, and the wide table knows nothing of it.
     assert_eq!(text(&sql, UNTOUCHED).await, before);
     let dead = number(&sql, "SELECT pg_relation_size('cluster_leases')").await;
@@ -299,8 +299,10 @@ fn busy(url: &str, host: &Host) -> Daemon {
         .spawn()
 }
 
-/// Renewals and heartbeats at many times their rate; they lengthen no lease.
+/// Renewals and heartbeats at ten times their rate, in the short form at a
+/// hundred times; they lengthen no lease.
 async fn beat(sql: Client) {
+    let pause = Duration::from_millis(rounds(5, 50).try_into().unwrap());
     loop {
         run(
             &sql,
@@ -308,7 +310,7 @@ async fn beat(sql: Client) {
              UPDATE kindler_replicas SET seen_at = clock_timestamp()",
         )
         .await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

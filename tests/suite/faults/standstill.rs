@@ -16,6 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 const USAGE: &str = "kindler_db_notification_queue_usage_ratio";
 
+const RUNBOOK: &str = include_str!("../../../docs/runbooks/notificationqueuefilling.md");
+
 /// The sessions that cannot get rid of what they have for their client.
 const STUCK: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'kindler' AND wait_event = 'ClientWrite'";
@@ -41,6 +43,14 @@ async fn notify(sql: &Client, often: usize) -> Duration {
         assert!(since.is_some() || began < giving_up, "no session is stuck");
     }
     longest
+}
+
+/// Whom the runbook's last statement finds.
+async fn found_by_the_runbook(sql: &Client) -> Vec<String> {
+    let (_, rest) = RUNBOOK.rsplit_once("```sql\n").unwrap();
+    let (statement, _) = rest.split_once("```").unwrap();
+    let rows = sql.query(statement, &[]).await.unwrap();
+    rows.iter().map(|row| row.get("application_name")).collect()
 }
 
 async fn usage(daemon: &Daemon) -> f64 {
@@ -82,6 +92,7 @@ async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
         assert!(stuck > 0.0 && stuck < 1.0, "{stuck}");
         fullest = fullest.max(stuck);
         assert_eq!(number(&sql, STUCK).await, 1);
+        assert_eq!(found_by_the_runbook(&sql).await, ["kindler"]);
 
         if killed {
             first.kill();
