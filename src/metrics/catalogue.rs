@@ -222,7 +222,7 @@ families! {
         "`kindler status` names them. Label them, or start a daemon of their place.";
     DB_NOTIFICATION_QUEUE_USAGE_RATIO GAUGE "kindler_db_notification_queue_usage_ratio" []
         "How full the server's queue of notifications is, 0 to 1.",
-        "At 1 every commit that notifies fails. Some session listens inside a transaction that never ends: find it in pg_stat_activity.";
+        "At 1 every commit that notifies fails. Some session listens inside a transaction that never ends, or its client stands still: find it in pg_stat_activity.";
 
     "What fails", "Of the fleet, always exported, for the 200 worst (most failures in a row).":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]

@@ -15,6 +15,8 @@ mod ignorance;
 mod load;
 mod outages;
 mod processes;
+mod sessions;
+mod standstill;
 mod wishes;
 
 use std::collections::HashSet;

@@ -3,6 +3,7 @@
 mod deletions;
 mod due;
 mod fence;
+mod interrupted;
 mod placing;
 mod roles;
 mod takeover;

@@ -6,7 +6,7 @@ use super::{number, run_migration, text};
 use crate::kit::Database;
 
 /// Exactly the table of the old system, with its rows.
-const OLD_TABLE: &str = "
+pub(super) const OLD_TABLE: &str = "
     CREATE TABLE clusters (
         name VARCHAR(63) PRIMARY KEY,
         provider VARCHAR(10) NOT NULL CHECK (provider IN ('k3d', 'kind')),
@@ -24,7 +24,7 @@ const OLD_TABLE: &str = "
         ('uat', 'kind', NULL, 30080, 19002, 18091, 18444, '2025-10-03 12:00')";
 
 /// What some users then added by hand.
-const BY_HAND: &str = "
+pub(super) const BY_HAND: &str = "
     ALTER TABLE clusters
         ADD COLUMN desired_state VARCHAR(20) DEFAULT 'present',
         ADD COLUMN actual_state VARCHAR(20) DEFAULT 'unknown',
@@ -34,7 +34,7 @@ const BY_HAND: &str = "
     UPDATE clusters SET actual_state = 'failed', reconcile_error = 'boom', desired_state = 'absent' WHERE name = 'uat'";
 
 /// Every value of the old columns, in order.
-const OLD_VALUES: &str = "
+pub(super) const OLD_VALUES: &str = "
     SELECT string_agg((name, provider, subnet, node_port, pf_port, http_port, https_port,
                        created_at, updated_at)::text, E'\\n' ORDER BY name) FROM clusters";
 
@@ -102,7 +102,7 @@ async fn a_fresh_table_and_a_taken_over_one_are_the_same() {
 }
 
 /// Columns, constraints, indexes and triggers of the table, as text.
-async fn shape(client: &tokio_postgres::Client) -> String {
+pub(super) async fn shape(client: &tokio_postgres::Client) -> String {
     text(
         client,
         "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
