@@ -1,7 +1,7 @@
 //! `kindler migrate` is killed in the middle, at each of its statements: the
 //! database is as before or as after, and the next run completes it.
 
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use kindler::store::SCHEMA_VERSION;
@@ -26,7 +26,9 @@ async fn old() -> Database {
 }
 
 fn migrating(proxy: &Proxy, host: &Host) -> Child {
-    kindler(&proxy.url(), host).arg("migrate").spawn().unwrap()
+    let mut command = kindler(&proxy.url(), host);
+    command.arg("migrate").stdout(Stdio::null());
+    command.spawn().unwrap()
 }
 
 /// Waits until it is over; whether it says that it migrated.
