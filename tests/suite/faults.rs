@@ -24,10 +24,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client;
 
-use crate::kit::{Daemon, Database, Host, eventually};
+use crate::kit::{Daemon, Host, eventually, migrated};
 
 /// How often a fault is repeated: short and long form.
 pub(crate) fn rounds(short: usize, long: usize) -> usize {
@@ -67,14 +66,6 @@ pub(crate) fn spread(mut times: Vec<Duration>) -> String {
 
 /// By when everything must have converged after the last fault.
 const CONVERGED_BY: Duration = Duration::from_secs(60);
-
-async fn migrated() -> Database {
-    let database = Database::create().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    database
-}
 
 async fn run(sql: &Client, statement: &str) {
     if let Err(error) = sql.batch_execute(statement).await {

@@ -9,13 +9,13 @@ const FLOORS: [(&str, &[&str]); 4] = [
     (
         "0, pure",
         &[
-            "access",
             "cause",
             "redact",
             "observation",
             "duration",
             "event",
             "cluster",
+            "access",
             "health",
             "backoff",
             "lease",

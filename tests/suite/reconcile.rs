@@ -18,10 +18,9 @@ mod wakeups;
 
 use std::time::Duration;
 
-use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client;
 
-use crate::kit::{Daemon, Database, Host, eventually};
+use crate::kit::{Daemon, Database, Host, eventually, migrated};
 
 /// A migrated database, a host, a daemon on both, and a superuser's session.
 struct Scene {
@@ -34,14 +33,6 @@ struct Scene {
 
 /// Long enough for a busy machine; nothing waits that long when all is well.
 const SOON: Duration = Duration::from_secs(20);
-
-async fn migrated() -> Database {
-    let database = Database::create().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    database
-}
 
 async fn scene() -> Scene {
     scene_on(Host::new()).await

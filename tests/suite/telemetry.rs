@@ -14,10 +14,9 @@ mod traces;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client as Sql;
 
-use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually};
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually, migrated};
 
 /// Long enough for a busy machine; nothing waits that long when all is well.
 const SOON: Duration = Duration::from_secs(20);
@@ -29,14 +28,6 @@ struct Scene {
     host: Host,
     sql: Sql,
     database: Database,
-}
-
-async fn migrated() -> Database {
-    let database = Database::create().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    database
 }
 
 async fn scene() -> Scene {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use kindler::access::{Scope, Secret, TokenName};
-use kindler::store::{Database as Url, Store, migrate};
+use kindler::store::{Database as Url, Store};
 use serde_json::{Value, json};
 
 use crate::api::client::{Answer, Client};
@@ -35,9 +35,8 @@ struct Guarded {
 }
 
 async fn migrated() -> (Database, Store) {
-    let database = Database::create().await;
+    let database = crate::kit::migrated().await;
     let url = Url::parse(&database.url()).unwrap();
-    migrate(&url).await.unwrap();
     (database, Store::new(&url, 2, "owner"))
 }
 

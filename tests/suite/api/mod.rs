@@ -17,11 +17,10 @@ mod tasks;
 
 use std::time::Duration;
 
-use kindler::store::{Database as Url, migrate};
 use serde_json::{Value, json};
 use tokio_postgres::Client as Sql;
 
-use crate::kit::{Daemon, DaemonBuilder, Database, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, PrivateServer, eventually, migrated};
 
 use client::{Answer, Client};
 
@@ -38,17 +37,6 @@ struct Site {
     http: Client,
 }
 
-async fn migrated() -> Database {
-    migrate_it(Database::create().await).await
-}
-
-async fn migrate_it(database: Database) -> Database {
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
-    database
-}
-
 /// A daemon that reconciles.
 async fn site() -> Site {
     site_with(|daemon| daemon).await
@@ -62,7 +50,7 @@ async fn quiet_site() -> Site {
 /// The same on a Postgres that the test may end.
 async fn on_a_server_of_its_own() -> (PrivateServer, Site) {
     let server = PrivateServer::create().await;
-    let database = migrate_it(server.database().await).await;
+    let database = server.database().await.migrate().await;
     let quiet = |daemon: DaemonBuilder| daemon.set("KINDLER_API_ONLY", "true");
     let site = site_on(database, quiet).await;
     (server, site)

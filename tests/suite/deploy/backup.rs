@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use kindler::store::{Database as Url, migrate};
-
 use super::{succeeds, told_as_skipped};
-use crate::kit::{Daemon, Database, Host, eventually};
+use crate::kit::{Daemon, Database, Host, eventually, migrated};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -49,10 +47,7 @@ async fn an_old_backup_deletes_nothing() {
     let (Some(mut dump), Some(mut restore)) = (client("pg_dump"), client("psql")) else {
         return;
     };
-    let (database, host) = (Database::create().await, Host::new());
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let (database, host) = (migrated().await, Host::new());
     let daemon = Daemon::start(&database, &host).await;
     let declare =
         |name: &str| format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'kind')");
@@ -106,12 +101,7 @@ async fn an_old_backup_deletes_nothing() {
         is(&restored, name, "running").await;
     }
     // Several passes, so that anything that would be done was begun.
-    let passes = "kindler_resync_total{controller=\"cluster\"}";
-    let seen = daemon.metric(passes).await.unwrap();
-    eventually(SOON, "three more passes", || async {
-        daemon.metric(passes).await.unwrap() >= seen + 3.0
-    })
-    .await;
+    daemon.full_passes(3).await;
 
     let since = host.journal().split_off(before);
     assert!(

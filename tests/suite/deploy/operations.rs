@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use kindler::store::{Database as Url, migrate};
-
 use super::{containers, printed, read, repository, tool_if_there};
-use crate::kit::{Database, Host, KINDLER};
+use crate::kit::{Host, KINDLER, migrated};
 
 fn page() -> String {
     read(repository("docs/OPERATIONS.md"))
@@ -45,10 +43,7 @@ async fn the_cron_line_makes_a_pass_where_cron_sets_almost_nothing() {
     if tool_if_there("flock").is_none() || tool_if_there("logger").is_none() {
         return;
     }
-    let (database, host) = (Database::create().await, Host::new());
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let (database, host) = (migrated().await, Host::new());
     database
         .execute("INSERT INTO clusters (name, provider) VALUES ('by-cron', 'kind')")
         .await;

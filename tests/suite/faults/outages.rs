@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kindler::store::{Database as Url, migrate};
-
 use super::{converged, quick, report, rounds, run, spread};
 use crate::kit::{Host, PrivateServer, Proxy};
 
@@ -13,10 +11,7 @@ const AWAY: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_postgres_that_crashes_and_returns_finds_the_work_going_on() {
     let server = PrivateServer::create().await;
-    let (database, host) = (server.database().await, Host::new());
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let (database, host) = (server.database().await.migrate().await, Host::new());
     // Who connects is counted outside, also while nobody answers.
     let proxy = Proxy::before(&database).await;
     let daemon = quick(&proxy.url(), &host).spawn();

@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use kindler::store::{Database as Url, migrate};
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
@@ -61,9 +60,8 @@ async fn usage(daemon: &Daemon) -> f64 {
 async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
     // The queue is the whole server's.
     let server = PrivateServer::create().await;
-    let (database, host) = (server.database().await, Host::new());
+    let (database, host) = (server.database().await.migrate().await, Host::new());
     let url = database.url();
-    migrate(&Url::parse(&url).unwrap()).await.unwrap();
     let sql = database.connect().await;
     let second = quick(&url, &host)
         .set("KINDLER_RESYNC_INTERVAL", "1h")

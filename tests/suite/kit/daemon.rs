@@ -140,6 +140,22 @@ impl Daemon {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// Waits until it has begun and ended so many full passes from now on, so
+    /// that whatever it would do was begun.
+    pub async fn full_passes(&self, count: u32) {
+        let passes = async || {
+            self.metric("kindler_resync_total{controller=\"cluster\"}")
+                .await
+        };
+        // The pass that is under way may have read before what matters.
+        let wanted = passes().await.expect("it serves its metrics") + f64::from(count + 1);
+        let deadline = Duration::from_secs(20 + 4 * u64::from(count));
+        eventually(deadline, "full passes", || async {
+            passes().await.is_some_and(|passes| passes >= wanted)
+        })
+        .await;
+    }
+
     /// Where it listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port.number)

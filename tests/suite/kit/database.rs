@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use kindler::postgres::SUPERUSER;
+use kindler::store::{Database as Url, migrate};
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Error};
 
 use super::postgres::{TestServer, connect, shared_server, try_connect};
+
+/// A fresh database with Kindler's tables.
+pub async fn migrated() -> Database {
+    Database::create().await.migrate().await
+}
 
 /// An empty database that no other test sees. Keep it as long as it is used: dropping the value
 /// drops the database, with whoever is still connected.
@@ -25,6 +31,12 @@ impl Database {
     pub(super) async fn create_on(server: Arc<TestServer>) -> Self {
         let name = server.make_database().await;
         Self { server, name }
+    }
+
+    /// The same, with Kindler's tables.
+    pub async fn migrate(self) -> Self {
+        migrate(&Url::parse(&self.url()).unwrap()).await.unwrap();
+        self
     }
 
     /// Its name, unique on its server.

@@ -5,13 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kindler::store::{Database as Url, migrate};
 use serde_json::Value;
 
 use super::promql::{filled_in, metrics, operands, scraped};
 use super::rig::Watch;
 use super::{Dashboard, alerts, dashboards};
-use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, Database, Host, PrivateServer, eventually, migrated};
 
 const SOON: Duration = Duration::from_secs(60);
 /// The cluster that fails in the run.
@@ -23,12 +22,6 @@ fn now() -> u64 {
 }
 
 /// A database with the tables.
-async fn migrated(database: Database) -> Database {
-    let url = Url::parse(&database.url()).unwrap();
-    migrate(&url).await.unwrap();
-    database
-}
-
 fn insert(name: &str) -> String {
     format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'k3d')")
 }
@@ -74,7 +67,7 @@ async fn has_data(watch: &Watch, expr: &str, from: u64, what: &str) {
 
 #[tokio::test]
 async fn a_failing_cluster_wakes_somebody_and_every_panel_has_its_data() {
-    let database = migrated(Database::create().await).await;
+    let database = migrated().await;
     let host = Host::new();
     let daemon = Daemon::start(&database, &host).await;
     let page = Daemon::builder(&database.url(), &host)
@@ -238,7 +231,7 @@ async fn every_rule_was_evaluated(watch: &Watch) {
 #[tokio::test]
 async fn a_database_that_is_down_is_told_and_its_clusters_are_not() {
     let server = PrivateServer::create().await;
-    let database = migrated(server.database().await).await;
+    let database = server.database().await.migrate().await;
     let host = Host::new();
     host.control(&format!("{FAILING}.create"), "exit 1");
     let daemon = Daemon::start(&database, &host).await;

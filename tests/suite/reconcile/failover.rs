@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use kindler::store::{Database as Url, migrate};
 use tokio_postgres::Client;
 
 use super::{SOON, insert, run, text, until};
@@ -23,10 +22,7 @@ struct Pair {
 
 async fn pair() -> Pair {
     let primary = PrivateServer::create().await;
-    let database = primary.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let database = primary.database().await.migrate().await;
     let standby = primary.standby().await;
     let (name, folders) = (
         database.name(),
@@ -145,10 +141,7 @@ async fn silent() -> Duration {
 #[tokio::test]
 async fn a_session_that_may_only_read_is_thrown_away() {
     let server = PrivateServer::create().await;
-    let database = server.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let database = server.database().await.migrate().await;
     let host = Host::new();
     let daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;

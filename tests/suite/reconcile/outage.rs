@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kindler::store::{Database as Url, migrate};
-
 use super::{SOON, insert, run, text, until};
 use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
 
@@ -11,10 +9,7 @@ use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
 /// database, and a host.
 async fn apart() -> (PrivateServer, Database, Host) {
     let server = PrivateServer::create().await;
-    let database = server.database().await;
-    migrate(&Url::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let database = server.database().await.migrate().await;
     (server, database, Host::new())
 }
 

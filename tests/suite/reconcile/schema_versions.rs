@@ -1,8 +1,6 @@
 //! A later release has migrated the database while this one runs: it finishes
 //! what it does, begins nothing, says so, and goes on after a rollback.
 
-use std::time::Duration;
-
 use super::{SOON, insert, migrated, run, state, text, until};
 use crate::kit::{Daemon, Host, eventually, kindler};
 
@@ -40,16 +38,18 @@ async fn a_later_schema_is_left_to_the_later_release() {
     run(&sql, &insert("new")).await;
     let late = Daemon::builder(&database.url(), &host).spawn();
     stands_aside(&late).await;
-    // Longer than resync, health interval and a beat.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    for daemon in [&daemon, &late] {
+        daemon.full_passes(2).await;
+    }
     assert_eq!(state(&sql, "new").await, "present unknown");
     assert_eq!(host.live_commands().len(), 1, "what runs is not cut short");
     std::fs::write(host.path().join("live/go"), "").unwrap();
     until(&sql, "running", "present running").await;
-    assert_eq!(
-        text(&sql, "SELECT count(*)::text FROM cluster_leases").await,
-        "0"
-    );
+    // The lease is released after the last write.
+    eventually(SOON, "the lease to be released", || async {
+        text(&sql, "SELECT count(*)::text FROM cluster_leases").await == "0"
+    })
+    .await;
 
     let status = kindler(&database.url(), &host)
         .arg("status")

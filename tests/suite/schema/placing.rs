@@ -353,12 +353,12 @@ async fn what_no_live_daemon_selects_is_told() {
         .unwrap();
     let all = store(&database, "");
     let told = async || {
-        let told = all.unselected(PATIENCE, 10).await.unwrap();
+        let told = all.unselected(PATIENCE, None, 10).await.unwrap();
         assert_eq!(told.total, told.clusters.len() as i64);
         let told = told.clusters.into_iter().map(|one| one.name);
         told.collect::<Vec<_>>().join(" ")
     };
-    let announce = async |owner: &str, selector: &str| {
+    let announce = async |owner: &str, selector: &str, aside: bool| {
         let me = kindler::store::Replica {
             owner: owner.into(),
             host: "h".into(),
@@ -366,15 +366,20 @@ async fn what_no_live_daemon_selects_is_told() {
             listen: None,
         };
         store(&database, selector)
-            .announce(&me, true, None)
+            .announce(&me, true, aside, None)
             .await
             .unwrap();
     };
     assert_eq!(told().await, "", "there is no daemon at all");
-    announce("1", "host=a").await;
+    announce("1", "host=a", false).await;
     assert_eq!(told().await, "b b-strays");
-    assert_eq!(all.unselected(PATIENCE, 1).await.unwrap().total, 2);
-    announce("2", "host=b").await;
+    assert_eq!(all.unselected(PATIENCE, None, 1).await.unwrap().total, 2);
+    for (name, waits) in [("a", 0), ("b", 1)] {
+        let only = name.parse().unwrap();
+        let found = all.unselected(PATIENCE, Some(&only), 1).await.unwrap();
+        assert_eq!(found.total, waits, "{name}");
+    }
+    announce("2", "host=b", false).await;
     assert_eq!(told().await, "");
     let shown = all.replicas().await.unwrap();
     assert!(
@@ -383,22 +388,20 @@ async fn what_no_live_daemon_selects_is_told() {
             .any(|seen| seen.selector.as_deref() == Some("host=b")),
         "{shown:?}"
     );
-    client
-        .batch_execute(
-            "UPDATE kindler_replicas SET notice = 'nothing new is begun: x' WHERE owner = '2'",
-        )
-        .await
-        .unwrap();
+    announce("2", "host=b", true).await;
     assert_eq!(
         told().await,
         "b b-strays",
         "who stands aside works on nothing"
     );
     client
-        .batch_execute("UPDATE kindler_replicas SET seen_at = now() - interval '1 min' WHERE owner = '1'; UPDATE kindler_replicas SET notice = NULL")
+        .batch_execute(
+            "UPDATE kindler_replicas SET seen_at = now() - interval '1 min' WHERE owner = '1'",
+        )
         .await
         .unwrap();
+    announce("2", "host=b", false).await;
     assert_eq!(told().await, "a");
-    announce("3", "").await;
+    announce("3", "", false).await;
     assert_eq!(told().await, "", "somebody works on everything");
 }
