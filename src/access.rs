@@ -13,11 +13,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::cluster::{MAX_NAME, is_label};
+
 /// What every token begins with, so that people and scanners know one.
 const TOKEN_PREFIX: &str = "kdl_";
-
-/// The longest name of a token, in bytes.
-const MAX_NAME: usize = 63;
 
 /// How many random bytes a secret is made of.
 pub const SECRET_BYTES: usize = 32;
@@ -95,13 +94,7 @@ impl TokenName {
     /// # Errors
     /// [`TokenNameError`] names the rule.
     pub fn parse(text: &str) -> Result<Self, TokenNameError> {
-        let bytes = text.as_bytes();
-        let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let valid = bytes.len() <= MAX_NAME
-            && bytes.iter().all(|b| alphanumeric(b) || b"._-".contains(b))
-            && bytes.first().is_some_and(alphanumeric)
-            && bytes.last().is_some_and(alphanumeric);
-        if valid {
+        if is_label(text, b"._-") {
             return Ok(Self(text.to_owned()));
         }
         // Somebody may have put the token itself where its name belongs.

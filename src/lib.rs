@@ -13,8 +13,9 @@
 //! it knows no cluster).
 //!
 //! **Floor 1, edges, one outside thing each.** `store` (the only SQL),
-//! `listener` (wake-ups), `live` (changes, for everybody who looks), `driver` (clusters on the host), `command` (the only
-//! process spawner), `metrics`, `postgres` (the embedded server).
+//! `listener` (wake-ups), `live` (changes, for everybody who looks), `driver`
+//! (clusters on the host), `command` (the only process spawner), `metrics`,
+//! `postgres` (the embedded server).
 //!
 //! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
 //! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],

@@ -103,9 +103,7 @@ impl Known {
             values: known.into(),
         }
     }
-}
 
-impl Known {
     /// These, and the values of variables whose names speak of a secret.
     pub fn and_variables(&self, variables: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
         let secret = variables

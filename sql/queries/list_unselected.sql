@@ -2,11 +2,11 @@
 -- work selects them. Nothing is said of paused and protected ones, nor where no
 -- daemon is at all. Those that are placed are found by their place; of the others
 -- each set of labels is judged once, because many have the same.
--- $1 seconds without a word after which a daemon counts as gone, $2 what its
--- notice holds while it stands aside, $3 at most so many
+-- $1 seconds without a word after which a daemon counts as gone, $2 only this one,
+-- $3 at most so many
 WITH live AS (
     SELECT DISTINCT selector FROM kindler_replicas
-    WHERE seen_at > clock_timestamp() - make_interval(secs => $1) AND strpos(coalesce(notice, ''), $2) = 0
+    WHERE seen_at > clock_timestamp() - make_interval(secs => $1) AND NOT aside
 ), unmatched AS (
     SELECT labels FROM (SELECT DISTINCT labels FROM clusters WHERE placed_by IS NULL) AS any_labels
     WHERE NOT EXISTS (SELECT FROM live WHERE kindler_matches(live.selector -> 'requirements', labels))
@@ -14,7 +14,7 @@ WITH live AS (
 SELECT c.name, c.placed_by, count(*) OVER () AS total
 FROM clusters c
 WHERE EXISTS (SELECT FROM live) AND NOT EXISTS (SELECT FROM live WHERE selector IS NULL)
-  AND NOT c.paused AND NOT c.protected
+  AND NOT c.paused AND NOT c.protected AND ($2::text IS NULL OR c.name = $2)
   AND CASE WHEN c.placed_by IS NULL THEN c.labels IN (SELECT labels FROM unmatched)
            ELSE c.placed_by <> ALL (ARRAY(SELECT live.selector ->> 'place' FROM live)) END
 ORDER BY c.name LIMIT $3

@@ -1,6 +1,7 @@
 -- Begins a login with a live token, and forgets logins that are over or that
 -- are too many for one token.
--- $1 the token's id, $2 SHA-256 of the cookie, $3 how many seconds it lives at most, $4 how many a token may have
+-- $1 the token's id, $2 SHA-256 of the cookie, $3 how many seconds it lives at
+-- most, $4 how many a token may have
 WITH forgotten AS (
     DELETE FROM kindler_sessions
     WHERE expires_at <= now()

@@ -1,6 +1,6 @@
 -- Removes the row of a cluster that is verified gone, under its fence, and
--- only while it is declared absent and not placed elsewhere. The setting shows the fence to the guard
--- on DELETE; it ends with the statement.
+-- only while it is declared absent and not placed elsewhere. The setting shows the
+-- fence to the guard on DELETE; it ends with the statement.
 -- $1 name, $2 term, $3 generation, $4 the place of this daemon, if it has one
 DELETE FROM clusters c
 USING cluster_leases l

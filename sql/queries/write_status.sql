@@ -1,7 +1,8 @@
 -- Writes the status of a cluster under its fence: only while the lease is
 -- held, the generation is the one that was decided on, the state is the one
--- that was read, and the cluster is not placed elsewhere. Losing is no row. The share lock on the lease makes a
--- takeover wait for this write, or this write see the takeover.
+-- that was read, and the cluster is not placed elsewhere. Losing is no row. The
+-- share lock on the lease makes a takeover wait for this write, or this write see
+-- the takeover.
 -- $1 name, $2 term, $3 generation, $4 state that was read,
 -- $5 state, $6 reason, $7 message, $8 error, $9 failed attempts, $10 next attempt,
 -- $11 health failures, $12 healthy now, $13 next check, $14 forget what was applied,

@@ -97,7 +97,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
         .collect();
     let counts = store.counts().await?;
     let held = store.waiting().await?;
-    let unselected = store.unselected(HEARTBEAT * 3, UNSELECTED).await?;
+    let unselected = store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?;
     let failing = store.failing(FAILURES).await?;
     // Without a listener every wake-up waits for the next full pass.
     let awake = daemons

@@ -198,9 +198,9 @@ impl Watch<'_> {
                 .progress
                 .note("no daemon is running on this database: start `kindler serve`");
         }
-        let all = self.session.store.unselected(HEARTBEAT * 3, i64::MAX).await;
-        let mine = self.name.as_str();
-        if all.is_ok_and(|all| all.clusters.iter().any(|one| one.name == mine)) {
+        let store = &self.session.store;
+        let found = store.unselected(HEARTBEAT * 3, Some(self.name), 1).await;
+        if found.is_ok_and(|found| found.total > 0) {
             self.progress
                 .note("no daemon selects it: label it, or start one with its KINDLER_SELECTOR");
         }

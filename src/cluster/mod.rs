@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{ConditionStatus, ConditionType, Standing};
+pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{Requirement, Selector, SelectorError};
 pub use spec::{MAX_K3D_NAME, Port, Provider, Spec, SpecError, Subnet};
@@ -181,13 +182,18 @@ impl Cluster {
 
     /// Whether desire and record agree, so that only due checks remain.
     pub fn settled(&self) -> bool {
-        match (self.desired, self.actual) {
-            (Desired::Present, Actual::Running) => {
-                self.spec_applied && self.observed_generation == self.generation
-            }
-            (Desired::Stopped, Actual::Stopped) => self.observed_generation == self.generation,
-            _ => false,
-        }
+        let reached = self.observed_generation == self.generation;
+        settled(self.desired, self.actual, reached, self.spec_applied)
+    }
+}
+
+/// Whether a desire and a record agree, so that only due checks remain:
+/// `reached` if the present generation was, `applied` as [`Cluster::spec_applied`].
+pub fn settled(desired: Desired, actual: Actual, reached: bool, applied: bool) -> bool {
+    match (desired, actual) {
+        (Desired::Present, Actual::Running) => reached && applied,
+        (Desired::Stopped, Actual::Stopped) => reached,
+        _ => false,
     }
 }
 

@@ -14,6 +14,17 @@ pub const MAX_NAME: usize = 63;
 /// The management cluster: listed, never acted on.
 pub const MANAGEMENT_CLUSTER: &str = "devops";
 
+/// Whether a text is 1 to 63 lower-case letters, digits and `inner` bytes, with a
+/// letter or a digit at both ends.
+pub(crate) fn is_label(text: &str, inner: &[u8]) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bytes.len() <= MAX_NAME
+        && bytes.iter().all(|b| alphanumeric(b) || inner.contains(b))
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+}
+
 /// A checked cluster name: 1 to 63 of `a-z`, `0-9` and `-`, with a letter or a
 /// digit at both ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,14 +48,7 @@ impl ClusterName {
     /// # Errors
     /// [`NameError`] names the rule when the text is not an RFC 1123 label.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let bytes = text.as_bytes();
-        let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let valid = !bytes.is_empty()
-            && bytes.len() <= MAX_NAME
-            && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
-            && bytes.first().is_some_and(alphanumeric)
-            && bytes.last().is_some_and(alphanumeric);
-        if valid {
+        if is_label(text, b"-") {
             Ok(Self(text.to_owned()))
         } else {
             Err(NameError {

@@ -1,7 +1,8 @@
 //! Reads what a command prints, keeps a little of it, and passes all of it to the log.
 //!
-//! What looks like a secret is hidden on the way. Memory is bounded whatever comes: one buffer per stream, a few kept lines, the first bytes of
-//! stdout. This module must not interpret the output.
+//! What looks like a secret is hidden on the way. Memory is bounded whatever comes:
+//! one buffer per stream, a few kept lines, the first bytes of stdout. This module
+//! must not interpret the output.
 
 use std::collections::VecDeque;
 

@@ -32,7 +32,8 @@ pub(super) struct GuardProcess {
 }
 
 impl GuardProcess {
-    /// Starts `program` as the guard of `line`, which inherits `pass_env` too. It looks at `trust` again before it starts the command.
+    /// Starts `program` as the guard of `line`, which inherits `pass_env` too. It
+    /// looks at `trust` again before it starts the command.
     pub(super) fn start(
         program: &Path,
         pass_env: &[String],

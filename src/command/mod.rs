@@ -29,7 +29,8 @@
 //! A guard killed with SIGKILL cannot guard. The daemon then kills the command's process group
 //! and everything that carries the run's [mark](RUN_MARK); only a process that left the group
 //! *and* cleared its environment escapes. Where the daemon is killed with it, or both stand still
-//! (SIGSTOP), another daemon on the machine does the same ([`Orphans`]). Linux 5.3 or newer (pidfd) is needed.
+//! (SIGSTOP), another daemon on the machine does the same ([`Orphans`]). Linux 5.3 or
+//! newer (pidfd) is needed.
 
 mod capture;
 mod environment;

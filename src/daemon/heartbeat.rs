@@ -95,7 +95,9 @@ impl Heartbeat {
         }
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
-        self.store.announce(&self.me, listening, notice).await?;
+        let aside = self.vitals.schema.borrow().is_some();
+        let said = self.store.announce(&self.me, listening, aside, notice);
+        said.await?;
         for name in self.store.expired(EXPIRED_AT_ONCE).await? {
             self.doorbell.ring(&name);
         }

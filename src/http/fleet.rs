@@ -12,8 +12,8 @@ use tracing::debug;
 
 use crate::config::HEARTBEAT;
 use crate::event::Reason;
-use crate::metrics::{ClusterSeries, FailingCluster, Fleet, render_clusters};
-use crate::store::{Stands, StateCount, Store, StoreError, Worst};
+use crate::metrics::{Fleet, render_clusters};
+use crate::store::{StateCount, Store, StoreError};
 
 /// How long a scrape waits for the database.
 const WITHIN: Duration = Duration::from_millis(1500);
@@ -124,10 +124,7 @@ impl FleetReader {
         told.send_modify(|seen| seen.fleet = Some(Arc::new(fleet)));
         if self.per_cluster {
             let clusters = self.store.standings().await?;
-            let text = tokio::task::spawn_blocking(move || {
-                let series: Vec<_> = clusters.into_iter().map(series).collect();
-                Arc::new(render_clusters(&series))
-            });
+            let text = tokio::task::spawn_blocking(move || Arc::new(render_clusters(&clusters)));
             let text = text.await.ok();
             told.send_modify(|seen| seen.clusters = text);
         }
@@ -142,7 +139,7 @@ impl FleetReader {
             of.map_or(0, |held| held.clusters)
         };
         let crew = self.store.crew(HEARTBEAT * 3).await?;
-        let unselected = self.store.unselected(HEARTBEAT * 3, 1).await?;
+        let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
         let failing = self.store.worst(WORST_SHOWN).await?;
         Ok(Fleet {
             replicas: (crew.reconciling, crew.aside),
@@ -157,30 +154,8 @@ impl FleetReader {
                     Some((desired, state.actual_state.parse().ok()?, state.clusters))
                 })
                 .collect(),
-            failing: failing.into_iter().map(failing_cluster).collect(),
+            failing,
             tells_pauses: !self.per_cluster,
         })
-    }
-}
-
-fn failing_cluster(worst: Worst) -> FailingCluster {
-    FailingCluster {
-        name: worst.name,
-        reason: worst.reason,
-        failures: i64::from(worst.failed_attempts),
-        next_retry_seconds: worst.next_attempt,
-        paused: worst.paused,
-    }
-}
-
-fn series(stands: Stands) -> ClusterSeries {
-    ClusterSeries {
-        name: stands.name,
-        provider: stands.provider,
-        standing: stands.standing,
-        paused: stands.paused,
-        created_seconds: stands.created,
-        declared_seconds: stands.declared,
-        reconciled_seconds: stands.reconciled,
     }
 }

@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::listener::Listening;
-use crate::store::STANDS_ASIDE;
 
 use super::Source;
 
@@ -43,7 +42,7 @@ impl Vitals {
     }
 
     fn schema_told(&self) -> Option<String> {
-        let told = |why: &String| format!("{STANDS_ASIDE}: {why}");
+        let told = |why: &String| format!("nothing new is begun: {why}");
         self.schema.borrow().as_ref().map(told)
     }
 

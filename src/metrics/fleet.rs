@@ -7,42 +7,8 @@ use std::collections::BTreeMap;
 
 use super::catalogue as names;
 use super::text::Text;
-use crate::cluster::{Actual, ConditionStatus, ConditionType, Desired, Provider, Standing};
-use crate::event::Reason;
-
-/// A cluster that fails.
-#[derive(Clone, Debug)]
-pub struct FailingCluster {
-    /// Its name.
-    pub name: String,
-    /// What its row gives as the reason; a word that is not known has no series.
-    pub reason: Option<Reason>,
-    /// Failures in a row.
-    pub failures: i64,
-    /// Unix time of the next attempt; none means now.
-    pub next_retry_seconds: Option<f64>,
-    /// Only looked at, until resumed.
-    pub paused: bool,
-}
-
-/// One cluster.
-#[derive(Clone, Debug)]
-pub struct ClusterSeries {
-    /// Its name.
-    pub name: String,
-    /// Its provider; none if the row holds a word that is not known.
-    pub provider: Option<Provider>,
-    /// What its states say; none if the row holds a word that is not known.
-    pub standing: Option<Standing>,
-    /// Only looked at, until resumed.
-    pub paused: bool,
-    /// Unix time of the first declaration.
-    pub created_seconds: Option<f64>,
-    /// Unix time of the declaration that holds now.
-    pub declared_seconds: Option<f64>,
-    /// Unix time of the last write by a reconcile.
-    pub reconciled_seconds: Option<f64>,
-}
+use crate::cluster::{Actual, ConditionStatus, ConditionType, Desired, Provider};
+use crate::store::{Stands, Worst};
 
 /// What one scrape says of the clusters as a whole, of what fails, and of those
 /// who work on them.
@@ -53,7 +19,7 @@ pub struct Fleet {
     /// How many clusters are in which (desired, actual) pair.
     pub states: Vec<(Desired, Actual, i64)>,
     /// What fails; the reader bounds how many.
-    pub failing: Vec<FailingCluster>,
+    pub failing: Vec<Worst>,
     /// Whether the pauses of what fails are told here, because nothing is told
     /// of each cluster: a pause silences its alerts.
     pub tells_pauses: bool,
@@ -114,7 +80,7 @@ impl Fleet {
     fn failing(&self, text: &mut Text) {
         let mut failures = text.family(&names::CLUSTER_CONSECUTIVE_FAILURES);
         for cluster in &self.failing {
-            failures.set(&[&cluster.name], cluster.failures as f64);
+            failures.set(&[&cluster.name], f64::from(cluster.failed_attempts));
         }
         let mut reasons = text.family(&names::CLUSTER_STATUS_REASON);
         for cluster in &self.failing {
@@ -124,7 +90,7 @@ impl Fleet {
         }
         let mut retries = text.family(&names::CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS);
         for cluster in &self.failing {
-            if let Some(seconds) = cluster.next_retry_seconds {
+            if let Some(seconds) = cluster.next_attempt {
                 retries.set(&[&cluster.name], seconds);
             }
         }
@@ -138,7 +104,7 @@ impl Fleet {
 }
 
 /// The text of the families of each cluster.
-pub fn render_clusters(clusters: &[ClusterSeries]) -> String {
+pub fn render_clusters(clusters: &[Stands]) -> String {
     let mut text = Text::default();
     declared(clusters, &mut text);
     states(clusters, &mut text);
@@ -146,7 +112,7 @@ pub fn render_clusters(clusters: &[ClusterSeries]) -> String {
     text.finish()
 }
 
-fn declared(clusters: &[ClusterSeries], text: &mut Text) {
+fn declared(clusters: &[Stands], text: &mut Text) {
     let mut info = text.family(&names::CLUSTER_INFO);
     for cluster in clusters {
         let provider = cluster.provider.map_or("invalid", Provider::as_str);
@@ -159,7 +125,7 @@ fn declared(clusters: &[ClusterSeries], text: &mut Text) {
     }
 }
 
-fn states(clusters: &[ClusterSeries], text: &mut Text) {
+fn states(clusters: &[Stands], text: &mut Text) {
     let mut phases = text.family(&names::CLUSTER_STATUS_PHASE);
     for cluster in clusters {
         for phase in Actual::ALL {
@@ -182,16 +148,16 @@ fn states(clusters: &[ClusterSeries], text: &mut Text) {
     }
 }
 
-fn times(clusters: &[ClusterSeries], text: &mut Text) {
-    type Time = fn(&ClusterSeries) -> Option<f64>;
+fn times(clusters: &[Stands], text: &mut Text) {
+    type Time = fn(&Stands) -> Option<f64>;
     let families: [(_, Time); 3] = [
-        (&names::CLUSTER_CREATED, |cluster| cluster.created_seconds),
+        (&names::CLUSTER_CREATED, |cluster| cluster.created),
         (&names::CLUSTER_DECLARED_TIMESTAMP_SECONDS, |cluster| {
-            cluster.declared_seconds
+            cluster.declared
         }),
         (
             &names::CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS,
-            |cluster| cluster.reconciled_seconds,
+            |cluster| cluster.reconciled,
         ),
     ];
     for (family, time) in families {
@@ -207,17 +173,19 @@ fn times(clusters: &[ClusterSeries], text: &mut Text) {
 #[cfg(test)]
 pub(super) mod samples {
     use super::*;
+    use crate::cluster::Standing;
+    use crate::event::Reason;
 
     /// A fleet with one cluster, `dev`, that failed three times.
     pub(in super::super) fn fleet() -> Fleet {
         Fleet {
             replicas: (2, 1),
             states: vec![(Desired::Present, Actual::Failed, 1)],
-            failing: vec![FailingCluster {
+            failing: vec![Worst {
                 name: "dev".into(),
                 reason: Some(Reason::CreateFailed),
-                failures: 3,
-                next_retry_seconds: Some(1.8e9),
+                failed_attempts: 3,
+                next_attempt: Some(1.8e9),
                 paused: false,
             }],
             deletions_held: 7,
@@ -226,8 +194,8 @@ pub(super) mod samples {
     }
 
     /// The same cluster.
-    pub(in super::super) fn clusters() -> Vec<ClusterSeries> {
-        vec![ClusterSeries {
+    pub(in super::super) fn clusters() -> Vec<Stands> {
+        vec![Stands {
             name: "dev".into(),
             provider: Some(Provider::Kind),
             standing: Some(Standing {
@@ -238,9 +206,9 @@ pub(super) mod samples {
                 hands_off: false,
             }),
             paused: false,
-            created_seconds: Some(1.7e9),
-            declared_seconds: Some(1.75e9),
-            reconciled_seconds: Some(1.76e9),
+            created: Some(1.7e9),
+            declared: Some(1.75e9),
+            reconciled: Some(1.76e9),
         }]
     }
 }

@@ -23,7 +23,7 @@ use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncod
 use self::{catalogue as names, collectors as made};
 
 pub use action::{ActionMetrics, ActionResult, Drift};
-pub use fleet::{ClusterSeries, FailingCluster, Fleet, render_clusters};
+pub use fleet::{Fleet, render_clusters};
 pub use http::HttpMetrics;
 pub use reconcile::{ControllerMetrics, TurnResult, Working};
 

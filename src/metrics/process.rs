@@ -1,6 +1,7 @@
 //! This process, as Prometheus' own clients describe theirs. Read from `/proc`
-//! at each scrape, CPU time to the millisecond; what cannot be read stays as
-//! it was.
+//! at each scrape, CPU time to the millisecond (the collector that the library
+//! brings counts whole seconds, too coarse for a daemon that is mostly idle); what
+//! cannot be read stays as it was.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -109,6 +109,11 @@ impl Database {
             .is_ok_and(|config| config.get_password().is_some())
     }
 
+    /// The password, to be hidden wherever it might be told.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.config.get_password()
+    }
+
     /// How long connecting may take, all hosts together.
     pub fn connect_within(&self) -> Duration {
         hosts::within(&self.hosts, CONNECT_TIMEOUT)
@@ -227,13 +232,6 @@ fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
-}
-
-impl Database {
-    /// The password, to be hidden wherever it might be told.
-    pub fn password(&self) -> Option<&[u8]> {
-        self.config.get_password()
-    }
 }
 
 impl fmt::Display for Database {

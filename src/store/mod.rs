@@ -57,7 +57,7 @@ pub use pool_use::PoolUse;
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use rows::{HeldRow, Undecodable};
-pub use standing::{Crew, STANDS_ASIDE, Stands, Worst};
+pub use standing::{Crew, Stands, Worst};
 pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::{Due, Waiting};
 

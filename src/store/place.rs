@@ -11,10 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cluster::Selector;
+use crate::cluster::{ClusterName, Selector};
 
 use super::rows::column;
-use super::standing::STANDS_ASIDE;
 use super::{Store, StoreError, queries};
 
 /// Where a daemon works.
@@ -68,21 +67,27 @@ impl Store {
         self.selects.as_deref().map(|place| place.name.as_str())
     }
 
-    /// What waits for no one, at most `limit` of it by name; a daemon that was
-    /// silent for `patience` is none. Nothing, where there is no daemon at all.
+    /// What waits for no one, at most `limit` of it by name, or whether `only` this
+    /// one does; a daemon that was silent for `patience` is none. Nothing, where
+    /// there is no daemon at all.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn unselected(
         &self,
         patience: Duration,
+        only: Option<&ClusterName>,
         limit: i64,
     ) -> Result<Unselected, StoreError> {
         let found = self
             .each(
                 "list what no daemon selects",
                 &queries::LIST_UNSELECTED,
-                &[&patience.as_secs_f64(), &STANDS_ASIDE, &limit],
+                &[
+                    &patience.as_secs_f64(),
+                    &only.map(ClusterName::as_str),
+                    &limit,
+                ],
                 |row| {
                     let (name, placed_by) = (column(row, "name")?, column(row, "placed_by")?);
                     Ok((column(row, "total")?, Forsaken { name, placed_by }))

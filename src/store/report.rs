@@ -203,7 +203,7 @@ impl Store {
         .await
     }
 
-    /// Says that a daemon is here, or still here.
+    /// Says that a daemon is here, or still here; `aside` if it begins nothing.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -211,6 +211,7 @@ impl Store {
         &self,
         me: &Replica,
         listening: bool,
+        aside: bool,
         notice: Option<&str>,
     ) -> Result<(), StoreError> {
         let version = env!("CARGO_PKG_VERSION");
@@ -226,6 +227,7 @@ impl Store {
                 &listening,
                 &notice,
                 &self.selector(),
+                &aside,
             ],
         )
         .await

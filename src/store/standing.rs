@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Actual, ClusterName, Desired, Provider, Standing};
+use crate::cluster::{
+    Actual, ClusterName, Desired, MANAGEMENT_CLUSTER, Provider, Standing, settled,
+};
 use crate::event::Reason;
 
 use super::rows::{Undecodable, column};
 use super::{Store, StoreError, queries};
-
-/// What a daemon that stands aside says of itself; its notice begins so.
-pub const STANDS_ASIDE: &str = "nothing new is begun";
 
 /// A cluster that fails.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +119,7 @@ impl Store {
             .each(
                 "count the daemons",
                 &queries::COUNT_REPLICAS,
-                &[&patience.as_secs_f64(), &STANDS_ASIDE],
+                &[&patience.as_secs_f64()],
                 |row| {
                     Ok(Crew {
                         reconciling: column(row, "reconciling")?,
@@ -154,12 +153,8 @@ fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
             desired,
             actual,
             reason,
-            settled: match (desired, actual) {
-                (Desired::Present, Actual::Running) => applied && reached,
-                (Desired::Stopped, Actual::Stopped) => reached,
-                _ => false,
-            },
-            hands_off: paused || protected,
+            settled: settled(desired, actual, reached, applied),
+            hands_off: paused || protected || name == MANAGEMENT_CLUSTER,
         });
     Ok(Stands {
         name,

@@ -99,7 +99,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "work": store.leases().await?,
         "queue": store.queue().await?,
         "waiting": store.waiting().await?,
-        "unselected": store.unselected(HEARTBEAT * 3, UNSELECTED).await?,
+        "unselected": store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?,
         "counts": store.counts().await?,
         "failing": store.failing(FAILING).await?,
     })))

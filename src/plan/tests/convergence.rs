@@ -56,7 +56,8 @@ fn change_mind(cluster: &mut Cluster, desired: Desired) -> bool {
     desired == Desired::Absent
 }
 
-/// Carries out what is planned until the row is settled or gone (`None`). Panics on a delete that no row ordered.
+/// Carries out what is planned until the row is settled or gone (`None`). Panics on
+/// a delete that no row ordered.
 fn carry_out(
     cluster: &mut Cluster,
     host: &mut Host,
