@@ -52,6 +52,11 @@ test("a failure says why, what was tried and when it goes on, and a retry is one
   await row(page, "broken").getByRole("link").click();
   await page.getByText("What happened").waitFor();
   await page.locator("pre.log").getByText("failed on purpose").first().waitFor();
+  // What is looked for in the log stays in the address.
+  await page.getByLabel("Search the log").fill("on purpose");
+  await page.waitForURL(/log=on\+purpose/);
+  await page.reload();
+  await page.locator("pre.log mark").getByText("on purpose").first().waitFor();
   // Sandbox clusters have no kubeconfig, which is told in words.
   await page.locator('[data-action="kubeconfig"]').click();
   await page.locator(".toast.bad").getByText(/kubeconfig/).waitFor();
@@ -151,6 +156,11 @@ test("what is refused is told at its field and nothing is lost", () => scene({},
   await dialog.locator('[name="http_port"]').fill("18080");
   await dialog.getByText(/also declared by cluster taken/).waitFor();
   assert.equal(await dialog.locator('[name="name"]').inputValue(), "fine");
+  // The dialog has an address.
+  await page.goto(`${daemon.url}/?q=taken&create=1`);
+  await dialog.locator('[name="name"]').waitFor();
+  await page.keyboard.press("Escape");
+  await page.waitForURL(`${daemon.url}/?q=taken`);
 }));
 
 test("a spec is changed, lost to another, shown with its history, and rolled back", () => scene({}, async (daemon, browser) => {
@@ -171,6 +181,9 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   await page.getByText("http_port: 18200 → 18202").first().waitFor();
   // Any two revisions can be compared, not only neighbours.
   await page.getByLabel("Compare revision 3 with").selectOption("1");
+  await page.getByText("http_port: 18080 → 18202").first().waitFor();
+  assert.match(page.url(), /compare=3\.\.1/);
+  await page.reload();
   await page.getByText("http_port: 18080 → 18202").first().waitFor();
   await page.getByRole("button", { name: "Roll back to this" }).last().click();
   await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);

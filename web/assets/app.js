@@ -8,7 +8,7 @@ import { $, fill, h, isWriting } from "./dom.js";
 import { otherLanguage, t } from "./i18n.js";
 import { list } from "./list.js";
 import { isAsked, login, logout, session } from "./login.js";
-import { go, lastList, start } from "./router.js";
+import { go, lastList, query, start } from "./router.js";
 import { connect, link, watch } from "./store.js";
 import { system } from "./system.js";
 import { clock } from "./time.js";
@@ -79,6 +79,7 @@ async function recognise() {
   const before = JSON.stringify(who);
   who = await session();
   if (JSON.stringify(who) !== before) render();
+  if (query().has("create") && !isAsked(who) && !$("dialog[open]")) openCreate();
 }
 
 watch(banner);

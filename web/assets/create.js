@@ -4,6 +4,7 @@ import { show } from "./actions.js";
 import * as api from "./api.js";
 import { copyable, fill, h, toast } from "./dom.js";
 import { t } from "./i18n.js";
+import { setQuery } from "./router.js";
 import { expect, expectNoMore } from "./store.js";
 import { now } from "./time.js";
 import { readLabels, readPort } from "./words.js";
@@ -42,6 +43,8 @@ export async function openCreate() {
     h("details", {}, h("summary", {}, t("same")), same),
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), submit)));
   show(dialog, inputs.name);
+  setQuery({ create: "1" });
+  dialog.addEventListener("close", () => setQuery({ create: "" }));
 
   const tellLimit = () => fill(hint, t("nameHint", { max: limits.name_max[provider.value] }));
   tellLimit();

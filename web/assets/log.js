@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
+import { query, setQuery } from "./router.js";
 
 const MOST = 5000;
 
@@ -9,7 +10,7 @@ export function logPanel(name) {
   let lines = [];
   let source = null;
   const text = h("pre", { class: "log", tabindex: "0", "aria-label": t("log") });
-  const search = h("input", { type: "search", placeholder: t("searchLog"), "aria-label": t("searchLog"), oninput: () => draw() });
+  const search = h("input", { type: "search", placeholder: t("searchLog"), "aria-label": t("searchLog"), value: query().get("log") ?? "", oninput: () => { setQuery({ log: search.value }); draw(); } });
   const follow = h("input", { type: "checkbox", checked: true, onchange: () => (follow.checked ? open() : close()) });
   const element = h("section", { class: "panel pad" },
     h("div", { class: "head" }, h("h2", {}, t("log")), h("span", { class: "grow" }), h("label", { class: "check" }, follow, t("follow")), h("a", { class: "button", href: api.of(name, "/log?download=true"), download: `${name}.log` }, t("download"))),

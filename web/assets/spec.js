@@ -4,6 +4,7 @@ import { attempt } from "./actions.js";
 import * as api from "./api.js";
 import { fill, h, toast } from "./dom.js";
 import { t } from "./i18n.js";
+import { query, setQuery } from "./router.js";
 import { clusters } from "./store.js";
 import { absolute, ago } from "./time.js";
 import { labels, readLabels, readPort, time } from "./words.js";
@@ -94,12 +95,18 @@ export function specPanel(name) {
   }
 
   function revision(one, before, current, all) {
-    const changes = h("div", {}, differences(one, before));
-    const compare = h("select", { "aria-label": t("compare", { n: one.generation }), onchange: (event) => {
-      const other = all.find((each) => `${each.generation}` === event.target.value);
+    const [mine, theirs] = (query().get("compare") ?? "").split("..");
+    const asked = mine === `${one.generation}` && all.find((each) => each !== one && `${each.generation}` === theirs);
+    const changes = h("div", {});
+    const tell = (other) => {
       const lines = differences(one, other);
-      fill(changes, lines.length ? lines : h("div", { class: "soft" }, t("noDifference")));
-    } }, before ? null : h("option", { value: "" }, "–"), all.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === before || null }, t("against", { n: each.generation }))));
+      fill(changes, lines.length || other === before ? lines : h("div", { class: "soft" }, t("noDifference")));
+    };
+    tell(asked || before);
+    const compare = h("select", { "aria-label": t("compare", { n: one.generation }), onchange: ({ target: { value } }) => {
+      setQuery({ compare: value && `${one.generation}..${value}` });
+      tell(all.find((each) => `${each.generation}` === value));
+    } }, before ? null : h("option", { value: "" }, "–"), all.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === (asked || before) || null }, t("against", { n: each.generation }))));
     return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
       h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), all.length > 1 ? compare : null),
       changes,
