@@ -96,18 +96,34 @@ async fn a_look_that_fails_is_not_an_absence() {
     .await;
 }
 
+/// As after a restart of the container runtime, which stops clusters and gives
+/// them other addresses.
 #[tokio::test]
-async fn what_only_stopped_is_started_and_not_made_anew() {
+async fn what_only_stopped_is_repaired_in_place_wherever_it_comes_back() {
     let scene = scene().await;
     // This host's commands cannot tell stopped from ill, as kubectl cannot; the
     // provider's own list can. So stopped shows as failed probes, and the
     // repair is a create, which is idempotent.
+    let found_at = |address: &str| {
+        let told = format!("UPDATE clusters SET server_ip = '{address}' WHERE name = '$name'");
+        let script = format!(
+            "psql -qX '{}' -c \"{told}\" || exit 9",
+            scene.database.url()
+        );
+        scene.host.control("create", &script);
+    };
+    found_at("10.0.0.7");
     scene.run(&insert("dev")).await;
     scene.until("dev", "present running").await;
+    found_at("10.0.0.8");
     scene.host.set_world("dev", Some("stopped"));
     eventually(SOON, "the repair", || async {
         scene.host.world("dev").as_deref() == Some("healthy")
     })
     .await;
     scene.until("dev", "present running").await;
+    scene.daemon.full_passes(2).await;
+    assert_eq!(scene.host.started("dev"), ["create", "create"]);
+    let row = "SELECT concat_ws(' ', server_ip, generation, actual_state) FROM clusters";
+    assert_eq!(scene.text(row).await, "10.0.0.8 1 running");
 }

@@ -72,10 +72,7 @@ async fn a_scrape_that_is_cut_short_says_so() {
 #[tokio::test]
 async fn a_lost_listener_is_counted_when_it_comes_back() {
     let server = PrivateServer::create().await;
-    let database = server.database().await;
-    kindler::store::migrate(&kindler::store::Database::parse(&database.url()).unwrap())
-        .await
-        .unwrap();
+    let database = server.database().await.migrate().await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host).spawn();
     daemon.ready().await;
