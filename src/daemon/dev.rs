@@ -36,13 +36,18 @@ async fn playing(
     settings: DaemonSettings,
     shutdown: CancellationToken,
 ) -> Result<Ended, DaemonError> {
+    let given = match settings.connection.database_url {
+        Some(_) => Some(Databases {
+            daemon: settings.connection.database()?,
+            page: settings.api_database()?,
+        }),
+        None => None,
+    };
     let socket = http::bind(settings.serving.listen).await?;
-    if settings.connection.database_url.is_some() {
-        let daemon = settings.connection.database()?;
-        let page = settings.api_database()?;
-        let migrated = migrate(&daemon).await?;
+    if let Some(databases) = given {
+        let migrated = migrate(&databases.daemon).await?;
         announce(&settings, &migrated, None);
-        return run(settings, Databases { daemon, page }, socket, shutdown)
+        return run(settings, databases, socket, shutdown)
             .await
             .map(|()| Ended::Well);
     }
