@@ -85,7 +85,9 @@ impl GuardProcess {
     /// Tells the guard something. An order that does not fit into the socket meets a guard that
     /// has not read for thousands of them; losing it errs on the side of the command's end.
     pub(super) fn tell(&self, order: Order) {
-        let _deaf_or_gone = self.lifeline.try_write(order.to_string().as_bytes());
+        // Not `try_write`, which writes nothing until the runtime has seen the socket writable:
+        // an order right after the start would be lost.
+        let _deaf_or_gone = rustix::io::write(&self.lifeline, order.to_string().as_bytes());
     }
 
     /// The next report, `None` once the guard is gone. Cancel safe.

@@ -263,14 +263,23 @@ impl<R: Reconciler> Controller<R> {
             self.metrics.resync_total.inc();
             self.metrics.resynced();
             self.workers.start_due();
-            while self.workers.running() > 0 {
+            while self.workers.running() + self.workers.waiting() > 0 {
+                // What waits although nothing runs waits out an outage.
+                let next = self
+                    .workers
+                    .next_start()
+                    .unwrap_or_else(|| Instant::now() + FAR);
                 tokio::select! {
-                    () = self.workers.one_ended() => self.workers.start_due(),
+                    () = self.workers.one_ended() => {}
+                    () = sleep_until(next.into()) => {
+                        self.reconciler.due(Duration::ZERO, 1).await?;
+                    }
                     () = shutdown.cancelled() => {
                         self.drain().await;
                         return Ok(());
                     }
                 }
+                self.workers.start_due();
             }
         }
     }

@@ -106,11 +106,12 @@ impl<R: Reconciler> Workers<R> {
         self.requeue = false;
     }
 
-    /// When something waiting becomes due, if a worker is free for it.
+    /// When something waiting can start: when it is due and no outage is waited
+    /// out any more, if a worker is free for it.
     pub(super) fn next_start(&self) -> Option<Instant> {
-        (self.queue.running() < self.settings.concurrency)
-            .then(|| self.queue.next_due())
-            .flatten()
+        let free = self.queue.running() < self.settings.concurrency;
+        let due = self.queue.next_due().filter(|_| free)?;
+        Some(self.outage_until.map_or(due, |until| due.max(until)))
     }
 
     /// Waits until a turn ended, and books it; for ever if none runs.

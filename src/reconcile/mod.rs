@@ -248,9 +248,13 @@ impl ClusterReconciler {
         turn: &Turn,
     ) -> Result<Next, StoreError> {
         // The fence, immediately before the effect. A row that changed since
-        // the intent is planned again instead.
+        // the intent, or is only to be looked at by now, is planned again instead.
         let row = match held.renew().await? {
-            Some(now) if now.cluster.generation == row.cluster.generation => now,
+            Some(now)
+                if now.cluster.generation == row.cluster.generation && !now.cluster.hands_off() =>
+            {
+                now
+            }
             Some(now) => return Ok(Next::Plan(Box::new(now))),
             None => return Ok(Next::End(Cut::LeaseLost.finished())),
         };

@@ -154,3 +154,31 @@ async fn random_changes_of_mind_end_right() {
     scene.host.assert_one_at_a_time();
     assert_eq!(scene.host.live_commands(), Vec::<i32>::new());
 }
+
+#[tokio::test]
+async fn a_pause_that_comes_while_it_is_looked_at_saves_the_cluster() {
+    let scene = scene().await;
+    scene.host.set_world("dev", Some("healthy"));
+    let (looking, go) = (
+        scene.host.path().join("live/looking"),
+        scene.host.path().join("live/go"),
+    );
+    scene.host.control(
+        "probe",
+        r#"touch "$here/live/looking"; while [ ! -e "$here/live/go" ]; do sleep 0.05; done"#,
+    );
+    scene
+        .run("INSERT INTO clusters (name, provider, desired_state) VALUES ('dev', 'k3d', 'absent')")
+        .await;
+    eventually(SOON, "the look", || async { looking.exists() }).await;
+    scene.run("UPDATE clusters SET paused = true").await;
+    std::fs::write(go, "").unwrap();
+    let reason = "SELECT status_reason FROM clusters";
+    eventually(SOON, "the pause to be shown", || async {
+        scene.text(reason).await == "Paused"
+    })
+    .await;
+    scene.daemon.full_passes(2).await;
+    assert_eq!(scene.host.started("dev"), Vec::<String>::new());
+    assert_eq!(scene.state("dev").await, "absent running");
+}
