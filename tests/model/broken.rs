@@ -7,14 +7,14 @@ use std::io::{self, Write};
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::properties::{
-    self, CONVERGES, FENCED_EFFECT, FENCED_SPAWN, FENCED_STATUS, ONE_COMMAND, ORDERED_DELETE,
-    REMOVED_WHEN_GONE, STATUS_OF_ITS_ROW, TRUE_RECORD,
+    self, CONVERGES, FENCED_EFFECT, FENCED_SPAWN, FENCED_STATUS, HEEDED_PAUSE, ONE_COMMAND,
+    ORDERED_DELETE, REMOVED_WHEN_GONE, STATUS_OF_ITS_ROW, TRUE_RECORD,
 };
 use crate::protocol::Protocol;
 use crate::rules::{Defect, Rules};
 
 /// Each defect, the changes and faults that it takes to show, and what fails.
-const BROKEN: [(Defect, u8, u8, &str); 18] = [
+const BROKEN: [(Defect, u8, u8, &str); 19] = [
     (Defect::StatusIgnoresTerm, 0, 0, FENCED_STATUS),
     (Defect::StatusIgnoresGeneration, 2, 0, ORDERED_DELETE),
     (Defect::StatusIgnoresGeneration, 1, 0, STATUS_OF_ITS_ROW),
@@ -22,6 +22,7 @@ const BROKEN: [(Defect, u8, u8, &str); 18] = [
     (Defect::RemovalIgnoresRow, 2, 0, REMOVED_WHEN_GONE),
     (Defect::ClaimIgnoresLease, 0, 0, ONE_COMMAND),
     (Defect::ReleaseIgnoresTerm, 0, 1, ONE_COMMAND),
+    (Defect::FenceIgnoresPause, 0, 0, HEEDED_PAUSE),
     (Defect::SpawnIgnoresTrust, 0, 0, FENCED_SPAWN),
     (Defect::NoGuard, 0, 1, ONE_COMMAND),
     (Defect::NoGuard, 0, 0, FENCED_EFFECT),
@@ -41,6 +42,7 @@ fn every_broken_rule_is_found_out() {
         let rules = |defect| Rules {
             defect,
             changes,
+            pauses: u8::from(defect == Some(Defect::FenceIgnoresPause)),
             faults,
             from_every_row: false,
             fold: false,

@@ -117,6 +117,10 @@ fn at_rest(state: &State) -> bool {
     let Some(row) = state.row else {
         return state.world.form == Form::Absent;
     };
+    if row.paused {
+        // It was looked at, and nothing else is to be done.
+        return !row.is_due();
+    }
     row.settled()
         && match row.desired {
             Desired::Present => {

@@ -42,6 +42,7 @@ fn holds(what: &str, rules: Rules) {
 const SMALL: Rules = Rules {
     defect: None,
     changes: 1,
+    pauses: 0,
     faults: 1,
     from_every_row: false,
     fold: true,
@@ -66,6 +67,18 @@ fn two_faults_and_two_changes() {
         Rules {
             faults: 2,
             changes: 2,
+            ..SMALL
+        },
+    );
+}
+
+#[test]
+fn one_change_of_a_row_that_is_paused_and_resumed() {
+    holds(
+        "1 change, a pause and its end",
+        Rules {
+            pauses: 2,
+            faults: 0,
             ..SMALL
         },
     );

@@ -6,8 +6,8 @@
 //! `sql/queries` (`database`), the order of steps in `reconcile` (`owner`),
 //! commands and their guards (`world`, `protocol`).
 //!
-//! In the model, in every order: a person who changes desire or spec, or
-//! declares a removed row again; owners paused for any time at any step; crash
+//! In the model, in every order: a person who changes desire or spec, pauses and
+//! resumes, or declares a removed row again; owners paused for any time at any step; crash
 //! and shutdown; leases that expire; requests that never arrive, answers that
 //! are lost, statements that take effect after their sender gave up; a claim
 //! whose row was read before the lease was free; looks that fail; commands
@@ -16,7 +16,7 @@
 //!
 //! Left out, and held elsewhere: notifications (they only hasten; here a turn
 //! may begin whenever the row is due), delays beyond "due or not" and the
-//! count of attempts (`plan::tests`), paused and protected rows (`planner`,
+//! count of attempts (`plan::tests`), protected rows (`planner`,
 //! `plan::tests`), whether Postgres does what `database` says
 //! (`tests/suite/schema/fence.rs`), whether a guard ends a tree in time
 //! (`tests/suite/command`). A guard that is itself killed or stopped, and a

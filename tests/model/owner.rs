@@ -124,7 +124,8 @@ impl Owner {
                 }
             }
             (Place::Fencing(intended, action), Answer::Row(Some(now)))
-                if now.generation == intended.generation =>
+                if now.generation == intended.generation
+                    && (!now.paused || rules.has(Defect::FenceIgnoresPause)) =>
             {
                 self.place = Place::Spawning(now, action);
             }
@@ -151,6 +152,11 @@ impl State {
         if let Some(statement) = owner.statement() {
             let answer = self.execute(statement, rules);
             self.owners[index].hears(answer, rules);
+            if let Place::Spawning(row, _) = self.owners[index].place
+                && row.paused
+            {
+                self.breach(Breach::PausedSpawn);
+            }
             return Some(());
         }
         match owner.place {

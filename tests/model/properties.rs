@@ -12,12 +12,13 @@ use stateright::Property;
 use crate::calm;
 use crate::protocol::Protocol;
 use crate::rules::Rules;
-use crate::state::{Breach, Place, State};
+use crate::state::{Breach, Owner, Place, State};
 use crate::world::Form;
 
 pub const ONE_COMMAND: &str = "never two live commands";
 pub const FENCED_STATUS: &str = "no status is written with an outdated fence";
 pub const FENCED_SPAWN: &str = "no command is started with an outdated fence";
+pub const HEEDED_PAUSE: &str = "no command is started that the fence shows as paused";
 pub const FENCED_EFFECT: &str = "no command changes the host with an outdated fence";
 pub const STATUS_OF_ITS_ROW: &str = "every status was decided on the row it is written onto";
 pub const ORDERED_DELETE: &str = "no delete that the row did not order";
@@ -39,6 +40,9 @@ pub fn always() -> Vec<Property<Protocol>> {
         }),
         Property::always(FENCED_SPAWN, |_, state: &State| {
             state.breach != Some(Breach::StaleSpawn)
+        }),
+        Property::always(HEEDED_PAUSE, |_, state: &State| {
+            state.breach != Some(Breach::PausedSpawn)
         }),
         Property::always(FENCED_EFFECT, |_, state: &State| {
             state.breach != Some(Breach::StaleEffect)
@@ -64,20 +68,22 @@ fn dangers(rules: &Rules) -> Vec<Property<Protocol>> {
         Property::sometimes("an owner without a lease is about to start", |_, state| {
             is_stale(state, |place| matches!(place, Place::Spawning(..)))
         }),
-        Property::sometimes(
-            "a command lives whose owner does not",
-            |_, state: &State| {
-                state
-                    .commands
-                    .iter()
-                    .any(|command| state.is_orphan(command))
-            },
-        ),
-        Property::sometimes("a lost statement is astray", |_, state: &State| {
-            state.astray.is_some()
-        }),
         Property::sometimes("a row is removed", |_, state: &State| state.row.is_none()),
     ];
+    if rules.faults > 0 {
+        dangers.extend([
+            Property::sometimes(
+                "a command lives whose owner does not",
+                |_, state: &State| {
+                    let orphan = |command| state.is_orphan(command);
+                    state.commands.iter().any(orphan)
+                },
+            ),
+            Property::sometimes("a lost statement is astray", |_, state: &State| {
+                state.astray.is_some()
+            }),
+        ]);
+    }
     if !rules.fold {
         dangers.extend([
             Property::sometimes("an owner without a lease is about to write", |_, state| {
@@ -89,6 +95,15 @@ fn dangers(rules: &Rules) -> Vec<Property<Protocol>> {
                 is_stale(state, |place| matches!(place, Place::Removing(_)))
             }),
         ]);
+    }
+    if rules.pauses > 0 {
+        dangers.push(Property::sometimes(
+            "a row is paused whose command is about to start",
+            |_, state: &State| {
+                let fencing = |owner: &Owner| matches!(owner.place, Place::Fencing(..));
+                state.row.is_some_and(|row| row.paused) && state.owners.iter().any(fencing)
+            },
+        ));
     }
     if rules.changes > 1 || rules.from_every_row {
         dangers.push(Property::sometimes(

@@ -22,6 +22,8 @@ pub enum Event {
     Want(Desired),
     /// A person: a changed spec.
     Reshape,
+    /// A person: paused, or resumed.
+    Pause,
     /// A person: the row anew, after it was removed.
     Declare,
     /// An owner's next step; the first of an idle one is the full pass.
@@ -78,6 +80,9 @@ impl Protocol {
     }
 
     fn of_persons(state: &State, events: &mut Vec<Event>) {
+        if state.pauses > 0 && state.row.is_some() {
+            events.push(Event::Pause);
+        }
         if state.changes == 0 {
             return;
         }
@@ -195,6 +200,10 @@ impl Protocol {
         match event {
             Event::Want(desired) => person(state, |row| row.desired = desired),
             Event::Reshape => person(state, |row| row.spec = row.spec.other()),
+            Event::Pause => {
+                state.pauses -= 1;
+                state.row = state.row.map(Row::paused_or_resumed);
+            }
             Event::Declare => {
                 state.changes -= 1;
                 state.generation += 1;

@@ -53,6 +53,8 @@ pub struct Row {
     /// `next_check_at` lies ahead
     pub check_later: bool,
     pub health_failures: u8,
+    /// Only to be looked at, until resumed.
+    pub paused: bool,
 }
 
 impl Row {
@@ -68,7 +70,17 @@ impl Row {
             attempt_later: false,
             check_later: false,
             health_failures: 0,
+            paused: false,
         }
+    }
+
+    /// A person pauses or resumes it, which is no new generation.
+    pub fn paused_or_resumed(self) -> Self {
+        let row = Self {
+            paused: !self.paused,
+            ..self
+        };
+        row.without_idle_times()
     }
 
     /// A person changes it: what the trigger `clusters_govern_update` does.
@@ -94,7 +106,7 @@ impl Row {
 
     /// The same row once its next time has come.
     pub fn come_due(self) -> Self {
-        if self.settled() {
+        if self.only_checks_are_due() {
             Self {
                 check_later: false,
                 ..self
@@ -105,6 +117,10 @@ impl Row {
                 ..self
             }
         }
+    }
+
+    fn only_checks_are_due(&self) -> bool {
+        self.paused || self.settled()
     }
 
     /// Whether a decision on the one may be written onto the other: wanted
@@ -129,6 +145,7 @@ impl Row {
             next_attempt_at: later(self.attempt_later),
             next_check_at: later(self.check_later),
             health_failures: self.health_failures.into(),
+            paused: self.paused,
             ..template().clone()
         }
     }
@@ -159,10 +176,10 @@ impl Row {
     /// Only one of the two times counts, and it is set anew by every write
     /// that makes it count: the other need not be told apart.
     fn without_idle_times(self) -> Self {
-        let settled = self.settled();
+        let checks = self.only_checks_are_due();
         Self {
-            attempt_later: self.attempt_later && !settled,
-            check_later: self.check_later && settled,
+            attempt_later: self.attempt_later && !checks,
+            check_later: self.check_later && checks,
             ..self
         }
     }

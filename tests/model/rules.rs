@@ -22,6 +22,8 @@ pub enum Defect {
     ClaimIgnoresLease,
     /// `release_lease.sql` without the term.
     ReleaseIgnoresTerm,
+    /// Who looks at the fence before a spawn overlooks a pause.
+    FenceIgnoresPause,
     /// A command is started without a look at the trust.
     SpawnIgnoresTrust,
     /// Commands run on when their owner is gone or its trust is over.
@@ -46,6 +48,8 @@ pub struct Rules {
     pub defect: Option<Defect>,
     /// Changes of mind: of desire or spec, or a declaration anew.
     pub changes: u8,
+    /// How often the row is paused or resumed.
+    pub pauses: u8,
     /// Crashes, lost answers, failing looks and commands, misfortunes of the
     /// host, all together.
     pub faults: u8,

@@ -19,6 +19,8 @@ pub enum Breach {
     StatusOfAnotherRow,
     /// A command was started by a term that held no lease.
     StaleSpawn,
+    /// A command was about to start although the fence showed a paused row.
+    PausedSpawn,
     /// A command changed the host while its term held no lease.
     StaleEffect,
     /// A delete was committed to although no `absent` ordered it.
@@ -134,6 +136,7 @@ pub struct State {
     /// The row said `absent` when the delete that it records was committed to.
     pub delete_ordered: bool,
     pub changes: u8,
+    pub pauses: u8,
     pub faults: u8,
     pub breach: Option<Breach>,
 }
@@ -151,6 +154,7 @@ impl State {
             world: World::ABSENT,
             delete_ordered: false,
             changes: rules.changes,
+            pauses: rules.pauses,
             faults: rules.faults,
             breach: None,
         };
