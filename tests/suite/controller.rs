@@ -4,7 +4,6 @@
 mod example;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +26,11 @@ struct Table {
     turns: Vec<String>,
     stopped: Vec<String>,
 }
+
+/// What every key would meet now.
+#[derive(Debug, thiserror::Error)]
+#[error("unreachable")]
+struct Unreachable;
 
 struct Stub {
     table: Mutex<Table>,
@@ -55,13 +59,17 @@ impl Stub {
 
 #[async_trait]
 impl Reconciler for Stub {
-    type Error = Infallible;
+    type Error = Unreachable;
 
     fn name(&self) -> &'static str {
         "stub"
     }
 
-    async fn due(&self, _: Duration, limit: usize) -> Result<Vec<(String, Duration)>, Infallible> {
+    fn is_outage(&self, _: &Unreachable) -> bool {
+        true
+    }
+
+    async fn due(&self, _: Duration, limit: usize) -> Result<Vec<(String, Duration)>, Unreachable> {
         let table = self.table.lock().unwrap();
         Ok(table
             .due
@@ -71,7 +79,7 @@ impl Reconciler for Stub {
             .collect())
     }
 
-    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, Infallible> {
+    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, Unreachable> {
         {
             let mut table = self.table.lock().unwrap();
             *table.running.entry(key.to_owned()).or_default() += 1;
@@ -89,6 +97,9 @@ impl Reconciler for Stub {
         let mut table = self.table.lock().unwrap();
         table.running.remove(key);
         table.due.remove(key);
+        if key.starts_with("outage") {
+            return Err(Unreachable);
+        }
         Ok(match key {
             _ if key.starts_with("fail") => Finished::Failed(Duration::from_millis(20)),
             _ if key.starts_with("check") => Finished::Settled(Some(Duration::from_secs(3600))),
@@ -277,6 +288,27 @@ async fn shutdown_waits_then_asks_then_ends() {
     stopped.sort();
     assert_eq!(stopped, ["slow", "slow2"]);
     assert_eq!(running.stub.turns_of("too late"), 0);
+}
+
+#[tokio::test]
+async fn once_waits_an_outage_out_and_gives_up_nobody() {
+    let stub = Stub::new();
+    let keys = ["and-another", "outage", "zzz"];
+    stub.table
+        .lock()
+        .unwrap()
+        .due
+        .extend(keys.map(String::from));
+    let metrics = Metrics::new().controller("stub");
+    let settings = ControllerSettings {
+        concurrency: 1,
+        ..rarely()
+    };
+    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
+    controller.run_once(CancellationToken::new()).await.unwrap();
+    for key in keys {
+        assert_eq!(stub.turns_of(key), 1, "{key}");
+    }
 }
 
 #[tokio::test]
