@@ -121,7 +121,8 @@ the same values. Ports that are left out are the first free ones.")]
     Logs(LogsArgs),
     /// Tell whether all is well: database, daemons, work, failures
     #[command(
-        after_help = "Exit codes: 0 all is well; 1 no daemon, or something failed; 2 no database"
+        after_help = "Exit codes: 0 all is well; 1 no daemon that works (none runs, none listens, or \
+                      every one stands aside), or something failed or waits; 2 no database"
     )]
     Status {
         /// How to show it

@@ -30,6 +30,9 @@ const UNSELECTED: i64 = 5;
 /// started again, all the time, would hide those that work.
 const SILENT: usize = 3;
 
+const ALL_ASIDE: &str = "every daemon stands aside: nothing new is begun; next: start the release \
+                         that the schema belongs to (docs/OPERATIONS.md, Rollback)";
+
 const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
 
 /// Everything that is told.
@@ -99,10 +102,11 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
     let held = store.waiting().await?;
     let unselected = store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?;
     let failing = store.failing(FAILURES).await?;
-    // Without a listener every wake-up waits for the next full pass.
+    // Without a listener every wake-up waits for the next full pass; who stands
+    // aside begins nothing.
     let awake = daemons
         .iter()
-        .any(|daemon| daemon.alive && daemon.seen.listening);
+        .any(|daemon| daemon.alive && daemon.seen.listening && !daemon.seen.aside);
     // A deletion that waits is as it should be; a cluster without its repair is not.
     let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
     Ok(Report {
@@ -164,6 +168,9 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         page.alarm("daemons", "none is running; next: kindler serve");
     }
     let (alive, silent): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
+    if !none && alive.iter().all(|daemon| daemon.seen.aside) {
+        page.alarm("daemons", ALL_ASIDE);
+    }
     let told = silent.len().min(SILENT);
     for daemon in alive.iter().chain(&silent[..told]) {
         let (well, words) = about(daemon, now);
@@ -239,6 +246,8 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     if !alive {
         let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
         let _ = write!(words, "; silent for {}", text::span(silent));
+    } else if seen.aside {
+        words.push_str("; STANDS ASIDE");
     } else if seen.listening {
         words.push_str("; listening for changes");
     } else {
@@ -247,7 +256,8 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
         let _ = write!(words, "; {}", text::line(notice));
     }
-    (*alive && seen.listening && seen.notice.is_none(), words)
+    let well = *alive && seen.listening && !seen.aside && seen.notice.is_none();
+    (well, words)
 }
 
 /// How many are in which state; what is wanted otherwise is added.

@@ -185,7 +185,7 @@ impl Watch<'_> {
             .show(elapsed, &state, tries.as_deref(), log.as_deref());
     }
 
-    /// Says once, if so, that nobody is there to do the work.
+    /// Says once, if so, that nobody is there who does the work.
     async fn ask_for_daemon(&mut self) {
         if std::mem::replace(&mut self.asked_for_daemon, true) {
             return;
@@ -193,10 +193,17 @@ impl Watch<'_> {
         let Ok(replicas) = self.session.store.replicas().await else {
             return;
         };
-        if !replicas.iter().any(|replica| replica.alive(HEARTBEAT)) {
+        let mut alive = replicas.iter().filter(|replica| replica.alive(HEARTBEAT));
+        let Some(newest) = alive.next() else {
             return self
                 .progress
                 .note("no daemon is running on this database: start `kindler serve`");
+        };
+        if newest.aside && alive.all(|replica| replica.aside) {
+            let why = text::line(newest.notice.as_deref().unwrap_or("nothing new is begun"));
+            return self
+                .progress
+                .note(&format!("every daemon stands aside: {why}"));
         }
         let store = &self.session.store;
         let found = store.unselected(HEARTBEAT * 3, Some(self.name), 1).await;
@@ -229,10 +236,16 @@ impl Watch<'_> {
             ));
             return Exit::TimedOut;
         };
-        let (actual, why) = (cluster.actual, text::why(cluster));
+        let actual = cluster.actual;
+        let (why, next) = match text::why(cluster) {
+            none if none.is_empty() => (
+                "no daemon has looked at it yet".to_owned(),
+                "kindler status".to_owned(),
+            ),
+            why => (why, format!("kindler get {name}, kindler logs {name}")),
+        };
         self.progress.end(&format!(
-            "cluster {name}: timed out after {limit}; it is {actual}: {why}\n\
-             next: kindler get {name}, kindler logs {name}"
+            "cluster {name}: timed out after {limit}; it is {actual}: {why}\nnext: {next}"
         ));
         if actual == Actual::Failed {
             Exit::Failed

@@ -96,6 +96,8 @@ pub struct ReplicaSeen {
     pub listen: Option<String>,
     /// Whether its listener listens.
     pub listening: bool,
+    /// Whether it begins nothing, because a later release owns the schema.
+    pub aside: bool,
     /// The selector of the clusters that it works for; none: for all.
     pub selector: Option<String>,
     /// What else a person should know of it.
@@ -257,6 +259,7 @@ impl Store {
                 version: column(row, "version")?,
                 listen: column(row, "listen")?,
                 listening: column(row, "listening")?,
+                aside: column(row, "aside")?,
                 selector: column(row, "selector")?,
                 notice: column(row, "notice")?,
                 started_at: column(row, "started_at")?,

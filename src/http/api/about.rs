@@ -72,7 +72,8 @@ fn nobody_listens(port: i32) -> bool {
     u16::try_from(port).is_ok_and(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// Daemons, what they hold, the database, the listener, what waits and why.
+/// Daemons, what they hold, the database, the listener, what waits and why. A daemon with
+/// `aside` begins nothing, because a later release owns the schema; its `notice` says so.
 #[utoipa::path(get, path = "/api/status", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object), (status = 503)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {

@@ -182,6 +182,15 @@ impl Fleet {
         self.database.execute(&sql).await;
     }
 
+    /// Makes a daemon stand aside, as a later schema does.
+    pub async fn stands_aside(&self, host: &str) {
+        let sql = format!(
+            "UPDATE kindler_replicas SET aside = true, notice = 'the schema is newer' \
+             WHERE host = '{host}'"
+        );
+        self.database.execute(&sql).await;
+    }
+
     pub async fn desired(&self, name: &str) -> String {
         let sql = format!("SELECT desired_state FROM clusters WHERE name = '{name}'");
         self.database.value(&sql).await

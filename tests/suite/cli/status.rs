@@ -51,6 +51,33 @@ async fn a_daemon_that_crashes_all_the_time_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn daemons_that_stand_aside_are_told_and_are_not_enough() {
+    let fleet = Fleet::new().await;
+    fleet.daemon("old", 0, true).await;
+    fleet.stands_aside("old").await;
+    let said = fleet.run(&["status"]).await.ends(1);
+    let told = "every daemon stands aside: nothing new is begun";
+    assert!(said.out.contains(told), "{said:?}");
+    assert!(
+        said.out.contains("; STANDS ASIDE; the schema is newer"),
+        "{said:?}"
+    );
+    let report = fleet.run(&["status", "-o", "json"]).await.ends(1).json();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["daemons"][0]["aside"], true);
+    // One that works and does not listen beside one that listens and does not work.
+    fleet.daemon("deaf", 0, false).await;
+    let said = fleet.run(&["status"]).await.ends(1);
+    assert!(!said.out.contains(told), "{said:?}");
+    fleet.daemon("new", 0, true).await;
+    let said = fleet.run(&["status"]).await.ends(0);
+    assert!(
+        said.out.contains("STANDS ASIDE") && !said.out.contains(told),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
 async fn work_and_failures_are_told_with_the_next_try() {
     let fleet = Fleet::new().await;
     fleet.daemon("well", 0, true).await;

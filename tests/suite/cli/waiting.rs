@@ -77,7 +77,8 @@ async fn a_timeout_tells_failed_from_still_working() {
         .run(&args)
         .await
         .ends(3)
-        .complains("timed out after 1s; it is unknown");
+        .complains("timed out after 1s; it is unknown: no daemon has looked at it yet\n")
+        .complains("next: kindler status\n");
     let failed =
         "actual_state = 'failed', failed_attempts = 1, status_message = 'exited with code 1'";
     fleet.status("demo", failed).await;
@@ -90,6 +91,18 @@ async fn a_timeout_tells_failed_from_still_working() {
         .run(&["delete", "demo", "--wait", "--timeout", "1s"])
         .await
         .ends(1);
+}
+
+#[tokio::test]
+async fn who_waits_hears_that_every_daemon_stands_aside() {
+    let fleet = Fleet::new().await;
+    fleet.daemon("old", 0, true).await;
+    fleet.stands_aside("old").await;
+    fleet
+        .run(&["create", "demo", "--wait", "--timeout", "5s"])
+        .await
+        .ends(3)
+        .complains("note: every daemon stands aside: the schema is newer");
 }
 
 #[tokio::test]

@@ -60,7 +60,14 @@ async fn a_later_schema_is_left_to_the_later_release() {
         told.contains("schema version 999, newer than this release knows"),
         "{told}"
     );
-    assert_eq!(told.matches("nothing new is begun").count(), 2, "{told}");
+    assert_eq!(status.status.code(), Some(1), "{told}");
+    assert!(told.contains("every daemon stands aside"), "{told}");
+    assert_eq!(told.matches("; STANDS ASIDE; ").count(), 2, "{told}");
+    let (_, status) = daemon.get("/api/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    for seen in status["replicas"].as_array().unwrap() {
+        assert_eq!(seen["replica"]["aside"], true, "{seen}");
+    }
     let once = kindler(&database.url(), &host)
         .arg("once")
         .output()
