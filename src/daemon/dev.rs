@@ -143,6 +143,13 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
     lines.push(format!("  {prefix} create demo --wait"));
     lines.push(format!("  {prefix} list"));
     lines.push(format!("  {prefix} delete demo --yes --wait"));
+    if settings.serving.driver == DriverKind::Sandbox {
+        // As real clusters do, and their ports surprise whoever starts anew elsewhere.
+        lines.push(String::new());
+        lines.push(
+            "Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first.".into(),
+        );
+    }
     lines.push(String::new());
     // A closed stdout is no reason to stop.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));

@@ -7,6 +7,9 @@ import { test } from "node:test";
 
 import { eventually, freePort, row, scene, state } from "./kit.mjs";
 
+/** What a test sees, where PICTURES names a folder for it. */
+const picture = (page, name) => process.env.PICTURES && page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage: true });
+
 const dialogOf = async (page) => {
   await page.locator("#create").click();
   const dialog = page.locator("dialog[open]");
@@ -204,4 +207,123 @@ test("what no daemon selects is shown, and where a cluster is placed", () => sce
   await page.locator("dd", { hasText: /^host=a$/ }).first().waitFor();
   await relabel("b");
   await page.getByText("its labels do not match host=a any more; it stays there until it is deleted").waitFor();
+}));
+
+test("a daemon that stands aside is not shown as one that works", () => scene({}, async (daemon, browser) => {
+  await daemon.psql("INSERT INTO kindler_migrations (version, name) VALUES (999, 'of a later release')");
+  for (const [locale, words] of [["en-GB", "stands aside"], ["zh-CN", "旁观"]]) {
+    const page = await browser.page({ locale });
+    await page.goto(`${daemon.url}/system`);
+    await page.locator(".state.warn").getByText(words).waitFor();
+    assert.equal(await page.locator(".state.good").count(), 0);
+    await page.getByText("newer than this release knows").first().waitFor();
+    await picture(page, `aside-${locale}`);
+  }
+}));
+
+test("a search in the log that finds nothing says how far it looked", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo");
+  for (const [locale, words] of [["en-GB", /^Nothing fits in the last \d+ lines/], ["zh-CN", /^最后 \d+ 行中没有匹配/]]) {
+    const page = await browser.page({ locale });
+    await page.goto(`${daemon.url}/clusters/demo?log=no+such+words`);
+    await page.locator("pre.log").getByText(words).waitFor();
+    await picture(page, `log-${locale}`);
+    await page.getByRole("searchbox").fill("create succeeded");
+    await page.locator("pre.log mark").first().waitFor();
+  }
+}));
+
+test("every revision can be seen and compared, however many there are", () => scene({}, async (daemon, browser) => {
+  await daemon.declare("demo", { http_port: 18080 });
+  for (let port = 20001; port < 20050; port += 1) await daemon.api("PATCH", "/api/clusters/demo", { http_port: port });
+  const page = await browser.page();
+  const revision = (n) => page.locator(".past li", { has: page.getByText(`Revision ${n}`, { exact: true }) });
+  await page.goto(`${daemon.url}/clusters/demo`);
+  await revision(31).waitFor();
+  assert.equal(await page.locator(".past li").count(), 20);
+  // The address names one that is older than what is shown.
+  await page.goto(`${daemon.url}/clusters/demo?compare=3..1`);
+  await revision(3).getByText("http_port: 18080 → 20002").waitFor();
+  assert.equal(await page.locator(".past li").count(), 21);
+  await picture(page, "history");
+  const older = page.getByRole("button", { name: "Older" });
+  await older.click();
+  await revision(11).waitFor();
+  await page.keyboard.press("Enter");
+  await revision(1).waitFor();
+  assert.equal(await page.locator(".past li").count(), 50);
+  assert.equal(await older.isVisible(), false);
+  await revision(1).getByRole("button", { name: "Roll back to this" }).click();
+  await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);
+  await revision(51).waitFor();
+  assert.equal(await page.locator(".past li").count(), 51, "what was opened stays open");
+  // What cannot be compared is told, and leaves the address.
+  for (const wrong of ["99..1", "3..99", "3..3", "abc"]) {
+    await page.goto(`${daemon.url}/clusters/demo?log=x&compare=${wrong}`);
+    await page.locator(".toast").getByText(`There is nothing to compare: ${wrong}`).waitFor();
+    assert.equal(new URL(page.url()).search, "?log=x");
+  }
+  await picture(page, "compare-wrong");
+}));
+
+test("the dialog for a new cluster is where its address is, back and forth", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+  const token = await daemon.token("alice", "write");
+  const page = await browser.page();
+  const dialog = page.locator("dialog[open]");
+  const away = () => dialog.waitFor({ state: "detached" });
+  await page.goto(`${daemon.url}/?create=1`);
+  await page.getByLabel("Token").last().fill(token);
+  assert.equal(await dialog.count(), 0, "the login comes first");
+  await page.keyboard.press("Enter");
+  await dialog.locator('[name="name"]').waitFor();
+  await page.keyboard.press("Escape");
+  await away();
+  await page.waitForURL(`${daemon.url}/`);
+
+  await page.getByRole("link", { name: "Activity" }).click();
+  await page.keyboard.press("c");
+  await dialog.locator('[name="name"]').waitFor();
+  await page.waitForURL(/activity\?create=1/);
+  for (const _ of [1, 2]) {
+    await page.goBack();
+    await away();
+    assert.equal(page.url(), `${daemon.url}/`);
+    await page.goForward();
+    await dialog.locator('[name="name"]').waitFor();
+    assert.equal(page.url(), `${daemon.url}/activity?create=1`);
+    assert.equal(await page.locator("dialog").count(), 1);
+  }
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await away();
+  await page.waitForURL(`${daemon.url}/activity`);
+
+  // A dialog of a view that was left is gone, too.
+  await page.keyboard.press("?");
+  await dialog.waitFor();
+  await page.goBack();
+  await away();
+  for (const other of ["0", "true", "11"]) {
+    await page.goto(`${daemon.url}/?create=${other}`);
+    await page.getByRole("button", { name: "Log out" }).waitFor();
+    await page.getByText("No clusters yet").waitFor();
+    assert.equal(await dialog.count(), 0, other);
+  }
+  // Whoever is logged out meanwhile logs in first.
+  await page.goto(`${daemon.url}/?create=1`);
+  await dialog.locator('[name="name"]').waitFor();
+  await daemon.kindler("token", "revoke", "alice");
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await away();
+  assert.equal(page.url(), `${daemon.url}/?create=1`);
+}));
+
+test("what goes on after `kindler dev` is told before", () => scene({}, async (daemon) => {
+  assert.match(daemon.output, /Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first/);
+  const port = await freePort();
+  await daemon.declare("demo", { http_port: port });
+  await eventually("demo to run", async () => (await daemon.api("GET", "/api/clusters/demo")).actual_state === "running");
+  await daemon.end();
+  assert.equal((await fetch(`http://127.0.0.1:${port}/readyz`)).ok, true);
+  await daemon.spawn();
+  await daemon.kindler("delete", "demo", "--yes", "--wait");
 }));

@@ -67,7 +67,7 @@ export function askDelete(names) {
   h("h1", {}, one ? t("deleteTitle", { name: one.name }) : t("deleteMany", { n: names.length })),
   h("div", {}, one ? t("deleteText", one) : t("deleteManyText", { names: names.join(", ") })),
   one?.work ? h("div", { class: "warning" }, t("deleteNow")) : null,
-  h("label", { class: "field" }, one ? t("typeName", { name: wanted }) : t("typeName", { name: wanted }), typed),
+  h("label", { class: "field" }, t("typeName", { name: wanted }), typed),
   h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), confirm)));
   show(dialog, typed);
 }

@@ -22,6 +22,7 @@ dark.addEventListener("change", applyTheme);
 
 let view = { leave() {}, keys: {} };
 let who = { auth: "open" };
+let known = false;
 
 /** An address that somebody broke is shown as it is. */
 function decoded(text) {
@@ -42,6 +43,16 @@ function render() {
   document.title = name ? `${name} · Kindler` : `${t(place)} · Kindler`;
   top(place);
   view = isAsked(who) ? login(main) : make(main);
+  follow();
+}
+
+/** The dialog for a new cluster is open where the address says so; others end with their view. */
+function follow() {
+  const wanted = known && !isAsked(who) && query().get("create") === "1";
+  const open = $("dialog[open]");
+  if (wanted && open?.id === "declare") return;
+  open?.close("left");
+  if (wanted) openCreate();
 }
 
 function top(place) {
@@ -78,8 +89,9 @@ document.addEventListener("keydown", (event) => {
 async function recognise() {
   const before = JSON.stringify(who);
   who = await session();
+  known = true;
   if (JSON.stringify(who) !== before) render();
-  if (query().has("create") && !isAsked(who) && !$("dialog[open]")) openCreate();
+  else if (!$("dialog[open]")) follow();
 }
 
 watch(banner);

@@ -7,10 +7,7 @@ import { t } from "./i18n.js";
 import { setQuery } from "./router.js";
 import { expect, expectNoMore } from "./store.js";
 import { now } from "./time.js";
-import { readLabels, readPort } from "./words.js";
-
-const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
-const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
+import { FLAGS, PORTS, readLabels, readPort } from "./words.js";
 
 export async function openCreate() {
   const inputs = {};
@@ -32,7 +29,7 @@ export async function openCreate() {
     return h("label", { class: "check" }, inputs[key], t(label));
   });
   const submit = h("button", { class: "main" }, t("declare"));
-  const dialog = h("dialog", { "aria-label": t("createTitle") }, h("form", { onsubmit: send },
+  const dialog = h("dialog", { id: "declare", "aria-label": t("createTitle") }, h("form", { onsubmit: send },
     h("h1", {}, t("createTitle")),
     h("div", { class: "fields" }, field("name", t("name")), h("label", { class: "field" }, t("provider"), provider), h("div", { class: "wide" }, hint),
       PORTS.slice(0, 2).map(([key, label]) => field(key, t(label), { inputMode: "numeric" }))),
@@ -44,7 +41,8 @@ export async function openCreate() {
     h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), submit)));
   show(dialog, inputs.name);
   setQuery({ create: "1" });
-  dialog.addEventListener("close", () => setQuery({ create: "" }));
+  // Closed by the address, it leaves the address alone.
+  dialog.addEventListener("close", () => dialog.returnValue || setQuery({ create: "" }));
 
   const tellLimit = () => fill(hint, t("nameHint", { max: limits.name_max[provider.value] }));
   tellLimit();

@@ -27,7 +27,7 @@ export function logPanel(name) {
     const wanted = search.value.toLowerCase();
     const shown = wanted ? lines.filter((line) => line.toLowerCase().includes(wanted)) : lines;
     const end = text.scrollTop + text.clientHeight >= text.scrollHeight - 30;
-    fill(text, shown.length ? shown.flatMap((line) => [...marked(line, wanted), "\n"]) : t("noLog"));
+    fill(text, shown.length ? shown.flatMap((line) => [...marked(line, wanted), "\n"]) : lines.length ? t("noLine", { n: lines.length }) : t("noLog"));
     if (end) text.scrollTop = text.scrollHeight;
   }
 

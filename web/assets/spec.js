@@ -7,17 +7,20 @@ import { t } from "./i18n.js";
 import { query, setQuery } from "./router.js";
 import { clusters } from "./store.js";
 import { absolute, ago } from "./time.js";
-import { labels, readLabels, readPort, time } from "./words.js";
+import { FLAGS, PORTS, labels, readLabels, readPort, time } from "./words.js";
 
-const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
-const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
+const PAGE = 20;
 
 export function specPanel(name) {
   const spec = h("div", {});
-  const past = h("div", { class: "past" });
+  const list = h("ol", { class: "timeline" });
+  const older = h("button", { class: "small", onclick: () => { most += PAGE; put(); } }, t("older"));
+  const past = h("div", { class: "past", hidden: true }, h("h2", {}, t("history")), list, older);
   const element = h("section", { class: "panel pad" }, spec, past);
   let editing = null;
   let shown = "";
+  let most = PAGE;
+  let revisions = [];
 
   function draw(view) {
     if (editing) return;
@@ -81,9 +84,23 @@ export function specPanel(name) {
     if (generation === known) return;
     known = generation;
     try {
-      const revisions = await api.get(api.of(name, "/revisions"));
-      fill(past, h("h2", {}, t("history")), h("ol", { class: "timeline" }, revisions.slice(0, 20).map((one, n) => revision(one, revisions[n + 1], n === 0, revisions))));
+      revisions = await api.get(api.of(name, "/revisions"));
+      past.hidden = false;
+      put();
     } catch { /* a cluster that never was has none */ }
+  }
+
+  /** Shows the newest revisions, and the one that the address compares. */
+  function put() {
+    const asked = query().get("compare");
+    const [mine, theirs] = (asked ?? "").split("..").map((n) => revisions.find((one) => `${one.generation}` === n));
+    const other = mine !== theirs && theirs;
+    if (asked && !(mine && other)) {
+      toast(t("noCompare", { asked }));
+      setQuery({ compare: "" });
+    }
+    fill(list, revisions.map((one, n) => (n < most || (other && one === mine) ? revision(one, revisions[n + 1], n === 0, one === mine && other) : null)));
+    older.hidden = revisions.length <= most;
   }
 
   // What one revision changed of another, a line each.
@@ -94,9 +111,7 @@ export function specPanel(name) {
     return lines.map((text) => h("div", { class: "mono soft" }, text));
   }
 
-  function revision(one, before, current, all) {
-    const [mine, theirs] = (query().get("compare") ?? "").split("..");
-    const asked = mine === `${one.generation}` && all.find((each) => each !== one && `${each.generation}` === theirs);
+  function revision(one, before, current, asked) {
     const changes = h("div", {});
     const tell = (other) => {
       const lines = differences(one, other);
@@ -105,10 +120,10 @@ export function specPanel(name) {
     tell(asked || before);
     const compare = h("select", { "aria-label": t("compare", { n: one.generation }), onchange: ({ target: { value } }) => {
       setQuery({ compare: value && `${one.generation}..${value}` });
-      tell(all.find((each) => `${each.generation}` === value));
-    } }, before ? null : h("option", { value: "" }, "–"), all.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === (asked || before) || null }, t("against", { n: each.generation }))));
+      tell(revisions.find((each) => `${each.generation}` === value));
+    } }, before ? null : h("option", { value: "" }, "–"), revisions.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === (asked || before) || null }, t("against", { n: each.generation }))));
     return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
-      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), all.length > 1 ? compare : null),
+      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), revisions.length > 1 ? compare : null),
       changes,
       current || !clusters.has(name) ? null : h("button", { class: "small", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
   }

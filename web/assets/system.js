@@ -7,6 +7,14 @@ import { watch } from "./store.js";
 import { since, span, until } from "./time.js";
 import { explain, reason } from "./words.js";
 
+const cluster = (name) => h("a", { href: `/clusters/${name}` }, name);
+
+/** How a daemon does. */
+function daemon(alive, { aside, silent_seconds }) {
+  const [look, shape, words] = !alive ? ["bad", "▲", t("silent", { span: span(silent_seconds * 1000) })] : aside ? ["warn", "■", t("aside")] : ["good", "●", t("alive")];
+  return h("span", { class: `state ${look}` }, h("i", { "aria-hidden": "true" }, shape), words);
+}
+
 export function system(main) {
   const body = h("div", { class: "stack" });
   fill(main, h("div", { class: "head" }, h("h1", {}, t("system"))), body);
@@ -26,14 +34,14 @@ export function system(main) {
     renew(body,
       panel(t("database"), h("dl", {}, h("dt", {}, t("database")), h("dd", {}, t("answers", { v: now.schema.version })), h("dt", {}, t("listener")), h("dd", { class: now.listener.state === "listening" ? "" : "bad-text" }, listener, now.listener.why ? ` · ${now.listener.why}` : ""), h("dt", {}, t("queue")), h("dd", {}, now.queue.due ? t("due", { n: now.queue.due, span: since(now.queue.oldest_due_at) }) : now.queue.next_due_at ? t("nextDue", { when: until(now.queue.next_due_at) }) : t("empty")), h("dt", {}, t("streams")), h("dd", {}, now.streams), h("dt", {}, "Kindler"), h("dd", {}, now.version))),
       panel(t("daemons"), now.replicas.length ? h("table", {}, now.replicas.map(({ alive, replica }) => h("tr", {},
-        h("td", {}, h("span", { class: `state ${alive ? "good" : "bad"}` }, h("i", { "aria-hidden": "true" }, alive ? "●" : "▲"), alive ? t("alive") : t("silent", { span: span(replica.silent_seconds * 1000) }))),
+        h("td", {}, daemon(alive, replica)),
         h("td", {}, h("b", {}, replica.host), h("span", { class: "faint" }, ` pid ${replica.pid} · ${replica.version} · ${t("up", { span: since(replica.started_at) })}${replica.selector ? ` · ${t("worksOn", { selector: replica.selector })}` : ""}`), replica.notice ? h("div", { class: "warning" }, replica.notice) : null),
-        h("td", {}, held(replica.owner).map((one) => h("div", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name), h("span", { class: "faint" }, ` ${t(one.actual_state)} ${t("forSpan", { span: since(one.acquired_at) })}`))))))) : h("div", { class: "bad-text" }, t("noDaemon"))),
-      panel(t("working"), now.work.length ? h("table", {}, now.work.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.cluster_name}` }, one.cluster_name)), h("td", {}, t(one.actual_state)), h("td", { class: "soft" }, one.message), h("td", { class: "faint nowrap" }, since(one.acquired_at))))) : h("div", { class: "soft" }, t("nobodyWorks"))),
+        h("td", {}, held(replica.owner).map((one) => h("div", {}, cluster(one.cluster_name), h("span", { class: "faint" }, ` ${t(one.actual_state)} ${t("forSpan", { span: since(one.acquired_at) })}`))))))) : h("div", { class: "bad-text" }, t("noDaemon"))),
+      panel(t("working"), now.work.length ? h("table", {}, now.work.map((one) => h("tr", {}, h("td", {}, cluster(one.cluster_name)), h("td", {}, t(one.actual_state)), h("td", { class: "soft" }, one.message), h("td", { class: "faint nowrap" }, since(one.acquired_at))))) : h("div", { class: "soft" }, t("nobodyWorks"))),
       panel(t("waiting"), now.waiting.length || now.failing.length || now.unselected.total ? h("table", {},
         now.waiting.map((one) => h("tr", {}, h("td", { class: "whole", colSpan: 2 }, t("held", { n: one.clusters, reason: reason(one.reason) })), h("td", { class: "faint nowrap" }, one.next_at ? until(one.next_at) : ""))),
-        now.unselected.clusters.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.name}` }, one.name)), h("td", { class: "bad-text", colSpan: 2 }, t("unselected"), one.placed_by ? ` ${t("placedBy")} ${one.placed_by}` : ""))),
-        now.failing.map((one) => h("tr", {}, h("td", {}, h("a", { href: `/clusters/${one.name}` }, one.name)), h("td", { class: "bad-text" }, explain(one.reason, one.message)), h("td", { class: "faint nowrap" }, one.next_attempt_at ? until(one.next_attempt_at) : "")))) : h("div", { class: "soft" }, t("nothingWaits"))));
+        now.unselected.clusters.map((one) => h("tr", {}, h("td", {}, cluster(one.name)), h("td", { class: "bad-text", colSpan: 2 }, t("unselected"), one.placed_by ? ` ${t("placedBy")} ${one.placed_by}` : ""))),
+        now.failing.map((one) => h("tr", {}, h("td", {}, cluster(one.name)), h("td", { class: "bad-text" }, explain(one.reason, one.message)), h("td", { class: "faint nowrap" }, one.next_attempt_at ? until(one.next_attempt_at) : "")))) : h("div", { class: "soft" }, t("nothingWaits"))));
   }
 
   let waiting;

@@ -8,6 +8,10 @@ const LOOKS = {
   deleting: ["warn works", "✕"], failed: ["bad", "▲"], stopped: ["", "■"], unknown: ["", "○"],
 };
 
+/** The fields of a spec, with the keys of their labels. */
+export const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
+export const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
+
 export const STATES = ["running", "creating", "updating", "failed", "stopping", "stopped", "deleting", "unknown"];
 
 /** The shape of a state, in its colour. */
