@@ -327,3 +327,19 @@ test("what goes on after `kindler dev` is told before", () => scene({}, async (d
   await daemon.spawn();
   await daemon.kindler("delete", "demo", "--yes", "--wait");
 }));
+
+test("what is typed at the login is not lost to an answer that comes late", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+  const page = await browser.page();
+  const held = [];
+  // The page asks at its start, and again when a request of its own is refused.
+  await page.route("**/api/session", (route) => { held.push(route); });
+  await page.goto(daemon.url);
+  await eventually("a second question", () => held.length > 1);
+  await held[0].continue();
+  await page.getByLabel("Token").last().fill("kdl_typed");
+  const answered = page.waitForResponse("**/api/session");
+  await held[1].continue();
+  await (await answered).finished();
+  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 100); }));
+  assert.equal(await page.getByLabel("Token").last().inputValue(), "kdl_typed");
+}));

@@ -81,7 +81,7 @@ export function show(dialog, focus) {
 }
 
 export function keyboardHelp() {
-  const keys = [["/", "keySearch"], ["j  k", "keyMove"], ["Enter", "keyOpen"], ["x", "keySelect"], ["c", "keyCreate"], ["r", "keyRetry"], ["Esc", "keyBack"], ["?", "help"]];
+  const keys = [["/", "keySearch"], ["j  k", "keyMove"], ["Enter", "keyOpen"], ["x", "keySelect"], ["c", "create"], ["r", "retry"], ["Esc", "keyBack"], ["?", "help"]];
   const close = h("button", { onclick: () => dialog.close() }, t("close"));
   const dialog = h("dialog", { "aria-label": t("keysTitle") }, h("div", { class: "body" },
     h("h1", {}, t("keysTitle")),

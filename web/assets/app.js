@@ -87,11 +87,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 async function recognise() {
-  const before = JSON.stringify(who);
-  who = await session();
+  const told = await session();
   known = true;
-  if (JSON.stringify(who) !== before) render();
-  else if (!$("dialog[open]")) follow();
+  // Compared with what another answer may have changed meanwhile.
+  if (JSON.stringify(told) !== JSON.stringify(who)) {
+    who = told;
+    render();
+  } else if (!$("dialog[open]")) follow();
 }
 
 watch(banner);

@@ -29,8 +29,8 @@ export async function openCreate() {
     return h("label", { class: "check" }, inputs[key], t(label));
   });
   const submit = h("button", { class: "main" }, t("declare"));
-  const dialog = h("dialog", { id: "declare", "aria-label": t("createTitle") }, h("form", { onsubmit: send },
-    h("h1", {}, t("createTitle")),
+  const dialog = h("dialog", { id: "declare", "aria-label": t("create") }, h("form", { onsubmit: send },
+    h("h1", {}, t("create")),
     h("div", { class: "fields" }, field("name", t("name")), h("label", { class: "field" }, t("provider"), provider), h("div", { class: "wide" }, hint),
       PORTS.slice(0, 2).map(([key, label]) => field(key, t(label), { inputMode: "numeric" }))),
     h("details", {}, h("summary", {}, t("more")), h("div", { class: "fields" },
