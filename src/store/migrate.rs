@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 8] = [
+const STEPS: [(i32, &str, &str); 9] = [
     (
         1,
         "clusters",
@@ -48,6 +48,11 @@ const STEPS: [(i32, &str, &str); 8] = [
         8,
         "label books",
         include_str!("../../sql/migrations/0008_label_books.sql"),
+    ),
+    (
+        9,
+        "aside",
+        include_str!("../../sql/migrations/0009_aside.sql"),
     ),
 ];
 

@@ -4,6 +4,7 @@ mod deletions;
 mod due;
 mod fence;
 mod interrupted;
+mod migrations;
 mod placing;
 mod roles;
 mod takeover;
