@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::Database;
 
@@ -165,7 +165,13 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
             source,
         }
     };
-    let tx = client.transaction().await.map_err(during("begin"))?;
+    // The version is read after the wait for other migrators, and as they left it.
+    let tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .await
+        .map_err(during("begin"))?;
     tx.batch_execute(&format!(
         "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0"
     ))
