@@ -7,10 +7,8 @@
 ALTER TABLE clusters ADD COLUMN IF NOT EXISTS placed_by text;
 COMMENT ON COLUMN clusters.placed_by IS 'The selector of the daemons that this cluster was begun by and stays with, whatever its labels are now; daemons without a selector leave it.';
 
--- Whom a daemon works for: {"place", "requirements"}; none: for every cluster. And
--- whether it begins nothing, because a later release owns the schema.
+-- Whom a daemon works for: {"place", "requirements"}; none: for every cluster.
 ALTER TABLE kindler_replicas ADD COLUMN IF NOT EXISTS selector jsonb;
-ALTER TABLE kindler_replicas ADD COLUMN IF NOT EXISTS aside boolean NOT NULL DEFAULT false;
 
 -- Whether labels fulfil every requirement, [{"key", "op", "values"}]. Without the
 -- label, `in` does not hold and `notin` does, as in Kubernetes.

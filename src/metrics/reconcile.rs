@@ -138,7 +138,6 @@ impl ControllerMetrics {
     /// Counts an ended turn.
     pub fn turn_ended(&self, working: Working, result: TurnResult) {
         let took = working.began.elapsed().as_secs_f64();
-        drop(working);
         let index = TurnResult::ALL.iter().position(|r| *r == result);
         self.reconcile_total[index.unwrap_or_default()].inc();
         if result == TurnResult::Error {
@@ -147,6 +146,8 @@ impl ControllerMetrics {
         }
         self.reconcile_time_seconds.observe(took);
         self.work_duration_seconds.observe(took);
+        // Last, so that who sees that it is over sees it counted, too.
+        drop(working);
     }
 
     /// Notes that a full pass has just succeeded.

@@ -210,12 +210,14 @@ where
 }
 
 /// The settings of every session of ours, as one batch: server-side limits, so
-/// that nothing waits for ever, and who we are for the books.
+/// that nothing waits for ever, statements that go on with what another writer
+/// left, whatever the database's default is, and who we are for the books.
 pub(crate) fn session_settings(actor: &str) -> String {
     let actor = actor.replace('\'', "''");
     format!(
         "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '{LOCK_TIMEOUT}'; \
-         SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; SET kindler.actor = '{actor}'"
+         SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; \
+         SET default_transaction_isolation = 'read committed'; SET kindler.actor = '{actor}'"
     )
 }
 

@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 use crate::cluster::{Cluster, ClusterName, Desired, Port, Subnet};
 
 use super::declare::{Declaration, declare_locked};
+use super::transaction::begin;
 use super::unnamed::typed;
 use super::{Store, StoreError, queries};
 
@@ -127,7 +128,7 @@ impl Store {
     pub async fn order(&self, batch: &Batch) -> Result<Ordered, StoreError> {
         let (operation, declarer) = ("declare a batch", self.declarer());
         self.call(operation, async |client| {
-            let transaction = client.transaction().await?;
+            let transaction = begin(client).await?;
             transaction
                 .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                 .await?;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 8] = [
+const STEPS: [(i32, &str, &str); 9] = [
     (
         1,
         "clusters",
@@ -48,6 +48,11 @@ const STEPS: [(i32, &str, &str); 8] = [
         8,
         "label books",
         include_str!("../../sql/migrations/0008_label_books.sql"),
+    ),
+    (
+        9,
+        "aside",
+        include_str!("../../sql/migrations/0009_aside.sql"),
     ),
 ];
 
@@ -160,7 +165,13 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
             source,
         }
     };
-    let tx = client.transaction().await.map_err(during("begin"))?;
+    // The version is read after the wait for other migrators, and as they left it.
+    let tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .await
+        .map_err(during("begin"))?;
     tx.batch_execute(&format!(
         "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0"
     ))

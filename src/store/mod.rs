@@ -24,6 +24,7 @@ mod rows;
 mod seed;
 mod standing;
 mod tokens;
+mod transaction;
 mod unnamed;
 mod waiting;
 
@@ -34,8 +35,8 @@ use std::time::{Duration, Instant};
 use deadpool::managed::QueueMode;
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
-    Transaction,
 };
+use scopeguard::ScopeGuard;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -388,25 +389,10 @@ impl Store {
         .await
     }
 
-    /// Runs a few statements as one transaction.
-    async fn in_transaction<T>(
-        &self,
-        operation: &'static str,
-        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreError> {
-        self.call(operation, async |client| {
-            let transaction = client.transaction().await?;
-            let done = work(&transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        })
-        .await
-    }
-
     /// Lends a connection to `work`, with a deadline. A connection that let it
-    /// pass is not used again: its statement may still run. Nor is one whose
-    /// server is going or became read-only; and what happened to one is
-    /// expected of the idle ones too.
+    /// pass is not used again, nor one whose call was cancelled: its statement
+    /// may still run. Nor is one whose server is going or became read-only; and
+    /// what happened to one, cancelling apart, is expected of the idle ones too.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -416,22 +402,29 @@ impl Store {
             operation,
             after: CALL_DEADLINE,
         };
-        let mut client = match timeout(CALL_DEADLINE, self.connection()).await {
+        let client = match timeout(CALL_DEADLINE, self.connection()).await {
             Ok(Ok(client)) => client,
             Ok(Err(source)) => return Err(StoreError::Unreachable { operation, source }),
             Err(_) => return Err(late),
         };
-        match timeout(CALL_DEADLINE, work(&mut client)).await {
+        let mut lent = scopeguard::guard(client, |client| drop(Object::take(client)));
+        let answer = timeout(CALL_DEADLINE, work(&mut lent)).await;
+        let useless = match &answer {
+            Ok(Ok(_)) => false,
+            Ok(Err(source)) => source.is_closed() || source.code().is_some_and(is_parting),
+            Err(_) => true,
+        };
+        if useless {
+            drop(lent);
+            self.pool.retain(|_, _| false);
+        } else {
+            drop(ScopeGuard::into_inner(lent));
+        }
+        match answer {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) if source.is_closed() || source.code().is_some_and(is_parting) => {
-                self.discard(client);
-                Err(StoreError::Lost { operation, source })
-            }
+            Ok(Err(source)) if useless => Err(StoreError::Lost { operation, source }),
             Ok(Err(source)) => Err(StoreError::from_statement(operation, source)),
-            Err(_) => {
-                self.discard(client);
-                Err(late)
-            }
+            Err(_) => Err(late),
         }
     }
 
@@ -477,10 +470,5 @@ impl Store {
 
     fn refused(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn discard(&self, client: Object) {
-        drop(Object::take(client));
-        self.pool.retain(|_, _| false);
     }
 }

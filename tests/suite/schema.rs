@@ -1,19 +1,26 @@
 //! The schema against a real Postgres: take-over, triggers, roles, costs.
 
+mod cancelled;
 mod deletions;
 mod due;
+mod feed;
 mod fence;
 mod interrupted;
+mod isolation;
+mod migrations;
 mod placing;
+mod ports;
 mod roles;
 mod takeover;
 mod tokens;
 mod triggers;
 
+use std::time::Duration;
+
 use kindler::store::{Database as Url, Migrated, migrate};
 use tokio_postgres::Client;
 
-use crate::kit::Database;
+use crate::kit::{Database, eventually};
 
 /// A migrated database and a superuser's connection to it.
 async fn migrated() -> (Database, Client) {
@@ -55,4 +62,22 @@ async fn number(client: &Client, sql: &str) -> i64 {
         .await
         .unwrap_or_else(|error| panic!("{error:?} in {sql}"))
         .get(0)
+}
+
+/// How many sessions of Kindler wait for a lock. Asked anew over a connection of
+/// its own, because a transaction that is open sees one picture of all sessions.
+async fn waiting_for_a_lock(database: &Database) -> i64 {
+    database
+        .value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+             AND application_name = 'kindler' AND wait_event_type = 'Lock'",
+        )
+        .await
+}
+
+async fn one_waits_for_a_lock(database: &Database) {
+    eventually(Duration::from_secs(5), "a wait for a lock", || async {
+        waiting_for_a_lock(database).await == 1
+    })
+    .await;
 }

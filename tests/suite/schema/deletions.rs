@@ -7,8 +7,9 @@ use kindler::plan::{Moment, Policy, Step, hold_deletion, plan};
 use kindler::store::{Claim, Database as Url, HeldRow, Store, Written};
 use tokio_postgres::Client;
 
+use super::isolation::keeping_snapshots;
 use super::{migrated, number, text};
-use crate::kit::Database;
+use crate::kit::{Database, Pooler};
 
 const TTL: Duration = Duration::from_secs(15);
 
@@ -70,9 +71,28 @@ const HELD: &str = "SELECT count(*) FROM clusters WHERE status_reason = 'Deletio
 
 #[tokio::test]
 async fn replicas_at_the_same_moment_never_begin_more_than_the_cap() {
-    let (database, client) = migrated().await;
+    let database = Database::create().await.migrate().await;
+    never_more_than_the_cap(&database, &database.url()).await;
+}
+
+#[tokio::test]
+async fn nor_do_they_where_transactions_keep_their_first_snapshot() {
+    let database = keeping_snapshots().await;
+    never_more_than_the_cap(&database, &database.url()).await;
+}
+
+#[tokio::test]
+async fn nor_do_they_there_behind_a_pooler() {
+    let database = keeping_snapshots().await;
+    let pooler = Pooler::start(&database, "transaction").await;
+    never_more_than_the_cap(&database, &pooler.url()).await;
+}
+
+async fn never_more_than_the_cap(database: &Database, url: &str) {
+    let client = database.connect().await;
     leaving(&client, 40).await;
-    let replicas = [store(&database), store(&database), store(&database)];
+    let store = || Store::new(&Url::parse(url).unwrap(), 16, "test");
+    let replicas = [store(), store(), store()];
     for round in 1..=3 {
         let due = replicas[0].due(Duration::ZERO, 100).await.unwrap();
         let turns: Vec<_> = due

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kindler::store::{Database as Url, Store};
 
+use tokio_postgres::Client;
+
 use super::{migrated, number};
 
 const LIST_DUE: &str = include_str!("../../../sql/queries/list_due.sql");
@@ -45,9 +47,8 @@ async fn changes_made_with_triggers_off_are_found_too() {
     assert_eq!(found, ["desire", "new", "spec"]);
 }
 
-#[tokio::test]
-async fn the_database_and_the_plan_agree_on_what_is_due() {
-    let (database, client) = migrated().await;
+/// A row of every kind that differs in what is due or settled.
+async fn rows_of_every_kind(client: &Client) {
     client
         .batch_execute(
             "INSERT INTO clusters (name, provider, desired_state, actual_state, paused, next_attempt_at, next_check_at)
@@ -62,6 +63,31 @@ async fn the_database_and_the_plan_agree_on_what_is_due() {
         )
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_database_and_the_code_agree_on_what_is_settled() {
+    let (database, client) = migrated().await;
+    rows_of_every_kind(&client).await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let names = "SELECT name FROM clusters";
+    let (mut unsettled, mut settled) = (0, 0);
+    for row in client.query(names, &[]).await.unwrap() {
+        let name: String = row.get(0);
+        let cluster = store.get(&name.parse().unwrap()).await.unwrap().unwrap();
+        if !cluster.hands_off() {
+            settled += i64::from(cluster.settled());
+            unsettled += i64::from(!cluster.settled());
+        }
+    }
+    assert_eq!(settled, 2, "a running and a stopped one");
+    assert_eq!(store.unconverged().await.unwrap().unsettled, unsettled);
+}
+
+#[tokio::test]
+async fn the_database_and_the_plan_agree_on_what_is_due() {
+    let (database, client) = migrated().await;
+    rows_of_every_kind(&client).await;
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
     let rows = client
         .query("SELECT name, due_at FROM clusters", &[])

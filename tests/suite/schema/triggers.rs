@@ -89,7 +89,7 @@ async fn a_new_wish_starts_the_count_of_failures_over() {
 }
 
 /// What is heard on the wake-up channel.
-async fn ears(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+pub(super) async fn ears(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let into = heard.clone();
     let (client, _task) = Url::parse(&database.url())

@@ -1,0 +1,58 @@
+//! A call that nobody waits for any more leaves nothing behind for the next one.
+
+use std::time::Duration;
+
+use kindler::store::{Database as Url, Store};
+use tokio::time::timeout;
+
+use super::{migrated, one_waits_for_a_lock, waiting_for_a_lock};
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_holds_up_no_later_one() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await
+        .unwrap();
+    client
+        .batch_execute("BEGIN; SELECT FROM clusters FOR UPDATE")
+        .await
+        .unwrap();
+    let (store, name) = (
+        Store::new(&Url::parse(&database.url()).unwrap(), 1, "test"),
+        "dev".parse().unwrap(),
+    );
+    {
+        // Both end here: this one waits for the lock, nobody for this one.
+        let pausing = store.set_paused(&name, true);
+        tokio::select! {
+            paused = pausing => panic!("the row is locked: {paused:?}"),
+            () = one_waits_for_a_lock(&database) => {}
+        }
+    }
+    assert_eq!(
+        store.pool_use().open,
+        0,
+        "its connection is no use to anybody"
+    );
+    let read = timeout(Duration::from_secs(2), store.get(&name)).await;
+    assert!(read.expect("it waits for no one").unwrap().is_some());
+    // The server goes on with it until its limit, and the next call did not wait for that.
+    assert_eq!(waiting_for_a_lock(&database).await, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_has_ended_gives_its_connection_back() {
+    let (database, _client) = migrated().await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let pid = || async {
+        let pids = database.value::<i32>("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kindler' AND query NOT LIKE '%pg_stat_activity%'");
+        pids.await
+    };
+    store.check().await.unwrap();
+    let first = pid().await;
+    let name = "a".repeat(60).parse().unwrap();
+    assert!(store.get(&name).await.unwrap().is_none());
+    assert_eq!(pid().await, first);
+    assert_eq!(store.pool_use().idle, 1);
+}

@@ -1,0 +1,98 @@
+//! A database whose transactions keep their first snapshot, unless they say
+//! otherwise: what counts under a lock must see what was committed before it.
+
+use std::collections::HashSet;
+
+use kindler::cluster::{Desired, Provider};
+use kindler::store::{Batch, Database as Url, Declaration, Declared, Ordered, Store};
+
+use crate::kit::{Database, Pooler};
+
+/// With Kindler's tables, and with such transactions in every new session.
+pub(super) async fn keeping_snapshots() -> Database {
+    let database = Database::create().await.migrate().await;
+    let name = database.name();
+    let keep =
+        format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'");
+    database.execute(&keep).await;
+    let kept: String = database.value("SHOW transaction_isolation").await;
+    assert_eq!(kept, "repeatable read");
+    database
+}
+
+fn declaration(name: &str) -> Declaration {
+    Declaration {
+        name: name.parse().unwrap(),
+        provider: Provider::Kind,
+        subnet: None,
+        node_port: None,
+        pf_port: None,
+        http_port: None,
+        https_port: None,
+        register_portainer: true,
+        haproxy_route: true,
+        register_argocd: true,
+        labels: serde_json::json!({}),
+        paused: false,
+        desired: Desired::Present,
+    }
+}
+
+/// Declares forty clusters at once, every fourth in a batch, through two stores;
+/// how many ports they have.
+async fn declared_at_once(database: &Database, url: &str) -> usize {
+    let stores = [(); 2].map(|()| Store::new(&Url::parse(url).unwrap(), 8, "test"));
+    let declared = (0..40).map(|n| {
+        let (store, new) = (stores[n % 2].clone(), declaration(&format!("c{n}")));
+        tokio::spawn(async move {
+            if n % 4 == 0 {
+                let create = vec![new];
+                let delete = Vec::new();
+                let ordered = store.order(&Batch { create, delete }).await.unwrap();
+                assert_eq!(ordered, Ordered::All);
+            } else {
+                let made = store.declare(&new).await.unwrap();
+                assert!(matches!(made, Declared::New(_)), "{made:?}");
+            }
+        })
+    });
+    for declared in declared.collect::<Vec<_>>() {
+        declared.await.unwrap();
+    }
+    let ports: Vec<i32> = database
+        .value("SELECT array_agg(port) FROM clusters, LATERAL (VALUES (pf_port), (http_port), (https_port)) AS p (port)")
+        .await;
+    assert_eq!(ports.len(), 120);
+    ports.into_iter().collect::<HashSet<_>>().len()
+}
+
+#[tokio::test]
+async fn clusters_that_are_declared_at_once_get_ports_of_their_own() {
+    let database = keeping_snapshots().await;
+    assert_eq!(declared_at_once(&database, &database.url()).await, 120);
+}
+
+#[tokio::test]
+async fn they_do_behind_a_pooler_that_forgets_what_a_session_set() {
+    let database = keeping_snapshots().await;
+    let pooler = Pooler::start(&database, "transaction").await;
+    assert_eq!(declared_at_once(&database, &pooler.url()).await, 120);
+}
+
+#[tokio::test]
+async fn one_statement_goes_on_after_it_has_waited_for_another_writer() {
+    let database = keeping_snapshots().await;
+    database
+        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
+        .await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let other = database.connect().await;
+    let edit = "BEGIN; UPDATE clusters SET http_port = 18099";
+    other.batch_execute(edit).await.unwrap();
+    let name = "dev".parse().unwrap();
+    let pausing = tokio::spawn(async move { store.set_paused(&name, true).await });
+    super::one_waits_for_a_lock(&database).await;
+    other.batch_execute("COMMIT").await.unwrap();
+    let paused = pausing.await.unwrap().unwrap().unwrap();
+    assert!(paused.paused && paused.spec.http_port.get() == 18099);
+}

@@ -1,0 +1,75 @@
+//! A migration that others may have run stays as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// Every migration that was ever merged, with its SHA-256. A new one is added
+/// here; a line that is here never changes.
+const MERGED: [(&str, &str); 9] = [
+    (
+        "0001_clusters.sql",
+        "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
+    ),
+    (
+        "0002_ledger.sql",
+        "7122669951e97ba5b73d1cbf0f03b540086003071bc44c7597f3d4ef8031959e",
+    ),
+    (
+        "0003_triggers.sql",
+        "91c6ccaf6addceedc5991d96286a7382dad23a9d6fc76ce257648110afcf6738",
+    ),
+    (
+        "0004_safety.sql",
+        "385dfd5c0bf2e05b9cc8a3d6f144f9e2ae52ef94cbb7f9f04e1eda8d92f5fe3f",
+    ),
+    (
+        "0005_live.sql",
+        "42d8d4dd140c9c9eddfe0edcd3a7e037c90f8cb9256beefe9ef3bf0cbdee5cc0",
+    ),
+    (
+        "0006_access.sql",
+        "46b2242620a0f588a374b85708cd9fd49c5c365c69483e80d84619fa128402db",
+    ),
+    (
+        "0007_placing.sql",
+        "4adbce84427ba29399e0f392af8aa770d808d6f4a6c8297939815440ff7dbdb1",
+    ),
+    (
+        "0008_label_books.sql",
+        "777424aa1d8ad1e2cd9bc1b21e44572544de8f2268df92edfc25a43f7575e098",
+    ),
+    (
+        "0009_aside.sql",
+        "0cb6915e0b96ba2022284229fc3db605ccf63b6b028617a2d2fa003df9cc8ef4",
+    ),
+];
+
+/// A file's name and the SHA-256 of what is in it.
+fn hashed(path: &Path) -> (String, String) {
+    let hash = Sha256::digest(std::fs::read(path).unwrap());
+    let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    (name, hash)
+}
+
+#[test]
+fn a_merged_migration_is_never_edited() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/migrations");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut found: BTreeMap<_, _> = files.map(|file| hashed(&file.unwrap().path())).collect();
+    for (name, merged) in MERGED {
+        let now = found.remove(name);
+        assert_eq!(
+            now.as_deref(),
+            Some(merged),
+            "{name} was merged, so databases have run it and will not run it again: \
+             restore it, and add a new migration for what is to change"
+        );
+    }
+    assert!(
+        found.is_empty(),
+        "new migrations: add them to this test's list, {found:#?}"
+    );
+}

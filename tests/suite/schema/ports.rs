@@ -1,0 +1,89 @@
+//! What it costs to find free ports and a free network among many clusters.
+
+use kindler::store::{Database as Url, Store};
+use serde_json::Value;
+
+use super::{migrated, number};
+
+const CLUSTERS: i64 = 200_000;
+const FIND_PORTS: &str = include_str!("../../../sql/queries/find_ports.sql");
+const SUGGEST: &str = include_str!("../../../sql/queries/suggest.sql");
+
+/// Rows that a plan's nodes returned or looked at in vain, all together.
+fn rows(node: &Value) -> f64 {
+    let each = [
+        "Actual Rows",
+        "Rows Removed by Filter",
+        "Rows Removed by Join Filter",
+    ];
+    let own: f64 = each.iter().filter_map(|field| node[field].as_f64()).sum();
+    let below = node["Plans"].as_array().into_iter().flatten();
+    own * node["Actual Loops"].as_f64().unwrap_or(1.0) + below.map(rows).sum::<f64>()
+}
+
+#[tokio::test]
+async fn finding_what_is_free_reads_200_000_clusters_a_few_times_and_not_once_for_each_port() {
+    let (database, client) = migrated().await;
+    client
+        .batch_execute(&format!(
+            "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
+             INSERT INTO clusters (name, provider, subnet, pf_port, http_port, https_port)
+             SELECT CASE WHEN n % 2 = 0 THEN 'cluster-' || n / 2 ELSE 'c' || n END, 'kind',
+                    format('10.%s.%s.%s/28', 101 + n % 90, n / 90 % 256, n / 23040 * 16)::cidr,
+                    19000 + n % 900, 18090 + n % 300, 18443 + n % 500
+             FROM generate_series(1, {CLUSTERS}) n;
+             ANALYZE clusters"
+        ))
+        .await
+        .unwrap();
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let free = store.suggest().await.unwrap();
+    assert_eq!(free.name.as_deref(), Some("cluster-100001"));
+    assert_eq!(free.pf_ports[..2], [19900, 19901]);
+    assert_eq!(free.http_ports[..2], [18390, 18391]);
+    assert_eq!(free.https_ports[..2], [18943, 18944]);
+    assert_eq!(free.subnet.as_deref(), Some("10.191.0.0/16"));
+
+    let find = FIND_PORTS
+        .replace("$1", "NULL::int")
+        .replace("$2", "NULL::int");
+    let find = find.replace("$3", "NULL::int");
+    let found = format!(
+        "SELECT pf * 10000000000 + http * 100000::bigint + https FROM ({find}) f (pf, http, https)"
+    );
+    assert_eq!(number(&client, &found).await, 199_001_839_018_943);
+    for query in [&find, SUGGEST] {
+        let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}");
+        let plan: Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+        let read = rows(&plan[0]["Plan"]);
+        assert!(read < 30.0 * CLUSTERS as f64, "{read} rows: {plan:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_is_free_where_no_other_reaches_into_it_or_over_it() {
+    let (database, client) = migrated().await;
+    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    // Each is declared besides those before it.
+    for (n, (subnet, free)) in [
+        ("192.168.0.0/16", Some("10.101.0.0/16")),
+        ("11.0.0.0/8", Some("10.101.0.0/16")),
+        ("10.102.255.240/28", Some("10.101.0.0/16")),
+        ("10.101.0.0/16", Some("10.103.0.0/16")),
+        ("10.96.0.0/11", Some("10.128.0.0/16")),
+        ("10.128.5.0/24", Some("10.129.0.0/16")),
+        ("10.129.0.0/17", Some("10.130.0.0/16")),
+        ("10.130.0.0/15", Some("10.132.0.0/16")),
+        ("10.0.0.0/8", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let declare = format!(
+            "INSERT INTO clusters (name, provider, subnet) VALUES ('a{n}', 'kind', '{subnet}'), ('b{n}', 'kind', NULL)"
+        );
+        client.batch_execute(&declare).await.unwrap();
+        let found = store.suggest().await.unwrap().subnet;
+        assert_eq!(found.as_deref(), free, "beside {subnet}");
+    }
+}
