@@ -10,8 +10,8 @@ import { explain, reason } from "./words.js";
 const cluster = (name) => h("a", { href: `/clusters/${name}` }, name);
 
 /** How a daemon does. */
-function daemon(alive, { aside, silent_seconds }) {
-  const [look, shape, words] = !alive ? ["bad", "▲", t("silent", { span: span(silent_seconds * 1000) })] : aside ? ["warn", "■", t("aside")] : ["good", "●", t("alive")];
+function daemon(alive, { aside, listening, silent_seconds }) {
+  const [look, shape, words] = !alive ? ["bad", "▲", t("silent", { span: span(silent_seconds * 1000) })] : aside || !listening ? ["warn", "■", aside ? t("aside") : `${t("listener")}: ${t("disconnected")}`] : ["good", "●", t("alive")];
   return h("span", { class: `state ${look}` }, h("i", { "aria-hidden": "true" }, shape), words);
 }
 
