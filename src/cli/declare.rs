@@ -96,7 +96,10 @@ async fn again(session: &Session, cluster: Cluster) -> Result<Option<Cluster>, C
         ))?;
         return Ok(Some(cluster));
     }
-    let changed = session.store.set_desired(name, Desired::Present).await;
+    let changed = session
+        .store
+        .set_desired(name, Desired::Present, None)
+        .await;
     let changed = changed.map_err(|error| session.failed(error))?;
     if changed.is_some() {
         write_out(&format!(
@@ -244,7 +247,7 @@ async fn declare_desired(
 ) -> Result<(), CliError> {
     let name = &cluster.name;
     // Written also when nothing seems to change: the row may be another by now.
-    let answer = session.store.set_desired(name, desired).await;
+    let answer = session.store.set_desired(name, desired, None).await;
     session.known(name, answer).await?;
     write_out(&if cluster.desired == desired {
         format!("cluster {name} is already declared {desired}\n")
@@ -263,7 +266,7 @@ async fn declare_desired(
 }
 
 pub(super) async fn pause(session: &Session, name: &ClusterName) -> Result<Exit, CliError> {
-    let answer = session.store.set_paused(name, true).await;
+    let answer = session.store.set_paused(name, true, None).await;
     session.known(name, answer).await?;
     remark(&format!(
         "it is only looked at now; next: kindler resume {name}"
@@ -277,7 +280,7 @@ pub(super) async fn resume(
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
     let name = &args.name;
-    let answer = session.store.set_paused(name, false).await;
+    let answer = session.store.set_paused(name, false, None).await;
     let cluster = session.known(name, answer).await?;
     write_out(&format!("cluster {name} is acted on again\n"))?;
     match args.wait.limit() {
@@ -292,7 +295,7 @@ pub(super) async fn retry(
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
     let name = &args.name;
-    let answer = session.store.request_retry(name).await;
+    let answer = session.store.request_retry(name, None).await;
     let cluster = session.known(name, answer).await?;
     write_out(&format!("cluster {name} is tried again at once\n"))?;
     match args.wait.limit() {

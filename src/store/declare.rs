@@ -231,7 +231,8 @@ impl Store {
         }
     }
 
-    /// Changes what is wanted of a cluster; `None` if there is none.
+    /// Changes what is wanted of a cluster; `None` if there is none, or if it is
+    /// not of `generation` any more.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for a protected cluster.
@@ -239,16 +240,17 @@ impl Store {
         &self,
         name: &ClusterName,
         desired: Desired,
+        generation: Option<i64>,
     ) -> Result<Option<Cluster>, StoreError> {
-        self.one(
-            "declare a state",
-            &queries::SET_DESIRED,
-            &[&name.as_str(), &desired.as_str(), &self.declarer()],
-        )
-        .await
+        let desired = desired.as_str();
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&name.as_str(), &desired, &generation, &self.declarer()];
+        self.one("declare a state", &queries::SET_DESIRED, &params)
+            .await
     }
 
-    /// Pauses or resumes a cluster; `None` if there is none.
+    /// Pauses or resumes a cluster; `None` if there is none, or if it is not of
+    /// `generation` any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -256,26 +258,27 @@ impl Store {
         &self,
         name: &ClusterName,
         paused: bool,
+        generation: Option<i64>,
     ) -> Result<Option<Cluster>, StoreError> {
-        self.one(
-            "pause or resume a cluster",
-            &queries::SET_PAUSED,
-            &[&name.as_str(), &paused, &self.declarer()],
-        )
-        .await
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&name.as_str(), &paused, &generation, &self.declarer()];
+        self.one("pause or resume a cluster", &queries::SET_PAUSED, &params)
+            .await
     }
 
-    /// Asks for an attempt at once; `None` if there is no such cluster.
+    /// Asks for an attempt at once; `None` if there is no such cluster, or if it
+    /// is not of `generation` any more.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn request_retry(&self, name: &ClusterName) -> Result<Option<Cluster>, StoreError> {
-        self.one(
-            "request a retry",
-            &queries::REQUEST_RETRY,
-            &[&name.as_str(), &self.declarer()],
-        )
-        .await
+    pub async fn request_retry(
+        &self,
+        name: &ClusterName,
+        generation: Option<i64>,
+    ) -> Result<Option<Cluster>, StoreError> {
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.declarer()];
+        self.one("request a retry", &queries::REQUEST_RETRY, &params)
+            .await
     }
 
     /// Reads one cluster; `None` if there is none.

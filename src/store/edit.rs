@@ -141,7 +141,8 @@ impl Store {
             }
             for name in &batch.delete {
                 let absent = Desired::Absent.as_str();
-                let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &absent, &declarer];
+                let params: [&(dyn ToSql + Sync); 4] =
+                    [&name.as_str(), &absent, &None::<i64>, &declarer];
                 let found = transaction
                     .query_typed_opt(queries::SET_DESIRED.as_str(), &typed(&params))
                     .await?;

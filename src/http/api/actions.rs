@@ -8,81 +8,98 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::cluster::{Cluster, Desired};
+use crate::cluster::{Cluster, ClusterName, Desired};
 use crate::live::View;
 
 use super::super::actor::Actor;
 use super::super::error::ApiError;
 use super::Api;
 use super::body::Fields;
-use super::declare::changed_or_lost;
+use super::expected::{Expected, changed_or_lost};
 use super::named::free_to_change;
 use super::tasks::Accepted;
 
-fn found(cluster: Option<Cluster>, name: &str) -> Result<Response, ApiError> {
-    let cluster = cluster.ok_or_else(|| ApiError::unknown(name))?;
+async fn shown(
+    api: &Api,
+    name: &ClusterName,
+    changed: Option<Cluster>,
+) -> Result<Response, ApiError> {
+    let cluster = changed_or_lost(api, name, changed).await?;
     Ok(super::read::one(&cluster))
 }
 
 /// Try again at once, with the count of failures started over.
 #[utoipa::path(post, path = "/api/clusters/{name}/retry", tag = "actions", security(("token" = ["write"])),
-    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn retry(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<Response, ApiError> {
     let (known, _) = free_to_change(&api, &name).await?;
-    found(api.declaring(&actor).request_retry(&known).await?, &name)
+    let store = api.declaring(&actor);
+    let asked = store.request_retry(&known, expected.0).await?;
+    shown(&api, &known, asked).await
 }
 
 /// Only look at it until it is resumed.
 #[utoipa::path(post, path = "/api/clusters/{name}/pause", tag = "actions", security(("token" = ["write"])),
-    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn pause(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<Response, ApiError> {
     let (known, _) = free_to_change(&api, &name).await?;
-    found(api.declaring(&actor).set_paused(&known, true).await?, &name)
+    let store = api.declaring(&actor);
+    let paused = store.set_paused(&known, true, expected.0).await?;
+    shown(&api, &known, paused).await
 }
 
 /// Act on it again.
 #[utoipa::path(post, path = "/api/clusters/{name}/resume", tag = "actions", security(("token" = ["write"])),
-    params(("name" = String, Path)), responses((status = 200, body = View), (status = 403), (status = 404)))]
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn resume(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<Response, ApiError> {
     let (known, _) = free_to_change(&api, &name).await?;
-    found(
-        api.declaring(&actor).set_paused(&known, false).await?,
-        &name,
-    )
+    let store = api.declaring(&actor);
+    let resumed = store.set_paused(&known, false, expected.0).await?;
+    shown(&api, &known, resumed).await
 }
 
 /// Declare it present.
 #[utoipa::path(post, path = "/api/clusters/{name}/start", tag = "actions", security(("token" = ["write"])),
-    params(("name" = String, Path)), responses((status = 202, body = Accepted), (status = 403), (status = 404)))]
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn start(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    order(&api, &actor, &name, Desired::Present).await
+    order(&api, &actor, &name, Desired::Present, expected).await
 }
 
 /// Declare it stopped.
 #[utoipa::path(post, path = "/api/clusters/{name}/stop", tag = "actions", security(("token" = ["write"])),
-    params(("name" = String, Path)), responses((status = 202, body = Accepted), (status = 403), (status = 404)))]
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn stop(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    order(&api, &actor, &name, Desired::Stopped).await
+    order(&api, &actor, &name, Desired::Stopped, expected).await
 }
 
 async fn order(
@@ -90,10 +107,12 @@ async fn order(
     actor: &Actor,
     name: &str,
     desired: Desired,
+    expected: Expected,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
     let (known, _) = free_to_change(api, name).await?;
-    let declared = api.declaring(actor).set_desired(&known, desired).await?;
-    let cluster = declared.ok_or_else(|| ApiError::unknown(name))?;
+    let store = api.declaring(actor);
+    let declared = store.set_desired(&known, desired, expected.0).await?;
+    let cluster = changed_or_lost(api, &known, declared).await?;
     // The task is the revision's: the one that this made, or the one that
     // already said the same.
     let revisions = api.store.revisions(&known).await?;
@@ -108,12 +127,13 @@ async fn order(
 /// Declare the spec of an earlier revision anew, as a new revision.
 #[utoipa::path(post, path = "/api/clusters/{name}/rollback", tag = "actions", security(("token" = ["write"])),
     request_body(content = Object, description = "generation: the revision to go back to; if_generation: what was read, against a lost race"),
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read, as if_generation")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn rollback(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let (known, cluster) = free_to_change(&api, &name).await?;
@@ -127,7 +147,7 @@ pub(super) async fn rollback(
         );
     }
     let revision = fields.number("generation");
-    let generation = fields.number("if_generation");
+    let generation = expected.or_in(&mut fields, "if_generation");
     fields.finish()?;
     let revision = revision.unwrap_or_default();
     let revisions = api.store.revisions(&known).await?;
@@ -138,5 +158,5 @@ pub(super) async fn rollback(
     let expected = generation.unwrap_or(cluster.generation);
     let store = api.declaring(&actor);
     let changed = store.roll_back(&known, revision, Some(expected)).await?;
-    changed_or_lost(&api, &known, changed).await
+    shown(&api, &known, changed).await
 }

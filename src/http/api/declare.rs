@@ -1,15 +1,17 @@
 //! Declaring: new clusters, changes, deletions, many at once. These write what
 //! people want; the reconciler acts.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider};
+use crate::cluster::{ClusterName, Desired, Port, Provider};
 use crate::live::View;
 use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 
@@ -17,7 +19,8 @@ use super::super::actor::Actor;
 use super::super::error::{ApiError, Fault};
 use super::Api;
 use super::body::Fields;
-use super::named::{free_to_change, free_to_declare, known};
+use super::expected::{Expected, changed_or_lost};
+use super::named::{free_to_change, free_to_declare};
 use super::tasks::{Accepted, create_task, delete_task};
 use super::words::Asked;
 
@@ -125,14 +128,14 @@ fn wish(fields: &mut Fields) -> Option<Desired> {
 #[utoipa::path(
     patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
     request_body(content = Object, description = "any of cluster_subnet, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, labels (null removes one), paused, desired_state; generation (or If-Match) guards against a lost race"),
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
 pub(super) async fn change(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    expected: Expected,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let (name, before) = free_to_change(&api, &name).await?;
@@ -156,74 +159,31 @@ pub(super) async fn change(
         paused: fields.flag("paused"),
         desired: wish(&mut fields),
     };
-    let generation = fields.number("generation");
-    let matched = if_match(&headers)?;
-    if let (Some(read), Some(matched)) = (generation, matched)
-        && read != matched
-    {
-        let msg = format!("generation {read} is not that of If-Match, {matched}");
-        fields.fault("value_error", "generation", msg, json!(read));
-    }
+    let generation = expected.or_in(&mut fields, "generation");
     fields.finish()?;
-    let generation = generation.or(matched);
     let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
-    changed_or_lost(&api, &name, changed).await
-}
-
-/// The generation in If-Match, if there is one.
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
-    let Some(given) = headers
-        .get(header::IF_MATCH)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return Ok(None);
-    };
-    match given.trim() {
-        "*" => Ok(None),
-        tag => tag.trim_matches('"').parse().map(Some).map_err(|_| {
-            let msg = "If-Match: use the ETag of the cluster, a number in quotes";
-            ApiError::field("header", "If-Match", msg, json!(given))
-        }),
-    }
-}
-
-/// The cluster as changed, or as somebody else changed it.
-pub(super) async fn changed_or_lost(
-    api: &Api,
-    name: &ClusterName,
-    changed: Option<Cluster>,
-) -> Result<Response, ApiError> {
-    match changed {
-        Some(cluster) => Ok(super::read::one(&cluster)),
-        None => {
-            let current = known(api, name).await?;
-            let detail = format!(
-                "Cluster {name} was changed by somebody else: it is of generation {} now",
-                current.generation
-            );
-            let current = Box::new(View::of(&current, None));
-            Err(ApiError::Conflict(detail, Some(current)))
-        }
-    }
+    let cluster = changed_or_lost(&api, &name, changed).await?;
+    Ok(super::read::one(&cluster))
 }
 
 /// Declare a cluster absent: it is deleted, then its row goes.
 #[utoipa::path(
     delete, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
-    params(("name" = String, Path)),
-    responses((status = 202, body = Accepted), (status = 403), (status = 404))
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
 pub(super) async fn delete(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
+    expected: Expected,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
     let (name, _) = free_to_change(&api, &name).await?;
     let declared = api
         .declaring(&actor)
-        .set_desired(&name, Desired::Absent)
+        .set_desired(&name, Desired::Absent, expected.0)
         .await?;
-    declared.ok_or_else(|| ApiError::unknown(name.as_str()))?;
+    changed_or_lost(&api, &name, declared).await?;
     Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
 }
 
@@ -291,11 +251,17 @@ fn read_batch(body: &[u8]) -> Result<Batch, ApiError> {
         fields.fault("value_error", "create", msg, json!(count));
     }
     let mut faults = fields.faults();
-    let mut batch = Batch::default();
+    let (mut batch, mut named) = (Batch::default(), HashSet::new());
     for (n, one) in create.into_iter().enumerate().take(MOST_IN_A_BATCH) {
-        match Fields::of(one, vec![json!("body"), json!("create"), json!(n)]) {
+        let at = vec![json!("body"), json!("create"), json!(n)];
+        match Fields::of(one, at) {
             Ok(mut fields) => {
-                batch.create.extend(declaration(&mut fields));
+                let new = declaration(&mut fields);
+                let name = new.as_ref().map(|new| new.name.clone());
+                if let Some(again) = name.filter(|name| !named.insert(name.clone())) {
+                    fields.fault("value_error", "name", named_twice(&again), json!(again));
+                }
+                batch.create.extend(new);
                 faults.extend(fields.faults());
             }
             Err(fault) => faults.push(fault),
@@ -303,21 +269,29 @@ fn read_batch(body: &[u8]) -> Result<Batch, ApiError> {
     }
     for (n, one) in delete.into_iter().enumerate().take(MOST_IN_A_BATCH) {
         let name = one.as_str().unwrap_or_default().parse::<ClusterName>();
-        match name {
-            Ok(name) => batch.delete.push(name),
-            Err(error) => faults.push(Fault {
-                kind: "value_error",
-                loc: vec![json!("body"), json!("delete"), json!(n)],
-                msg: error.to_string(),
-                input: one,
-            }),
-        }
+        let refused = match &name {
+            Ok(name) if named.insert(name.clone()) => None,
+            Ok(name) => Some(named_twice(name)),
+            Err(error) => Some(error.to_string()),
+        };
+        batch.delete.extend(name);
+        faults.extend(refused.map(|msg| Fault {
+            kind: "value_error",
+            loc: vec![json!("body"), json!("delete"), json!(n)],
+            msg,
+            input: one,
+        }));
     }
     if faults.is_empty() {
         Ok(batch)
     } else {
         Err(ApiError::Invalid(faults))
     }
+}
+
+/// Which of the two would be meant is not for this server to guess.
+fn named_twice(name: &ClusterName) -> String {
+    format!("{name} is named twice in this batch: name it once, in create or in delete")
 }
 
 fn list(fields: &mut Fields, field: &str) -> Vec<Value> {

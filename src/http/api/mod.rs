@@ -8,8 +8,10 @@ mod about;
 mod actions;
 mod body;
 mod declare;
+mod described;
 mod docs;
 mod dry_run;
+mod expected;
 mod history;
 mod kubeconfig;
 mod login;
@@ -41,6 +43,8 @@ use crate::store::Store;
 use super::Vitals;
 use super::access::{Access, Rules, admit, annotate};
 use super::actor::Actor;
+
+use described::Described;
 
 pub use kubeconfig::Kubeconfigs;
 
@@ -140,6 +144,7 @@ pub(super) fn router(api: Api) -> Router {
     let mut description = serde_json::json!(description);
     annotate(&mut description);
     let rules = Arc::new(Rules::of_document(&description));
+    let described = Arc::new(Described::of_document(&description));
     let page: Arc<str> = docs::page(&description).into();
     let shown = async move || Html(page.to_string());
     let description = Arc::new(description);
@@ -149,6 +154,7 @@ pub(super) fn router(api: Api) -> Router {
     };
     let guard = from_fn_with_state((api.access.clone(), rules), admit);
     router
+        .layer(from_fn_with_state(described, described::keep))
         .layer(guard)
         // After the guard, so before it for nobody: they tell nothing of this installation.
         .route("/openapi.json", get(told))

@@ -298,7 +298,21 @@ async fn a_batch_with_anything_wrong_writes_nothing() {
             409,
             "old",
         ),
-        (json!({ "create": [fine, fine] }), 409, "fine"),
+        (
+            json!({ "create": [fine, fine] }),
+            422,
+            "\"create\",1,\"name\"],\"msg\":\"fine is named twice",
+        ),
+        (
+            json!({ "delete": ["old", "old"] }),
+            422,
+            "\"delete\",1],\"msg\":\"old is named twice",
+        ),
+        (
+            json!({ "create": [fine], "delete": ["fine"] }),
+            422,
+            "\"delete\",0],\"msg\":\"fine is named twice",
+        ),
         (
             json!({ "create": [fine], "delete": ["old", "nobody", "nowhere"] }),
             404,

@@ -9,9 +9,11 @@ mod description;
 mod files;
 mod hostile;
 mod listing;
+mod races;
 mod rights;
 mod seed;
 mod socket;
+mod strange;
 mod stream;
 mod tasks;
 

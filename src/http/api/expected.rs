@@ -1,0 +1,73 @@
+//! The generation that a change was decided on, so that nobody overwrites what
+//! they have not seen. It is compared in the statement that writes, never here.
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use serde_json::json;
+
+use crate::cluster::{Cluster, ClusterName};
+use crate::live::View;
+
+use super::super::error::ApiError;
+use super::Api;
+use super::body::Fields;
+use super::named::known;
+
+/// The generation in `If-Match`; `None` if whichever it is will do.
+pub(super) struct Expected(pub(super) Option<i64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Expected {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut given = parts.headers.get_all(header::IF_MATCH).iter();
+        let (first, more) = (given.next(), given.next());
+        let Some(first) = first else {
+            return Ok(Self(None));
+        };
+        let text = String::from_utf8_lossy(first.as_bytes());
+        match text.trim() {
+            "*" if more.is_none() => Ok(Self(None)),
+            tag => match tag.trim_matches('"').parse() {
+                Ok(generation) if more.is_none() => Ok(Self(Some(generation))),
+                _ => {
+                    let msg = "If-Match: use the ETag of the cluster, one number in quotes";
+                    Err(ApiError::field("header", "If-Match", msg, json!(text)))
+                }
+            },
+        }
+    }
+}
+
+impl Expected {
+    /// The same generation may be given in the body, too.
+    pub(super) fn or_in(self, fields: &mut Fields, field: &str) -> Option<i64> {
+        let read = fields.number(field);
+        if let (Some(read), Some(matched)) = (read, self.0)
+            && read != matched
+        {
+            let msg = format!("{field} {read} is not that of If-Match, {matched}");
+            fields.fault("value_error", field, msg, json!(read));
+        }
+        read.or(self.0)
+    }
+}
+
+/// The cluster as changed, or why it was not: somebody else was faster.
+pub(super) async fn changed_or_lost(
+    api: &Api,
+    name: &ClusterName,
+    changed: Option<Cluster>,
+) -> Result<Cluster, ApiError> {
+    if let Some(cluster) = changed {
+        return Ok(cluster);
+    }
+    let current = known(api, name).await?;
+    let detail = format!(
+        "Cluster {name} was changed by somebody else: it is of generation {} now",
+        current.generation
+    );
+    let current = Box::new(View::of(&current, None));
+    Err(ApiError::Conflict(detail, Some(current)))
+}
