@@ -9,6 +9,7 @@ mod catalogue;
 mod environments;
 mod error;
 mod file;
+mod hosts;
 mod layers;
 mod limits;
 mod paths;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::environments::{Environments, environments};
+use super::hosts::{domain, host};
 use super::limits::origin;
 use super::secret::DatabaseUrl;
 
@@ -58,7 +59,8 @@ pub struct Web {
         long,
         env = "KINDLER_ALLOWED_HOSTS",
         value_name = "HOSTS",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = host
     )]
     pub allowed_hosts: Vec<String>,
 
@@ -81,7 +83,8 @@ pub struct Web {
         long,
         env = "KINDLER_BASE_DOMAIN",
         default_value = "localhost",
-        value_name = "DOMAIN"
+        value_name = "DOMAIN",
+        value_parser = domain
     )]
     pub base_domain: String,
 

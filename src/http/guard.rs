@@ -32,7 +32,8 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 pub struct Doors {
     /// The address that is served.
     pub address: SocketAddr,
-    /// Further names by which this server is called, as `kindler.example.org`.
+    /// Further names by which this server is called, as `kindler.example.org`, in
+    /// lower case and without a dot at the end; with a port, only on that one.
     pub allowed_hosts: Arc<[String]>,
     /// Pages of other servers that may call this one, as `https://ops.example.org`.
     pub allowed_origins: Arc<[String]>,
@@ -41,13 +42,17 @@ pub struct Doors {
 impl Doors {
     /// Whether a `Host` is one of this server's names.
     fn knows(&self, host: &str) -> bool {
-        let name = without_port(host);
+        let host = host.to_ascii_lowercase();
+        let name = without_port(&host);
+        let port = &host[name.len()..];
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let with_port = format!("{name}{port}");
         matches!(name, "localhost" | "127.0.0.1" | "[::1]")
             || name == host_of(self.address.ip())
             || self
                 .allowed_hosts
                 .iter()
-                .any(|known| known == name || known == host)
+                .any(|known| *known == name || *known == with_port)
     }
 
     /// Whether a request comes from one of this server's pages, from one that is
@@ -113,7 +118,12 @@ fn cors(doors: &Doors) -> Option<CorsLayer> {
             .allow_origin(AllowOrigin::list(origins))
             .allow_methods(methods)
             .allow_headers(headers)
-            .expose_headers([header::ETAG, header::RETRY_AFTER])
+            .expose_headers([
+                header::ETAG,
+                header::LINK,
+                header::RETRY_AFTER,
+                HeaderName::from_static("x-total-count"),
+            ])
     })
 }
 
@@ -183,7 +193,7 @@ mod tests {
     fn doors(address: &str) -> Doors {
         Doors {
             address: address.parse().unwrap(),
-            allowed_hosts: Arc::new(["kindler.example.org".to_owned()]),
+            allowed_hosts: Arc::new(["kindler.example.org".to_owned(), "ops:8443".to_owned()]),
             allowed_origins: Arc::new(["https://ops.example.org".to_owned()]),
         }
     }
@@ -197,12 +207,22 @@ mod tests {
             "127.0.0.1:1",
             "[::1]:8080",
             "kindler.example.org:443",
+            "Kindler.Example.ORG",
+            "kindler.example.org.",
+            "KINDLER.example.org.:443",
+            "LocalHost.:8080",
+            "ops:8443",
+            "OPS.:8443",
         ] {
             assert!(doors.knows(good), "{good}");
         }
         for bad in [
             "",
             "evil.example.org",
+            "kindler.example.org..",
+            ".",
+            "ops",
+            "ops:8444",
             "localhost.evil.org",
             "127.0.0.1.evil.org:8080",
             "::1",

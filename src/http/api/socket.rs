@@ -34,20 +34,22 @@ struct Request {
 
 /// Follow tasks over a WebSocket.
 #[utoipa::path(get, path = "/ws/tasks", tag = "tasks", security(("token" = ["read"])),
-    responses((status = 101, description = "a WebSocket")))]
+    responses((status = 101, description = "a WebSocket"), (status = 503)))]
 pub(super) async fn tasks(
     State(api): State<Api>,
     tenure: Tenure,
     Extension(streams): Extension<Streams>,
     upgrade: WebSocketUpgrade,
-) -> Response {
-    upgrade
+) -> Result<Response, ApiError> {
+    let open = streams.open()?;
+    let followed = upgrade
         .max_message_size(LONGEST_MESSAGE)
         .on_upgrade(move |socket| async move {
-            let _counted = streams.open();
+            let _counted = open;
             // It ends when the other side goes; there is nobody to tell.
             let _ = follow(api, tenure, socket).await;
-        })
+        });
+    Ok(followed)
 }
 
 /// The tasks that are followed. Of a task that a revision ordered, with the

@@ -168,6 +168,15 @@ async fn pages_of_allowed_origins_may_read_and_show_a_token() {
     let answer = answer.await.is(202);
     let allowed = answer.header("access-control-allow-origin");
     assert_eq!(allowed, "https://ops.example.org");
+    let exposed = answer
+        .header("access-control-expose-headers")
+        .to_lowercase();
+    for header in ["etag", "link", "retry-after", "x-total-count"] {
+        assert!(
+            exposed.split(',').any(|one| one.trim() == header),
+            "{exposed}"
+        );
+    }
     let foreign = [
         ("origin", "https://evil.example.org"),
         ("authorization", &*shown),

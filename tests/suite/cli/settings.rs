@@ -229,6 +229,26 @@ async fn mistakes_in_file_and_environment_name_their_place_and_the_limit() {
             "KINDLER_PASS_ENV: pass_env \"A B\" is not the name of a variable",
         ),
         (
+            "KINDLER_ALLOWED_HOSTS",
+            "kindler.example.org, https://ops.example.org",
+            "KINDLER_ALLOWED_HOSTS: allowed_hosts \" https://ops.example.org\" is not a host",
+        ),
+        (
+            "KINDLER_ALLOWED_HOSTS",
+            "*.example.org",
+            "KINDLER_ALLOWED_HOSTS: allowed_hosts \"*.example.org\" is not a host",
+        ),
+        (
+            "KINDLER_ALLOWED_HOSTS",
+            "kindler.example.org,,ops",
+            "KINDLER_ALLOWED_HOSTS: allowed_hosts \"\" is not a host",
+        ),
+        (
+            "KINDLER_BASE_DOMAIN",
+            "http://x y",
+            "KINDLER_BASE_DOMAIN: base_domain \"http://x y\" is not a domain",
+        ),
+        (
             "KINDLER_SANDBOX_FAIL",
             "ok,Not_Ok",
             "KINDLER_SANDBOX_FAIL: name \"Not_Ok\" is not valid",
