@@ -33,6 +33,16 @@ pub enum SpecError {
         /// The refused value.
         given: String,
     },
+    /// One port of the host for two purposes.
+    #[error("{one} and {other} are both {port}: use a port of its own for each")]
+    SamePort {
+        /// The column, for example `http_port`.
+        one: &'static str,
+        /// The column that has the same, for example `https_port`.
+        other: &'static str,
+        /// The port.
+        port: Port,
+    },
     /// Not an IPv4 network.
     #[error(
         "subnet {0:?} is not valid: use an IPv4 network such as 10.101.0.0/16, \
@@ -194,6 +204,25 @@ impl Spec {
             Provider::K3d | Provider::Kind => Ok(()),
         }
     }
+
+    /// Checks that each port of the host serves one purpose; what is not named
+    /// yet is not judged. (The node port is within the cluster.)
+    ///
+    /// # Errors
+    /// [`SpecError::SamePort`] names the first two that are equal.
+    pub fn check_ports(
+        pf: Option<Port>,
+        http: Option<Port>,
+        https: Option<Port>,
+    ) -> Result<(), SpecError> {
+        let (pf, http, https) = (("pf_port", pf), ("http_port", http), ("https_port", https));
+        for ((one, port), (other, same)) in [(pf, http), (pf, https), (http, https)] {
+            if let Some(port) = port.filter(|_| port == same) {
+                return Err(SpecError::SamePort { one, other, port });
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -234,6 +263,40 @@ mod tests {
                     .contains("8 to 28"),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn each_port_of_the_host_serves_one_purpose() {
+        let port = |n: i64| Port::new("http_port", n).ok();
+        let none = None;
+        for (pf, http, https, told) in [
+            (port(1), port(2), port(3), None),
+            (none, none, none, None),
+            (port(1), none, port(2), None),
+            (
+                port(7),
+                port(7),
+                port(7),
+                Some("pf_port and http_port are both 7"),
+            ),
+            (
+                port(7),
+                none,
+                port(7),
+                Some("pf_port and https_port are both 7"),
+            ),
+            (
+                none,
+                port(7),
+                port(7),
+                Some("http_port and https_port are both 7"),
+            ),
+        ] {
+            let refused = Spec::check_ports(pf, http, https).err();
+            let refused = refused.map(|error| error.to_string());
+            let told = told.map(|told| format!("{told}: use a port of its own for each"));
+            assert_eq!(refused, told);
         }
     }
 

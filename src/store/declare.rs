@@ -50,12 +50,13 @@ pub enum Declared {
 }
 
 impl Declaration {
-    /// Checks what only name and provider together can tell.
+    /// Checks what only several fields together can tell.
     ///
     /// # Errors
     /// [`SpecError`] names field and limit.
     pub fn check(&self) -> Result<(), SpecError> {
-        Spec::check_name(self.provider, &self.name)
+        Spec::check_name(self.provider, &self.name)?;
+        Spec::check_ports(self.pf_port, self.http_port, self.https_port)
     }
 
     /// The same as a statement, for people to keep. Every value was checked, so none holds a

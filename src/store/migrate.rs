@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use super::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 9] = [
+const STEPS: [(i32, &str, &str); 10] = [
     (
         1,
         "clusters",
@@ -53,6 +53,11 @@ const STEPS: [(i32, &str, &str); 9] = [
         9,
         "aside",
         include_str!("../../sql/migrations/0009_aside.sql"),
+    ),
+    (
+        10,
+        "distinct ports",
+        include_str!("../../sql/migrations/0010_distinct_ports.sql"),
     ),
 ];
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{ClusterName, Desired, Port, Provider};
+use crate::cluster::{ClusterName, Desired, Port, Provider, SpecError};
 use crate::live::View;
 use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 
@@ -107,7 +107,11 @@ fn declaration(fields: &mut Fields) -> Option<Declaration> {
         desired,
     };
     if let Err(error) = new.check() {
-        fields.fault("value_error", "name", error.to_string(), json!(new.name));
+        let (field, input) = match &error {
+            SpecError::SamePort { other, port, .. } => (*other, json!(port)),
+            _ => ("name", json!(new.name)),
+        };
+        fields.fault("value_error", field, error.to_string(), input);
     }
     Some(new)
 }

@@ -59,12 +59,6 @@ async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> 
     let mut warn = |field: &str, message: String| {
         warnings.push(json!({ "field": field, "message": message }));
     };
-    if http == https {
-        warn(
-            "https_port",
-            format!("http_port and https_port are both {http}"),
-        );
-    }
     for user in api.store.port_users(&new.name, pf, [http, https]).await? {
         let name = user.name;
         if user.pf {

@@ -108,6 +108,31 @@ async fn each_limit_holds_at_its_edge() {
 }
 
 #[tokio::test]
+async fn ports_of_the_host_are_not_given_twice() {
+    let site = quiet_site().await;
+    site.declare("dev").await;
+    let same = json!({ "name": "same", "provider": "k3d", "http_port": 18443 });
+    for path in ["/api/clusters", "/api/clusters?dry_run=true"] {
+        let told = site.http.post(path, same.clone()).await.is(422).faults();
+        let words = "http_port and https_port are both 18443: use a port of its own for each";
+        assert_eq!(told, [format!("body.https_port: {words}")], "{path}");
+    }
+    let told = site
+        .http
+        .patch("/api/clusters/dev", json!({ "pf_port": 18080 }))
+        .await
+        .is(422)
+        .faults();
+    assert!(
+        told[0].contains("pf_port and http_port are both 18080"),
+        "{told:?}"
+    );
+    let fine = json!({ "node_port": 18080 });
+    site.http.patch("/api/clusters/dev", fine).await.is(200);
+    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "1");
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_bodies() {
     let site = quiet_site().await;
     let json = ("content-type", "application/json");

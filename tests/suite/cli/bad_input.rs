@@ -12,7 +12,7 @@ struct Bad {
     values: &'static str,
 }
 
-const BAD: [Bad; 8] = [
+const BAD: [Bad; 11] = [
     Bad {
         args: &["Bad_Name"],
         columns: "name, provider",
@@ -47,6 +47,21 @@ const BAD: [Bad; 8] = [
         args: &["x", "--pf-port", "0"],
         columns: "name, provider, pf_port",
         values: "'x', 'k3d', 0",
+    },
+    Bad {
+        args: &["x", "--http-port", "18200", "--https-port", "18200"],
+        columns: "name, provider, http_port, https_port",
+        values: "'x', 'k3d', 18200, 18200",
+    },
+    Bad {
+        args: &["x", "--pf-port", "18200", "--http-port", "18200"],
+        columns: "name, provider, pf_port, http_port",
+        values: "'x', 'k3d', 18200, 18200",
+    },
+    Bad {
+        args: &["x", "--pf-port", "18200", "--https-port", "18200"],
+        columns: "name, provider, pf_port, https_port",
+        values: "'x', 'k3d', 18200, 18200",
     },
     Bad {
         args: &["x", "--subnet", "10.0.0.0/30"],

@@ -84,6 +84,22 @@ async fn every_flag_of_create_reaches_its_column() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_given_is_not_found_free_for_another_purpose() {
+    let fleet = Fleet::new().await;
+    for (name, flag, port, found) in [
+        ("a", "--http-port", "18443", "19001 18443 18444"),
+        ("b", "--http-port", "19002", "19003 19002 18445"),
+        ("c", "--https-port", "18090", "19002 18091 18090"),
+    ] {
+        fleet.run(&["create", name, flag, port]).await.ends(0);
+        let row =
+            "SELECT concat_ws(' ', pf_port, http_port, https_port) FROM clusters WHERE name = ";
+        let row: String = fleet.database.value(&format!("{row}'{name}'")).await;
+        assert_eq!(row, found, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_cluster_that_was_to_go_is_declared_present_again() {
     let fleet = Fleet::new().await;
     fleet.run(&["create", "demo"]).await.ends(0);

@@ -24,7 +24,7 @@ async fn a_call_that_is_cancelled_holds_up_no_later_one() {
     );
     {
         // Both end here: this one waits for the lock, nobody for this one.
-        let pausing = store.set_paused(&name, true);
+        let pausing = store.set_paused(&name, true, None);
         tokio::select! {
             paused = pausing => panic!("the row is locked: {paused:?}"),
             () = one_waits_for_a_lock(&database) => {}

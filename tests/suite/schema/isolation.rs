@@ -90,7 +90,7 @@ async fn one_statement_goes_on_after_it_has_waited_for_another_writer() {
     let edit = "BEGIN; UPDATE clusters SET http_port = 18099";
     other.batch_execute(edit).await.unwrap();
     let name = "dev".parse().unwrap();
-    let pausing = tokio::spawn(async move { store.set_paused(&name, true).await });
+    let pausing = tokio::spawn(async move { store.set_paused(&name, true, None).await });
     super::one_waits_for_a_lock(&database).await;
     other.batch_execute("COMMIT").await.unwrap();
     let paused = pausing.await.unwrap().unwrap().unwrap();

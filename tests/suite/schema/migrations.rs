@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every migration that was ever merged, with its SHA-256. A new one is added
 /// here; a line that is here never changes.
-const MERGED: [(&str, &str); 9] = [
+const MERGED: [(&str, &str); 10] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -43,6 +43,10 @@ const MERGED: [(&str, &str); 9] = [
     (
         "0009_aside.sql",
         "0cb6915e0b96ba2022284229fc3db605ccf63b6b028617a2d2fa003df9cc8ef4",
+    ),
+    (
+        "0010_distinct_ports.sql",
+        "4813314f8284232d46b0b66aee117eb9ab8fd285523b6f479f2a7b112cba729e",
     ),
 ];
 

@@ -69,6 +69,44 @@ async fn generation_rises_on_a_real_change_of_spec_or_desire_and_on_nothing_else
 }
 
 #[tokio::test]
+async fn a_row_whose_ports_were_equal_before_stays_writable_and_a_new_one_is_refused() {
+    let (_database, client) = migrated().await;
+    // As an older release let it in.
+    let old = "ALTER TABLE clusters DISABLE TRIGGER clusters_1_check_ports;
+        INSERT INTO clusters (name, provider, http_port, https_port) VALUES ('old', 'k3d', 18200, 18200);
+        ALTER TABLE clusters ENABLE TRIGGER clusters_1_check_ports";
+    client.batch_execute(old).await.unwrap();
+    for kept in [
+        "UPDATE clusters SET actual_state = 'failed', http_port = http_port",
+        "UPDATE clusters SET pf_port = 19500, desired_state = 'stopped'",
+        "INSERT INTO clusters (name, provider, pf_port, http_port, https_port) VALUES ('old', 'k3d', 19500, 18200, 18200)
+             ON CONFLICT (name) DO UPDATE SET https_port = excluded.https_port, server_ip = '10.0.0.8'",
+    ] {
+        client.batch_execute(kept).await.unwrap();
+    }
+    for (change, told) in [
+        (
+            "UPDATE clusters SET pf_port = 18200",
+            "pf_port and http_port are both 18200",
+        ),
+        (
+            "UPDATE clusters SET http_port = 18300, https_port = 18300",
+            "http_port and https_port are both 18300",
+        ),
+        (
+            "INSERT INTO clusters (name, provider, https_port) VALUES ('new', 'k3d', 18080)",
+            "http_port and https_port are both 18080",
+        ),
+    ] {
+        let words = refused(&client, change).await;
+        assert!(words.contains(told), "{change}: {words}");
+    }
+    // The node port is within the cluster.
+    let mended = "UPDATE clusters SET https_port = 18201, node_port = 18201";
+    client.batch_execute(mended).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_wish_starts_the_count_of_failures_over() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
