@@ -82,7 +82,7 @@ async fn commits_whose_answer_is_lost_double_and_lose_nothing() {
             blow: Blow::Cut,
         });
         eventually(Duration::from_secs(60), "the cut", || async {
-            run(&sql, "UPDATE clusters SET http_port = 18000 + floor(random() * 900)::integer WHERE random() < 0.2").await;
+            run(&sql, "UPDATE clusters SET http_port = 20000 + floor(random() * 900)::integer WHERE random() < 0.2").await;
             proxy.sprung()
         })
         .await;
