@@ -1,9 +1,9 @@
 -- Claims a cluster that is due and this daemon's to work on: one row if the name
 -- exists, with the term of the new lease if this claim won it. Losing is a null
 -- term, never a race: the primary key lets one claim in, and a lease is taken over
--- only after it has expired by this clock. A row that is being removed is waited for, so that its
--- absence is no row either. Why it was lost is looked up only then, because every
--- wake-up waits for this statement.
+-- only after it has expired by this clock. A row that is being removed is waited
+-- for, so that its absence is no row either. Why it was lost is looked up only
+-- then, because every wake-up waits for this statement.
 -- $1 name, $2 owner, $3 lifetime in seconds, $4 for which clusters this daemon works
 WITH claim AS (
     INSERT INTO cluster_leases AS l (cluster_name, owner, term, acquired_at, renewed_at, expires_at)

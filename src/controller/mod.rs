@@ -271,9 +271,10 @@ impl<R: Reconciler> Controller<R> {
                     .unwrap_or_else(|| Instant::now() + FAR);
                 tokio::select! {
                     () = self.workers.one_ended() => {}
-                    () = sleep_until(next.into()) => {
+                    // An outage that lasts ends this; what runs comes to its end first.
+                    () = sleep_until(next.into()) => if self.workers.running() == 0 {
                         self.reconciler.due(Duration::ZERO, 1).await?;
-                    }
+                    },
                     () = shutdown.cancelled() => {
                         self.drain().await;
                         return Ok(());

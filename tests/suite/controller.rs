@@ -4,6 +4,7 @@
 mod example;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ struct Unreachable;
 
 struct Stub {
     table: Mutex<Table>,
+    /// What is due cannot be found any more.
+    down: AtomicBool,
     /// A turn of a key that begins with "slow" needs one permit to end.
     gate: Semaphore,
 }
@@ -42,6 +45,7 @@ impl Stub {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::default(),
+            down: AtomicBool::default(),
             gate: Semaphore::new(0),
         })
     }
@@ -70,6 +74,9 @@ impl Reconciler for Stub {
     }
 
     async fn due(&self, _: Duration, limit: usize) -> Result<Vec<(String, Duration)>, Unreachable> {
+        if self.down.load(Relaxed) {
+            return Err(Unreachable);
+        }
         let table = self.table.lock().unwrap();
         Ok(table
             .due
@@ -98,6 +105,7 @@ impl Reconciler for Stub {
         table.running.remove(key);
         table.due.remove(key);
         if key.starts_with("outage") {
+            self.down.fetch_or(key.ends_with("lasts"), Relaxed);
             return Err(Unreachable);
         }
         Ok(match key {
@@ -290,44 +298,58 @@ async fn shutdown_waits_then_asks_then_ends() {
     assert_eq!(running.stub.turns_of("too late"), 0);
 }
 
-#[tokio::test]
-async fn once_waits_an_outage_out_and_gives_up_nobody() {
+/// One complete pass over these keys, and who remembers what was done.
+fn once(
+    keys: &[&str],
+    settings: ControllerSettings,
+) -> (Arc<Stub>, JoinHandle<Result<(), Unreachable>>) {
     let stub = Stub::new();
-    let keys = ["and-another", "outage", "zzz"];
-    stub.table
-        .lock()
-        .unwrap()
-        .due
-        .extend(keys.map(String::from));
+    let due = keys.iter().map(ToString::to_string);
+    stub.table.lock().unwrap().due.extend(due);
     let metrics = Metrics::new().controller("stub");
+    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
+    let pass = tokio::spawn(controller.run_once(CancellationToken::new()));
+    (stub, pass)
+}
+
+#[tokio::test]
+async fn once_gives_every_due_key_one_turn_and_ends() {
+    let keys = ["a", "b", "fail", "panic", "c"];
     let settings = ControllerSettings {
-        concurrency: 1,
+        capacity: 2,
         ..rarely()
     };
-    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
-    controller.run_once(CancellationToken::new()).await.unwrap();
+    let (stub, pass) = once(&keys, settings);
+    pass.await.unwrap().unwrap();
     for key in keys {
         assert_eq!(stub.turns_of(key), 1, "{key}");
     }
 }
 
 #[tokio::test]
-async fn once_gives_every_due_key_one_turn_and_ends() {
-    let stub = Stub::new();
-    let keys = ["a", "b", "fail", "panic", "c"];
-    stub.table
-        .lock()
-        .unwrap()
-        .due
-        .extend(keys.map(String::from));
-    let metrics = Metrics::new().controller("stub");
+async fn once_waits_an_outage_out_and_gives_up_nobody() {
+    let keys = ["and-another", "outage", "zzz"];
     let settings = ControllerSettings {
-        capacity: 2,
+        concurrency: 1,
         ..rarely()
     };
-    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
-    controller.run_once(CancellationToken::new()).await.unwrap();
+    let (stub, pass) = once(&keys, settings);
+    pass.await.unwrap().unwrap();
     for key in keys {
         assert_eq!(stub.turns_of(key), 1, "{key}");
     }
+}
+
+#[tokio::test]
+async fn once_cuts_nothing_short_in_an_outage_and_ends_with_one_that_lasts() {
+    let settings = ControllerSettings {
+        concurrency: 2,
+        ..rarely()
+    };
+    let (stub, pass) = once(&["outage-that-lasts", "slow", "zzz"], settings);
+    soon("zzz", async || stub.turns_of("zzz") == 1).await;
+    assert!(stub.table.lock().unwrap().running.contains_key("slow"));
+    stub.gate.add_permits(1);
+    pass.await.unwrap().unwrap_err();
+    assert!(stub.table.lock().unwrap().running.is_empty());
 }
