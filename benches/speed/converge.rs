@@ -47,7 +47,9 @@ async fn with_processes(database: &Database) {
     let host = Host::new();
     answer(&host, &["create", "delete", "probe", "exists"], true);
     let mut builder = Daemon::with_defaults(&database.url(), &host)
-        .set("KINDLER_CONCURRENCY", CONCURRENCY.to_string());
+        .set("KINDLER_CONCURRENCY", CONCURRENCY.to_string())
+        // How fast deletions are is measured, not how the cap spreads them.
+        .set("KINDLER_DELETE_CAP", "0");
     for verb in ["create", "delete", "probe", "exists"] {
         let setting = format!("KINDLER_{}_COMMAND", verb.to_uppercase());
         builder = builder.set(&setting, host.command(verb));
@@ -104,14 +106,18 @@ async fn run(
     );
     let mut listening = state.subscribe();
     let listener = Listener::new(url(database), channel, doorbell.clone(), state);
+    let policy = Policy {
+        delete_cap: 0,
+        ..Policy::default()
+    };
     let reconciler = ClusterReconciler {
         store,
         driver,
-        policy: Policy::default(),
+        policy,
         lease: LeasePolicy::default(),
         owner: "bench".into(),
         metrics: metrics.clone(),
-        caution: Caution::new(&Policy::default().health),
+        caution: Caution::new(&policy.health),
         stand_aside: watch::Sender::new(None).subscribe(),
     };
     let settings = ControllerSettings {
