@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kindler::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
-use kindler::listener::{Doorbell, Listener, Listening};
+use kindler::core::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
+use kindler::core::database::Database;
+use kindler::core::listener::{Listener, Listening};
+use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
-use kindler::store::Database;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -96,9 +97,9 @@ async fn main() -> anyhow::Result<()> {
     client.batch_execute(SCHEMA).await?;
 
     let shutdown = CancellationToken::new();
-    let (doorbell, metrics) = (Doorbell::default(), Metrics::new());
+    let (wakeups, metrics) = (WakeupQueue::default(), Metrics::new());
     let (state, _) = watch::channel(Listening::No("starting".into()));
-    let listener = Listener::new(database, "folders".into(), doorbell.clone(), state);
+    let listener = Listener::new(database, "folders".into(), wakeups.clone(), state);
     let folders = Arc::new(Folders { client, root });
     let controller = Controller::new(
         folders,
@@ -106,7 +107,7 @@ async fn main() -> anyhow::Result<()> {
             resync: Duration::from_secs(5),
             ..ControllerSettings::default()
         },
-        doorbell,
+        wakeups,
         metrics.controller("folder"),
     );
     let listening = tokio::spawn(listener.run(shutdown.clone()));

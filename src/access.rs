@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::cluster::{MAX_NAME, is_label};
+use crate::clusters::{MAX_NAME, is_label};
 
 /// What every token begins with, so that people and scanners know one.
 const TOKEN_PREFIX: &str = "kdl_";

@@ -2,50 +2,44 @@
 //! them.
 //!
 //! # The map
-//! Imports go downwards only; `tests/suite/house.rs` holds the source to it.
+//! Imports point downwards only; `tests/suite/house.rs` checks it.
 //!
-//! **Floor 3, outside.** `cli` (commands and their output), `daemon` (the
-//! parts of a running process and their end), `http` (health, readiness,
-//! metrics), `config` (settings).
+//! **Outside.** `cli` (commands and their output), `daemon` (the parts of a
+//! running process and their end), `http` (page, API, health, metrics), `config`
+//! (settings).
 //!
-//! **Floor 2, conduct.** `reconcile` (one pass over one cluster),
-//! `controller` (queue, workers and resync of any reconciler over any table;
-//! it knows no cluster).
+//! **Conduct.** `clusters::reconcile` (one pass over one cluster).
 //!
-//! **Floor 1, edges, one outside thing each.** `store` (the only SQL),
-//! `listener` (wake-ups), `live` (changes, for everybody who looks), `driver`
-//! (clusters on the host), `command` (the only process spawner), `metrics`,
-//! `postgres` (the embedded server).
+//! **Edges, one outside thing each.** `store` (the clusters' tables), `live`
+//! (changes, for everybody who looks), `drivers` (clusters on the host),
+//! `command` (the only process spawner), `metrics`, `postgres` (the embedded
+//! server).
 //!
-//! **Floor 0, pure: no async, no clock, no randomness.** [`plan`] (what to
-//! do), [`cluster`] (a row), [`observation`], [`event`] (reasons), [`health`],
-//! [`backoff`], [`lease`], [`queue`], [`duration`], [`cause`], [`redact`],
-//! [`access`] (scopes and secrets).
+//! **The domain, pure: no async, no clock, no randomness.** [`clusters`]: a row
+//! and its spec, observations, reasons, health, and [`clusters::plan`] (what to
+//! do).
 //!
-//! A reader in a hurry reads [`plan`], then `reconcile`.
+//! **The core.** [`core`]: a reconciler for rows of any table. It imports nothing
+//! of clusters, HTTP or the command line.
+//!
+//! **Pure words.** [`duration`], [`cause`], [`redact`], [`access`] (scopes and
+//! secrets).
+//!
+//! A reader in a hurry reads [`clusters::plan`], then `clusters::reconcile`.
 
 pub mod access;
-pub mod backoff;
 pub mod cause;
 pub mod cli;
-pub mod cluster;
+pub mod clusters;
 pub mod command;
 pub mod config;
-pub mod controller;
+pub mod core;
 pub mod daemon;
-pub mod driver;
+pub mod drivers;
 pub mod duration;
-pub mod event;
-pub mod health;
 pub mod http;
-pub mod lease;
-pub mod listener;
 pub mod live;
 pub mod metrics;
-pub mod observation;
-pub mod plan;
 pub mod postgres;
-pub mod queue;
-pub mod reconcile;
 pub mod redact;
 pub mod store;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     // Before anything else: both must start in a few milliseconds and need no settings.
     match args.next().as_deref().and_then(OsStr::to_str) {
         Some("guard") => kindler::command::guard::main(args),
-        Some("sandbox-node") => kindler::driver::sandbox::node::main(args),
+        Some("sandbox-node") => kindler::drivers::sandbox::node::main(args),
         _ => kindler::cli::run(env::args_os()),
     }
 }

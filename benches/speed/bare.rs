@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kindler::store::Database;
+use kindler::core::database::Database;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_postgres::AsyncMessage;
 

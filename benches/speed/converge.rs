@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use kindler::controller::{Controller, ControllerSettings, Reconciler};
-use kindler::lease::LeasePolicy;
-use kindler::listener::{Doorbell, Listener, Listening};
+use kindler::clusters::plan::Policy;
+use kindler::clusters::reconcile::{Caution, ClusterReconciler};
+use kindler::core::controller::{Controller, ControllerSettings, Reconciler};
+use kindler::core::lease::LeasePolicy;
+use kindler::core::listener::{Listener, Listening};
+use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
-use kindler::plan::Policy;
-use kindler::reconcile::{Caution, ClusterReconciler};
 use kindler::store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -100,12 +101,12 @@ async fn run(
     let metrics = Arc::new(Metrics::new());
     let store = Store::new(&url(database), CONCURRENCY + SPARE_CONNECTIONS, "bench");
     let channel = store.wake_channel().await.expect("the wake-up channel");
-    let (doorbell, state) = (
-        Doorbell::default(),
+    let (wakeups, state) = (
+        WakeupQueue::default(),
         watch::Sender::new(Listening::No(String::new())),
     );
     let mut listening = state.subscribe();
-    let listener = Listener::new(url(database), channel, doorbell.clone(), state);
+    let listener = Listener::new(url(database), channel, wakeups.clone(), state);
     let policy = Policy {
         delete_cap: 0,
         ..Policy::default()
@@ -125,7 +126,7 @@ async fn run(
         ..ControllerSettings::default()
     };
     let metrics = metrics.controller(reconciler.name());
-    let controller = Controller::new(Arc::new(reconciler), settings, doorbell, metrics);
+    let controller = Controller::new(Arc::new(reconciler), settings, wakeups, metrics);
     let parts = [
         tokio::spawn(listener.run(shutdown.clone())),
         tokio::spawn(controller.run(shutdown)),

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use kindler::cluster::Cluster;
-use kindler::driver::{Driver, DriverError, Order};
-use kindler::observation::Observation;
-use kindler::plan::Action;
+use kindler::clusters::Cluster;
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::Action;
+use kindler::drivers::{Driver, DriverError, Order};
 
 /// Every cluster is healthy, or no cluster is there, as it was told.
 #[derive(Default)]

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use kindler::store::{Database as Url, migrate};
+use kindler::core::database::Database as Url;
+use kindler::store::migrate;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::access::{Scope, TokenName};
-use crate::cluster::{ClusterName, Port, Provider, Subnet};
+use crate::clusters::{ClusterName, Port, Provider, Subnet};
 use crate::config::{
     ConnectionArgs, DaemonArgs, LISTEN, address, duration_within, for_dev, number_within,
     outside_dev,

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use crate::cluster::{Cluster, ClusterName, Desired, Provider};
+use crate::clusters::{Cluster, ClusterName, Desired, Provider};
 use crate::store::{Declaration, Declared};
 
 use super::args::{ChangeArgs, CreateArgs, DeleteArgs};

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::access::TokenName;
-use crate::cluster::{ClusterName, SpecError};
+use crate::clusters::{ClusterName, SpecError};
 use crate::command::LogError;
 use crate::config::ConfigError;
-use crate::store::{MigrateError, StoreError};
+use crate::core::database::DatabaseError;
+use crate::store::MigrateError;
 
 use crate::daemon::DaemonError;
 
@@ -27,7 +28,7 @@ pub(super) enum CliError {
         database: String,
         hint: Option<String>,
         #[source]
-        source: Box<StoreError>,
+        source: Box<DatabaseError>,
     },
     /// The database refused the input; its words need no frame.
     #[error("{0}")]
@@ -96,8 +97,8 @@ impl CliError {
         match self {
             // Whoever is not let in, or finds no tables, has no database.
             Self::Store { source, .. } => match **source {
-                StoreError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
-                StoreError::Denied { .. } | StoreError::Unreadable { .. } => Exit::Failed,
+                DatabaseError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
+                DatabaseError::Denied { .. } | DatabaseError::Unreadable { .. } => Exit::Failed,
                 _ => Exit::BadInput,
             },
             Self::Config(_)

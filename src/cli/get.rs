@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::Color;
 use jiff::Timestamp;
 
-use crate::cluster::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName};
 use crate::command::LogDir;
 
 use super::args::Output;

@@ -5,8 +5,8 @@ use comfy_table::Color;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cluster::{Actual, Cluster};
-use crate::store::Undecodable;
+use crate::clusters::{Actual, Cluster};
+use crate::core::database::Undecodable;
 
 use super::args::ListOutput;
 use super::error::CliError;

@@ -3,9 +3,10 @@
 use std::env;
 use std::fs;
 
-use crate::cluster::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName};
 use crate::config::{Connection, Origin};
-use crate::store::{Database, MigrateError, Store, StoreError};
+use crate::core::database::{Database, DatabaseError};
+use crate::store::{MigrateError, Store};
 
 use super::error::CliError;
 
@@ -34,9 +35,9 @@ impl Session {
     }
 
     /// Frames what went wrong with the database, for a person.
-    pub(super) fn failed(&self, source: StoreError) -> CliError {
+    pub(super) fn failed(&self, source: DatabaseError) -> CliError {
         match source {
-            StoreError::Refused(words) => CliError::Refused(words),
+            DatabaseError::Refused(words) => CliError::Refused(words),
             source => {
                 let hint = source.is_unreachable().then(|| self.unreachable_hint());
                 CliError::Store {
@@ -74,7 +75,7 @@ impl Session {
     pub(super) async fn known(
         &self,
         name: &ClusterName,
-        answer: Result<Option<Cluster>, StoreError>,
+        answer: Result<Option<Cluster>, DatabaseError>,
     ) -> Result<Cluster, CliError> {
         match answer.map_err(|error| self.failed(error))? {
             Some(cluster) => Ok(cluster),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
-use crate::event::Reason;
+use crate::core::database::DatabaseError;
 use crate::store::{
-    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, StoreError, Unselected, Waiting,
-    newer_schema,
+    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, Unselected, Waiting, newer_schema,
 };
 
 use super::args::Output;
@@ -80,7 +80,7 @@ pub(super) async fn status(
     }
 }
 
-async fn collect(session: &Session) -> Result<Report, StoreError> {
+async fn collect(session: &Session) -> Result<Report, DatabaseError> {
     let store = &session.store;
     let schema_version = store.check().await?;
     let daemons: Vec<_> = store
@@ -126,7 +126,7 @@ async fn collect(session: &Session) -> Result<Report, StoreError> {
     })
 }
 
-fn no_database(session: &Session, output: Output, error: StoreError) -> Result<Exit, CliError> {
+fn no_database(session: &Session, output: Output, error: DatabaseError) -> Result<Exit, CliError> {
     if output == Output::Json {
         write_json(&Report {
             ok: false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cluster::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster};
 use crate::command::clean_line;
 use crate::duration::compact;
 

@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 
 use crate::access::{SECRET_BYTES, Secret, TokenName};
-use crate::store::{StoreError, Token};
+use crate::core::database::DatabaseError;
+use crate::store::Token;
 
 use super::args::{ListOutput, TokenCommand, TokenCreateArgs};
 use super::error::CliError;
@@ -123,8 +124,8 @@ async fn revoke(session: &Session, name: &TokenName) -> Result<Exit, CliError> {
 }
 
 /// Tokens are the owner's; a role that may not make them is told so.
-fn failed(session: &Session, error: StoreError) -> CliError {
-    let denied = matches!(error, StoreError::Denied { .. });
+fn failed(session: &Session, error: DatabaseError) -> CliError {
+    let denied = matches!(error, DatabaseError::Denied { .. });
     match session.failed(error) {
         CliError::Store {
             database, source, ..

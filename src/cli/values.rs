@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, Error};
 
 use crate::access::Scope;
-use crate::cluster::{Port, Provider, SpecError};
+use crate::clusters::{Port, Provider, SpecError};
 use crate::config::{LimitError, duration_within};
 
 /// Reads a provider.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::cluster::{Actual, Cluster, ClusterName, Desired};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired};
 use crate::command::{LogDir, tail};
 use crate::config::HEARTBEAT;
-use crate::store::StoreError;
+use crate::core::database::DatabaseError;
 
 use super::error::CliError;
 use super::outcome::Exit;
@@ -136,7 +136,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn take(
         &mut self,
-        looked: Result<Option<Cluster>, StoreError>,
+        looked: Result<Option<Cluster>, DatabaseError>,
         goal: Goal,
     ) -> Result<Verdict, CliError> {
         match looked {
@@ -258,7 +258,7 @@ impl Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::samples::dev;
+    use crate::clusters::samples::dev;
 
     #[test]
     fn running_counts_only_once_this_declaration_is_reached() {

@@ -27,7 +27,7 @@ use rustix::process::{
 
 use super::lifeline::{Inbox, Order, Report};
 use super::tree;
-use super::trust::MonotonicDeadline;
+use crate::core::trust::MonotonicDeadline;
 
 /// How long the tree of an owner that died may take to leave.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);

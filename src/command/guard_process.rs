@@ -17,7 +17,7 @@ use super::hunt::{HUNT, hunt_down};
 use super::lifeline::{Inbox, Order, Report};
 use super::line::CommandLine;
 use super::mark::Run;
-use super::trust::MonotonicDeadline;
+use crate::core::trust::MonotonicDeadline;
 
 /// A running guard with the lifeline to it. Dropping it closes the lifeline, and the guard ends
 /// the tree by itself.

@@ -21,7 +21,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::trust::MonotonicDeadline;
+use crate::core::trust::MonotonicDeadline;
 
 /// What the daemon tells a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +141,8 @@ mod tests {
     use proptest::strategy::{Just, Strategy};
     use proptest::{prop_assert_eq, proptest};
 
-    use super::super::trust::MonotonicDeadline;
     use super::{Inbox, Order, Report};
+    use crate::core::trust::MonotonicDeadline;
 
     fn any_order() -> impl Strategy<Value = Order> {
         prop_oneof![

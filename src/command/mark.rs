@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::environment::RUN_MARK;
 use super::tree::{self, Member};
-use super::trust::MonotonicDeadline;
+use crate::core::trust::MonotonicDeadline;
 
 /// The run that a mark names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -46,8 +46,8 @@ mod orphans;
 mod outcome;
 mod run;
 mod tree;
-mod trust;
 
+pub use crate::core::trust::{MonotonicDeadline, Trust};
 pub use capture::{STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, clean_line};
 pub use environment::{PASSED_ENV, RUN_MARK, WITHHELD_ENV};
 pub use follow::{Follow, tail};
@@ -56,4 +56,3 @@ pub use log::{CommandLog, Heading, LOG_BYTES, LogDir, LogError};
 pub use orphans::{Orphans, OrphansEnded};
 pub use outcome::{Ending, Finished, SpawnError};
 pub use run::{Runner, unconditional_trust};
-pub use trust::{MonotonicDeadline, Trust};

@@ -17,7 +17,7 @@ use super::lifeline::{Order, Report};
 use super::line::{CommandLine, Limits};
 use super::log::CommandLog;
 use super::outcome::{Ending, Finished, SpawnError};
-use super::trust::{MonotonicDeadline, Trust};
+use crate::core::trust::{MonotonicDeadline, Trust};
 use crate::redact::Known;
 
 /// How long after the end of the grace a guard may take to report before it counts as deaf.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::cluster::{ClusterName, Desired, NameError, Port, SpecError};
+use crate::clusters::{ClusterName, Desired, NameError, Port, SpecError};
 use crate::store::Declaration;
 
 /// A list of thousands of clusters is far below this; another file is above it.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::DatabaseUrlError;
+use crate::core::database::DatabaseUrlError;
 
 /// Why the settings cannot be used. Never contains a secret value.
 #[derive(Debug, thiserror::Error)]

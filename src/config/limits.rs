@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cluster::{Selector, SelectorError};
+use crate::clusters::{Selector, SelectorError};
 use crate::duration::{self, DurationError};
 
 /// Why a value is refused.

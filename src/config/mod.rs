@@ -35,12 +35,12 @@ pub use web::{AuthMode, Web};
 
 use std::path::{Path, PathBuf};
 
-use crate::backoff::Backoff;
-use crate::driver::Deadlines;
-use crate::health::HealthPolicy;
-use crate::lease::LeasePolicy;
-use crate::plan::Policy;
-use crate::store::Database;
+use crate::clusters::health::HealthPolicy;
+use crate::clusters::plan::Policy;
+use crate::core::backoff::Backoff;
+use crate::core::database::Database;
+use crate::core::lease::LeasePolicy;
+use crate::drivers::Deadlines;
 
 /// How often a daemon says in the database that it is there; one that was
 /// silent for three of these is taken for gone.

@@ -15,7 +15,7 @@ use super::limits::{
 };
 use super::secret::DatabaseUrl;
 use super::web::Web;
-use crate::cluster::Selector;
+use crate::clusters::Selector;
 
 /// Where the daemon listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:8080";
@@ -404,9 +404,9 @@ pub struct SandboxSettings {
         env = "KINDLER_SANDBOX_FAIL",
         value_name = "NAMES",
         value_delimiter = ',',
-        value_parser = crate::cluster::ClusterName::parse
+        value_parser = crate::clusters::ClusterName::parse
     )]
-    pub sandbox_fail: Vec<crate::cluster::ClusterName>,
+    pub sandbox_fail: Vec<crate::clusters::ClusterName>,
 }
 
 /// The embedded Postgres.
@@ -424,9 +424,9 @@ mod tests {
 
     use super::super::{Connection, DaemonSettings, DatabaseUrl, Origin};
     use super::*;
-    use crate::driver::Deadlines;
-    use crate::lease::LeasePolicy;
-    use crate::plan::Policy;
+    use crate::clusters::plan::Policy;
+    use crate::core::lease::LeasePolicy;
+    use crate::drivers::Deadlines;
 
     #[test]
     fn the_defaults_are_those_of_the_modules_that_they_are_for() {

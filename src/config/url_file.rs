@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::values::{Values, flag_value};
-use crate::store::Database;
+use crate::core::database::Database;
 
 /// The settings that hold a URL. Each has another one, `…_file`, and a
 /// credential of its own name in `$CREDENTIALS_DIRECTORY`.

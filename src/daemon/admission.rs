@@ -8,8 +8,9 @@ use tracing::warn;
 
 use super::DaemonError;
 use crate::config::{AuthMode, DaemonSettings};
+use crate::core::database::DatabaseError;
 use crate::http::{Access, Doors};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Whom this process lets in.
 pub(super) struct Admission {
@@ -45,7 +46,7 @@ impl Admission {
 
     /// Whether somebody could get in at all. Until this is known nobody does:
     /// without a live token there is none to show.
-    pub(super) async fn someone_gets_in(&self) -> Result<Result<(), DaemonError>, StoreError> {
+    pub(super) async fn someone_gets_in(&self) -> Result<Result<(), DaemonError>, DatabaseError> {
         if !self.required || self.store.has_live_token().await? {
             return Ok(Ok(()));
         }

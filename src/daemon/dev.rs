@@ -16,9 +16,10 @@ use super::process::Databases;
 use super::serving::run;
 use super::{DaemonError, Ended};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
+use crate::core::database::Database;
 use crate::http;
 use crate::postgres::{self, Server};
-use crate::store::{DEV_DAEMON, DEV_PAGE, Database, Migrated, make_dev_roles, migrate};
+use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres (unless a database is given), migrates, and reconciles until
 /// SIGTERM or SIGINT.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::command::{LogDir, Runner};
 use crate::config::{DaemonSettings, DriverKind};
-use crate::driver::Driver;
-use crate::driver::sandbox::{SandboxDriver, SandboxSettings};
-use crate::driver::script::{ScriptDriver, ScriptSettings};
+use crate::drivers::Driver;
+use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
+use crate::drivers::script::{ScriptDriver, ScriptSettings};
 use crate::http::Kubeconfigs;
 use crate::redact::Known;
 

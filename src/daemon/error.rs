@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
-use crate::store::StoreError;
+use crate::core::database::DatabaseError;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum DaemonError {
     Migrate(#[from] crate::store::MigrateError),
     /// The database does not serve.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DatabaseError),
     /// The operating system.
     #[error("{operation} failed")]
     System {

@@ -8,9 +8,11 @@ use tracing::{info, warn};
 
 use crate::cause::chain;
 use crate::config::HEARTBEAT;
+use crate::core::database::DatabaseError;
+use crate::core::listener::Listening;
+use crate::core::wakeups::WakeupQueue;
 use crate::http::Vitals;
-use crate::listener::{Doorbell, Listening};
-use crate::store::{Replica, Store, StoreError, newer_schema};
+use crate::store::{Replica, Store, newer_schema};
 
 /// So many expired leases are rung for in one beat.
 const EXPIRED_AT_ONCE: i64 = 1000;
@@ -26,7 +28,7 @@ pub(super) struct Heartbeat {
     // outputs
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
-    pub(super) doorbell: Doorbell,
+    pub(super) wakeups: WakeupQueue,
 }
 
 impl Heartbeat {
@@ -82,13 +84,13 @@ impl Heartbeat {
             Some(why) if changed => warn!(reason = why, "nothing new is begun"),
             None if changed => {
                 info!("the schema is one that this release knows: work goes on");
-                self.doorbell.ring_everything();
+                self.wakeups.wake_everything();
             }
             Some(_) | None => {}
         }
     }
 
-    async fn announce_and_look(&self, listening: bool) -> Result<(), StoreError> {
+    async fn announce_and_look(&self, listening: bool) -> Result<(), DatabaseError> {
         self.heed_schema(self.store.check().await?);
         if !self.reconciles {
             return Ok(());
@@ -99,7 +101,7 @@ impl Heartbeat {
         let said = self.store.announce(&self.me, listening, aside, notice);
         said.await?;
         for name in self.store.expired(EXPIRED_AT_ONCE).await? {
-            self.doorbell.ring(&name);
+            self.wakeups.wake(&name);
         }
         Ok(())
     }

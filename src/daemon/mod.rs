@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::DaemonSettings;
+use crate::core::wakeups::WakeupQueue;
 use crate::http;
-use crate::listener::Doorbell;
 use crate::store::newer_schema;
 
 use begun::begin;
@@ -105,7 +105,7 @@ async fn one_pass(
     let lease = process.settings.lease_policy().ttl;
     orphans::end_before_the_start(lease, &shutdown).await;
     let (_schema, known) = watch::channel(None);
-    let controller = process.controller(Doorbell::default(), known);
+    let controller = process.controller(WakeupQueue::default(), known);
     let ended = controller.run_once(shutdown.clone()).await;
     process.release().await;
     ended?;

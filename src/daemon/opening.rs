@@ -8,9 +8,10 @@ use tracing::warn;
 use super::admission::Admission;
 use super::error::DaemonError;
 use super::senses::Senses;
-use crate::backoff::Backoff;
 use crate::cause::chain;
-use crate::store::{Store, StoreError, newer_schema};
+use crate::core::backoff::Backoff;
+use crate::core::database::DatabaseError;
+use crate::store::{Store, newer_schema};
 
 /// Between attempts to reach the database at start.
 const CONNECT: Backoff = Backoff {
@@ -59,7 +60,7 @@ async fn open(
     store: &Store,
     admission: &Admission,
     senses: &Senses,
-) -> Result<Result<Channels, DaemonError>, StoreError> {
+) -> Result<Result<Channels, DaemonError>, DatabaseError> {
     let version = store.check().await?;
     let channels = Channels {
         wake: store.wake_channel().await?,

@@ -8,16 +8,17 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{driver, identity};
+use crate::clusters::reconcile::{Caution, ClusterReconciler};
 use crate::command::LogDir;
 use crate::config::DaemonSettings;
-use crate::controller::{Controller, ControllerSettings, Reconciler};
-use crate::driver::Driver;
+use crate::core::controller::{Controller, ControllerSettings, Reconciler};
+use crate::core::database::Database;
+use crate::core::wakeups::WakeupQueue;
+use crate::drivers::Driver;
 use crate::http::{self, Vitals};
-use crate::listener::Doorbell;
 use crate::live::Feed;
 use crate::metrics::Metrics;
-use crate::reconcile::{Caution, ClusterReconciler};
-use crate::store::{Database, Replica, Store};
+use crate::store::{Replica, Store};
 
 /// Connections besides one for each worker: heartbeat, passes, scrapes.
 const SPARE_CONNECTIONS: usize = 4;
@@ -68,7 +69,7 @@ impl Process {
 
     pub(super) fn controller(
         &self,
-        doorbell: Doorbell,
+        wakeups: WakeupQueue,
         stand_aside: watch::Receiver<Option<String>>,
     ) -> Controller<ClusterReconciler> {
         let reconciler = ClusterReconciler {
@@ -89,7 +90,7 @@ impl Process {
             ..ControllerSettings::default()
         };
         let metrics = self.metrics.controller(reconciler.name());
-        Controller::new(Arc::new(reconciler), settings, doorbell, metrics)
+        Controller::new(Arc::new(reconciler), settings, wakeups, metrics)
     }
 
     /// The grace of the commands, and a moment to say so.
@@ -106,8 +107,8 @@ impl Process {
     pub(super) fn page_store(&self, databases: &Databases) -> Store {
         let page = &databases.page;
         let store = Store::new(page, PAGE_CONNECTIONS, &format!("api@{}", self.me.host));
-        if page.leads_to_the_same(&databases.daemon) {
-            store.believing(&self.store)
+        if page.same_server_and_database(&databases.daemon) {
+            store.with_session_mode_of(&self.store)
         } else {
             store
         }

@@ -3,7 +3,7 @@
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
-use crate::listener::Listening;
+use crate::core::listener::Listening;
 
 /// Counts until the listener ends. The first connection is no return; between
 /// two changes lies the listener's pause, so none is missed.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::backoff::Backoff;
 use crate::cause::chain;
-use crate::cluster::Selector;
+use crate::clusters::Selector;
 use crate::config::Environments;
+use crate::core::backoff::Backoff;
 use crate::store::Store;
 
 /// Between attempts while the database is away.

@@ -3,8 +3,8 @@
 
 use tokio::sync::watch;
 
+use crate::core::listener::Listening;
 use crate::http::Vitals;
-use crate::listener::Listening;
 
 /// The ends that tell; [`Vitals`] are those that hear.
 pub(super) struct Senses {

@@ -16,11 +16,12 @@ use super::process::{Databases, Process};
 use super::senses::{Senses, senses};
 use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
+use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
+use crate::core::listener::Listener;
+use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, Source, Vitals};
-use crate::listener::{Doorbell, Listener};
 use crate::live::{Feed, Follower};
-use crate::reconcile::CONTROLLER;
 use crate::store::Store;
 
 /// The daemon on a given database, until `shutdown`.
@@ -50,14 +51,14 @@ pub(super) async fn run(
     let returns = process.metrics.listen_reconnects_total.clone();
     tokio::spawn(reconnects::count(vitals.listening.clone(), returns));
     let front = Front::open(&process, &databases, (socket, address), &vitals, &shutdown);
-    let (doorbell, everything_ended) = (Doorbell::default(), CancellationToken::new());
-    let systemd = Systemd::new(vitals.clone(), doorbell.clone(), process.stop_bound());
+    let (wakeups, everything_ended) = (WakeupQueue::default(), CancellationToken::new());
+    let systemd = Systemd::new(vitals.clone(), wakeups.clone(), process.stop_bound());
     let systemd = tokio::spawn(systemd.run(shutdown.clone(), everything_ended.clone()));
 
     // Nothing is claimed before the schema is known to be the right one.
     let opened = tokio::select! {
         opened = wait_for_database(&process.store, &front.admission, &senses, &shutdown) => opened,
-        never = doorbell.unheeded() => match never {},
+        never = wakeups.drain() => match never {},
     };
     let refused = match opened {
         Ok(Some(channels)) => {
@@ -67,7 +68,7 @@ pub(super) async fn run(
                 front: &front,
                 senses,
                 vitals,
-                doorbell,
+                wakeups,
             };
             work.until(channels, shutdown).await;
             None
@@ -128,7 +129,7 @@ struct Work<'a> {
     front: &'a Front,
     senses: Senses,
     vitals: Vitals,
-    doorbell: Doorbell,
+    wakeups: WakeupQueue,
 }
 
 impl Work<'_> {
@@ -140,14 +141,14 @@ impl Work<'_> {
             front,
             senses,
             vitals,
-            doorbell,
+            wakeups,
         } = self;
         let seeding = seeding(process, &front.store, &shutdown);
         let stand_aside = vitals.schema.clone();
         let listener = Listener::new(
             databases.daemon,
             channels.wake,
-            doorbell.clone(),
+            wakeups.clone(),
             senses.listening,
         );
         let follower = Follower {
@@ -163,7 +164,7 @@ impl Work<'_> {
             vitals,
             database: senses.trouble,
             schema: senses.schema,
-            doorbell: doorbell.clone(),
+            wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
         };
         let parts = [
@@ -175,16 +176,16 @@ impl Work<'_> {
             let lease = process.settings.lease_policy().ttl;
             let orphans = tokio::select! {
                 orphans = orphans::end_before_the_start(lease, &shutdown) => orphans,
-                never = doorbell.unheeded() => match never {},
+                never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
-            let controller = process.controller(doorbell, stand_aside);
+            let controller = process.controller(wakeups, stand_aside);
             controller.run(shutdown).await;
             ended("orphans", orphans.await);
         } else {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                never = doorbell.unheeded() => match never {},
+                never = wakeups.drain() => match never {},
             }
         }
         for part in parts {

@@ -1,7 +1,7 @@
 //! What systemd is told: ready, what is waited for, alive, ending.
 //!
 //! The watchdog hears only what was proven since the last time: the
-//! controller's loop answered a knock at its doorbell, and heartbeat and
+//! controller's loop answered a knock at its wakeups, and heartbeat and
 //! listener still run. A process whose threads turn but whose work stands
 //! still is thereby restarted. Outside systemd all of this says nothing.
 
@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HEARTBEAT;
+use crate::core::wakeups::WakeupQueue;
 use crate::http::Vitals;
-use crate::listener::Doorbell;
 
 /// So long the service counts as starting while it is not ready; then it is up
 /// and waits, its status line says for what, and a start does not fail for a
@@ -31,7 +31,7 @@ type Tell = Box<dyn Fn(&[NotifyState<'_>]) + Send + Sync>;
 pub(super) struct Systemd {
     // inputs
     vitals: Vitals,
-    doorbell: Doorbell,
+    wakeups: WakeupQueue,
     /// How long an orderly end may take.
     ends_within: Duration,
     every: Duration,
@@ -45,7 +45,7 @@ pub(super) struct Systemd {
 
 impl Systemd {
     /// Talks to the socket that systemd named, if it did.
-    pub(super) fn new(vitals: Vitals, doorbell: Doorbell, ends_within: Duration) -> Self {
+    pub(super) fn new(vitals: Vitals, wakeups: WakeupQueue, ends_within: Duration) -> Self {
         let every = sd_notify::watchdog_enabled().map_or(HEARTBEAT, |within| {
             (within / LOOKS_PER_WATCHDOG).min(HEARTBEAT)
         });
@@ -53,19 +53,19 @@ impl Systemd {
             // Nobody is there to be told that nobody listens.
             let _ = sd_notify::notify(states);
         });
-        Self::telling(vitals, doorbell, ends_within, every, tell)
+        Self::telling(vitals, wakeups, ends_within, every, tell)
     }
 
     fn telling(
         vitals: Vitals,
-        doorbell: Doorbell,
+        wakeups: WakeupQueue,
         ends_within: Duration,
         every: Duration,
         tell: Tell,
     ) -> Self {
         Self {
             vitals,
-            doorbell,
+            wakeups,
             ends_within,
             every: every.max(Duration::from_millis(1)),
             tell,
@@ -80,7 +80,7 @@ impl Systemd {
         let mut looks = interval(self.every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut parts_run = true;
-        self.doorbell.knock();
+        self.wakeups.ping();
         loop {
             let mut look = false;
             tokio::select! {
@@ -90,9 +90,9 @@ impl Systemd {
                 () = shutdown.cancelled() => break,
             }
             self.tell_state();
-            if look && parts_run && self.doorbell.answered() {
+            if look && parts_run && self.wakeups.answered() {
                 (self.tell)(&[NotifyState::Watchdog]);
-                self.doorbell.knock();
+                self.wakeups.ping();
             }
         }
         self.tell_end();
@@ -151,7 +151,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::listener::Listening;
+    use crate::core::listener::Listening;
 
     const EVERY: Duration = Duration::from_millis(100);
 
@@ -161,7 +161,7 @@ mod tests {
         database: watch::Sender<Option<String>>,
         listening: watch::Sender<Listening>,
         _schema: watch::Sender<Option<String>>,
-        doorbell: Doorbell,
+        wakeups: WakeupQueue,
         shutdown: CancellationToken,
         ended: CancellationToken,
     }
@@ -189,12 +189,12 @@ mod tests {
                 database,
                 listening,
                 _schema: schema,
-                doorbell: Doorbell::default(),
+                wakeups: WakeupQueue::default(),
                 shutdown: CancellationToken::new(),
                 ended: CancellationToken::new(),
             };
             let bound = Duration::from_secs(25);
-            let systemd = Systemd::telling(vitals, scene.doorbell.clone(), bound, EVERY, tell);
+            let systemd = Systemd::telling(vitals, scene.wakeups.clone(), bound, EVERY, tell);
             tokio::spawn(systemd.run(scene.shutdown.clone(), scene.ended.clone()));
             scene
         }
@@ -227,10 +227,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_watchdog_hears_nothing_of_a_loop_that_stands_still() {
         let scene = Scene::begin();
-        // Nobody waits at the doorbell.
+        // Nobody waits at the wakeups.
         assert_eq!(count(&scene.hears(20).await, "WATCHDOG=1"), 0);
-        let doorbell = scene.doorbell.clone();
-        let turning = tokio::spawn(async move { doorbell.unheeded().await });
+        let wakeups = scene.wakeups.clone();
+        let turning = tokio::spawn(async move { wakeups.drain().await });
         assert!(count(&scene.hears(20).await, "WATCHDOG=1") >= 18);
         turning.abort();
         assert!(count(&scene.hears(20).await, "WATCHDOG=1") <= 1);
@@ -243,8 +243,8 @@ mod tests {
             |scene: &mut Scene| scene.listening = watch::channel(Listening::Yes).0,
         ] {
             let mut scene = Scene::begin();
-            let doorbell = scene.doorbell.clone();
-            tokio::spawn(async move { doorbell.unheeded().await });
+            let wakeups = scene.wakeups.clone();
+            tokio::spawn(async move { wakeups.drain().await });
             assert!(count(&scene.hears(20).await, "WATCHDOG=1") >= 18);
             lose(&mut scene);
             assert!(count(&scene.hears(20).await, "WATCHDOG=1") <= 1);

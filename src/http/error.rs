@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::cause::chain;
-use crate::cluster::ClusterName;
+use crate::clusters::ClusterName;
+use crate::core::database::DatabaseError;
 use crate::live::View;
-use crate::store::StoreError;
 
 /// One thing that is wrong with the input.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -84,15 +84,15 @@ impl ApiError {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
         match error {
             // The database's own words begin with the field.
-            StoreError::Refused(words) => {
+            DatabaseError::Refused(words) => {
                 let field = words.split_whitespace().next().unwrap_or("").to_owned();
                 Self::field("body", &field, words, Value::Null)
             }
-            error @ StoreError::Denied { .. } => Self::Forbidden(format!(
+            error @ DatabaseError::Denied { .. } => Self::Forbidden(format!(
                 "{error}; give KINDLER_API_DATABASE_URL a login that is in the role kindler_api \
                  (sql/roles.sql)"
             )),

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
-use crate::event::Reason;
+use crate::core::database::DatabaseError;
 use crate::metrics::{Fleet, render_clusters};
-use crate::store::{StateCount, Store, StoreError};
+use crate::store::{StateCount, Store};
 
 /// How long a scrape waits for the database.
 const WITHIN: Duration = Duration::from_millis(1500);
@@ -64,7 +65,7 @@ impl FleetReader {
     }
 
     /// How full the pool is that it reads with.
-    pub(super) fn pool_use(&self) -> crate::store::PoolUse {
+    pub(super) fn pool_use(&self) -> crate::core::database::PoolUse {
         self.store.pool_use()
     }
 
@@ -117,7 +118,7 @@ impl FleetReader {
     }
 
     /// Tells what is read, the cheap before the dear.
-    async fn tell(&self, told: &watch::Sender<Seen>) -> Result<(), StoreError> {
+    async fn tell(&self, told: &watch::Sender<Seen>) -> Result<(), DatabaseError> {
         let states = self.store.counts().await?;
         told.send_modify(|seen| seen.answers = true);
         let fleet = self.fleet(states).await?.render();
@@ -132,7 +133,7 @@ impl FleetReader {
         Ok(())
     }
 
-    async fn fleet(&self, states: Vec<StateCount>) -> Result<Fleet, StoreError> {
+    async fn fleet(&self, states: Vec<StateCount>) -> Result<Fleet, DatabaseError> {
         let waiting = self.store.waiting().await?;
         let held = |reason: Reason| {
             let of = waiting.iter().find(|held| held.reason == reason.as_str());

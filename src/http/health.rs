@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
-use crate::listener::Listening;
+use crate::core::listener::Listening;
 
 use super::Source;
 

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::metrics::{Metrics, Occupied};
+use crate::core::metrics::Occupied;
+use crate::metrics::Metrics;
 
 use super::error::ApiError;
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use crate::listener::Listening;
+use crate::core::listener::Listening;
 
 use super::Source;
 

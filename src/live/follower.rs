@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::cause::chain;
-use crate::listener::{Doorbell, Listener, Listening};
-use crate::store::{Changes, Database, Store, StoreError};
+use crate::core::database::{Database, DatabaseError};
+use crate::core::listener::{Listener, Listening};
+use crate::core::wakeups::WakeupQueue;
+use crate::store::{Changes, Store};
 
 use super::{Feed, View};
 
@@ -75,11 +77,11 @@ impl Follower {
 
     /// From the first look to some time after the last.
     async fn follow(&self, shutdown: &CancellationToken) {
-        let doorbell = Doorbell::default();
+        let wakeups = WakeupQueue::default();
         let (told, listening) = watch::channel(Listening::No("not connected yet".to_owned()));
         let stop = shutdown.child_token();
         let channel = self.channel.clone();
-        let listener = Listener::new(self.database.clone(), channel, doorbell.clone(), told);
+        let listener = Listener::new(self.database.clone(), channel, wakeups.clone(), told);
         let listener = tokio::spawn(listener.run(stop.clone()));
         let mut following = Following {
             horizon: Changes::BEGINNING.to_owned(),
@@ -100,7 +102,7 @@ impl Follower {
             unwatched_since = nobody.then(|| unwatched_since.unwrap_or_else(Instant::now));
             let end = unwatched_since.map(|since: Instant| since + LINGER);
             tokio::select! {
-                _ = doorbell.wait() => {}
+                _ = wakeups.wait() => {}
                 () = sleep(pause) => {}
                 _ = watchers.changed() => {}
                 () = sleep_until(end.unwrap_or_else(Instant::now).into()), if end.is_some() => break,
@@ -123,7 +125,7 @@ impl Follower {
         self.feed.lock().trouble(trouble);
     }
 
-    async fn read(&self, following: &mut Following) -> Result<(), StoreError> {
+    async fn read(&self, following: &mut Following) -> Result<(), DatabaseError> {
         let ask = following
             .watched
             .is_none_or(|at| at.elapsed() >= WATCH_AGAIN);

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn view(name: &str, generation: i64) -> View {
-        let mut cluster = crate::cluster::samples::dev();
+        let mut cluster = crate::clusters::samples::dev();
         cluster.name = name.parse().unwrap();
         cluster.generation = generation;
         View::of(&cluster, None)

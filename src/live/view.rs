@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::cluster::{Actual, Cluster};
-use crate::store::{Live, Undecodable, Work};
+use crate::clusters::{Actual, Cluster};
+use crate::core::database::Undecodable;
+use crate::store::{Live, Work};
 
 /// A cluster as clients see it. Of a row that cannot be read there is only the
 /// name, and why.

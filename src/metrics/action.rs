@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
 
-use super::{Occupied, catalogue as names, collectors as made};
-use crate::observation::{Condition, Observation};
-use crate::plan::Action;
+use super::catalogue as names;
+use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::plan::Action;
+use crate::core::metrics::collectors as made;
 
 /// How an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +73,6 @@ pub struct ActionMetrics {
     duration_seconds: HistogramVec,
     ready_seconds: Histogram,
     drift_total: IntCounterVec,
-    /// Leases that were lost while work was under way.
-    pub lease_lost_total: IntCounter,
-    leases_held: IntGauge,
 }
 
 impl ActionMetrics {
@@ -96,8 +94,6 @@ impl ActionMetrics {
             duration_seconds,
             ready_seconds: made::histogram(r, &names::READY_SECONDS),
             drift_total,
-            lease_lost_total: made::counter(r, &names::LEASE_LOST_TOTAL),
-            leases_held: made::gauge(r, &names::LEASES_HELD),
         }
     }
 
@@ -119,10 +115,5 @@ impl ActionMetrics {
     /// Counts a running cluster that was found otherwise.
     pub fn drifted(&self, drift: Drift) {
         self.drift_total.with_label_values(&[drift.as_str()]).inc();
-    }
-
-    /// Counts a lease as held, until the answer is dropped.
-    pub fn lease_held(&self) -> Occupied {
-        Occupied::one_of(&self.leases_held)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::catalogue as names;
 use super::text::Text;
-use crate::cluster::{Actual, ConditionStatus, ConditionType, Desired, Provider};
+use crate::clusters::{Actual, ConditionStatus, ConditionType, Desired, Provider};
 use crate::store::{Stands, Worst};
 
 /// What one scrape says of the clusters as a whole, of what fails, and of those
@@ -173,8 +173,8 @@ fn times(clusters: &[Stands], text: &mut Text) {
 #[cfg(test)]
 pub(super) mod samples {
     use super::*;
-    use crate::cluster::Standing;
-    use crate::event::Reason;
+    use crate::clusters::Standing;
+    use crate::clusters::event::Reason;
 
     /// A fleet with one cluster, `dev`, that failed three times.
     pub(in super::super) fn fleet() -> Fleet {

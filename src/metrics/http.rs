@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
-use super::{Occupied, catalogue as names, collectors as made};
+use super::catalogue as names;
+use crate::core::metrics::{Occupied, collectors as made};
 
 /// The counters of the HTTP server.
 #[derive(Debug)]

@@ -8,24 +8,20 @@
 
 mod action;
 pub mod catalogue;
-mod collectors;
 mod fleet;
 mod http;
 mod process;
-mod reconcile;
 mod text;
-
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
-use self::{catalogue as names, collectors as made};
+use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors as made};
+
+use self::catalogue as names;
 
 pub use action::{ActionMetrics, ActionResult, Drift};
 pub use fleet::{Fleet, render_clusters};
 pub use http::HttpMetrics;
-pub use reconcile::{ControllerMetrics, TurnResult, Working};
 
 /// Everything that is counted in this process.
 #[derive(Debug)]
@@ -45,8 +41,7 @@ pub struct Metrics {
     /// Requests and streams.
     pub http: HttpMetrics,
     process: process::ProcessMetrics,
-    families: reconcile::Families,
-    controllers: Mutex<BTreeMap<String, ControllerMetrics>>,
+    core: CoreMetrics,
 }
 
 impl Default for Metrics {
@@ -74,8 +69,7 @@ impl Metrics {
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
-            families: reconcile::Families::new(r),
-            controllers: Mutex::default(),
+            core: CoreMetrics::new(r),
             registry,
         };
         metrics.pool(0, 0, 0);
@@ -84,14 +78,7 @@ impl Metrics {
 
     /// The counters of one controller, all at zero the first time.
     pub fn controller(&self, name: &str) -> ControllerMetrics {
-        let mut controllers = self
-            .controllers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        controllers
-            .entry(name.to_owned())
-            .or_insert_with(|| self.families.of(name))
-            .clone()
+        self.core.controller(name)
     }
 
     /// Shows how full the pool is.
@@ -111,35 +98,11 @@ impl Metrics {
     /// The text of what this process knows; the fleet's comes behind it.
     pub fn scrape(&self) -> String {
         self.process.refresh();
-        let controllers = self
-            .controllers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for controller in controllers.values() {
-            controller.refresh();
-        }
-        drop(controllers);
+        self.core.refresh();
         let mut text = Vec::new();
         // Writing into memory cannot fail.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         String::from_utf8_lossy(&text).into_owned()
-    }
-}
-
-/// One more in a gauge, until this is dropped.
-#[derive(Debug)]
-pub struct Occupied(IntGauge);
-
-impl Occupied {
-    fn one_of(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

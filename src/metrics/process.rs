@@ -10,7 +10,8 @@ use prometheus::{Counter, Gauge, IntGauge, Registry};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{catalogue as names, collectors as made};
+use super::catalogue as names;
+use crate::core::metrics::collectors as made;
 
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::core::metrics::ReconcileResult;
+
 use super::*;
 
 /// What a scrape shows once everything was touched.
@@ -42,7 +44,7 @@ fn known_label_sets_start_at_zero() {
             "{line} is missing in\n{text}"
         );
     }
-    controller.turn_ended(controller.turn_began(), TurnResult::Error);
+    controller.turn_ended(controller.turn_began(), ReconcileResult::Error);
     let text = metrics.scrape();
     assert!(text.contains(r#"kindler_reconcile_errors_total{controller="cluster"} 1"#));
     assert!(text.contains(r#"workqueue_retries_total{controller="cluster",name="cluster"} 1"#));
@@ -70,7 +72,7 @@ fn what_is_under_way_is_computed_when_it_is_asked_for() {
     std::thread::sleep(Duration::from_millis(20));
     let (sum, longest) = both();
     assert!(longest >= 0.02 && sum > longest, "{sum} {longest}");
-    controller.turn_ended(first, TurnResult::Success);
+    controller.turn_ended(first, ReconcileResult::Success);
     let (sum, longest) = both();
     assert!(longest >= 0.02 && sum == longest, "{sum} {longest}");
     drop(second);
@@ -104,7 +106,7 @@ fn told(text: &str) -> BTreeSet<(String, String, Vec<String>)> {
 
 #[test]
 fn the_catalogue_and_a_scrape_name_the_same_families() {
-    let families = names::GROUPS.iter().flat_map(|(_, _, f)| f.iter());
+    let families = names::groups().flat_map(|(_, _, f)| f.iter());
     let known: BTreeSet<_> = families
         .map(|family| {
             let mut labels: Vec<_> = family.labels.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::catalogue::Family;
+use crate::core::metrics::Family;
 
 /// The text of some families.
 #[derive(Debug, Default)]

@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::lease::Term;
-use crate::plan::{Applied, Status};
+use crate::clusters::plan::{Applied, Status};
+use crate::core::lease::Term;
 
-use super::rows::{self, HeldRow, Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::rows::{self, HeldRow};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// What became of a claim.
 #[derive(Debug)]
@@ -140,11 +142,11 @@ impl<'a> StatusWrite<'a> {
 }
 
 /// What a fenced write came to.
-pub(super) fn written(found: Option<&Row>) -> Result<Written, StoreError> {
+pub(super) fn written(found: Option<&Row>) -> Result<Written, DatabaseError> {
     let row = found
         .map(rows::held)
         .transpose()
-        .map_err(|source| StoreError::Unreadable {
+        .map_err(|source| DatabaseError::Unreadable {
             operation: WRITE,
             source,
         })?;
@@ -156,11 +158,16 @@ impl Store {
     /// it.
     ///
     /// # Errors
-    /// [`StoreError`] if the database does not answer; the claim may or may
+    /// [`DatabaseError`] if the database does not answer; the claim may or may
     /// not stand then, and ends with its lifetime.
-    pub async fn claim(&self, key: &str, owner: &str, ttl: Duration) -> Result<Claim, StoreError> {
+    pub async fn claim(
+        &self,
+        key: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Claim, DatabaseError> {
         let operation = "claim a cluster";
-        let unreadable = |source| StoreError::Unreadable { operation, source };
+        let unreadable = |source| DatabaseError::Unreadable { operation, source };
         let found = self
             .rows(
                 operation,
@@ -198,13 +205,13 @@ impl Store {
     /// is lost.
     ///
     /// # Errors
-    /// [`StoreError`], also when the row cannot be read any more.
+    /// [`DatabaseError`], also when the row cannot be read any more.
     pub async fn renew(
         &self,
         key: &str,
         term: Term,
         ttl: Duration,
-    ) -> Result<Option<HeldRow>, StoreError> {
+    ) -> Result<Option<HeldRow>, DatabaseError> {
         let operation = "renew a lease";
         let found = self
             .rows(
@@ -217,14 +224,14 @@ impl Store {
             .first()
             .map(rows::held)
             .transpose()
-            .map_err(|source| StoreError::Unreadable { operation, source })
+            .map_err(|source| DatabaseError::Unreadable { operation, source })
     }
 
     /// Gives a lease back, if it still stands.
     ///
     /// # Errors
-    /// [`StoreError`]; the lease then ends with its lifetime.
-    pub async fn release(&self, key: &str, term: Term) -> Result<(), StoreError> {
+    /// [`DatabaseError`]; the lease then ends with its lifetime.
+    pub async fn release(&self, key: &str, term: Term) -> Result<(), DatabaseError> {
         self.execute("release a lease", &queries::RELEASE_LEASE, &[&key, &term.0])
             .await
             .map(drop)
@@ -233,8 +240,8 @@ impl Store {
     /// Gives back every lease of an owner that is ending.
     ///
     /// # Errors
-    /// [`StoreError`]; the leases then end with their lifetime.
-    pub async fn release_all(&self, owner: &str) -> Result<u64, StoreError> {
+    /// [`DatabaseError`]; the leases then end with their lifetime.
+    pub async fn release_all(&self, owner: &str) -> Result<u64, DatabaseError> {
         self.execute("release all leases", &queries::RELEASE_LEASES_OF, &[&owner])
             .await
     }
@@ -243,14 +250,14 @@ impl Store {
     /// generation and state that the decision was made on.
     ///
     /// # Errors
-    /// [`StoreError`]; after [`StoreError::Late`] it may or may not be written,
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be written,
     /// so read again before acting.
     pub async fn write_status(
         &self,
         held: &HeldRow,
         term: Term,
         status: &Status,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Written, DatabaseError> {
         let write = StatusWrite::of(held, term, status, self.place());
         let found = self
             .rows(WRITE, &queries::WRITE_STATUS, &write.params())
@@ -262,13 +269,13 @@ impl Store {
     /// what is wrong with it.
     ///
     /// # Errors
-    /// [`StoreError`], for example when the row breaks a constraint.
+    /// [`DatabaseError`], for example when the row breaks a constraint.
     pub async fn write_unreadable(
         &self,
         key: &str,
         claimed: &Claimed,
         status: &Status,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         let write = StatusWrite {
             key,
             term: claimed.term,
@@ -286,8 +293,8 @@ impl Store {
     /// only while it is declared absent. `false`: it is not, any more.
     ///
     /// # Errors
-    /// [`StoreError`]; after [`StoreError::Late`] look whether it is there.
-    pub async fn remove(&self, held: &HeldRow, term: Term) -> Result<bool, StoreError> {
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] look whether it is there.
+    pub async fn remove(&self, held: &HeldRow, term: Term) -> Result<bool, DatabaseError> {
         let cluster = &held.cluster;
         let name = cluster.name.as_str();
         let removed = self
@@ -304,12 +311,12 @@ impl Store {
     /// worked on, oldest first: keys, and how long until each is due.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn due(
         &self,
         horizon: Duration,
         limit: usize,
-    ) -> Result<Vec<(String, Duration)>, StoreError> {
+    ) -> Result<Vec<(String, Duration)>, DatabaseError> {
         let operation = "find what is due";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = self
@@ -323,15 +330,15 @@ impl Store {
             .iter()
             .map(|row| Ok((column(row, "name")?, duration(column(row, "in_seconds")?))))
             .collect::<Result<_, Undecodable>>()
-            .map_err(|source| StoreError::Unreadable { operation, source })
+            .map_err(|source| DatabaseError::Unreadable { operation, source })
     }
 
     /// Finds clusters of this daemon whose owner stopped renewing and that are
     /// due; of others it takes away what is left of the lease.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn expired(&self, limit: i64) -> Result<Vec<String>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn expired(&self, limit: i64) -> Result<Vec<String>, DatabaseError> {
         let found = self
             .rows(
                 "find expired leases",

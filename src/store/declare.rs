@@ -4,10 +4,11 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
-use crate::cluster::{Cluster, ClusterName, Desired, Port, Provider, Spec, SpecError, Subnet};
+use crate::clusters::{Cluster, ClusterName, Desired, Port, Provider, Spec, SpecError, Subnet};
 
-use super::unnamed::typed;
-use super::{Store, StoreError, queries, rows};
+use super::{Store, queries, rows};
+use crate::core::database::DatabaseError;
+use crate::core::database::typed;
 
 /// A new cluster; what is left out gets a default, ports the first free ones.
 #[derive(Clone, Debug)]
@@ -195,8 +196,8 @@ impl Store {
     /// Declares a cluster, unless its name is taken.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] names field and limit.
-    pub async fn declare(&self, new: &Declaration) -> Result<Declared, StoreError> {
+    /// [`DatabaseError::Refused`] names field and limit.
+    pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let declarer = self.declarer();
         let made = if new.names_every_port() {
@@ -208,24 +209,25 @@ impl Store {
                 .await?;
             made.into_iter().next()
         } else {
-            self.in_transaction(operation, async |transaction| {
-                transaction
-                    .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
-                    .await?;
-                declare_locked(transaction, new, &declarer).await
-            })
-            .await?
+            self.connections
+                .in_transaction(operation, async |transaction| {
+                    transaction
+                        .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
+                        .await?;
+                    declare_locked(transaction, new, &declarer).await
+                })
+                .await?
         };
         if let Some(row) = made {
             let cluster = rows::cluster(&row)
-                .map_err(|source| StoreError::Unreadable { operation, source })?;
+                .map_err(|source| DatabaseError::Unreadable { operation, source })?;
             return Ok(Declared::New(cluster));
         }
         match self.get(&new.name).await? {
             Some(cluster) => Ok(Declared::Exists(cluster)),
             // It went between the two statements: the name is free after all,
             // but the caller should decide that, not a loop here.
-            None => Err(StoreError::Refused(format!(
+            None => Err(DatabaseError::Refused(format!(
                 "cluster {} was just being removed: try again",
                 new.name
             ))),
@@ -236,13 +238,13 @@ impl Store {
     /// not of `generation` any more.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a protected cluster.
+    /// [`DatabaseError::Refused`] for a protected cluster.
     pub async fn set_desired(
         &self,
         name: &ClusterName,
         desired: Desired,
         generation: Option<i64>,
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let desired = desired.as_str();
         let params: [&(dyn ToSql + Sync); 4] =
             [&name.as_str(), &desired, &generation, &self.declarer()];
@@ -254,13 +256,13 @@ impl Store {
     /// `generation` any more.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn set_paused(
         &self,
         name: &ClusterName,
         paused: bool,
         generation: Option<i64>,
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 4] =
             [&name.as_str(), &paused, &generation, &self.declarer()];
         self.one("pause or resume a cluster", &queries::SET_PAUSED, &params)
@@ -271,12 +273,12 @@ impl Store {
     /// is not of `generation` any more.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn request_retry(
         &self,
         name: &ClusterName,
         generation: Option<i64>,
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.declarer()];
         self.one("request a retry", &queries::REQUEST_RETRY, &params)
             .await
@@ -285,8 +287,8 @@ impl Store {
     /// Reads one cluster; `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError`], also when its row cannot be read.
-    pub async fn get(&self, name: &ClusterName) -> Result<Option<Cluster>, StoreError> {
+    /// [`DatabaseError`], also when its row cannot be read.
+    pub async fn get(&self, name: &ClusterName) -> Result<Option<Cluster>, DatabaseError> {
         self.one("read a cluster", &queries::GET_CLUSTER, &[&name.as_str()])
             .await
     }
@@ -301,12 +303,12 @@ impl Store {
         operation: &'static str,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let found = self.rows(operation, sql, params).await?;
         found
             .first()
             .map(rows::cluster)
             .transpose()
-            .map_err(|source| StoreError::Unreadable { operation, source })
+            .map_err(|source| DatabaseError::Unreadable { operation, source })
     }
 }

@@ -4,14 +4,16 @@
 
 use tokio_postgres::Row;
 
-use crate::cluster::Actual;
-use crate::lease::Term;
-use crate::plan::{DeletionQueue, Status};
+use crate::clusters::Actual;
+use crate::clusters::plan::{DeletionQueue, Status};
+use crate::core::lease::Term;
 
 use super::claim::{StatusWrite, Written, written};
-use super::rows::{HeldRow, Undecodable, column};
-use super::unnamed::typed;
-use super::{Store, StoreError, queries};
+use super::rows::HeldRow;
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::typed;
+use crate::core::database::{Undecodable, column};
 
 impl Store {
     /// Writes, under the fence, what `decide` makes of the queue of deletions:
@@ -19,20 +21,21 @@ impl Store {
     /// else begins a deletion between the reading and the writing.
     ///
     /// # Errors
-    /// [`StoreError`]; after [`StoreError::Late`] it may or may not be written,
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be written,
     /// so read again before acting. An intent that is written is counted.
     pub async fn begin_deletion(
         &self,
         held: &HeldRow,
         term: Term,
         decide: impl FnOnce(&DeletionQueue) -> Status,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Written, DatabaseError> {
         let operation = "begin a deletion";
         let (name, generation) = (held.cluster.name.as_str(), held.cluster.generation);
         let mine = typed(&[&name, &generation]);
         let selector = self.selector();
         let asked = typed(&[&name, &generation, &selector]);
         let found = self
+            .connections
             .in_transaction(operation, async |transaction| {
                 transaction
                     .execute_typed(queries::LOCK_DELETIONS.as_str(), &[])
@@ -56,7 +59,7 @@ impl Store {
                 Ok(Ok(row))
             })
             .await?;
-        let row = found.map_err(|source| StoreError::Unreadable { operation, source })?;
+        let row = found.map_err(|source| DatabaseError::Unreadable { operation, source })?;
         written(row.as_ref())
     }
 }

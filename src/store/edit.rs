@@ -3,12 +3,13 @@
 
 use tokio_postgres::types::ToSql;
 
-use crate::cluster::{Cluster, ClusterName, Desired, Port, Subnet};
+use crate::clusters::{Cluster, ClusterName, Desired, Port, Subnet};
 
 use super::declare::{Declaration, declare_locked};
-use super::transaction::begin;
-use super::unnamed::typed;
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::begin;
+use crate::core::database::typed;
 
 /// What changes of a cluster; what is `None` stays.
 #[derive(Clone, Debug, Default)]
@@ -65,13 +66,13 @@ impl Store {
     /// if it is not of `generation` any more.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] names field and limit.
+    /// [`DatabaseError::Refused`] names field and limit.
     pub async fn edit(
         &self,
         name: &ClusterName,
         generation: Option<i64>,
         edit: &Edit,
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let port = |port: Option<Port>| port.map(|port| i32::from(port.get()));
         let ports = [
             edit.node_port,
@@ -108,13 +109,13 @@ impl Store {
     /// `generation` any more.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when that spec is not allowed any more.
+    /// [`DatabaseError::Refused`] when that spec is not allowed any more.
     pub async fn roll_back(
         &self,
         name: &ClusterName,
         revision: i64,
         generation: Option<i64>,
-    ) -> Result<Option<Cluster>, StoreError> {
+    ) -> Result<Option<Cluster>, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 4] =
             [&name.as_str(), &revision, &generation, &self.declarer()];
         self.one("roll a cluster back", &queries::ROLL_BACK, &params)
@@ -124,39 +125,40 @@ impl Store {
     /// Declares many changes in one transaction: all of them or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] names field and limit; nothing is declared then.
-    pub async fn order(&self, batch: &Batch) -> Result<Ordered, StoreError> {
+    /// [`DatabaseError::Refused`] names field and limit; nothing is declared then.
+    pub async fn order(&self, batch: &Batch) -> Result<Ordered, DatabaseError> {
         let (operation, declarer) = ("declare a batch", self.declarer());
-        self.call(operation, async |client| {
-            let transaction = begin(client).await?;
-            transaction
-                .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
-                .await?;
-            let (mut taken, mut unknown) = (Vec::new(), Vec::new());
-            for new in &batch.create {
-                let made = declare_locked(&transaction, new, &declarer).await?;
-                if made.is_none() {
-                    taken.push(new.name.clone());
-                }
-            }
-            for name in &batch.delete {
-                let absent = Desired::Absent.as_str();
-                let params: [&(dyn ToSql + Sync); 4] =
-                    [&name.as_str(), &absent, &None::<i64>, &declarer];
-                let found = transaction
-                    .query_typed_opt(queries::SET_DESIRED.as_str(), &typed(&params))
+        self.connections
+            .call(operation, async |client| {
+                let transaction = begin(client).await?;
+                transaction
+                    .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;
-                if found.is_none() {
-                    unknown.push(name.clone());
+                let (mut taken, mut unknown) = (Vec::new(), Vec::new());
+                for new in &batch.create {
+                    let made = declare_locked(&transaction, new, &declarer).await?;
+                    if made.is_none() {
+                        taken.push(new.name.clone());
+                    }
                 }
-            }
-            if taken.is_empty() && unknown.is_empty() {
-                transaction.commit().await?;
-                return Ok(Ordered::All);
-            }
-            transaction.rollback().await?;
-            Ok(Ordered::Nothing { taken, unknown })
-        })
-        .await
+                for name in &batch.delete {
+                    let absent = Desired::Absent.as_str();
+                    let params: [&(dyn ToSql + Sync); 4] =
+                        [&name.as_str(), &absent, &None::<i64>, &declarer];
+                    let found = transaction
+                        .query_typed_opt(queries::SET_DESIRED.as_str(), &typed(&params))
+                        .await?;
+                    if found.is_none() {
+                        unknown.push(name.clone());
+                    }
+                }
+                if taken.is_empty() && unknown.is_empty() {
+                    transaction.commit().await?;
+                    return Ok(Ordered::All);
+                }
+                transaction.rollback().await?;
+                Ok(Ordered::Nothing { taken, unknown })
+            })
+            .await
     }
 }

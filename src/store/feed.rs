@@ -4,10 +4,12 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::cluster::Cluster;
+use crate::clusters::Cluster;
 
-use super::rows::{self, Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::rows;
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// Somebody works on a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -50,14 +52,16 @@ impl Store {
     /// again although nothing of it changed.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn changes(&self, horizon: &str) -> Result<Changes, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn changes(&self, horizon: &str) -> Result<Changes, DatabaseError> {
         let operation = "follow changes";
-        let unreadable = |source| StoreError::Unreadable { operation, source };
+        let unreadable = |source| DatabaseError::Unreadable { operation, source };
         let found = self
             .rows(operation, &queries::LIST_CHANGES, &[&horizon])
             .await?;
-        let first = found.first().ok_or(StoreError::NotMigrated { operation })?;
+        let first = found
+            .first()
+            .ok_or(DatabaseError::NotMigrated { operation })?;
         let total: i64 = column(first, "total").map_err(unreadable)?;
         let horizon = column(first, "horizon").map_err(unreadable)?;
         let mut rows = Vec::with_capacity(found.len());
@@ -77,8 +81,8 @@ impl Store {
     /// The names of all clusters.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn names(&self) -> Result<Vec<String>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn names(&self) -> Result<Vec<String>, DatabaseError> {
         self.each("list the names", &queries::LIST_NAMES, &[], |row| {
             column(row, "name")
         })
@@ -88,8 +92,8 @@ impl Store {
     /// Asks for rings on the page's channel, for `seconds`.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn watch(&self, owner: &str, seconds: f64) -> Result<(), StoreError> {
+    /// [`DatabaseError`].
+    pub async fn watch(&self, owner: &str, seconds: f64) -> Result<(), DatabaseError> {
         self.execute("watch", &queries::WATCH, &[&owner, &seconds])
             .await
             .map(drop)
@@ -98,8 +102,8 @@ impl Store {
     /// Asks for no more rings.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn unwatch(&self, owner: &str) -> Result<(), StoreError> {
+    /// [`DatabaseError`].
+    pub async fn unwatch(&self, owner: &str) -> Result<(), DatabaseError> {
         self.execute("watch no more", &queries::UNWATCH, &[&owner])
             .await
             .map(drop)
@@ -108,8 +112,8 @@ impl Store {
     /// The channel on which watchers are rung.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn page_channel(&self) -> Result<String, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn page_channel(&self) -> Result<String, DatabaseError> {
         self.channel("SELECT kindler_channel('page')").await
     }
 }

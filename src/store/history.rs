@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::types::ToSql;
 
-use crate::cluster::ClusterName;
+use crate::clusters::ClusterName;
 
 use super::report::{Event, event};
-use super::rows::column;
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::column;
 
 /// Which events are wanted; `None` is any.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +71,12 @@ impl Store {
     /// The newest `limit` events that pass a filter, newest first.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn audit(
         &self,
         filter: &AuditFilter,
         limit: i64,
-    ) -> Result<Vec<Audited>, StoreError> {
+    ) -> Result<Vec<Audited>, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 6] = [
             &filter.cluster,
             &filter.actor,
@@ -101,8 +102,8 @@ impl Store {
     /// The specs of a cluster as they were declared, newest first.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn revisions(&self, name: &ClusterName) -> Result<Vec<Revision>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn revisions(&self, name: &ClusterName) -> Result<Vec<Revision>, DatabaseError> {
         let (operation, params) = ("list revisions", [&name.as_str() as &(dyn ToSql + Sync)]);
         self.each(operation, &queries::LIST_REVISIONS, &params, |row| {
             Ok(Revision {
@@ -120,8 +121,8 @@ impl Store {
     /// The revision that ordered a task; `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn task_revision(&self, task: &str) -> Result<Option<TaskRevision>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn task_revision(&self, task: &str) -> Result<Option<TaskRevision>, DatabaseError> {
         let found = self
             .each("find a task", &queries::FIND_TASK, &[&task], |row| {
                 Ok(TaskRevision {
@@ -138,8 +139,8 @@ impl Store {
     /// When a cluster that is not there was last removed.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn removed_at(&self, name: &ClusterName) -> Result<Option<Timestamp>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn removed_at(&self, name: &ClusterName) -> Result<Option<Timestamp>, DatabaseError> {
         let found = self
             .each(
                 "find a removal",

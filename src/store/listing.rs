@@ -3,11 +3,12 @@
 
 use tokio_postgres::types::ToSql;
 
-use crate::cluster::ClusterName;
+use crate::clusters::ClusterName;
 
 use super::feed::{Live, live};
-use super::rows::{Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// Which clusters are wanted; `None` is any.
 #[derive(Clone, Debug)]
@@ -74,8 +75,8 @@ impl Store {
     /// The clusters that pass a filter.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn filtered(&self, filter: &Filter) -> Result<Listed, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn filtered(&self, filter: &Filter) -> Result<Listed, DatabaseError> {
         let operation = "list the clusters";
         let params: [&(dyn ToSql + Sync); 10] = [
             &filter.part,
@@ -106,8 +107,8 @@ impl Store {
     /// Ports and a network that nobody declares.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn suggest(&self) -> Result<Suggestion, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn suggest(&self) -> Result<Suggestion, DatabaseError> {
         let operation = "suggest ports";
         let found = self
             .each(operation, &queries::SUGGEST, &[], |row| {
@@ -123,19 +124,19 @@ impl Store {
         found
             .into_iter()
             .next()
-            .ok_or(StoreError::NotMigrated { operation })
+            .ok_or(DatabaseError::NotMigrated { operation })
     }
 
     /// Which clusters other than `name` declare one of these ports.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn port_users(
         &self,
         name: &ClusterName,
         pf_port: u16,
         web_ports: [u16; 2],
-    ) -> Result<Vec<PortUser>, StoreError> {
+    ) -> Result<Vec<PortUser>, DatabaseError> {
         let [http, https] = web_ports.map(i32::from);
         let params: [&(dyn ToSql + Sync); 4] = [&name.as_str(), &i32::from(pf_port), &http, &https];
         self.each(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, IsolationLevel};
 
-use super::Database;
+use crate::core::database::Database;
 
 /// The steps, in their order; each file says what it does.
 const STEPS: [(i32, &str, &str); 10] = [

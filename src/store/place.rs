@@ -11,10 +11,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{ClusterName, Selector};
+use crate::clusters::{ClusterName, Selector};
 
-use super::rows::column;
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::column;
 
 /// Where a daemon works.
 #[derive(Debug)]
@@ -72,13 +73,13 @@ impl Store {
     /// there is no daemon at all.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn unselected(
         &self,
         patience: Duration,
         only: Option<&ClusterName>,
         limit: i64,
-    ) -> Result<Unselected, StoreError> {
+    ) -> Result<Unselected, DatabaseError> {
         let found = self
             .each(
                 "list what no daemon selects",

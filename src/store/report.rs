@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use crate::cluster::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName};
 
-use super::rows::{self, Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::rows;
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// One entry of the books.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -141,8 +143,8 @@ impl Store {
     /// as errors, with their raw name.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn list(&self) -> Result<Vec<Result<Cluster, (String, Undecodable)>>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn list(&self) -> Result<Vec<Result<Cluster, (String, Undecodable)>>, DatabaseError> {
         let found = self
             .rows("list the clusters", &queries::LIST_CLUSTERS, &[])
             .await?;
@@ -155,13 +157,13 @@ impl Store {
     /// The newest `limit` events of a cluster after an id, oldest first.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn events(
         &self,
         name: &ClusterName,
         after: i64,
         limit: i64,
-    ) -> Result<Vec<Event>, StoreError> {
+    ) -> Result<Vec<Event>, DatabaseError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&name.as_str(), &after, &limit];
         self.each("list events", &queries::LIST_EVENTS, &params, event)
@@ -171,8 +173,8 @@ impl Store {
     /// How many clusters are in which pair of states.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn counts(&self) -> Result<Vec<StateCount>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn counts(&self) -> Result<Vec<StateCount>, DatabaseError> {
         self.each("count the clusters", &queries::COUNT_CLUSTERS, &[], |row| {
             Ok(StateCount {
                 desired_state: column(row, "desired_state")?,
@@ -186,8 +188,8 @@ impl Store {
     /// What failed and when it is tried next.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn failing(&self, limit: i64) -> Result<Vec<Failing>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn failing(&self, limit: i64) -> Result<Vec<Failing>, DatabaseError> {
         self.each(
             "list what failed",
             &queries::LIST_FAILING,
@@ -208,14 +210,14 @@ impl Store {
     /// Says that a daemon is here, or still here; `aside` if it begins nothing.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn announce(
         &self,
         me: &Replica,
         listening: bool,
         aside: bool,
         notice: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
             "announce this daemon",
@@ -239,8 +241,8 @@ impl Store {
     /// Takes an ending daemon off the list.
     ///
     /// # Errors
-    /// [`StoreError`]; it then looks silent, and is forgotten after an hour.
-    pub async fn retire(&self, owner: &str) -> Result<(), StoreError> {
+    /// [`DatabaseError`]; it then looks silent, and is forgotten after an hour.
+    pub async fn retire(&self, owner: &str) -> Result<(), DatabaseError> {
         self.execute("retire this daemon", &queries::RETIRE_REPLICA, &[&owner])
             .await
             .map(drop)
@@ -249,8 +251,8 @@ impl Store {
     /// The daemons that work on this database.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn replicas(&self) -> Result<Vec<ReplicaSeen>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn replicas(&self) -> Result<Vec<ReplicaSeen>, DatabaseError> {
         self.each("list the daemons", &queries::LIST_REPLICAS, &[], |row| {
             Ok(ReplicaSeen {
                 owner: column(row, "owner")?,
@@ -272,8 +274,8 @@ impl Store {
     /// What is being done now.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn leases(&self) -> Result<Vec<LeaseHeld>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn leases(&self) -> Result<Vec<LeaseHeld>, DatabaseError> {
         self.each("list the leases", &queries::LIST_LEASES, &[], |row| {
             Ok(LeaseHeld {
                 cluster_name: column(row, "cluster_name")?,
@@ -291,8 +293,8 @@ impl Store {
     /// What is left undone of what is this daemon's to do.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn unconverged(&self) -> Result<Unconverged, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn unconverged(&self) -> Result<Unconverged, DatabaseError> {
         let found = self
             .each(
                 "count what is left",
@@ -315,34 +317,19 @@ impl Store {
     /// The channel on which the database rings for changed clusters.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn wake_channel(&self) -> Result<String, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn wake_channel(&self) -> Result<String, DatabaseError> {
         self.channel("SELECT kindler_channel('wake')").await
     }
 
     /// The name of a channel, which the database makes.
-    pub(super) async fn channel(&self, sql: &str) -> Result<String, StoreError> {
+    pub(super) async fn channel(&self, sql: &str) -> Result<String, DatabaseError> {
         let operation = "name a channel";
         let found = self.rows(operation, sql, &[]).await?;
         found
             .first()
             .map(|row| row.get(0))
-            .ok_or(StoreError::NotMigrated { operation })
-    }
-
-    pub(super) async fn each<T>(
-        &self,
-        operation: &'static str,
-        sql: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-        decode: impl Fn(&Row) -> Result<T, Undecodable>,
-    ) -> Result<Vec<T>, StoreError> {
-        let found = self.rows(operation, sql, params).await?;
-        found
-            .iter()
-            .map(decode)
-            .collect::<Result<_, _>>()
-            .map_err(|source| StoreError::Unreadable { operation, source })
+            .ok_or(DatabaseError::NotMigrated { operation })
     }
 }
 

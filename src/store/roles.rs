@@ -1,7 +1,7 @@
 //! Making the roles of a private database; on any other, an administrator runs
 //! `sql/roles.sql`.
 
-use super::{Database, StoreError};
+use crate::core::database::{Database, DatabaseError};
 
 const ROLES: &str = include_str!("../../sql/roles.sql");
 const DEV_LOGIN: &str = include_str!("../../sql/dev_login.sql");
@@ -16,9 +16,9 @@ pub const DEV_PAGE: &str = "kindler_page";
 /// superuser.
 ///
 /// # Errors
-/// [`StoreError`] with the server's word.
-pub async fn make_dev_roles(admin: &Database) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Failed {
+/// [`DatabaseError`] with the server's word.
+pub async fn make_dev_roles(admin: &Database) -> Result<(), DatabaseError> {
+    let failed = |source| DatabaseError::Failed {
         operation: "make the roles",
         source,
     };

@@ -5,38 +5,24 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
 
 use crate::access::ScopeError;
-use crate::cluster::{
+use crate::clusters::{
     Cluster, ClusterName, NameError, Port, Provider, Spec, SpecError, StateError,
 };
+use crate::core::database::{Undecodable, column};
 
-/// Why a row cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum Undecodable {
-    /// A column is missing or of another type.
-    #[error("column {column} cannot be read")]
-    Column {
-        /// Its name.
-        column: &'static str,
-        /// The driver's word.
-        #[source]
-        source: tokio_postgres::Error,
-    },
-    /// The name is no RFC 1123 label.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A spec column is out of its range.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// A state column holds an unknown word.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A token's scope is an unknown word.
-    #[error(transparent)]
-    Scope(#[from] ScopeError),
+/// What the types of the domain refuse is a row that cannot be read.
+macro_rules! undecodable {
+    ($($refusal:ty),+) => {
+        $(impl From<$refusal> for Undecodable {
+            fn from(refusal: $refusal) -> Self {
+                Self::value(refusal)
+            }
+        })+
+    };
 }
+undecodable!(NameError, SpecError, StateError, ScopeError);
 
 /// A cluster as it was read, with what the fence needs to write it back.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,15 +44,6 @@ impl HeldRow {
         let since = SignedDuration::try_from(self.received.elapsed()).unwrap_or_default();
         self.read_at.checked_add(since).unwrap_or(self.read_at)
     }
-}
-
-/// Reads a column by name.
-pub(super) fn column<'a, T: FromSql<'a>>(
-    row: &'a Row,
-    column: &'static str,
-) -> Result<T, Undecodable> {
-    row.try_get(column)
-        .map_err(|source| Undecodable::Column { column, source })
 }
 
 /// Reads the columns of `sql/queries/cluster_columns.sql`.

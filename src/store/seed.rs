@@ -4,20 +4,21 @@
 
 use std::collections::HashSet;
 
-use crate::cluster::ClusterName;
+use crate::clusters::ClusterName;
 
 use super::declare::Declaration;
 use super::edit::{Batch, Ordered};
-use super::rows::column;
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::column;
 
 impl Store {
     /// Declares those clusters whose names are new here, all of them or none;
     /// which ones those were.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] names field and limit; nothing is declared then.
-    pub async fn seed(&self, list: &[Declaration]) -> Result<Vec<ClusterName>, StoreError> {
+    /// [`DatabaseError::Refused`] names field and limit; nothing is declared then.
+    pub async fn seed(&self, list: &[Declaration]) -> Result<Vec<ClusterName>, DatabaseError> {
         loop {
             let known = self.known(list).await?;
             let create: Vec<_> = list
@@ -40,7 +41,7 @@ impl Store {
         }
     }
 
-    async fn known(&self, list: &[Declaration]) -> Result<HashSet<String>, StoreError> {
+    async fn known(&self, list: &[Declaration]) -> Result<HashSet<String>, DatabaseError> {
         let names: Vec<&str> = list.iter().map(|new| new.name.as_str()).collect();
         let known = self
             .each("look up names", &queries::LIST_KNOWN, &[&names], |row| {

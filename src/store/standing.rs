@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::cluster::{
+use crate::clusters::event::Reason;
+use crate::clusters::{
     Actual, ClusterName, Desired, MANAGEMENT_CLUSTER, Provider, Standing, settled,
 };
-use crate::event::Reason;
 
-use super::rows::{Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// A cluster that fails.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,12 +61,12 @@ impl Store {
     /// do not tell.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn declared_for(
         &self,
         name: &ClusterName,
         generation: i64,
-    ) -> Result<Option<Duration>, StoreError> {
+    ) -> Result<Option<Duration>, DatabaseError> {
         let seconds = self
             .each(
                 "read when a cluster was declared",
@@ -81,8 +82,8 @@ impl Store {
     /// What fails, the worst first.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn worst(&self, limit: i64) -> Result<Vec<Worst>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn worst(&self, limit: i64) -> Result<Vec<Worst>, DatabaseError> {
         self.each("list what fails", &queries::LIST_WORST, &[&limit], |row| {
             Ok(Worst {
                 name: column(row, "name")?,
@@ -99,8 +100,8 @@ impl Store {
     /// are among them, as far as they can be told.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn standings(&self) -> Result<Vec<Stands>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn standings(&self) -> Result<Vec<Stands>, DatabaseError> {
         self.each(
             "list how clusters stand",
             &queries::LIST_STANDINGS,
@@ -113,8 +114,8 @@ impl Store {
     /// Who works on the clusters; one that was silent for `patience` does not.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn crew(&self, patience: Duration) -> Result<Crew, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn crew(&self, patience: Duration) -> Result<Crew, DatabaseError> {
         let found = self
             .each(
                 "count the daemons",

@@ -6,8 +6,9 @@ use tokio_postgres::Row;
 
 use crate::access::{Fingerprint, Scope, TokenName};
 
-use super::rows::{Undecodable, column};
-use super::{Store, StoreError, queries};
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
 
 /// A token as people see it; its hash stays in the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,14 +73,14 @@ impl Store {
     /// not revoked. `seconds` is how long it lives, if not for ever.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn create_token(
         &self,
         name: &TokenName,
         hash: &Fingerprint,
         scope: Scope,
         seconds: Option<f64>,
-    ) -> Result<Option<Token>, StoreError> {
+    ) -> Result<Option<Token>, DatabaseError> {
         let made = self
             .each(
                 "create a token",
@@ -94,8 +95,8 @@ impl Store {
     /// Every token that was ever made.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn tokens(&self) -> Result<Vec<Token>, DatabaseError> {
         self.each("list tokens", &queries::LIST_TOKENS, &[], token)
             .await
     }
@@ -103,8 +104,8 @@ impl Store {
     /// Ends a token and every login with it; `None` if there is none to end.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn revoke_token(&self, name: &TokenName) -> Result<Option<Token>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn revoke_token(&self, name: &TokenName) -> Result<Option<Token>, DatabaseError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name.as_str()];
         let revoked = self
             .each("revoke a token", &queries::REVOKE_TOKEN, &params, token)
@@ -115,8 +116,8 @@ impl Store {
     /// Whose token has this hash.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn bearer(&self, shown: &Fingerprint) -> Result<Option<Bearer>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn bearer(&self, shown: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
         self.shown("find a token", &queries::FIND_TOKEN, shown)
             .await
     }
@@ -124,8 +125,8 @@ impl Store {
     /// Whose login has this hash.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn session(&self, shown: &Fingerprint) -> Result<Option<Bearer>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn session(&self, shown: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
         self.shown("find a login", &queries::FIND_SESSION, shown)
             .await
     }
@@ -135,7 +136,7 @@ impl Store {
         operation: &'static str,
         sql: &str,
         shown: &Fingerprint,
-    ) -> Result<Option<Bearer>, StoreError> {
+    ) -> Result<Option<Bearer>, DatabaseError> {
         let found = self
             .each(operation, sql, &[&shown.selector()], |row| {
                 Ok((column::<Vec<u8>>(row, "hash")?, bearer(row)?))
@@ -148,8 +149,8 @@ impl Store {
     /// Notes that a token was used, unless that was noted within a minute.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn note_token_use(&self, token: i64) -> Result<(), StoreError> {
+    /// [`DatabaseError`].
+    pub async fn note_token_use(&self, token: i64) -> Result<(), DatabaseError> {
         self.execute("note a token's use", &queries::NOTE_TOKEN_USE, &[&token])
             .await
             .map(drop)
@@ -159,14 +160,14 @@ impl Store {
     /// of one token there are at most `most`, the newest.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`DatabaseError`].
     pub async fn open_session(
         &self,
         token: i64,
         hash: &Fingerprint,
         seconds: f64,
         most: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, DatabaseError> {
         self.execute(
             "begin a login",
             &queries::OPEN_SESSION,
@@ -179,8 +180,8 @@ impl Store {
     /// Ends a login.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn close_session(&self, hash: &Fingerprint) -> Result<(), StoreError> {
+    /// [`DatabaseError`].
+    pub async fn close_session(&self, hash: &Fingerprint) -> Result<(), DatabaseError> {
         self.execute("end a login", &queries::CLOSE_SESSION, &[&hash.as_bytes()])
             .await
             .map(drop)
@@ -189,8 +190,8 @@ impl Store {
     /// Which of these tokens and logins may still be used.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn live_grants(&self, asked: &LiveGrants) -> Result<LiveGrants, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn live_grants(&self, asked: &LiveGrants) -> Result<LiveGrants, DatabaseError> {
         let found = self
             .each(
                 "look at open streams' tokens",
@@ -217,8 +218,8 @@ impl Store {
     /// Whether anybody could call the API with a token.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn has_live_token(&self) -> Result<bool, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn has_live_token(&self) -> Result<bool, DatabaseError> {
         let found = self
             .each("look for a token", &queries::HAS_LIVE_TOKEN, &[], |row| {
                 column(row, "found")

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cluster::Cluster;
+use crate::clusters::Cluster;
 
-use super::rows::{self, column};
-use super::{Store, StoreError, queries};
+use super::rows;
+use super::{Store, queries};
+use crate::core::database::DatabaseError;
+use crate::core::database::column;
 
 /// Clusters that wait for the same reason: one that holds back many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,8 +36,8 @@ impl Store {
     /// What is due and not begun.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn queue(&self) -> Result<Due, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn queue(&self) -> Result<Due, DatabaseError> {
         let operation = "count what is due";
         let found = self
             .each(operation, &queries::COUNT_DUE, &[], |row| {
@@ -49,14 +51,14 @@ impl Store {
         found
             .into_iter()
             .next()
-            .ok_or(StoreError::NotMigrated { operation })
+            .ok_or(DatabaseError::NotMigrated { operation })
     }
 
     /// What is held back.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, DatabaseError> {
         self.each(
             "count what is held back",
             &queries::COUNT_HELD,
@@ -76,8 +78,12 @@ impl Store {
     /// cannot be read are left out.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn peers(&self, except: &[String], limit: usize) -> Result<Vec<Cluster>, StoreError> {
+    /// [`DatabaseError`].
+    pub async fn peers(
+        &self,
+        except: &[String],
+        limit: usize,
+    ) -> Result<Vec<Cluster>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = self
             .rows(

@@ -5,8 +5,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use kindler::cluster::Desired;
-use kindler::plan::interrupt;
+use kindler::clusters::Desired;
+use kindler::clusters::plan::interrupt;
 use stateright::Model;
 
 use crate::protocol::{Event, Protocol};

@@ -3,8 +3,8 @@
 //! Mechanism and truth are apart: a defect weakens the first, never the
 //! second, so a statement that should have lost is noted as a breach.
 
-use kindler::cluster::{Actual, Desired};
-use kindler::plan::Action;
+use kindler::clusters::plan::Action;
+use kindler::clusters::{Actual, Desired};
 
 use crate::row::{self, Decided, Grounds, Row};
 use crate::rules::{Defect, LEASE, Rules};

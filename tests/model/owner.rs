@@ -1,11 +1,11 @@
 //! What an owner does next: `reconcile` and `reconcile::held`, step by step.
 //!
-//! It decides nothing: it asks `kindler::plan`, like the code that it stands
+//! It decides nothing: it asks `kindler::clusters::plan`, like the code that it stands
 //! for. Between any two of its steps the world, the clock, the other owner and
 //! the person may move, which is what a paused owner looks like.
 
-use kindler::cluster::{Actual, Desired};
-use kindler::plan::{Action, interrupt};
+use kindler::clusters::plan::{Action, interrupt};
+use kindler::clusters::{Actual, Desired};
 
 use crate::database::Answer;
 use crate::row::{self, Decided, Ended, Grounds, Row, Seen};

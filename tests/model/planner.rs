@@ -3,11 +3,11 @@
 //! model beside it explores fewer rows, but all of their orders.
 
 use jiff::{SignedDuration, Timestamp};
-use kindler::cluster::{Actual, Cluster, Desired};
-use kindler::observation::Observation;
-use kindler::plan::{
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::{
     Action, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Step, conclude, plan,
 };
+use kindler::clusters::{Actual, Cluster, Desired};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 

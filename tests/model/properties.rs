@@ -5,8 +5,8 @@
 //! `eventually` of `stateright` overlooks paths that end in a cycle, and a
 //! protocol that retries is full of cycles.
 
-use kindler::cluster::Desired;
-use kindler::plan::Action;
+use kindler::clusters::Desired;
+use kindler::clusters::plan::Action;
 use stateright::Property;
 
 use crate::calm;

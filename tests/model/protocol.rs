@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use kindler::cluster::Desired;
+use kindler::clusters::Desired;
 use stateright::{Model, Property};
 
 use crate::properties;

@@ -1,6 +1,6 @@
 //! A row of `clusters` in few bytes, and the product's own decisions about it.
 //!
-//! Everything that decides is asked of `kindler::plan`; nothing here may decide
+//! Everything that decides is asked of `kindler::clusters::plan`; nothing here may decide
 //! by itself. Time is one question only: has a row's next time come or not.
 
 use std::cell::RefCell;
@@ -9,13 +9,13 @@ use std::hash::Hash;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use kindler::cluster::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
-use kindler::health::HealthPolicy;
-use kindler::observation::Observation;
-use kindler::plan::{
+use kindler::clusters::health::HealthPolicy;
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::{
     Action, Applied, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Status, Step,
     conclude, plan,
 };
+use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const LATER: Timestamp = Timestamp::constant(1_900_000_000, 0);

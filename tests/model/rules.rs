@@ -3,7 +3,7 @@
 /// Ticks that the database gives a lease.
 pub const LEASE: u8 = 2;
 /// Ticks that an owner and its guards trust it: less, by the time that a guard
-/// needs to end a command. `kindler::lease` holds the same relation.
+/// needs to end a command. `kindler::core::lease` holds the same relation.
 pub const TRUST: u8 = 1;
 
 /// One rule of the protocol that a model breaks, to show that the properties

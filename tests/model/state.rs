@@ -3,12 +3,12 @@
 //! Terms are renamed to 1, 2, 3 in their order, and the two owners are sorted:
 //! states that differ in names only are one.
 
-use kindler::plan::Action;
+use kindler::clusters::plan::Action;
 
 use crate::row::{Ended, Grounds, Row, Seen, Shape};
 use crate::rules::Rules;
 use crate::world::{Command, Form, World};
-use kindler::cluster::{Actual, Desired};
+use kindler::clusters::{Actual, Desired};
 
 /// What must never have happened, noted by the step that did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 //!
 //! It knows no row, no lease and no owner.
 
-use kindler::plan::Action;
+use kindler::clusters::plan::Action;
 
 use crate::row::{Ended, Seen, Shape};
 

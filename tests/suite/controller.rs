@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kindler::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
-use kindler::listener::Doorbell;
+use kindler::core::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
+use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -118,19 +118,19 @@ impl Reconciler for Stub {
 
 struct Running {
     stub: Arc<Stub>,
-    doorbell: Doorbell,
+    wakeups: WakeupQueue,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 fn run(stub: Arc<Stub>, settings: ControllerSettings) -> Running {
-    let (doorbell, shutdown) = (Doorbell::default(), CancellationToken::new());
+    let (wakeups, shutdown) = (WakeupQueue::default(), CancellationToken::new());
     let metrics = Metrics::new().controller("stub");
-    let controller = Controller::new(stub.clone(), settings, doorbell.clone(), metrics);
+    let controller = Controller::new(stub.clone(), settings, wakeups.clone(), metrics);
     let task = tokio::spawn(controller.run(shutdown.clone()));
     Running {
         stub,
-        doorbell,
+        wakeups,
         shutdown,
         task,
     }
@@ -159,7 +159,7 @@ async fn a_ring_starts_its_key_and_a_pass_finds_what_nobody_rang_for() {
             ..rarely()
         },
     );
-    running.doorbell.ring("rung");
+    running.wakeups.wake("rung");
     for key in ["rung", "lost"] {
         soon(key, async || running.stub.turns_of(key) == 1).await;
     }
@@ -179,14 +179,14 @@ async fn a_ring_starts_its_key_and_a_pass_finds_what_nobody_rang_for() {
 #[tokio::test]
 async fn rings_while_a_key_runs_lead_to_exactly_one_more_turn() {
     let running = run(Stub::new(), rarely());
-    running.doorbell.ring("slow");
+    running.wakeups.wake("slow");
     soon("the first turn", async || {
         running.stub.turns_of("slow") == 1
     })
     .await;
     for _ in 0..5 {
-        running.doorbell.ring("slow");
-        running.doorbell.ring("other");
+        running.wakeups.wake("slow");
+        running.wakeups.wake("other");
     }
     soon("another key meanwhile", async || {
         running.stub.turns_of("other") >= 1
@@ -214,7 +214,7 @@ async fn no_more_than_the_limit_run_at_once_and_a_flood_loses_no_key() {
     };
     let running = run(stub, settings);
     for key in &keys {
-        running.doorbell.ring(key);
+        running.wakeups.wake(key);
     }
     soon("every key", async || {
         running.stub.table.lock().unwrap().due.is_empty()
@@ -264,8 +264,8 @@ async fn a_panic_and_failures_hold_nobody_up() {
         ..rarely()
     };
     let running = run(stub, settings);
-    running.doorbell.ring("panic");
-    running.doorbell.ring("good");
+    running.wakeups.wake("panic");
+    running.wakeups.wake("good");
     soon("the good key", async || running.stub.turns_of("good") == 1).await;
     soon("a retry of a failing key", async || {
         running.stub.turns_of("fail0") >= 2
@@ -282,15 +282,15 @@ async fn shutdown_waits_then_asks_then_ends() {
         ..rarely()
     };
     let running = run(Stub::new(), settings);
-    running.doorbell.ring("slow");
+    running.wakeups.wake("slow");
     soon("the turn", async || running.stub.turns_of("slow") == 1).await;
-    running.doorbell.ring("slow2");
+    running.wakeups.wake("slow2");
     soon("the other turn", async || {
         running.stub.turns_of("slow2") == 1
     })
     .await;
     running.shutdown.cancel();
-    running.doorbell.ring("too late");
+    running.wakeups.wake("too late");
     running.task.await.unwrap();
     let mut stopped = running.stub.table.lock().unwrap().stopped.clone();
     stopped.sort();
@@ -307,7 +307,7 @@ fn once(
     let due = keys.iter().map(ToString::to_string);
     stub.table.lock().unwrap().due.extend(due);
     let metrics = Metrics::new().controller("stub");
-    let controller = Controller::new(stub.clone(), settings, Doorbell::default(), metrics);
+    let controller = Controller::new(stub.clone(), settings, WakeupQueue::default(), metrics);
     let pass = tokio::spawn(controller.run_once(CancellationToken::new()));
     (stub, pass)
 }

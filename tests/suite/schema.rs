@@ -17,7 +17,8 @@ mod triggers;
 
 use std::time::Duration;
 
-use kindler::store::{Database as Url, Migrated, migrate};
+use kindler::core::database::Database as Url;
+use kindler::store::{Migrated, migrate};
 use tokio_postgres::Client;
 
 use crate::kit::{Database, eventually};

@@ -6,7 +6,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use crate::config::HEARTBEAT;
-use crate::listener::Listening;
+use crate::core::listener::Listening;
 use crate::store::SCHEMA_VERSION;
 
 use super::super::error::ApiError;
@@ -61,7 +61,7 @@ pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiEr
         "https_port": first(free.https_ports),
         "cluster_subnet": free.subnet,
         "limits": {
-            "name_max": { "k3d": crate::cluster::MAX_K3D_NAME, "kind": crate::cluster::MAX_NAME },
+            "name_max": { "k3d": crate::clusters::MAX_K3D_NAME, "kind": crate::clusters::MAX_NAME },
             "port": [1024, 65535],
         },
     })))

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::cluster::{Cluster, ClusterName, Desired};
+use crate::clusters::{Cluster, ClusterName, Desired};
 use crate::live::View;
 
 use super::super::actor::Actor;

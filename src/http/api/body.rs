@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use crate::cluster::{Port, Subnet};
+use crate::clusters::{Port, Subnet};
 
 use super::super::error::{ApiError, Fault};
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{ClusterName, Desired, Port, Provider, SpecError};
+use crate::clusters::{ClusterName, Desired, Port, Provider, SpecError};
 use crate::live::View;
 use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::cluster::{Actual, Port};
+use crate::clusters::{Actual, Port};
 use crate::live::View;
 use crate::store::Declaration;
 

@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use serde_json::json;
 
-use crate::cluster::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName};
 use crate::live::View;
 
 use super::super::error::ApiError;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::cause::chain;
-use crate::cluster::{Cluster, Provider};
+use crate::clusters::{Cluster, Provider};
 use crate::command::{CommandLine, Limits, Runner, unconditional_trust};
 
 use super::super::error::ApiError;

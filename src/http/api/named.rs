@@ -1,7 +1,7 @@
 //! The cluster that a request names: whether it is there, and whether people may
 //! declare or change it from here.
 
-use crate::cluster::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName};
 
 use super::super::error::ApiError;
 use super::Api;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cluster::{Actual, Cluster, Desired, Provider, Selector};
+use crate::clusters::{Actual, Cluster, Desired, Provider, Selector};
 use crate::live::View;
 use crate::store::Filter;
 
@@ -127,7 +127,7 @@ fn filter(query: ListQuery) -> Result<Filter, ApiError> {
     let selector: Selector = match &query.selector {
         Some(text) => text
             .parse()
-            .map_err(|error: crate::cluster::SelectorError| {
+            .map_err(|error: crate::clusters::SelectorError| {
                 wrong("selector", error.to_string(), json!(text))
             })?,
         None => Selector::default(),

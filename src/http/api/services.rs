@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cluster::MANAGEMENT_CLUSTER;
+use crate::clusters::MANAGEMENT_CLUSTER;
 
 use super::Api;
 

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cluster::{Actual, Cluster, ClusterName, Desired};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired};
 use crate::command::tail;
 
 use super::super::error::ApiError;

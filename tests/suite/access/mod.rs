@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use hyper::Method;
 use kindler::access::{Scope, Secret, TokenName};
-use kindler::store::{Database as Url, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::Store;
 use serde_json::{Value, json};
 
 use crate::api::client::{Answer, Client};

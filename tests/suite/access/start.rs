@@ -53,7 +53,7 @@ async fn an_address_that_others_reach_is_not_served_without_a_token() {
 async fn while_the_database_is_away_it_waits_and_lets_nobody_in() {
     let server = PrivateServer::create().await;
     let database = server.database().await;
-    let url = kindler::store::Database::parse(&database.url()).unwrap();
+    let url = kindler::core::database::Database::parse(&database.url()).unwrap();
     kindler::store::migrate(&url).await.unwrap();
     let store = kindler::store::Store::new(&url, 1, "owner");
     let token = create(&store, "alice", Scope::Write).await;

@@ -138,7 +138,7 @@ pub struct Fleet {
 impl Fleet {
     pub async fn new() -> Self {
         let database = Database::create().await;
-        let parsed = store::Database::parse(&database.url()).expect("a URL");
+        let parsed = kindler::core::database::Database::parse(&database.url()).expect("a URL");
         store::migrate(&parsed).await.expect("migrate");
         let home = Home::new().with("KINDLER_DATABASE_URL", database.url());
         Self { database, home }

@@ -1,6 +1,7 @@
 //! `kindler token`: shown once, never again, and nowhere else.
 
-use kindler::store::{Database as Url, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::Store;
 
 use super::rig::Fleet;
 

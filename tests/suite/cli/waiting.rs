@@ -166,7 +166,7 @@ async fn a_wait_ends_when_somebody_declares_otherwise() {
 async fn a_database_outage_is_reported_and_waited_out() {
     let server = PrivateServer::create().await;
     let database = server.database().await;
-    let parsed = kindler::store::Database::parse(&database.url()).unwrap();
+    let parsed = kindler::core::database::Database::parse(&database.url()).unwrap();
     kindler::store::migrate(&parsed).await.unwrap();
     let home = Home::new().with("DATABASE_URL", database.url());
     let fleet = Fleet { database, home };

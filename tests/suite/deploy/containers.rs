@@ -447,7 +447,7 @@ fn secrets_are_made_once_and_kept_from_others() {
     assert!(password.trim().len() >= 32 && !first.contains(password.trim()));
     let url = read(secrets.join("database_url"));
     assert!(url.contains(&format!(":{}@postgres/", password.trim())));
-    kindler::store::Database::parse(url.trim()).unwrap();
+    kindler::core::database::Database::parse(url.trim()).unwrap();
     succeeds(std::process::Command::new("sh").arg(&script));
     assert_eq!(read(secrets.join("postgres_password")), password);
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use kindler::cluster::Cluster;
+use kindler::clusters::Cluster;
+use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::plan::Action;
 use kindler::command::{MonotonicDeadline, unconditional_trust};
-use kindler::driver::{Deadlines, Driver, DriverError};
-use kindler::observation::{Condition, Observation};
-use kindler::plan::Action;
+use kindler::drivers::{Deadlines, Driver, DriverError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use kindler::cluster::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::clusters::plan::Action;
+use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
 use kindler::command::{Trust, unconditional_trust};
-use kindler::driver::{Deadlines, Driver, DriverError, Order};
-use kindler::lease::Term;
-use kindler::plan::Action;
+use kindler::core::lease::Term;
+use kindler::drivers::{Deadlines, Driver, DriverError, Order};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kindler::cluster::Cluster;
-use kindler::driver::sandbox::{SandboxDriver, SandboxSettings};
-use kindler::driver::{Deadlines, Driver};
-use kindler::observation::{Condition, Observation};
-use kindler::plan::Action;
+use kindler::clusters::Cluster;
+use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::plan::Action;
+use kindler::drivers::sandbox::{SandboxDriver, SandboxSettings};
+use kindler::drivers::{Deadlines, Driver};
 use rustix::process::Signal;
 use tokio::time::timeout;
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::Action;
 use kindler::command::unconditional_trust;
-use kindler::driver::sandbox::{SandboxDriver, SandboxSettings};
-use kindler::driver::{Driver, DriverError};
-use kindler::observation::Observation;
-use kindler::plan::Action;
+use kindler::drivers::sandbox::{SandboxDriver, SandboxSettings};
+use kindler::drivers::{Driver, DriverError};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{PATIENCE, Rig, act, act_until, cluster, transient};

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kindler::cluster::Cluster;
+use kindler::clusters::Cluster;
 use kindler::command::LogDir;
-use kindler::driver::sandbox::{Record, SandboxDriver, SandboxSettings};
-use kindler::driver::{Deadlines, Driver};
+use kindler::drivers::sandbox::{Record, SandboxDriver, SandboxSettings};
+use kindler::drivers::{Deadlines, Driver};
 use rustix::process::Signal;
 
 use super::rig::{Rig, deadlines, write_executable};

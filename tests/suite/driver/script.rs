@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kindler::cluster::{Cluster, Provider};
-use kindler::driver::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
-use kindler::driver::{Deadlines, Driver};
-use kindler::observation::{Condition, Observation};
-use kindler::plan::Action;
+use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::plan::Action;
+use kindler::clusters::{Cluster, Provider};
+use kindler::drivers::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
+use kindler::drivers::{Deadlines, Driver};
 
 use super::rig::{Rig, TERM, act, cluster, deadlines, permanent, port, transient};
 use super::script_rig::ScriptRig;

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use kindler::cluster::{Cluster, Provider};
+use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::plan::Action;
+use kindler::clusters::{Cluster, Provider};
 use kindler::command::Runner;
-use kindler::driver::Driver;
-use kindler::driver::script::{ScriptDriver, ScriptSettings};
-use kindler::observation::{Condition, Observation};
-use kindler::plan::Action;
+use kindler::drivers::Driver;
+use kindler::drivers::script::{ScriptDriver, ScriptSettings};
 
 use super::rig::{Rig, act, cluster, deadlines, write_executable};
 use super::script_rig::ScriptRig;

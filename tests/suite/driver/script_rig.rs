@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kindler::cluster::Cluster;
+use kindler::clusters::Cluster;
 use kindler::command::LogDir;
-use kindler::driver::script::{ScriptDriver, ScriptSettings};
-use kindler::driver::{Deadlines, Driver};
+use kindler::drivers::script::{ScriptDriver, ScriptSettings};
+use kindler::drivers::{Deadlines, Driver};
 
 use super::rig::{Rig, deadlines, write_executable};
 use crate::command::rig::{Token, runner};

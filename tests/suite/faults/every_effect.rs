@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kindler::cluster::Cluster;
+use kindler::clusters::Cluster;
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::{Action, Policy};
+use kindler::clusters::reconcile::{Caution, ClusterReconciler};
 use kindler::command::{LogDir, Runner};
-use kindler::controller::{Controller, ControllerSettings};
-use kindler::driver::script::{ScriptDriver, ScriptSettings};
-use kindler::driver::{Deadlines, Driver, DriverError, Order};
-use kindler::lease::LeasePolicy;
-use kindler::listener::Doorbell;
+use kindler::core::controller::{Controller, ControllerSettings};
+use kindler::core::database::Database as Url;
+use kindler::core::lease::LeasePolicy;
+use kindler::core::wakeups::WakeupQueue;
+use kindler::drivers::script::{ScriptDriver, ScriptSettings};
+use kindler::drivers::{Deadlines, Driver, DriverError, Order};
 use kindler::metrics::Metrics;
-use kindler::observation::Observation;
-use kindler::plan::{Action, Policy};
-use kindler::reconcile::{Caution, ClusterReconciler};
-use kindler::store::{Database as Url, Store};
+use kindler::store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +157,7 @@ fn controller(database: &Database, driver: Arc<Faulty>) -> Controller<ClusterRec
     Controller::new(
         Arc::new(reconciler),
         settings,
-        Doorbell::default(),
+        WakeupQueue::default(),
         metrics.controller("cluster"),
     )
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use kindler::core::database::Database as Url;
 use kindler::postgres::SUPERUSER;
-use kindler::store::{Database as Url, migrate};
+use kindler::store::migrate;
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Error};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kindler::store::{Database as Url, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::Store;
 use tokio::time::timeout;
 
 use super::{migrated, one_waits_for_a_lock, waiting_for_a_lock};

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kindler::cluster::Actual;
-use kindler::plan::{Moment, Policy, Step, hold_deletion, plan};
-use kindler::store::{Claim, Database as Url, HeldRow, Store, Written};
+use kindler::clusters::Actual;
+use kindler::clusters::plan::{Moment, Policy, Step, hold_deletion, plan};
+use kindler::core::database::Database as Url;
+use kindler::store::{Claim, HeldRow, Store, Written};
 use tokio_postgres::Client;
 
 use super::isolation::keeping_snapshots;
@@ -41,7 +42,12 @@ async fn turn(store: &Store, name: &str, cap: usize) -> Actual {
     row.cluster.actual
 }
 
-async fn begin(store: &Store, row: &HeldRow, term: kindler::lease::Term, cap: usize) -> HeldRow {
+async fn begin(
+    store: &Store,
+    row: &HeldRow,
+    term: kindler::core::lease::Term,
+    cap: usize,
+) -> HeldRow {
     let moment = Moment {
         now: row.read_at,
         jitter: 0.0,

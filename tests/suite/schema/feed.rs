@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kindler::store::{Changes, Database as Url, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::{Changes, Store};
 
 use super::triggers::ears;
 use super::{migrated, number, text};

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use kindler::cluster::Actual;
-use kindler::plan::{Action, Moment, Policy, Status, Step, plan};
-use kindler::store::{Claim, Claimed, Database as Url, HeldRow, Store, Written};
+use kindler::clusters::Actual;
+use kindler::clusters::plan::{Action, Moment, Policy, Status, Step, plan};
+use kindler::core::database::Database as Url;
+use kindler::store::{Claim, Claimed, HeldRow, Store, Written};
 
 use super::migrated;
 use crate::kit::eventually;

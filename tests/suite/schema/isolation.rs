@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-use kindler::cluster::{Desired, Provider};
-use kindler::store::{Batch, Database as Url, Declaration, Declared, Ordered, Store};
+use kindler::clusters::{Desired, Provider};
+use kindler::core::database::Database as Url;
+use kindler::store::{Batch, Declaration, Declared, Ordered, Store};
 
 use crate::kit::{Database, Pooler};
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use kindler::cluster::{Actual, Selector};
-use kindler::lease::Term;
-use kindler::observation::Observation;
-use kindler::plan::{Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
-use kindler::store::{Claim, Claimed, Database as Url, HeldRow, Store, Written};
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::{Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
+use kindler::clusters::{Actual, Selector};
+use kindler::core::database::Database as Url;
+use kindler::core::lease::Term;
+use kindler::store::{Claim, Claimed, HeldRow, Store, Written};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::strategy::{Just, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -214,12 +215,12 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         .unwrap();
     assert_eq!(place(&client, "dev").await, "host=a");
     let failed = |row: &HeldRow, seen: &Observation| {
-        let failure = Outcome::Failed(kindler::plan::Failure {
-            persistence: kindler::plan::Persistence::Transient,
+        let failure = Outcome::Failed(kindler::clusters::plan::Failure {
+            persistence: kindler::clusters::plan::Persistence::Transient,
             summary: "exited with code 1".into(),
             detail: String::new(),
         });
-        let action = kindler::plan::Action::Create;
+        let action = kindler::clusters::plan::Action::Create;
         match conclude(
             &row.cluster,
             action,

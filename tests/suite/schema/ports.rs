@@ -1,6 +1,7 @@
 //! What it costs to find free ports and a free network among many clusters.
 
-use kindler::store::{Database as Url, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::Store;
 use serde_json::Value;
 
 use super::{migrated, number};

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use kindler::observation::Observation;
-use kindler::plan::{Moment, Policy, Step, plan};
-use kindler::store::{Claim, Database as Url, Store, Written};
+use kindler::clusters::observation::Observation;
+use kindler::clusters::plan::{Moment, Policy, Step, plan};
+use kindler::core::database::Database as Url;
+use kindler::store::{Claim, Store, Written};
 use tokio_postgres::Client;
 
 use super::{migrated, refused};

@@ -1,6 +1,7 @@
 //! Taking over the table that existing users have, losing nothing.
 
-use kindler::store::{Database as Url, MigrateError, SCHEMA_VERSION, migrate};
+use kindler::core::database::Database as Url;
+use kindler::store::{MigrateError, SCHEMA_VERSION, migrate};
 
 use super::{number, run_migration, text};
 use crate::kit::Database;

@@ -2,7 +2,8 @@
 //! ending one ends.
 
 use kindler::access::{Scope, Secret, TokenName};
-use kindler::store::{Database as Url, LiveGrants, Standing, Store};
+use kindler::core::database::Database as Url;
+use kindler::store::{LiveGrants, Standing, Store};
 use tokio_postgres::Client;
 
 use super::{migrated, number, refused, text};

@@ -1,10 +1,10 @@
-//! What the database does by itself: generations, the doorbell, the books,
+//! What the database does by itself: generations, the wakeups, the books,
 //! the guards. Anyone may edit a row with psql.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kindler::store::Database as Url;
+use kindler::core::database::Database as Url;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::{migrated, number, refused, text};

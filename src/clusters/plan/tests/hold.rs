@@ -1,0 +1,252 @@
+//! What is held back, until when, and what never is.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::clusters::health::Spread;
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn ago(seconds: i64) -> Timestamp {
+    NOW.checked_sub(SignedDuration::from_secs(seconds)).unwrap()
+}
+
+fn queue(begun: &[i64], ahead: usize) -> DeletionQueue {
+    DeletionQueue {
+        now: NOW,
+        counted: false,
+        begun: begun.iter().map(|seconds| ago(*seconds)).collect(),
+        ahead,
+        behind: 0,
+    }
+}
+
+/// In so many seconds.
+fn waits(queue: &DeletionQueue, cap: usize) -> i64 {
+    queue.begins_at(cap).duration_since(NOW).as_secs()
+}
+
+/// The step for what was seen, while most clusters are silent.
+fn held(cluster: &Cluster, seen: &Observation) -> Step {
+    let policy = Policy::default();
+    let step = plan(cluster, Some(seen), &policy, moment());
+    let spread = Spread {
+        probed: 6,
+        silent: 5,
+    };
+    assert_eq!(
+        hold_repair(cluster, step.clone(), None, &policy, moment()),
+        step
+    );
+    hold_repair(cluster, step, Some(spread), &policy, moment())
+}
+
+fn once_healthy(actual: Actual) -> Cluster {
+    let mut cluster = dev().recorded(actual).applied();
+    cluster.last_healthy_at = Some(ago(600));
+    cluster
+}
+
+#[test]
+fn a_lost_cluster_stays_running_until_most_answer() {
+    let mut cluster = once_healthy(Actual::Running);
+    cluster.health_failures = 2;
+    for _ in 0..5 {
+        let Step::Record(status) = held(&cluster, &Observation::unhealthy("refused")) else {
+            panic!("it is only recorded")
+        };
+        assert_eq!(
+            (status.actual, status.reason),
+            (Actual::Running, Reason::RepairHeld)
+        );
+        assert_eq!(
+            (status.health_failures, status.next_check_at),
+            (2, Some(ago(-10)))
+        );
+        for part in [
+            "3 probes failed in a row: refused",
+            "5 of 6",
+            "the next look is in 10s",
+        ] {
+            assert!(status.message.contains(part), "{}", status.message);
+        }
+        status.apply_to(&mut cluster, NOW);
+        assert_eq!(cluster.due_at(), Some(ago(-10)));
+        cluster.next_check_at = None;
+    }
+    let Step::Record(status) = held(&cluster, &Observation::HEALTHY) else {
+        panic!("it answers")
+    };
+    assert_eq!((status.reason, status.error), (Reason::Healthy, None));
+}
+
+#[test]
+fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
+    for actual in [Actual::Failed, Actual::Creating] {
+        for seen in [Observation::Absent, Observation::unhealthy("refused")] {
+            let Step::Record(status) = held(&once_healthy(actual), &seen) else {
+                panic!("{actual} {seen} is repaired")
+            };
+            assert_eq!((status.actual, status.reason), (actual, Reason::RepairHeld));
+            assert_eq!(
+                (status.failed_attempts, status.next_attempt_at),
+                (0, Some(ago(-10)))
+            );
+            let never = dev().recorded(actual);
+            assert!(matches!(
+                held(&never, &seen),
+                Step::Act {
+                    action: Action::Create,
+                    ..
+                }
+            ));
+        }
+    }
+    let stopped = held(&once_healthy(Actual::Failed), &Observation::STOPPED);
+    assert!(
+        matches!(
+            stopped,
+            Step::Act {
+                action: Action::Start,
+                ..
+            }
+        ),
+        "the runtime answers"
+    );
+}
+
+#[test]
+fn a_person_may_insist_and_a_wish_is_no_repair() {
+    let mut cluster = once_healthy(Actual::Failed);
+    cluster.retry_requested_at = Some(ago(59));
+    assert!(matches!(
+        held(&cluster, &Observation::Absent),
+        Step::Act { .. }
+    ));
+    cluster.retry_requested_at = Some(ago(61));
+    assert!(matches!(
+        held(&cluster, &Observation::Absent),
+        Step::Record(_)
+    ));
+    let leaving = once_healthy(Actual::Failed).wanted(Desired::Absent);
+    assert!(matches!(
+        held(&leaving, &Observation::Absent),
+        Step::Act {
+            action: Action::Delete,
+            ..
+        }
+    ));
+    let mut changed = once_healthy(Actual::Running);
+    changed.spec_applied = false;
+    assert!(matches!(
+        held(&changed, &Observation::Absent),
+        Step::Act {
+            action: Action::Update,
+            ..
+        }
+    ));
+    let blind = held(
+        &once_healthy(Actual::Running),
+        &Observation::unknown("docker is down"),
+    );
+    let Step::Record(status) = blind else {
+        panic!("it is only recorded")
+    };
+    assert_eq!(status.reason, Reason::RepairHeld);
+}
+
+#[test]
+fn a_place_is_free_a_minute_after_it_was_taken() {
+    assert_eq!(waits(&queue(&[50, 40], 0), 3), 0);
+    assert_eq!(waits(&queue(&[50, 40, 5], 0), 3), 10);
+    assert_eq!(
+        waits(&queue(&[61, 60, 59, 5], 0), 3),
+        0,
+        "two are too old to count"
+    );
+    assert_eq!(waits(&queue(&[50, 40, 5], 0), 0), 0, "0 is no cap");
+    assert_eq!(
+        waits(&queue(&[50, 40, 5, 4, 3], 0), 3),
+        55,
+        "the cap was lowered"
+    );
+}
+
+#[test]
+fn nobody_overtakes_those_that_wait() {
+    assert_eq!(
+        waits(&queue(&[50], 1), 2),
+        10,
+        "the free place is another's"
+    );
+    assert_eq!(waits(&queue(&[50, 40, 5], 2), 3), 55);
+    assert_eq!(waits(&queue(&[50, 40, 5], 3), 3), 70, "the second round");
+    assert_eq!(waits(&queue(&[], 7), 3), 120);
+}
+
+#[test]
+fn a_deletion_that_was_counted_goes_on() {
+    let retried = DeletionQueue {
+        counted: true,
+        ..queue(&[3, 2, 1], 5)
+    };
+    assert_eq!(waits(&retried, 3), 0);
+}
+
+proptest::proptest! {
+    /// However they come, no minute sees more than the cap.
+    #[test]
+    fn no_minute_ever_sees_more_than_the_cap(
+        cap in 1usize..6, arrivals in proptest::collection::vec(0i64..200, 1..40),
+    ) {
+        let mut arrivals = arrivals;
+        arrivals.sort_unstable();
+        let mut begun: Vec<Timestamp> = Vec::new();
+        for seconds in arrivals {
+            let now = ago(-seconds);
+            let seen = DeletionQueue { now, begun: begun.clone(), ..queue(&[], 0) };
+            if seen.begins_at(cap) <= now {
+                begun.push(now);
+            }
+        }
+        for (n, at) in begun.iter().enumerate() {
+            let within = begun[..=n].iter().filter(|other| at.duration_since(**other) < MINUTE);
+            proptest::prop_assert!(within.count() <= cap);
+        }
+    }
+}
+
+#[test]
+fn what_waits_says_why_and_until_when_and_spends_no_attempt() {
+    let mut cluster = dev().recorded(Actual::Failed).wanted(Desired::Absent);
+    cluster.failed_attempts = 2;
+    let moment = Moment {
+        now: NOW,
+        jitter: 0.0,
+    };
+    let Step::Act {
+        action: Action::Delete,
+        intent,
+    } = plan(&cluster, None, &Policy::default(), moment)
+    else {
+        panic!("its delete is due")
+    };
+    assert_eq!(
+        hold_deletion(&cluster, intent.clone(), 2, &queue(&[50], 0)),
+        intent
+    );
+    let held = hold_deletion(&cluster, intent, 2, &queue(&[50, 40], 1));
+    assert_eq!((held.actual, held.failed_attempts), (Actual::Failed, 2));
+    assert_eq!(held.reason, Reason::DeletionHeld);
+    assert_eq!(held.next_attempt_at, Some(ago(-20)));
+    assert!(
+        held.message.ends_with("it goes on in 20s, after 1 other"),
+        "{}",
+        held.message
+    );
+    held.apply_to(&mut cluster, NOW);
+    assert_eq!(
+        plan(&cluster, None, &Policy::default(), moment),
+        Step::Rest { until: ago(-20) }
+    );
+}

@@ -1,0 +1,415 @@
+//! Every cell of the state matrix, one by one.
+
+mod convergence;
+mod hold;
+
+use super::*;
+use crate::clusters::samples::dev;
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+fn moment() -> Moment {
+    Moment {
+        now: NOW,
+        jitter: 0.0,
+    }
+}
+
+fn observations() -> [Observation; 5] {
+    [
+        Observation::HEALTHY,
+        Observation::unhealthy("refused"),
+        Observation::STOPPED,
+        Observation::Absent,
+        Observation::unknown("docker is down"),
+    ]
+}
+
+/// The step as one word, so that the matrix reads as a table.
+fn word(step: &Step) -> String {
+    match step {
+        Step::Rest { .. } => "rest".into(),
+        Step::Observe { .. } => "observe".into(),
+        Step::Record(status) if status.reason == Reason::ObservationFailed => "later".into(),
+        Step::Record(status) => format!("={}", status.actual),
+        Step::Act { action, .. } => action.as_str().into(),
+        Step::Remove => "remove".into(),
+    }
+}
+
+fn row(cluster: &Cluster) -> Vec<String> {
+    let policy = Policy::default();
+    let mut words = vec![word(&plan(cluster, None, &policy, moment()))];
+    for observed in &observations() {
+        words.push(word(&plan(cluster, Some(observed), &policy, moment())));
+    }
+    words
+}
+
+/// Columns: before a look; then healthy, unhealthy, stopped, absent, unknown.
+#[test]
+fn every_cell_of_the_matrix() {
+    use Actual as A;
+    use Desired as D;
+    let matrix: &[(D, A, [&str; 6])] = &[
+        (D::Present, A::Unknown, ["create"; 6]),
+        (
+            D::Present,
+            A::Creating,
+            ["observe", "=running", "create", "create", "create", "later"],
+        ),
+        (
+            D::Present,
+            A::Running,
+            [
+                "observe", "=running", "=running", "=running", "=running", "later",
+            ],
+        ),
+        (D::Present, A::Updating, ["update"; 6]),
+        (
+            D::Present,
+            A::Stopping,
+            ["observe", "=running", "start", "start", "create", "later"],
+        ),
+        (
+            D::Present,
+            A::Stopped,
+            ["observe", "=running", "start", "start", "create", "later"],
+        ),
+        (
+            D::Present,
+            A::Failed,
+            ["observe", "=running", "create", "start", "create", "create"],
+        ),
+        (
+            D::Present,
+            A::Deleting,
+            ["observe", "update", "delete", "start", "create", "later"],
+        ),
+        (
+            D::Stopped,
+            A::Unknown,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (
+            D::Stopped,
+            A::Creating,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (D::Stopped, A::Running, ["stop"; 6]),
+        (
+            D::Stopped,
+            A::Updating,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (D::Stopped, A::Stopping, ["stop"; 6]),
+        (
+            D::Stopped,
+            A::Stopped,
+            [
+                "observe", "stop", "=stopped", "=stopped", "=stopped", "later",
+            ],
+        ),
+        (
+            D::Stopped,
+            A::Failed,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (
+            D::Stopped,
+            A::Deleting,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (
+            D::Absent,
+            A::Unknown,
+            ["observe", "delete", "delete", "delete", "remove", "later"],
+        ),
+        (D::Absent, A::Creating, ["delete"; 6]),
+        (D::Absent, A::Running, ["delete"; 6]),
+        (D::Absent, A::Updating, ["delete"; 6]),
+        (D::Absent, A::Stopping, ["delete"; 6]),
+        (D::Absent, A::Stopped, ["delete"; 6]),
+        (D::Absent, A::Failed, ["delete"; 6]),
+        (
+            D::Absent,
+            A::Deleting,
+            ["observe", "delete", "delete", "delete", "remove", "delete"],
+        ),
+    ];
+    assert_eq!(
+        matrix.len(),
+        Desired::ALL.len() * Actual::ALL.len(),
+        "a pair is missing"
+    );
+    for (desired, actual, expected) in matrix {
+        let cluster = dev().recorded(*actual).applied().wanted(*desired);
+        assert_eq!(row(&cluster), *expected, "{desired} | {actual}");
+    }
+}
+
+#[test]
+fn a_running_cluster_with_a_changed_spec_is_updated() {
+    let mut cluster = dev().recorded(Actual::Running).applied();
+    cluster.generation += 1;
+    cluster.spec_applied = false;
+    assert_eq!(row(&cluster), ["update"; 6]);
+}
+
+#[test]
+fn a_failed_cluster_that_answers_is_updated_until_its_spec_is_proven() {
+    let cluster = dev().recorded(Actual::Failed);
+    assert_eq!(
+        row(&cluster),
+        ["observe", "update", "create", "start", "create", "create"]
+    );
+}
+
+/// The old spec answers all the while; found by the model in `tests/model`.
+#[test]
+fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
+    let policy = Policy::default();
+    let mut cluster = dev().recorded(Actual::Running).applied();
+    cluster.generation += 1;
+    cluster.spec_applied = false;
+    let mut now = NOW;
+    for attempt in 1..=3 {
+        now = now.max(cluster.due_at().unwrap_or(now));
+        let moment = Moment { now, jitter: 0.5 };
+        let step = plan(&cluster, Some(&Observation::HEALTHY), &policy, moment);
+        let Step::Act { action, intent } = step else {
+            panic!("the spec is to be applied: {step:?}")
+        };
+        intent.apply_to(&mut cluster, now);
+        let bad = failing(Persistence::Transient);
+        let end = conclude(
+            &cluster,
+            action,
+            &bad,
+            &Observation::HEALTHY,
+            &policy,
+            moment,
+        );
+        let Conclusion::Record(status) = end else {
+            panic!("nothing to remove")
+        };
+        status.apply_to(&mut cluster, now);
+        let told = (cluster.actual, cluster.failed_attempts);
+        assert_eq!(told, (Actual::Failed, attempt));
+        assert!(!cluster.spec_applied);
+    }
+}
+
+#[test]
+fn a_desire_that_changed_and_changed_back_costs_one_look() {
+    let mut cluster = dev().recorded(Actual::Running).applied();
+    cluster.generation += 2;
+    let Step::Record(status) = plan(
+        &cluster,
+        Some(&Observation::HEALTHY),
+        &Policy::default(),
+        moment(),
+    ) else {
+        panic!("nothing needs doing");
+    };
+    status.apply_to(&mut cluster, NOW);
+    assert!(cluster.settled());
+}
+
+#[test]
+fn hands_off_means_only_looking_in_every_state() {
+    for actual in Actual::ALL {
+        for desired in Desired::ALL {
+            let mut cluster = dev().recorded(*actual).wanted(*desired);
+            cluster.paused = true;
+            let words = row(&cluster);
+            assert_eq!(words[0], "observe");
+            assert!(
+                words[1..].iter().all(|w| w.starts_with('=')),
+                "{desired} {actual}: {words:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_happens_before_its_time() {
+    let mut cluster = dev().recorded(Actual::Failed);
+    let until = moment().after(Duration::from_secs(5));
+    cluster.next_attempt_at = Some(until);
+    assert_eq!(
+        plan(&cluster, None, &Policy::default(), moment()),
+        Step::Rest { until }
+    );
+    let mut settled = dev().recorded(Actual::Running).applied();
+    settled.next_check_at = Some(until);
+    assert_eq!(
+        plan(&settled, None, &Policy::default(), moment()),
+        Step::Rest { until }
+    );
+}
+
+#[test]
+fn three_failed_probes_in_a_row_lead_to_a_repair_and_not_fewer() {
+    let policy = Policy::default();
+    let ill = Observation::unhealthy("refused");
+    let mut cluster = dev().recorded(Actual::Running).applied();
+    let mut now = NOW;
+    for failures in 1..=3 {
+        let Step::Record(status) = plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 })
+        else {
+            panic!("a probe is only recorded")
+        };
+        status.apply_to(&mut cluster, now);
+        assert_eq!(cluster.health_failures, failures);
+        let expected = if failures < 3 {
+            Actual::Running
+        } else {
+            Actual::Failed
+        };
+        assert_eq!(cluster.actual, expected);
+        now = cluster.due_at().unwrap_or(now);
+    }
+    assert_eq!(
+        now,
+        NOW.checked_add(jiff::SignedDuration::from_secs(20))
+            .unwrap()
+    );
+    assert_eq!(cluster.status_reason.as_deref(), Some("HealthLost"));
+    let step = plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 });
+    assert_eq!(word(&step), "create");
+}
+
+fn failing(persistence: Persistence) -> Outcome {
+    Outcome::Failed(Failure {
+        persistence,
+        summary: "create_env.sh ended with exit code 1".into(),
+        detail: "last lines".into(),
+    })
+}
+
+fn concluded(cluster: &Cluster, action: Action, outcome: &Outcome, seen: &Observation) -> String {
+    match conclude(cluster, action, outcome, seen, &Policy::default(), moment()) {
+        Conclusion::Record(status) => format!("{} {}", status.actual, status.reason),
+        Conclusion::Remove => "remove".into(),
+    }
+}
+
+#[test]
+fn an_ended_action_is_judged_by_observation() {
+    use Action as Do;
+    let bad = failing(Persistence::Transient);
+    // Such a command did not even start, so it did nothing.
+    let never = failing(Persistence::Permanent);
+    let [healthy, ill, stopped, absent, unknown] = observations();
+    let good = Outcome::Succeeded;
+    let present: &[(Do, &Outcome, &Observation, &str)] = &[
+        (Do::Create, &good, &healthy, "running Created"),
+        (Do::Create, &good, &absent, "failed CreateFailed"),
+        (Do::Create, &good, &unknown, "failed CreateFailed"),
+        (Do::Create, &bad, &healthy, "running CreatedWithWarning"),
+        (Do::Create, &never, &healthy, "failed CreateFailed"),
+        (Do::Create, &bad, &ill, "failed CreateFailed"),
+        (Do::Update, &good, &healthy, "running Updated"),
+        (Do::Update, &bad, &healthy, "failed UpdateFailed"),
+        (Do::Start, &bad, &healthy, "running Started"),
+        (Do::Start, &good, &stopped, "failed StartFailed"),
+        (Do::Delete, &good, &absent, "unknown Deleted"),
+        (Do::Delete, &good, &ill, "failed DeleteFailed"),
+        (Do::Stop, &good, &healthy, "failed StopFailed"),
+        (Do::Stop, &good, &unknown, "stopped Stopped"),
+        (Do::Stop, &bad, &ill, "failed StopFailed"),
+        (Do::Stop, &bad, &stopped, "stopped Stopped"),
+    ];
+    for (action, outcome, seen, expected) in present {
+        let cluster = dev().recorded(action.intent());
+        assert_eq!(
+            concluded(&cluster, *action, outcome, seen),
+            *expected,
+            "{action:?} {seen}"
+        );
+    }
+    let leaving = dev().recorded(Actual::Deleting).wanted(Desired::Absent);
+    for (seen, expected) in [
+        (&absent, "remove"),
+        (&healthy, "failed DeleteFailed"),
+        (&ill, "failed DeleteFailed"),
+        (&unknown, "failed DeleteFailed"),
+    ] {
+        assert_eq!(concluded(&leaving, Do::Delete, &bad, seen), expected);
+        assert_eq!(concluded(&leaving, Do::Delete, &good, seen), expected);
+    }
+}
+
+#[test]
+fn failures_back_off_and_say_what_a_person_needs() {
+    let mut cluster = dev().recorded(Actual::Creating);
+    cluster.failed_attempts = 2;
+    let conclude_with = |persistence| {
+        let outcome = failing(persistence);
+        let seen = Observation::Absent;
+        match conclude(
+            &cluster,
+            Action::Create,
+            &outcome,
+            &seen,
+            &Policy::default(),
+            moment(),
+        ) {
+            Conclusion::Record(status) => status,
+            Conclusion::Remove => panic!("nothing to remove"),
+        }
+    };
+    let transient = conclude_with(Persistence::Transient);
+    assert_eq!(transient.failed_attempts, 3);
+    assert_eq!(
+        transient.next_attempt_at,
+        Some(moment().after(Duration::from_secs(20)))
+    );
+    assert_eq!(
+        transient.error.as_deref(),
+        Some("create_env.sh ended with exit code 1; it does not exist\nlast lines")
+    );
+    let permanent = conclude_with(Persistence::Permanent);
+    assert_eq!(
+        permanent.next_attempt_at,
+        Some(moment().after(Duration::from_secs(300)))
+    );
+}
+
+/// Law 9: whatever is recorded says why, in words.
+#[test]
+fn whatever_is_recorded_has_a_reason_and_words() {
+    for desired in Desired::ALL {
+        for actual in Actual::ALL {
+            for paused in [false, true] {
+                let mut cluster = dev().recorded(*actual);
+                cluster.desired = *desired;
+                cluster.paused = paused;
+                for observed in &observations() {
+                    let step = plan(&cluster, Some(observed), &Policy::default(), moment());
+                    let Step::Record(status) = step else { continue };
+                    let told = format!("{desired} {actual} {observed}: {status:?}");
+                    assert!(!status.message.is_empty(), "{told}");
+                    let healthy = status.reason == Reason::Healthy;
+                    assert!(!healthy || status.actual == Actual::Running, "{told}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_of_desire_cuts_everything_short_but_a_delete() {
+    for action in Action::ALL {
+        for wanted in Desired::ALL {
+            let cut = interrupt(action, *wanted).is_some();
+            let expected = match action {
+                Action::Delete => false,
+                Action::Stop => *wanted != Desired::Stopped,
+                Action::Create | Action::Update | Action::Start => *wanted != Desired::Present,
+            };
+            assert_eq!(cut, expected, "{action:?} {wanted}");
+        }
+    }
+}

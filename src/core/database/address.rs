@@ -1,0 +1,325 @@
+//! Where the database is and how to reach it: URL, TLS, session settings.
+//!
+//! The URL may hold a password, so it is read here and never shown again:
+//! [`Database`] prints as user, hosts and name only.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Connect, Manager, ManagerConfig};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rustls::RootCertStore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::hosts;
+
+/// How long the server may work on one statement of ours.
+const STATEMENT_TIMEOUT: &str = "5s";
+/// How long a statement may wait for a lock.
+const LOCK_TIMEOUT: &str = "3s";
+/// How long a transaction may sit idle: longer than any of ours ever does.
+const IDLE_TIMEOUT: &str = "30s";
+/// How long one attempt to connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a database URL cannot be used; never contains the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// Not understood at all.
+    #[error("database URL is not valid: use postgresql://USER[:PASSWORD]@HOST[:PORT]/NAME")]
+    Syntax(#[source] tokio_postgres::Error),
+    /// The URL of something else.
+    #[error("database URL is not one of Postgres: it has to begin with postgresql://")]
+    Scheme,
+    /// Most likely an '@' in the password.
+    #[error("database URL is not valid: write '@' in a user name or password as %40")]
+    AtSign,
+    /// Nowhere to connect to.
+    #[error("database URL names no host: add one, or host=/path/of/the/socket/folder")]
+    NoHost,
+    /// The operating system's certificates could not be read.
+    #[error("the system's root certificates cannot be used for TLS")]
+    Certificates(#[source] rustls::Error),
+}
+
+/// One Postgres database, reachable or not.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    hosts: Vec<Config>,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Database {
+    /// Reads a URL or a list of `key=value` pairs, as libpq does. `sslmode` is
+    /// `disable`, `prefer` (without certificates: plain) or `require`, which
+    /// always verifies the server against the system's roots. Of several hosts
+    /// the first that lets us write is used, unless `target_session_attrs` says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`DatabaseUrlError`], without a word of the URL in it.
+    pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
+        let mut config: Config = match url.parse() {
+            Ok(config) => config,
+            // The parser took it for pairs, and would complain of their end.
+            Err(_) if url.contains("://") && !url.trim_start().starts_with("postgres") => {
+                return Err(DatabaseUrlError::Scheme);
+            }
+            Err(error) => return Err(DatabaseUrlError::Syntax(error)),
+        };
+        let looks_like_password = |host: &Host| match host {
+            Host::Tcp(name) => name.contains('@'),
+            Host::Unix(_) => false,
+        };
+        if config.get_hosts().iter().any(looks_like_password) {
+            return Err(DatabaseUrlError::AtSign);
+        }
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(DatabaseUrlError::NoHost);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config.keepalives_idle(Duration::from_secs(10));
+        if config.get_application_name().is_none() {
+            config.application_name("kindler");
+        }
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(system_tls()?),
+            _ => {
+                config.ssl_mode(SslMode::Disable);
+                None
+            }
+        };
+        let hosts = hosts::each(&config, url.contains("target_session_attrs"));
+        Ok(Self { config, hosts, tls })
+    }
+
+    /// Whether a URL or a list of pairs holds a password; no, if it is neither.
+    pub fn holds_password(url: &str) -> bool {
+        url.parse::<Config>()
+            .is_ok_and(|config| config.get_password().is_some())
+    }
+
+    /// The password, to be hidden wherever it might be told.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.config.get_password()
+    }
+
+    /// How long connecting may take, all hosts together.
+    pub fn connect_within(&self) -> Duration {
+        hosts::within(&self.hosts, CONNECT_TIMEOUT)
+    }
+
+    /// Connects and hands the connection to a task of its own.
+    ///
+    /// # Errors
+    /// Whatever the server or the network says; of several hosts, the last one.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        self.connect_owned().await.map(|(client, _)| client)
+    }
+
+    async fn connect_owned(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        // The end of a connection shows in its client.
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
+                Ok((client, tokio::spawn(connection.map(drop))))
+            }
+            None => {
+                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
+                Ok((client, tokio::spawn(connection.map(drop))))
+            }
+        }
+    }
+
+    /// Connects, and calls `on_message` from the connection's own task for all
+    /// that the server sends unasked, until the connection ends; the task then
+    /// ends with the reason. `on_message` must not block: while it does, the
+    /// server's queue of notifications cannot drain.
+    ///
+    /// # Errors
+    /// Whatever the server or the network says.
+    pub async fn connect_listening(
+        &self,
+        on_message: impl FnMut(AsyncMessage) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<Option<tokio_postgres::Error>>), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
+                Ok((client, tokio::spawn(pump(connection, on_message))))
+            }
+            None => {
+                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
+                Ok((client, tokio::spawn(pump(connection, on_message))))
+            }
+        }
+    }
+
+    /// Whether both reach one database in the same way, under any role.
+    pub fn same_server_and_database(&self, other: &Self) -> bool {
+        let way = |config: &Config| {
+            (
+                config.get_hosts().to_owned(),
+                config.get_hostaddrs().to_owned(),
+                config.get_ports().to_owned(),
+                config.get_dbname().map(str::to_owned),
+            )
+        };
+        way(&self.config) == way(&other.config)
+    }
+
+    /// What opens the connections of a pool.
+    pub(super) fn manager(&self, settings: ManagerConfig) -> Manager {
+        Manager::from_connect(self.config.clone(), self.clone(), settings)
+    }
+}
+
+impl Connect for Database {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(self.connect_owned())
+    }
+}
+
+async fn pump<S, T>(
+    mut connection: Connection<S, T>,
+    mut on_message: impl FnMut(AsyncMessage),
+) -> Option<tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(message)) => on_message(message),
+            Some(Err(error)) => return Some(error),
+            None => return None,
+        }
+    }
+}
+
+/// The settings of every session of ours, as one batch: server-side limits, so
+/// that nothing waits for ever, statements that go on with what another writer
+/// left, whatever the database's default is, and the actor for the audit log.
+pub(crate) fn session_settings(actor: &str) -> String {
+    let actor = actor.replace('\'', "''");
+    format!(
+        "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '{LOCK_TIMEOUT}'; \
+         SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; \
+         SET default_transaction_isolation = 'read committed'; SET kindler.actor = '{actor}'"
+    )
+}
+
+fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One unreadable certificate among hundreds is no reason to refuse.
+        let _ = roots.add(certificate);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(DatabaseUrlError::Certificates)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+impl fmt::Display for Database {
+    /// `user@host:port/name`, with every host, and nothing secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = self.config.get_ports();
+        let hosts: Vec<String> = self
+            .config
+            .get_hosts()
+            .iter()
+            .enumerate()
+            .map(|(n, host)| match host {
+                Host::Tcp(name) => {
+                    let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
+                    format!("{name}:{port}")
+                }
+                Host::Unix(path) => path.display().to_string(),
+            })
+            .collect();
+        let user = self.config.get_user().unwrap_or("?");
+        let name = self.config.get_dbname().unwrap_or(user);
+        write!(f, "{user}@{}/{name}", hosts.join(","))
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_prints_without_its_password() {
+        let url = "postgresql://kindler:hunter2@db.example:5433,other/fleet?sslmode=disable";
+        let database = Database::parse(url).unwrap();
+        assert_eq!(
+            database.to_string(),
+            "kindler@db.example:5433,other:5432/fleet"
+        );
+        assert!(!format!("{database:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn of_several_hosts_one_that_lets_us_write_is_wanted() {
+        let attrs = |url: &str| {
+            let hosts = Database::parse(url).unwrap().hosts;
+            let attrs = hosts.iter().map(Config::get_target_session_attrs);
+            (hosts.len(), attrs.collect::<Vec<_>>())
+        };
+        use tokio_postgres::config::TargetSessionAttrs::{Any, ReadWrite};
+        assert_eq!(attrs("postgresql://u@a/d"), (1, vec![Any]));
+        assert_eq!(attrs("postgresql://u@a:1,b:2/d"), (2, vec![ReadWrite; 2]));
+        let given = "postgresql://u@a,b/d?target_session_attrs=any";
+        assert_eq!(attrs(given), (2, vec![Any; 2]));
+        let two = Database::parse("postgresql://u:p@a:1,b:2/d?sslmode=disable").unwrap();
+        let second = &two.hosts[1];
+        assert_eq!(second.get_hosts(), [Host::Tcp("b".into())]);
+        assert_eq!(
+            (second.get_ports(), second.get_dbname()),
+            (&[2][..], Some("d"))
+        );
+        assert_eq!(second.get_password(), Some(&b"p"[..]));
+        assert_eq!(two.connect_within(), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_repeating_it() {
+        for bad in [
+            "postgresql://u:hunter2@h:notaport/x",
+            "hunter2",
+            "mysql://u:hunter2@h/x",
+            "postgresql://u:hun@ter2@h/x",
+            "",
+        ] {
+            let error = Database::parse(bad).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let told = format!("{error} {source:?}");
+            assert!(
+                !told.contains("hunter2") && !told.contains("ter2"),
+                "{told}"
+            );
+            assert!(told.contains("database URL"), "{told}");
+        }
+    }
+}

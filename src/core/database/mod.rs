@@ -1,0 +1,20 @@
+//! Postgres: where it is, how it is reached, and calls that always end.
+//!
+//! Every call has a client-side deadline besides the server's, and a
+//! connection that missed one is thrown away, because its statement may still
+//! be running. This module knows no table.
+
+mod address;
+mod error;
+mod hosts;
+mod pool;
+mod statement;
+mod transaction;
+
+pub(crate) use address::session_settings;
+pub use address::{Database, DatabaseUrlError};
+pub use error::{DatabaseError, NoConnection, Undecodable};
+pub use pool::{Connections, PoolUse};
+pub(crate) use statement::typed;
+pub use statement::{Param, column};
+pub(crate) use transaction::begin;

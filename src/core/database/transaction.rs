@@ -1,0 +1,36 @@
+//! Transactions of a few statements: each sees what was committed before it.
+
+use deadpool_postgres::{ClientWrapper, Transaction};
+use tokio_postgres::IsolationLevel;
+
+use super::{Connections, DatabaseError};
+
+/// Begins a transaction whose statements each see what was committed before
+/// them, as one must that counts after it has waited for a lock. The database
+/// may have another default, and a pooler may forget what the session set.
+pub(crate) async fn begin(
+    client: &mut ClientWrapper,
+) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    let transaction = client.build_transaction();
+    transaction
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .await
+}
+
+impl Connections {
+    /// Runs a few statements as one transaction.
+    pub(crate) async fn in_transaction<T>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DatabaseError> {
+        self.call(operation, async |client| {
+            let transaction = begin(client).await?;
+            let done = work(&transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+}

@@ -1,0 +1,269 @@
+//! What one controller counts: its reconciles, its queue, what is under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
+};
+
+use super::{LeaseMetrics, catalogue as names, collectors as made};
+
+/// How a turn ended, as controller-runtime counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReconcileResult {
+    /// As wanted; nothing further is due soon.
+    Success,
+    /// The reconciled thing failed, or the reconcile did.
+    Error,
+    /// It is looked at again at once.
+    Requeue,
+    /// It waits for something and is looked at again.
+    RequeueAfter,
+}
+
+impl ReconcileResult {
+    const ALL: [Self; 4] = [
+        Self::Success,
+        Self::Error,
+        Self::Requeue,
+        Self::RequeueAfter,
+    ];
+
+    /// The word in the label and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Requeue => "requeue",
+            Self::RequeueAfter => "requeue_after",
+        }
+    }
+}
+
+/// What is under way, for numbers that only the moment of a scrape can tell.
+#[derive(Clone, Debug, Default)]
+struct UnderWay {
+    turns: Arc<Mutex<Turns>>,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    next: u64,
+    began: BTreeMap<u64, Instant>,
+}
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A turn under way, until this is dropped.
+#[derive(Debug)]
+pub struct Working {
+    under_way: UnderWay,
+    number: u64,
+    began: Instant,
+}
+
+impl Working {
+    fn begin(under_way: UnderWay) -> Self {
+        let began = Instant::now();
+        let number = {
+            let mut turns = under_way.lock();
+            turns.next += 1;
+            let number = turns.next;
+            turns.began.insert(number, began);
+            number
+        };
+        Self {
+            under_way,
+            number,
+            began,
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.under_way.lock().began.remove(&self.number);
+    }
+}
+
+/// The counters of one controller, its name filled in.
+#[derive(Clone, Debug)]
+pub struct ControllerMetrics {
+    reconcile_total: [IntCounter; ReconcileResult::ALL.len()],
+    reconcile_errors_total: IntCounter,
+    /// Failures that no retry mends.
+    pub terminal_errors_total: IntCounter,
+    /// Reconciles that panicked.
+    pub reconcile_panics_total: IntCounter,
+    /// Commands that were stopped at their deadline.
+    pub reconcile_timeouts_total: IntCounter,
+    reconcile_time_seconds: Histogram,
+    /// Reconciles under way.
+    pub active_workers: IntGauge,
+    /// How many may be under way at once.
+    pub max_concurrent_reconciles: IntGauge,
+    /// From the arrival of a notification to the start of its work.
+    pub wakeup_to_start_seconds: Histogram,
+    /// Keys that were rung for.
+    pub notifications_total: IntCounter,
+    /// Full passes that were begun.
+    pub resync_total: IntCounter,
+    last_resync_timestamp_seconds: Gauge,
+    /// Keys that wait and are due.
+    pub depth: IntGauge,
+    /// Keys that came into the queue.
+    pub adds_total: IntCounter,
+    retries_total: IntCounter,
+    /// From due to started.
+    pub queue_duration_seconds: Histogram,
+    work_duration_seconds: Histogram,
+    unfinished_work_seconds: Gauge,
+    longest_running_processor_seconds: Gauge,
+    under_way: UnderWay,
+    /// Leases of this process.
+    pub leases: LeaseMetrics,
+}
+
+impl ControllerMetrics {
+    /// Counts a turn as under way.
+    pub fn turn_began(&self) -> Working {
+        Working::begin(self.under_way.clone())
+    }
+
+    /// Counts an ended turn.
+    pub fn turn_ended(&self, working: Working, result: ReconcileResult) {
+        let took = working.began.elapsed().as_secs_f64();
+        let index = ReconcileResult::ALL.iter().position(|r| *r == result);
+        self.reconcile_total[index.unwrap_or_default()].inc();
+        if result == ReconcileResult::Error {
+            self.reconcile_errors_total.inc();
+            self.retries_total.inc();
+        }
+        self.reconcile_time_seconds.observe(took);
+        self.work_duration_seconds.observe(took);
+        // Last, so that who sees that it is over sees it counted, too.
+        drop(working);
+    }
+
+    /// Notes that a full pass has just succeeded.
+    pub fn resynced(&self) {
+        let now = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
+        self.last_resync_timestamp_seconds.set(now);
+    }
+
+    /// Brings up to date what only the moment can tell.
+    pub(super) fn refresh(&self) {
+        let now = Instant::now();
+        let since = |began: &Instant| now.saturating_duration_since(*began);
+        let (sum, longest) = {
+            let turns = self.under_way.lock();
+            let all = turns.began.values().map(since);
+            (all.clone().sum::<Duration>(), all.max().unwrap_or_default())
+        };
+        self.unfinished_work_seconds.set(sum.as_secs_f64());
+        self.longest_running_processor_seconds
+            .set(longest.as_secs_f64());
+    }
+}
+
+/// The families of all controllers.
+#[derive(Debug)]
+pub(super) struct Families {
+    reconcile_total: IntCounterVec,
+    reconcile_errors_total: IntCounterVec,
+    terminal_errors_total: IntCounterVec,
+    reconcile_panics_total: IntCounterVec,
+    reconcile_timeouts_total: IntCounterVec,
+    reconcile_time_seconds: HistogramVec,
+    active_workers: IntGaugeVec,
+    max_concurrent_reconciles: IntGaugeVec,
+    wakeup_to_start_seconds: HistogramVec,
+    notifications_total: IntCounterVec,
+    resync_total: IntCounterVec,
+    last_resync_timestamp_seconds: GaugeVec,
+    depth: IntGaugeVec,
+    adds_total: IntCounterVec,
+    retries_total: IntCounterVec,
+    queue_duration_seconds: HistogramVec,
+    work_duration_seconds: HistogramVec,
+    unfinished_work_seconds: GaugeVec,
+    longest_running_processor_seconds: GaugeVec,
+}
+
+impl Families {
+    pub(super) fn new(r: &Registry) -> Self {
+        Self {
+            reconcile_total: made::counters(r, &names::RECONCILE_TOTAL),
+            reconcile_errors_total: made::counters(r, &names::RECONCILE_ERRORS_TOTAL),
+            terminal_errors_total: made::counters(r, &names::TERMINAL_RECONCILE_ERRORS_TOTAL),
+            reconcile_panics_total: made::counters(r, &names::RECONCILE_PANICS_TOTAL),
+            reconcile_timeouts_total: made::counters(r, &names::RECONCILE_TIMEOUTS_TOTAL),
+            reconcile_time_seconds: made::histograms(r, &names::RECONCILE_TIME_SECONDS),
+            active_workers: made::gauges(r, &names::ACTIVE_WORKERS),
+            max_concurrent_reconciles: made::gauges(r, &names::MAX_CONCURRENT_RECONCILES),
+            wakeup_to_start_seconds: made::histograms(r, &names::WAKEUP_TO_START_SECONDS),
+            notifications_total: made::counters(r, &names::NOTIFICATIONS_TOTAL),
+            resync_total: made::counters(r, &names::RESYNC_TOTAL),
+            last_resync_timestamp_seconds: made::float_gauges(
+                r,
+                &names::LAST_RESYNC_TIMESTAMP_SECONDS,
+            ),
+            depth: made::gauges(r, &names::WORKQUEUE_DEPTH),
+            adds_total: made::counters(r, &names::WORKQUEUE_ADDS_TOTAL),
+            retries_total: made::counters(r, &names::WORKQUEUE_RETRIES_TOTAL),
+            queue_duration_seconds: made::histograms(r, &names::WORKQUEUE_QUEUE_DURATION_SECONDS),
+            work_duration_seconds: made::histograms(r, &names::WORKQUEUE_WORK_DURATION_SECONDS),
+            unfinished_work_seconds: made::float_gauges(
+                r,
+                &names::WORKQUEUE_UNFINISHED_WORK_SECONDS,
+            ),
+            longest_running_processor_seconds: made::float_gauges(
+                r,
+                &names::WORKQUEUE_LONGEST_RUNNING_PROCESSOR_SECONDS,
+            ),
+        }
+    }
+
+    /// The counters of one controller, all at zero.
+    pub(super) fn of(&self, name: &str, leases: LeaseMetrics) -> ControllerMetrics {
+        let one = &[name][..];
+        let queue = &[name, name][..];
+        ControllerMetrics {
+            reconcile_total: ReconcileResult::ALL.map(|result| {
+                self.reconcile_total
+                    .with_label_values(&[name, result.as_str()])
+            }),
+            reconcile_errors_total: self.reconcile_errors_total.with_label_values(one),
+            terminal_errors_total: self.terminal_errors_total.with_label_values(one),
+            reconcile_panics_total: self.reconcile_panics_total.with_label_values(one),
+            reconcile_timeouts_total: self.reconcile_timeouts_total.with_label_values(one),
+            reconcile_time_seconds: self.reconcile_time_seconds.with_label_values(one),
+            active_workers: self.active_workers.with_label_values(one),
+            max_concurrent_reconciles: self.max_concurrent_reconciles.with_label_values(one),
+            wakeup_to_start_seconds: self.wakeup_to_start_seconds.with_label_values(one),
+            notifications_total: self.notifications_total.with_label_values(one),
+            resync_total: self.resync_total.with_label_values(one),
+            last_resync_timestamp_seconds: self
+                .last_resync_timestamp_seconds
+                .with_label_values(one),
+            depth: self.depth.with_label_values(queue),
+            adds_total: self.adds_total.with_label_values(queue),
+            retries_total: self.retries_total.with_label_values(queue),
+            queue_duration_seconds: self.queue_duration_seconds.with_label_values(queue),
+            work_duration_seconds: self.work_duration_seconds.with_label_values(queue),
+            unfinished_work_seconds: self.unfinished_work_seconds.with_label_values(queue),
+            longest_running_processor_seconds: self
+                .longest_running_processor_seconds
+                .with_label_values(queue),
+            under_way: UnderWay::default(),
+            leases,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What woke us since the last look: keys and "everything", folded and bounded.
+//!
+//! Notifications fill a [`WakeupQueue`], a controller drains it. This module
+//! must not know where a wake-up comes from.
+
+use std::collections::{HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+/// So many different keys are remembered, the newest ones; the others fold into
+/// "everything", which a full pass answers. Far more than a person ever changes
+/// at once, and little memory.
+const KEYS_KEPT: usize = 1024;
+/// Longer payloads cannot be keys (names are at most 63 bytes).
+const LONGEST_KEY: usize = 256;
+
+/// What was rung since the last time somebody looked.
+#[derive(Debug, Default)]
+pub struct Wakeups {
+    /// Keys, each with the time of its first ring, the eldest first.
+    pub keys: VecDeque<(Arc<str>, Instant)>,
+    /// Look at everything that is due.
+    pub everything: bool,
+}
+
+/// Collects rings, folds equal ones, never blocks and never grows beyond a
+/// bound; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct WakeupQueue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    pending: Mutex<Pending>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    wakeups: Wakeups,
+    /// The keys in `rung`, to fold equal rings.
+    known: HashSet<Arc<str>>,
+    /// Somebody asked whether anyone waits here.
+    pinged: bool,
+}
+
+impl Pending {
+    fn add(&mut self, key: &str) {
+        if self.known.contains(key) {
+            return;
+        }
+        let key: Arc<str> = key.into();
+        self.known.insert(key.clone());
+        self.wakeups.keys.push_back((key, Instant::now()));
+        // In a flood the newest ring is the one that somebody waits for.
+        if self.wakeups.keys.len() > KEYS_KEPT
+            && let Some((eldest, _)) = self.wakeups.keys.pop_front()
+        {
+            self.known.remove(&eldest);
+            self.wakeups.everything = true;
+        }
+    }
+}
+
+impl WakeupQueue {
+    /// Rings for one key. An empty or oversized one cannot be a key and is
+    /// ignored.
+    pub fn wake(&self, key: &str) {
+        if !key.is_empty() && key.len() <= LONGEST_KEY {
+            self.lock().add(key);
+            self.inner.notify.notify_one();
+        }
+    }
+
+    /// Rings for everything that is due.
+    pub fn wake_everything(&self) {
+        self.lock().wakeups.everything = true;
+        self.inner.notify.notify_one();
+    }
+
+    /// Asks whether anyone waits; see [`WakeupQueue::answered`].
+    pub fn ping(&self) {
+        self.lock().pinged = true;
+        self.inner.notify.notify_one();
+    }
+
+    /// Whether someone has waited since the last ping.
+    pub fn answered(&self) -> bool {
+        !self.lock().pinged
+    }
+
+    /// Answers pings and forgets rings, for as long as nothing can be done for
+    /// any of them; whoever heeds them next looks at everything first.
+    pub async fn drain(&self) -> Infallible {
+        loop {
+            self.wait().await;
+        }
+    }
+
+    /// Waits until something was rung, and takes it all. Cancel-safe.
+    pub async fn wait(&self) -> Wakeups {
+        loop {
+            let rung = std::mem::take(&mut *self.lock()).wakeups;
+            if rung.everything || !rung.keys.is_empty() {
+                return rung;
+            }
+            // `notify_one` leaves a permit, so a ring since the look above is
+            // not missed.
+            self.inner.notify.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.inner
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn equal_rings_fold_and_a_flood_becomes_everything_and_the_newest() {
+        let wakeups = WakeupQueue::default();
+        wakeups.wake("a");
+        wakeups.wake("a");
+        wakeups.wake("");
+        wakeups.wake(&"x".repeat(8000));
+        let woken = wakeups.wait().await;
+        assert_eq!((woken.keys.len(), woken.everything), (1, false));
+        for n in 0..=KEYS_KEPT {
+            wakeups.wake(&n.to_string());
+        }
+        wakeups.wake("single");
+        let woken = wakeups.wait().await;
+        assert_eq!((woken.keys.len(), woken.everything), (KEYS_KEPT, true));
+        assert_eq!(&*woken.keys.back().unwrap().0, "single");
+    }
+
+    #[tokio::test]
+    async fn a_ring_before_the_wait_is_not_missed() {
+        let wakeups = WakeupQueue::default();
+        wakeups.wake_everything();
+        assert!(wakeups.wait().await.everything);
+        let waiting = tokio::spawn({
+            let wakeups = wakeups.clone();
+            async move { wakeups.wait().await }
+        });
+        wakeups.wake("late");
+        assert_eq!(&*waiting.await.unwrap().keys[0].0, "late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_is_answered_by_who_waits_and_wakes_nobody_else() {
+        let wakeups = WakeupQueue::default();
+        wakeups.ping();
+        assert!(!wakeups.answered());
+        let waited = timeout(Duration::from_secs(1), wakeups.wait()).await;
+        assert!(waited.is_err() && wakeups.answered());
+        wakeups.ping();
+        wakeups.wake("a");
+        assert_eq!(wakeups.wait().await.keys.len(), 1);
+        assert!(wakeups.answered());
+    }
+}

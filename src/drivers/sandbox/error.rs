@@ -1,0 +1,47 @@
+//! Why a sandbox cluster could not be made, seen or removed. Plain values.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::clusters::plan::Action;
+use crate::duration::compact;
+
+/// Each variant names the operation and its subject; none of them lasts by itself.
+#[derive(Debug, Error)]
+pub(super) enum SandboxError {
+    #[error("cannot {operation} {}", path.display())]
+    Files {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("http_port {port} is already in use by {holder}")]
+    PortTaken { port: u16, holder: String },
+    #[error("cannot start sandbox node {}", program.display())]
+    NodeStart {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the sandbox node did not come up ({status}): {said}")]
+    NodeEnded { status: ExitStatus, said: String },
+    #[error("the sandbox node was not ready within {}", compact(*.0))]
+    NodeSilent(Duration),
+    #[error("the sandbox node was started, but {0}")]
+    NotAnswering(String),
+    #[error("process {pid} of the sandbox node does not end")]
+    Undying { pid: i32 },
+    #[error("a process of the sandbox node still holds the removed folder {}", path.display())]
+    FolderHeld { path: PathBuf },
+    #[error("there is no sandbox cluster to start")]
+    NothingToStart,
+    #[error("the sandbox failed on purpose: {0}")]
+    OnPurpose(&'static str),
+    #[error("the sandbox {} was stopped at its deadline of {}", action.as_str(), compact(*deadline))]
+    Late { action: Action, deadline: Duration },
+}

@@ -1,0 +1,70 @@
+//! What an action of the sandbox writes into the cluster's log, so that there is something to
+//! read in the place where the output of real commands is. This module must not act.
+
+use jiff::{Timestamp, Unit};
+
+use crate::cause::chain;
+use crate::clusters::plan::Action;
+use crate::command::{CommandLog, LogDir};
+
+use super::Order;
+use super::error::SandboxError;
+
+/// The log of one action.
+#[derive(Debug)]
+pub(super) struct Progress {
+    log: CommandLog,
+    operation: &'static str,
+}
+
+impl Progress {
+    pub(super) async fn begin(logs: &LogDir, action: Action, order: &Order<'_>) -> Self {
+        let heading = order.heading(action);
+        let opening = format!("--- {} {heading}: sandbox, not a real cluster\n", now());
+        let mut log = logs.log(order.cluster.name.as_str(), heading);
+        log.append(opening.as_bytes()).await;
+        Self {
+            log,
+            operation: action.as_str(),
+        }
+    }
+
+    /// `step 2/3 start the node`
+    pub(super) async fn step(&mut self, number: u32, of: u32, what: &str) {
+        self.say(&format!("step {number}/{of} {what}")).await;
+    }
+
+    pub(super) async fn say(&mut self, line: &str) {
+        self.log.append(format!("{line}\n").as_bytes()).await;
+    }
+
+    /// Closes the action; `None` says that it was cut short.
+    pub(super) async fn end(&mut self, ended: Option<&Result<(), SandboxError>>) {
+        let how = match ended {
+            None => "was cut short".to_owned(),
+            Some(Ok(())) => "succeeded".to_owned(),
+            Some(Err(error)) => format!("failed: {}", chain(error)),
+        };
+        let line = format!("--- {} {} {how}", now(), self.operation);
+        self.say(&line).await;
+    }
+
+    /// What a person needs beyond the summary: the causes, and where the log is.
+    pub(super) fn detail(&self, error: &SandboxError) -> String {
+        let whole = chain(error);
+        let causes = whole.strip_prefix(&error.to_string()).unwrap_or_default();
+        let causes = causes.trim_start_matches(": ");
+        let log = format!("log: {}", self.log.path().display());
+        if causes.is_empty() {
+            log
+        } else {
+            format!("{causes}\n{log}")
+        }
+    }
+}
+
+/// Now, to the second, in UTC.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(Unit::Second).unwrap_or(now)
+}

@@ -1,0 +1,344 @@
+//! Which command is called for what, word by word. Pure: nothing here runs anything.
+
+use std::path::{Path, PathBuf};
+
+use crate::clusters::plan::Action;
+use crate::clusters::{Cluster, Provider};
+use crate::command::CommandLine;
+
+use super::{DriverError, Order, ScriptSettings};
+
+/// The variables that tell a command its context, and what each means.
+pub const CONTEXT_ENV: &[(&str, &str)] = &[
+    ("KINDLER_NAME", "the cluster's name"),
+    ("KINDLER_PROVIDER", "k3d or kind"),
+    ("KINDLER_GENERATION", "the generation of the row it serves"),
+    (
+        "KINDLER_ACTION",
+        "create, update, start, stop, delete, probe or exists",
+    ),
+    (
+        "KINDLER_SUBNET",
+        "the row's subnet; unset where it has none",
+    ),
+    (
+        "KINDLER_FENCE",
+        "the lease's term, larger for every later owner; not set for probe and exists",
+    ),
+    (
+        "KINDLER_ATTEMPT",
+        "which attempt in a row this is, from 1; not set for probe and exists",
+    ),
+];
+
+/// The setting of each command.
+pub(super) const CREATE: &str = "KINDLER_CREATE_COMMAND";
+pub(super) const DELETE: &str = "KINDLER_DELETE_COMMAND";
+pub(super) const PROBE: &str = "KINDLER_PROBE_COMMAND";
+pub(super) const EXISTS: &str = "KINDLER_EXISTS_COMMAND";
+pub(super) const START: &str = "KINDLER_START_COMMAND";
+pub(super) const STOP: &str = "KINDLER_STOP_COMMAND";
+
+/// A command line, and where a person corrects its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) line: CommandLine,
+    /// The setting that names the program, or could.
+    pub(super) setting: &'static str,
+    /// Whether it does; otherwise the program is the default.
+    pub(super) configured: bool,
+}
+
+impl Call {
+    fn new<const N: usize>(
+        setting: &'static str,
+        program: Option<&Path>,
+        default: &str,
+        args: [&str; N],
+    ) -> Self {
+        Self {
+            line: CommandLine::new(program.unwrap_or(Path::new(default)), args),
+            setting,
+            configured: program.is_some(),
+        }
+    }
+
+    /// `PROGRAM NAME PROVIDER`, the form of all small commands.
+    fn short(setting: &'static str, program: &Path, cluster: &Cluster) -> Self {
+        let args = [cluster.name.as_str(), cluster.spec.provider.as_str()];
+        Self::new(setting, Some(program), "", args)
+    }
+
+    /// What a person can do when the program cannot be started.
+    pub(super) fn remedy(&self) -> String {
+        if self.configured {
+            format!("correct {}", self.setting)
+        } else {
+            let program = self.line.program.display();
+            format!("install {program}, or set {}", self.setting)
+        }
+    }
+
+    fn told(mut self, cluster: &Cluster, action: &str) -> Self {
+        let set = |name: &str, value: &dyn ToString| (name.to_owned(), value.to_string());
+        self.line.env = vec![
+            set("KINDLER_NAME", &cluster.name),
+            set("KINDLER_PROVIDER", &cluster.spec.provider),
+            set("KINDLER_GENERATION", &cluster.generation),
+            set("KINDLER_ACTION", &action),
+        ];
+        if let Some(subnet) = &cluster.spec.subnet {
+            self.line.env.push(set("KINDLER_SUBNET", subnet));
+        }
+        self
+    }
+}
+
+/// The command of an action.
+pub(super) fn action(
+    settings: &ScriptSettings,
+    action: Action,
+    order: &Order<'_>,
+) -> Result<Call, DriverError> {
+    let cluster = order.cluster;
+    let call = match action {
+        Action::Create | Action::Update => {
+            let create = required(CREATE, settings.create.as_ref(), "create_env.sh")?;
+            let mut call = Call::new(CREATE, Some(create), "", []);
+            call.line.args = spec_args(cluster).into_iter().map(Into::into).collect();
+            call
+        }
+        Action::Delete => {
+            let delete = required(DELETE, settings.delete.as_ref(), "delete_env.sh")?;
+            let (name, provider) = (cluster.name.as_str(), cluster.spec.provider.as_str());
+            Call::new(DELETE, Some(delete), "", ["-n", name, "-p", provider])
+        }
+        Action::Start => power(START, settings.start.as_deref(), "start", cluster),
+        Action::Stop => power(STOP, settings.stop.as_deref(), "stop", cluster),
+    };
+    let mut call = call.told(cluster, action.as_str());
+    let fence = ("KINDLER_FENCE".to_owned(), order.term.to_string());
+    let attempt = ("KINDLER_ATTEMPT".to_owned(), order.attempt().to_string());
+    call.line.env.extend([fence, attempt]);
+    Ok(call)
+}
+
+fn required<'a>(
+    setting: &'static str,
+    program: Option<&'a PathBuf>,
+    example: &str,
+) -> Result<&'a Path, DriverError> {
+    program
+        .map(PathBuf::as_path)
+        .ok_or_else(|| DriverError::Permanent {
+            summary: format!("{setting} is not set"),
+            detail: format!("set {setting} to the path of the host's {example}"),
+        })
+}
+
+/// The options of `create_env.sh`. Registrations are on there unless refused.
+fn spec_args(cluster: &Cluster) -> Vec<String> {
+    let spec = &cluster.spec;
+    let mut args = vec![
+        "-n".to_owned(),
+        cluster.name.to_string(),
+        "-p".to_owned(),
+        spec.provider.to_string(),
+    ];
+    for (option, port) in [
+        ("--node-port", spec.node_port),
+        ("--pf-port", spec.pf_port),
+        ("--http-port", spec.http_port),
+        ("--https-port", spec.https_port),
+    ] {
+        args.extend([option.to_owned(), port.to_string()]);
+    }
+    for (wanted, refusal) in [
+        (spec.register_portainer, "--no-register-portainer"),
+        (spec.haproxy_route, "--no-haproxy-route"),
+        (spec.register_argocd, "--no-register-argocd"),
+    ] {
+        if !wanted {
+            args.push(refusal.to_owned());
+        }
+    }
+    args
+}
+
+/// Starting and stopping: the host's command, or the provider's own way.
+fn power(
+    setting: &'static str,
+    program: Option<&Path>,
+    verb: &'static str,
+    cluster: &Cluster,
+) -> Call {
+    match (program, cluster.spec.provider) {
+        (Some(program), _) => Call::short(setting, program, cluster),
+        (None, Provider::K3d) => Call::new(
+            setting,
+            None,
+            "k3d",
+            ["cluster", verb, cluster.name.as_str()],
+        ),
+        (None, Provider::Kind) => Call::new(setting, None, "docker", [verb, &kind_node(cluster)]),
+    }
+}
+
+/// The container that is a kind cluster's only node.
+fn kind_node(cluster: &Cluster) -> String {
+    format!("{}-control-plane", cluster.name)
+}
+
+/// The command that tells whether a cluster answers.
+pub(super) fn probe(settings: &ScriptSettings, cluster: &Cluster) -> Call {
+    let call = match &settings.probe {
+        Some(program) => Call::short(PROBE, program, cluster),
+        None => {
+            let context = cluster.spec.provider.context(&cluster.name);
+            Call::new(
+                PROBE,
+                None,
+                "kubectl",
+                ["--context", &context, "get", "nodes"],
+            )
+        }
+    };
+    call.told(cluster, "probe")
+}
+
+/// How it is asked whether a cluster exists; each answer is read in its own way.
+#[derive(Debug)]
+pub(super) enum Question {
+    Configured(Call),
+    K3dList(Call),
+    KindList(Call),
+}
+
+impl Question {
+    pub(super) fn of(settings: &ScriptSettings, cluster: &Cluster) -> Self {
+        let told = |call: Call| call.told(cluster, "exists");
+        match (&settings.exists, cluster.spec.provider) {
+            (Some(program), _) => Self::Configured(told(Call::short(EXISTS, program, cluster))),
+            (None, Provider::K3d) => {
+                let args = ["cluster", "list", "-o", "json"];
+                Self::K3dList(told(Call::new(EXISTS, None, "k3d", args)))
+            }
+            (None, Provider::Kind) => {
+                Self::KindList(told(Call::new(EXISTS, None, "kind", ["get", "clusters"])))
+            }
+        }
+    }
+
+    pub(super) fn call(&self) -> &Call {
+        match self {
+            Self::Configured(call) | Self::K3dList(call) | Self::KindList(call) => call,
+        }
+    }
+}
+
+/// Asks the container runtime for the state of a kind cluster's node.
+pub(super) fn kind_node_state(cluster: &Cluster) -> Call {
+    let format = "--format={{.State.Status}}";
+    let args = ["container", "inspect", format, &kind_node(cluster)];
+    Call::new(EXISTS, None, "docker", args).told(cluster, "exists")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::clusters::samples;
+    use crate::command::{LogDir, unconditional_trust};
+    use crate::core::lease::Term;
+
+    fn settings() -> ScriptSettings {
+        ScriptSettings {
+            create: Some("/opt/create_env.sh".into()),
+            delete: Some("/opt/delete_env.sh".into()),
+            ..ScriptSettings::new(LogDir::new("/logs"))
+        }
+    }
+
+    fn line(settings: &ScriptSettings, what: Action, cluster: &Cluster) -> String {
+        let cancel = CancellationToken::new();
+        let order = Order {
+            cluster,
+            term: Term(17),
+            trust: unconditional_trust(),
+            cancel: &cancel,
+        };
+        action(settings, what, &order).unwrap().line.to_string()
+    }
+
+    #[test]
+    fn create_and_update_name_every_port_and_refuse_what_the_row_refuses() {
+        let mut dev = samples::dev();
+        let full = "/opt/create_env.sh -n dev -p k3d --node-port 30080 --pf-port 19000 \
+                    --http-port 18080 --https-port 18443";
+        assert_eq!(line(&settings(), Action::Create, &dev), full);
+        assert_eq!(line(&settings(), Action::Update, &dev), full);
+        dev.spec.register_portainer = false;
+        dev.spec.haproxy_route = false;
+        dev.spec.register_argocd = false;
+        assert_eq!(
+            line(&settings(), Action::Create, &dev),
+            format!("{full} --no-register-portainer --no-haproxy-route --no-register-argocd")
+        );
+    }
+
+    #[test]
+    fn without_a_setting_each_provider_has_its_own_way() {
+        let mut dev = samples::dev();
+        let none = settings();
+        let asked = |cluster: &Cluster| {
+            [
+                line(&none, Action::Start, cluster),
+                line(&none, Action::Stop, cluster),
+                probe(&none, cluster).line.to_string(),
+                Question::of(&none, cluster).call().line.to_string(),
+            ]
+        };
+        assert_eq!(
+            asked(&dev),
+            [
+                "k3d cluster start dev",
+                "k3d cluster stop dev",
+                "kubectl --context k3d-dev get nodes",
+                "k3d cluster list -o json"
+            ]
+        );
+        dev.spec.provider = Provider::Kind;
+        assert_eq!(
+            asked(&dev),
+            [
+                "docker start dev-control-plane",
+                "docker stop dev-control-plane",
+                "kubectl --context kind-dev get nodes",
+                "kind get clusters"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_documented_variables_are_those_that_are_set() {
+        let mut dev = samples::dev();
+        dev.spec.subnet = Some("10.1.0.0/16".parse().unwrap());
+        let cancel = CancellationToken::new();
+        let order = Order {
+            cluster: &dev,
+            term: Term(17),
+            trust: unconditional_trust(),
+            cancel: &cancel,
+        };
+        let call = action(&settings(), Action::Create, &order).unwrap();
+        let set: Vec<&str> = call
+            .line
+            .env
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let documented: Vec<&str> = CONTEXT_ENV.iter().map(|(name, _)| *name).collect();
+        assert_eq!(set, documented);
+    }
+}
