@@ -17,13 +17,12 @@
 //!
 //! **The domain, pure: no async, no clock, no randomness.** [`clusters`]: a row
 //! and its spec, observations, reasons, health, and [`clusters::plan`] (what to
-//! do).
+//! do); [`access`] (scopes and secrets).
 //!
 //! **The core.** [`core`]: a reconciler for rows of any table. It imports nothing
 //! of clusters, HTTP or the command line.
 //!
-//! **Pure words.** [`duration`], [`cause`], [`redact`], [`access`] (scopes and
-//! secrets).
+//! **Pure words.** [`duration`], [`cause`], [`redact`].
 //!
 //! A reader in a hurry reads [`clusters::plan`], then `clusters::reconcile`.
 

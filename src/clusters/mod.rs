@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use condition::{ConditionStatus, ConditionType, Standing};
 pub(crate) use name::is_label;
@@ -117,6 +118,8 @@ states! {
 pub struct Cluster {
     /// The key, for ever.
     pub name: ClusterName,
+    /// The identity of this row; another row of the same name has another.
+    pub uid: Uuid,
     /// What was declared.
     #[serde(flatten)]
     pub spec: Spec,
@@ -213,6 +216,7 @@ pub(crate) mod samples {
         let port = |n| Port::new("port", n).unwrap();
         Cluster {
             name: ClusterName::parse("dev").unwrap(),
+            uid: Uuid::from_u128(1),
             spec: Spec {
                 provider: Provider::K3d,
                 subnet: None,

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use crate::core::database::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 10] = [
+const STEPS: [(i32, &str, &str); 11] = [
     (
         1,
         "clusters",
@@ -58,6 +58,11 @@ const STEPS: [(i32, &str, &str); 10] = [
         10,
         "distinct ports",
         include_str!("../../sql/migrations/0010_distinct_ports.sql"),
+    ),
+    (
+        11,
+        "identity",
+        include_str!("../../sql/migrations/0011_identity.sql"),
     ),
 ];
 

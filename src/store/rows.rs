@@ -54,6 +54,7 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     let subnet: Option<&str> = column(row, "subnet")?;
     Ok(Cluster {
         name: ClusterName::parse(column(row, "name")?)?,
+        uid: column(row, "uid")?,
         spec: Spec {
             provider: column::<&str>(row, "provider")?.parse::<Provider>()?,
             subnet: subnet.map(str::parse).transpose()?,

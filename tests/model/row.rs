@@ -324,6 +324,7 @@ pub fn template() -> &'static Cluster {
         Cluster {
             retry_requested_at: None,
             name: ClusterName::parse("dev").expect("a name"),
+            uid: uuid::Uuid::from_u128(1),
             spec: Spec {
                 provider: Provider::K3d,
                 subnet: None,

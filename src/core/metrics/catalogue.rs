@@ -26,7 +26,7 @@ families! {
         "A person must act: the row's message says what is missing.";
     RECONCILE_PANICS_TOTAL COUNTER "kindler_reconcile_panics_total" ["controller"]
         "Reconciles that panicked: a defect of Kindler.",
-        "Report it with the log; the other clusters go on.";
+        "Report it with the log; the other keys go on.";
     RECONCILE_TIMEOUTS_TOTAL COUNTER "kindler_reconcile_timeouts_total" ["controller"]
         "Commands that were stopped at their deadline.",
         "`kindler logs NAME` shows where it hung; raise KINDLER_CREATE_DEADLINE or KINDLER_DELETE_DEADLINE if it only needs longer.";

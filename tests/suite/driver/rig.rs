@@ -54,6 +54,7 @@ pub fn deadlines() -> Deadlines {
 pub fn cluster(name: &str) -> Cluster {
     Cluster {
         name: ClusterName::parse(name).unwrap(),
+        uid: uuid::Uuid::from_u128(1),
         spec: Spec {
             provider: Provider::Kind,
             subnet: None,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every migration that was ever merged, with its SHA-256. A new one is added
 /// here; a line that is here never changes.
-const MERGED: [(&str, &str); 10] = [
+const MERGED: [(&str, &str); 11] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -47,6 +47,10 @@ const MERGED: [(&str, &str); 10] = [
     (
         "0010_distinct_ports.sql",
         "4813314f8284232d46b0b66aee117eb9ab8fd285523b6f479f2a7b112cba729e",
+    ),
+    (
+        "0011_identity.sql",
+        "1714a905f5b4d9df5032f28e88ae935147df2c11f3bfd2076931d9f4a6acd1d7",
     ),
 ];
 
