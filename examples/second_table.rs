@@ -1,119 +1,150 @@
-//! Kindler's controller over a table that is not `clusters`: rows of `folders`
-//! become folders on disk. Wake-ups, retries, resync, one-at-a-time and
-//! shutdown come from the library; only "what is due" and "one pass" are here.
+//! Another kind of resource on Kindler's core: a row of `folders` becomes a folder on
+//! disk, each name in its column `files` a file in it. The rest comes from the core.
 //!
 //! ```text
 //! cargo run --example second_table -- postgresql://me@localhost/scratch /tmp/folders
-//! psql ... -c "INSERT INTO folders (name) VALUES ('photos')"
+//! psql ... -c "INSERT INTO folders (name, files) VALUES ('photos', '{june,july}')"
+//! psql ... -c "SELECT name, state, message FROM folders; DELETE FROM folders"
 //! ```
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fs, io, process};
 
 use async_trait::async_trait;
-use kindler::core::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
-use kindler::core::database::Database;
-use kindler::core::listener::{Listener, Listening};
-use kindler::core::wakeups::WakeupQueue;
-use kindler::metrics::Metrics;
-use tokio::sync::watch;
-use tokio_postgres::Client;
+use kindler::core::backoff::Backoff;
+use kindler::core::controller::{ControllerSettings, Finished};
+use kindler::core::database::{Database, DatabaseError, Undecodable, column};
+use kindler::core::standard::{Spec, Standard};
+use kindler::core::{lease::LeasePolicy, resource::Resource, rows::Leased, runtime::Runtime};
+use kindler::core::{steps::StepError, table::Table, work::Work};
+use prometheus::{Registry, TextEncoder};
+use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS folders (
-        name text PRIMARY KEY, wanted boolean NOT NULL DEFAULT true, made boolean NOT NULL DEFAULT false);
-    CREATE INDEX IF NOT EXISTS folders_due ON folders (name) WHERE wanted <> made;
-    CREATE OR REPLACE FUNCTION folders_ring() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN PERFORM pg_notify('folders', NEW.name); RETURN NULL; END $$;
-    DROP TRIGGER IF EXISTS folders_ring ON folders;
-    CREATE TRIGGER folders_ring AFTER INSERT OR UPDATE OF wanted ON folders
-        FOR EACH ROW EXECUTE FUNCTION folders_ring()";
+/// What a row declares.
+struct Folder(Vec<String>);
+
+impl Spec for Folder {
+    const TABLE: Table = Table::prepared(kindler::prepared_names!("folders", "name"), "t.files");
+
+    fn read(row: &Row) -> Result<Self, Undecodable> {
+        column(row, "files").map(Self)
+    }
+}
 
 struct Folders {
-    client: Client,
     root: PathBuf,
+    /// Before each effect, so that there is time to watch.
+    pause: Duration,
 }
 
 #[async_trait]
-impl Reconciler for Folders {
-    type Error = tokio_postgres::Error;
+impl Resource for Folders {
+    type Object = Standard<Folder>;
 
     fn name(&self) -> &'static str {
         "folder"
     }
 
-    async fn due(
+    async fn reconcile(
         &self,
-        _horizon: Duration,
-        limit: usize,
-    ) -> Result<Vec<(String, Duration)>, Self::Error> {
-        let sql = "SELECT name FROM folders WHERE wanted <> made ORDER BY name LIMIT $1";
-        let rows = self.client.query(sql, &[&(limit as i64)]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| (row.get(0), Duration::ZERO))
-            .collect())
+        row: Leased<Self::Object>,
+        work: &Work<Self>,
+    ) -> Result<Finished, DatabaseError> {
+        // The intent is committed before any effect.
+        let Some(row) = work.begin(row, &[]).await? else {
+            return Ok(Finished::AGAIN);
+        };
+        let cancel = CancellationToken::new();
+        let effect = self.apply(&row.object, work, &cancel);
+        let (ended, cut) = work
+            .during_generation(row.generation, &cancel, effect)
+            .await;
+        // Looked at again after 10 s: somebody may have removed a file by hand.
+        let (check, backoff) = (Some(Duration::from_secs(10)), Backoff::default());
+        work.conclude(&row, ended, cut, check, &backoff).await
     }
+}
 
-    async fn reconcile(&self, key: &str, _turn: &Turn) -> Result<Finished, Self::Error> {
-        let sql = "SELECT wanted FROM folders WHERE name = $1";
-        let Some(row) = self.client.query_opt(sql, &[&key]).await? else {
-            return Ok(Finished::Settled(None));
-        };
-        let wanted: bool = row.get(0);
-        // Observe, act, observe again: what is written is what is there.
-        let path = self.root.join(key);
-        let acted = match (wanted, path.is_dir()) {
-            (true, false) => std::fs::create_dir(&path),
-            (false, true) => std::fs::remove_dir(&path),
-            (true, true) | (false, false) => Ok(()),
-        };
-        if let Err(error) = acted {
-            println!("{key}: {error}; trying again");
-            return Ok(Finished::Failed(Duration::from_secs(1)));
+impl Folders {
+    /// Makes what is missing, mends what differs, removes what is not declared any
+    /// more, and leaves alone what is not this row's.
+    async fn apply(
+        &self,
+        row: &Standard<Folder>,
+        work: &Work<Self>,
+        cancel: &CancellationToken,
+    ) -> Result<String, StepError> {
+        let folder = self.root.join(&row.key);
+        let mark = format!("made by Kindler for {}\n", row.uid);
+        let files = row.deleted_at.map_or(&row.spec.0[..], |_| &[]);
+        let declared: BTreeSet<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
+        let there = owned(&folder, &mark).map_err(StepError::transient)?;
+        for path in there.symmetric_difference(&declared) {
+            tokio::select! {
+                () = tokio::time::sleep(self.pause) => {}
+                () = cancel.cancelled() => return Err(StepError::Interrupted),
+            }
+            let (term, pid, shown) = (work.lease().term, process::id(), path.display());
+            println!("begin {term} {pid} {shown}");
+            let changed = if declared.contains(path) {
+                fs::create_dir_all(&folder).and_then(|()| fs::write(path, &mark))
+            } else {
+                fs::remove_file(path)
+            };
+            changed.map_err(StepError::transient)?;
+            println!("end {term} {pid} {shown}");
         }
-        let made = path.is_dir();
-        // The guard keeps a wish that changed meanwhile from being overwritten.
-        let sql = "UPDATE folders SET made = $2 WHERE name = $1 AND wanted = $3 AND made <> $2";
-        if self.client.execute(sql, &[&key, &made, &wanted]).await? > 0 {
-            println!("{key}: {}", if made { "made" } else { "removed" });
+        if row.deleted_at.is_some() && folder.is_dir() {
+            fs::remove_dir(&folder).map_err(StepError::transient)?;
         }
-        Ok(Finished::Settled(None))
+        Ok(format!("{} files are there", declared.len()))
     }
+}
+
+/// The files with this mark.
+fn owned(folder: &Path, mark: &str) -> io::Result<BTreeSet<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries?,
+    };
+    let marked = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text == mark);
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(marked)
+        .collect())
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().collect();
-    let [_, url, root] = &args[..] else {
-        anyhow::bail!("usage: second_table DATABASE_URL FOLDER");
+    let mut args = env::args().skip(1);
+    let (Some(url), Some(root)) = (args.next(), args.next()) else {
+        anyhow::bail!("usage: second_table DATABASE_URL FOLDER [PAUSE_IN_MILLISECONDS]");
     };
-    let root = PathBuf::from(root);
-    std::fs::create_dir_all(&root)?;
-    let database = Database::parse(url)?;
-    let client = database.connect().await?;
-    client.batch_execute(SCHEMA).await?;
-
+    let pause = Duration::from_millis(args.next().map_or(Ok(0), |text| text.parse())?);
+    let (root, registry) = (root.into(), Registry::new());
+    let create =
+        "CREATE TABLE IF NOT EXISTS folders (name text PRIMARY KEY, files text[] NOT NULL)";
+    let mut runtime = Runtime::new(Database::parse(&url)?, &registry);
+    runtime
+        .prepare(create, "folders", "name", &["files"])
+        .await?;
+    let ttl = Duration::from_secs(3);
+    let (settings, lease) = (ControllerSettings::default(), LeasePolicy { ttl });
+    runtime
+        .add(Folders { root, pause }, settings, lease)
+        .await?;
     let shutdown = CancellationToken::new();
-    let (wakeups, metrics) = (WakeupQueue::default(), Metrics::new());
-    let (state, _) = watch::channel(Listening::No("starting".into()));
-    let listener = Listener::new(database, "folders".into(), wakeups.clone(), state);
-    let folders = Arc::new(Folders { client, root });
-    let controller = Controller::new(
-        folders,
-        ControllerSettings {
-            resync: Duration::from_secs(5),
-            ..ControllerSettings::default()
-        },
-        wakeups,
-        metrics.controller("folder"),
-    );
-    let listening = tokio::spawn(listener.run(shutdown.clone()));
-    let controlling = tokio::spawn(controller.run(shutdown.clone()));
+    let running = tokio::spawn(runtime.run(shutdown.clone()));
     tokio::signal::ctrl_c().await?;
     shutdown.cancel();
-    tokio::try_join!(listening, controlling)?;
+    running.await?;
+    print!(
+        "{}",
+        TextEncoder::new().encode_to_string(&registry.gather())?
+    );
     Ok(())
 }

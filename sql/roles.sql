@@ -32,6 +32,7 @@ END $$;
 
 ALTER TABLE clusters            OWNER TO kindler_owner;
 ALTER TABLE cluster_leases      OWNER TO kindler_owner;
+ALTER TABLE cluster_steps       OWNER TO kindler_owner;
 ALTER TABLE kindler_replicas    OWNER TO kindler_owner;
 ALTER TABLE cluster_events      OWNER TO kindler_owner;
 ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
@@ -46,13 +47,14 @@ DECLARE f regprocedure;
 BEGIN
     FOR f IN SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
              WHERE n.nspname = current_schema()
-               AND (p.proname LIKE 'kindler\_%' OR p.proname LIKE 'clusters\_%' OR p.proname LIKE 'cluster\_events\_%')
+               AND (p.proname LIKE 'kindler\_%' OR p.proname LIKE 'clusters\_%' OR p.proname LIKE 'cluster\_events\_%'
+                    OR p.proname LIKE 'cluster\_steps\_%')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO kindler_owner', f);
     END LOOP;
 END $$;
 
-GRANT SELECT ON clusters, cluster_leases, kindler_replicas, cluster_events, cluster_revisions, cluster_deletions,
+GRANT SELECT ON clusters, cluster_leases, cluster_steps, kindler_replicas, cluster_events, cluster_revisions, cluster_deletions,
                 kindler_watchers, kindler_migrations
     TO kindler_daemon, kindler_api, kindler_reader;
 
@@ -63,6 +65,7 @@ GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, fail
 -- The guard lets only the fenced removal of a verified absence through.
 GRANT DELETE ON clusters TO kindler_daemon;
 GRANT INSERT, UPDATE, DELETE ON cluster_leases, kindler_replicas TO kindler_daemon;
+GRANT INSERT, UPDATE ON cluster_steps TO kindler_daemon;
 -- It counts the deletions that it begins, and cannot take one back.
 GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use kindler::clusters::plan::Policy;
 use kindler::clusters::reconcile::{Caution, ClusterReconciler};
-use kindler::core::controller::{Controller, ControllerSettings, Reconciler};
+use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::lease::LeasePolicy;
-use kindler::core::listener::{Listener, Listening};
+use kindler::core::listener::{Listener, Listening, Route};
 use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
 use kindler::store::Store;
@@ -106,7 +106,11 @@ async fn run(
         watch::Sender::new(Listening::No(String::new())),
     );
     let mut listening = state.subscribe();
-    let listener = Listener::new(url(database), channel, wakeups.clone(), state);
+    let route = Route {
+        channel,
+        wakeups: wakeups.clone(),
+    };
+    let listener = Listener::new(url(database), [route], state);
     let policy = Policy {
         delete_cap: 0,
         ..Policy::default()
@@ -115,17 +119,16 @@ async fn run(
         store,
         driver,
         policy,
-        lease: LeasePolicy::default(),
-        owner: "bench".into(),
         metrics: metrics.clone(),
         caution: Caution::new(&policy.health),
-        stand_aside: watch::Sender::new(None).subscribe(),
-    };
+        standby: watch::Sender::new(None).subscribe(),
+    }
+    .owned_by("bench", LeasePolicy::default());
     let settings = ControllerSettings {
         concurrency: CONCURRENCY,
         ..ControllerSettings::default()
     };
-    let metrics = metrics.controller(reconciler.name());
+    let metrics = reconciler.metrics.clone();
     let controller = Controller::new(Arc::new(reconciler), settings, wakeups, metrics);
     let parts = [
         tokio::spawn(listener.run(shutdown.clone())),

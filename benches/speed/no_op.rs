@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::Action;
-use kindler::drivers::{Driver, DriverError, Order};
+use kindler::core::steps::StepError;
+use kindler::drivers::{Driver, Order};
 
 /// Every cluster is healthy, or no cluster is there, as it was told.
 #[derive(Default)]
@@ -33,7 +34,7 @@ impl Driver for NoOp {
         }
     }
 
-    async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), DriverError> {
+    async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), StepError> {
         Ok(())
     }
 }

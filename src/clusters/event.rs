@@ -56,6 +56,10 @@ pub enum Reason {
     Recovered,
     /// The last look failed, so nothing is known.
     ObservationFailed,
+    /// It runs, and a step of it failed.
+    StepFailed,
+    /// A newer release made steps of it that this one does not know.
+    StepsUnknown,
     /// Somebody paused it: only looked at.
     Paused,
     /// It is protected: only looked at.
@@ -68,7 +72,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, so that metrics can start all of them at zero.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Creating,
         Self::Created,
         Self::CreatedWithWarning,
@@ -93,6 +97,8 @@ impl Reason {
         Self::RepairHeld,
         Self::Recovered,
         Self::ObservationFailed,
+        Self::StepFailed,
+        Self::StepsUnknown,
         Self::Paused,
         Self::Protected,
         Self::RowInvalid,
@@ -131,6 +137,8 @@ impl Reason {
             Self::RepairHeld => "RepairHeld",
             Self::Recovered => "Recovered",
             Self::ObservationFailed => "ObservationFailed",
+            Self::StepFailed => "StepFailed",
+            Self::StepsUnknown => "StepsUnknown",
             Self::Paused => "Paused",
             Self::Protected => "Protected",
             Self::RowInvalid => "RowInvalid",

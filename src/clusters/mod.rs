@@ -123,6 +123,9 @@ pub struct Cluster {
     /// What was declared.
     #[serde(flatten)]
     pub spec: Spec,
+    /// The database's hash of the spec, by which it is recorded as applied.
+    #[serde(skip)]
+    pub spec_hash: String,
     /// What is wanted.
     #[serde(rename = "desired_state")]
     pub desired: Desired,
@@ -228,6 +231,7 @@ pub(crate) mod samples {
                 haproxy_route: true,
                 register_argocd: true,
             },
+            spec_hash: String::new(),
             desired: Desired::Present,
             actual: Actual::Unknown,
             status_reason: None,

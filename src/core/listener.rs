@@ -1,14 +1,14 @@
-//! Hearing that the database rang: LISTEN on a connection of its own, proven
-//! alive by a probe, reconnected with backoff.
+//! LISTEN on a connection of its own, proven alive by a probe, reconnected with
+//! backoff; several channels share it, each with a wake-up queue.
 //!
-//! A notification is a wakeups: it names a row and carries no order, so a
-//! payload that is missing, doubled or hostile is harmless, and losing one
-//! costs time only. After every (re)connect everything is rung, *after* LISTEN
-//! took effect, so that nothing falls into the gap.
+//! A notification is a hint: it names a row and carries no order, so a payload that
+//! is missing, doubled or hostile is harmless, and losing one costs time only. After
+//! every (re)connect each queue is woken for everything, *after* LISTEN took effect,
+//! so that nothing falls into the gap.
 //!
-//! A transaction pooler accepts LISTEN and forgets it. So each connection first
-//! sends itself a word from another one; if that does not arrive, this says so
-//! once, and the full passes do the work until it is mended.
+//! A transaction pooler accepts LISTEN and forgets it. So each connection first sends
+//! a notification to itself over a second one; if that does not arrive, this logs one
+//! error, and the full passes do the work until it is mended.
 //!
 //! This module must not read rows and must not know what a key means.
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -26,11 +26,11 @@ use crate::core::backoff::Backoff;
 use crate::core::database::{Database, session_settings};
 use crate::core::wakeups::WakeupQueue;
 
-/// How often a quiet connection is asked whether it still listens.
+/// How often a quiet connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long any answer on this connection may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a word to oneself may take once it was sent.
+/// How long a notification to ourselves may take once it was sent.
 const ECHO_WITHIN: Duration = Duration::from_secs(3);
 /// Before a connection that brings no notifications is tried again: most likely
 /// somebody must change a setting first, but it may have been a slow moment.
@@ -38,8 +38,8 @@ const DEAF_RETRY: Backoff = Backoff {
     initial: Duration::from_secs(5),
     max: Duration::from_secs(60),
 };
-/// Between attempts to connect; short enough for the bell to work again within
-/// 5 s of the end of whatever cut it off.
+/// Between attempts to connect; short enough for notifications to arrive again
+/// within 5 s of the end of whatever cut them off.
 const RECONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(2),
@@ -77,29 +77,35 @@ enum ListenError {
     Ended(#[source] Option<tokio_postgres::Error>),
 }
 
-/// Listens on one channel and rings a wakeups.
+/// A channel, and the queue that its notifications fill.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The name of the channel.
+    pub channel: String,
+    /// Where its payloads go, as keys.
+    pub wakeups: WakeupQueue,
+}
+
+/// Listens on the channels of its routes.
 #[derive(Debug)]
 pub struct Listener {
     // inputs
     database: Database,
-    channel: String,
     // outputs
-    wakeups: WakeupQueue,
+    routes: Arc<[Route]>,
     state: watch::Sender<Listening>,
 }
 
 impl Listener {
-    /// A listener that is not connected yet and tells `state` when it is.
+    /// A listener that is not connected yet; `state` says when it is.
     pub fn new(
         database: Database,
-        channel: String,
-        wakeups: WakeupQueue,
+        routes: impl Into<Arc<[Route]>>,
         state: watch::Sender<Listening>,
     ) -> Self {
         Self {
             database,
-            channel,
-            wakeups,
+            routes: routes.into(),
             state,
         }
     }
@@ -113,7 +119,7 @@ impl Listener {
                 () = shutdown.cancelled() => return,
             };
             failures += 1;
-            let retry = self.tell(&lost, failures);
+            let retry = self.report(&lost, failures);
             tokio::select! {
                 () = sleep(retry) => {}
                 () = shutdown.cancelled() => return,
@@ -121,46 +127,37 @@ impl Listener {
         }
     }
 
-    /// Says why it does not listen, and how long until it tries again. That it
-    /// cannot is said once, not with every try.
-    fn tell(&self, lost: &ListenError, failures: u32) -> Duration {
-        let why = chain(lost);
-        let told = matches!(&*self.state.borrow(), Listening::Deaf(_));
+    /// The channels, for a log line.
+    fn channels(&self) -> String {
+        let names: Vec<&str> = self.routes.iter().map(|r| r.channel.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Reports why it does not listen, and how long until it tries again. That it
+    /// cannot is logged once, not with every try.
+    fn report(&self, lost: &ListenError, failures: u32) -> Duration {
+        let (reason, channel) = (chain(lost), self.channels());
+        let known = matches!(&*self.state.borrow(), Listening::Deaf(_));
         if matches!(lost, ListenError::Deaf) {
-            if !told {
-                error!(
-                    channel = self.channel,
-                    reason = why,
-                    "changes are found by full passes only"
-                );
+            if !known {
+                error!(channel, reason, "changes are found by full passes only");
             }
-            self.state.send_replace(Listening::Deaf(why));
+            self.state.send_replace(Listening::Deaf(reason));
             return DEAF_RETRY.delay(failures, fastrand::f64());
         }
-        warn!(
-            channel = self.channel,
-            reason = why,
-            "listener is not connected"
-        );
-        self.state.send_replace(Listening::No(why));
+        warn!(channel, reason, "listener is not connected");
+        self.state.send_replace(Listening::No(reason));
         RECONNECT.delay(failures, fastrand::f64())
     }
 
     /// One connection, from connecting to its loss.
     async fn listen(&self, failures: &mut u32) -> ListenError {
-        let wakeups = self.wakeups.clone();
-        let channel = self.channel.clone();
         let echo = Arc::new(Echo::new());
-        let heard = echo.clone();
+        let (routes, awaited) = (self.routes.clone(), echo.clone());
         let within = self.database.connect_within();
         let connecting = self.database.connect_listening(move |message| {
-            let AsyncMessage::Notification(ring) = message else {
-                return;
-            };
-            if ring.channel() == channel {
-                wakeups.wake(ring.payload());
-            } else if ring.channel() == heard.channel {
-                heard.arrived.notify_one();
+            if let AsyncMessage::Notification(notification) = message {
+                dispatch(&routes, &awaited, &notification);
             }
         });
         let (client, mut connection) = match timeout(within, connecting).await {
@@ -168,7 +165,7 @@ impl Listener {
             Ok(Err(error)) => return ListenError::Connect(error),
             Err(_) => return ListenError::ConnectLate(within),
         };
-        // A session that ends while it waits for its own word is not deaf.
+        // A session that ends while it waits for its own notification is not deaf.
         let listens = tokio::select! {
             listens = self.listen_on(&client, &echo) => listens,
             ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
@@ -177,10 +174,12 @@ impl Listener {
             connection.abort();
             return error;
         }
-        info!(channel = self.channel, "listener is connected");
+        info!(channel = self.channels(), "listener is connected");
         *failures = 0;
         self.state.send_replace(Listening::Yes);
-        self.wakeups.wake_everything();
+        for route in self.routes.iter() {
+            route.wakeups.wake_everything();
+        }
         loop {
             tokio::select! {
                 ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
@@ -193,33 +192,40 @@ impl Listener {
         }
     }
 
-    /// Proves that words arrive on this connection, then listens for rings. In
-    /// this order, so that a pooler keeps no session that listens for nobody.
+    /// Proves that notifications arrive on this connection, then listens on the
+    /// channels. In this order, so that a pooler keeps no session that listens for
+    /// nobody.
     async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<(), ListenError> {
         // No transaction stays open here: it would hold back the server's queue.
         let settings = session_settings("listener");
         let own = &echo.channel;
-        say(client, &format!("{settings}; LISTEN {own}")).await?;
-        // Another connection: on its own even a pooled session hears itself.
-        let mouth = match timeout(self.database.connect_within(), self.database.connect()).await {
+        run(client, &format!("{settings}; LISTEN {own}")).await?;
+        // On its own connection even a pooled session receives what it sends.
+        let within = self.database.connect_within();
+        let second_connection = match timeout(within, self.database.connect()).await {
             Ok(connected) => connected.map_err(ListenError::Connect)?,
-            Err(_) => return Err(ListenError::ConnectLate(self.database.connect_within())),
+            Err(_) => return Err(ListenError::ConnectLate(within)),
         };
-        say(&mouth, &format!("NOTIFY {own}")).await?;
+        run(&second_connection, &format!("NOTIFY {own}")).await?;
         timeout(ECHO_WITHIN, echo.arrived.notified())
             .await
             .map_err(|_| ListenError::Deaf)?;
-        let channel = self.channel.replace('"', "\"\"");
-        say(client, &format!("UNLISTEN {own}; LISTEN \"{channel}\"")).await
+        let mut listen = format!("UNLISTEN {own}");
+        for route in self.routes.iter() {
+            let channel = route.channel.replace('"', "\"\"");
+            listen.push_str(&format!("; LISTEN \"{channel}\""));
+        }
+        run(client, &listen).await
     }
 
     /// Asks on the same session whether it still listens: a half-open
     /// connection gives no error and no notification either.
     async fn probe(&self, client: &Client) -> Result<(), ListenError> {
-        let sql = "SELECT count(*) FROM pg_listening_channels() AS channel WHERE channel = $1";
-        let answer = timeout(ANSWER_WITHIN, client.query_one(sql, &[&self.channel])).await;
+        let sql = "SELECT count(*) FROM pg_listening_channels() AS channel WHERE channel = ANY($1)";
+        let channels: Vec<&str> = self.routes.iter().map(|r| r.channel.as_str()).collect();
+        let answer = timeout(ANSWER_WITHIN, client.query_one(sql, &[&channels])).await;
         match answer {
-            Ok(Ok(row)) if row.get::<_, i64>(0) == 1 => Ok(()),
+            Ok(Ok(row)) if usize::try_from(row.get::<_, i64>(0)) == Ok(channels.len()) => Ok(()),
             Ok(Ok(_)) => Err(ListenError::NotListening),
             Ok(Err(error)) => Err(ListenError::Ended(Some(error))),
             Err(_) => Err(ListenError::Silent),
@@ -227,7 +233,18 @@ impl Listener {
     }
 }
 
-/// A word to oneself, on a channel that nobody else has.
+/// Hands a notification to the queue of its channel.
+fn dispatch(routes: &[Route], echo: &Echo, notification: &Notification) {
+    let channel = notification.channel();
+    if channel == echo.channel {
+        echo.arrived.notify_one();
+    }
+    for route in routes.iter().filter(|route| route.channel == channel) {
+        route.wakeups.wake(notification.payload());
+    }
+}
+
+/// A notification to ourselves, on a channel that nobody else has.
 #[derive(Debug)]
 struct Echo {
     channel: String,
@@ -244,9 +261,9 @@ impl Echo {
 }
 
 /// Runs statements within the time that any answer may take.
-async fn say(client: &Client, sql: &str) -> Result<(), ListenError> {
+async fn run(client: &Client, sql: &str) -> Result<(), ListenError> {
     match timeout(ANSWER_WITHIN, client.batch_execute(sql)).await {
-        Ok(said) => said.map_err(ListenError::Listen),
+        Ok(ran) => ran.map_err(ListenError::Listen),
         Err(_) => Err(ListenError::Silent),
     }
 }

@@ -7,8 +7,8 @@
 //! (the controller makes a full pass).
 //!
 //! Two lanes keep a backlog from starving a person: what was just changed
-//! ([`Lane::Urgent`]) goes first, but every fourth turn belongs to the rest.
-//! The urgent lane is short, and the newest ring always finds a place in it:
+//! ([`Lane::Urgent`]) goes first, but every fourth start belongs to the rest.
+//! The urgent lane is short, and the newest wake-up always finds a place in it:
 //! after a change of ten thousand rows at once the eldest of them step back
 //! into the routine lane, so the next single change is not the ten thousand
 //! and first.
@@ -20,8 +20,8 @@ use std::time::Instant;
 /// A row's key, cheap to clone.
 pub type Key = Arc<str>;
 
-/// One turn in so many is the routine lane's, even while the urgent one waits.
-const ROUTINE_TURN: u32 = 4;
+/// One start in so many is the routine lane's, even while the urgent one waits.
+const ROUTINE_SHARE: u32 = 4;
 
 /// How many keys the urgent lane holds.
 const URGENT_PLACES: usize = 16;
@@ -53,8 +53,8 @@ pub enum Offered {
 
 /// A key that is to run now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Whose turn it is.
+pub struct Start {
+    /// Which key.
     pub key: Key,
     /// Since when it was due.
     pub due: Instant,
@@ -86,7 +86,7 @@ pub struct Queue {
     routine: BTreeSet<(Instant, u64, Key)>,
     running: usize,
     order: u64,
-    turn: u32,
+    starts: u32,
 }
 
 impl Queue {
@@ -101,7 +101,7 @@ impl Queue {
             routine: BTreeSet::new(),
             running: 0,
             order: 0,
-            turn: 0,
+            starts: 0,
         }
     }
 
@@ -133,7 +133,7 @@ impl Queue {
         matches!(self.slots.get(key), Some(Slot::Running { .. }))
     }
 
-    /// Asks for a turn of `key`, not before `due`.
+    /// Asks for a start of `key`, not before `due`.
     pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
         let full = self.room() == 0;
         match self.slots.get_mut(key) {
@@ -182,7 +182,7 @@ impl Queue {
 
     /// The next key to run, if one is due and a worker is free. The caller
     /// must [`finish`](Self::finish) it.
-    pub fn take(&mut self, now: Instant) -> Option<Turn> {
+    pub fn take(&mut self, now: Instant) -> Option<Start> {
         if self.running >= self.concurrency {
             return None;
         }
@@ -193,19 +193,19 @@ impl Queue {
             (false, false) => return None,
             (true, false) => Lane::Urgent,
             (false, true) => Lane::Routine,
-            (true, true) if self.turn % ROUTINE_TURN == ROUTINE_TURN - 1 => Lane::Routine,
+            (true, true) if self.starts % ROUTINE_SHARE == ROUTINE_SHARE - 1 => Lane::Routine,
             (true, true) => Lane::Urgent,
         };
-        self.turn = self.turn.wrapping_add(1);
+        self.starts = self.starts.wrapping_add(1);
         let (due, _, key) = self.lane(lane).pop_first()?;
         self.slots
             .insert(key.clone(), Slot::Running { again: None });
         self.running += 1;
-        Some(Turn { key, due, lane })
+        Some(Start { key, due, lane })
     }
 
-    /// Ends a turn. The key waits again if it was woken meanwhile or `next`
-    /// says when. A key whose turn just ended always finds room.
+    /// Ends what was started. The key waits again if it was woken meanwhile or `next`
+    /// says when. A key that just ended always finds room.
     pub fn finish(&mut self, key: &Key, next: Option<Instant>) {
         let Some(Slot::Running { again }) = self.slots.remove(key) else {
             debug_assert!(false, "{key} did not run");
@@ -261,8 +261,8 @@ mod tests {
         Key::from(name)
     }
 
-    fn turn(queue: &mut Queue, now: Instant) -> Option<String> {
-        queue.take(now).map(|turn| turn.key.to_string())
+    fn start(queue: &mut Queue, now: Instant) -> Option<String> {
+        queue.take(now).map(|start| start.key.to_string())
     }
 
     #[test]
@@ -285,13 +285,13 @@ mod tests {
         let now = Instant::now();
         let mut queue = Queue::new(10, 2);
         queue.offer(&key("a"), now, Lane::Urgent);
-        assert_eq!(turn(&mut queue, now).as_deref(), Some("a"));
+        assert_eq!(start(&mut queue, now).as_deref(), Some("a"));
         for _ in 0..3 {
             assert_eq!(queue.offer(&key("a"), now, Lane::Urgent), Offered::Running);
         }
-        assert_eq!(turn(&mut queue, now), None, "never twice at once");
+        assert_eq!(start(&mut queue, now), None, "never twice at once");
         queue.finish(&key("a"), Some(now + Duration::from_secs(60)));
-        assert_eq!(turn(&mut queue, now).as_deref(), Some("a"));
+        assert_eq!(start(&mut queue, now).as_deref(), Some("a"));
         queue.finish(&key("a"), None);
         assert_eq!((queue.waiting(), queue.running()), (0, 0));
     }
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(queue.take(now), None);
         assert_eq!(
             queue.take(retry).unwrap(),
-            Turn {
+            Start {
                 key: key("a"),
                 due: retry,
                 lane: Lane::Routine
@@ -337,9 +337,9 @@ mod tests {
         }
         let mut order = Vec::new();
         for _ in 0..8 {
-            let turn = queue.take(now).unwrap();
-            order.push(turn.key.to_string());
-            queue.finish(&turn.key, None);
+            let started = queue.take(now).unwrap();
+            order.push(started.key.to_string());
+            queue.finish(&started.key, None);
         }
         assert_eq!(order[0], "urgent-0");
         assert_eq!(
@@ -362,12 +362,12 @@ mod tests {
         let single = key("single");
         let offered = queue.offer(&single, now, Lane::Urgent);
         assert!(matches!(offered, Offered::Displaced(_)), "{offered:?}");
-        let turns = std::iter::from_fn(|| {
-            let turn = queue.take(now)?;
-            queue.finish(&turn.key, None);
-            Some(turn.key)
+        let starts = std::iter::from_fn(|| {
+            let started = queue.take(now)?;
+            queue.finish(&started.key, None);
+            Some(started.key)
         });
-        let ahead = turns.take_while(|key| *key != single).count();
+        let ahead = starts.take_while(|key| *key != single).count();
         assert!(ahead <= 2 * URGENT_PLACES, "{ahead} came first");
     }
 
@@ -381,7 +381,7 @@ mod tests {
         }
         let offered = queue.offer(&key("due"), now, Lane::Routine);
         assert_eq!(offered, Offered::Displaced(key("check-99")));
-        assert_eq!(turn(&mut queue, now).as_deref(), Some("due"));
+        assert_eq!(start(&mut queue, now).as_deref(), Some("due"));
     }
 
     #[derive(Clone, Debug)]
@@ -428,10 +428,10 @@ mod tests {
                             }
                         }
                     }
-                    Do::Take => if let Some(turn) = queue.take(now) {
-                        proptest::prop_assert!(turn.due <= now);
-                        proptest::prop_assert!(running.insert(turn.key.clone()), "twice");
-                        owed.remove(&turn.key);
+                    Do::Take => if let Some(started) = queue.take(now) {
+                        proptest::prop_assert!(started.due <= now);
+                        proptest::prop_assert!(running.insert(started.key.clone()), "twice");
+                        owed.remove(&started.key);
                     },
                     Do::Finish(k, next) => {
                         let key = key(&k.to_string());
@@ -446,9 +446,9 @@ mod tests {
             }
             let end = now + Duration::from_secs(3600);
             for key in running { queue.finish(&key, None); }
-            while let Some(turn) = queue.take(end) {
-                owed.remove(&turn.key);
-                queue.finish(&turn.key, None);
+            while let Some(started) = queue.take(end) {
+                owed.remove(&started.key);
+                queue.finish(&started.key, None);
             }
             proptest::prop_assert!(owed.is_empty(), "lost {owed:?}");
         }

@@ -17,16 +17,16 @@ const KEYS_KEPT: usize = 1024;
 /// Longer payloads cannot be keys (names are at most 63 bytes).
 const LONGEST_KEY: usize = 256;
 
-/// What was rung since the last time somebody looked.
+/// What had a wake-up since the last look.
 #[derive(Debug, Default)]
 pub struct Wakeups {
-    /// Keys, each with the time of its first ring, the eldest first.
+    /// Keys, each with the time of its first wake-up, the eldest first.
     pub keys: VecDeque<(Arc<str>, Instant)>,
     /// Look at everything that is due.
     pub everything: bool,
 }
 
-/// Collects rings, folds equal ones, never blocks and never grows beyond a
+/// Collects wake-ups, folds equal ones, never blocks and never grows beyond a
 /// bound; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct WakeupQueue {
@@ -42,7 +42,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Pending {
     wakeups: Wakeups,
-    /// The keys in `rung`, to fold equal rings.
+    /// The keys in `wakeups`, to fold equal ones.
     known: HashSet<Arc<str>>,
     /// Somebody asked whether anyone waits here.
     pinged: bool,
@@ -56,7 +56,7 @@ impl Pending {
         let key: Arc<str> = key.into();
         self.known.insert(key.clone());
         self.wakeups.keys.push_back((key, Instant::now()));
-        // In a flood the newest ring is the one that somebody waits for.
+        // In a flood the newest wake-up is the one that somebody waits for.
         if self.wakeups.keys.len() > KEYS_KEPT
             && let Some((eldest, _)) = self.wakeups.keys.pop_front()
         {
@@ -67,7 +67,7 @@ impl Pending {
 }
 
 impl WakeupQueue {
-    /// Rings for one key. An empty or oversized one cannot be a key and is
+    /// Wakes for one key. An empty or oversized one cannot be a key and is
     /// ignored.
     pub fn wake(&self, key: &str) {
         if !key.is_empty() && key.len() <= LONGEST_KEY {
@@ -76,7 +76,7 @@ impl WakeupQueue {
         }
     }
 
-    /// Rings for everything that is due.
+    /// Wakes for everything that is due.
     pub fn wake_everything(&self) {
         self.lock().wakeups.everything = true;
         self.inner.notify.notify_one();
@@ -93,22 +93,22 @@ impl WakeupQueue {
         !self.lock().pinged
     }
 
-    /// Answers pings and forgets rings, for as long as nothing can be done for
-    /// any of them; whoever heeds them next looks at everything first.
+    /// Answers pings and drops wake-ups, for as long as nothing can be done for any
+    /// of them; whoever waits next looks at everything first.
     pub async fn drain(&self) -> Infallible {
         loop {
             self.wait().await;
         }
     }
 
-    /// Waits until something was rung, and takes it all. Cancel-safe.
+    /// Waits until there is a wake-up, and takes them all. Cancel-safe.
     pub async fn wait(&self) -> Wakeups {
         loop {
-            let rung = std::mem::take(&mut *self.lock()).wakeups;
-            if rung.everything || !rung.keys.is_empty() {
-                return rung;
+            let woken = std::mem::take(&mut *self.lock()).wakeups;
+            if woken.everything || !woken.keys.is_empty() {
+                return woken;
             }
-            // `notify_one` leaves a permit, so a ring since the look above is
+            // `notify_one` leaves a permit, so a wake-up since the look above is
             // not missed.
             self.inner.notify.notified().await;
         }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn equal_rings_fold_and_a_flood_becomes_everything_and_the_newest() {
+    async fn equal_wakeups_fold_and_a_flood_becomes_everything() {
         let wakeups = WakeupQueue::default();
         wakeups.wake("a");
         wakeups.wake("a");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ring_before_the_wait_is_not_missed() {
+    async fn a_wakeup_before_the_wait_is_not_missed() {
         let wakeups = WakeupQueue::default();
         wakeups.wake_everything();
         assert!(wakeups.wait().await.everything);

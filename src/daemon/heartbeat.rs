@@ -100,7 +100,7 @@ impl Heartbeat {
         let aside = self.vitals.schema.borrow().is_some();
         let said = self.store.announce(&self.me, listening, aside, notice);
         said.await?;
-        for name in self.store.expired(EXPIRED_AT_ONCE).await? {
+        for name in self.store.claims().expired(EXPIRED_AT_ONCE).await? {
             self.wakeups.wake(&name);
         }
         Ok(())

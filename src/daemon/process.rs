@@ -11,8 +11,9 @@ use super::{driver, identity};
 use crate::clusters::reconcile::{Caution, ClusterReconciler};
 use crate::command::LogDir;
 use crate::config::DaemonSettings;
-use crate::core::controller::{Controller, ControllerSettings, Reconciler};
+use crate::core::controller::{Controller, ControllerSettings};
 use crate::core::database::Database;
+use crate::core::resource::ResourceReconciler;
 use crate::core::wakeups::WakeupQueue;
 use crate::drivers::Driver;
 use crate::http::{self, Vitals};
@@ -70,18 +71,17 @@ impl Process {
     pub(super) fn controller(
         &self,
         wakeups: WakeupQueue,
-        stand_aside: watch::Receiver<Option<String>>,
-    ) -> Controller<ClusterReconciler> {
+        standby: watch::Receiver<Option<String>>,
+    ) -> Controller<ResourceReconciler<ClusterReconciler>> {
         let reconciler = ClusterReconciler {
             store: self.store.clone(),
             driver: self.driver.clone(),
             policy: self.settings.policy(),
-            lease: self.settings.lease_policy(),
-            owner: self.me.owner.clone(),
             metrics: self.metrics.clone(),
             caution: Caution::new(&self.settings.policy().health),
-            stand_aside,
-        };
+            standby,
+        }
+        .owned_by(&self.me.owner, self.settings.lease_policy());
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,
             resync: self.settings.serving.resync_interval,
@@ -89,7 +89,7 @@ impl Process {
             stop_within: self.stop_within(),
             ..ControllerSettings::default()
         };
-        let metrics = self.metrics.controller(reconciler.name());
+        let metrics = reconciler.metrics.clone();
         Controller::new(Arc::new(reconciler), settings, wakeups, metrics)
     }
 
@@ -150,7 +150,7 @@ impl Process {
     /// Leaves nothing behind that another replica would have to wait for.
     pub(super) async fn release(&self) {
         let released = async {
-            self.store.release_all(&self.me.owner).await?;
+            self.store.claims().release_all(&self.me.owner).await?;
             self.store.retire(&self.me.owner).await
         };
         if let Err(error) = released.await {

@@ -18,7 +18,7 @@ use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
-use crate::core::listener::Listener;
+use crate::core::listener::{Listener, Route};
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, Source, Vitals};
 use crate::live::{Feed, Follower};
@@ -147,8 +147,10 @@ impl Work<'_> {
         let stand_aside = vitals.schema.clone();
         let listener = Listener::new(
             databases.daemon,
-            channels.wake,
-            wakeups.clone(),
+            [Route {
+                channel: channels.wake,
+                wakeups: wakeups.clone(),
+            }],
             senses.listening,
         );
         let follower = Follower {

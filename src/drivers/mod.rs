@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::{Action, Failure, Persistence};
+use crate::clusters::plan::Action;
 use crate::command::{Heading, Trust};
 use crate::core::lease::Term;
+use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 
 /// One order to act on one cluster, and the right to do so.
 pub struct Order<'a> {
@@ -57,6 +58,16 @@ impl Order<'_> {
     }
 }
 
+/// Which way an action goes through the steps.
+pub fn direction(action: Action) -> Direction {
+    match action {
+        Action::Create | Action::Update | Action::Start | Action::Stop => {
+            Direction::Forward(Purpose::Make)
+        }
+        Action::Delete => Direction::Backward,
+    }
+}
+
 /// The longest sleep while trust lasts: the sleep stands still while the machine is suspended,
 /// trust does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -73,56 +84,6 @@ async fn expired(mut trust: Trust) {
             changed = trust.changed(), if owner_lives => owner_lives = changed.is_ok(),
             () = tokio::time::sleep(until.remaining().min(LONGEST_SLEEP)) => {}
         }
-    }
-}
-
-/// Why an action did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// Trying again soon may help.
-    #[error("{summary}")]
-    Transient {
-        /// One line: which command, and how it ended.
-        summary: String,
-        /// The last lines, where the log is; may be empty.
-        detail: String,
-    },
-    /// It was stopped at its deadline; trying again may help.
-    #[error("{summary}")]
-    Late {
-        /// One line: which command, and for how long it ran.
-        summary: String,
-        /// The last lines, where the log is; may be empty.
-        detail: String,
-    },
-    /// It fails until a person changes something.
-    #[error("{summary}")]
-    Permanent {
-        /// One line: which command, and why it cannot work.
-        summary: String,
-        /// What to do about it; may be empty.
-        detail: String,
-    },
-    /// The order was withdrawn or the right to act ended; nothing is concluded.
-    #[error("the action was cut short")]
-    Interrupted,
-}
-
-impl DriverError {
-    /// The failure to record, unless the action was merely cut short.
-    pub fn into_failure(self) -> Option<Failure> {
-        let (persistence, summary, detail) = match self {
-            Self::Transient { summary, detail } | Self::Late { summary, detail } => {
-                (Persistence::Transient, summary, detail)
-            }
-            Self::Permanent { summary, detail } => (Persistence::Permanent, summary, detail),
-            Self::Interrupted => return None,
-        };
-        Some(Failure {
-            persistence,
-            summary,
-            detail,
-        })
     }
 }
 
@@ -180,10 +141,27 @@ pub trait Driver: Send + Sync {
     /// [`Observation::Unknown`] with the reason.
     async fn observe(&self, cluster: &Cluster) -> Observation;
 
-    /// Does one action, within its deadline. Every action is idempotent.
+    /// Does one action at once, within its deadline. Every action is idempotent.
     /// Dropping the future ends the action with its whole process tree.
     ///
     /// # Errors
-    /// [`DriverError`] tells by type whether a quick retry can help.
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), DriverError>;
+    /// [`StepError`] tells by type whether a quick retry can help.
+    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError>;
+
+    /// The steps in which an action is done and recorded; none: it is done at once
+    /// by [`Driver::act`], and nothing of it is recorded but the cluster's state.
+    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
+        let _ = (action, order);
+        None
+    }
+
+    /// The names of its steps, in their order, for metrics that start at zero.
+    fn step_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Notes that an action in steps ended; none: it was cut short.
+    async fn ended(&self, action: Action, order: &Order<'_>, how: Option<&Result<(), StepError>>) {
+        let _ = (action, order, how);
+    }
 }

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::cause::chain;
 use crate::core::database::{Database, DatabaseError};
-use crate::core::listener::{Listener, Listening};
+use crate::core::listener::{Listener, Listening, Route};
 use crate::core::wakeups::WakeupQueue;
 use crate::store::{Changes, Store};
 
@@ -80,8 +80,11 @@ impl Follower {
         let wakeups = WakeupQueue::default();
         let (told, listening) = watch::channel(Listening::No("not connected yet".to_owned()));
         let stop = shutdown.child_token();
-        let channel = self.channel.clone();
-        let listener = Listener::new(self.database.clone(), channel, wakeups.clone(), told);
+        let route = Route {
+            channel: self.channel.clone(),
+            wakeups: wakeups.clone(),
+        };
+        let listener = Listener::new(self.database.clone(), [route], told);
         let listener = tokio::spawn(listener.run(stop.clone()));
         let mut following = Following {
             horizon: Changes::BEGINNING.to_owned(),

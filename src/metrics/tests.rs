@@ -8,7 +8,8 @@ use super::*;
 /// What a scrape shows once everything was touched.
 fn full() -> String {
     let metrics = Metrics::new();
-    metrics.controller("cluster");
+    let controller = metrics.controller("cluster");
+    controller.steps.expect("sandbox", &["folder"]);
     metrics
         .http
         .answered("GET", "/metrics", 200, Some(Duration::ZERO));
@@ -44,7 +45,7 @@ fn known_label_sets_start_at_zero() {
             "{line} is missing in\n{text}"
         );
     }
-    controller.turn_ended(controller.turn_began(), ReconcileResult::Error);
+    controller.reconcile_ended(controller.reconcile_began(), ReconcileResult::Error);
     let text = metrics.scrape();
     assert!(text.contains(r#"kindler_reconcile_errors_total{controller="cluster"} 1"#));
     assert!(text.contains(r#"workqueue_retries_total{controller="cluster",name="cluster"} 1"#));
@@ -67,12 +68,12 @@ fn what_is_under_way_is_computed_when_it_is_asked_for() {
             value("workqueue_longest_running_processor_seconds"),
         )
     };
-    let first = controller.turn_began();
-    let second = controller.turn_began();
+    let first = controller.reconcile_began();
+    let second = controller.reconcile_began();
     std::thread::sleep(Duration::from_millis(20));
     let (sum, longest) = both();
     assert!(longest >= 0.02 && sum > longest, "{sum} {longest}");
-    controller.turn_ended(first, ReconcileResult::Success);
+    controller.reconcile_ended(first, ReconcileResult::Success);
     let (sum, longest) = both();
     assert!(longest >= 0.02 && sum == longest, "{sum} {longest}");
     drop(second);

@@ -4,33 +4,32 @@
 
 use tokio_postgres::Row;
 
-use crate::clusters::Actual;
 use crate::clusters::plan::{DeletionQueue, Status};
-use crate::core::lease::Term;
+use crate::clusters::{Actual, Cluster};
+use crate::core::database::{DatabaseError, Undecodable, column, typed};
+use crate::core::rows::{Lease, Leased, Rows, Written};
+use crate::core::steps::StepChange;
 
-use super::claim::{StatusWrite, Written, written};
-use super::rows::HeldRow;
+use super::object::ClusterStatus;
 use super::{Store, queries};
-use crate::core::database::DatabaseError;
-use crate::core::database::typed;
-use crate::core::database::{Undecodable, column};
 
 impl Store {
     /// Writes, under the fence, what `decide` makes of the queue of deletions:
-    /// an intent to delete, which is counted with it, or that it waits. Nobody
-    /// else begins a deletion between the reading and the writing.
+    /// an intent to delete, which is counted with it and says which step begins, or
+    /// that it waits. No other deletion begins between the reading and the writing.
     ///
     /// # Errors
     /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be written,
     /// so read again before acting. An intent that is written is counted.
     pub async fn begin_deletion(
         &self,
-        held: &HeldRow,
-        term: Term,
+        lease: &Lease,
+        row: &Leased<Cluster>,
+        steps: &[StepChange],
         decide: impl FnOnce(&DeletionQueue) -> Status,
-    ) -> Result<Written, DatabaseError> {
+    ) -> Result<Written<Cluster>, DatabaseError> {
         let operation = "begin a deletion";
-        let (name, generation) = (held.cluster.name.as_str(), held.cluster.generation);
+        let (name, generation) = (row.object.name.as_str(), row.generation);
         let mine = typed(&[&name, &generation]);
         let selector = self.selector();
         let asked = typed(&[&name, &generation, &selector]);
@@ -47,11 +46,15 @@ impl Store {
                     Ok(queue) => decide(&queue),
                     Err(unreadable) => return Ok(Err(unreadable)),
                 };
-                let write = StatusWrite::of(held, term, &status, self.place());
+                let begins = status.actual == Actual::Deleting;
+                let steps = if begins { steps } else { &[] };
+                let written = ClusterStatus::new(&status, &row.object.spec_hash);
+                let (sql, (status, place, steps)) =
+                    self.claims.write_statement(lease, row, &written, steps);
                 let row = transaction
-                    .query_typed_opt(queries::WRITE_STATUS.as_str(), &typed(&write.params()))
+                    .query_typed_opt(sql, &typed(&[&status, &place, &steps]))
                     .await?;
-                if row.is_some() && status.actual == Actual::Deleting {
+                if row.is_some() && begins {
                     transaction
                         .execute_typed(queries::COUNT_DELETION.as_str(), &mine)
                         .await?;
@@ -60,7 +63,7 @@ impl Store {
             })
             .await?;
         let row = found.map_err(|source| DatabaseError::Unreadable { operation, source })?;
-        written(row.as_ref())
+        Rows::<Cluster>::written(row.as_ref())
     }
 }
 

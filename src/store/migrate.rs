@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use crate::core::database::Database;
 
 /// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 11] = [
+const STEPS: [(i32, &str, &str); 12] = [
     (
         1,
         "clusters",
@@ -63,6 +63,14 @@ const STEPS: [(i32, &str, &str); 11] = [
         11,
         "identity",
         include_str!("../../sql/migrations/0011_identity.sql"),
+    ),
+    (
+        12,
+        "steps",
+        concat!(
+            include_str!("../../sql/core/prepare.sql"),
+            include_str!("../../sql/migrations/0012_steps.sql")
+        ),
     ),
 ];
 

@@ -3,7 +3,6 @@
 //! Nothing here decides; guards live in the statements, so that losing a claim
 //! or a fence is an answer and not an error.
 
-mod claim;
 mod declare;
 mod deletions;
 mod edit;
@@ -11,6 +10,7 @@ mod feed;
 mod history;
 mod listing;
 mod migrate;
+mod object;
 mod place;
 mod queries;
 mod report;
@@ -25,19 +25,20 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
+use crate::clusters::Cluster;
 use crate::core::database::{Connections, Database, DatabaseError, Param, PoolUse, Undecodable};
+use crate::core::rows::{Placement, Rows};
 
-pub use claim::{Claim, Claimed, Written};
 pub use declare::{Declaration, Declared};
 pub use edit::{Batch, Edit, Ordered};
 pub use feed::{Changes, Live, Work};
 pub use history::{AuditFilter, Audited, Revision, TaskRevision};
 pub use listing::{Filter, Listed, PortUser, Suggestion};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
+pub use object::ClusterStatus;
 pub use place::Unselected;
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
-pub use rows::HeldRow;
 pub use standing::{Crew, Stands, Worst};
 pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::{Due, Waiting};
@@ -57,18 +58,21 @@ pub struct Store {
     /// The actor that the audit log names for what is declared, if it is not
     /// the session's.
     declarer: Option<Arc<str>>,
-    /// For which clusters this daemon works; none: for all.
-    selects: Option<Arc<place::Place>>,
+    /// Which clusters this daemon works on.
+    placement: Arc<Placement>,
+    claims: Rows<Cluster>,
 }
 
 impl Store {
     /// A store on `database` with at most `connections`, none opened yet.
     /// `actor` is written to the audit log with every change made through it.
     pub fn new(database: &Database, connections: usize, actor: &str) -> Self {
+        let connections = Connections::new(database, connections, actor);
         Self {
-            connections: Connections::new(database, connections, actor),
+            claims: Rows::new(connections.clone(), Placement::default()),
+            connections,
             declarer: None,
-            selects: None,
+            placement: Arc::default(),
         }
     }
 
@@ -85,11 +89,17 @@ impl Store {
         &self.connections
     }
 
+    /// The clusters under leases: claims, renewals, writes, removals, what is due.
+    pub fn claims(&self) -> &Rows<Cluster> {
+        &self.claims
+    }
+
     /// The same store, whose sessions count as proven when those of `other`
     /// are: for two that reach one database in the same way.
     #[must_use]
     pub fn with_session_mode_of(mut self, other: &Self) -> Self {
         self.connections = self.connections.with_session_mode_of(&other.connections);
+        self.claims = Rows::new(self.connections.clone(), (*self.placement).clone());
         self
     }
 

@@ -3,7 +3,7 @@
 //! A daemon with a selector works on what matches and is not placed yet, and on
 //! what is placed with it. Its place is its selector's text, so that daemons with
 //! the same selector share their clusters. The judgement is the statements' own
-//! (`kindler_takes`, `placed_by`); this only says who asks.
+//! (`kindler_takes`, `placed_by`); this module only passes the selector on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,8 @@ use serde_json::{Value, json};
 use crate::clusters::{ClusterName, Selector};
 
 use super::{Store, queries};
-use crate::core::database::DatabaseError;
-use crate::core::database::column;
-
-/// Where a daemon works.
-#[derive(Debug)]
-pub(super) struct Place {
-    /// As it stands in `placed_by`.
-    name: String,
-    /// What `kindler_takes` is given.
-    selector: Value,
-}
+use crate::core::database::{DatabaseError, column};
+use crate::core::rows::{Placement, Rows};
 
 /// Clusters that no daemon selects which was heard of lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,12 +23,12 @@ pub struct Unselected {
     /// So many.
     pub total: i64,
     /// The first of them, by name.
-    pub clusters: Vec<Forsaken>,
+    pub clusters: Vec<UnselectedCluster>,
 }
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Forsaken {
+pub struct UnselectedCluster {
     /// Its name.
     pub name: String,
     /// The selector of the daemons that it stays with, if it was begun.
@@ -49,23 +40,24 @@ impl Store {
     /// and claimed; an empty selector selects all. Reading is not narrowed.
     #[must_use]
     pub fn selecting(&self, selector: &Selector) -> Self {
-        let place = (!selector.is_empty()).then(|| {
-            let name = selector.to_string();
-            let selector = json!({ "place": name, "requirements": selector });
-            Arc::new(Place { name, selector })
-        });
+        let placement = if selector.is_empty() {
+            Placement::default()
+        } else {
+            let place = selector.to_string();
+            Placement {
+                selector: Some(json!({ "place": place, "requirements": selector })),
+                place: Some(place),
+            }
+        };
         Self {
-            selects: place,
+            claims: Rows::new(self.connections.clone(), placement.clone()),
+            placement: Arc::new(placement),
             ..self.clone()
         }
     }
 
     pub(super) fn selector(&self) -> Option<&Value> {
-        self.selects.as_deref().map(|place| &place.selector)
-    }
-
-    pub(super) fn place(&self) -> Option<&str> {
-        self.selects.as_deref().map(|place| place.name.as_str())
+        self.placement.selector.as_ref()
     }
 
     /// What waits for no one, at most `limit` of it by name, or whether `only` this
@@ -91,7 +83,7 @@ impl Store {
                 ],
                 |row| {
                     let (name, placed_by) = (column(row, "name")?, column(row, "placed_by")?);
-                    Ok((column(row, "total")?, Forsaken { name, placed_by }))
+                    Ok((column(row, "total")?, UnselectedCluster { name, placed_by }))
                 },
             )
             .await?;

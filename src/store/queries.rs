@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 /// The text of one query, with the cluster's columns filled in.
 pub(super) type Query = LazyLock<String>;
 
-const CLUSTER_COLUMNS: &str = include_str!("../../sql/queries/cluster_columns.sql");
+pub(super) const CLUSTER_COLUMNS: &str = include_str!("../../sql/queries/cluster_columns.sql");
 
 macro_rules! queries {
     ($($name:ident = $file:literal;)+) => {
@@ -18,7 +18,6 @@ macro_rules! queries {
 
 queries! {
     ANNOUNCE_REPLICA = "announce_replica";
-    CLAIM_CLUSTER = "claim_cluster";
     CLOSE_SESSION = "close_session";
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
@@ -39,9 +38,7 @@ queries! {
     LIST_AUDIT = "list_audit";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
-    LIST_DUE = "list_due";
     LIST_EVENTS = "list_events";
-    LIST_EXPIRED = "list_expired";
     LIST_FAILING = "list_failing";
     LIST_FILTERED = "list_filtered";
     LIST_LEASES = "list_leases";
@@ -62,10 +59,6 @@ queries! {
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
-    RELEASE_LEASE = "release_lease";
-    RELEASE_LEASES_OF = "release_leases_of";
-    REMOVE_CLUSTER = "remove_cluster";
-    RENEW_LEASE = "renew_lease";
     REQUEST_RETRY = "request_retry";
     RETIRE_REPLICA = "retire_replica";
     REVOKE_TOKEN = "revoke_token";
@@ -75,5 +68,4 @@ queries! {
     SUGGEST = "suggest";
     UNWATCH = "unwatch";
     WATCH = "watch";
-    WRITE_STATUS = "write_status";
 }

@@ -1,9 +1,6 @@
 //! From database rows to domain types, one row at a time: a row that cannot
 //! be read is an error about that row, never about its neighbours.
 
-use std::time::Instant;
-
-use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 
 use crate::access::ScopeError;
@@ -24,28 +21,6 @@ macro_rules! undecodable {
 }
 undecodable!(NameError, SpecError, StateError, ScopeError);
 
-/// A cluster as it was read, with what the fence needs to write it back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeldRow {
-    /// The row.
-    pub cluster: Cluster,
-    /// The hash of the spec that was read.
-    pub spec_hash: String,
-    /// The database's clock when it was read.
-    pub read_at: Timestamp,
-    /// When it arrived here: by as much as has passed since, the database's
-    /// clock has gone on.
-    pub received: Instant,
-}
-
-impl HeldRow {
-    /// The database's clock now, as far as can be told from here.
-    pub fn now(&self) -> Timestamp {
-        let since = SignedDuration::try_from(self.received.elapsed()).unwrap_or_default();
-        self.read_at.checked_add(since).unwrap_or(self.read_at)
-    }
-}
-
 /// Reads the columns of `sql/queries/cluster_columns.sql`.
 pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     let port = |field: &'static str| -> Result<Port, Undecodable> {
@@ -55,6 +30,7 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     Ok(Cluster {
         name: ClusterName::parse(column(row, "name")?)?,
         uid: column(row, "uid")?,
+        spec_hash: column(row, "spec_hash")?,
         spec: Spec {
             provider: column::<&str>(row, "provider")?.parse::<Provider>()?,
             subnet: subnet.map(str::parse).transpose()?,
@@ -88,16 +64,6 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         placed_by: column(row, "placed_by")?,
         created_at: column(row, "created_at")?,
         updated_at: column(row, "updated_at")?,
-    })
-}
-
-/// Reads a row together with what the fence needs.
-pub(super) fn held(row: &Row) -> Result<HeldRow, Undecodable> {
-    Ok(HeldRow {
-        cluster: cluster(row)?,
-        spec_hash: column(row, "spec_hash")?,
-        read_at: column(row, "read_at")?,
-        received: Instant::now(),
     })
 }
 

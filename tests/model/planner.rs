@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{
-    Action, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Step, conclude, plan,
+    Action, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, conclude, plan,
 };
 use kindler::clusters::{Actual, Cluster, Desired};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -80,15 +80,15 @@ fn walk(mut cluster: Cluster, luck: &[(Observation, Outcome)]) {
         let moment = Moment { now, jitter: 0.5 };
         let first = plan(&cluster, None, &policy, moment);
         let (step, seen) = match first {
-            Step::Observe { .. } => (plan(&cluster, Some(look), &policy, moment), Some(look)),
+            Decision::Observe { .. } => (plan(&cluster, Some(look), &policy, moment), Some(look)),
             other => (other, None),
         };
         judge(&cluster, &step, seen);
         match step {
-            Step::Rest { .. } | Step::Observe { .. } => {}
-            Step::Remove => return,
-            Step::Record(status) => status.apply_to(&mut cluster, now),
-            Step::Act { action, intent } => {
+            Decision::Rest { .. } | Decision::Observe { .. } => {}
+            Decision::Remove => return,
+            Decision::Record(status) => status.apply_to(&mut cluster, now),
+            Decision::Act { action, intent } => {
                 intent.apply_to(&mut cluster, now);
                 match conclude(&cluster, action, outcome, look, &policy, moment) {
                     Conclusion::Record(status) => status.apply_to(&mut cluster, now),
@@ -103,12 +103,12 @@ fn walk(mut cluster: Cluster, luck: &[(Observation, Outcome)]) {
     }
 }
 
-fn judge(cluster: &Cluster, step: &Step, seen: Option<&Observation>) {
-    let acts = matches!(step, Step::Act { .. } | Step::Remove);
+fn judge(cluster: &Cluster, step: &Decision, seen: Option<&Observation>) {
+    let acts = matches!(step, Decision::Act { .. } | Decision::Remove);
     assert!(!(acts && cluster.hands_off()), "{step:?} on {cluster:?}");
     match step {
-        Step::Remove => assert_gone(cluster, seen),
-        Step::Act {
+        Decision::Remove => assert_gone(cluster, seen),
+        Decision::Act {
             action: Action::Delete,
             ..
         } => {
@@ -120,7 +120,10 @@ fn judge(cluster: &Cluster, step: &Step, seen: Option<&Observation>) {
             let ordered = cluster.desired == Desired::Absent;
             assert!(ordered || begun, "deletes after {seen:?}: {cluster:?}");
         }
-        Step::Rest { .. } | Step::Observe { .. } | Step::Record(_) | Step::Act { .. } => {}
+        Decision::Rest { .. }
+        | Decision::Observe { .. }
+        | Decision::Record(_)
+        | Decision::Act { .. } => {}
     }
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kindler::clusters::health::HealthPolicy;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{
-    Action, Applied, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Status, Step,
+    Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
     conclude, plan,
 };
 use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
@@ -235,7 +235,7 @@ pub enum Grounds {
     Concluded(Action, Ended, Seen),
 }
 
-/// A [`Step`] without the status in it.
+/// A [`Decision`] without the status in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
     Rest,
@@ -289,11 +289,11 @@ fn ask(row: &Row, grounds: Grounds) -> (Decided, Option<Status>) {
         Grounds::Planned(seen) => {
             let observed = seen.map(Seen::observation);
             match plan(&cluster, observed.as_ref(), &policy(), moment) {
-                Step::Rest { .. } => (Decided::Rest, None),
-                Step::Observe { .. } => (Decided::Look, None),
-                Step::Record(status) => (Decided::Record, Some(status)),
-                Step::Act { action, intent } => (Decided::Act(action), Some(intent)),
-                Step::Remove => (Decided::Remove, None),
+                Decision::Rest { .. } => (Decided::Rest, None),
+                Decision::Observe { .. } => (Decided::Look, None),
+                Decision::Record(status) => (Decided::Record, Some(status)),
+                Decision::Act { action, intent } => (Decided::Act(action), Some(intent)),
+                Decision::Remove => (Decided::Remove, None),
             }
         }
         Grounds::Concluded(action, ended, seen) => {
@@ -325,6 +325,7 @@ pub fn template() -> &'static Cluster {
             retry_requested_at: None,
             name: ClusterName::parse("dev").expect("a name"),
             uid: uuid::Uuid::from_u128(1),
+            spec_hash: String::new(),
             spec: Spec {
                 provider: Provider::K3d,
                 subnet: None,

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kindler::core::controller::{Controller, ControllerSettings, Finished, Reconciler, Turn};
+use kindler::core::controller::{
+    ClaimOutcome, Controller, ControllerSettings, Finished, Reconciler, Signals,
+};
+use kindler::core::queue::Key;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
 use tokio::sync::Semaphore;
@@ -63,6 +66,7 @@ impl Stub {
 
 #[async_trait]
 impl Reconciler for Stub {
+    type Claimed = Key;
     type Error = Unreachable;
 
     fn name(&self) -> &'static str {
@@ -86,7 +90,13 @@ impl Reconciler for Stub {
             .collect())
     }
 
-    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, Unreachable> {
+    async fn claim(&self, keys: &[Key]) -> Result<Vec<(Key, ClaimOutcome<Key>)>, Unreachable> {
+        let won = |key: &Key| (key.clone(), ClaimOutcome::Won(key.clone()));
+        Ok(keys.iter().map(won).collect())
+    }
+
+    async fn reconcile(&self, key: Key, signals: &Signals) -> Result<Finished, Unreachable> {
+        let key = &*key;
         {
             let mut table = self.table.lock().unwrap();
             *table.running.entry(key.to_owned()).or_default() += 1;
@@ -98,7 +108,7 @@ impl Reconciler for Stub {
         if key.starts_with("slow") {
             tokio::select! {
                 permit = self.gate.acquire() => permit.unwrap().forget(),
-                () = turn.stopped() => self.table.lock().unwrap().stopped.push(key.to_owned()),
+                () = signals.stopped() => self.table.lock().unwrap().stopped.push(key.to_owned()),
             }
         }
         let mut table = self.table.lock().unwrap();

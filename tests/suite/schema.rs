@@ -1,6 +1,7 @@
 //! The schema against a real Postgres: take-over, triggers, roles, costs.
 
 mod cancelled;
+mod claims;
 mod deletions;
 mod due;
 mod feed;

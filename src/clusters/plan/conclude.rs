@@ -5,6 +5,8 @@ use crate::clusters::event::Reason;
 use crate::clusters::observation::{Condition, Observation};
 use crate::clusters::{Actual, Cluster, Desired};
 
+use crate::core::steps::StepError;
+
 use super::{Action, Applied, Moment, Policy, Status};
 
 /// Whether trying the same again soon can help.
@@ -26,6 +28,24 @@ pub struct Failure {
     pub summary: String,
     /// What else helps: the last lines, where the log is. May be empty.
     pub detail: String,
+}
+
+impl Failure {
+    /// The failure to record of an error, unless the work was merely cut short.
+    pub fn of(error: StepError) -> Option<Self> {
+        let (persistence, summary, detail) = match error {
+            StepError::Transient { summary, detail } | StepError::Late { summary, detail } => {
+                (Persistence::Transient, summary, detail)
+            }
+            StepError::Permanent { summary, detail } => (Persistence::Permanent, summary, detail),
+            StepError::Interrupted => return None,
+        };
+        Some(Self {
+            persistence,
+            summary,
+            detail,
+        })
+    }
 }
 
 /// How an action's command ended.

@@ -8,19 +8,19 @@ use crate::clusters::health::Verdict;
 use crate::clusters::observation::{Condition, Observation};
 use crate::clusters::{Actual, Cluster};
 
-use super::{Action, Applied, Moment, Policy, Status, Step};
+use super::{Action, Applied, Decision, Moment, Policy, Status};
 
 /// The arguments of one decision, so that its parts can be functions.
 #[derive(Clone, Copy)]
-pub(super) struct Decision<'a> {
+pub(super) struct Deciding<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) observed: Option<&'a Observation>,
     pub(super) policy: &'a Policy,
     pub(super) moment: Moment,
 }
 
-impl Decision<'_> {
-    pub(super) fn present(self) -> Step {
+impl Deciding<'_> {
+    pub(super) fn present(self) -> Decision {
         match self.cluster.actual {
             Actual::Unknown => self.act(Action::Create),
             Actual::Creating => self.present_creating(),
@@ -34,13 +34,13 @@ impl Decision<'_> {
     }
 
     /// Nobody holds it, so its owner died between intent and conclusion.
-    fn present_creating(self) -> Step {
+    fn present_creating(self) -> Decision {
         match self.observed {
-            None => Step::Observe {
+            None => Decision::Observe {
                 why: "its create was interrupted",
             },
             Some(Observation::Unknown(why)) => self.look_again(why),
-            Some(Observation::Present(Condition::Healthy)) => Step::Record(Status {
+            Some(Observation::Present(Condition::Healthy)) => Decision::Record(Status {
                 message: "it answers, though its create was interrupted".into(),
                 // The command did not end, so the spec is not proven applied:
                 // the next plan applies it again, which create allows.
@@ -50,15 +50,15 @@ impl Decision<'_> {
         }
     }
 
-    fn present_stopped(self) -> Step {
+    fn present_stopped(self) -> Decision {
         match self.observed {
-            None => Step::Observe {
+            None => Decision::Observe {
                 why: "a stopped cluster is wanted present",
             },
             Some(Observation::Unknown(why)) => self.look_again(why),
             Some(Observation::Absent) => self.act(Action::Create),
             Some(Observation::Present(Condition::Healthy)) => {
-                Step::Record(self.healthy(Reason::Started))
+                Decision::Record(self.healthy(Reason::Started))
             }
             Some(Observation::Present(_)) => self.act(Action::Start),
         }
@@ -66,13 +66,13 @@ impl Decision<'_> {
 
     /// Repair before recreate: what only stopped is started, and what came
     /// back by itself is left alone.
-    fn present_failed(self) -> Step {
+    fn present_failed(self) -> Decision {
         match self.observed {
-            None => Step::Observe {
+            None => Decision::Observe {
                 why: "the last attempt failed",
             },
             Some(Observation::Present(Condition::Healthy)) if self.cluster.spec_applied => {
-                Step::Record(self.healthy(Reason::Recovered))
+                Decision::Record(self.healthy(Reason::Recovered))
             }
             // What answers may be of an older spec. A create that fails around
             // a cluster that answers counts as done; an update must end well.
@@ -87,9 +87,9 @@ impl Decision<'_> {
     }
 
     /// The delete was ordered, then withdrawn, and nobody is carrying it out.
-    fn present_deleting(self) -> Step {
+    fn present_deleting(self) -> Decision {
         match self.observed {
-            None => Step::Observe {
+            None => Decision::Observe {
                 why: "its delete was withdrawn",
             },
             Some(Observation::Unknown(why)) => self.look_again(why),
@@ -104,23 +104,23 @@ impl Decision<'_> {
         }
     }
 
-    fn check_health(self) -> Step {
+    fn check_health(self) -> Decision {
         let Some(observed) = self.observed else {
-            return Step::Observe {
+            return Decision::Observe {
                 why: "its health check is due",
             };
         };
         let health = self.policy.health;
         match health.judge(self.cluster.health_failures, observed) {
-            Verdict::Healthy => Step::Record(self.healthy(Reason::Healthy)),
-            Verdict::Unknown { why } => Step::Record(Status {
+            Verdict::Healthy => Decision::Record(self.healthy(Reason::Healthy)),
+            Verdict::Unknown { why } => Decision::Record(Status {
                 reason: Reason::ObservationFailed,
                 message: format!("its health check could not look: {why}"),
                 next_check_at: Some(self.moment.after(health.reprobe)),
                 reached: true,
                 ..Status::keeping(self.cluster)
             }),
-            Verdict::Suspect { failures, why } => Step::Record(Status {
+            Verdict::Suspect { failures, why } => Decision::Record(Status {
                 reason: Reason::ProbeFailed,
                 message: format!("{failures} of {} probes failed: {why}", health.threshold),
                 health_failures: failures,
@@ -128,7 +128,7 @@ impl Decision<'_> {
                 reached: true,
                 ..Status::keeping(self.cluster)
             }),
-            Verdict::Lost { failures, why } => Step::Record(Status {
+            Verdict::Lost { failures, why } => Decision::Record(Status {
                 actual: Actual::Failed,
                 reason: Reason::HealthLost,
                 message: format!("{failures} probes failed in a row: {why}"),
@@ -140,8 +140,8 @@ impl Decision<'_> {
         }
     }
 
-    pub(super) fn stopped(self) -> Step {
-        let observe = || Step::Observe {
+    pub(super) fn stopped(self) -> Decision {
+        let observe = || Decision::Observe {
             why: "it is wanted stopped",
         };
         match self.cluster.actual {
@@ -149,7 +149,7 @@ impl Decision<'_> {
             Actual::Stopped => match self.observed {
                 None => observe(),
                 Some(Observation::Present(Condition::Healthy)) => self.act(Action::Stop),
-                Some(observed) => Step::Record(self.still_stopped(observed)),
+                Some(observed) => Decision::Record(self.still_stopped(observed)),
             },
             Actual::Unknown
             | Actual::Creating
@@ -158,30 +158,30 @@ impl Decision<'_> {
             | Actual::Deleting => match self.observed {
                 None => observe(),
                 Some(Observation::Unknown(why)) => self.look_again(why),
-                Some(Observation::Absent) => Step::Record(self.not_made()),
+                Some(Observation::Absent) => Decision::Record(self.not_made()),
                 Some(Observation::Present(Condition::Stopped)) => {
-                    Step::Record(self.at_rest(Reason::Stopped))
+                    Decision::Record(self.at_rest(Reason::Stopped))
                 }
                 Some(Observation::Present(_)) => self.act(Action::Stop),
             },
         }
     }
 
-    pub(super) fn absent(self) -> Step {
+    pub(super) fn absent(self) -> Decision {
         match self.cluster.actual {
             Actual::Unknown => match self.observed {
-                None => Step::Observe {
+                None => Decision::Observe {
                     why: "it is wanted absent and was never looked at",
                 },
                 Some(Observation::Unknown(why)) => self.look_again(why),
-                Some(Observation::Absent) => Step::Remove,
+                Some(Observation::Absent) => Decision::Remove,
                 Some(Observation::Present(_)) => self.act(Action::Delete),
             },
             Actual::Deleting => match self.observed {
-                None => Step::Observe {
+                None => Decision::Observe {
                     why: "its delete was interrupted",
                 },
-                Some(Observation::Absent) => Step::Remove,
+                Some(Observation::Absent) => Decision::Remove,
                 Some(Observation::Present(_) | Observation::Unknown(_)) => self.act(Action::Delete),
             },
             Actual::Creating
@@ -194,7 +194,7 @@ impl Decision<'_> {
     }
 
     /// Paused or protected: show what is there, and nothing else.
-    pub(super) fn only_look(self) -> Step {
+    pub(super) fn only_look(self) -> Decision {
         let cluster = self.cluster;
         let reason = if cluster.paused {
             Reason::Paused
@@ -202,7 +202,7 @@ impl Decision<'_> {
             Reason::Protected
         };
         let Some(observed) = self.observed else {
-            return Step::Observe {
+            return Decision::Observe {
                 why: "it is only looked at",
             };
         };
@@ -213,7 +213,7 @@ impl Decision<'_> {
             next_check_at: Some(self.moment.after(health.reprobe)),
             ..Status::keeping(cluster)
         };
-        Step::Record(
+        Decision::Record(
             match (observed, health.judge(cluster.health_failures, observed)) {
                 (_, Verdict::Healthy) => Status {
                     actual: Actual::Running,
@@ -250,7 +250,7 @@ impl Decision<'_> {
         )
     }
 
-    fn act(self, action: Action) -> Step {
+    fn act(self, action: Action) -> Decision {
         let attempt = self.cluster.failed_attempts.saturating_add(1);
         let message = if attempt == 1 {
             format!("{} begun", action.as_str())
@@ -270,7 +270,7 @@ impl Decision<'_> {
             applied,
             ..Status::keeping(self.cluster)
         };
-        Step::Act { action, intent }
+        Decision::Act { action, intent }
     }
 
     /// It answers: running, with a clean slate.
@@ -311,8 +311,8 @@ impl Decision<'_> {
     }
 
     /// Ignorance: keep everything, spend no attempt, look again later.
-    fn look_again(self, why: &str) -> Step {
-        Step::Record(Status {
+    fn look_again(self, why: &str) -> Decision {
+        Decision::Record(Status {
             reason: Reason::ObservationFailed,
             message: format!("waiting, because it cannot be observed: {why}"),
             next_attempt_at: Some(self.moment.after(self.policy.look_again)),

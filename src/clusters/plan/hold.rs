@@ -12,7 +12,7 @@ use crate::clusters::health::Spread;
 use crate::clusters::{Actual, Cluster};
 use crate::duration;
 
-use super::{Action, Moment, Policy, Status, Step};
+use super::{Action, Decision, Moment, Policy, Status};
 
 /// Over which deletions are counted.
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -103,7 +103,7 @@ pub fn hold_deletion(
 /// before. A first creation is none; nor is a start, since only a container
 /// runtime that works tells stopped from silent; nor is what a person asked
 /// for just now.
-pub fn is_repair(cluster: &Cluster, step: &Step, moment: Moment) -> bool {
+pub fn is_repair(cluster: &Cluster, step: &Decision, moment: Moment) -> bool {
     let asked = cluster
         .retry_requested_at
         .is_some_and(|at| moment.now.duration_since(at) < ASKED_WITHIN);
@@ -111,8 +111,8 @@ pub fn is_repair(cluster: &Cluster, step: &Step, moment: Moment) -> bool {
         return false;
     }
     match (step, cluster.actual) {
-        (Step::Record(status), Actual::Running) => status.reason == Reason::HealthLost,
-        (Step::Act { action, .. }, Actual::Failed | Actual::Creating) => {
+        (Decision::Record(status), Actual::Running) => status.reason == Reason::HealthLost,
+        (Decision::Act { action, .. }, Actual::Failed | Actual::Creating) => {
             *action == Action::Create && cluster.last_healthy_at.is_some()
         }
         _ => false,
@@ -125,19 +125,21 @@ pub fn is_repair(cluster: &Cluster, step: &Step, moment: Moment) -> bool {
 /// condition is told and not two.
 pub fn hold_repair(
     cluster: &Cluster,
-    step: Step,
+    step: Decision,
     spread: Option<Spread>,
     policy: &Policy,
     moment: Moment,
-) -> Step {
+) -> Decision {
     let Some(Spread { probed, silent }) = spread else {
         return step;
     };
     let (why, error) = match &step {
-        Step::Record(status) if is_repair(cluster, &step, moment) || is_blind(cluster, status) => {
+        Decision::Record(status)
+            if is_repair(cluster, &step, moment) || is_blind(cluster, status) =>
+        {
             (status.message.clone(), status.error.clone())
         }
-        Step::Act { .. } if is_repair(cluster, &step, moment) => {
+        Decision::Act { .. } if is_repair(cluster, &step, moment) => {
             ("it failed".to_owned(), cluster.reconcile_error.clone())
         }
         _ => return step,
@@ -153,7 +155,7 @@ pub fn hold_repair(
         error,
         ..Status::keeping(cluster)
     };
-    Step::Record(match cluster.settled() {
+    Decision::Record(match cluster.settled() {
         // The count stays one short of lost, so the next look decides again.
         true => Status {
             next_check_at: Some(again),

@@ -19,6 +19,7 @@ mod conclude;
 mod decide;
 mod hold;
 mod status;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
 
-use decide::Decision;
+use decide::Deciding;
 
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
 pub use hold::{DeletionQueue, hold_deletion, hold_repair, is_repair};
@@ -152,7 +153,7 @@ impl Action {
 
 /// One step, with its reason.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum Decision {
     /// Nothing is due before `until`.
     Rest {
         /// The row's own next time.
@@ -176,7 +177,7 @@ pub enum Step {
     Remove,
 }
 
-impl Step {
+impl Decision {
     /// The word in logs and traces.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -192,18 +193,18 @@ impl Step {
 /// Decides the next step for one row. Total: there is an answer for every
 /// triple of desired, actual and observed, and none of them is a dead end.
 ///
-/// `observed` is what [`Step::Observe`] led to, `None` before that; the answer
+/// `observed` is what [`Decision::Observe`] led to, `None` before that; the answer
 /// to `Some` is never `Observe` again.
 pub fn plan(
     cluster: &Cluster,
     observed: Option<&Observation>,
     policy: &Policy,
     moment: Moment,
-) -> Step {
+) -> Decision {
     if let Some(until) = cluster.due_at().filter(|due| *due > moment.now) {
-        return Step::Rest { until };
+        return Decision::Rest { until };
     }
-    let decision = Decision {
+    let decision = Deciding {
         cluster,
         observed,
         policy,
@@ -216,7 +217,7 @@ pub fn plan(
         Desired::Absent => decision.absent(),
     };
     match step {
-        Step::Record(status) => Step::Record(status.noting(observed)),
+        Decision::Record(status) => Decision::Record(status.noting(observed)),
         step => step,
     }
 }

@@ -11,13 +11,16 @@ use tracing::{info, warn};
 
 use crate::clusters::health::{ENOUGH, HealthPolicy, Outbreak, Spread};
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::{DeletionQueue, Status, Step, hold_deletion, hold_repair, is_repair};
+use crate::clusters::plan::{
+    Decision, DeletionQueue, Status, hold_deletion, hold_repair, is_repair,
+};
 use crate::clusters::{Actual, Cluster, Desired};
-use crate::core::controller::Turn;
 use crate::core::database::DatabaseError;
-use crate::store::{HeldRow, Written};
+use crate::core::rows::{Leased, Written};
+use crate::core::steps::StepChange;
+use crate::core::work::Cut;
 
-use super::held::{Cut, Held};
+use super::pass::Pass;
 use super::{ClusterReconciler, moment};
 
 /// What is known of many clusters at once, and what was told of it.
@@ -94,70 +97,73 @@ impl Caution {
 }
 
 impl ClusterReconciler {
-    /// Commits the intent of a deletion, or that it waits for its turn.
+    /// Commits the intent of a deletion, or that it is deferred.
     pub(super) async fn begin_deletion(
         &self,
-        held: &Held<'_>,
-        row: &HeldRow,
+        pass: &Pass<'_>,
+        row: &Leased<Cluster>,
         intent: Status,
-    ) -> Result<Written, DatabaseError> {
+        steps: &[StepChange],
+    ) -> Result<Written<Cluster>, DatabaseError> {
         let cap = self.policy.delete_cap;
-        self.store
-            .begin_deletion(row, held.term, |queue| {
-                let status = hold_deletion(&row.cluster, intent, cap, queue);
-                self.caution.deletion_settled(&status, cap, queue);
-                status
-            })
-            .await
+        let decide = |queue: &DeletionQueue| {
+            let status = hold_deletion(&row.object, intent, cap, queue);
+            self.caution.deletion_settled(&status, cap, queue);
+            status
+        };
+        let lease = pass.work.lease();
+        let written = self.store.begin_deletion(lease, row, steps, decide).await?;
+        if matches!(&written, Written::Yes(row) if row.object.actual == Actual::Deleting) {
+            pass.work.steps_were_written(steps);
+        }
+        Ok(written)
     }
 
     /// Lets a repair go on only if it is the cluster that is ill, and not the
     /// host. Where too few others were looked at lately, they are now.
     pub(super) async fn weigh_repair(
         &self,
-        held: &Held<'_>,
-        row: &HeldRow,
+        pass: &Pass<'_>,
+        row: &Leased<Cluster>,
         observed: &Observation,
-        step: Step,
-        turn: &Turn,
-    ) -> Result<Result<Step, Cut>, DatabaseError> {
-        let cluster = &row.cluster;
+        decision: Decision,
+    ) -> Result<Result<Decision, Cut>, DatabaseError> {
+        let cluster = &row.object;
         let runs = cluster.desired == Desired::Present && cluster.actual == Actual::Running;
         let evidence = runs && !cluster.hands_off();
         if evidence {
             self.caution.note(cluster, observed);
         }
-        if is_repair(cluster, &step, moment(row))
+        if is_repair(cluster, &decision, moment(row))
             && let Some(known) = self.caution.too_few()
         {
-            if let Err(cut) = self.ask_others(held, cluster, known, turn).await? {
+            if let Err(cut) = self.observe_others(pass, cluster, known).await? {
                 return Ok(Err(cut));
             }
             if evidence {
-                // Asking may have taken longer than a look counts.
+                // Looking at the others may have taken longer than a look counts.
                 self.caution.note(cluster, observed);
             }
         }
         let spread = self.caution.spread();
         Ok(Ok(hold_repair(
             cluster,
-            step,
+            decision,
             spread,
             &self.policy,
             moment(row),
         )))
     }
 
-    async fn ask_others(
+    async fn observe_others(
         &self,
-        held: &Held<'_>,
+        pass: &Pass<'_>,
         cluster: &Cluster,
         mut known: Vec<String>,
-        turn: &Turn,
     ) -> Result<Result<(), Cut>, DatabaseError> {
         known.push(cluster.name.as_str().to_owned());
         let others = self.store.peers(&known, ENOUGH).await?;
-        let seen = match held.look_at_others(&others, turn).await {
+        let seen = match pass.look_at_others(&*self.driver, &others).await {
             Ok(seen) => seen,
             Err(cut) => return Ok(Err(cut)),
         };

@@ -1,11 +1,11 @@
 //! Running any reconciler over any table: queue, workers, wake-ups, resync.
 //!
-//! This module knows no cluster; `examples/second_table.rs` runs it over
-//! another table. What is due is asked of the [`Reconciler`], on every ring
-//! for "everything" and every resync interval, so a lost wake-up costs time
-//! only (level-triggered); a key that was rung for starts at once
-//! (event-driven). A key never runs twice at the same time, a panic in one
-//! turn is contained in it, and everything that waits is bounded.
+//! It knows no table. The [`Reconciler`] finds what is due, on every wake-up for
+//! "everything" and every resync interval, so a lost wake-up costs time only
+//! (level-triggered); a key with a wake-up starts at once (event-driven). A key
+//! never runs twice at the same time, a panic in one pass is contained in it, and
+//! everything that waits is bounded. One process runs several controllers, each
+//! with a wake-up queue of its own.
 
 mod workers;
 
@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::core::metrics::{ControllerMetrics, ReconcileResult};
-use crate::core::queue::{Lane, Offered};
+use crate::core::queue::{Key, Lane, Offered};
 use crate::core::wakeups::{WakeupQueue, Wakeups};
 
 use workers::Workers;
 
-/// How a turn ended, and when the key is to be looked at again.
+/// How a pass ended, and when the key is to be looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
     /// As wanted. The next look, if one is known; one beyond the next full
@@ -40,6 +40,9 @@ pub enum Finished {
 }
 
 impl Finished {
+    /// The row has changed: look again at once.
+    pub const AGAIN: Self = Self::Waiting(Duration::ZERO);
+
     fn result(self) -> ReconcileResult {
         match self {
             Self::Settled(_) => ReconcileResult::Success,
@@ -57,34 +60,47 @@ impl Finished {
     }
 }
 
-/// What a turn hears while it runs.
+/// What a pass is signalled while it runs.
 #[derive(Clone, Debug)]
-pub struct Turn {
-    nudge: Arc<Notify>,
+pub struct Signals {
+    woken: Arc<Notify>,
     stop: CancellationToken,
 }
 
-impl Turn {
-    /// Waits until the key was rung for again: the row may have changed.
-    pub async fn nudged(&self) {
-        self.nudge.notified().await;
+impl Signals {
+    /// Waits for another wake-up of the key: the row may have changed.
+    pub async fn woken(&self) {
+        self.woken.notified().await;
     }
 
-    /// Waits until the process wants to end and the turn should cut its work
+    /// Waits until the process wants to end and the pass should cut its work
     /// short.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;
     }
 }
 
-/// One pass over one key of some table.
+/// What became of the claim of one key.
+#[derive(Debug)]
+pub enum ClaimOutcome<C> {
+    /// It is to be reconciled with this.
+    Won(C),
+    /// It is not ours to reconcile now.
+    Finished(Finished),
+}
+
+/// What a controller runs: the claims and passes over the keys of some table.
+/// Implement [`super::resource::Resource`] rather than this: its
+/// [`super::resource::ResourceReconciler`] brings lease, fence and status.
 #[async_trait]
 pub trait Reconciler: Send + Sync + 'static {
+    /// What a won claim hands to its pass.
+    type Claimed: Send + 'static;
     /// Why a pass could not be made; its consequence is always the same: the
     /// key is tried again soon.
     type Error: Error + Send + Sync + 'static;
 
-    /// The word in metrics and logs.
+    /// The controller's name, in metrics and logs.
     fn name(&self) -> &'static str;
 
     /// The keys that are due now or within `horizon`, oldest first, at most
@@ -106,13 +122,27 @@ pub trait Reconciler: Send + Sync + 'static {
         false
     }
 
-    /// Brings one key closer to what is wanted. Idempotent; must answer for
-    /// keys that no row has.
+    /// Claims keys that start at the same time, in one go. A key that is not in
+    /// the answer has no row.
+    ///
+    /// # Errors
+    /// If it is no outage, each of several keys is claimed alone: one of them may
+    /// have spoilt the claim of all.
+    async fn claim(
+        &self,
+        keys: &[Key],
+    ) -> Result<Vec<(Key, ClaimOutcome<Self::Claimed>)>, Self::Error>;
+
+    /// Brings one claimed key closer to what is declared. Idempotent.
     ///
     /// # Errors
     /// Only when the pass itself could not be made; what fails about the key
     /// is [`Finished::Failed`].
-    async fn reconcile(&self, key: &str, turn: &Turn) -> Result<Finished, Self::Error>;
+    async fn reconcile(
+        &self,
+        claimed: Self::Claimed,
+        signals: &Signals,
+    ) -> Result<Finished, Self::Error>;
 }
 
 /// The bounds of a controller.
@@ -126,9 +156,9 @@ pub struct ControllerSettings {
     pub capacity: usize,
     /// Before a key whose pass could not be made is tried again.
     pub retry: Duration,
-    /// How long running turns may go on after a shutdown began.
+    /// How long running passes may go on after a shutdown began.
     pub finish_within: Duration,
-    /// How long turns may take to cut their work short after that.
+    /// How long passes may take to cut their work short after that.
     pub stop_within: Duration,
 }
 
@@ -157,7 +187,7 @@ impl ControllerSettings {
     }
 }
 
-/// Two passes are at least this far apart, however hard the bell is rung.
+/// Two passes are at least this far apart, however many wake-ups come.
 const PASS_APART: Duration = Duration::from_millis(100);
 
 /// How long a controller sleeps at most.
@@ -179,7 +209,7 @@ pub struct Controller<R: Reconciler> {
     workers: Workers<R>,
     pass: Option<Pass<R::Error>>,
     next_pass: Instant,
-    /// The last pass failed, and was told of.
+    /// The last full pass failed, and that was logged.
     pass_failed: bool,
     /// The last pass was full, so there is more than it found.
     more: bool,
@@ -210,7 +240,7 @@ impl<R: Reconciler> Controller<R> {
     }
 
     /// Reconciles until `shutdown`; then starts nothing new, lets running
-    /// turns finish within [`ControllerSettings::finish_within`], asks them to
+    /// passes finish within [`ControllerSettings::finish_within`], asks them to
     /// stop, and returns when they did, at the latest after
     /// [`ControllerSettings::stop_within`] more.
     pub async fn run(mut self, shutdown: CancellationToken) {
@@ -220,7 +250,7 @@ impl<R: Reconciler> Controller<R> {
             let wake = self.wake_at();
             // Every arm is cancel-safe; the work is done after the select.
             tokio::select! {
-                rung = self.wakeups.wait() => self.hear(rung),
+                woken = self.wakeups.wait() => self.wake(woken),
                 () = self.workers.one_ended() => {}
                 found = joined(&mut self.pass) => self.pass_ended(found),
                 () = sleep_until(wake.into()) => {}
@@ -233,8 +263,8 @@ impl<R: Reconciler> Controller<R> {
         self.drain().await;
     }
 
-    /// Makes one complete pass: everything that is due now gets one turn, and
-    /// what these turns started is waited for. Later retries are not.
+    /// Makes one complete pass: everything that is due now gets one pass, and
+    /// what these passes started is waited for. Later retries are not.
     ///
     /// # Errors
     /// When what is due cannot be found.
@@ -285,16 +315,16 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    fn hear(&mut self, rung: Wakeups) {
+    fn wake(&mut self, woken: Wakeups) {
         let now = Instant::now();
-        if rung.everything {
+        if woken.everything {
             self.next_pass = now;
         }
         self.metrics
             .notifications_total
-            .inc_by(rung.keys.len() as u64);
-        for (key, since) in rung.keys {
-            self.workers.nudge(&key);
+            .inc_by(woken.keys.len() as u64);
+        for (key, since) in woken.keys {
+            self.workers.wake(&key);
             match self.workers.offer(&key, since, Lane::Urgent) {
                 Offered::Refused | Offered::Displaced(_) => self.more = true,
                 Offered::Added | Offered::Merged | Offered::Running => {}
@@ -397,7 +427,7 @@ impl<R: Reconciler> Controller<R> {
             .await
             .is_err()
         {
-            // Dropping them closes the lifelines of their commands.
+            // Dropping them closes the control sockets of their commands.
             warn!(
                 running = self.workers.running(),
                 "giving up running reconciles"

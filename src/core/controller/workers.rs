@@ -1,5 +1,5 @@
-//! Turns under way: who runs, who is told to look again, how each ended.
-//! A panic ends its own turn only.
+//! Passes under way: who runs, who is woken again, how each ended. Keys that start
+//! at the same time are claimed together. A panic ends its own pass only.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,18 +11,19 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{ControllerSettings, Finished, Reconciler, Turn};
+use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
 use crate::core::metrics::{ControllerMetrics, ReconcileResult, Working};
 use crate::core::queue::{Key, Lane, Offered, Queue};
 
-/// How long nothing is started after a turn found that nothing can be done.
+/// How long nothing is started after a pass found that nothing can be done.
 const OUTAGE: Duration = Duration::from_secs(1);
 
-type Ended<E> = Result<Finished, E>;
+type Claims<R> =
+    Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::Claimed>)>, <R as Reconciler>::Error>;
+type Ended<R> = Result<Finished, <R as Reconciler>::Error>;
 
 struct Running {
-    key: Key,
-    nudge: Arc<Notify>,
+    woken: Arc<Notify>,
     working: Working,
 }
 
@@ -31,8 +32,12 @@ pub(super) struct Workers<R: Reconciler> {
     settings: ControllerSettings,
     metrics: ControllerMetrics,
     queue: Queue,
-    tasks: JoinSet<Ended<R::Error>>,
-    running: HashMap<Id, Running>,
+    /// From the start of a key to the end of its pass.
+    running: HashMap<Key, Running>,
+    claims: JoinSet<Claims<R>>,
+    claiming: HashMap<Id, Vec<Key>>,
+    passes: JoinSet<Ended<R>>,
+    passing: HashMap<Id, Key>,
     requeue: bool,
     /// While nothing can be done for any key, none is started before this.
     outage_until: Option<Instant>,
@@ -50,8 +55,11 @@ impl<R: Reconciler> Workers<R> {
             metrics,
             queue: Queue::new(settings.capacity, settings.concurrency),
             settings,
-            tasks: JoinSet::new(),
             running: HashMap::new(),
+            claims: JoinSet::new(),
+            claiming: HashMap::new(),
+            passes: JoinSet::new(),
+            passing: HashMap::new(),
             requeue: true,
             outage_until: None,
             stop: CancellationToken::new(),
@@ -74,34 +82,42 @@ impl<R: Reconciler> Workers<R> {
         offered
     }
 
-    /// Tells a running turn that its row may have changed.
-    pub(super) fn nudge(&self, key: &str) {
-        if self.queue.is_running(key)
-            && let Some(running) = self.running.values().find(|running| &*running.key == key)
-        {
-            running.nudge.notify_one();
+    /// Signals a running pass that its row may have changed.
+    pub(super) fn wake(&self, key: &str) {
+        if let Some(running) = self.running.get(key) {
+            running.woken.notify_one();
         }
     }
 
-    /// Starts every key that is due, as far as there are workers.
+    /// Starts every key that is due, as far as there are workers: claims them in
+    /// one go, and reconciles those that were won.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
         if self.outage_until.is_some_and(|until| now < until) {
             self.show(now);
             return;
         }
-        while let Some(turn) = self.queue.take(now) {
-            let waited = now.saturating_duration_since(turn.due).as_secs_f64();
+        let mut keys = Vec::new();
+        while let Some(started) = self.queue.take(now) {
+            let waited = now.saturating_duration_since(started.due).as_secs_f64();
             self.metrics.queue_duration_seconds.observe(waited);
-            if turn.lane == Lane::Urgent {
+            if started.lane == Lane::Urgent {
                 self.metrics.wakeup_to_start_seconds.observe(waited);
             }
-            self.start(turn.key);
+            let running = Running {
+                woken: Arc::default(),
+                working: self.metrics.reconcile_began(),
+            };
+            self.running.insert(started.key.clone(), running);
+            keys.push(started.key);
+        }
+        if !keys.is_empty() {
+            self.claim(keys);
         }
         self.show(now);
     }
 
-    /// From now on a turn that ends is not followed by another of its key.
+    /// From now on a pass that ends is not followed by another of its key.
     pub(super) fn once_each(&mut self) {
         self.requeue = false;
     }
@@ -114,83 +130,136 @@ impl<R: Reconciler> Workers<R> {
         Some(self.outage_until.map_or(due, |until| due.max(until)))
     }
 
-    /// Waits until a turn ended, and books it; for ever if none runs.
-    /// Cancel-safe.
+    /// Waits until claims were answered or a pass ended, and books it; for ever if
+    /// nothing runs. Cancel-safe.
     pub(super) async fn one_ended(&mut self) {
-        match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ended))) => self.book(id, Ok(ended)),
-            Some(Err(failed)) => self.book(failed.id(), Err(failed)),
-            None => std::future::pending().await,
+        tokio::select! {
+            Some(answered) = self.claims.join_next_with_id() => self.claimed(answered),
+            Some(ended) = self.passes.join_next_with_id() => self.passed(ended),
+            else => std::future::pending().await,
         }
     }
 
     pub(super) async fn all_ended(&mut self) {
-        while !self.tasks.is_empty() {
+        while !self.running.is_empty() {
             self.one_ended().await;
         }
     }
 
-    /// Asks every running turn to cut its work short.
+    /// Asks every running pass to cut its work short.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
 
-    fn start(&mut self, key: Key) {
-        let nudge = Arc::new(Notify::new());
-        let turn = Turn {
-            nudge: nudge.clone(),
-            stop: self.stop.clone(),
-        };
-        let (reconciler, task_key) = (self.reconciler.clone(), key.clone());
+    fn claim(&mut self, keys: Vec<Key>) {
+        let (reconciler, wanted) = (self.reconciler.clone(), keys.clone());
         let task = self
-            .tasks
-            .spawn(async move { reconciler.reconcile(&task_key, &turn).await });
-        self.running.insert(
-            task.id(),
-            Running {
-                key,
-                nudge,
-                working: self.metrics.turn_began(),
-            },
-        );
+            .claims
+            .spawn(async move { reconciler.claim(&wanted).await });
+        self.claiming.insert(task.id(), keys);
     }
 
-    fn book(&mut self, id: Id, ended: Result<Ended<R::Error>, JoinError>) {
-        let Some(running) = self.running.remove(&id) else {
+    fn claimed(&mut self, answered: Result<(Id, Claims<R>), JoinError>) {
+        let (id, answer) = match answered {
+            Ok((id, answer)) => (id, Ok(answer)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let mut keys = self.claiming.remove(&id).unwrap_or_default();
+        match answer {
+            Ok(Ok(claims)) => {
+                self.outage_until = None;
+                for (key, outcome) in claims {
+                    keys.retain(|asked| *asked != key);
+                    match outcome {
+                        ClaimOutcome::Won(claimed) => self.reconcile(key, claimed),
+                        ClaimOutcome::Finished(finished) => self.finished(&key, finished),
+                    }
+                }
+                // Of these there is no row.
+                for key in keys {
+                    self.finished(&key, Finished::Settled(None));
+                }
+            }
+            // One row may have spoilt the claim of all: each is claimed alone.
+            Ok(Err(error)) if keys.len() > 1 && !self.reconciler.is_outage(&error) => {
+                for key in keys {
+                    self.claim(vec![key]);
+                }
+            }
+            Ok(Err(error)) => keys.iter().for_each(|key| self.failed(key, &error)),
+            Err(_) => keys.iter().for_each(|key| self.panicked(key)),
+        }
+    }
+
+    fn reconcile(&mut self, key: Key, claimed: R::Claimed) {
+        let Some(running) = self.running.get(&key) else {
+            return;
+        };
+        let signals = Signals {
+            woken: running.woken.clone(),
+            stop: self.stop.clone(),
+        };
+        let reconciler = self.reconciler.clone();
+        let task = self
+            .passes
+            .spawn(async move { reconciler.reconcile(claimed, &signals).await });
+        self.passing.insert(task.id(), key);
+    }
+
+    fn passed(&mut self, ended: Result<(Id, Ended<R>), JoinError>) {
+        let (id, ended) = match ended {
+            Ok((id, ended)) => (id, Ok(ended)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let Some(key) = self.passing.remove(&id) else {
+            return;
+        };
+        match ended {
+            Ok(Ok(finished)) => {
+                self.outage_until = None;
+                self.finished(&key, finished);
+            }
+            Ok(Err(error)) => self.failed(&key, &error),
+            Err(_) => self.panicked(&key),
+        }
+    }
+
+    fn finished(&mut self, key: &Key, finished: Finished) {
+        self.end(key, finished.result(), finished.look_again());
+    }
+
+    /// A pass, or a claim, that could not be made.
+    fn failed(&mut self, key: &Key, error: &R::Error) {
+        let outage = self.reconciler.is_outage(error);
+        // One line for an outage, not one for each key that waits.
+        if !outage || self.outage_until.is_none() {
+            let error = error as &dyn Error;
+            warn!(
+                key = &**key,
+                error, "reconcile could not be made; it is tried again"
+            );
+        }
+        let retry = spread(if outage { OUTAGE } else { self.settings.retry });
+        self.outage_until = outage.then(|| Instant::now() + retry);
+        self.end(key, ReconcileResult::Error, Some(retry));
+    }
+
+    fn panicked(&mut self, key: &Key) {
+        error!(key = &**key, "reconcile panicked; it is tried again");
+        self.metrics.reconcile_panics_total.inc();
+        self.end(key, ReconcileResult::Error, Some(self.settings.resync));
+    }
+
+    fn end(&mut self, key: &Key, result: ReconcileResult, look_again: Option<Duration>) {
+        let Some(running) = self.running.remove(key) else {
             return;
         };
         let now = Instant::now();
-        let (result, look_again) = match ended {
-            Ok(Ok(finished)) => {
-                self.outage_until = None;
-                (finished.result(), finished.look_again())
-            }
-            Ok(Err(error)) => {
-                let outage = self.reconciler.is_outage(&error);
-                // One line for an outage, not one for each key that waits.
-                if !outage || self.outage_until.is_none() {
-                    let error = &error as &dyn Error;
-                    warn!(
-                        key = &*running.key,
-                        error, "reconcile could not be made; it is tried again"
-                    );
-                }
-                let retry = if outage { OUTAGE } else { self.settings.retry };
-                let retry = spread(retry);
-                self.outage_until = outage.then(|| now + retry);
-                (ReconcileResult::Error, Some(retry))
-            }
-            Err(_) => {
-                error!(key = &*running.key, "reconcile panicked; it is tried again");
-                self.metrics.reconcile_panics_total.inc();
-                (ReconcileResult::Error, Some(self.settings.resync))
-            }
-        };
-        self.metrics.turn_ended(running.working, result);
+        self.metrics.reconcile_ended(running.working, result);
         let next = look_again
             .filter(|delay| self.requeue && *delay <= self.settings.horizon())
             .and_then(|delay| now.checked_add(delay));
-        self.queue.finish(&running.key, next);
+        self.queue.finish(key, next);
         self.show(now);
     }
 

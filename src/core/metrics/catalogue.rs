@@ -10,6 +10,10 @@ const RECONCILE: Kind = Kind::Histogram(&[
 const WAKEUP: Kind = Kind::Histogram(&[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0, 30.0,
 ]);
+/// One step: from a rename to the pull of an image.
+const STEP: Kind = Kind::Histogram(&[
+    0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+]);
 const COUNTER: Kind = Kind::Counter;
 const GAUGE: Kind = Kind::Gauge;
 
@@ -75,4 +79,12 @@ families! {
     LEASE_LOST_TOTAL COUNTER "kindler_lease_lost_total" []
         "Leases lost while work was under way; its command was ended.",
         "The database was away for longer than the lease lives, or this host stood still.";
+
+    "Steps", "Parts of work on an object, as its driver has them. Operations: apply, remove.":
+    STEP_DURATION_SECONDS STEP "kindler_step_duration_seconds" ["controller" "driver" "step" "operation"]
+        "How long attempts at a step took, the look after it included.",
+        "One step that grows tells which part of the host is slow.";
+    STEP_FAILURES_TOTAL COUNTER "kindler_step_failures_total" ["controller" "driver" "step" "operation"]
+        "Attempts at a step that failed.",
+        "`kindler get NAME` shows the step, why it failed and when it is tried next.";
 }

@@ -9,9 +9,9 @@ use prometheus::{
     Registry,
 };
 
-use super::{LeaseMetrics, catalogue as names, collectors as made};
+use super::{LeaseMetrics, StepMetrics, catalogue as names, collectors as made};
 
-/// How a turn ended, as controller-runtime counts it.
+/// How a reconcile ended, as controller-runtime counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileResult {
     /// As wanted; nothing further is due soon.
@@ -46,22 +46,22 @@ impl ReconcileResult {
 /// What is under way, for numbers that only the moment of a scrape can tell.
 #[derive(Clone, Debug, Default)]
 struct UnderWay {
-    turns: Arc<Mutex<Turns>>,
+    passes: Arc<Mutex<Passes>>,
 }
 
 #[derive(Debug, Default)]
-struct Turns {
+struct Passes {
     next: u64,
     began: BTreeMap<u64, Instant>,
 }
 
 impl UnderWay {
-    fn lock(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Passes> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A turn under way, until this is dropped.
+/// A reconcile under way, until this is dropped.
 #[derive(Debug)]
 pub struct Working {
     under_way: UnderWay,
@@ -73,10 +73,10 @@ impl Working {
     fn begin(under_way: UnderWay) -> Self {
         let began = Instant::now();
         let number = {
-            let mut turns = under_way.lock();
-            turns.next += 1;
-            let number = turns.next;
-            turns.began.insert(number, began);
+            let mut passes = under_way.lock();
+            passes.next += 1;
+            let number = passes.next;
+            passes.began.insert(number, began);
             number
         };
         Self {
@@ -111,7 +111,7 @@ pub struct ControllerMetrics {
     pub max_concurrent_reconciles: IntGauge,
     /// From the arrival of a notification to the start of its work.
     pub wakeup_to_start_seconds: Histogram,
-    /// Keys that were rung for.
+    /// Keys that had a wake-up.
     pub notifications_total: IntCounter,
     /// Full passes that were begun.
     pub resync_total: IntCounter,
@@ -129,16 +129,18 @@ pub struct ControllerMetrics {
     under_way: UnderWay,
     /// Leases of this process.
     pub leases: LeaseMetrics,
+    /// Steps of this controller.
+    pub steps: StepMetrics,
 }
 
 impl ControllerMetrics {
-    /// Counts a turn as under way.
-    pub fn turn_began(&self) -> Working {
+    /// Counts a reconcile as under way.
+    pub fn reconcile_began(&self) -> Working {
         Working::begin(self.under_way.clone())
     }
 
-    /// Counts an ended turn.
-    pub fn turn_ended(&self, working: Working, result: ReconcileResult) {
+    /// Counts an ended reconcile.
+    pub fn reconcile_ended(&self, working: Working, result: ReconcileResult) {
         let took = working.began.elapsed().as_secs_f64();
         let index = ReconcileResult::ALL.iter().position(|r| *r == result);
         self.reconcile_total[index.unwrap_or_default()].inc();
@@ -148,7 +150,7 @@ impl ControllerMetrics {
         }
         self.reconcile_time_seconds.observe(took);
         self.work_duration_seconds.observe(took);
-        // Last, so that who sees that it is over sees it counted, too.
+        // Last, so that whoever sees that it is over sees it counted, too.
         drop(working);
     }
 
@@ -163,8 +165,8 @@ impl ControllerMetrics {
         let now = Instant::now();
         let since = |began: &Instant| now.saturating_duration_since(*began);
         let (sum, longest) = {
-            let turns = self.under_way.lock();
-            let all = turns.began.values().map(since);
+            let passes = self.under_way.lock();
+            let all = passes.began.values().map(since);
             (all.clone().sum::<Duration>(), all.max().unwrap_or_default())
         };
         self.unfinished_work_seconds.set(sum.as_secs_f64());
@@ -232,7 +234,12 @@ impl Families {
     }
 
     /// The counters of one controller, all at zero.
-    pub(super) fn of(&self, name: &str, leases: LeaseMetrics) -> ControllerMetrics {
+    pub(super) fn of(
+        &self,
+        name: &str,
+        leases: LeaseMetrics,
+        steps: StepMetrics,
+    ) -> ControllerMetrics {
         let one = &[name][..];
         let queue = &[name, name][..];
         ControllerMetrics {
@@ -264,6 +271,7 @@ impl Families {
                 .with_label_values(queue),
             under_way: UnderWay::default(),
             leases,
+            steps,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod catalogue;
 pub(crate) mod collectors;
 mod controllers;
 mod family;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 pub use controllers::{ControllerMetrics, ReconcileResult, Working};
 pub(crate) use family::families;
 pub use family::{Family, FamilyGroup, Kind};
+pub use steps::StepMetrics;
 
 use self::{catalogue as names, collectors as made};
 
@@ -24,6 +26,7 @@ use self::{catalogue as names, collectors as made};
 pub struct CoreMetrics {
     families: controllers::Families,
     leases: LeaseMetrics,
+    steps: steps::StepFamilies,
     controllers: Mutex<BTreeMap<String, ControllerMetrics>>,
 }
 
@@ -39,6 +42,7 @@ impl CoreMetrics {
                 held: made::gauge(registry, &names::LEASES_HELD),
                 lost_total: made::counter(registry, &names::LEASE_LOST_TOTAL),
             },
+            steps: steps::StepFamilies::new(registry),
             controllers: Mutex::default(),
         }
     }
@@ -51,7 +55,10 @@ impl CoreMetrics {
             .unwrap_or_else(PoisonError::into_inner);
         controllers
             .entry(name.to_owned())
-            .or_insert_with(|| self.families.of(name, self.leases.clone()))
+            .or_insert_with(|| {
+                self.families
+                    .of(name, self.leases.clone(), self.steps.of(name))
+            })
             .clone()
     }
 

@@ -31,7 +31,7 @@ use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::LogDir;
 
-use super::{Deadlines, Driver, DriverError, Order};
+use super::{Deadlines, Driver, Order, StepError};
 use error::SandboxError;
 use folder::{Folder, Sight};
 use progress::Progress;
@@ -142,7 +142,7 @@ impl Driver for SandboxDriver {
         }
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), DriverError> {
+    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
         let deadline = self.settings.deadlines.of(action);
         let mut progress = Progress::begin(&self.settings.logs, action, order).await;
         let ended = {
@@ -162,13 +162,13 @@ impl Driver for SandboxDriver {
         };
         progress.end(ended.as_ref()).await;
         match ended {
-            None => Err(DriverError::Interrupted),
+            None => Err(StepError::Interrupted),
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let (summary, detail) = (error.to_string(), progress.detail(&error));
                 Err(match error {
-                    SandboxError::Late { .. } => DriverError::Late { summary, detail },
-                    _ => DriverError::Transient { summary, detail },
+                    SandboxError::Late { .. } => StepError::Late { summary, detail },
+                    _ => StepError::Transient { summary, detail },
                 })
             }
         }

@@ -6,7 +6,7 @@ use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, Provider};
 use crate::command::CommandLine;
 
-use super::{DriverError, Order, ScriptSettings};
+use super::{Order, ScriptSettings, StepError};
 
 /// The variables that tell a command its context, and what each means.
 pub const CONTEXT_ENV: &[(&str, &str)] = &[
@@ -99,7 +99,7 @@ pub(super) fn action(
     settings: &ScriptSettings,
     action: Action,
     order: &Order<'_>,
-) -> Result<Call, DriverError> {
+) -> Result<Call, StepError> {
     let cluster = order.cluster;
     let call = match action {
         Action::Create | Action::Update => {
@@ -127,10 +127,10 @@ fn required<'a>(
     setting: &'static str,
     program: Option<&'a PathBuf>,
     example: &str,
-) -> Result<&'a Path, DriverError> {
+) -> Result<&'a Path, StepError> {
     program
         .map(PathBuf::as_path)
-        .ok_or_else(|| DriverError::Permanent {
+        .ok_or_else(|| StepError::Permanent {
             summary: format!("{setting} is not set"),
             detail: format!("set {setting} to the path of the host's {example}"),
         })

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::command::{CommandLine, CommandLog, Ending, Finished, SpawnError};
 use crate::duration::compact;
 
-use super::DriverError;
+use super::StepError;
 use super::calls::Call;
 
 /// The bound on the last words of a command in the row's error, in bytes.
@@ -20,17 +20,17 @@ pub(super) fn judge(
     call: &Call,
     ran: Result<Finished, SpawnError>,
     log: &CommandLog,
-) -> Result<(), DriverError> {
+) -> Result<(), StepError> {
     let finished = match ran {
         Ok(finished) => finished,
         Err(error) => return Err(not_started(call, &error)),
     };
     match finished.ending {
-        Ending::TrustLost => return Err(DriverError::Interrupted),
+        Ending::TrustLost => return Err(StepError::Interrupted),
         // What still runs could meet the next command; that is a failure whatever came before.
         _ if !finished.survivors.is_empty() => {}
         Ending::Exited(0) => return Ok(()),
-        Ending::Cancelled => return Err(DriverError::Interrupted),
+        Ending::Cancelled => return Err(StepError::Interrupted),
         Ending::Exited(_) | Ending::Signaled(_) | Ending::DeadlineExceeded => {}
     }
     let mut summary = how(&call.line, &finished);
@@ -42,8 +42,8 @@ pub(super) fn judge(
     }
     let detail = detail(&finished.tail, log);
     Err(match finished.ending {
-        Ending::DeadlineExceeded => DriverError::Late { summary, detail },
-        _ => DriverError::Transient { summary, detail },
+        Ending::DeadlineExceeded => StepError::Late { summary, detail },
+        _ => StepError::Transient { summary, detail },
     })
 }
 
@@ -83,18 +83,18 @@ fn last_words(tail: &[String]) -> String {
 
 /// A program that is not there, or is none, stays so until a person acts; a system that cannot
 /// start processes may recover.
-fn not_started(call: &Call, error: &SpawnError) -> DriverError {
+fn not_started(call: &Call, error: &SpawnError) -> StepError {
     let summary = error.to_string();
     let because = error.source().map(ToString::to_string);
     match error {
         SpawnError::ProgramMissing { .. }
         | SpawnError::NotExecutable { .. }
-        | SpawnError::InterpreterMissing { .. } => DriverError::Permanent {
+        | SpawnError::InterpreterMissing { .. } => StepError::Permanent {
             summary,
             detail: call.remedy(),
         },
         SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
-            DriverError::Transient {
+            StepError::Transient {
                 summary,
                 detail: because.unwrap_or_default(),
             }

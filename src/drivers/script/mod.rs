@@ -28,7 +28,7 @@ use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
 
-use super::{Deadlines, Driver, DriverError, Order};
+use super::{Deadlines, Driver, Order, StepError};
 use calls::{Call, Question};
 use listing::Existence;
 
@@ -184,7 +184,7 @@ impl Driver for ScriptDriver {
         }
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), DriverError> {
+    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
         let call = calls::action(&self.settings, action, order)?;
         let limits = Limits {
             deadline: self.settings.deadlines.of(action),

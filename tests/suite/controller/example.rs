@@ -1,14 +1,20 @@
-//! The example does what it says: the controller knows no cluster.
+//! The example does what it says: another kind of resource on the core, over a
+//! table of its own, by two replicas of which one is killed.
 
-use std::process::Stdio;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
 
 use crate::kit::{Database, eventually};
 
-#[tokio::test]
-async fn the_controller_runs_another_reconciler_over_another_table() {
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// target/<profile>/deps/suite-… -> target/<profile>/examples/second_table
+async fn program() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "second_table"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -16,52 +22,224 @@ async fn the_controller_runs_another_reconciler_over_another_table() {
         .await
         .unwrap();
     assert!(built.success());
-    // target/<profile>/deps/suite-… -> target/<profile>/examples/second_table
     let target = std::env::current_exe().unwrap();
-    let program = target
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples/second_table");
+    let profile = target.ancestors().nth(2).unwrap();
+    profile.join("examples/second_table")
+}
 
-    let database = Database::create().await;
-    let root = tempfile::tempdir().unwrap();
-    let mut example = Command::new(program)
-        .arg(database.url())
-        .arg(root.path())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let deadline = Duration::from_secs(20);
-    eventually(deadline, "the example's table", || async {
-        database
-            .value::<bool>("SELECT to_regclass('folders') IS NOT NULL")
-            .await
-    })
-    .await;
-    database
-        .execute("INSERT INTO folders (name) VALUES ('photos'), ('letters')")
-        .await;
-    for name in ["photos", "letters"] {
-        eventually(deadline, name, || async { root.path().join(name).is_dir() }).await;
+/// Folders on disk, and the journal that every replica appends to.
+struct Scene {
+    database: Database,
+    dir: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self {
+            database: Database::create().await,
+            dir: tempfile::tempdir().unwrap(),
+            program: program().await,
+        }
     }
-    database
-        .execute("UPDATE folders SET wanted = false WHERE name = 'photos'")
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("folders")
+    }
+
+    fn journal(&self) -> String {
+        fs::read_to_string(self.dir.path().join("journal")).unwrap_or_default()
+    }
+
+    /// A replica whose effects each take this long to begin.
+    fn replica(&self, pause: u32) -> Child {
+        let journal = self.dir.path().join("journal");
+        let journal: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(journal)
+            .unwrap();
+        Command::new(&self.program)
+            .arg(self.database.url())
+            .arg(self.root())
+            .arg(pause.to_string())
+            .stdout(journal)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    async fn prepared(&self) {
+        eventually(DEADLINE, "the example's table", || async {
+            let sql = "SELECT to_regclass('folders_events') IS NOT NULL";
+            self.database.value::<bool>(sql).await
+        })
         .await;
-    eventually(deadline, "photos to go", || async {
-        !root.path().join("photos").exists()
+    }
+
+    async fn all_ready(&self, awaited: &str) {
+        eventually(DEADLINE, awaited, || async {
+            let sql = "SELECT count(*) FROM folders WHERE state <> 'ready' OR observed_generation <> generation";
+            self.database.value::<i64>(sql).await == 0
+        })
+        .await;
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
+}
+
+/// One line of the journal.
+struct Line {
+    begins: bool,
+    term: i64,
+    pid: i32,
+    path: PathBuf,
+}
+
+fn lines(journal: &str) -> Vec<Line> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [what @ ("begin" | "end"), term, pid, path] = words[..] else {
+            return None;
+        };
+        Some(Line {
+            begins: what == "begin",
+            term: term.parse().ok()?,
+            pid: pid.parse().ok()?,
+            path: path.into(),
+        })
+    };
+    journal.lines().filter_map(line).collect()
+}
+
+/// No folder is worked on by two at once, terms only rise, and no effect is done
+/// twice: what `dead` had begun and not ended may be done once more.
+fn assert_no_double_effect(lines: &[Line], dead: i32) {
+    let mut working: BTreeMap<&Path, (i32, i64)> = BTreeMap::new();
+    let mut terms: BTreeMap<&Path, i64> = BTreeMap::new();
+    let mut done: BTreeSet<&Path> = BTreeSet::new();
+    for line in lines {
+        let folder = line.path.parent().unwrap();
+        let term = terms.entry(folder).or_insert(line.term);
+        assert!(
+            *term <= line.term,
+            "an older term acts in {}",
+            folder.display()
+        );
+        *term = line.term;
+        if line.begins {
+            let other = working.insert(folder, (line.pid, line.term));
+            let alone = other.is_none_or(|(pid, term)| {
+                pid == line.pid && term <= line.term || pid == dead && term < line.term
+            });
+            assert!(alone, "two work in {} at once: {other:?}", folder.display());
+            assert!(
+                !done.contains(&*line.path),
+                "{} is done twice",
+                line.path.display()
+            );
+        } else {
+            working.remove(folder);
+            done.insert(&line.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_replica_leaves_no_double_effect() {
+    let scene = Scene::new().await;
+    let (mut first, mut second) = (scene.replica(20), scene.replica(20));
+    scene.prepared().await;
+    let killed = pid(&first);
+    scene
+        .database
+        .execute("INSERT INTO folders (name, files) SELECT 'f' || n, '{a,b,c}' FROM generate_series(1, 20) n")
+        .await;
+    let by = |pid: Pid| move |line: &&Line| line.pid == pid.as_raw_nonzero().get();
+    eventually(
+        DEADLINE,
+        "the first replica in the middle of its work",
+        || async {
+            let all = lines(&scene.journal());
+            let mine: Vec<&Line> = all.iter().filter(by(killed)).collect();
+            mine.len() > 4
+                && mine
+                    .last()
+                    .is_some_and(|line| line.begins || mine.len() % 6 != 0)
+        },
+    )
+    .await;
+    kill_process(killed, Signal::KILL).unwrap();
+    first.wait().await.unwrap();
+    scene
+        .all_ready("all folders, by the one that is left")
+        .await;
+    for n in 1..=20 {
+        for file in ["a", "b", "c"] {
+            assert!(scene.root().join(format!("f{n}/{file}")).is_file());
+        }
+    }
+    let all = lines(&scene.journal());
+    assert!(
+        all.iter()
+            .any(|line| line.pid != killed.as_raw_nonzero().get())
+    );
+    assert_no_double_effect(&all, killed.as_raw_nonzero().get());
+    let events = "SELECT count(DISTINCT key) FROM folders_events WHERE kind = 'transition' AND to_state = 'ready'";
+    assert_eq!(scene.database.value::<i64>(events).await, 20);
+
+    kill_process(pid(&second), Signal::INT).unwrap();
+    assert!(second.wait().await.unwrap().success());
+    let printed = scene.journal();
+    let reconciled = r#"kindler_reconcile_total{controller="folder",result="success"}"#;
+    assert!(printed.contains(reconciled), "{printed}");
+}
+
+#[tokio::test]
+async fn drift_is_mended_and_a_delete_waits_for_what_is_left() {
+    let scene = Scene::new().await;
+    let _replica = scene.replica(0);
+    scene.prepared().await;
+    let database = &scene.database;
+    database
+        .execute("INSERT INTO folders (name, files) VALUES ('photos', '{june,july}')")
+        .await;
+    scene.all_ready("the folder").await;
+    let photos = scene.root().join("photos");
+    let foreign = photos.join("not-ours");
+    fs::write(&foreign, "somebody's").unwrap();
+    fs::remove_file(photos.join("june")).unwrap();
+    database
+        .execute("UPDATE folders SET files = '{june,august}'")
+        .await;
+    scene.all_ready("the changed folder").await;
+    let names = || {
+        let entries = fs::read_dir(&photos).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let expected = ["august", "june", "not-ours"].map(str::to_owned);
+    assert_eq!(names(), BTreeSet::from(expected));
+
+    // A DELETE keeps the row until nothing is left; what is not ours stays.
+    database.execute("DELETE FROM folders").await;
+    eventually(DEADLINE, "the delete to fail visibly", || async {
+        let sql =
+            "SELECT count(*) FROM folders WHERE state = 'failed' AND message LIKE '%not empty%'
+                   AND next_attempt_at > now() AND deleted_at IS NOT NULL";
+        database.value::<i64>(sql).await == 1
     })
     .await;
-    eventually(deadline, "the record of it", || async {
-        database
-            .value::<i64>("SELECT count(*) FROM folders WHERE wanted <> made")
-            .await
-            == 0
+    assert_eq!(names(), BTreeSet::from(["not-ours".to_owned()]));
+    fs::remove_file(&foreign).unwrap();
+    database
+        .execute("UPDATE folders SET retry_requested_at = now()")
+        .await;
+    eventually(DEADLINE, "the row to go with its folder", || async {
+        database.value::<i64>("SELECT count(*) FROM folders").await == 0
     })
     .await;
-    let pid = i32::try_from(example.id().unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert!(example.wait().await.unwrap().success());
+    assert!(!photos.exists());
 }

@@ -7,7 +7,8 @@ use kindler::clusters::Cluster;
 use kindler::clusters::observation::{Condition, Observation};
 use kindler::clusters::plan::Action;
 use kindler::command::{MonotonicDeadline, unconditional_trust};
-use kindler::drivers::{Deadlines, Driver, DriverError};
+use kindler::core::steps::StepError;
+use kindler::drivers::{Deadlines, Driver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -164,7 +165,7 @@ pub async fn what_was_killed_from_outside_can_be_deleted<R: Rig>() {
 async fn cut_short<R: Rig>(
     rig: &R,
     end: impl FnOnce(&CancellationToken, &watch::Sender<MonotonicDeadline>),
-) -> Result<(), DriverError> {
+) -> Result<(), StepError> {
     let (driver, dev) = (rig.hanging_driver(deadlines()), cluster("dev"));
     let cancel = CancellationToken::new();
     let (owner, trust) = watch::channel(MonotonicDeadline::never());
@@ -198,10 +199,7 @@ async fn until_nothing_hangs<R: Rig>(rig: &R) {
 pub async fn a_cancelled_create_ends_at_once_and_leaves_no_process<R: Rig>() {
     let rig = R::new();
     let result = cut_short(&rig, |cancel, _| cancel.cancel()).await;
-    assert!(
-        matches!(result, Err(DriverError::Interrupted)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(StepError::Interrupted)), "{result:?}");
 }
 
 pub async fn a_create_ends_with_the_trust_and_leaves_no_process<R: Rig>() {
@@ -210,10 +208,7 @@ pub async fn a_create_ends_with_the_trust_and_leaves_no_process<R: Rig>() {
         owner.send_replace(MonotonicDeadline::in_(Duration::ZERO));
     })
     .await;
-    assert!(
-        matches!(result, Err(DriverError::Interrupted)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(StepError::Interrupted)), "{result:?}");
 }
 
 pub async fn a_dropped_create_leaves_no_process<R: Rig>() {
@@ -258,7 +253,7 @@ pub async fn without_trust_nothing_is_done<R: Rig>() {
             let cancel = CancellationToken::new();
             let result = act_until(&*driver, action, row, expired.clone(), &cancel).await;
             assert!(
-                matches!(result, Err(DriverError::Interrupted)),
+                matches!(result, Err(StepError::Interrupted)),
                 "{action:?}: {result:?}"
             );
         }
@@ -280,10 +275,7 @@ pub async fn a_withdrawn_order_is_not_carried_out<R: Rig>() {
         &cancel,
     );
     let result = acting.await;
-    assert!(
-        matches!(result, Err(DriverError::Interrupted)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(StepError::Interrupted)), "{result:?}");
     assert_absent(&*driver, &dev).await;
 }
 

@@ -11,7 +11,8 @@ use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
-use kindler::drivers::{Deadlines, Driver, DriverError, Order};
+use kindler::core::steps::StepError;
+use kindler::drivers::{Deadlines, Driver, Order};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
@@ -55,6 +56,7 @@ pub fn cluster(name: &str) -> Cluster {
     Cluster {
         name: ClusterName::parse(name).unwrap(),
         uid: uuid::Uuid::from_u128(1),
+        spec_hash: String::new(),
         spec: Spec {
             provider: Provider::Kind,
             subnet: None,
@@ -105,11 +107,7 @@ pub fn free_port() -> Port {
 }
 
 /// Acts with a lease that does not end and nobody who withdraws the order.
-pub async fn act(
-    driver: &dyn Driver,
-    action: Action,
-    cluster: &Cluster,
-) -> Result<(), DriverError> {
+pub async fn act(driver: &dyn Driver, action: Action, cluster: &Cluster) -> Result<(), StepError> {
     let cancel = CancellationToken::new();
     act_until(driver, action, cluster, unconditional_trust(), &cancel).await
 }
@@ -121,7 +119,7 @@ pub async fn act_until(
     cluster: &Cluster,
     trust: Trust,
     cancel: &CancellationToken,
-) -> Result<(), DriverError> {
+) -> Result<(), StepError> {
     let order = Order {
         cluster,
         term: TERM,
@@ -135,9 +133,9 @@ pub async fn act_until(
 
 /// Summary and detail of a failure that may pass.
 #[track_caller]
-pub fn transient(result: Result<(), DriverError>) -> (String, String) {
+pub fn transient(result: Result<(), StepError>) -> (String, String) {
     match result.unwrap_err() {
-        DriverError::Transient { summary, detail } | DriverError::Late { summary, detail } => {
+        StepError::Transient { summary, detail } | StepError::Late { summary, detail } => {
             (summary, detail)
         }
         other => panic!("not transient: {other:?}"),
@@ -146,9 +144,9 @@ pub fn transient(result: Result<(), DriverError>) -> (String, String) {
 
 /// Summary and detail of a failure that a person must mend.
 #[track_caller]
-pub fn permanent(result: Result<(), DriverError>) -> (String, String) {
+pub fn permanent(result: Result<(), StepError>) -> (String, String) {
     match result.unwrap_err() {
-        DriverError::Permanent { summary, detail } => (summary, detail),
+        StepError::Permanent { summary, detail } => (summary, detail),
         other => panic!("not permanent: {other:?}"),
     }
 }

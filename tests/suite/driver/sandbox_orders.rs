@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::Action;
 use kindler::command::unconditional_trust;
+use kindler::core::steps::StepError;
+use kindler::drivers::Driver;
 use kindler::drivers::sandbox::{SandboxDriver, SandboxSettings};
-use kindler::drivers::{Driver, DriverError};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{PATIENCE, Rig, act, act_until, cluster, transient};
@@ -37,7 +38,7 @@ async fn a_delay_is_cut_short_at_any_step() {
         let acting = act_until(&slow, Action::Create, &dev, unconditional_trust(), &cancel);
         let (result, cancelled) = tokio::join!(acting, cancelling);
         assert!(
-            matches!(result, Err(DriverError::Interrupted)),
+            matches!(result, Err(StepError::Interrupted)),
             "{step}: {result:?}"
         );
         assert!(

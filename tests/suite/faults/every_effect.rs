@@ -16,9 +16,11 @@ use kindler::command::{LogDir, Runner};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::database::Database as Url;
 use kindler::core::lease::LeasePolicy;
+use kindler::core::resource::ResourceReconciler;
+use kindler::core::steps::StepError;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
-use kindler::drivers::{Deadlines, Driver, DriverError, Order};
+use kindler::drivers::{Deadlines, Driver, Order};
 use kindler::metrics::Metrics;
 use kindler::store::Store;
 use tokio::sync::watch;
@@ -113,8 +115,8 @@ impl Driver for Faulty {
         seen
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), DriverError> {
-        let failure = || DriverError::Transient {
+    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
+        let failure = || StepError::Transient {
             summary: "this action fails, as asked".into(),
             detail: String::new(),
         };
@@ -131,25 +133,30 @@ impl Driver for Faulty {
 }
 
 /// The controller of this process on a driver; ends when told.
-fn controller(database: &Database, driver: Arc<Faulty>) -> Controller<ClusterReconciler> {
+fn controller(
+    database: &Database,
+    driver: Arc<Faulty>,
+) -> Controller<ResourceReconciler<ClusterReconciler>> {
     let mut policy = Policy::default();
     policy.backoff.initial = Duration::from_millis(100);
     policy.backoff.max = Duration::from_secs(1);
     policy.health.reprobe = Duration::from_millis(100);
     let metrics = Arc::new(Metrics::new());
-    let (_newer, stand_aside) = watch::channel(None);
+    let (_newer, standby) = watch::channel(None);
     let reconciler = ClusterReconciler {
         store: Store::new(&Url::parse(&database.url()).unwrap(), 6, "faulty"),
         driver,
-        lease: LeasePolicy {
-            ttl: Duration::from_secs(2),
-        },
-        owner: format!("faulty-{}", fastrand::u64(..)),
         metrics: metrics.clone(),
         caution: Caution::new(&policy.health),
         policy,
-        stand_aside,
-    };
+        standby,
+    }
+    .owned_by(
+        &format!("faulty-{}", fastrand::u64(..)),
+        LeasePolicy {
+            ttl: Duration::from_secs(2),
+        },
+    );
     let settings = ControllerSettings {
         resync: Duration::from_millis(200),
         ..ControllerSettings::default()

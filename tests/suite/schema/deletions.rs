@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use kindler::clusters::Actual;
-use kindler::clusters::plan::{Moment, Policy, Step, hold_deletion, plan};
+use kindler::clusters::plan::{Decision, Moment, Policy, hold_deletion, plan};
+use kindler::clusters::{Actual, Cluster};
 use kindler::core::database::Database as Url;
-use kindler::store::{Claim, HeldRow, Store, Written};
+use kindler::core::rows::{Claim, Lease, Leased, Written};
+use kindler::store::Store;
 use tokio_postgres::Client;
 
+use super::claims::Claims;
 use super::isolation::keeping_snapshots;
 use super::{migrated, number, text};
 use crate::kit::{Database, Pooler};
@@ -37,26 +39,21 @@ async fn turn(store: &Store, name: &str, cap: usize) -> Actual {
         Claim::Won(claimed) => *claimed,
         other => panic!("{name} is due and free: {other:?}"),
     };
-    let row = begin(store, &claimed.row.unwrap(), claimed.term, cap).await;
-    store.release(name, claimed.term).await.unwrap();
-    row.cluster.actual
+    let row = begin(store, &claimed.row.readable().unwrap(), &claimed.lease, cap).await;
+    store.claims().release(&claimed.lease).await.unwrap();
+    row.object.actual
 }
 
-async fn begin(
-    store: &Store,
-    row: &HeldRow,
-    term: kindler::core::lease::Term,
-    cap: usize,
-) -> HeldRow {
+async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) -> Leased<Cluster> {
     let moment = Moment {
         now: row.read_at,
         jitter: 0.0,
     };
-    let Step::Act { intent, .. } = plan(&row.cluster, None, &Policy::default(), moment) else {
+    let Decision::Act { intent, .. } = plan(&row.object, None, &Policy::default(), moment) else {
         panic!("its delete is due: {row:?}")
     };
-    let decide = |queue: &_| hold_deletion(&row.cluster, intent, cap, queue);
-    match store.begin_deletion(row, term, decide).await.unwrap() {
+    let decide = |queue: &_| hold_deletion(&row.object, intent, cap, queue);
+    match store.begin_deletion(lease, row, &[], decide).await.unwrap() {
         Written::Yes(row) => *row,
         Written::Lost => panic!("the owner writes"),
     }
@@ -100,7 +97,7 @@ async fn never_more_than_the_cap(database: &Database, url: &str) {
     let store = || Store::new(&Url::parse(url).unwrap(), 16, "test");
     let replicas = [store(), store(), store()];
     for round in 1..=3 {
-        let due = replicas[0].due(Duration::ZERO, 100).await.unwrap();
+        let due = replicas[0].claims().due(Duration::ZERO, 100).await.unwrap();
         let turns: Vec<_> = due
             .into_iter()
             .zip(0..)
@@ -191,13 +188,13 @@ async fn a_deletion_is_counted_once_and_only_when_it_is_written() {
     let Claim::Won(claimed) = store.claim("c002", "slow", TTL).await.unwrap() else {
         panic!("it is due and free")
     };
-    let row = claimed.row.unwrap();
+    let row = claimed.row.readable().unwrap();
     client
         .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
         .await
         .unwrap();
     let intent = match plan(
-        &row.cluster,
+        &row.object,
         None,
         &Policy::default(),
         Moment {
@@ -205,10 +202,12 @@ async fn a_deletion_is_counted_once_and_only_when_it_is_written() {
             jitter: 0.0,
         },
     ) {
-        Step::Act { intent, .. } => intent,
+        Decision::Act { intent, .. } => intent,
         other => panic!("{other:?}"),
     };
-    let lost = store.begin_deletion(&row, claimed.term, |_| intent).await;
+    let lost = store
+        .begin_deletion(&claimed.lease, &row, &[], |_| intent)
+        .await;
     assert!(matches!(lost.unwrap(), Written::Lost));
     assert_eq!(number(&client, counted).await, 1);
 }

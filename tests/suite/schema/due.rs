@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use kindler::clusters::Cluster;
 use kindler::core::database::Database as Url;
+use kindler::core::object::Object;
+use kindler::core::table::Statements;
 use kindler::store::Store;
 
 use tokio_postgres::Client;
 
 use super::{migrated, number};
 
-const LIST_DUE: &str = include_str!("../../../sql/queries/list_due.sql");
-
 async fn due(store: &Store) -> Vec<String> {
     store
+        .claims()
         .due(Duration::ZERO, 100)
         .await
         .unwrap()
@@ -131,7 +133,8 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
             2,
         ),
     ] {
-        let pass = LIST_DUE
+        let pass = Statements::of(&Cluster::TABLE)
+            .due
             .replace("$1", "30")
             .replace("$2", "2048")
             .replace("$3", selector);

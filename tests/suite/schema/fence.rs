@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use kindler::clusters::Actual;
-use kindler::clusters::plan::{Action, Moment, Policy, Status, Step, plan};
+use kindler::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
+use kindler::clusters::{Actual, Cluster};
 use kindler::core::database::Database as Url;
-use kindler::store::{Claim, Claimed, HeldRow, Store, Written};
+use kindler::core::rows::{Claim, Claimed, Leased, Written};
+use kindler::store::Store;
 
+use super::claims::Claims;
 use super::migrated;
 use crate::kit::eventually;
 
 const TTL: Duration = Duration::from_secs(15);
 
-fn won(claim: Claim) -> Claimed {
+fn won(claim: Claim<Cluster>) -> Claimed<Cluster> {
     match claim {
         Claim::Won(claimed) => *claimed,
         other => panic!("not won: {other:?}"),
@@ -21,13 +23,13 @@ fn won(claim: Claim) -> Claimed {
 }
 
 /// What a worker would write first.
-fn intent(row: &HeldRow) -> Status {
+fn intent(row: &Leased<Cluster>) -> Status {
     let moment = Moment {
         now: row.read_at,
         jitter: 0.0,
     };
-    match plan(&row.cluster, None, &Policy::default(), moment) {
-        Step::Act {
+    match plan(&row.object, None, &Policy::default(), moment) {
+        Decision::Act {
             action: Action::Create,
             intent,
         } => intent,
@@ -74,48 +76,60 @@ async fn a_stale_owner_can_write_nothing() {
         .unwrap();
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
     let first = won(store.claim("dev", "first", TTL).await.unwrap());
-    let row = first.row.unwrap();
+    let row = first.row.readable().unwrap();
     let status = intent(&row);
     client
         .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
         .await
         .unwrap();
     assert!(
-        store.renew("dev", first.term, TTL).await.unwrap().is_none(),
+        store
+            .claims()
+            .renew(&first.lease, TTL)
+            .await
+            .unwrap()
+            .is_none(),
         "expired is lost"
     );
     assert!(matches!(
-        store.write_status(&row, first.term, &status).await.unwrap(),
+        store
+            .write_status(&row, &first.lease, &status)
+            .await
+            .unwrap(),
         Written::Lost
     ));
 
     let second = won(store.claim("dev", "second", TTL).await.unwrap());
-    assert!(second.term > first.term);
+    assert!(second.lease.term > first.lease.term);
     assert!(matches!(
-        store.write_status(&row, first.term, &status).await.unwrap(),
+        store
+            .write_status(&row, &first.lease, &status)
+            .await
+            .unwrap(),
         Written::Lost
     ));
-    store.release("dev", first.term).await.unwrap();
+    store.claims().release(&first.lease).await.unwrap();
     assert!(
         store
-            .renew("dev", second.term, TTL)
+            .claims()
+            .renew(&second.lease, TTL)
             .await
             .unwrap()
             .is_some(),
         "not its lease to give"
     );
     let Written::Yes(written) = store
-        .write_status(&row, second.term, &status)
+        .write_status(&row, &second.lease, &status)
         .await
         .unwrap()
     else {
         panic!("the owner writes")
     };
-    assert_eq!(written.cluster.actual, Actual::Creating);
+    assert_eq!(written.object.actual, Actual::Creating);
     // The same decision twice: the state that it was made on is gone.
     assert!(matches!(
         store
-            .write_status(&row, second.term, &status)
+            .write_status(&row, &second.lease, &status)
             .await
             .unwrap(),
         Written::Lost
@@ -131,14 +145,14 @@ async fn a_write_loses_against_a_newer_generation() {
         .unwrap();
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
     let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
-    let row = claimed.row.unwrap();
+    let row = claimed.row.readable().unwrap();
     client
         .batch_execute("UPDATE clusters SET http_port = 18099")
         .await
         .unwrap();
     assert!(matches!(
         store
-            .write_status(&row, claimed.term, &intent(&row))
+            .write_status(&row, &claimed.lease, &intent(&row))
             .await
             .unwrap(),
         Written::Lost
@@ -161,13 +175,19 @@ async fn terms_rise_across_a_removal_and_a_new_declaration() {
             .await
             .unwrap();
         let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
-        let row = claimed.row.unwrap();
-        assert!(terms.insert(claimed.term));
+        let row = claimed.row.readable().unwrap();
+        assert!(terms.insert(claimed.lease.term));
         assert!(
-            generations.insert(row.cluster.generation),
+            generations.insert(row.object.generation),
             "a generation lived twice"
         );
-        assert!(store.remove(&row, claimed.term).await.unwrap());
+        assert!(
+            store
+                .claims()
+                .remove(&claimed.lease, row.generation)
+                .await
+                .unwrap()
+        );
         assert!(matches!(
             store.claim("dev", "me", TTL).await.unwrap(),
             Claim::NoSuchRow
@@ -239,7 +259,7 @@ async fn a_lease_that_is_over_is_taken_away_where_nothing_is_due() {
         .await
         .unwrap();
     // Whoever died after the last write has left it; nobody would claim it for an hour.
-    assert_eq!(store.expired(10).await.unwrap(), ["due"]);
+    assert_eq!(store.claims().expired(10).await.unwrap(), ["due"]);
     let left = "SELECT string_agg(cluster_name, ' ' ORDER BY cluster_name) FROM cluster_leases";
     let left: String = client.query_one(left, &[]).await.unwrap().get(0);
     assert_eq!(left, "due held");

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every migration that was ever merged, with its SHA-256. A new one is added
 /// here; a line that is here never changes.
-const MERGED: [(&str, &str); 11] = [
+const MERGED: [(&str, &str); 12] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -51,6 +51,10 @@ const MERGED: [(&str, &str); 11] = [
     (
         "0011_identity.sql",
         "1714a905f5b4d9df5032f28e88ae935147df2c11f3bfd2076931d9f4a6acd1d7",
+    ),
+    (
+        "0012_steps.sql",
+        "0150e03565f7f878d2ff9721f737ccbafdcacb222888a2ce91c4adacfe52bb09",
     ),
 ];
 

@@ -4,17 +4,20 @@
 use std::time::Duration;
 
 use kindler::clusters::observation::Observation;
-use kindler::clusters::plan::{Conclusion, Moment, Outcome, Policy, Status, Step, conclude, plan};
-use kindler::clusters::{Actual, Selector};
+use kindler::clusters::plan::{
+    Conclusion, Decision, Moment, Outcome, Policy, Status, conclude, plan,
+};
+use kindler::clusters::{Actual, Cluster, Selector};
 use kindler::core::database::Database as Url;
-use kindler::core::lease::Term;
-use kindler::store::{Claim, Claimed, HeldRow, Store, Written};
+use kindler::core::rows::{Claim, Claimed, Lease, Leased, Written};
+use kindler::store::Store;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::strategy::{Just, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+use super::claims::Claims;
 use super::{migrated, number, text};
 use crate::kit::Database;
 
@@ -33,7 +36,7 @@ async fn insert(client: &Client, name: &str, labels: &str) {
     client.batch_execute(&sql).await.unwrap();
 }
 
-async fn claim(store: &Store, name: &str) -> Option<Claimed> {
+async fn claim(store: &Store, name: &str) -> Option<Claimed<Cluster>> {
     match store.claim(name, "me", TTL).await.unwrap() {
         Claim::Won(claimed) => Some(*claimed),
         Claim::NotSelected => None,
@@ -41,22 +44,27 @@ async fn claim(store: &Store, name: &str) -> Option<Claimed> {
     }
 }
 
-fn moment(row: &HeldRow) -> Moment {
+fn moment(row: &Leased<Cluster>) -> Moment {
     Moment {
         now: row.read_at,
         jitter: 0.0,
     }
 }
 
-fn intent(row: &HeldRow, seen: Option<&Observation>) -> Status {
-    match plan(&row.cluster, seen, &Policy::default(), moment(row)) {
-        Step::Act { intent, .. } | Step::Record(intent) => intent,
+fn intent(row: &Leased<Cluster>, seen: Option<&Observation>) -> Status {
+    match plan(&row.object, seen, &Policy::default(), moment(row)) {
+        Decision::Act { intent, .. } | Decision::Record(intent) => intent,
         other => panic!("expected a status: {other:?}"),
     }
 }
 
-async fn write(store: &Store, row: &HeldRow, term: Term, status: &Status) -> Option<HeldRow> {
-    match store.write_status(row, term, status).await.unwrap() {
+async fn write(
+    store: &Store,
+    row: &Leased<Cluster>,
+    lease: &Lease,
+    status: &Status,
+) -> Option<Leased<Cluster>> {
+    match store.write_status(row, lease, status).await.unwrap() {
         Written::Yes(row) => Some(*row),
         Written::Lost => None,
     }
@@ -136,7 +144,7 @@ async fn only_what_is_selected_is_found_and_claimed() {
         (&b, &everything[2..3]),
         (&all, &everything[..]),
     ] {
-        let mut due: Vec<_> = store.due(Duration::ZERO, 10).await.unwrap();
+        let mut due: Vec<_> = store.claims().due(Duration::ZERO, 10).await.unwrap();
         due.sort();
         assert_eq!(
             due.iter()
@@ -152,7 +160,7 @@ async fn only_what_is_selected_is_found_and_claimed() {
             let claimed = claim(store, name).await;
             assert_eq!(claimed.is_some(), mine.contains(&name), "{name}");
             if let Some(claimed) = claimed {
-                store.release(name, claimed.term).await.unwrap();
+                store.claims().release(&claimed.lease).await.unwrap();
             }
         }
         assert_eq!(
@@ -183,7 +191,7 @@ async fn only_what_is_selected_is_found_and_claimed() {
         .await
         .unwrap();
     for (store, mine) in [(&a, 2), (&b, 1), (&all, 4)] {
-        assert_eq!(store.expired(10).await.unwrap().len(), mine);
+        assert_eq!(store.claims().expired(10).await.unwrap().len(), mine);
     }
 }
 
@@ -192,15 +200,15 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
     let (database, client) = migrated().await;
     let (a, all) = (store(&database, "host=a"), store(&database, ""));
     insert(&client, "dev", r#"{"host": "a"}"#).await;
-    let Claimed { term, row, .. } = claim(&a, "dev").await.unwrap();
-    let row = row.unwrap();
+    let Claimed { lease, row, .. } = claim(&a, "dev").await.unwrap();
+    let row = row.readable().unwrap();
     assert_eq!(
         place(&client, "dev").await,
         "",
         "a claim alone does nothing"
     );
-    let row = write(&a, &row, term, &intent(&row, None)).await.unwrap();
-    assert_eq!(row.cluster.actual, Actual::Creating);
+    let row = write(&a, &row, &lease, &intent(&row, None)).await.unwrap();
+    assert_eq!(row.object.actual, Actual::Creating);
     assert_eq!(place(&client, "dev").await, "host=a");
     // The daemon dies; its labels change; another of its place takes over, finds
     // nothing, and cannot make it.
@@ -208,13 +216,13 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         .batch_execute(r#"UPDATE cluster_leases SET expires_at = clock_timestamp(); UPDATE clusters SET labels = '{}'"#)
         .await
         .unwrap();
-    let Claimed { term, row, .. } = claim(&a, "dev").await.unwrap();
-    let row = row.unwrap();
-    let row = write(&a, &row, term, &intent(&row, Some(&Observation::Absent)))
+    let Claimed { lease, row, .. } = claim(&a, "dev").await.unwrap();
+    let row = row.readable().unwrap();
+    let row = write(&a, &row, &lease, &intent(&row, Some(&Observation::Absent)))
         .await
         .unwrap();
     assert_eq!(place(&client, "dev").await, "host=a");
-    let failed = |row: &HeldRow, seen: &Observation| {
+    let failed = |row: &Leased<Cluster>, seen: &Observation| {
         let failure = Outcome::Failed(kindler::clusters::plan::Failure {
             persistence: kindler::clusters::plan::Persistence::Transient,
             summary: "exited with code 1".into(),
@@ -222,7 +230,7 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         });
         let action = kindler::clusters::plan::Action::Create;
         match conclude(
-            &row.cluster,
+            &row.object,
             action,
             &failure,
             seen,
@@ -234,17 +242,17 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         }
     };
     let unknown = failed(&row, &Observation::unknown("docker is down"));
-    let row = write(&a, &row, term, &unknown).await.unwrap();
+    let row = write(&a, &row, &lease, &unknown).await.unwrap();
     assert_eq!(
         place(&client, "dev").await,
         "host=a",
         "ignorance is not absence"
     );
-    let row = write(&a, &row, term, &failed(&row, &Observation::Absent))
+    let row = write(&a, &row, &lease, &failed(&row, &Observation::Absent))
         .await
         .unwrap();
-    assert_eq!(row.cluster.placed_by, None);
-    a.release("dev", term).await.unwrap();
+    assert_eq!(row.object.placed_by, None);
+    a.claims().release(&lease).await.unwrap();
     client
         .batch_execute("UPDATE clusters SET next_attempt_at = NULL")
         .await
@@ -259,12 +267,12 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         .batch_execute("UPDATE clusters SET placed_by = 'host=b'")
         .await
         .unwrap();
-    let Claimed { term, row, .. } = claim(&all, "dev").await.unwrap();
-    let row = row.unwrap();
-    let row = write(&all, &row, term, &failed(&row, &Observation::Absent))
+    let Claimed { lease, row, .. } = claim(&all, "dev").await.unwrap();
+    let row = row.readable().unwrap();
+    let row = write(&all, &row, &lease, &failed(&row, &Observation::Absent))
         .await
         .unwrap();
-    assert_eq!(row.cluster.placed_by.as_deref(), Some("host=b"));
+    assert_eq!(row.object.placed_by.as_deref(), Some("host=b"));
 }
 
 #[tokio::test]
@@ -284,18 +292,26 @@ async fn a_lease_on_what_is_placed_elsewhere_gives_no_right() {
         .batch_execute("UPDATE clusters SET placed_by = 'host=a'")
         .await
         .unwrap();
-    let row = dev.row.unwrap();
+    let row = dev.row.readable().unwrap();
     assert!(
-        write(&b, &row, dev.term, &intent(&row, None))
+        write(&b, &row, &dev.lease, &intent(&row, None))
             .await
             .is_none()
     );
-    assert!(b.renew("dev", dev.term, TTL).await.unwrap().is_none());
-    let row = away.row.unwrap();
+    assert!(b.claims().renew(&dev.lease, TTL).await.unwrap().is_none());
+    let row = away.row.readable().unwrap();
     let status = intent(&row, None);
-    let begun = b.begin_deletion(&row, away.term, |_| status).await.unwrap();
+    let begun = b
+        .begin_deletion(&away.lease, &row, &[], |_| status)
+        .await
+        .unwrap();
     assert!(matches!(begun, Written::Lost));
-    assert!(!b.remove(&row, away.term).await.unwrap());
+    assert!(
+        !b.claims()
+            .remove(&away.lease, row.generation)
+            .await
+            .unwrap()
+    );
     let left =
         "SELECT count(*) FROM clusters WHERE placed_by = 'host=a' AND last_reconciled_at IS NULL";
     assert_eq!(number(&client, left).await, 2);
@@ -322,19 +338,19 @@ async fn deletions_of_a_place_without_a_daemon_hold_up_no_other() {
         .unwrap();
     for (selector, ahead) in [("host=b", 0), ("", 5)] {
         let store = store(&database, selector);
-        let Claimed { term, row, .. } = claim(&store, "b").await.unwrap();
-        let row = row.unwrap();
+        let Claimed { lease, row, .. } = claim(&store, "b").await.unwrap();
+        let row = row.readable().unwrap();
         let mut seen = None;
-        let begun = store.begin_deletion(&row, term, |queue| {
+        let begun = store.begin_deletion(&lease, &row, &[], |queue| {
             seen = Some(queue.ahead);
             Status {
-                actual: row.cluster.actual,
+                actual: row.object.actual,
                 ..intent(&row, None)
             }
         });
         assert!(matches!(begun.await.unwrap(), Written::Yes(_)));
         assert_eq!(seen, Some(ahead), "for {selector:?}");
-        store.release("b", term).await.unwrap();
+        store.claims().release(&lease).await.unwrap();
     }
 }
 

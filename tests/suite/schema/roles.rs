@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use kindler::clusters::observation::Observation;
-use kindler::clusters::plan::{Moment, Policy, Step, plan};
+use kindler::clusters::plan::{Decision, Moment, Policy, plan};
 use kindler::core::database::Database as Url;
-use kindler::store::{Claim, Store, Written};
+use kindler::core::rows::{Claim, Written};
+use kindler::store::Store;
 use tokio_postgres::Client;
 
+use super::claims::Claims;
 use super::{migrated, refused};
 use crate::kit::Database;
 
@@ -64,16 +66,17 @@ async fn the_daemon_records_and_cannot_declare() {
     else {
         panic!("it is due and free")
     };
-    let row = claimed.row.unwrap();
+    let row = claimed.row.readable().unwrap();
     assert!(
         store
-            .renew("dev", claimed.term, Duration::from_secs(15))
+            .claims()
+            .renew(&claimed.lease, Duration::from_secs(15))
             .await
             .unwrap()
             .is_some()
     );
     assert_eq!(
-        store.due(Duration::ZERO, 10).await.unwrap(),
+        store.claims().due(Duration::ZERO, 10).await.unwrap(),
         [],
         "it is held"
     );
@@ -82,11 +85,16 @@ async fn the_daemon_records_and_cannot_declare() {
         .await
         .unwrap();
     assert!(
-        !store.remove(&row, claimed.term).await.unwrap(),
+        !store
+            .claims()
+            .remove(&claimed.lease, row.generation)
+            .await
+            .unwrap(),
         "the generation is another"
     );
     let row = store
-        .renew("dev", claimed.term, Duration::from_secs(15))
+        .claims()
+        .renew(&claimed.lease, Duration::from_secs(15))
         .await
         .unwrap()
         .unwrap();
@@ -95,15 +103,23 @@ async fn the_daemon_records_and_cannot_declare() {
         jitter: 0.0,
     };
     let seen = Observation::HEALTHY;
-    let Step::Act { intent, .. } = plan(&row.cluster, Some(&seen), &Policy::default(), moment)
+    let Decision::Act { intent, .. } = plan(&row.object, Some(&seen), &Policy::default(), moment)
     else {
         panic!("it is to be deleted")
     };
-    let begun = store.begin_deletion(&row, claimed.term, |_| intent).await;
+    let begun = store
+        .begin_deletion(&claimed.lease, &row, &[], |_| intent)
+        .await;
     let Written::Yes(row) = begun.unwrap() else {
         panic!("the owner writes")
     };
-    assert!(store.remove(&row, claimed.term).await.unwrap());
+    assert!(
+        store
+            .claims()
+            .remove(&claimed.lease, row.generation)
+            .await
+            .unwrap()
+    );
     store.wake_channel().await.unwrap();
 }
 

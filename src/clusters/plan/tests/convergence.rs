@@ -80,21 +80,21 @@ fn carry_out(
         }
         let first = plan(cluster, None, &policy, moment);
         let step = match first {
-            Step::Observe { .. } => plan(cluster, Some(&host.seen), &policy, moment),
+            Decision::Observe { .. } => plan(cluster, Some(&host.seen), &policy, moment),
             other => other,
         };
         match step {
-            Step::Observe { .. } => panic!("asked to look twice"),
-            Step::Rest { until } => now = until,
-            Step::Record(status) => status.apply_to(cluster, now),
-            Step::Remove => {
+            Decision::Observe { .. } => panic!("asked to look twice"),
+            Decision::Rest { until } => now = until,
+            Decision::Record(status) => status.apply_to(cluster, now),
+            Decision::Remove => {
                 assert_eq!(
                     (cluster.desired, &host.seen),
                     (Desired::Absent, &Observation::Absent)
                 );
                 return None;
             }
-            Step::Act { action, intent } => {
+            Decision::Act { action, intent } => {
                 intent.apply_to(cluster, now);
                 assert!(
                     action != Action::Delete || ordered,
@@ -132,7 +132,10 @@ fn assert_converges(
     // An unreadable host becomes readable in the end, as faults do.
     if let Observation::Unknown(_) = host.seen {
         let step = plan(&cluster, Some(&host.seen), &Policy::default(), moment());
-        assert!(!matches!(step, Step::Remove), "ignorance is not absence");
+        assert!(
+            !matches!(step, Decision::Remove),
+            "ignorance is not absence"
+        );
         host.seen = Observation::Absent;
     }
     let end = carry_out(&mut cluster, &mut host, luck, desires);
@@ -189,14 +192,14 @@ proptest::proptest! {
         let all = observations();
         let seen = all.get(seen).cloned().unwrap_or(Observation::unknown("empty answer"));
         let step = plan(&cluster, Some(&seen), &Policy::default(), moment());
-        let deletes = matches!(step, Step::Act { action: Action::Delete, .. });
+        let deletes = matches!(step, Decision::Act { action: Action::Delete, .. });
         if let Observation::Unknown(_) = seen {
-            proptest::prop_assert!(!matches!(step, Step::Remove), "{step:?}");
+            proptest::prop_assert!(!matches!(step, Decision::Remove), "{step:?}");
             proptest::prop_assert!(!deletes || desired == Desired::Absent, "{step:?}");
         }
         if desired != Desired::Absent {
             // A delete that was begun is finished before the cluster is made again.
-            proptest::prop_assert!(!matches!(step, Step::Remove), "{step:?}");
+            proptest::prop_assert!(!matches!(step, Decision::Remove), "{step:?}");
             proptest::prop_assert!(!deletes || actual == Actual::Deleting, "{step:?}");
         }
     }

@@ -27,7 +27,7 @@ fn waits(queue: &DeletionQueue, cap: usize) -> i64 {
 }
 
 /// The step for what was seen, while most clusters are silent.
-fn held(cluster: &Cluster, seen: &Observation) -> Step {
+fn held(cluster: &Cluster, seen: &Observation) -> Decision {
     let policy = Policy::default();
     let step = plan(cluster, Some(seen), &policy, moment());
     let spread = Spread {
@@ -52,7 +52,7 @@ fn a_lost_cluster_stays_running_until_most_answer() {
     let mut cluster = once_healthy(Actual::Running);
     cluster.health_failures = 2;
     for _ in 0..5 {
-        let Step::Record(status) = held(&cluster, &Observation::unhealthy("refused")) else {
+        let Decision::Record(status) = held(&cluster, &Observation::unhealthy("refused")) else {
             panic!("it is only recorded")
         };
         assert_eq!(
@@ -74,7 +74,7 @@ fn a_lost_cluster_stays_running_until_most_answer() {
         assert_eq!(cluster.due_at(), Some(ago(-10)));
         cluster.next_check_at = None;
     }
-    let Step::Record(status) = held(&cluster, &Observation::HEALTHY) else {
+    let Decision::Record(status) = held(&cluster, &Observation::HEALTHY) else {
         panic!("it answers")
     };
     assert_eq!((status.reason, status.error), (Reason::Healthy, None));
@@ -84,7 +84,7 @@ fn a_lost_cluster_stays_running_until_most_answer() {
 fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
     for actual in [Actual::Failed, Actual::Creating] {
         for seen in [Observation::Absent, Observation::unhealthy("refused")] {
-            let Step::Record(status) = held(&once_healthy(actual), &seen) else {
+            let Decision::Record(status) = held(&once_healthy(actual), &seen) else {
                 panic!("{actual} {seen} is repaired")
             };
             assert_eq!((status.actual, status.reason), (actual, Reason::RepairHeld));
@@ -95,7 +95,7 @@ fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
             let never = dev().recorded(actual);
             assert!(matches!(
                 held(&never, &seen),
-                Step::Act {
+                Decision::Act {
                     action: Action::Create,
                     ..
                 }
@@ -106,7 +106,7 @@ fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
     assert!(
         matches!(
             stopped,
-            Step::Act {
+            Decision::Act {
                 action: Action::Start,
                 ..
             }
@@ -121,17 +121,17 @@ fn a_person_may_insist_and_a_wish_is_no_repair() {
     cluster.retry_requested_at = Some(ago(59));
     assert!(matches!(
         held(&cluster, &Observation::Absent),
-        Step::Act { .. }
+        Decision::Act { .. }
     ));
     cluster.retry_requested_at = Some(ago(61));
     assert!(matches!(
         held(&cluster, &Observation::Absent),
-        Step::Record(_)
+        Decision::Record(_)
     ));
     let leaving = once_healthy(Actual::Failed).wanted(Desired::Absent);
     assert!(matches!(
         held(&leaving, &Observation::Absent),
-        Step::Act {
+        Decision::Act {
             action: Action::Delete,
             ..
         }
@@ -140,7 +140,7 @@ fn a_person_may_insist_and_a_wish_is_no_repair() {
     changed.spec_applied = false;
     assert!(matches!(
         held(&changed, &Observation::Absent),
-        Step::Act {
+        Decision::Act {
             action: Action::Update,
             ..
         }
@@ -149,7 +149,7 @@ fn a_person_may_insist_and_a_wish_is_no_repair() {
         &once_healthy(Actual::Running),
         &Observation::unknown("docker is down"),
     );
-    let Step::Record(status) = blind else {
+    let Decision::Record(status) = blind else {
         panic!("it is only recorded")
     };
     assert_eq!(status.reason, Reason::RepairHeld);
@@ -224,7 +224,7 @@ fn what_waits_says_why_and_until_when_and_spends_no_attempt() {
         now: NOW,
         jitter: 0.0,
     };
-    let Step::Act {
+    let Decision::Act {
         action: Action::Delete,
         intent,
     } = plan(&cluster, None, &Policy::default(), moment)
@@ -247,6 +247,6 @@ fn what_waits_says_why_and_until_when_and_spends_no_attempt() {
     held.apply_to(&mut cluster, NOW);
     assert_eq!(
         plan(&cluster, None, &Policy::default(), moment),
-        Step::Rest { until: ago(-20) }
+        Decision::Rest { until: ago(-20) }
     );
 }

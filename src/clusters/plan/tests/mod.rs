@@ -26,14 +26,14 @@ fn observations() -> [Observation; 5] {
 }
 
 /// The step as one word, so that the matrix reads as a table.
-fn word(step: &Step) -> String {
+fn word(step: &Decision) -> String {
     match step {
-        Step::Rest { .. } => "rest".into(),
-        Step::Observe { .. } => "observe".into(),
-        Step::Record(status) if status.reason == Reason::ObservationFailed => "later".into(),
-        Step::Record(status) => format!("={}", status.actual),
-        Step::Act { action, .. } => action.as_str().into(),
-        Step::Remove => "remove".into(),
+        Decision::Rest { .. } => "rest".into(),
+        Decision::Observe { .. } => "observe".into(),
+        Decision::Record(status) if status.reason == Reason::ObservationFailed => "later".into(),
+        Decision::Record(status) => format!("={}", status.actual),
+        Decision::Act { action, .. } => action.as_str().into(),
+        Decision::Remove => "remove".into(),
     }
 }
 
@@ -177,7 +177,7 @@ fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
         now = now.max(cluster.due_at().unwrap_or(now));
         let moment = Moment { now, jitter: 0.5 };
         let step = plan(&cluster, Some(&Observation::HEALTHY), &policy, moment);
-        let Step::Act { action, intent } = step else {
+        let Decision::Act { action, intent } = step else {
             panic!("the spec is to be applied: {step:?}")
         };
         intent.apply_to(&mut cluster, now);
@@ -204,7 +204,7 @@ fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
 fn a_desire_that_changed_and_changed_back_costs_one_look() {
     let mut cluster = dev().recorded(Actual::Running).applied();
     cluster.generation += 2;
-    let Step::Record(status) = plan(
+    let Decision::Record(status) = plan(
         &cluster,
         Some(&Observation::HEALTHY),
         &Policy::default(),
@@ -239,13 +239,13 @@ fn nothing_happens_before_its_time() {
     cluster.next_attempt_at = Some(until);
     assert_eq!(
         plan(&cluster, None, &Policy::default(), moment()),
-        Step::Rest { until }
+        Decision::Rest { until }
     );
     let mut settled = dev().recorded(Actual::Running).applied();
     settled.next_check_at = Some(until);
     assert_eq!(
         plan(&settled, None, &Policy::default(), moment()),
-        Step::Rest { until }
+        Decision::Rest { until }
     );
 }
 
@@ -256,7 +256,8 @@ fn three_failed_probes_in_a_row_lead_to_a_repair_and_not_fewer() {
     let mut cluster = dev().recorded(Actual::Running).applied();
     let mut now = NOW;
     for failures in 1..=3 {
-        let Step::Record(status) = plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 })
+        let Decision::Record(status) =
+            plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 })
         else {
             panic!("a probe is only recorded")
         };
@@ -388,7 +389,9 @@ fn whatever_is_recorded_has_a_reason_and_words() {
                 cluster.paused = paused;
                 for observed in &observations() {
                     let step = plan(&cluster, Some(observed), &Policy::default(), moment());
-                    let Step::Record(status) = step else { continue };
+                    let Decision::Record(status) = step else {
+                        continue;
+                    };
                     let told = format!("{desired} {actual} {observed}: {status:?}");
                     assert!(!status.message.is_empty(), "{told}");
                     let healthy = status.reason == Reason::Healthy;

@@ -1,3 +1,3 @@
 -- Gives back whatever an owner that is ending still holds.
 -- $1 owner
-DELETE FROM cluster_leases WHERE owner = $1
+DELETE FROM {leases} WHERE owner = $1

@@ -1,0 +1,37 @@
+-- Claims rows that are due and this owner's to work on: one row for each key
+-- that exists, with the term of the new lease if this claim won it. Losing is a
+-- null term, never a race: the primary key of the leases lets one claim in, and a
+-- lease is taken over only after it has expired by this clock. A row that is
+-- being removed is waited for, so that its absence is no row either. Keys are
+-- locked in their order, so that two claims of several cannot wait for each other.
+-- Why a claim was lost is looked up only then, because every wake-up waits for
+-- this statement.
+-- $1 keys, $2 owner, $3 lifetime in seconds, $4 which rows this owner selects
+WITH due AS (
+    SELECT {t}.{key} AS key, {t}.uid
+    FROM {table} {t}
+    WHERE {t}.{key} = ANY($1::text[]) AND {t}.due_at <= clock_timestamp() AND ({selects})
+    ORDER BY {t}.{key}
+    FOR KEY SHARE
+), claim AS (
+    INSERT INTO {leases} AS l ({lease_key}, uid, owner, term, acquired_at, renewed_at, expires_at)
+    SELECT key, uid, $2, nextval('{terms}'), clock_timestamp(), clock_timestamp(),
+           clock_timestamp() + make_interval(secs => $3)
+    FROM due
+    ON CONFLICT ({lease_key}) DO UPDATE
+        SET uid = excluded.uid, owner = excluded.owner, term = excluded.term,
+            acquired_at = excluded.acquired_at, renewed_at = excluded.renewed_at,
+            expires_at = excluded.expires_at
+        WHERE l.expires_at <= clock_timestamp()
+    RETURNING {lease_key} AS key, term
+)
+SELECT {row}, {columns}, {steps_of_row} AS row_steps, claim.term AS row_term,
+       claim.term IS NOT NULL OR {t}.due_at <= clock_timestamp() AS row_due,
+       claim.term IS NOT NULL OR ({selects}) AS row_selected,
+       CASE WHEN claim.term IS NULL THEN
+           (SELECT extract(epoch FROM held.expires_at - clock_timestamp())
+            FROM {leases} held WHERE held.{lease_key} = {t}.{key}) END::float8 AS row_held_seconds,
+       CASE WHEN claim.term IS NULL AND isfinite({t}.due_at)
+           THEN extract(epoch FROM {t}.due_at - clock_timestamp()) END::float8 AS row_due_seconds
+FROM {table} {t} LEFT JOIN claim ON claim.key = {t}.{key}
+WHERE {t}.{key} = ANY($1::text[])

@@ -1,0 +1,231 @@
+-- Makes any table one whose rows are reconciled. Repeatable: each call leaves what
+-- is there and adds what is missing.
+--
+--     SELECT kindler_prepare_table('folders', 'name', ARRAY['mode', 'files']);
+--
+-- adds to the table `folders`, whose text column `name` is unique, the columns of
+-- identity, desire and status, and makes `folders_leases`, `folders_steps`,
+-- `folders_events` and the sequence `folders_terms`. From then on
+--
+-- * an INSERT, a DELETE and an UPDATE that really changes a desired column raise
+--   the row's generation, make it due at once and notify kindler_table_channel(...);
+-- * a status write does none of that, so the reconciler never wakes itself, and
+--   commits of status writes do not wait for one another;
+-- * a DELETE sets deleted_at and keeps the row until its reconciler has verified
+--   that nothing is left and removes it under its lease;
+-- * `due_at` is generated from the facts and indexed, so a full pass costs what is
+--   due, not what is there.
+--
+-- Each function carries the schema as its search_path, because it may run under
+-- a role and a session whose own path is another.
+
+-- The channel that a table's changes are notified on; channels span a whole
+-- database, so it carries the schema.
+CREATE OR REPLACE FUNCTION kindler_table_channel(resource text) RETURNS text
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT left('kindler_' || resource || '_' || current_schema(), 63)
+$$;
+
+-- Who works on which row now. Small, because renewals live here and not in the
+-- wide table; only its keys are indexed, so a renewal touches no index (a HOT
+-- update). Terms come from one sequence: a later claim of any row, even of one that
+-- was removed and inserted again, has the larger number.
+CREATE OR REPLACE FUNCTION kindler_prepare_leases(resource regclass, key name, leases name, terms name)
+RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    EXECUTE format('CREATE SEQUENCE IF NOT EXISTS %I', terms);
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I (
+        key         text        PRIMARY KEY REFERENCES %s (%I) ON DELETE CASCADE,
+        uid         uuid        NOT NULL,
+        owner       text        NOT NULL,
+        term        bigint      NOT NULL UNIQUE,
+        acquired_at timestamptz NOT NULL,
+        renewed_at  timestamptz NOT NULL,
+        expires_at  timestamptz NOT NULL)', leases, resource, key);
+END $$;
+
+-- How far the work on each row has come: one row for each step of its driver. It
+-- belongs to the row's identity, so a later row of the same name begins with none.
+CREATE OR REPLACE FUNCTION kindler_prepare_steps(resource regclass, steps name)
+RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I (
+        uid         uuid        NOT NULL REFERENCES %s (uid) ON DELETE CASCADE,
+        driver      text        NOT NULL,
+        name        text        NOT NULL,
+        position    integer     NOT NULL,
+        total       integer     NOT NULL,
+        version     integer     NOT NULL,
+        required    boolean     NOT NULL,
+        state       text        NOT NULL CHECK (state IN
+            (''pending'', ''running'', ''done'', ''failed'', ''skipped'', ''removing'', ''removed'')),
+        attempt     integer     NOT NULL DEFAULT 0,
+        reason      text,
+        message     text,
+        input_hash  text,
+        term        bigint,
+        started_at  timestamptz,
+        finished_at timestamptz,
+        next_try_at timestamptz,
+        PRIMARY KEY (uid, driver, name))', steps, resource);
+END $$;
+
+-- A changed desire: another generation, and the count of failures starts over.
+CREATE OR REPLACE FUNCTION kindler_row_declared() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    NEW.generation := OLD.generation + 1;
+    NEW.failed_attempts := 0;
+    NEW.next_attempt_at := NULL;
+    RETURN NEW;
+END $$;
+
+-- A person asks for an attempt at once.
+CREATE OR REPLACE FUNCTION kindler_row_retried() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    NEW.failed_attempts := 0;
+    NEW.next_attempt_at := NULL;
+    NEW.next_check_at := NULL;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE FUNCTION kindler_row_keep() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RAISE EXCEPTION 'key and uid of a row of % cannot be changed: insert another row and delete this one', TG_TABLE_NAME
+        USING ERRCODE = 'check_violation';
+END $$;
+
+-- Which row to look at, never what to do. Postgres folds equal payloads of one
+-- transaction into one.
+CREATE OR REPLACE FUNCTION kindler_row_notify() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM pg_notify(kindler_table_channel(TG_TABLE_NAME), to_jsonb(NEW) ->> TG_ARGV[0]);
+    RETURN NULL;
+END $$;
+
+-- A DELETE is a declaration. Only the holder of the row's lease, having verified
+-- that nothing is left, removes the row; it shows the lease's term in
+-- kindler.fence.
+CREATE OR REPLACE FUNCTION kindler_row_finalize() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    fenced boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE uid = $1 AND expires_at > clock_timestamp()
+                    AND term::text = current_setting(''kindler.fence'', true))', TG_ARGV[0])
+        INTO fenced USING OLD.uid;
+    IF OLD.deleted_at IS NOT NULL AND fenced THEN
+        RETURN OLD;
+    END IF;
+    IF OLD.deleted_at IS NULL THEN
+        EXECUTE format('UPDATE %I.%I SET deleted_at = now() WHERE uid = $1', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+            USING OLD.uid;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION kindler_row_truncate() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RAISE EXCEPTION 'TRUNCATE % would orphan what its rows stand for: use DELETE', TG_TABLE_NAME
+        USING ERRCODE = 'check_violation';
+END $$;
+
+-- What happened, and who made it happen; written by the transaction of the change.
+CREATE OR REPLACE FUNCTION kindler_row_event() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    is_now jsonb := to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END);
+    was jsonb := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(OLD) END;
+BEGIN
+    EXECUTE format('INSERT INTO %I (key, uid, kind, actor, generation, from_state, to_state, attempt, reason, message)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)', TG_ARGV[0])
+    USING is_now ->> TG_ARGV[1], (is_now ->> 'uid')::uuid,
+          CASE WHEN TG_OP = 'INSERT' THEN 'declared'
+               WHEN TG_OP = 'DELETE' THEN 'removed'
+               WHEN is_now -> 'generation' <> was -> 'generation' THEN
+                   CASE WHEN is_now ->> 'deleted_at' IS NULL THEN 'changed' ELSE 'deleted' END
+               WHEN is_now -> 'retry_requested_at' IS DISTINCT FROM was -> 'retry_requested_at' THEN 'retry'
+               WHEN is_now -> 'state' <> was -> 'state' THEN 'transition'
+               ELSE 'attempt' END,
+          coalesce(nullif(current_setting('kindler.actor', true), ''), session_user::text),
+          (is_now ->> 'generation')::bigint, was ->> 'state',
+          CASE WHEN TG_OP <> 'DELETE' THEN is_now ->> 'state' END,
+          (is_now ->> 'failed_attempts')::integer, is_now ->> 'reason', is_now ->> 'message';
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION kindler_prepare_table(resource regclass, key name, desired name[])
+RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    base text := (SELECT relname FROM pg_class WHERE oid = resource);
+    leases text := base || '_leases';
+    events text := base || '_events';
+    changed text := (
+        SELECT string_agg(format('NEW.%1$I IS DISTINCT FROM OLD.%1$I', d), ' OR ')
+        FROM unnest(desired || 'deleted_at'::name) AS d);
+    trigger record;
+BEGIN
+    EXECUTE format('ALTER TABLE %s
+        ADD COLUMN IF NOT EXISTS uid                 uuid        NOT NULL DEFAULT gen_random_uuid(),
+        ADD COLUMN IF NOT EXISTS created_at          timestamptz NOT NULL DEFAULT now(),
+        ADD COLUMN IF NOT EXISTS deleted_at          timestamptz,
+        ADD COLUMN IF NOT EXISTS generation          bigint      NOT NULL DEFAULT 1,
+        ADD COLUMN IF NOT EXISTS observed_generation bigint      NOT NULL DEFAULT 0,
+        ADD COLUMN IF NOT EXISTS state               text        NOT NULL DEFAULT ''pending''
+            CHECK (state IN (''pending'', ''working'', ''ready'', ''failed'', ''deleting'')),
+        ADD COLUMN IF NOT EXISTS reason              text,
+        ADD COLUMN IF NOT EXISTS message             text,
+        ADD COLUMN IF NOT EXISTS failed_attempts     integer     NOT NULL DEFAULT 0,
+        ADD COLUMN IF NOT EXISTS next_attempt_at     timestamptz,
+        ADD COLUMN IF NOT EXISTS next_check_at       timestamptz,
+        ADD COLUMN IF NOT EXISTS retry_requested_at  timestamptz,
+        ADD COLUMN IF NOT EXISTS last_reconciled_at  timestamptz', resource);
+    EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS due_at timestamptz GENERATED ALWAYS AS (
+        CASE WHEN deleted_at IS NULL AND state = ''ready'' AND observed_generation = generation
+             THEN coalesce(next_check_at, timestamptz ''infinity'')
+             ELSE coalesce(next_attempt_at, timestamptz ''-infinity'') END) STORED', resource);
+    EXECUTE format('CREATE UNIQUE INDEX IF NOT EXISTS %I ON %s (uid)', base || '_uid', resource);
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (due_at, created_at)', base || '_due', resource);
+    PERFORM kindler_prepare_leases(resource, key, leases, base || '_terms');
+    PERFORM kindler_prepare_steps(resource, base || '_steps');
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I (
+        id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        key        text        NOT NULL,
+        uid        uuid        NOT NULL,
+        at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+        kind       text        NOT NULL,
+        actor      text        NOT NULL,
+        generation bigint      NOT NULL,
+        from_state text,
+        to_state   text,
+        attempt    integer,
+        reason     text,
+        message    text)', events);
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I (key, id)', events || '_of_key', events);
+
+    FOR trigger IN SELECT * FROM (VALUES
+        ('1_keep', 'BEFORE UPDATE', format('FOR EACH ROW WHEN (NEW.uid <> OLD.uid OR NEW.%1$I <> OLD.%1$I)', key),
+         'kindler_row_keep()'),
+        ('2_declared', 'BEFORE UPDATE', format('FOR EACH ROW WHEN (%s)', changed), 'kindler_row_declared()'),
+        ('2_retried', 'BEFORE UPDATE', 'FOR EACH ROW WHEN (NEW.retry_requested_at IS DISTINCT FROM OLD.retry_requested_at)',
+         'kindler_row_retried()'),
+        ('3_finalize', 'BEFORE DELETE', 'FOR EACH ROW', format('kindler_row_finalize(%L)', leases)),
+        ('3_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', 'kindler_row_truncate()'),
+        ('4_notify_insert', 'AFTER INSERT', 'FOR EACH ROW', format('kindler_row_notify(%L)', key)),
+        ('4_notify_update', 'AFTER UPDATE', 'FOR EACH ROW WHEN (NEW.generation <> OLD.generation
+            OR NEW.retry_requested_at IS DISTINCT FROM OLD.retry_requested_at)', format('kindler_row_notify(%L)', key)),
+        ('5_event', 'AFTER INSERT OR DELETE', 'FOR EACH ROW', format('kindler_row_event(%L, %L)', events, key)),
+        ('5_event_update', 'AFTER UPDATE', 'FOR EACH ROW WHEN (NEW.generation <> OLD.generation
+            OR NEW.retry_requested_at IS DISTINCT FROM OLD.retry_requested_at OR NEW.state <> OLD.state
+            OR NEW.failed_attempts > OLD.failed_attempts)', format('kindler_row_event(%L, %L)', events, key))
+    ) AS t (name, event, condition, call)
+    LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', base || '_' || trigger.name, resource);
+        EXECUTE format('CREATE TRIGGER %I %s ON %s %s EXECUTE FUNCTION %s',
+                       base || '_' || trigger.name, trigger.event, resource, trigger.condition, trigger.call);
+    END LOOP;
+END $$;

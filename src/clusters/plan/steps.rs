@@ -1,0 +1,192 @@
+//! What the steps of a driver mean for the cluster. Pure, like the rest of the
+//! plan; what is to be done about one step is [`crate::core::steps::decide`]'s.
+
+use crate::clusters::event::Reason;
+use crate::clusters::{Actual, Cluster};
+use crate::core::steps::decide::{next_try, unknown_leftovers};
+use crate::core::steps::{StepFacts, StepRecord, StepState};
+
+use super::{Action, Decision, Moment, Policy, Status};
+
+/// The word for a step whose removal was given up.
+const GIVEN_UP: &str = "GivenUp";
+
+/// The steps of one cluster, as its driver knows and the database records them.
+#[derive(Clone, Copy, Debug)]
+pub struct StepsOf<'a> {
+    /// Whose steps count.
+    pub driver: &'a str,
+    /// Those that this release has.
+    pub facts: &'a [StepFacts],
+    /// Those that are recorded.
+    pub records: &'a [StepRecord],
+}
+
+impl StepsOf<'_> {
+    fn of_driver(&self) -> impl Iterator<Item = &StepRecord> {
+        self.records.iter().filter(|r| r.driver == self.driver)
+    }
+
+    /// The steps that can be observed by themselves and of which something is
+    /// recorded to be there, although the cluster is gone.
+    fn left(&self) -> Vec<&str> {
+        let observable = |r: &&StepRecord| {
+            let known = |f: &StepFacts| f.observable && f.name == r.name && f.version >= r.version;
+            self.facts.iter().any(known)
+        };
+        let given_up = |r: &&StepRecord| r.reason.as_deref() == Some(GIVEN_UP);
+        self.of_driver()
+            .filter(|r| !r.state.leaves_nothing())
+            .filter(observable)
+            .filter(|r| !given_up(r))
+            .map(|r| r.name.as_str())
+            .collect()
+    }
+
+    /// The best-effort steps whose last attempt failed.
+    fn failed(&self) -> Vec<&StepRecord> {
+        self.of_driver()
+            .filter(|r| r.state == StepState::Failed && !r.required)
+            .collect()
+    }
+}
+
+/// Lets a row go only when nothing of its steps is left: what this release can
+/// remove is removed first; what only a newer release knows keeps the row.
+pub fn before_removal(
+    cluster: &Cluster,
+    decision: Decision,
+    steps: StepsOf<'_>,
+    policy: &Policy,
+    moment: Moment,
+) -> Decision {
+    if decision != Decision::Remove {
+        return decision;
+    }
+    if let Some(status) = leftovers(cluster, steps, policy, moment) {
+        return Decision::Record(status);
+    }
+    if steps.left().is_empty() {
+        return Decision::Remove;
+    }
+    let intent = Status {
+        actual: Actual::Deleting,
+        reason: Reason::Deleting,
+        message: format!("removing what is left: {}", steps.left().join(", ")),
+        next_attempt_at: None,
+        ..Status::keeping(cluster)
+    };
+    Decision::Act {
+        action: Action::Delete,
+        intent,
+    }
+}
+
+/// The failure to record after a delete that left steps behind although the
+/// cluster is gone; none if nothing is left.
+pub fn after_removal(
+    cluster: &Cluster,
+    steps: StepsOf<'_>,
+    policy: &Policy,
+    moment: Moment,
+) -> Option<Status> {
+    let newer = leftovers(cluster, steps, policy, moment);
+    newer.or_else(|| {
+        let left = steps.left();
+        let why = || format!("the cluster is gone, but not {}", left.join(", "));
+        (!left.is_empty())
+            .then(|| failed(cluster, Reason::DeleteFailed, why(), policy, moment, false))
+    })
+}
+
+/// That a newer release made something that this one cannot remove.
+fn leftovers(
+    cluster: &Cluster,
+    steps: StepsOf<'_>,
+    policy: &Policy,
+    moment: Moment,
+) -> Option<Status> {
+    let unknown = unknown_leftovers(steps.driver, steps.facts, steps.records);
+    let why = || {
+        format!(
+            "a newer release made {}, which this release cannot remove: start a daemon of that \
+             release, or remove it by hand and set its state in cluster_steps to 'removed'",
+            unknown.join(", ")
+        )
+    };
+    (!unknown.is_empty())
+        .then(|| failed(cluster, Reason::StepsUnknown, why(), policy, moment, true))
+}
+
+fn failed(
+    cluster: &Cluster,
+    reason: Reason,
+    message: String,
+    policy: &Policy,
+    moment: Moment,
+    permanent: bool,
+) -> Status {
+    let attempts = cluster.failed_attempts.saturating_add(1);
+    let delay = if permanent {
+        policy.backoff.longest(moment.jitter)
+    } else {
+        policy.backoff.delay(attempts, moment.jitter)
+    };
+    Status {
+        actual: Actual::Failed,
+        reason,
+        error: Some(message.clone()),
+        message,
+        failed_attempts: attempts,
+        next_attempt_at: Some(moment.after(delay)),
+        ..Status::keeping(cluster)
+    }
+}
+
+/// What is written of a running cluster, with its steps: failed best-effort steps
+/// are a condition of it, and it is looked at again when one of them is due.
+pub fn with_steps(status: Status, steps: StepsOf<'_>) -> Status {
+    let failed = steps.failed();
+    if status.actual != Actual::Running || failed.is_empty() {
+        return status;
+    }
+    let next = next_try(steps.driver, steps.records);
+    let told: Vec<String> = failed
+        .iter()
+        .map(|r| {
+            format!(
+                "step {} failed: {}",
+                r.name,
+                r.message.as_deref().unwrap_or("?")
+            )
+        })
+        .collect();
+    Status {
+        reason: Reason::StepFailed,
+        message: format!("{}; {}", status.message, told.join("; ")),
+        next_check_at: match (status.next_check_at, next) {
+            (Some(check), Some(next)) => Some(check.min(next)),
+            (check, next) => check.or(next),
+        },
+        ..status
+    }
+}
+
+/// A running cluster whose required step is not in place and cannot be put back.
+pub fn step_lost(
+    cluster: &Cluster,
+    message: String,
+    detail: &str,
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    let status = failed(cluster, Reason::StepFailed, message, policy, moment, false);
+    let error = status.error.as_ref().map(|error| {
+        if detail.is_empty() {
+            error.clone()
+        } else {
+            format!("{error}\n{detail}")
+        }
+    });
+    Status { error, ..status }
+}

@@ -1,0 +1,30 @@
+//! What the rows of a table are to the core: how one is read, and what is written
+//! of a pass over it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::database::Undecodable;
+use super::table::Table;
+
+/// A row of a reconciled table, as the domain sees it.
+pub trait Object: Send + Sync + Sized + 'static {
+    /// What is written of a pass: serialized, its fields are the table's
+    /// `status_columns`.
+    type Status: Serialize + Send + Sync + 'static;
+
+    /// The table, by its names in SQL.
+    const TABLE: Table;
+
+    /// Reads the table's `columns`.
+    ///
+    /// # Errors
+    /// [`Undecodable`] is about this row and never about its neighbours.
+    fn read(row: &Row) -> Result<Self, Undecodable>;
+
+    /// The status of a row that cannot be read, for this reason; it is looked at
+    /// again after `retry`, and when it changes.
+    fn unreadable(why: &Undecodable, retry: Duration) -> Self::Status;
+}

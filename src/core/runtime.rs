@@ -1,0 +1,210 @@
+//! One process that reconciles several tables: a listener for all of them, a
+//! controller for each, and the leases that nobody renews any more.
+//!
+//! [`Controllers`] is the part that a daemon with a life of its own uses;
+//! [`Runtime`] is all that a small program needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use prometheus::Registry;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::controller::{Controller, ControllerSettings, Reconciler};
+use super::database::{Connections, Database, DatabaseError};
+use super::lease::LeasePolicy;
+use super::listener::{Listener, Listening, Route};
+use super::metrics::CoreMetrics;
+use super::object::Object;
+use super::resource::{Resource, ResourceReconciler};
+use super::rows::{Placement, Rows};
+use super::wakeups::WakeupQueue;
+
+/// Functions that prepare tables; see `sql/core/prepare.sql`.
+const PREPARE: &str = include_str!("../../sql/core/prepare.sql");
+
+/// Between two looks for leases that nobody renewed.
+const EXPIRED_EVERY: Duration = Duration::from_secs(5);
+/// So many of them are woken in one look.
+const EXPIRED_AT_ONCE: i64 = 1000;
+/// Connections besides one for each worker.
+const SPARE_CONNECTIONS: usize = 4;
+
+type Run = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// Controllers that run side by side, each with a channel and a queue of its own.
+#[derive(Default)]
+pub struct Controllers {
+    routes: Vec<Route>,
+    runs: Vec<Run>,
+}
+
+impl Controllers {
+    /// Adds a controller that `wakeups` wake, which notifications on `channel` fill.
+    pub fn add<R: Reconciler>(
+        &mut self,
+        channel: String,
+        wakeups: WakeupQueue,
+        controller: Controller<R>,
+    ) {
+        self.routes.push(Route { channel, wakeups });
+        self.runs
+            .push(Box::new(|shutdown| Box::pin(controller.run(shutdown))));
+    }
+
+    /// What a listener has to listen on for all of them.
+    pub fn routes(&self) -> Vec<Route> {
+        self.routes.clone()
+    }
+
+    /// Runs all of them until `shutdown`, and waits for the end of each.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let runs = self.runs.into_iter().map(|run| run(shutdown.clone()));
+        join_all(runs).await;
+    }
+}
+
+type Expired =
+    Box<dyn Fn() -> BoxFuture<'static, Result<Vec<String>, DatabaseError>> + Send + Sync>;
+
+/// A small program's whole reconciler.
+pub struct Runtime {
+    database: Database,
+    owner: Arc<str>,
+    metrics: CoreMetrics,
+    controllers: Controllers,
+    expired: Vec<(WakeupQueue, Expired)>,
+    pools: Vec<Connections>,
+}
+
+impl Runtime {
+    /// Nothing runs yet. The core's metrics are registered in `registry`.
+    pub fn new(database: Database, registry: &Registry) -> Self {
+        let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
+        Self {
+            database,
+            owner: owner.into(),
+            metrics: CoreMetrics::new(registry),
+            controllers: Controllers::default(),
+            expired: Vec::new(),
+            pools: Vec::new(),
+        }
+    }
+
+    /// Runs `create`, which makes `table` if it is not there, then makes it one whose
+    /// rows are reconciled: `key` is its unique text column, a change of the `desired`
+    /// columns wakes the reconciler. Repeatable, also by several processes at once.
+    ///
+    /// # Errors
+    /// Whatever the database says; nothing is changed then.
+    pub async fn prepare(
+        &self,
+        create: &str,
+        table: &str,
+        key: &str,
+        desired: &[&str],
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut client = self.database.connect().await?;
+        let transaction = client.transaction().await?;
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
+        transaction.batch_execute(lock).await?;
+        transaction.batch_execute(create).await?;
+        transaction.batch_execute(PREPARE).await?;
+        let sql =
+            "SELECT kindler_prepare_table($1::text::regclass, $2::text::name, $3::text[]::name[])";
+        transaction.execute(sql, &[&table, &key, &desired]).await?;
+        transaction.commit().await
+    }
+
+    /// Adds a resource: its rows are reconciled once [`Runtime::run`] runs.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] if the database cannot be reached.
+    pub async fn add<R: Resource>(
+        &mut self,
+        resource: R,
+        settings: ControllerSettings,
+        lease: LeasePolicy,
+    ) -> Result<(), DatabaseError> {
+        let limit = settings.concurrency + SPARE_CONNECTIONS;
+        let connections = Connections::new(&self.database, limit, resource.name());
+        let channel = channel(&connections, R::Object::TABLE.name).await?;
+        let rows: Rows<R::Object> = Rows::new(connections.clone(), Placement::default());
+        let (wakeups, metrics) = (
+            WakeupQueue::default(),
+            self.metrics.controller(resource.name()),
+        );
+        let (sweep, queue) = (rows.clone(), wakeups.clone());
+        self.expired.push((
+            queue,
+            Box::new(move || {
+                let rows = sweep.clone();
+                Box::pin(async move { rows.expired(EXPIRED_AT_ONCE).await })
+            }),
+        ));
+        let reconciler = ResourceReconciler {
+            resource,
+            rows,
+            owner: self.owner.clone(),
+            lease,
+            metrics: metrics.clone(),
+        };
+        let controller = Controller::new(Arc::new(reconciler), settings, wakeups.clone(), metrics);
+        self.controllers.add(channel, wakeups, controller);
+        self.pools.push(connections);
+        Ok(())
+    }
+
+    /// Reconciles until `shutdown`, then lets running passes finish.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (state, mut listening) = watch::channel(Listening::No("starting".into()));
+        let listener = Listener::new(self.database, self.controllers.routes(), state);
+        let listener = tokio::spawn(listener.run(shutdown.clone()));
+        let pools = self.pools;
+        let proven = tokio::spawn(async move {
+            // A notification to ourselves arrived: no pooler stands between.
+            while listening.changed().await.is_ok() {
+                let own = *listening.borrow_and_update() == Listening::Yes;
+                pools.iter().for_each(|pool| pool.set_own_sessions(own));
+            }
+        });
+        let sweeping = tokio::spawn(sweep(self.expired, shutdown.clone()));
+        self.controllers.run(shutdown).await;
+        let _ended = tokio::join!(listener, sweeping, proven);
+    }
+}
+
+async fn channel(connections: &Connections, table: &str) -> Result<String, DatabaseError> {
+    let operation = "name a channel";
+    let sql = "SELECT kindler_table_channel($1)";
+    let found = connections.rows(operation, sql, &[&table]).await?;
+    found
+        .first()
+        .map(|row| row.get(0))
+        .ok_or(DatabaseError::NotMigrated { operation })
+}
+
+/// Wakes what a dead owner left, without waiting for the next full pass.
+async fn sweep(tables: Vec<(WakeupQueue, Expired)>, shutdown: CancellationToken) {
+    let mut ticks = interval(EXPIRED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        for (wakeups, expired) in &tables {
+            match expired().await {
+                Ok(keys) => keys.iter().for_each(|key| wakeups.wake(key)),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "leases that nobody renewed were not found");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Rows of a table that `kindler_prepare_table` prepared: their standard columns,
+//! and the statuses that most resources need. Whoever needs more implements
+//! [`Object`] with a status of its own, as the clusters do.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::controller::Finished;
+use super::database::{DatabaseError, Undecodable, column};
+use super::object::Object;
+use super::resource::Resource;
+use super::rows::{Leased, Written};
+use super::steps::{StepChange, StepError};
+use super::table::Table;
+use super::work::{Cut, Work};
+
+/// The desired columns of a prepared table.
+pub trait Spec: Send + Sync + Sized + 'static {
+    /// The table: `Table::prepared(prepared_names!("folders", "name"), "t.mode")`.
+    const TABLE: Table;
+
+    /// Reads its columns.
+    ///
+    /// # Errors
+    /// [`Undecodable`] is about this row and never about its neighbours.
+    fn read(row: &Row) -> Result<Self, Undecodable>;
+}
+
+/// A row of a prepared table: the standard columns, and the desired ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standard<T> {
+    /// The key.
+    pub key: String,
+    /// The identity of the row.
+    pub uid: Uuid,
+    /// When its deletion was declared, if it was.
+    pub deleted_at: Option<Timestamp>,
+    /// Failed attempts in a row.
+    pub failed_attempts: u32,
+    /// The generation that was last reached.
+    pub observed_generation: i64,
+    /// The desired columns.
+    pub spec: T,
+}
+
+impl<T: Spec> Object for Standard<T> {
+    type Status = StandardStatus;
+
+    const TABLE: Table = T::TABLE;
+
+    fn read(row: &Row) -> Result<Self, Undecodable> {
+        Ok(Self {
+            key: column(row, "row_key")?,
+            uid: column(row, "row_uid")?,
+            deleted_at: column(row, "deleted_at")?,
+            failed_attempts: u32::try_from(column::<i32>(row, "failed_attempts")?).unwrap_or(0),
+            observed_generation: column(row, "observed_generation")?,
+            spec: T::read(row)?,
+        })
+    }
+
+    fn unreadable(why: &Undecodable, retry: Duration) -> StandardStatus {
+        StandardStatus {
+            state: StandardState::Failed,
+            reason: "RowInvalid",
+            message: format!("its row cannot be read: {why}"),
+            failed_attempts: 1,
+            next_attempt_seconds: Some(retry.as_secs_f64()),
+            next_check_seconds: None,
+            reached: false,
+        }
+    }
+}
+
+/// The recorded state of a row of a prepared table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StandardState {
+    /// Never worked on.
+    Pending,
+    /// Work was committed to; after a crash: look again.
+    Working,
+    /// As declared when it was last looked at.
+    Ready,
+    /// The last attempt failed; there is a next one.
+    Failed,
+    /// A removal was committed to.
+    Deleting,
+}
+
+/// What a pass writes into a row of a prepared table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StandardStatus {
+    /// The new state.
+    pub state: StandardState,
+    /// Why, as a word.
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
+    /// Failed attempts in a row.
+    pub failed_attempts: u32,
+    /// Seconds until the next attempt; none: at once, if the row is not as declared.
+    pub next_attempt_seconds: Option<f64>,
+    /// Seconds until a row that is as declared is looked at again; none: when it
+    /// changes.
+    pub next_check_seconds: Option<f64>,
+    /// Whether this generation is reached.
+    pub reached: bool,
+}
+
+impl<R, T> Work<R>
+where
+    R: Resource<Object = Standard<T>>,
+    T: Spec,
+{
+    /// Commits that work begins, before any effect: the row as it is then; none if
+    /// the lease, the row or its generation is another by now.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn begin(
+        &self,
+        row: Leased<Standard<T>>,
+        steps: &[StepChange],
+    ) -> Result<Option<Box<Leased<Standard<T>>>>, DatabaseError> {
+        let (state, reason) = match row.object.deleted_at {
+            None => (StandardState::Working, "Working"),
+            Some(_) => (StandardState::Deleting, "Deleting"),
+        };
+        let status = StandardStatus {
+            state,
+            reason,
+            message: format!("begun, attempt {}", row.object.failed_attempts + 1),
+            failed_attempts: row.object.failed_attempts,
+            next_attempt_seconds: None,
+            next_check_seconds: None,
+            reached: false,
+        };
+        Ok(match self.write(&row, &status, steps).await? {
+            Written::Yes(row) => Some(row),
+            Written::Lost => None,
+        })
+    }
+
+    /// Writes how the effect of a pass ended: ready, or removed if that is declared;
+    /// failed, with a next attempt; nothing if it was cut short. A row that is ready
+    /// is looked at again after `check_after`.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn conclude(
+        &self,
+        row: &Leased<Standard<T>>,
+        ended: Result<String, StepError>,
+        cut: Option<Cut>,
+        check_after: Option<Duration>,
+        backoff: &Backoff,
+    ) -> Result<Finished, DatabaseError> {
+        match (ended, cut) {
+            (_, Some(cut)) => Ok(cut.finished()),
+            (Err(error), None) => self.failed(row, &error, backoff).await,
+            (Ok(_), None) if row.object.deleted_at.is_some() => self.gone(row).await,
+            (Ok(message), None) => self.ready(row, message, check_after).await,
+        }
+    }
+
+    /// Writes that the object is as declared, and when it is looked at again.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn ready(
+        &self,
+        row: &Leased<Standard<T>>,
+        message: String,
+        check_after: Option<Duration>,
+    ) -> Result<Finished, DatabaseError> {
+        let status = StandardStatus {
+            state: StandardState::Ready,
+            reason: "Ready",
+            message,
+            failed_attempts: 0,
+            next_attempt_seconds: None,
+            next_check_seconds: check_after.map(|after| after.as_secs_f64()),
+            reached: true,
+        };
+        self.settle(row, &status, Finished::Settled(check_after))
+            .await
+    }
+
+    /// Writes a failure, and when the next attempt is.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn failed(
+        &self,
+        row: &Leased<Standard<T>>,
+        error: &StepError,
+        backoff: &Backoff,
+    ) -> Result<Finished, DatabaseError> {
+        let attempts = row.object.failed_attempts.saturating_add(1);
+        let jitter = fastrand::f64();
+        let delay = match error {
+            StepError::Permanent { .. } => backoff.longest(jitter),
+            _ => backoff.delay(attempts, jitter),
+        };
+        let status = StandardStatus {
+            state: StandardState::Failed,
+            reason: error.reason(),
+            message: error.to_string(),
+            failed_attempts: attempts,
+            next_attempt_seconds: Some(delay.as_secs_f64()),
+            next_check_seconds: None,
+            reached: false,
+        };
+        self.settle(row, &status, Finished::Failed(delay)).await
+    }
+
+    async fn settle(
+        &self,
+        row: &Leased<Standard<T>>,
+        status: &StandardStatus,
+        finished: Finished,
+    ) -> Result<Finished, DatabaseError> {
+        Ok(match self.write(row, status, &[]).await? {
+            Written::Yes(_) => finished,
+            Written::Lost => Finished::AGAIN,
+        })
+    }
+
+    /// Removes a row whose object is verified gone.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn gone(&self, row: &Leased<Standard<T>>) -> Result<Finished, DatabaseError> {
+        Ok(if self.remove(row).await? {
+            Finished::Settled(None)
+        } else {
+            Finished::AGAIN
+        })
+    }
+}

@@ -1,0 +1,404 @@
+//! Running steps in order, each recorded before it acts and after it ended.
+//! The decisions are [`super::decide`]'s.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::core::backoff::Backoff;
+use crate::core::database::DatabaseError;
+use crate::core::metrics::StepMetrics;
+
+use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
+use super::record::{Requirement, StepChange, StepRecord, StepState};
+use super::step::{StepError, StepSet};
+
+/// A best-effort removal that failed so often is given up, visibly: the row goes.
+const GIVE_UP_AFTER: u32 = 3;
+
+/// Which way a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Applies steps, first to last.
+    Forward(Purpose),
+    /// Removes steps, last to first.
+    Backward,
+}
+
+impl Direction {
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Forward(_) => "apply",
+            Self::Backward => "remove",
+        }
+    }
+}
+
+/// Whether the work may go on after a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advanced {
+    /// The next step's start is committed.
+    GoOn,
+    /// How the last step ended is committed; the row has changed, so plan again.
+    PlanAgain,
+    /// Nothing is committed: the lease is lost.
+    LeaseLost,
+}
+
+/// Where steps are recorded in the middle of work, under the fence.
+#[async_trait]
+pub trait StepLog: Send + Sync {
+    /// Writes how steps ended and which one begins, in one statement.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; it may have been written then.
+    async fn advance(
+        &self,
+        changes: &[StepChange],
+        message: &str,
+    ) -> Result<Advanced, DatabaseError>;
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum RunResult {
+    /// Every step is in place (or gone); failed best-effort steps have a next try.
+    Done,
+    /// A step failed that the whole needs.
+    Failed(StepError),
+    /// The row has changed between two steps: plan again.
+    PlanAgain,
+    /// A step was cut short.
+    Interrupted,
+    /// The lease is lost.
+    LeaseLost,
+    /// A write between two steps got no answer.
+    Unrecorded(DatabaseError),
+}
+
+/// A run and what is left to be written of it, with the result.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// How it ended.
+    pub result: RunResult,
+    /// What is to be written with the result.
+    pub changes: Vec<StepChange>,
+}
+
+/// One run over the steps of one row.
+pub struct Run<'a> {
+    // inputs
+    set: &'a StepSet<'a>,
+    facts: Vec<StepFacts>,
+    records: &'a [StepRecord],
+    direction: Direction,
+    backoff: Backoff,
+    now: Timestamp,
+    metrics: &'a StepMetrics,
+    // internal state
+    /// Steps in the order of the run, those before it are through.
+    position: usize,
+    /// Not written yet.
+    changes: Vec<StepChange>,
+    /// The step whose start is among the changes or written.
+    begun: Option<usize>,
+    failure: Option<StepError>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that has looked at nothing yet. `records` are those of the row, `now`
+    /// is the database's clock.
+    pub fn new(
+        set: &'a StepSet<'a>,
+        records: &'a [StepRecord],
+        direction: Direction,
+        backoff: Backoff,
+        now: Timestamp,
+        metrics: &'a StepMetrics,
+    ) -> Self {
+        Self {
+            facts: set.facts(),
+            set,
+            records,
+            direction,
+            backoff,
+            now,
+            metrics,
+            position: 0,
+            changes: Vec::new(),
+            begun: None,
+            failure: None,
+        }
+    }
+
+    /// Looks for the first step that has to act; what is to be written with the
+    /// intent. Changes nothing.
+    pub async fn open(&mut self) -> Vec<StepChange> {
+        self.look_on().await;
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether a step is to act: false if every step is as it should be.
+    pub fn has_work(&self) -> bool {
+        self.begun.is_some() || self.failure.is_some()
+    }
+
+    /// Acts, from the step that [`Run::open`] found, whose start is committed by
+    /// now.
+    pub async fn go(mut self, log: &dyn StepLog) -> RunEnd {
+        while let Some(index) = self.begun.take() {
+            if let Some(cut) = self.act(index).await {
+                return self.end(cut);
+            }
+            if self.failure.is_some() {
+                break;
+            }
+            self.look_on().await;
+            let Some(next) = self.begun else { break };
+            let message = self.message(next);
+            match log.advance(&self.changes, &message).await {
+                Ok(Advanced::GoOn) => self.changes.clear(),
+                Ok(Advanced::PlanAgain) => {
+                    self.changes.clear();
+                    return self.end(RunResult::PlanAgain);
+                }
+                Ok(Advanced::LeaseLost) => return self.end(RunResult::LeaseLost),
+                Err(error) => return self.end(RunResult::Unrecorded(error)),
+            }
+        }
+        let result = self
+            .failure
+            .take()
+            .map_or(RunResult::Done, RunResult::Failed);
+        self.end(result)
+    }
+
+    fn end(self, result: RunResult) -> RunEnd {
+        RunEnd {
+            result,
+            changes: self.changes,
+        }
+    }
+
+    /// Goes on to the next step that has to act, noting on the way what is in
+    /// place and what cannot be told.
+    async fn look_on(&mut self) {
+        while self.position < self.facts.len() {
+            let index = self.index();
+            self.position += 1;
+            let (todo, why) = self.decide(index).await;
+            match todo {
+                Todo::Nothing | Todo::LeaveToNewer | Todo::Wait | Todo::Observe => {}
+                Todo::Confirm => self.note(index, StepState::Done, "Verified", "it is in place"),
+                Todo::Apply(_) => {
+                    debug!(step = self.facts[index].name, why, "step begins");
+                    self.start(index);
+                    return;
+                }
+                Todo::CannotTell => {
+                    let error = StepError::Transient {
+                        summary: format!("it cannot be observed: {why}"),
+                        detail: String::new(),
+                    };
+                    self.failed(index, error);
+                    if self.failure.is_some() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The step at the present position of the run.
+    fn index(&self) -> usize {
+        match self.direction {
+            Direction::Forward(_) => self.position,
+            Direction::Backward => self.facts.len() - 1 - self.position,
+        }
+    }
+
+    async fn decide(&self, index: usize) -> (Todo, String) {
+        let (facts, record) = (&self.facts[index], self.record(index));
+        let Direction::Forward(purpose) = self.direction else {
+            return (decide::backward(facts, record), String::new());
+        };
+        let todo = decide::forward(facts, record, None, purpose, self.now);
+        if todo != Todo::Observe {
+            return (todo, String::new());
+        }
+        let seen = self.set.steps[index].observe().await;
+        let todo = decide::forward(facts, record, Some(&seen), purpose, self.now);
+        let why = match seen {
+            StepObservation::InPlace => String::new(),
+            StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => why,
+        };
+        (todo, why)
+    }
+
+    fn record(&self, index: usize) -> Option<&StepRecord> {
+        let name = self.facts[index].name;
+        self.records
+            .iter()
+            .find(|record| record.driver == self.set.driver && record.name == name)
+    }
+
+    /// Acts on one step; why the run must end at once, if it must.
+    async fn act(&mut self, index: usize) -> Option<RunResult> {
+        let (name, began) = (self.facts[index].name, Instant::now());
+        let acted = self.attempt(index).await;
+        let took = began.elapsed();
+        let operation = self.direction.operation();
+        match acted {
+            Err(StepError::Interrupted) => return Some(RunResult::Interrupted),
+            Ok(()) => {
+                let seconds = took.as_secs_f64();
+                self.metrics
+                    .ended(self.set.driver, name, operation, took, true);
+                info!(step = name, operation, seconds, "step succeeded");
+                let (state, reason) = match self.direction {
+                    Direction::Forward(_) => (StepState::Done, "Applied"),
+                    Direction::Backward => (StepState::Removed, "Removed"),
+                };
+                let message = format!("{} in {:.1} s", past(operation), seconds);
+                self.note(index, state, reason, &message);
+            }
+            Err(error) => {
+                self.metrics
+                    .ended(self.set.driver, name, operation, took, false);
+                let because = error.to_string();
+                warn!(step = name, operation, because, "step failed");
+                self.failed(index, error);
+            }
+        }
+        None
+    }
+
+    /// One attempt, within the step's deadline; what `apply` reports is believed
+    /// only if the step is in place then.
+    async fn attempt(&self, index: usize) -> Result<(), StepError> {
+        let step = &self.set.steps[index];
+        let forward = matches!(self.direction, Direction::Forward(_));
+        let work = async {
+            if !forward {
+                return step.remove().await;
+            }
+            step.apply().await?;
+            if !step.is_observable() {
+                return Ok(());
+            }
+            match step.observe().await {
+                StepObservation::InPlace => Ok(()),
+                StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
+                    Err(StepError::Transient {
+                        summary: format!("it reported success, but {why}"),
+                        detail: String::new(),
+                    })
+                }
+            }
+        };
+        let Some(deadline) = step.deadline() else {
+            return work.await;
+        };
+        timeout(deadline, work).await.unwrap_or_else(|_| {
+            Err(StepError::Late {
+                summary: format!("not finished within {}", seconds(deadline)),
+                detail: String::new(),
+            })
+        })
+    }
+
+    fn start(&mut self, index: usize) {
+        let state = match self.direction {
+            Direction::Forward(_) => StepState::Running,
+            Direction::Backward => StepState::Removing,
+        };
+        self.note(index, state, "Started", "begun");
+        self.begun = Some(index);
+    }
+
+    /// Notes a failure: it ends the run if the whole needs the step, or if the
+    /// step is to be removed and is not given up yet.
+    fn failed(&mut self, index: usize, error: StepError) {
+        let attempt = self.attempt_number(index);
+        let best_effort = self.facts[index].requirement == Requirement::BestEffort;
+        let backward = self.direction == Direction::Backward;
+        let given_up = best_effort && backward && attempt >= GIVE_UP_AFTER;
+        let (reason, message) = if given_up {
+            (
+                "GivenUp",
+                format!("given up after {attempt} attempts, something may be left: {error}"),
+            )
+        } else {
+            (error.reason(), error.to_string())
+        };
+        self.note(index, StepState::Failed, reason, &message);
+        if best_effort && !backward {
+            let jitter = fastrand::f64();
+            let delay = match error {
+                StepError::Permanent { .. } => self.backoff.longest(jitter),
+                _ => self.backoff.delay(attempt, jitter),
+            };
+            if let Some(change) = self.changes.last_mut() {
+                change.next_try_seconds = Some(delay.as_secs_f64());
+            }
+        }
+        if !(best_effort && !backward || given_up) && self.failure.is_none() {
+            self.failure = Some(error.in_step(self.facts[index].name));
+        }
+    }
+
+    /// Notes what is to be written of a step; its last word counts.
+    fn note(&mut self, index: usize, state: StepState, reason: &str, message: &str) {
+        let facts = &self.facts[index];
+        let whole = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        let change = StepChange {
+            driver: self.set.driver.to_owned(),
+            name: facts.name.to_owned(),
+            position: whole(index + 1),
+            total: whole(self.facts.len()),
+            version: facts.version,
+            required: facts.requirement == Requirement::Required,
+            state,
+            attempt: self.attempt_number(index),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            input_hash: Some(facts.input_hash.clone()),
+            next_try_seconds: None,
+        };
+        self.changes.retain(|noted| noted.name != change.name);
+        self.changes.push(change);
+    }
+
+    /// Which attempt in a row this is, from 1: those for another input do not count.
+    fn attempt_number(&self, index: usize) -> u32 {
+        match self.record(index) {
+            Some(record)
+                if record.state != StepState::Done
+                    && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) =>
+            {
+                record.attempt.saturating_add(1)
+            }
+            Some(_) | None => 1,
+        }
+    }
+
+    fn message(&self, index: usize) -> String {
+        let of = self.facts.len();
+        format!("step {} of {of}: {}", index + 1, self.facts[index].name)
+    }
+}
+
+fn past(operation: &str) -> &'static str {
+    if operation == "remove" {
+        "removed"
+    } else {
+        "applied"
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

@@ -1,0 +1,255 @@
+//! What the core must know of a table, and its statements made of that.
+//!
+//! The texts are in `sql/core`, one intention each; [`Statements`] fills in the
+//! names of one table. This module runs nothing.
+
+use super::steps;
+
+/// One reconciled table, by its names in SQL. They are written by programmers and
+/// put into statements as they are, so they never come from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// The table.
+    pub name: &'static str,
+    /// The name by which `columns` and the conditions call a row of it.
+    pub alias: &'static str,
+    /// The column that names a row: text, unique, never changed.
+    pub key: &'static str,
+    /// The table of leases, and the column in it that holds the key.
+    pub leases: (&'static str, &'static str),
+    /// The sequence of terms.
+    pub terms: &'static str,
+    /// The table of steps.
+    pub steps: &'static str,
+    /// What [`super::object::Object::read`] reads of a row.
+    pub columns: &'static str,
+    /// Whether it has the columns of [`super::standard::Standard`], which are read
+    /// then as well.
+    pub standard: bool,
+    /// The column of the recorded state, and that of the message for people.
+    pub state: (&'static str, &'static str),
+    /// The columns of a status as it is serialized, each with its type:
+    /// `reason text, attempts integer`.
+    pub status_columns: &'static str,
+    /// The assignments that a status makes, from `s.COLUMN`.
+    pub set_status: &'static str,
+    /// Which rows an owner selects, by `{selector}`, a jsonb value or null.
+    pub selects: &'static str,
+    /// Whether a row is placed with an owner or nowhere yet, by the place `{place}`.
+    pub placed: &'static str,
+    /// Whether a row may be acted on, and not only looked at.
+    pub actionable: &'static str,
+    /// Whether a row is declared to go.
+    pub removable: &'static str,
+}
+
+impl Table {
+    /// A table that `kindler_prepare_table` of `sql/core/prepare.sql` prepared.
+    /// `columns` are the desired ones, for the alias `t`.
+    #[must_use]
+    pub const fn prepared(names: PreparedNames, columns: &'static str) -> Self {
+        Self {
+            name: names.table,
+            alias: "t",
+            key: names.key,
+            leases: (names.leases, "key"),
+            terms: names.terms,
+            steps: names.steps,
+            columns,
+            standard: true,
+            state: ("state", "message"),
+            status_columns: "state text, reason text, message text, failed_attempts integer, \
+                next_attempt_seconds float8, next_check_seconds float8, reached boolean",
+            set_status: "state = s.state, reason = s.reason, message = s.message, \
+                failed_attempts = s.failed_attempts, \
+                next_attempt_at = clock_timestamp() + make_interval(secs => s.next_attempt_seconds), \
+                next_check_at = clock_timestamp() + make_interval(secs => s.next_check_seconds), \
+                observed_generation = CASE WHEN s.reached THEN t.generation ELSE t.observed_generation END, \
+                last_reconciled_at = clock_timestamp()",
+            selects: "{selector} IS NULL OR {selector} IS NOT NULL",
+            placed: "{place} IS NOT NULL",
+            actionable: "true",
+            removable: "t.deleted_at IS NOT NULL",
+        }
+    }
+}
+
+/// The names that `kindler_prepare_table` gives what it makes.
+#[derive(Clone, Copy, Debug)]
+pub struct PreparedNames {
+    /// The table.
+    pub table: &'static str,
+    /// Its key column.
+    pub key: &'static str,
+    /// `TABLE_leases`.
+    pub leases: &'static str,
+    /// `TABLE_terms`.
+    pub terms: &'static str,
+    /// `TABLE_steps`.
+    pub steps: &'static str,
+}
+
+/// The names of a prepared table: `prepared_names!("folders", "name")`.
+#[macro_export]
+macro_rules! prepared_names {
+    ($table:literal, $key:literal) => {
+        $crate::core::table::PreparedNames {
+            table: $table,
+            key: $key,
+            leases: concat!($table, "_leases"),
+            terms: concat!($table, "_terms"),
+            steps: concat!($table, "_steps"),
+        }
+    };
+}
+
+/// Columns that every read of a row returns.
+const ROW: &str = "{t}.{key} AS row_key, {t}.uid AS row_uid, {t}.generation AS row_generation, \
+    {t}.{state} AS row_state, clock_timestamp() AS row_read_at";
+
+/// The columns of [`super::standard::Standard`].
+const STANDARD: &str = "{t}.deleted_at, {t}.failed_attempts, {t}.observed_generation";
+
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("../../sql/core/", $name, ".sql"))
+    };
+}
+
+/// The statements of one table, as they are sent.
+#[derive(Debug)]
+pub struct Statements {
+    /// Claims rows.
+    pub claim: String,
+    /// Renews a lease.
+    pub renew: String,
+    /// Gives a lease back.
+    pub release: String,
+    /// Gives back all leases of an owner.
+    pub release_all: String,
+    /// Finds what is due.
+    pub due: String,
+    /// Finds leases that nobody renewed.
+    pub expired: String,
+    /// Writes one status.
+    pub write_status: String,
+    /// Writes several; rows that others have locked are left out.
+    pub write_statuses: String,
+    /// Writes steps in the middle of work.
+    pub advance_steps: String,
+    /// Removes a row.
+    pub remove: String,
+}
+
+impl Statements {
+    /// The statements of a table.
+    pub fn of(table: &Table) -> Self {
+        let one = [
+            ("{statuses}", "jsonb_to_record($1::jsonb)"),
+            ("{skip_locked}", ""),
+            ("{lock_rows}", ""),
+            ("{fence}", "fence"),
+        ];
+        let several = [
+            ("{statuses}", "jsonb_to_recordset($1::jsonb)"),
+            ("{skip_locked}", " SKIP LOCKED"),
+            ("{lock_rows}", sql!("lock_rows")),
+            ("{fence}", "locked"),
+        ];
+        let place = |n: &'static str| ("{place}", n);
+        Self {
+            claim: fill(table, sql!("claim"), &[("{selector}", "$4::jsonb")]),
+            renew: fill(table, sql!("renew"), &[place("$6::text")]),
+            release: fill(table, sql!("release"), &[]),
+            release_all: fill(table, sql!("release_all"), &[]),
+            due: fill(table, sql!("due"), &[("{selector}", "$3::jsonb")]),
+            expired: fill(table, sql!("expired"), &[("{selector}", "$2::jsonb")]),
+            write_status: fill(
+                table,
+                &with(sql!("write_status"), &one),
+                &[place("$2::text")],
+            ),
+            write_statuses: fill(
+                table,
+                &with(sql!("write_status"), &several),
+                &[place("$2::text")],
+            ),
+            advance_steps: fill(table, sql!("advance_steps"), &[]),
+            remove: fill(table, sql!("remove"), &[place("$6::text")]),
+        }
+    }
+}
+
+fn with(text: &str, parts: &[(&str, &str)]) -> String {
+    parts.iter().fold(text.to_owned(), |text, (mark, part)| {
+        text.replace(mark, part)
+    })
+}
+
+/// Fills in a table's names; what they bring in may use the marks that follow.
+fn fill(table: &Table, text: &str, parameters: &[(&str, &str)]) -> String {
+    let columns = if table.standard {
+        format!("{STANDARD}, {}", table.columns)
+    } else {
+        table.columns.to_owned()
+    };
+    let text = with(
+        text,
+        &[
+            ("{write_steps}", sql!("write_steps")),
+            ("{on_step}", sql!("on_step")),
+            ("{steps_of_row}", steps::OF_ROW),
+            ("{row}", ROW),
+            ("{columns}", &columns),
+            ("{status_columns}", table.status_columns),
+            ("{set_status}", table.set_status),
+            ("{selects}", table.selects),
+            ("{placed}", table.placed),
+            ("{actionable}", table.actionable),
+            ("{removable}", table.removable),
+        ],
+    );
+    let text = with(&text, parameters);
+    with(
+        &text,
+        &[
+            ("{table}", table.name),
+            ("{t}", table.alias),
+            ("{key}", table.key),
+            ("{leases}", table.leases.0),
+            ("{lease_key}", table.leases.1),
+            ("{terms}", table.terms),
+            ("{steps}", table.steps),
+            ("{state}", table.state.0),
+            ("{message}", table.state.1),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_is_filled_in() {
+        let table = Table::prepared(prepared_names!("folders", "name"), "t.mode");
+        let all = Statements::of(&table);
+        for text in [
+            all.claim,
+            all.renew,
+            all.release,
+            all.release_all,
+            all.due,
+            all.expired,
+            all.write_status,
+            all.write_statuses,
+            all.advance_steps,
+            all.remove,
+        ] {
+            let code = text.lines().filter(|line| !line.starts_with("--"));
+            for line in code {
+                assert!(!line.contains('{') && !line.contains('}'), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The table `clusters` as the core sees it, and what is written of a pass.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use crate::clusters::event::Reason;
+use crate::clusters::plan::{Applied, Status};
+use crate::clusters::{Actual, Cluster};
+use crate::core::database::Undecodable;
+use crate::core::object::Object;
+use crate::core::table::Table;
+
+use super::queries::CLUSTER_COLUMNS;
+use super::rows;
+
+impl Object for Cluster {
+    type Status = ClusterStatus;
+
+    const TABLE: Table = Table {
+        name: "clusters",
+        alias: "c",
+        key: "name",
+        leases: ("cluster_leases", "cluster_name"),
+        terms: "cluster_lease_terms",
+        steps: "cluster_steps",
+        columns: CLUSTER_COLUMNS,
+        standard: false,
+        state: ("actual_state", "status_message"),
+        status_columns: "actual_state text, status_reason text, status_message text, \
+            reconcile_error text, failed_attempts integer, next_attempt_at timestamptz, next_attempt_seconds float8, \
+            health_failures integer, healthy boolean, next_check_at timestamptz, \
+            cleared boolean, proven text, reached boolean, absent boolean",
+        set_status: "actual_state = s.actual_state, status_reason = s.status_reason, \
+            status_message = s.status_message, reconcile_error = s.reconcile_error, \
+            failed_attempts = s.failed_attempts, \
+            next_attempt_at = coalesce(s.next_attempt_at, clock_timestamp() + make_interval(secs => s.next_attempt_seconds)), \
+            health_failures = s.health_failures, \
+            last_healthy_at = CASE WHEN s.healthy THEN clock_timestamp() ELSE c.last_healthy_at END, \
+            next_check_at = coalesce(s.next_check_at, clock_timestamp() + make_interval(secs => s.next_attempt_seconds)), \
+            observed_spec_hash = CASE WHEN s.cleared THEN NULL ELSE coalesce(s.proven, c.observed_spec_hash) END, \
+            observed_generation = CASE WHEN s.reached THEN c.generation ELSE c.observed_generation END, \
+            last_reconciled_at = clock_timestamp(), \
+            placed_by = CASE WHEN {place} IS NULL THEN c.placed_by WHEN NOT s.absent THEN {place} END",
+        selects: "kindler_takes({selector}, c.placed_by, c.labels)",
+        placed: "coalesce(c.placed_by, {place}) = {place}",
+        actionable: "NOT c.paused AND NOT c.protected",
+        removable: "c.desired_state = 'absent'",
+    };
+
+    fn read(row: &Row) -> Result<Self, Undecodable> {
+        rows::cluster(row)
+    }
+
+    fn unreadable(why: &Undecodable, retry: Duration) -> ClusterStatus {
+        ClusterStatus {
+            actual_state: Actual::Failed.as_str(),
+            status_reason: Reason::RowInvalid.as_str(),
+            status_message: format!("its row cannot be read: {why}"),
+            reconcile_error: Some(why.to_string()),
+            failed_attempts: 1,
+            next_attempt_at: None,
+            next_attempt_seconds: Some(retry.as_secs_f64()),
+            health_failures: 0,
+            healthy: false,
+            next_check_at: None,
+            cleared: false,
+            proven: None,
+            reached: false,
+            absent: false,
+        }
+    }
+}
+
+/// A [`Status`] as it is written: its fields are the table's `status_columns`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClusterStatus {
+    actual_state: &'static str,
+    status_reason: &'static str,
+    status_message: String,
+    reconcile_error: Option<String>,
+    failed_attempts: u32,
+    next_attempt_at: Option<Timestamp>,
+    /// The same for a row that cannot be read, whose own times are not known.
+    next_attempt_seconds: Option<f64>,
+    health_failures: u32,
+    healthy: bool,
+    next_check_at: Option<Timestamp>,
+    /// Whether the spec does not count as applied any more.
+    cleared: bool,
+    /// The hash of the spec that was applied, if one was.
+    proven: Option<String>,
+    reached: bool,
+    absent: bool,
+}
+
+impl ClusterStatus {
+    /// A decision about a row whose spec has this hash.
+    pub fn new(status: &Status, spec_hash: &str) -> Self {
+        let proven = status.applied == Applied::Proven;
+        // The column is an integer; nobody fails so often.
+        let count = |count: u32| count.min(i32::MAX as u32);
+        Self {
+            actual_state: status.actual.as_str(),
+            status_reason: status.reason.as_str(),
+            status_message: status.message.clone(),
+            reconcile_error: status.error.clone(),
+            failed_attempts: count(status.failed_attempts),
+            next_attempt_at: status.next_attempt_at,
+            next_attempt_seconds: None,
+            health_failures: count(status.health_failures),
+            healthy: status.healthy,
+            next_check_at: status.next_check_at,
+            cleared: status.applied == Applied::Cleared,
+            proven: proven.then(|| spec_hash.to_owned()),
+            reached: status.reached,
+            absent: status.absent,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Claims and fenced writes of single rows, as the tests of the schema make them.
+
+use std::time::Duration;
+
+use kindler::clusters::Cluster;
+use kindler::clusters::plan::Status;
+use kindler::core::database::DatabaseError;
+use kindler::core::rows::{Claim, Lease, Leased, Written};
+use kindler::store::{ClusterStatus, Store};
+
+/// What a worker does with one row.
+pub trait Claims {
+    /// Claims one row.
+    async fn claim(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Claim<Cluster>, DatabaseError>;
+
+    /// Writes a status under the fence.
+    async fn write_status(
+        &self,
+        row: &Leased<Cluster>,
+        lease: &Lease,
+        status: &Status,
+    ) -> Result<Written<Cluster>, DatabaseError>;
+}
+
+impl Claims for Store {
+    async fn claim(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Claim<Cluster>, DatabaseError> {
+        let claims = self.claims();
+        let mut found = claims
+            .claim(&[name.into()], &owner.into(), ttl, ttl)
+            .await?;
+        Ok(found.pop().map_or(Claim::NoSuchRow, |(_, claim)| claim))
+    }
+
+    async fn write_status(
+        &self,
+        row: &Leased<Cluster>,
+        lease: &Lease,
+        status: &Status,
+    ) -> Result<Written<Cluster>, DatabaseError> {
+        let status = ClusterStatus::new(status, &row.object.spec_hash);
+        self.claims().write(lease, row, &status, &[]).await
+    }
+}
