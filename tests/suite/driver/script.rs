@@ -114,6 +114,7 @@ async fn every_command_gets_exactly_its_arguments_and_its_context() {
             "KINDLER_NAME=dev".to_owned(),
             "KINDLER_PROVIDER=k3d".to_owned(),
             "KINDLER_SUBNET=10.101.0.0/16".to_owned(),
+            format!("KINDLER_UID={}", dev.uid),
         ];
         if !["probe", "exists"].contains(&action) {
             expected.push("KINDLER_ATTEMPT=2".to_owned());
