@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::Action;
-use kindler::drivers::{Driver, DriverError, Order};
+use kindler::drivers::{Driver, DriverError, Kubeconfig, KubeconfigError, Order};
 
 /// Every cluster is healthy, or no cluster is there, as it was told.
 #[derive(Default)]
@@ -35,5 +35,9 @@ impl Driver for NoOp {
 
     async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), DriverError> {
         Ok(())
+    }
+
+    async fn kubeconfig(&self, _: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        Err(KubeconfigError::None("its clusters are not real"))
     }
 }

@@ -15,6 +15,7 @@
 
 mod calls;
 mod failure;
+mod kubeconfig;
 mod listing;
 mod programs;
 
@@ -28,7 +29,7 @@ use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
 
-use super::{Deadlines, Driver, DriverError, Order};
+use super::{Deadlines, Driver, DriverError, Kubeconfig, KubeconfigError, Order};
 use calls::{Call, Question};
 use listing::Existence;
 
@@ -204,5 +205,9 @@ impl Driver for ScriptDriver {
             )
             .await;
         failure::judge(&call, ran, &log)
+    }
+
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        kubeconfig::read(&self.settings.runner, cluster).await
     }
 }

@@ -134,6 +134,13 @@ async fn an_update_that_moves_no_port_keeps_the_node_and_notes_the_generation() 
     assert_eq!((before.generation, after.generation), (3, 4));
 }
 
+#[tokio::test]
+async fn a_sandbox_cluster_has_no_kubeconfig_and_the_reason_is_told() {
+    let (_rig, driver, dev) = running().await;
+    let why = driver.kubeconfig(&dev).await.unwrap_err().to_string();
+    assert!(why.contains("no Kubernetes"), "{why}");
+}
+
 /// A later row of the same name takes over what runs, as any row does.
 #[tokio::test]
 async fn a_node_is_recorded_for_the_row_that_adopted_it() {

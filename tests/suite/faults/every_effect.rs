@@ -18,7 +18,7 @@ use kindler::core::database::Database as Url;
 use kindler::core::lease::LeasePolicy;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
-use kindler::drivers::{Deadlines, Driver, DriverError, Order};
+use kindler::drivers::{Deadlines, Driver, DriverError, Kubeconfig, KubeconfigError, Order};
 use kindler::metrics::Metrics;
 use kindler::store::Store;
 use tokio::sync::watch;
@@ -127,6 +127,10 @@ impl Driver for Faulty {
             return Err(failure());
         }
         Ok(())
+    }
+
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        self.driver.kubeconfig(cluster).await
     }
 }
 
