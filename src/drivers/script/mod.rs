@@ -191,8 +191,8 @@ impl Driver for ScriptDriver {
             deadline: self.settings.deadlines.of(action),
             grace: self.settings.deadlines.grace,
         };
-        let name = order.cluster.name.as_str();
-        let mut log = self.settings.logs.log(name, order.heading(action));
+        let (name, uid) = (order.cluster.name.as_str(), order.cluster.uid);
+        let mut log = self.settings.logs.log(name, uid, order.heading(action));
         let ran = self
             .settings
             .runner

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::clusters::{Actual, Cluster, ClusterName, Desired};
-use crate::command::tail;
+use crate::command::{LogOwner, tail};
 
 use super::super::error::ApiError;
 use super::Api;
@@ -285,8 +285,8 @@ fn steps(logs: &[String]) -> Option<u8> {
 
 /// The last lines of a cluster's log, if it lies on this host.
 pub(super) async fn logs(api: &Api, name: &str) -> Vec<String> {
-    let path = api.logs.path(name);
-    let read = tokio::task::spawn_blocking(move || tail(&path, LOG_LINES));
+    let log = api.logs.of(name, LogOwner::Last);
+    let read = tokio::task::spawn_blocking(move || tail(&log, LOG_LINES));
     read.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 

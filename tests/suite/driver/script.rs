@@ -382,7 +382,7 @@ async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
         .collect();
     assert_eq!(starts.len(), 2, "{log}");
     assert!(
-        starts[0].contains(" create attempt 2 generation 3 fence 17: "),
+        starts[0].contains(" create attempt 2 generation 3 fence 17 uid "),
         "{log}"
     );
     assert!(
@@ -390,7 +390,7 @@ async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
         "{log}"
     );
     assert!(
-        starts[1].contains(" delete attempt 2 generation 3 fence 17: "),
+        starts[1].contains(" delete attempt 2 generation 3 fence 17 uid "),
         "{log}"
     );
     assert!(log.contains("\n[CREATE] dev\n"), "{log}");
