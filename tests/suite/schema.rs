@@ -5,6 +5,7 @@ mod deletions;
 mod due;
 mod feed;
 mod fence;
+mod identity;
 mod interrupted;
 mod isolation;
 mod migrations;
