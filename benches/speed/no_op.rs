@@ -7,7 +7,7 @@ use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::Action;
 use kindler::core::steps::StepError;
-use kindler::drivers::{Driver, Order};
+use kindler::drivers::{Driver, Kubeconfig, KubeconfigError, Order};
 
 /// Every cluster is healthy, or no cluster is there, as it was told.
 #[derive(Default)]
@@ -36,5 +36,9 @@ impl Driver for NoOp {
 
     async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), StepError> {
         Ok(())
+    }
+
+    async fn kubeconfig(&self, _: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        Err(KubeconfigError::None("its clusters are not real"))
     }
 }

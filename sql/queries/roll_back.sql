@@ -1,5 +1,5 @@
 -- Declares the spec of an earlier revision anew; no row if there is no such
--- cluster or revision, or if the cluster is of another generation by now.
+-- cluster, no such revision of this row, or if it is of another generation by now.
 -- $1 name, $2 generation of the revision, $3 the generation that was read, if it matters,
 -- $4 who declares, if it is not the session's own
 WITH me AS (SELECT set_config('kindler.actor', coalesce($4, current_setting('kindler.actor', true), ''), true))
@@ -12,4 +12,8 @@ SET subnet = (r.spec ->> 'subnet')::cidr, node_port = (r.spec ->> 'node_port')::
     register_argocd = (r.spec ->> 'register_argocd')::boolean
 FROM me, cluster_revisions r
 WHERE c.name = $1 AND r.cluster_name = $1 AND r.generation = $2 AND c.generation = coalesce($3, c.generation)
+  AND (r.uid = c.uid
+       OR r.uid IS NULL AND NOT EXISTS (
+           SELECT FROM cluster_events e
+           WHERE e.cluster_name = $1 AND e.kind = 'removed' AND e.generation >= r.generation))
 RETURNING {cluster}

@@ -319,6 +319,9 @@ pub(super) struct EventsArgs {
     /// The cluster; also one that is gone
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
+    /// Also those of earlier clusters of this name
+    #[arg(short, long)]
+    pub all: bool,
     /// At most so many, the newest
     #[arg(
         short = 'n',

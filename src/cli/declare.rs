@@ -51,14 +51,7 @@ pub(super) async fn create(
             }
         };
         if let Some(limit) = args.wait.limit() {
-            return wait(
-                session,
-                screen,
-                &cluster.name,
-                Goal::of(Desired::Present),
-                limit,
-            )
-            .await;
+            return wait(session, screen, name, Goal::of(&cluster), limit).await;
         }
         remark(&format!(
             "next: kindler get {name}, or kindler create {name} --wait to watch"
@@ -177,9 +170,9 @@ pub(super) async fn delete(
     if !args.yes && io::stdin().is_terminal() && screen.stderr_tty {
         confirm(&cluster)?;
     }
-    declare_desired(session, &cluster, Desired::Absent).await?;
+    let declared = declare_desired(session, &cluster, Desired::Absent).await?;
     match args.wait.limit() {
-        Some(limit) => wait(session, screen, name, Goal::of(Desired::Absent), limit).await,
+        Some(limit) => wait(session, screen, name, Goal::of(&declared), limit).await,
         None => {
             remark(&format!(
                 "next: kindler delete {name} --wait to watch, or kindler list"
@@ -232,9 +225,9 @@ async fn set_desired(
     let cluster = session
         .known(&args.name, session.store.get(&args.name).await)
         .await?;
-    declare_desired(session, &cluster, desired).await?;
+    let declared = declare_desired(session, &cluster, desired).await?;
     match args.wait.limit() {
-        Some(limit) => wait(session, screen, &args.name, Goal::of(desired), limit).await,
+        Some(limit) => wait(session, screen, &args.name, Goal::of(&declared), limit).await,
         None => Ok(Exit::Done),
     }
 }
@@ -244,11 +237,11 @@ async fn declare_desired(
     session: &Session,
     cluster: &Cluster,
     desired: Desired,
-) -> Result<(), CliError> {
+) -> Result<Cluster, CliError> {
     let name = &cluster.name;
     // Written also when nothing seems to change: the row may be another by now.
     let answer = session.store.set_desired(name, desired, None).await;
-    session.known(name, answer).await?;
+    let declared = session.known(name, answer).await?;
     write_out(&if cluster.desired == desired {
         format!("cluster {name} is already declared {desired}\n")
     } else {
@@ -262,7 +255,7 @@ async fn declare_desired(
             "it is paused, so nothing happens yet; next: kindler resume {name}"
         ));
     }
-    Ok(())
+    Ok(declared)
 }
 
 pub(super) async fn pause(session: &Session, name: &ClusterName) -> Result<Exit, CliError> {
@@ -284,7 +277,7 @@ pub(super) async fn resume(
     let cluster = session.known(name, answer).await?;
     write_out(&format!("cluster {name} is acted on again\n"))?;
     match args.wait.limit() {
-        Some(limit) => wait(session, screen, name, Goal::of(cluster.desired), limit).await,
+        Some(limit) => wait(session, screen, name, Goal::of(&cluster), limit).await,
         None => Ok(Exit::Done),
     }
 }

@@ -1,4 +1,5 @@
-//! What happened to a cluster, from the books; also of one that is gone.
+//! What happened to a cluster; also to the last that had a name. Earlier
+//! clusters of the same name are shown only if they are asked for.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -23,7 +24,10 @@ const MANY: i64 = 10_000;
 
 pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, CliError> {
     let name = &args.name;
-    let found = session.store.events(name, 0, args.lines).await;
+    let of = session.store.incarnation(name).await;
+    let of = of.map_err(|error| session.failed(error))?;
+    let shown = (!args.all).then_some(&of);
+    let found = session.store.events(name, shown, 0, args.lines).await;
     let found = found.map_err(|error| session.failed(error))?;
     if found.is_empty() {
         // No events and no row: nobody ever declared such a cluster.
@@ -33,7 +37,7 @@ pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, 
     if args.output == Output::Json && !args.follow {
         return write_json(&found);
     }
-    let mut last = 0;
+    let mut last = of.after_event;
     show(&found, args.output, &mut last)?;
     if args.follow {
         follow(session, &args, last).await?;
@@ -41,13 +45,13 @@ pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// Shows new events until the reader goes away; a database that cannot be
+/// Shows new events, whichever cluster of the name they are about, until the reader goes away; a database that cannot be
 /// reached is waited out.
 async fn follow(session: &Session, args: &EventsArgs, mut last: i64) -> Result<(), CliError> {
     let mut out_of_reach = false;
     loop {
         sleep(LOOK_EVERY).await;
-        match session.store.events(&args.name, last, MANY).await {
+        match session.store.events(&args.name, None, last, MANY).await {
             Ok(new) => {
                 if std::mem::take(&mut out_of_reach) {
                     remark("note: the database answers again");

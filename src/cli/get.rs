@@ -6,7 +6,7 @@ use comfy_table::Color;
 use jiff::Timestamp;
 
 use crate::clusters::{Cluster, ClusterName};
-use crate::command::LogDir;
+use crate::command::{LogDir, LogOwner};
 
 use super::args::Output;
 use super::error::CliError;
@@ -26,8 +26,9 @@ pub(super) async fn get(
     if output == Output::Json {
         return write_json(&cluster);
     }
-    let log = LogDir::new(session.connection.log_dir()).path(name.as_str());
-    let log = log.exists().then(|| log.display().to_string());
+    let owner = LogOwner::row(cluster.uid, cluster.created_at);
+    let log = LogDir::new(session.connection.log_dir()).of(name.as_str(), owner);
+    let log = log.exists().then(|| log.path().display().to_string());
     write_out(&described(
         &cluster,
         screen,
@@ -45,6 +46,7 @@ fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timesta
     };
     let moment = |then: Timestamp| format!("{} ago ({then:.0})", text::since(then, now));
     field("name", cluster.name.to_string());
+    field("uid", cluster.uid.to_string());
     field("desired", cluster.desired.to_string());
     field("state", state(cluster, screen));
     field("why", text::why(cluster));

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
+use uuid::Uuid;
 
 use crate::clusters::{Actual, Cluster, ClusterName, Desired};
-use crate::command::{LogDir, tail};
+use crate::command::{LogDir, LogOwner, tail};
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 
@@ -28,16 +29,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
+    /// Of this row: another of its name is not waited for.
+    uid: Uuid,
     desired: Desired,
     /// Somebody must have written a status since this one.
     after: Option<Option<Timestamp>>,
 }
 
 impl Goal {
-    /// That this is reached.
-    pub(super) fn of(desired: Desired) -> Self {
+    /// That what is declared of this row is reached.
+    pub(super) fn of(cluster: &Cluster) -> Self {
         Self {
-            desired,
+            uid: cluster.uid,
+            desired: cluster.desired,
             after: None,
         }
     }
@@ -46,13 +50,14 @@ impl Goal {
     /// returned this row.
     pub(super) fn tried_again(cluster: &Cluster) -> Self {
         Self {
+            uid: cluster.uid,
             desired: cluster.desired,
             after: Some(cluster.last_reconciled_at),
         }
     }
 
     fn judge(&self, row: Option<&Cluster>) -> Verdict {
-        match row {
+        match row.filter(|row| row.uid == self.uid) {
             None if self.desired == Desired::Absent => Verdict::Reached,
             None => Verdict::OutOfReach("its row is gone: somebody deleted it".to_owned()),
             Some(cluster) if cluster.desired != self.desired => Verdict::OutOfReach(format!(
@@ -96,7 +101,7 @@ pub(super) async fn wait(
         session,
         name,
         progress: Progress::new(screen),
-        log: LogDir::new(session.connection.log_dir()).path(name.as_str()),
+        logs: LogDir::new(session.connection.log_dir()),
         last: None,
         asked_for_daemon: false,
     };
@@ -128,7 +133,7 @@ struct Watch<'a> {
     session: &'a Session,
     name: &'a ClusterName,
     progress: Progress,
-    log: std::path::PathBuf,
+    logs: LogDir,
     last: Option<Cluster>,
     asked_for_daemon: bool,
 }
@@ -176,11 +181,12 @@ impl Watch<'_> {
                 failed => format!("attempt {failed} failed, next {next}"),
             });
         // Read only where it is shown: it changes too often for plain lines.
-        let log = self
-            .progress
-            .is_live()
-            .then(|| tail(&self.log, 1).ok()?.pop())
-            .flatten();
+        let last_line = || {
+            let owner = LogOwner::row(cluster.uid, cluster.created_at);
+            let log = self.logs.of(self.name.as_str(), owner);
+            tail(&log, 1).ok()?.pop()
+        };
+        let log = self.progress.is_live().then(last_line).flatten();
         self.progress
             .show(elapsed, &state, tries.as_deref(), log.as_deref());
     }
@@ -262,7 +268,7 @@ mod tests {
 
     #[test]
     fn running_counts_only_once_this_declaration_is_reached() {
-        let goal = Goal::of(Desired::Present);
+        let goal = Goal::of(&dev());
         let mut row = dev().recorded(Actual::Running).applied();
         assert_eq!(goal.judge(Some(&row)), Verdict::Reached);
         row.generation += 1;
@@ -274,10 +280,25 @@ mod tests {
 
     #[test]
     fn deleted_counts_only_once_the_row_is_gone() {
-        let goal = Goal::of(Desired::Absent);
         let row = dev().wanted(Desired::Absent).recorded(Actual::Deleting);
+        let goal = Goal::of(&row);
         assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
         assert_eq!(goal.judge(None), Verdict::Reached);
+    }
+
+    #[test]
+    fn a_later_row_of_the_name_is_not_the_one_waited_for() {
+        let later = Cluster {
+            uid: Uuid::from_u128(2),
+            ..dev().recorded(Actual::Running).applied()
+        };
+        let deleted = Goal::of(&dev().wanted(Desired::Absent));
+        assert_eq!(deleted.judge(Some(&later)), Verdict::Reached);
+        let created = Goal::of(&dev());
+        assert!(matches!(
+            created.judge(Some(&later)),
+            Verdict::OutOfReach(_)
+        ));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! One log file per cluster, written while its commands run.
+//! One log file per name, written while the commands of its row run. The first command of another
+//! row of the name sets the file aside and begins a new one.
 //!
 //! A log is a convenience: nothing here may fail a command or grow without bound. Reading is in
-//! `follow`. This module must not know what the output means.
+//! `follow`, and whose a file is in `log_owner`. This module must not know what the output means.
 
 use std::fmt;
 use std::io;
@@ -9,64 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
-use thiserror::Error;
 use tokio::fs::{self, File, OpenOptions};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
 
-use super::line::CommandLine;
+use super::log_error::LogError;
+use super::log_owner::{HEADING_BYTES, Heading, LogFile, LogOwner, uid_in};
 
 /// The size at which a log is set aside as `NAME.log.1`, in bytes.
 pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Why the log of a cluster cannot be written or read.
-#[derive(Debug, Error)]
-pub enum LogError {
-    /// The folder of the logs could not be made.
-    #[error("cannot create log folder {}", path.display())]
-    CreateDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The log could not be opened.
-    #[error("cannot open log {}", path.display())]
-    Open {
-        /// The log.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The log could not be written.
-    #[error("cannot write log {}", path.display())]
-    Write {
-        /// The log.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The full log could not be set aside.
-    #[error("cannot rotate log {}", path.display())]
-    Rotate {
-        /// The log.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The log could not be read.
-    #[error("cannot read log {}", path.display())]
-    Read {
-        /// The log.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// The folder that holds the logs of all clusters.
 #[derive(Debug, Clone)]
@@ -104,13 +56,20 @@ impl LogDir {
         self.dir.join(file)
     }
 
-    /// The log of this cluster for one attempt. Nothing is opened yet.
-    pub fn log(&self, name: &str, heading: Heading) -> CommandLog {
+    /// The log of this cluster, for the readers of one owner.
+    pub fn of(&self, name: &str, owner: LogOwner) -> LogFile {
+        LogFile::new(self.path(name), owner)
+    }
+
+    /// The log of this row for one attempt. Nothing is opened yet.
+    pub fn log(&self, name: &str, uid: Uuid, heading: Heading) -> CommandLog {
         CommandLog {
             path: self.path(name),
             limit: self.limit,
+            uid,
             heading,
             open: None,
+            began: false,
             failed_writes: 0,
         }
     }
@@ -121,42 +80,17 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
-/// What an attempt is, for the line that opens it in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heading {
-    /// What is tried: `create`, `delete`, `probe`.
-    pub operation: String,
-    /// Which try it is, from 1.
-    pub attempt: u32,
-    /// The generation of the row that it serves.
-    pub generation: i64,
-    /// The term of the lease under which it runs.
-    pub fence: i64,
-}
-
-impl fmt::Display for Heading {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            operation,
-            attempt,
-            generation,
-            fence,
-        } = self;
-        write!(
-            f,
-            "{operation} attempt {attempt} generation {generation} fence {fence}"
-        )
-    }
-}
-
 /// The log of one attempt. Writes that fail (a full disk) are counted and the first is told; the
 /// command goes on, and every later write tries anew.
 #[derive(Debug)]
 pub struct CommandLog {
     path: PathBuf,
     limit: u64,
+    uid: Uuid,
     heading: Heading,
     open: Option<OpenLog>,
+    /// Whether it was open before: then another row's log is a later one.
+    began: bool,
     failed_writes: u64,
 }
 
@@ -164,6 +98,8 @@ pub struct CommandLog {
 struct OpenLog {
     file: File,
     size: u64,
+    /// The row that the first line names.
+    uid: Option<Uuid>,
 }
 
 impl CommandLog {
@@ -177,10 +113,15 @@ impl CommandLog {
         self.failed_writes
     }
 
-    /// Opens the attempt: `--- 2026-11-20T23:00:00Z create attempt 3 ...: /path/create_env.sh ...`.
-    pub(super) async fn begin(&mut self, line: &CommandLine) {
-        let text = format!("--- {} {}: {line}\n", now(), self.heading);
-        self.append(text.as_bytes()).await;
+    /// Opens the attempt at `what`, mostly a command line:
+    /// `--- 2026-11-20T23:00:00Z create attempt 3 ... uid ...: /path/create_env.sh ...`.
+    pub async fn begin(&mut self, what: &(impl fmt::Display + Sync)) {
+        let text = self.heading_line(what);
+        self.write(text.as_bytes(), true).await;
+    }
+
+    fn heading_line(&self, what: &impl fmt::Display) -> String {
+        self.heading.line(now(), self.uid, what)
     }
 
     /// Closes the attempt: `--- 2026-11-20T23:00:09Z create exited with code 0 after 9.031s`.
@@ -193,7 +134,11 @@ impl CommandLog {
 
     /// Adds a block of whole lines, for work that is no command but is read in the same place.
     pub async fn append(&mut self, block: &[u8]) {
-        if let Err(error) = self.try_append(block).await {
+        self.write(block, false).await;
+    }
+
+    async fn write(&mut self, block: &[u8], is_heading: bool) {
+        if let Err(error) = self.try_write(block, is_heading).await {
             self.failed_writes += 1;
             if self.failed_writes == 1 {
                 tracing::warn!(
@@ -205,18 +150,25 @@ impl CommandLog {
         }
     }
 
-    async fn try_append(&mut self, block: &[u8]) -> Result<(), LogError> {
-        let size = block.len() as u64;
+    async fn try_write(&mut self, block: &[u8], is_heading: bool) -> Result<(), LogError> {
         // Taken out, so that after a failed or abandoned write the next block opens it anew.
         let mut log = match self.open.take() {
             Some(log) => log,
-            None => open(&self.path).await?,
+            None => self.open_own().await?,
         };
         // An empty log that is too small for the block would be rotated for nothing.
-        if log.size > 0 && log.size.saturating_add(size) > self.limit {
+        if log.size > 0 && log.size.saturating_add(block.len() as u64) > self.limit {
             set_aside(&self.path).await?;
             log = open(&self.path).await?;
         }
+        let headed;
+        let block = if log.size == 0 && !is_heading {
+            // Every file begins with a heading, which says whose it is.
+            headed = [self.heading_line(&"continued").as_bytes(), block].concat();
+            &headed
+        } else {
+            block
+        };
         let written = async {
             log.file.write_all(block).await?;
             // Without it the error of this write would be met by the next one, or by nobody.
@@ -226,13 +178,28 @@ impl CommandLog {
             path: self.path.clone(),
             source,
         })?;
-        log.size += size;
+        log.size += block.len() as u64;
         self.open = Some(log);
         Ok(())
     }
+
+    /// Opens the log of this row; that of an earlier one is set aside first.
+    async fn open_own(&mut self) -> Result<OpenLog, LogError> {
+        let log = open(&self.path).await?;
+        let began = std::mem::replace(&mut self.began, true);
+        if log.size == 0 || log.uid == Some(self.uid) {
+            return Ok(log);
+        }
+        if began {
+            let path = self.path.clone();
+            return Err(LogError::Taken { path });
+        }
+        set_aside(&self.path).await?;
+        open(&self.path).await
+    }
 }
 
-/// Sets a full log aside, in place of the one before.
+/// Sets a log aside, in place of the one before.
 async fn set_aside(path: &Path) -> Result<(), LogError> {
     let renamed = fs::rename(path, aside(path)).await;
     renamed.map_err(|source| LogError::Rotate {
@@ -251,14 +218,21 @@ async fn open(path: &Path) -> Result<OpenLog, LogError> {
             })?;
     }
     let opened = async {
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .mode(0o640)
             .open(path)
             .await?;
         let size = file.metadata().await?.len();
-        io::Result::Ok(OpenLog { file, size })
+        let mut first = Vec::new();
+        if size > 0 {
+            let mut heading = (&mut file).take(HEADING_BYTES);
+            heading.read_to_end(&mut first).await?;
+        }
+        let uid = uid_in(&first);
+        io::Result::Ok(OpenLog { file, size, uid })
     };
     opened.await.map_err(|source| LogError::Open {
         path: path.to_owned(),
@@ -278,9 +252,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
+    use uuid::Uuid;
+
     use super::super::line::CommandLine;
+    use super::super::log_owner::LogOwner;
     use super::super::outcome::Ending;
     use super::{Heading, LogDir};
+
+    const UID: Uuid = Uuid::from_u128(1);
 
     fn heading() -> Heading {
         Heading {
@@ -316,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_is_framed_by_two_lines_in_a_file_for_its_group() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = LogDir::new(dir.path().join("new")).log("dev", heading());
+        let mut log = LogDir::new(dir.path().join("new")).log("dev", UID, heading());
         log.begin(&CommandLine::new("/create_env.sh", ["-n", "dev"]))
             .await;
         log.append(b"[CREATE] hello\n").await;
@@ -326,7 +305,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().map(|l| l.get(24..).unwrap_or(l)).collect();
         assert_eq!(
             lines[0],
-            " create attempt 3 generation 2 fence 17: /create_env.sh -n dev"
+            format!(" create attempt 3 generation 2 fence 17 uid {UID}: /create_env.sh -n dev")
         );
         assert_eq!(text.lines().nth(1), Some("[CREATE] hello"));
         assert_eq!(lines[2], " create exited with code 0 after 9.031s");
@@ -340,7 +319,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogDir::new(dir.path())
             .with_limit(1000)
-            .log("dev", heading());
+            .log("dev", UID, heading());
         for n in 0..500 {
             log.append(format!("line {n}\n").as_bytes()).await;
         }
@@ -352,7 +331,14 @@ mod tests {
             now.len(),
             before.len()
         );
-        assert!((before + &now).ends_with("line 498\nline 499\n"));
+        assert!(now.ends_with("line 498\nline 499\n"), "{now}");
+        for text in [before, now] {
+            let first = text.lines().next().unwrap();
+            assert!(
+                first.ends_with(&format!(" uid {UID}: continued")),
+                "{first}"
+            );
+        }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         assert_eq!(log.failed_writes(), 0);
     }
@@ -362,18 +348,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("logs");
         fs::write(&blocked, "a file where the folder should be").unwrap();
-        let mut log = LogDir::new(&blocked).log("dev", heading());
+        let mut log = LogDir::new(&blocked).log("dev", UID, heading());
         log.append(b"lost\n").await;
         log.append(b"lost\n").await;
         assert_eq!(log.failed_writes(), 2);
         fs::remove_file(&blocked).unwrap();
         log.append(b"kept\n").await;
-        assert_eq!(fs::read_to_string(log.path()).unwrap(), "kept\n");
+        let text = fs::read_to_string(log.path()).unwrap();
+        assert!(text.ends_with(": continued\nkept\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_first_command_of_another_row_sets_the_log_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogDir::new(dir.path());
+        let mut first = logs.log("dev", UID, heading());
+        first.begin(&"one").await;
+        let mut again = logs.log("dev", UID, heading());
+        again.begin(&"two").await;
+        let later = Uuid::from_u128(2);
+        let mut second = logs.log("dev", later, heading());
+        second.begin(&"three").await;
+        // A command that is still running writes where it began.
+        again.append(b"late\n").await;
+        let of = |uid| logs.of("dev", LogOwner::row(uid, None));
+        assert!(of(later).exists() && !of(UID).exists());
+        let older = fs::read_to_string(super::aside(second.path())).unwrap();
+        assert_eq!(older.lines().count(), 3, "{older}");
+        assert!(older.ends_with("late\n"), "{older}");
+        // If it has to open the log anew, it leaves that of the later row alone.
+        again.open = None;
+        again.append(b"lost\n").await;
+        assert_eq!(again.failed_writes(), 1);
+        assert!(of(later).exists());
     }
 
     #[tokio::test]
     async fn a_full_disk_is_counted() {
-        let mut log = LogDir::new("/dev").log("full", heading());
+        let mut log = LogDir::new("/dev").log("full", UID, heading());
         log.path = "/dev/full".into();
         log.append(b"no room\n").await;
         assert_eq!(log.failed_writes(), 1);

@@ -16,8 +16,9 @@ use super::{file, paths, url_file};
 
 /// What Kindler passes to the commands that it runs; a command that calls
 /// `kindler` has them set.
-pub const COMMAND_ENV: [&str; 8] = [
+pub const COMMAND_ENV: [&str; 9] = [
     "KINDLER_NAME",
+    "KINDLER_UID",
     "KINDLER_PROVIDER",
     "KINDLER_GENERATION",
     "KINDLER_FENCE",

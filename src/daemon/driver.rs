@@ -7,7 +7,6 @@ use crate::config::{DaemonSettings, DriverKind};
 use crate::drivers::Driver;
 use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use crate::drivers::script::{ScriptDriver, ScriptSettings};
-use crate::http::Kubeconfigs;
 use crate::redact::Known;
 
 /// The folder of the sandbox clusters, in the state folder.
@@ -18,21 +17,6 @@ pub(super) fn driver(settings: &DaemonSettings) -> Arc<dyn Driver> {
     match settings.serving.driver {
         DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, logs))),
         DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
-    }
-}
-
-/// Where the kubeconfigs of this driver's clusters come from.
-pub(super) fn kubeconfigs(settings: &DaemonSettings) -> Kubeconfigs {
-    if settings.web.api_only {
-        return Kubeconfigs::None(
-            "No clusters are on this host: ask on the host of the daemon that makes them",
-        );
-    }
-    match settings.serving.driver {
-        DriverKind::Script => Kubeconfigs::Commands(runner(settings)),
-        DriverKind::Sandbox => {
-            Kubeconfigs::None("A sandbox cluster has no kubeconfig: it has no Kubernetes")
-        }
     }
 }
 

@@ -123,7 +123,7 @@ impl Process {
             feed: Feed::default(),
             logs: LogDir::new(settings.connection.log_dir()),
             vitals: vitals.clone(),
-            kubeconfigs: driver::kubeconfigs(settings),
+            driver: self.reconciles().then(|| self.driver.clone()),
             base_domain: settings.web.base_domain.as_str().into(),
             api_only: settings.web.api_only,
         }

@@ -87,6 +87,26 @@ async fn expired(mut trust: Trust) {
     }
 }
 
+/// The kubeconfig of a cluster. Its holder may do everything there, so it is not printed.
+pub struct Kubeconfig(pub Vec<u8>);
+
+impl std::fmt::Debug for Kubeconfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kubeconfig({} bytes)", self.0.len())
+    }
+}
+
+/// Why there is no kubeconfig.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// No cluster of this driver has one, for this reason.
+    #[error("{0}")]
+    None(&'static str),
+    /// The provider did not give it: which command, and how it ended.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// How long each kind of work may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
@@ -164,4 +184,10 @@ pub trait Driver: Send + Sync {
     async fn ended(&self, action: Action, order: &Order<'_>, how: Option<&Result<(), StepError>>) {
         let _ = (action, order, how);
     }
+
+    /// Reads the kubeconfig of a cluster, whole or not at all.
+    ///
+    /// # Errors
+    /// [`KubeconfigError`]; it never holds a part of a kubeconfig.
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError>;
 }

@@ -32,7 +32,7 @@ use connections::Limits;
 use observe::Streams;
 
 pub use access::Access;
-pub use api::{Api, Kubeconfigs};
+pub use api::Api;
 pub use fleet::FleetReader;
 pub use guard::Doors;
 pub use health::Vitals;

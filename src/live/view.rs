@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::Undecodable;
@@ -17,6 +18,10 @@ use crate::store::{Live, Work};
 pub struct View {
     /// The key.
     pub name: String,
+    /// The identity of the row; a later cluster of the same name has another. None if the row
+    /// cannot be read.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub uid: Option<Uuid>,
     /// `k3d` or `kind`.
     pub provider: String,
     /// A network of its own, or none.
@@ -107,6 +112,7 @@ impl View {
         let spec = &cluster.spec;
         Self {
             name: cluster.name.to_string(),
+            uid: Some(cluster.uid),
             provider: spec.provider.to_string(),
             cluster_subnet: spec.subnet.map(|subnet| subnet.to_string()),
             node_port: spec.node_port.get(),

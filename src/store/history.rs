@@ -1,12 +1,14 @@
-//! What the books tell beyond one cluster's newest events: the audit trail, the
-//! revisions of a spec, and the revision that a task is about.
+//! What happened and what was declared: events of one row, the audit trail of all,
+//! the revisions of a spec.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use crate::clusters::ClusterName;
 
+use super::incarnation::Incarnation;
 use super::report::{Event, event};
 use super::{Store, queries};
 use crate::core::database::DatabaseError;
@@ -25,6 +27,8 @@ pub struct AuditFilter {
     pub before: Option<i64>,
     /// Newer than the event of this id.
     pub after: Option<i64>,
+    /// Of this row of the cluster.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// An event and the cluster it is about.
@@ -42,6 +46,8 @@ pub struct Audited {
 pub struct Revision {
     /// Its number.
     pub generation: i64,
+    /// Of which row; none if an earlier release wrote it.
+    pub uid: Option<Uuid>,
     /// When.
     pub at: Timestamp,
     /// By whom.
@@ -54,20 +60,25 @@ pub struct Revision {
     pub task_id: String,
 }
 
-/// The revision that a task is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskRevision {
-    /// Of this cluster.
-    pub cluster_name: String,
-    /// Its number.
-    pub generation: i64,
-    /// What was wanted.
-    pub desired_state: String,
-    /// When it was declared.
-    pub at: Timestamp,
-}
-
 impl Store {
+    /// The newest `limit` events of a name after an id, oldest first: those of
+    /// one row, or all.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn events(
+        &self,
+        name: &ClusterName,
+        of: Option<&Incarnation>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Event>, DatabaseError> {
+        let (removal, uid) = (of.map(|of| of.after_event), of.and_then(|of| of.uid));
+        let params: [&(dyn ToSql + Sync); 5] = [&name.as_str(), &after, &limit, &removal, &uid];
+        self.each("list events", &queries::LIST_EVENTS, &params, event)
+            .await
+    }
+
     /// The newest `limit` events that pass a filter, newest first.
     ///
     /// # Errors
@@ -77,13 +88,17 @@ impl Store {
         filter: &AuditFilter,
         limit: i64,
     ) -> Result<Vec<Audited>, DatabaseError> {
-        let params: [&(dyn ToSql + Sync); 6] = [
+        let of = filter.incarnation;
+        let (removal, uid) = (of.map(|of| of.after_event), of.and_then(|of| of.uid));
+        let params: [&(dyn ToSql + Sync); 8] = [
             &filter.cluster,
             &filter.actor,
             &filter.kinds,
             &filter.before,
             &limit,
             &filter.after,
+            &removal,
+            &uid,
         ];
         self.each(
             "list the audit trail",
@@ -99,15 +114,23 @@ impl Store {
         .await
     }
 
-    /// The specs of a cluster as they were declared, newest first.
+    /// The specs of a name as they were declared, newest first: those of one
+    /// row, or all.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn revisions(&self, name: &ClusterName) -> Result<Vec<Revision>, DatabaseError> {
-        let (operation, params) = ("list revisions", [&name.as_str() as &(dyn ToSql + Sync)]);
+    pub async fn revisions(
+        &self,
+        name: &ClusterName,
+        of: Option<&Incarnation>,
+    ) -> Result<Vec<Revision>, DatabaseError> {
+        let operation = "list revisions";
+        let (removed, uid) = (of.map(|of| of.after_generation), of.and_then(|of| of.uid));
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &removed, &uid];
         self.each(operation, &queries::LIST_REVISIONS, &params, |row| {
             Ok(Revision {
                 generation: column(row, "generation")?,
+                uid: column(row, "uid")?,
                 at: column(row, "at")?,
                 actor: column(row, "actor")?,
                 desired_state: column(row, "desired_state")?,
@@ -116,39 +139,5 @@ impl Store {
             })
         })
         .await
-    }
-
-    /// The revision that ordered a task; `None` if there is none.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn task_revision(&self, task: &str) -> Result<Option<TaskRevision>, DatabaseError> {
-        let found = self
-            .each("find a task", &queries::FIND_TASK, &[&task], |row| {
-                Ok(TaskRevision {
-                    cluster_name: column(row, "cluster_name")?,
-                    generation: column(row, "generation")?,
-                    desired_state: column(row, "desired_state")?,
-                    at: column(row, "at")?,
-                })
-            })
-            .await?;
-        Ok(found.into_iter().next())
-    }
-
-    /// When a cluster that is not there was last removed.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn removed_at(&self, name: &ClusterName) -> Result<Option<Timestamp>, DatabaseError> {
-        let found = self
-            .each(
-                "find a removal",
-                &queries::FIND_REMOVAL,
-                &[&name.as_str()],
-                |row| column(row, "at"),
-            )
-            .await?;
-        Ok(found.into_iter().next())
     }
 }

@@ -28,6 +28,7 @@ queries! {
     CREATE_TOKEN = "create_token";
     DECLARE_CLUSTER = "declare_cluster";
     EDIT_CLUSTER = "edit_cluster";
+    FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
     FIND_SESSION = "find_session";

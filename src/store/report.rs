@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
-use crate::clusters::{Cluster, ClusterName};
+use crate::clusters::Cluster;
 
 use super::rows;
 use super::{Store, queries};
@@ -18,6 +19,8 @@ use crate::core::database::{Undecodable, column};
 pub struct Event {
     /// Rises with time.
     pub id: i64,
+    /// Which row it is about; none if an earlier release wrote it.
+    pub uid: Option<Uuid>,
     /// When it was written.
     pub at: Timestamp,
     /// `declared`, `changed`, `transition`, `attempt`, `health`, `removed` ...
@@ -152,22 +155,6 @@ impl Store {
             .iter()
             .map(|row| rows::cluster(row).map_err(|error| (row.get("name"), error)))
             .collect())
-    }
-
-    /// The newest `limit` events of a cluster after an id, oldest first.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn events(
-        &self,
-        name: &ClusterName,
-        after: i64,
-        limit: i64,
-    ) -> Result<Vec<Event>, DatabaseError> {
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&name.as_str(), &after, &limit];
-        self.each("list events", &queries::LIST_EVENTS, &params, event)
-            .await
     }
 
     /// How many clusters are in which pair of states.
@@ -337,6 +324,7 @@ impl Store {
 pub(super) fn event(row: &Row) -> Result<Event, Undecodable> {
     Ok(Event {
         id: column(row, "id")?,
+        uid: column(row, "uid")?,
         at: column(row, "at")?,
         kind: column(row, "kind")?,
         actor: column(row, "actor")?,

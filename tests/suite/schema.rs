@@ -6,6 +6,7 @@ mod deletions;
 mod due;
 mod feed;
 mod fence;
+mod identity;
 mod interrupted;
 mod isolation;
 mod migrations;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::error::SandboxError;
 use super::process::ProcessIdentity;
@@ -28,6 +29,10 @@ pub struct Record {
     pub port: u16,
     /// What the row says; a sandbox cluster is of neither provider.
     pub provider: String,
+    /// The identity of the row that it was last applied for. None in the record
+    /// of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uuid>,
     /// The generation that was last applied.
     pub generation: i64,
     /// When the cluster was first made; kept over stops and starts.

@@ -79,6 +79,7 @@ fn start(
         .arg("--dir")
         .arg(&dir)
         .args(["--provider", cluster.spec.provider.as_str()])
+        .args(["--uid", &cluster.uid.to_string()])
         .args(["--generation", &cluster.generation.to_string()])
         // It outlives the daemon; nothing of the daemon's secrets shall.
         .env_clear()

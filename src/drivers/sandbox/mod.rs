@@ -31,7 +31,7 @@ use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::LogDir;
 
-use super::{Deadlines, Driver, Order, StepError};
+use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
 use error::SandboxError;
 use folder::{Folder, Sight};
 use progress::Progress;
@@ -172,5 +172,11 @@ impl Driver for SandboxDriver {
                 })
             }
         }
+    }
+
+    async fn kubeconfig(&self, _: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        Err(KubeconfigError::None(
+            "A sandbox cluster has no kubeconfig: it has no Kubernetes",
+        ))
     }
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use uuid::Uuid;
 
 use crate::cause::chain;
 
@@ -77,6 +78,7 @@ struct Errand {
     port: u16,
     dir: PathBuf,
     provider: String,
+    uid: Option<Uuid>,
     generation: i64,
 }
 
@@ -95,6 +97,7 @@ impl Errand {
             port: text("--port")?.parse().ok()?,
             dir: find("--dir")?.into(),
             provider: text("--provider").unwrap_or_default(),
+            uid: text("--uid").and_then(|text| text.parse().ok()),
             generation: text("--generation").map_or(Some(0), |text| text.parse().ok())?,
         })
     }
@@ -162,6 +165,7 @@ fn record(errand: &Errand, home: &File) -> Result<(), Failure> {
         process,
         port: errand.port,
         provider: errand.provider.clone(),
+        uid: errand.uid,
         generation: errand.generation,
         created_at: before.map_or_else(Timestamp::now, |before| before.created_at),
         about: ABOUT.to_owned(),
@@ -255,6 +259,10 @@ mod tests {
             (errand.name.as_str(), errand.port, errand.generation),
             ("dev", 18090, 7)
         );
+        assert_eq!(errand.uid, None);
+        let uid = Uuid::from_u128(7);
+        let errand = parse(&format!("--name dev --port 18090 --dir /x --uid {uid}")).unwrap();
+        assert_eq!(errand.uid, Some(uid));
         for bad in [
             "",
             "--name dev",

@@ -19,10 +19,9 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) async fn begin(logs: &LogDir, action: Action, order: &Order<'_>) -> Self {
-        let heading = order.heading(action);
-        let opening = format!("--- {} {heading}: sandbox, not a real cluster\n", now());
-        let mut log = logs.log(order.cluster.name.as_str(), heading);
-        log.append(opening.as_bytes()).await;
+        let cluster = order.cluster;
+        let mut log = logs.log(cluster.name.as_str(), cluster.uid, order.heading(action));
+        log.begin(&"sandbox, not a real cluster").await;
         Self {
             log,
             operation: action.as_str(),

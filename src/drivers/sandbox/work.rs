@@ -91,8 +91,10 @@ impl Work<'_> {
     }
 
     fn keep(&self, record: Record) -> Result<(), SandboxError> {
-        if record.generation != self.cluster.generation {
+        let uid = Some(self.cluster.uid);
+        if (record.uid, record.generation) != (uid, self.cluster.generation) {
             self.folder.write_record(&Record {
+                uid,
                 generation: self.cluster.generation,
                 ..record
             })?;

@@ -11,6 +11,10 @@ use super::{Order, ScriptSettings, StepError};
 /// The variables that tell a command its context, and what each means.
 pub const CONTEXT_ENV: &[(&str, &str)] = &[
     ("KINDLER_NAME", "the cluster's name"),
+    (
+        "KINDLER_UID",
+        "the row's identity; a later row of the same name has another",
+    ),
     ("KINDLER_PROVIDER", "k3d or kind"),
     ("KINDLER_GENERATION", "the generation of the row it serves"),
     (
@@ -83,6 +87,7 @@ impl Call {
         let set = |name: &str, value: &dyn ToString| (name.to_owned(), value.to_string());
         self.line.env = vec![
             set("KINDLER_NAME", &cluster.name),
+            set("KINDLER_UID", &cluster.uid),
             set("KINDLER_PROVIDER", &cluster.spec.provider),
             set("KINDLER_GENERATION", &cluster.generation),
             set("KINDLER_ACTION", &action),

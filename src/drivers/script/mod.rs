@@ -15,6 +15,7 @@
 
 mod calls;
 mod failure;
+mod kubeconfig;
 mod listing;
 mod programs;
 
@@ -28,7 +29,7 @@ use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
 
-use super::{Deadlines, Driver, Order, StepError};
+use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
 use calls::{Call, Question};
 use listing::Existence;
 
@@ -190,8 +191,8 @@ impl Driver for ScriptDriver {
             deadline: self.settings.deadlines.of(action),
             grace: self.settings.deadlines.grace,
         };
-        let name = order.cluster.name.as_str();
-        let mut log = self.settings.logs.log(name, order.heading(action));
+        let (name, uid) = (order.cluster.name.as_str(), order.cluster.uid);
+        let mut log = self.settings.logs.log(name, uid, order.heading(action));
         let ran = self
             .settings
             .runner
@@ -204,5 +205,9 @@ impl Driver for ScriptDriver {
             )
             .await;
         failure::judge(&call, ran, &log)
+    }
+
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        kubeconfig::read(&self.settings.runner, cluster).await
     }
 }

@@ -16,6 +16,7 @@ use super::super::error::ApiError;
 use super::Api;
 use super::body::Fields;
 use super::expected::{Expected, changed_or_lost};
+use super::history::revisions_of;
 use super::named::free_to_change;
 use super::tasks::Accepted;
 
@@ -115,7 +116,7 @@ async fn order(
     let cluster = changed_or_lost(api, &known, declared).await?;
     // The task is the revision's: the one that this made, or the one that
     // already said the same.
-    let revisions = api.store.revisions(&known).await?;
+    let revisions = revisions_of(api, &known).await?;
     let revision = revisions
         .into_iter()
         .find(|one| one.generation == cluster.generation);
@@ -150,7 +151,7 @@ pub(super) async fn rollback(
     let generation = expected.or_in(&mut fields, "if_generation");
     fields.finish()?;
     let revision = revision.unwrap_or_default();
-    let revisions = api.store.revisions(&known).await?;
+    let revisions = revisions_of(&api, &known).await?;
     if !revisions.iter().any(|one| one.generation == revision) {
         let detail = format!("Revision {revision} of cluster {name} not found");
         return Err(ApiError::NotFound(detail));

@@ -6,7 +6,8 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::store::{AuditFilter, Audited, Revision};
+use crate::clusters::ClusterName;
+use crate::store::{AuditFilter, Audited, Incarnation, Revision};
 
 use super::super::error::ApiError;
 use super::Api;
@@ -40,9 +41,15 @@ pub(super) struct EventQuery {
     before: Option<i64>,
     after: Option<i64>,
     limit: Option<i64>,
+    #[serde(default)]
+    all: bool,
 }
 
-async fn events(api: &Api, query: EventQuery) -> Result<Json<Vec<Audited>>, ApiError> {
+async fn events(
+    api: &Api,
+    query: EventQuery,
+    incarnation: Option<Incarnation>,
+) -> Result<Json<Vec<Audited>>, ApiError> {
     let limit = query.limit.unwrap_or(EVENTS);
     if !(1..=MOST_EVENTS).contains(&limit) {
         let msg = format!("limit {limit} is out of range: use 1 to {MOST_EVENTS}");
@@ -68,11 +75,13 @@ async fn events(api: &Api, query: EventQuery) -> Result<Json<Vec<Audited>>, ApiE
         kinds,
         before: query.before,
         after: query.after,
+        incarnation,
     };
     Ok(Json(api.store.audit(&filter, limit).await?))
 }
 
-/// The newest events of all clusters, newest first.
+/// The newest events of all clusters, newest first; with `cluster`, those of every cluster that
+/// had this name (`uid` tells them apart).
 #[utoipa::path(get, path = "/api/events", tag = "history", security(("token" = ["read"])),
     params(("cluster" = Option<String>, Query), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
         ("before" = Option<i64>, Query, description = "only older than this id"),
@@ -82,13 +91,15 @@ pub(super) async fn audit(
     State(api): State<Api>,
     Asked(query): Asked<EventQuery>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
-    events(&api, query).await
+    events(&api, query, None).await
 }
 
-/// The newest events of one cluster, newest first; also of one that is gone.
+/// The newest events of one cluster, newest first; also of the last that had the name. With
+/// `all`, also of earlier clusters of the name (`uid` tells them apart).
 #[utoipa::path(get, path = "/api/clusters/{name}/events", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
-        ("before" = Option<i64>, Query), ("after" = Option<i64>, Query), ("limit" = Option<i64>, Query)),
+        ("before" = Option<i64>, Query), ("after" = Option<i64>, Query), ("limit" = Option<i64>, Query),
+        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn of_cluster(
     State(api): State<Api>,
@@ -97,25 +108,53 @@ pub(super) async fn of_cluster(
 ) -> Result<Json<Vec<Audited>>, ApiError> {
     let known = named(&name)?;
     let cluster = Some(known.to_string());
-    let found = events(&api, EventQuery { cluster, ..query }).await?;
+    let of = shown(&api, &known, query.all).await?;
+    let found = events(&api, EventQuery { cluster, ..query }, of).await?;
     if found.is_empty() && api.store.get(&known).await?.is_none() {
         return Err(ApiError::unknown(&name));
     }
     Ok(found)
 }
 
-/// The specs of a cluster as they were declared, newest first.
+/// The row that history is told of: the present one or the last; none for all.
+async fn shown(api: &Api, name: &ClusterName, all: bool) -> Result<Option<Incarnation>, ApiError> {
+    if all {
+        return Ok(None);
+    }
+    Ok(Some(api.store.incarnation(name).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevisionQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+/// The specs of a cluster as they were declared, newest first. With `all`, also of earlier
+/// clusters of the name (`uid` tells them apart), to which nothing goes back.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions", tag = "history", security(("token" = ["read"])),
-    params(("name" = String, Path)), responses((status = 200, body = Vec<Object>), (status = 404)))]
+    params(("name" = String, Path),
+        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
+    responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn revisions(
     State(api): State<Api>,
     Path(name): Path<String>,
+    Asked(query): Asked<RevisionQuery>,
 ) -> Result<Json<Vec<Revision>>, ApiError> {
-    let found = api.store.revisions(&named(&name)?).await?;
+    let known = named(&name)?;
+    let of = shown(&api, &known, query.all).await?;
+    let found = api.store.revisions(&known, of.as_ref()).await?;
     if found.is_empty() {
         return Err(ApiError::unknown(&name));
     }
     Ok(Json(found))
+}
+
+/// The revisions of the present row, or of the last that had the name.
+pub(super) async fn revisions_of(api: &Api, name: &ClusterName) -> Result<Vec<Revision>, ApiError> {
+    let of = api.store.incarnation(name).await?;
+    Ok(api.store.revisions(name, Some(&of)).await?)
 }
 
 #[derive(Deserialize)]
@@ -125,7 +164,7 @@ pub(super) struct DiffQuery {
     to: i64,
 }
 
-/// What differs between two revisions, as `field: [before, after]`.
+/// What differs between two revisions of a cluster, as `field: [before, after]`.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions/diff", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
     responses((status = 200, body = Object), (status = 404)))]
@@ -134,7 +173,7 @@ pub(super) async fn diff(
     Path(name): Path<String>,
     Asked(query): Asked<DiffQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let revisions = api.store.revisions(&named(&name)?).await?;
+    let revisions = revisions_of(&api, &named(&name)?).await?;
     let declared = |generation: i64| {
         let found = revisions.iter().find(|one| one.generation == generation);
         let found = found.ok_or_else(|| {

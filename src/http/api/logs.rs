@@ -12,12 +12,13 @@ use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::command::{Follow, tail};
+use crate::clusters::{Cluster, ClusterName};
+use crate::command::{Follow, LogFile, LogOwner, tail};
 
 use super::super::access::Tenure;
 use super::super::error::ApiError;
 use super::Api;
-use super::named::{known, named};
+use super::named::named;
 use super::words::Asked;
 
 const LINES: usize = 500;
@@ -35,8 +36,22 @@ pub(super) struct LogQuery {
     download: bool,
 }
 
-/// The end of a cluster's log as text; with `follow` as server-sent events, a line each; with
-/// `download` all of it.
+/// The log of a cluster for those who read of this row.
+pub(super) fn log_of(api: &Api, cluster: &Cluster) -> LogFile {
+    let owner = LogOwner::row(cluster.uid, cluster.created_at);
+    api.logs.of(cluster.name.as_str(), owner)
+}
+
+/// The log of the present row, or whichever was the last of a name that no row has.
+async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), ApiError> {
+    Ok(match api.store.get(name).await? {
+        Some(cluster) => (log_of(api, &cluster), true),
+        None => (api.logs.of(name.as_str(), LogOwner::Last), false),
+    })
+}
+
+/// The end of a cluster's log as text; with `follow` as server-sent events, a line each, until
+/// another cluster has the name; with `download` all of it. Of a name that no cluster has, the last.
 #[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
         ("download" = Option<bool>, Query)),
@@ -53,20 +68,21 @@ pub(super) async fn log(
         let msg = format!("lines {lines} is out of range: use 0 to {MOST_LINES}");
         return Err(ApiError::field("query", "lines", msg, json!(lines)));
     }
-    let path = api.logs.path(name.as_str());
-    if query.follow {
-        known(&api, &name).await?;
-        return follow(tenure, path, lines);
+    let (file, is_there) = log_of_name(&api, &name).await?;
+    if !is_there && (query.follow || !file.exists()) {
+        return Err(ApiError::unknown(name.as_str()));
     }
-    if !path.exists() {
-        known(&api, &name).await?;
+    if query.follow {
+        return follow(tenure, file, lines);
+    }
+    if !file.exists() {
         return Err(ApiError::NotFound(format!(
             "There is no log of cluster {name} on this host: it appears when a command runs for it, \
              on the host of the daemon that runs it"
         )));
     }
     let lines = if query.download { ALL_LINES } else { lines };
-    let read = tokio::task::spawn_blocking(move || tail(&path, lines)).await;
+    let read = tokio::task::spawn_blocking(move || tail(&file, lines)).await;
     let read = read.map_err(|error| ApiError::Internal(error.to_string()))?;
     let mut text = read
         .map_err(|error| ApiError::Internal(error.to_string()))?
@@ -80,10 +96,10 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(tenure: Tenure, path: std::path::PathBuf, lines: usize) -> Result<Response, ApiError> {
-    let follow = Follow::new(path, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
+fn follow(tenure: Tenure, file: LogFile, lines: usize) -> Result<Response, ApiError> {
+    let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |mut follow| async move {
-        let line = follow.next().await.ok()?;
+        let line = follow.next().await.ok()??;
         let event = Event::default().event("line").data(line);
         Some((Ok::<_, Infallible>(event), follow))
     });

@@ -37,6 +37,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::command::LogDir;
+use crate::drivers::Driver;
 use crate::live::Feed;
 use crate::store::Store;
 
@@ -45,8 +46,6 @@ use super::access::{Access, Rules, admit, annotate};
 use super::actor::Actor;
 
 use described::Described;
-
-pub use kubeconfig::Kubeconfigs;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -59,8 +58,8 @@ pub struct Api {
     pub logs: LogDir,
     /// How this server does.
     pub vitals: Vitals,
-    /// Where kubeconfigs come from.
-    pub kubeconfigs: Kubeconfigs,
+    /// What makes the clusters of this host; none where nothing is reconciled.
+    pub driver: Option<Arc<dyn Driver>>,
     /// The domain under which services of clusters are found.
     pub base_domain: Arc<str>,
     /// Who is let in.

@@ -2,7 +2,8 @@
 //!
 //! There is no second bookkeeping: a task is the row, read with the question
 //! "is what was ordered reached?". Its id names the cluster, or the revision
-//! that ordered a start or a stop.
+//! that ordered a start or a stop. A task of a removed row never speaks of a
+//! later row of the same name.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,16 +11,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::clusters::{Actual, Cluster, ClusterName, Desired};
-use crate::command::tail;
+use crate::command::{LogFile, LogOwner, tail};
+use crate::store::Removal;
 
 use super::super::error::ApiError;
 use super::Api;
+use super::history::revisions_of;
+use super::logs::log_of;
 
 /// So many lines of the log come with a task.
 const LOG_LINES: usize = 500;
 
 const OF_CREATE: &str = "reconcile-";
-const OF_DELETE: &str = "reconcile-delete-";
+/// Follows [`OF_CREATE`] in the task of a deletion.
+const DELETED: &str = "delete-";
 
 /// That an order was taken.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -46,12 +51,15 @@ pub(super) fn create_task(name: &ClusterName) -> Accepted {
 
 pub(super) fn delete_task(name: &ClusterName) -> Accepted {
     let message = format!("Cluster {name} is declared absent; it is being deleted");
-    Accepted::new(format!("{OF_DELETE}{name}"), message)
+    Accepted::new(format!("{OF_CREATE}{DELETED}{name}"), message)
 }
 
 /// The tasks that a change of this cluster is news for.
 pub(super) fn tasks_of(name: &str) -> [String; 2] {
-    [format!("{OF_CREATE}{name}"), format!("{OF_DELETE}{name}")]
+    [
+        format!("{OF_CREATE}{name}"),
+        format!("{OF_CREATE}{DELETED}{name}"),
+    ]
 }
 
 /// How far an order has got.
@@ -84,7 +92,7 @@ pub(super) async fn read(
     task(&api, &id).await.map(Json)
 }
 
-/// What a task is about.
+/// What a task orders.
 struct Order {
     name: ClusterName,
     /// The revision that ordered it, if it is about one.
@@ -93,89 +101,119 @@ struct Order {
     ordered_at: Option<Timestamp>,
 }
 
-pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
-    let order = order(api, id).await?;
-    let row = api.store.get(&order.name).await?;
-    let logs = logs(api, order.name.as_str()).await;
-    let Some(cluster) = row else {
-        let removed = api.store.removed_at(&order.name).await?;
-        let removed = removed.ok_or_else(|| unknown(id))?;
-        return Ok(gone(id, &order, removed, logs));
-    };
-    if order.deletion && cluster.desired != Desired::Absent {
-        let removed = api.store.removed_at(&order.name).await?;
-        if removed.is_none() && !was_deleted(api, &order.name).await? {
-            return Err(unknown(id));
-        }
-        return Ok(overtaken(id, &order, &cluster, removed, logs));
-    }
-    let progress = Progress::of(&order, &cluster, &logs);
-    Ok(Task {
-        task_id: id.to_owned(),
-        status: progress.status,
-        progress: progress.percent,
-        message: told(&cluster),
-        logs,
-        error: cluster.reconcile_error.clone(),
-        created_at: order.ordered_at.or(cluster.updated_at),
-        updated_at: cluster.last_reconciled_at.or(cluster.updated_at),
-        completed_at: (progress.status == "completed")
-            .then_some(cluster.last_reconciled_at)
-            .flatten(),
-    })
+/// The row that a task is about: never another that has its name by now.
+enum Subject {
+    Present(Box<Cluster>),
+    Removed(Removal),
 }
 
-/// Whether a cluster that is there was ever declared absent.
-async fn was_deleted(api: &Api, name: &ClusterName) -> Result<bool, ApiError> {
-    let revisions = api.store.revisions(name).await?;
-    Ok(revisions
-        .iter()
-        .any(|one| one.desired_state == Desired::Absent.as_str()))
+impl Order {
+    fn of_name(name: ClusterName, deletion: bool) -> Self {
+        Self {
+            name,
+            generation: None,
+            deletion,
+            ordered_at: None,
+        }
+    }
+}
+
+pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
+    let (order, subject) = found(api, id).await?;
+    match subject {
+        Subject::Removed(removal) => gone(api, id, &order, removal).await,
+        Subject::Present(cluster) => {
+            let logs = lines(log_of(api, &cluster)).await;
+            if order.deletion && cluster.desired != Desired::Absent {
+                return Ok(withdrawn(id, &order, &cluster, logs));
+            }
+            Ok(under_way(id, &order, &cluster, logs))
+        }
+    }
 }
 
 /// The cluster that a task is about.
 pub(super) async fn cluster_of(api: &Api, id: &str) -> Result<String, ApiError> {
-    Ok(order(api, id).await?.name.to_string())
+    Ok(found(api, id).await?.0.name.to_string())
 }
 
 fn unknown(id: &str) -> ApiError {
     ApiError::NotFound(format!("Task {id} not found"))
 }
 
-async fn order(api: &Api, id: &str) -> Result<Order, ApiError> {
-    let of_name = |name: &str, deletion| {
-        let name = name.parse().ok()?;
-        Some(Order {
-            name,
-            generation: None,
-            deletion,
-            ordered_at: None,
-        })
+async fn found(api: &Api, id: &str) -> Result<(Order, Subject), ApiError> {
+    let found = if let Some(name) = id.strip_prefix(OF_CREATE) {
+        of_name(api, name).await?
+    } else if is_uuid(id) {
+        of_revision(api, id).await?
+    } else {
+        None
     };
-    if let Some(rest) = id.strip_prefix(OF_CREATE) {
-        let deleted = id
-            .strip_prefix(OF_DELETE)
-            .and_then(|name| of_name(name, true));
-        // A cluster may be called delete-something: then its row says so.
-        let itself: Option<Order> = of_name(rest, false);
-        if let (Some(_), Some(itself)) = (&deleted, &itself)
-            && api.store.get(&itself.name).await?.is_some()
-        {
-            return of_name(rest, false).ok_or_else(|| unknown(id));
+    found.ok_or_else(|| unknown(id))
+}
+
+/// The task that is called after a cluster: of a deletion, unless there is a
+/// cluster that is called delete-something.
+async fn of_name(api: &Api, name: &str) -> Result<Option<(Order, Subject)>, ApiError> {
+    if let Ok(itself) = name.parse::<ClusterName>()
+        && let Some(cluster) = api.store.get(&itself).await?
+    {
+        let order = Order::of_name(itself, false);
+        return Ok(Some((order, Subject::Present(Box::new(cluster)))));
+    }
+    if let Some(deleted) = name.strip_prefix(DELETED) {
+        let Ok(deleted) = deleted.parse::<ClusterName>() else {
+            return Ok(None);
+        };
+        let subject = deleted_row(api, &deleted).await?;
+        return Ok(subject.map(|subject| (Order::of_name(deleted, true), subject)));
+    }
+    let Ok(name) = name.parse::<ClusterName>() else {
+        return Ok(None);
+    };
+    let removal = api.store.removal(&name).await?;
+    Ok(removal.map(|removal| (Order::of_name(name, false), Subject::Removed(removal))))
+}
+
+/// The row that a deletion is about: the present one if it was ever declared
+/// absent, and otherwise the last that was removed.
+async fn deleted_row(api: &Api, name: &ClusterName) -> Result<Option<Subject>, ApiError> {
+    if let Some(cluster) = api.store.get(name).await? {
+        let absent = Desired::Absent;
+        let ordered = cluster.desired == absent
+            || revisions_of(api, name)
+                .await?
+                .iter()
+                .any(|one| one.desired_state == absent.as_str());
+        if ordered {
+            return Ok(Some(Subject::Present(Box::new(cluster))));
         }
-        return deleted.or(itself).ok_or_else(|| unknown(id));
     }
-    if !is_uuid(id) {
-        return Err(unknown(id));
-    }
-    let found = api.store.task_revision(id).await?;
-    let revision = found.ok_or_else(|| unknown(id))?;
-    Ok(Order {
-        name: revision.cluster_name.parse().map_err(|_| unknown(id))?,
+    Ok(api.store.removal(name).await?.map(Subject::Removed))
+}
+
+async fn of_revision(api: &Api, id: &str) -> Result<Option<(Order, Subject)>, ApiError> {
+    let Some(revision) = api.store.task_revision(id).await? else {
+        return Ok(None);
+    };
+    let Ok(name) = revision.cluster_name.parse() else {
+        return Ok(None);
+    };
+    let order = Order {
+        name,
         generation: Some(revision.generation),
         deletion: revision.desired_state == Desired::Absent.as_str(),
         ordered_at: Some(revision.at),
-    })
+    };
+    let subject = match (revision.row, revision.removed_at) {
+        (Some(cluster), _) => Subject::Present(Box::new(cluster)),
+        (None, Some(at)) => Subject::Removed(Removal {
+            at,
+            uid: revision.uid,
+        }),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some((order, subject)))
 }
 
 fn is_uuid(id: &str) -> bool {
@@ -184,11 +222,25 @@ fn is_uuid(id: &str) -> bool {
         && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Of a cluster whose row is gone: a deletion is done, and whatever else was
-/// ordered will not be.
-fn gone(id: &str, order: &Order, removed: Timestamp, logs: Vec<String>) -> Task {
+/// Of a row that is gone: a deletion is done, and whatever else was ordered will
+/// not be, also if there is another row of this name.
+async fn gone(api: &Api, id: &str, order: &Order, removal: Removal) -> Result<Task, ApiError> {
     let name = &order.name;
-    Task {
+    let successor = api.store.get(name).await?.is_some();
+    let owner = match removal.uid {
+        Some(uid) => Some(LogOwner::row(uid, None)),
+        // Of an earlier release: nothing tells its lines from those of its successor.
+        None => (!successor).then_some(LogOwner::Last),
+    };
+    let logs = match owner {
+        Some(owner) => lines(api.logs.of(name.as_str(), owner)).await,
+        None => Vec::new(),
+    };
+    let later = match successor {
+        true => "; another cluster has this name now",
+        false => "",
+    };
+    Ok(Task {
         task_id: id.to_owned(),
         status: if order.deletion {
             "completed"
@@ -196,40 +248,46 @@ fn gone(id: &str, order: &Order, removed: Timestamp, logs: Vec<String>) -> Task 
             "failed"
         },
         progress: 100,
-        message: format!("Cluster {name} is deleted"),
+        message: format!("Cluster {name} is deleted{later}"),
         logs,
-        error: (!order.deletion).then(|| format!("cluster {name} was deleted meanwhile")),
-        created_at: order.ordered_at.or(Some(removed)),
-        updated_at: Some(removed),
-        completed_at: Some(removed),
+        error: (!order.deletion).then(|| format!("cluster {name} was deleted meanwhile{later}")),
+        created_at: order.ordered_at.or(Some(removal.at)),
+        updated_at: Some(removal.at),
+        completed_at: Some(removal.at),
+    })
+}
+
+/// A deletion of a row that is wanted again.
+fn withdrawn(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> Task {
+    let name = &order.name;
+    Task {
+        task_id: id.to_owned(),
+        status: "failed",
+        progress: 100,
+        message: told(cluster),
+        logs,
+        error: Some(format!(
+            "cluster {name} was declared again before it was deleted"
+        )),
+        created_at: order.ordered_at.or(cluster.updated_at),
+        updated_at: cluster.updated_at,
+        completed_at: cluster.updated_at,
     }
 }
 
-/// A deletion of a cluster that is wanted again: done if the row went before,
-/// and otherwise not done any more.
-fn overtaken(
-    id: &str,
-    order: &Order,
-    cluster: &Cluster,
-    removed: Option<Timestamp>,
-    logs: Vec<String>,
-) -> Task {
-    let name = &order.name;
-    match removed {
-        Some(removed) => gone(id, order, removed, logs),
-        None => Task {
-            task_id: id.to_owned(),
-            status: "failed",
-            progress: 100,
-            message: told(cluster),
-            logs,
-            error: Some(format!(
-                "cluster {name} was declared again before it was deleted"
-            )),
-            created_at: order.ordered_at.or(cluster.updated_at),
-            updated_at: cluster.updated_at,
-            completed_at: cluster.updated_at,
-        },
+fn under_way(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> Task {
+    let progress = Progress::of(order, cluster, &logs);
+    let done = progress.status == "completed";
+    Task {
+        task_id: id.to_owned(),
+        status: progress.status,
+        progress: progress.percent,
+        message: told(cluster),
+        logs,
+        error: cluster.reconcile_error.clone(),
+        created_at: order.ordered_at.or(cluster.updated_at),
+        updated_at: cluster.last_reconciled_at.or(cluster.updated_at),
+        completed_at: cluster.last_reconciled_at.filter(|_| done),
     }
 }
 
@@ -283,10 +341,9 @@ fn steps(logs: &[String]) -> Option<u8> {
     u8::try_from(percent.min(99)).ok()
 }
 
-/// The last lines of a cluster's log, if it lies on this host.
-pub(super) async fn logs(api: &Api, name: &str) -> Vec<String> {
-    let path = api.logs.path(name);
-    let read = tokio::task::spawn_blocking(move || tail(&path, LOG_LINES));
+/// The last lines of a log, if it lies on this host.
+async fn lines(log: LogFile) -> Vec<String> {
+    let read = tokio::task::spawn_blocking(move || tail(&log, LOG_LINES));
     read.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@ mod contract;
 mod description;
 mod files;
 mod hostile;
+mod identity;
 mod listing;
 mod races;
 mod rights;

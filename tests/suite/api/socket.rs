@@ -9,10 +9,10 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{SOON, Site, on_a_server_of_its_own, quiet_site, site};
 
-struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
-    async fn open(site: &Site) -> Self {
+    pub async fn open(site: &Site) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", site.daemon.port()))
             .await
             .unwrap();
@@ -20,14 +20,14 @@ impl Socket {
         Self(client_async(url, stream).await.unwrap().0)
     }
 
-    async fn say(&mut self, message: Value) {
+    pub async fn say(&mut self, message: Value) {
         self.0
             .send(Message::text(message.to_string()))
             .await
             .unwrap();
     }
 
-    async fn hear(&mut self) -> Value {
+    pub async fn hear(&mut self) -> Value {
         loop {
             let message = timeout(SOON, self.0.next())
                 .await

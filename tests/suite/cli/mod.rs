@@ -3,6 +3,7 @@
 mod bad_input;
 mod changing;
 mod following;
+mod identity;
 mod rig;
 mod secrets;
 mod settings;

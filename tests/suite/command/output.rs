@@ -171,7 +171,7 @@ async fn the_log_tells_the_attempt_from_its_first_line_to_its_last() {
         CommandLine::new("/gone", ["x"]),
     ];
     for line in &lines {
-        let mut log = logs.log("dev", heading.clone());
+        let mut log = logs.log("dev", uuid::Uuid::from_u128(1), heading.clone());
         let _either = runner
             .run(line, &LONG, trust(), &cancel, Some(&mut log))
             .await;
@@ -180,13 +180,17 @@ async fn the_log_tells_the_attempt_from_its_first_line_to_its_last() {
     let text = fs::read_to_string(logs.path("dev")).unwrap();
     let count = |wanted: &str| text.lines().filter(|line| line.contains(wanted)).count();
     assert_eq!(
-        count("create attempt 3 generation 2 fence 17: /bin/sh -c"),
+        count(
+            "create attempt 3 generation 2 fence 17 uid 00000000-0000-0000-0000-000000000001: /bin/sh -c"
+        ),
         1,
         "{text}"
     );
     assert_eq!(count("create exited with code 4 after "), 1, "{text}");
     assert_eq!(
-        count("create attempt 3 generation 2 fence 17: /gone x"),
+        count(
+            "create attempt 3 generation 2 fence 17 uid 00000000-0000-0000-0000-000000000001: /gone x"
+        ),
         1,
         "{text}"
     );

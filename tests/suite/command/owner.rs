@@ -50,7 +50,7 @@ async fn daemon() {
         generation: 1,
         fence: 1,
     };
-    let mut log = LogDir::new(&folder).log("log", heading);
+    let mut log = LogDir::new(&folder).log("log", uuid::Uuid::from_u128(1), heading);
     let (line, cancel, runner) = (sh(script), CancellationToken::new(), runner());
     let limits = Limits {
         deadline: Duration::from_secs(120),

@@ -135,6 +135,41 @@ async fn an_update_that_moves_no_port_keeps_the_node_and_notes_the_generation() 
 }
 
 #[tokio::test]
+async fn a_sandbox_cluster_has_no_kubeconfig_and_the_reason_is_told() {
+    let (_rig, driver, dev) = running().await;
+    let why = driver.kubeconfig(&dev).await.unwrap_err().to_string();
+    assert!(why.contains("no Kubernetes"), "{why}");
+}
+
+/// A later row of the same name takes over what runs, as any row does.
+#[tokio::test]
+async fn a_node_is_recorded_for_the_row_that_adopted_it() {
+    let (rig, driver, mut dev) = running().await;
+    let before = rig.record(&dev);
+    assert_eq!(before.uid, Some(dev.uid));
+    dev.uid = uuid::Uuid::from_u128(2);
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    let after = rig.record(&dev);
+    assert_eq!(
+        (&after.process, after.uid),
+        (&before.process, Some(dev.uid))
+    );
+}
+
+#[tokio::test]
+async fn a_record_without_a_uid_is_read_and_completed() {
+    let (rig, driver, dev) = running().await;
+    let before = rig.record(&dev);
+    let mut old = serde_json::to_value(&before).unwrap();
+    old.as_object_mut().unwrap().remove("uid").unwrap();
+    std::fs::write(rig.folder(&dev).join("node.json"), old.to_string()).unwrap();
+    assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
+    assert_eq!(rig.record(&dev).uid, None);
+    act(&*driver, Action::Create, &dev).await.unwrap();
+    assert_eq!(rig.record(&dev), before);
+}
+
+#[tokio::test]
 async fn a_repaired_cluster_keeps_its_birthday() {
     let (rig, driver, dev) = running().await;
     let before = rig.record(&dev);

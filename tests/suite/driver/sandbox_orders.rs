@@ -126,15 +126,15 @@ async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
         })
         .collect();
     let expected = [
-        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "create attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
         "step 1/3 prepare the folder",
         "step 2/3 start the node",
         "step 3/3 ask whether it is ready",
         "create succeeded",
-        "create attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "create attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
         "it runs already, as declared",
         "create succeeded",
-        "delete attempt 2 generation 3 fence 17: sandbox, not a real cluster",
+        "delete attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
         "step 1/2 end the node",
         "step 2/2 remove the folder",
         "delete succeeded",

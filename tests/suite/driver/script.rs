@@ -114,6 +114,7 @@ async fn every_command_gets_exactly_its_arguments_and_its_context() {
             "KINDLER_NAME=dev".to_owned(),
             "KINDLER_PROVIDER=k3d".to_owned(),
             "KINDLER_SUBNET=10.101.0.0/16".to_owned(),
+            format!("KINDLER_UID={}", dev.uid),
         ];
         if !["probe", "exists"].contains(&action) {
             expected.push("KINDLER_ATTEMPT=2".to_owned());
@@ -381,7 +382,7 @@ async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
         .collect();
     assert_eq!(starts.len(), 2, "{log}");
     assert!(
-        starts[0].contains(" create attempt 2 generation 3 fence 17: "),
+        starts[0].contains(" create attempt 2 generation 3 fence 17 uid "),
         "{log}"
     );
     assert!(
@@ -389,7 +390,7 @@ async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
         "{log}"
     );
     assert!(
-        starts[1].contains(" delete attempt 2 generation 3 fence 17: "),
+        starts[1].contains(" delete attempt 2 generation 3 fence 17 uid "),
         "{log}"
     );
     assert!(log.contains("\n[CREATE] dev\n"), "{log}");

@@ -209,3 +209,44 @@ async fn each_provider_is_started_and_stopped_its_own_way() {
          docker stop dev-control-plane\ndocker start dev-control-plane\n"
     );
 }
+
+#[tokio::test]
+async fn a_kubeconfig_is_what_the_provider_prints() {
+    let tools = Tools::new();
+    tools.tool("k3d", "echo 'apiVersion: v1'");
+    tools.tool("kind", "echo 'apiVersion: v1'");
+    for provider in Provider::ALL {
+        let config = tools.driver().kubeconfig(&row(provider)).await.unwrap();
+        assert_eq!(config.0, b"apiVersion: v1\n");
+        assert_eq!(format!("{config:?}"), "Kubeconfig(15 bytes)");
+    }
+    let calls = tools.calls();
+    let mut calls: Vec<&str> = calls.lines().collect();
+    calls.sort_unstable();
+    let expected = ["k3d kubeconfig get dev", "kind get kubeconfig --name dev"];
+    assert_eq!(calls, expected);
+}
+
+#[tokio::test]
+async fn a_cut_kubeconfig_is_none_and_is_not_shown() {
+    let (tools, dev) = (Tools::new(), row(Provider::K3d));
+    let refused = async || {
+        let read = tools.driver().kubeconfig(&dev).await;
+        read.unwrap_err().to_string()
+    };
+    let missing = refused().await;
+    assert!(missing.contains("k3d"), "{missing}");
+    for (text, said) in [
+        ("true", "k3d exited with code 0: "),
+        (
+            "echo 'no such cluster' >&2; exit 1",
+            "code 1: no such cluster",
+        ),
+        ("echo client-key-data; exit 1", "code 1: "),
+        ("head -c 5000000 /dev/zero | tr '\\0' x", "code 0: "),
+    ] {
+        tools.tool("k3d", text);
+        let why = refused().await;
+        assert!(why.ends_with(said), "{why}");
+    }
+}

@@ -20,7 +20,7 @@ use kindler::core::resource::ResourceReconciler;
 use kindler::core::steps::StepError;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
-use kindler::drivers::{Deadlines, Driver, Order};
+use kindler::drivers::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order};
 use kindler::metrics::Metrics;
 use kindler::store::Store;
 use tokio::sync::watch;
@@ -129,6 +129,10 @@ impl Driver for Faulty {
             return Err(failure());
         }
         Ok(())
+    }
+
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        self.driver.kubeconfig(cluster).await
     }
 }
 

@@ -91,6 +91,17 @@ impl Database {
     }
 }
 
+/// What removes a row, as a daemon does that has verified that the cluster is gone.
+pub fn removal(name: &str) -> String {
+    format!(
+        "UPDATE clusters SET desired_state = 'absent' WHERE name = '{name}';
+         INSERT INTO cluster_leases (cluster_name, owner, term, acquired_at, renewed_at, expires_at)
+         VALUES ('{name}', 'a test', nextval('cluster_lease_terms'), now(), now(), now() + interval '1 minute');
+         SELECT set_config('kindler.fence', term::text, false) FROM cluster_leases WHERE cluster_name = '{name}';
+         DELETE FROM clusters WHERE name = '{name}'"
+    )
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         self.server.abandon_database(std::mem::take(&mut self.name));

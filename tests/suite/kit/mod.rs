@@ -14,7 +14,7 @@ mod proxy;
 mod run_folder;
 
 pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler};
-pub use database::{Database, migrated};
+pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
 pub use host::{Entry, Host};
 pub use pooler::Pooler;

@@ -1,0 +1,17 @@
+-- Which part of a name's history is about its row; about the last row of the name
+-- where there is none. Whatever has the uid belongs to it; of what an earlier
+-- release wrote without one, what follows the removal before it.
+-- $1 name
+WITH present AS (
+    SELECT uid FROM clusters WHERE name = $1
+), newest AS (
+    SELECT id, uid FROM cluster_events WHERE cluster_name = $1 ORDER BY id DESC LIMIT 1
+), before AS (
+    SELECT id, generation FROM cluster_events
+    WHERE cluster_name = $1 AND kind = 'removed'
+      AND (EXISTS (SELECT FROM present) OR id < (SELECT id FROM newest))
+    ORDER BY id DESC LIMIT 1
+)
+SELECT CASE WHEN EXISTS (SELECT FROM present) THEN (SELECT uid FROM present) ELSE (SELECT uid FROM newest) END AS uid,
+       coalesce((SELECT id FROM before), 0) AS after_event,
+       coalesce((SELECT generation FROM before), 0) AS after_generation

@@ -1,0 +1,117 @@
+//! Which row history is about: a name is used again, and what is known of a
+//! removed row never speaks for its successor.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::clusters::{Cluster, ClusterName};
+
+use super::{Store, queries, rows};
+use crate::core::database::DatabaseError;
+use crate::core::database::{Undecodable, column};
+
+/// One row of a name, present or removed, as its history is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Its identity; none if an earlier release removed it.
+    pub uid: Option<Uuid>,
+    /// The event that removed the row before it; 0 if there was none.
+    pub after_event: i64,
+    /// The generation that this removed; 0 if there was none.
+    pub after_generation: i64,
+}
+
+/// That a row was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// When.
+    pub at: Timestamp,
+    /// Which; none if an earlier release removed it.
+    pub uid: Option<Uuid>,
+}
+
+/// The revision that a task is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRevision {
+    /// Of a cluster of this name.
+    pub cluster_name: String,
+    /// Of this row; none if an earlier release wrote it.
+    pub uid: Option<Uuid>,
+    /// Its number.
+    pub generation: i64,
+    /// What was wanted.
+    pub desired_state: String,
+    /// When it was declared.
+    pub at: Timestamp,
+    /// The row, if it is there.
+    pub row: Option<Cluster>,
+    /// When the row was removed, if it was.
+    pub removed_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// The present row of a name or, if there is none, the last that it had.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn incarnation(&self, name: &ClusterName) -> Result<Incarnation, DatabaseError> {
+        let operation = "find a row's history";
+        let params: [&(dyn ToSql + Sync); 1] = [&name.as_str()];
+        let found = self
+            .each(operation, &queries::FIND_INCARNATION, &params, |row| {
+                Ok(Incarnation {
+                    uid: column(row, "uid")?,
+                    after_event: column(row, "after_event")?,
+                    after_generation: column(row, "after_generation")?,
+                })
+            })
+            .await?;
+        found
+            .first()
+            .copied()
+            .ok_or(DatabaseError::NotMigrated { operation })
+    }
+
+    /// The last removal of a row of this name, also if there is another by now.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn removal(&self, name: &ClusterName) -> Result<Option<Removal>, DatabaseError> {
+        let params: [&(dyn ToSql + Sync); 1] = [&name.as_str()];
+        let found = self
+            .each("find a removal", &queries::FIND_REMOVAL, &params, |row| {
+                Ok(Removal {
+                    at: column(row, "at")?,
+                    uid: column(row, "uid")?,
+                })
+            })
+            .await?;
+        Ok(found.first().copied())
+    }
+
+    /// The revision that ordered a task, with its row or the row's removal;
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn task_revision(&self, task: &str) -> Result<Option<TaskRevision>, DatabaseError> {
+        let params: [&(dyn ToSql + Sync); 1] = [&task];
+        let found = self.each("find a task", &queries::FIND_TASK, &params, task_revision);
+        Ok(found.await?.into_iter().next())
+    }
+}
+
+fn task_revision(row: &Row) -> Result<TaskRevision, Undecodable> {
+    let name: Option<&str> = column(row, "name")?;
+    Ok(TaskRevision {
+        cluster_name: column(row, "task_cluster")?,
+        uid: column(row, "task_uid")?,
+        generation: column(row, "task_generation")?,
+        desired_state: column(row, "task_desired")?,
+        at: column(row, "task_at")?,
+        row: name.map(|_| rows::cluster(row)).transpose()?,
+        removed_at: column(row, "removed_at")?,
+    })
+}

@@ -1,0 +1,181 @@
+//! History is told of one row: also of rows that an earlier release wrote, whose
+//! events and revisions name none.
+
+use std::path::Path;
+
+use kindler::clusters::ClusterName;
+use kindler::core::database::Database as Url;
+use kindler::store::{Incarnation, Store};
+use tokio_postgres::Client;
+
+use super::{migrated, run_migration, text};
+use crate::kit::{Database, removal};
+
+const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
+
+fn dev() -> ClusterName {
+    "dev".parse().unwrap()
+}
+
+async fn run(client: &Client, sql: &str) {
+    if let Err(error) = client.batch_execute(sql).await {
+        panic!("{error:?} in {sql}");
+    }
+}
+
+fn store(database: &Database) -> Store {
+    Store::new(&Url::parse(&database.url()).unwrap(), 2, "test")
+}
+
+/// The schema of the release before rows had an identity.
+async fn of_the_release_before() -> (Database, Client) {
+    let (database, folder) = (Database::create().await, "sql/migrations");
+    let client = database.connect().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().take(10) {
+        run(&client, &std::fs::read_to_string(file).unwrap()).await;
+    }
+    (database, client)
+}
+
+/// `generation:kind` of each event, oldest first.
+async fn events(store: &Store, of: Option<&Incarnation>) -> String {
+    let events = store.events(&dev(), of, 0, 100).await.unwrap().into_iter();
+    let events = events.map(|event| format!("{}:{}", event.generation, event.kind));
+    events.collect::<Vec<_>>().join(" ")
+}
+
+async fn generations(store: &Store, of: Option<&Incarnation>) -> Vec<i64> {
+    let revisions = store.revisions(&dev(), of).await.unwrap().into_iter();
+    revisions.map(|revision| revision.generation).collect()
+}
+
+#[tokio::test]
+async fn history_is_told_of_the_present_row() {
+    let (database, client) = migrated().await;
+    let store = store(&database);
+    run(&client, DEV).await;
+    let first = store.incarnation(&dev()).await.unwrap();
+    run(&client, "UPDATE clusters SET http_port = 18099").await;
+    run(&client, &removal("dev")).await;
+    let one = "1:declared 2:changed 3:changed 3:removed";
+    // While no row has the name, the last is told of.
+    let last = store.incarnation(&dev()).await.unwrap();
+    assert_eq!(last, first);
+    assert_eq!(events(&store, Some(&last)).await, one);
+
+    run(&client, DEV).await;
+    let second = store.incarnation(&dev()).await.unwrap();
+    assert_ne!(second.uid, first.uid);
+    assert_eq!(events(&store, Some(&second)).await, "4:declared");
+    assert_eq!(generations(&store, Some(&second)).await, [4]);
+    let both = format!("{one} 4:declared");
+    assert_eq!(events(&store, None).await, both);
+    assert_eq!(generations(&store, None).await, [4, 3, 2, 1]);
+
+    run(&client, &removal("dev")).await;
+    let last = store.incarnation(&dev()).await.unwrap();
+    assert_eq!(last, second);
+    let two = "4:declared 5:changed 5:removed";
+    assert_eq!(events(&store, Some(&last)).await, two);
+    assert_eq!(events(&store, Some(&first)).await, one);
+}
+
+#[tokio::test]
+async fn a_row_goes_back_to_its_own_revisions_only() {
+    let (database, client) = migrated().await;
+    let store = store(&database);
+    run(&client, DEV).await;
+    run(&client, &removal("dev")).await;
+    run(&client, DEV).await;
+    run(&client, "UPDATE clusters SET http_port = 18099").await;
+    let to = async |revision| store.roll_back(&dev(), revision, None).await.unwrap();
+    for of_the_first in [1, 2] {
+        assert_eq!(to(of_the_first).await, None);
+    }
+    let back = to(3).await.expect("its own");
+    assert_eq!((back.generation, back.spec.http_port.get()), (5, 18080));
+}
+
+#[tokio::test]
+async fn history_of_an_earlier_release_is_told_apart_by_removals() {
+    let (database, client) = of_the_release_before().await;
+    run(&client, DEV).await;
+    run(&client, &removal("dev")).await;
+    run(&client, DEV).await;
+    run(&client, "UPDATE clusters SET http_port = 18099").await;
+    run_migration(&database).await;
+    let old = "SELECT count(*)::text FROM cluster_events WHERE uid IS NOT NULL";
+    assert_eq!(text(&client, old).await, "0");
+    let store = store(&database);
+    let present = store.incarnation(&dev()).await.unwrap();
+    assert!(present.uid.is_some());
+    let told = "3:declared 4:changed";
+    assert_eq!(events(&store, Some(&present)).await, told);
+    assert_eq!(generations(&store, Some(&present)).await, [4, 3]);
+    assert_eq!(store.roll_back(&dev(), 1, None).await.unwrap(), None);
+
+    // What follows names the row, and is of the same.
+    let back = store.roll_back(&dev(), 3, None).await.unwrap().unwrap();
+    assert_eq!(Some(back.uid), present.uid);
+    let told = format!("{told} 5:changed");
+    assert_eq!(events(&store, Some(&present)).await, told);
+    run(&client, &removal("dev")).await;
+    let told = format!("{told} 6:changed 6:removed");
+    let last = store.incarnation(&dev()).await.unwrap();
+    assert_eq!((last, events(&store, Some(&last)).await), (present, told));
+    run(&client, DEV).await;
+    let present = store.incarnation(&dev()).await.unwrap();
+    assert_eq!(events(&store, Some(&present)).await, "7:declared");
+}
+
+#[tokio::test]
+async fn of_rows_that_were_removed_before_the_last_is_told() {
+    let (database, client) = of_the_release_before().await;
+    for _twice in 0..2 {
+        run(&client, DEV).await;
+        run(&client, &removal("dev")).await;
+    }
+    run_migration(&database).await;
+    let store = store(&database);
+    let last = store.incarnation(&dev()).await.unwrap();
+    assert_eq!(last.uid, None);
+    let told = "3:declared 4:changed 4:removed";
+    assert_eq!(events(&store, Some(&last)).await, told);
+    assert_eq!(generations(&store, Some(&last)).await, [4, 3]);
+}
+
+#[tokio::test]
+async fn a_task_is_about_the_row_that_ordered_it() {
+    for before in [false, true] {
+        let (database, client) = match before {
+            false => migrated().await,
+            true => of_the_release_before().await,
+        };
+        for _twice in 0..2 {
+            run(&client, DEV).await;
+            run(&client, &removal("dev")).await;
+        }
+        run(&client, DEV).await;
+        if before {
+            run_migration(&database).await;
+        }
+        let store = store(&database);
+        let removals = "SELECT string_agg(at::text, '|' ORDER BY id) FROM cluster_events WHERE kind = 'removed'";
+        let removals = text(&client, removals).await;
+        let removals: Vec<jiff::Timestamp> =
+            removals.split('|').map(|at| at.parse().unwrap()).collect();
+        let revisions = store.revisions(&dev(), None).await.unwrap();
+        for (generation, removed) in [(1, Some(0)), (2, Some(0)), (3, Some(1)), (5, None)] {
+            let revision = revisions.iter().find(|one| one.generation == generation);
+            let task = store.task_revision(&revision.unwrap().task_id).await;
+            let task = task.unwrap().expect("a task");
+            let removed = removed.map(|n: usize| removals[n]);
+            assert_eq!(task.removed_at, removed, "{generation} {before}");
+            assert_eq!(task.row.is_some(), removed.is_none(), "{generation}");
+        }
+    }
+}
