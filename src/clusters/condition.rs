@@ -13,11 +13,13 @@ pub enum ConditionType {
     Progressing,
     /// Does what is to be done wait for the good of all?
     Held,
+    /// Is every step of what is declared done?
+    StepsDone,
 }
 
 impl ConditionType {
     /// Every question.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Progressing, Self::Held];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Progressing, Self::Held, Self::StepsDone];
 
     /// The word in the label.
     pub fn as_str(self) -> &'static str {
@@ -25,6 +27,7 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Progressing => "Progressing",
             Self::Held => "Held",
+            Self::StepsDone => "StepsDone",
         }
     }
 }
@@ -58,7 +61,7 @@ impl ConditionStatus {
     }
 }
 
-/// What the answers depend on: a part of the row.
+/// What the answers depend on: a part of the row, and of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// What is wanted.
@@ -71,6 +74,8 @@ pub struct Standing {
     pub settled: bool,
     /// Whether nobody may act on it.
     pub hands_off: bool,
+    /// Whether a recorded step is not done, also one that may fail.
+    pub steps_left: bool,
 }
 
 impl Standing {
@@ -80,6 +85,7 @@ impl Standing {
             ConditionType::Ready => self.ready(),
             ConditionType::Progressing => ConditionStatus::of(self.progressing()),
             ConditionType::Held => ConditionStatus::of(self.held()),
+            ConditionType::StepsDone => self.steps_done(),
         }
     }
 
@@ -89,6 +95,13 @@ impl Standing {
             return ConditionStatus::Unknown;
         }
         ConditionStatus::of(matches!(self.actual, Actual::Running | Actual::Updating))
+    }
+
+    fn steps_done(self) -> ConditionStatus {
+        if self.actual == Actual::Unknown {
+            return ConditionStatus::Unknown;
+        }
+        ConditionStatus::of(self.settled && !self.steps_left)
     }
 
     fn progressing(self) -> bool {
@@ -124,10 +137,11 @@ mod tests {
             reason: Some(reason),
             settled,
             hands_off: false,
+            steps_left: false,
         }
     }
 
-    fn answers(standing: Standing) -> [&'static str; 3] {
+    fn answers(standing: Standing) -> [&'static str; 4] {
         ConditionType::ALL.map(|question| standing.condition(question).as_str())
     }
 
@@ -138,52 +152,52 @@ mod tests {
         for (standing, expected) in [
             (
                 standing(Present, Running, Reason::Healthy, true),
-                ["true", "false", "false"],
+                ["true", "false", "false", "true"],
             ),
             (
                 standing(Present, Running, Reason::ObservationFailed, true),
-                ["unknown", "false", "false"],
+                ["unknown", "false", "false", "true"],
             ),
             (
                 standing(Present, Running, Reason::Healthy, false),
-                ["true", "true", "false"],
+                ["true", "true", "false", "false"],
             ),
             (
                 standing(Present, Running, Reason::RepairHeld, true),
-                ["true", "false", "true"],
+                ["true", "false", "true", "true"],
             ),
             (
                 standing(Present, Unknown, Reason::Deleted, false),
-                ["unknown", "true", "false"],
+                ["unknown", "true", "false", "unknown"],
             ),
             (
                 standing(Present, Creating, Reason::Creating, false),
-                ["false", "true", "false"],
+                ["false", "true", "false", "false"],
             ),
             (
                 standing(Present, Updating, Reason::Updating, false),
-                ["true", "true", "false"],
+                ["true", "true", "false", "false"],
             ),
             (
                 standing(Present, Failed, Reason::CreateFailed, false),
-                ["false", "false", "false"],
+                ["false", "false", "false", "false"],
             ),
             (
                 standing(Absent, Running, Reason::DeletionHeld, false),
-                ["true", "false", "true"],
+                ["true", "false", "true", "false"],
             ),
             // Wanted again meanwhile: nothing is held any more.
             (
                 standing(Present, Running, Reason::DeletionHeld, false),
-                ["true", "true", "false"],
+                ["true", "true", "false", "false"],
             ),
             (
                 standing(Absent, Deleting, Reason::Deleting, false),
-                ["false", "true", "false"],
+                ["false", "true", "false", "false"],
             ),
             (
                 standing(WantedStopped, Stopped, Reason::Stopped, true),
-                ["false", "false", "false"],
+                ["false", "false", "false", "true"],
             ),
         ] {
             assert_eq!(answers(standing), expected, "{standing:?}");
@@ -192,6 +206,11 @@ mod tests {
             hands_off: true,
             ..standing(Absent, Running, Reason::DeletionHeld, false)
         };
-        assert_eq!(answers(paused), ["true", "false", "false"]);
+        assert_eq!(answers(paused), ["true", "false", "false", "false"]);
+        let step_failed = Standing {
+            steps_left: true,
+            ..standing(Present, Running, Reason::StepFailed, true)
+        };
+        assert_eq!(answers(step_failed), ["true", "false", "false", "false"]);
     }
 }

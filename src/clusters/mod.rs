@@ -12,6 +12,7 @@ pub mod plan;
 pub mod reconcile;
 mod selector;
 mod spec;
+mod steps;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +26,7 @@ pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{Requirement, Selector, SelectorError};
 pub use spec::{MAX_K3D_NAME, Port, Provider, Spec, SpecError, Subnet};
+pub use steps::StepProgress;
 
 /// A word in a state column that this release does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,16 @@ states! {
         Failed = "failed",
         /// A delete was committed to.
         Deleting = "deleting",
+    }
+}
+
+impl Actual {
+    /// Whether an action is under way in this state, if somebody holds the row.
+    pub fn is_at_work(self) -> bool {
+        match self {
+            Self::Creating | Self::Updating | Self::Stopping | Self::Deleting => true,
+            Self::Unknown | Self::Running | Self::Stopped | Self::Failed => false,
+        }
     }
 }
 

@@ -142,6 +142,7 @@ impl FleetReader {
         let crew = self.store.crew(HEARTBEAT * 3).await?;
         let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
         let failing = self.store.worst(WORST_SHOWN).await?;
+        let steps = self.store.step_counts().await?.into_iter();
         Ok(Fleet {
             replicas: (crew.reconciling, crew.aside),
             notification_queue_usage: crew.queue_usage,
@@ -156,6 +157,10 @@ impl FleetReader {
                 })
                 .collect(),
             failing,
+            // A later release may know more states.
+            steps: steps
+                .filter_map(|of| Some((of.driver, of.step, of.state.parse().ok()?, of.clusters)))
+                .collect(),
             tells_pauses: !self.per_cluster,
         })
     }

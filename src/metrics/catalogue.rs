@@ -103,6 +103,10 @@ families! {
         "How full the server's queue of notifications is, 0 to 1.",
         "At 1 every commit that notifies fails. Some session listens inside a transaction that never ends, or its client stands still: find it in pg_stat_activity.";
 
+    STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
+        "Clusters that have this step of their driver in this state, for each step that is recorded of a cluster.",
+        "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next try.";
+
     "What fails", "Of the fleet, always exported, for the 200 worst (most failures in a row).":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]
         "Failed attempts in a row.",
@@ -120,8 +124,8 @@ families! {
         "1 for the recorded state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the status that holds. Ready: it answers. Progressing: something is left to do and is being done. Held: what is to be done waits for the good of all.",
-        "Ready unknown: the look itself fails; is the container runtime up?";
+        "1 for the status that holds. Ready: it answers. Progressing: something is left to do and is being done. Held: what is to be done waits for the good of all. StepsDone: every step is done, also those that may fail.",
+        "Ready unknown: the look itself fails; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "When it was first declared, in Unix time.", "";
     CLUSTER_SPEC_PAUSED GAUGE "kindler_cluster_spec_paused" ["name"]

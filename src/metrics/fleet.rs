@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::catalogue as names;
 use super::text::Text;
 use crate::clusters::{Actual, ConditionStatus, ConditionType, Desired, Provider};
+use crate::core::steps::StepState;
 use crate::store::{Stands, Worst};
 
 /// What one scrape says of the clusters as a whole, of what fails, and of those
@@ -31,6 +32,8 @@ pub struct Fleet {
     pub unselected: i64,
     /// How full the server's queue of notifications is, 0 to 1.
     pub notification_queue_usage: f64,
+    /// How many clusters have a step (of a driver) in a state.
+    pub steps: Vec<(String, String, StepState, i64)>,
 }
 
 /// The value of one member of a set of states.
@@ -43,6 +46,7 @@ impl Fleet {
     pub fn render(&self) -> String {
         let mut text = Text::default();
         self.counts(&mut text);
+        self.steps(&mut text);
         self.failing(&mut text);
         text.finish()
     }
@@ -74,6 +78,23 @@ impl Fleet {
             ),
         ] {
             text.family(family).set(&[], value);
+        }
+    }
+
+    /// Every state of each step that a cluster has.
+    fn steps(&self, text: &mut Text) {
+        let mut counts = BTreeMap::<_, [i64; StepState::ALL.len()]>::new();
+        for (driver, step, state, clusters) in &self.steps {
+            let of_step = counts.entry((driver, step)).or_default();
+            for (count, of) in of_step.iter_mut().zip(StepState::ALL) {
+                *count += if of == *state { *clusters } else { 0 };
+            }
+        }
+        let mut family = text.family(&names::STEP_STATE);
+        for ((driver, step), of_step) in counts {
+            for (count, state) in of_step.into_iter().zip(StepState::ALL) {
+                family.set(&[driver, step, state.as_str()], count as f64);
+            }
         }
     }
 
@@ -189,6 +210,7 @@ pub(super) mod samples {
                 paused: false,
             }],
             deletions_held: 7,
+            steps: vec![("sandbox".into(), "port".into(), StepState::Failed, 1)],
             ..Fleet::default()
         }
     }
@@ -204,6 +226,7 @@ pub(super) mod samples {
                 reason: Some(Reason::CreateFailed),
                 settled: false,
                 hands_off: false,
+                steps_left: true,
             }),
             paused: false,
             created: Some(1.7e9),
@@ -243,6 +266,8 @@ mod tests {
             r#"kindler_cluster_status_condition{name="dev",type="Ready",status="false"} 1"#,
             r#"kindler_cluster_status_condition{name="dev",type="Ready",status="true"} 0"#,
             r#"kindler_cluster_spec_paused{name="dev"} 0"#,
+            r#"kindler_step_state{driver="sandbox",step="port",state="failed"} 1"#,
+            r#"kindler_step_state{driver="sandbox",step="port",state="done"} 0"#,
         ] {
             has(&text, line);
         }

@@ -19,6 +19,7 @@ mod roles;
 mod rows;
 mod seed;
 mod standing;
+mod steps;
 mod tokens;
 mod waiting;
 
@@ -42,6 +43,7 @@ pub use place::Unselected;
 pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use standing::{Crew, Stands, Worst};
+pub use steps::StepCount;
 pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::{Due, Waiting};
 

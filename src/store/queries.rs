@@ -24,6 +24,7 @@ queries! {
     COUNT_DUE = "count_due";
     COUNT_HELD = "count_held";
     COUNT_REPLICAS = "count_replicas";
+    COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
     CREATE_TOKEN = "create_token";
     DECLARE_CLUSTER = "declare_cluster";
@@ -51,6 +52,7 @@ queries! {
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
     LIST_STANDINGS = "list_standings";
+    LIST_STEPS = "list_steps";
     LIST_TOKENS = "list_tokens";
     LIST_UNSELECTED = "list_unselected";
     LIST_WORST = "list_worst";

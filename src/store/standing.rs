@@ -146,7 +146,7 @@ fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
     let (reached, applied): (bool, bool) = (column(row, "reached")?, column(row, "spec_applied")?);
     let desired = column::<&str>(row, "desired_state")?.parse::<Desired>();
     let actual = column::<&str>(row, "actual_state")?.parse::<Actual>();
-    let reason = reason(row)?;
+    let (reason, steps_left) = (reason(row)?, column(row, "steps_left")?);
     let standing = desired
         .ok()
         .zip(actual.ok())
@@ -156,6 +156,7 @@ fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
             reason,
             settled: settled(desired, actual, reached, applied),
             hands_off: paused || protected || name == MANAGEMENT_CLUSTER,
+            steps_left,
         });
     Ok(Stands {
         name,
