@@ -11,6 +11,7 @@
 
 mod follower;
 mod state;
+mod steps;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 pub use follower::Follower;
 pub use state::{Frame, FrameKind};
+pub use steps::StepView;
 pub use view::View;
 
 use state::State;

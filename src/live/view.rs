@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::Cluster;
 use crate::core::database::Undecodable;
 use crate::store::{Live, Work};
 
@@ -149,7 +149,7 @@ impl View {
             strays: cluster.strays(),
             // A lease is also held for a look, and its release writes no row:
             // work is told only of states in which there is some.
-            work: work.filter(|_| at_work(cluster.actual)),
+            work: work.filter(|_| cluster.actual.is_at_work()),
             unreadable: None,
         }
     }
@@ -164,13 +164,5 @@ impl View {
                 ..Self::default()
             },
         }
-    }
-}
-
-/// Whether a command runs in this state, if somebody holds it.
-fn at_work(state: Actual) -> bool {
-    match state {
-        Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => true,
-        Actual::Unknown | Actual::Running | Actual::Stopped | Actual::Failed => false,
     }
 }

@@ -17,8 +17,8 @@ use super::words::Asked;
 const MOST_EVENTS: i64 = 1000;
 const EVENTS: i64 = 100;
 
-/// What happens to a cluster; `sql/migrations/0002_ledger.sql` has the same.
-const KINDS: [&str; 11] = [
+/// What happens to a cluster; `sql/migrations/0012_steps.sql` has the same.
+const KINDS: [&str; 12] = [
     "declared",
     "changed",
     "retry",
@@ -29,6 +29,7 @@ const KINDS: [&str; 11] = [
     "transition",
     "attempt",
     "health",
+    "step",
     "removed",
 ];
 

@@ -20,6 +20,7 @@ mod named;
 mod read;
 mod services;
 mod socket;
+mod steps;
 mod stream;
 mod tasks;
 mod words;
@@ -118,6 +119,7 @@ pub(super) fn router(api: Api) -> Router {
         .routes(routes!(read::list, declare::create))
         .routes(routes!(read::get, declare::change, declare::delete))
         .routes(routes!(read::status))
+        .routes(routes!(steps::steps))
         .routes(routes!(declare::batch))
         .routes(routes!(actions::retry))
         .routes(routes!(actions::pause))

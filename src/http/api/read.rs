@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::store::Filter;
 use super::super::error::ApiError;
 use super::Api;
 use super::named::{known, named};
+use super::steps::{Detailed, detailed};
 use super::words::Asked;
 
 /// A page that is not asked for in parts.
@@ -158,20 +159,25 @@ fn filter(query: ListQuery) -> Result<Filter, ApiError> {
     })
 }
 
-/// One cluster; its ETag is its generation.
+/// One cluster with its steps; its ETag is its generation.
 #[utoipa::path(get, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["read"])),
-    params(("name" = String, Path)), responses((status = 200, body = View), (status = 404)))]
+    params(("name" = String, Path)), responses((status = 200, body = Detailed), (status = 404)))]
 pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(one(&known(&api, &named(&name)?).await?))
+    let cluster = known(&api, &named(&name)?).await?;
+    let detailed = detailed(&api, &cluster).await?;
+    Ok((etag(&cluster), Json(detailed)).into_response())
 }
 
 /// A cluster as an answer.
 pub(super) fn one(cluster: &Cluster) -> Response {
-    let tag = format!("\"{}\"", cluster.generation);
-    ([(header::ETAG, tag)], Json(View::of(cluster, None))).into_response()
+    (etag(cluster), Json(View::of(cluster, None))).into_response()
+}
+
+fn etag(cluster: &Cluster) -> [(HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{}\"", cluster.generation))]
 }
 
 /// The state of one cluster in the old system's short form. Portainer and Argo CD are asked if

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clusters::{Actual, Cluster, ClusterName, Desired};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress};
 use crate::command::{LogFile, LogOwner, tail};
 use crate::store::Removal;
 
@@ -21,6 +21,9 @@ use super::logs::log_of;
 
 /// So many lines of the log come with a task.
 const LOG_LINES: usize = 500;
+
+/// The progress of an action that has no parts.
+const WITHOUT_STEPS: u8 = 50;
 
 const OF_CREATE: &str = "reconcile-";
 /// Follows [`OF_CREATE`] in the task of a deletion.
@@ -68,7 +71,7 @@ pub(super) struct Task {
     task_id: String,
     /// `pending`, `running`, `completed` or `failed` (and tried again).
     status: &'static str,
-    /// 0 to 100.
+    /// 0 to 100: the done part of the driver's steps.
     progress: u8,
     message: String,
     /// The last lines that its commands printed, where they lie on this host.
@@ -127,7 +130,9 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
             if order.deletion && cluster.desired != Desired::Absent {
                 return Ok(withdrawn(id, &order, &cluster, logs));
             }
-            Ok(under_way(id, &order, &cluster, logs))
+            let steps = api.store.steps(cluster.uid).await?;
+            let steps = StepProgress::of(&cluster, &steps);
+            Ok(under_way(id, &order, &cluster, steps, logs))
         }
     }
 }
@@ -264,7 +269,7 @@ fn withdrawn(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> T
         task_id: id.to_owned(),
         status: "failed",
         progress: 100,
-        message: told(cluster),
+        message: told(cluster, None),
         logs,
         error: Some(format!(
             "cluster {name} was declared again before it was deleted"
@@ -275,14 +280,20 @@ fn withdrawn(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> T
     }
 }
 
-fn under_way(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> Task {
-    let progress = Progress::of(order, cluster, &logs);
+fn under_way(
+    id: &str,
+    order: &Order,
+    cluster: &Cluster,
+    steps: Option<StepProgress<'_>>,
+    logs: Vec<String>,
+) -> Task {
+    let progress = Progress::of(order, cluster, steps);
     let done = progress.status == "completed";
     Task {
         task_id: id.to_owned(),
         status: progress.status,
         progress: progress.percent,
-        message: told(cluster),
+        message: told(cluster, steps),
         logs,
         error: cluster.reconcile_error.clone(),
         created_at: order.ordered_at.or(cluster.updated_at),
@@ -291,11 +302,10 @@ fn under_way(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> T
     }
 }
 
-fn told(cluster: &Cluster) -> String {
-    let why = cluster
-        .status_message
-        .as_deref()
-        .unwrap_or("not looked at yet");
+fn told(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> String {
+    let step = steps.and_then(|steps| steps.sentence());
+    let why = step.as_deref().or(cluster.status_message.as_deref());
+    let why = why.unwrap_or("not looked at yet");
     format!("Cluster {}: {}, {why}", cluster.name, cluster.actual)
 }
 
@@ -305,7 +315,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn of(order: &Order, cluster: &Cluster, logs: &[String]) -> Self {
+    fn of(order: &Order, cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
         let reached = match order.generation {
             Some(generation) => cluster.observed_generation >= generation,
             None => cluster.settled() && !order.deletion,
@@ -320,25 +330,10 @@ impl Progress {
         let percent = match status {
             "completed" => 100,
             "pending" => 0,
-            _ => steps(logs).unwrap_or(50),
+            _ => steps.and_then(|s| s.percent()).unwrap_or(WITHOUT_STEPS),
         };
         Self { status, percent }
     }
-}
-
-/// How far a command has got by its own words, as in `step 2/3`: what is begun
-/// is not done, so the last step is not 100.
-fn steps(logs: &[String]) -> Option<u8> {
-    // Only of the command that runs: its log has a heading.
-    let lines = logs
-        .iter()
-        .rev()
-        .take_while(|line| !line.starts_with("--- "));
-    let step = lines.filter_map(|line| line.split_once("step ")).next()?.1;
-    let (done, of) = step.split_whitespace().next()?.split_once('/')?;
-    let (done, of): (u32, u32) = (done.parse().ok()?, of.parse().ok()?);
-    let percent = done.checked_mul(100)?.checked_div(of.checked_add(1)?)?;
-    u8::try_from(percent.min(99)).ok()
 }
 
 /// The last lines of a log, if it lies on this host.
@@ -350,18 +345,6 @@ async fn lines(log: LogFile) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_are_those_of_the_last_command() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(
-            steps(&lines("--- create\nstep 1/3 a\nstep 2/3 b")),
-            Some(50)
-        );
-        assert_eq!(steps(&lines("step 3/3 a\n--- create attempt 2")), None);
-        assert_eq!(steps(&lines("--- x\nstep 9/1")), Some(99));
-        assert_eq!(steps(&lines("--- x\nstep a/b")), None);
-    }
 
     #[test]
     fn ids_of_revisions_have_their_form() {

@@ -20,6 +20,7 @@ const ROUTES: &[&str] = &[
     "PATCH /api/clusters/{name}",
     "DELETE /api/clusters/{name}",
     "GET /api/clusters/{name}/status",
+    "GET /api/clusters/{name}/steps",
     "POST /api/clusters/{name}/start",
     "POST /api/clusters/{name}/stop",
     "POST /api/clusters/{name}/retry",
