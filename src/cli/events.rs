@@ -93,17 +93,19 @@ fn told(event: &Event) -> String {
         }
         _ => {}
     }
-    let reason = event.reason.as_deref().map(text::line);
     let message = event.message.as_deref().map(text::line);
-    let why: Vec<_> = reason
-        .into_iter()
-        .chain(message.clone())
-        .filter(|t| !t.is_empty())
-        .collect();
+    let why = if event.kind == "step" {
+        step(event)
+    } else {
+        let reason = event.reason.as_deref().map(text::line);
+        let parts = reason.into_iter().chain(message.clone());
+        let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        parts.join(": ")
+    };
     if !why.is_empty() {
-        let _ = write!(line, "  {}", why.join(": "));
+        let _ = write!(line, "  {why}");
     }
-    if event.kind == "attempt" || event.error.is_some() {
+    if event.kind == "attempt" || event.error.is_some() || step_failed(event) {
         let failures = event.attempt.unwrap_or_default();
         if failures > 0 {
             let _ = write!(line, "  (failure {failures})");
@@ -118,6 +120,26 @@ fn told(event: &Event) -> String {
         let _ = writeln!(line, "    {error}");
     }
     line
+}
+
+/// The reasons of a step that ended well.
+const STEP_DONE: [&str; 3] = ["Applied", "Verified", "Removed"];
+
+fn step_failed(event: &Event) -> bool {
+    let reason = event.reason.as_deref();
+    event.kind == "step" && reason.is_some_and(|reason| !STEP_DONE.contains(&reason))
+}
+
+/// What a step's event says: `process: applied in 0.3 s`, or why it failed.
+fn step(event: &Event) -> String {
+    let message = event.message.as_deref().map(text::line).unwrap_or_default();
+    let said = message.strip_prefix("step ").unwrap_or(&message);
+    match (&event.reason, said.split_once(": ")) {
+        (Some(reason), Some((name, why))) if step_failed(event) => {
+            format!("{name}: {}: {why}", text::line(reason))
+        }
+        _ => said.to_owned(),
+    }
 }
 
 /// `field old -> new` for a change, `field value` for a declaration, which

@@ -4,9 +4,11 @@ use std::fmt::Write;
 
 use comfy_table::Color;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::{LogDir, LogOwner};
+use crate::live::StepView;
 
 use super::args::Output;
 use super::error::CliError;
@@ -14,6 +16,7 @@ use super::list::colour;
 use super::outcome::Exit;
 use super::screen::{Screen, write_json, write_out};
 use super::session::Session;
+use super::steps;
 use super::text;
 
 pub(super) async fn get(
@@ -23,18 +26,30 @@ pub(super) async fn get(
     output: Output,
 ) -> Result<Exit, CliError> {
     let cluster = session.known(name, session.store.get(name).await).await?;
+    let records = session.store.steps(cluster.uid).await;
+    let records = records.map_err(|error| session.failed(error))?;
     if output == Output::Json {
-        return write_json(&cluster);
+        let steps = StepView::of_records(records);
+        return write_json(&Detailed { cluster, steps });
     }
     let owner = LogOwner::row(cluster.uid, cluster.created_at);
     let log = LogDir::new(session.connection.log_dir()).of(name.as_str(), owner);
     let log = log.exists().then(|| log.path().display().to_string());
-    write_out(&described(
-        &cluster,
-        screen,
-        log.as_deref(),
-        Timestamp::now(),
-    ))
+    let now = Timestamp::now();
+    let mut text = described(&cluster, screen, log.as_deref(), now);
+    if !records.is_empty() {
+        text.push('\n');
+        text.push_str(&steps::table(&records, screen, now));
+    }
+    write_out(&text)
+}
+
+/// A cluster and its steps, for programs.
+#[derive(Serialize)]
+struct Detailed {
+    #[serde(flatten)]
+    cluster: Cluster,
+    steps: Vec<StepView>,
 }
 
 fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timestamp) -> String {

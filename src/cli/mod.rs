@@ -17,6 +17,7 @@ mod ready;
 mod screen;
 mod session;
 mod status;
+mod steps;
 mod table;
 mod text;
 mod token;

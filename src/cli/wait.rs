@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use crate::clusters::{Actual, Cluster, ClusterName, Desired};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress};
 use crate::command::{LogDir, LogOwner, tail};
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
@@ -103,6 +103,7 @@ pub(super) async fn wait(
         progress: Progress::new(screen),
         logs: LogDir::new(session.connection.log_dir()),
         last: None,
+        step: None,
         asked_for_daemon: false,
     };
     loop {
@@ -120,6 +121,8 @@ pub(super) async fn wait(
         if Instant::now() >= deadline {
             return Ok(watch.timed_out(limit));
         }
+        // A look that hangs tells nothing; the row's own message stands then.
+        let _ = timeout_at(deadline, watch.look_at_steps()).await;
         if started.elapsed() >= PATIENCE {
             watch.ask_for_daemon().await;
         }
@@ -135,6 +138,8 @@ struct Watch<'a> {
     progress: Progress,
     logs: LogDir,
     last: Option<Cluster>,
+    /// Which step is worked on, of a driver with several.
+    step: Option<String>,
     asked_for_daemon: bool,
 }
 
@@ -165,11 +170,24 @@ impl Watch<'_> {
         }
     }
 
+    /// Reads which step is worked on: the row names it only from the second on.
+    async fn look_at_steps(&mut self) {
+        self.step = None;
+        let Some(cluster) = self.last.as_ref().filter(|row| row.actual.is_at_work()) else {
+            return;
+        };
+        // What stands in the way of reading is told by the look at the row.
+        if let Ok(steps) = self.session.store.steps(cluster.uid).await {
+            let progress = StepProgress::of(cluster, &steps);
+            self.step = progress.and_then(|progress| progress.sentence());
+        }
+    }
+
     fn show(&mut self, elapsed: Duration) {
         let Some(cluster) = &self.last else { return };
         let now = Timestamp::now();
         let mut state = format!("{} {}", self.name, cluster.actual);
-        let why = text::why(cluster);
+        let why = self.step.clone().unwrap_or_else(|| text::why(cluster));
         if !why.is_empty() {
             state.push_str(&format!(": {why}"));
         }

@@ -107,11 +107,13 @@ async fn json_has_the_names_of_the_table() {
         assert_eq!(fails[field], value, "{field}");
     }
     assert!(fails["next_attempt_at"].as_str().unwrap().ends_with('Z'));
-    let get = fleet
+    let mut get = fleet
         .run(&["get", "fails", "-o", "json"])
         .await
         .ends(0)
         .json();
+    let steps = get.as_object_mut().unwrap().remove("steps");
+    assert_eq!(steps, Some(Value::Array(Vec::new())));
     assert_eq!(get, *fails);
 }
 
