@@ -8,7 +8,7 @@ import { clusters, watch } from "./store.js";
 import { absolute, ago } from "./time.js";
 import { time } from "./words.js";
 
-const KINDS = ["declared", "changed", "retry", "paused", "resumed", "protected", "unprotected", "transition", "attempt", "health", "removed"];
+const KINDS = ["declared", "changed", "retry", "paused", "resumed", "protected", "unprotected", "transition", "attempt", "health", "step", "removed"];
 
 export function activity(main) {
   const rows = h("tbody", {});

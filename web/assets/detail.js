@@ -6,9 +6,10 @@ import { t } from "./i18n.js";
 import { logPanel } from "./log.js";
 import { specPanel } from "./spec.js";
 import { lastList } from "./router.js";
+import { stepper } from "./steps.js";
 import { clusters, link, watch } from "./store.js";
-import { absolute, ago, clock, since, span, until } from "./time.js";
-import { explain, labels, next, reason, state, time, why, wish } from "./words.js";
+import { absolute, ago, clock, span, until } from "./time.js";
+import { BUSY, explain, faint, labels, next, reason, state, tag, time, why, wish } from "./words.js";
 
 export function detail(main, name) {
   const head = h("div", { class: "head" });
@@ -21,7 +22,9 @@ export function detail(main, name) {
   fill(main, head, h("div", { class: "grid" }, h("div", { class: "stack" }, progress, happened, log.element), h("div", { class: "stack" }, facts, conditions, spec.element)));
 
   let events = [];
+  let steps = [];
   let asked = 0;
+  let told = 0;
   async function history() {
     const mine = ++asked;
     try {
@@ -35,6 +38,15 @@ export function detail(main, name) {
     draw();
   }
 
+  async function progressed() {
+    const mine = ++told;
+    // What cannot be read stays as it was; whether the cluster is there, the stream tells.
+    const found = await api.get(api.of(name, "/steps")).catch(() => steps);
+    if (mine !== told) return;
+    steps = found;
+    draw();
+  }
+
   function draw() {
     const view = clusters.get(name);
     const there = Boolean(view);
@@ -42,43 +54,22 @@ export function detail(main, name) {
     for (const panel of [spec.element, happened, log.element]) panel.hidden = !there && link.synced && !events.length;
     if (!there) return missing();
     const wanted = wish(view);
-    renew(head, h("a", { href: lastList(), class: "button bare", title: t("back"), "aria-label": t("back") }, "←"), h("h1", {}, name), state(view), wanted ? h("span", { class: "faint" }, wanted) : null,
-      view.paused ? h("span", { class: "tag" }, t("paused")) : null, view.protected ? h("span", { class: "tag" }, t("protected")) : null, h("span", { class: "grow" }),
+    renew(head, back(), h("h1", {}, name), state(view), wanted ? faint(wanted) : null,
+      view.paused ? tag(t("paused")) : null, view.protected ? tag(t("protected")) : null, h("span", { class: "grow" }),
       h("div", { class: "actions" }, possible(view).map((what) => h("button", { "data-action": what, onclick: () => order(name, what) }, t(what))),
         view.protected ? null : h("button", { class: "danger", "data-action": "delete", onclick: () => askDelete([name]) }, t("delete"))));
-    renew(progress, h("h2", {}, t("progress")), stepper(view),
+    renew(progress, h("h2", {}, t("progress")), stepper(steps),
       h("div", { class: view.actual_state === "failed" ? "bad-text" : "" }, why(view).join(" · ")), next(view) ? h("div", { class: "faint" }, next(view), view.failed_attempts ? ` · ${t("failures", { n: view.failed_attempts })}` : "") : null,
       view.reconcile_error ? h("details", { open: true }, h("summary", { class: "soft" }, t("lastError")), h("pre", {}, view.reconcile_error)) : null);
     renew(facts, h("dl", {}, pairs(view).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
-    renew(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "nowrap" : "nowrap soft" }, h("i", { class: `shape ${holds ? "good" : ""}`, "aria-hidden": "true" }, holds ? "●" : "○"), " ", holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
+    renew(conditions, h("h2", {}, t("conditions")), h("table", {}, conditionsOf(view, steps).map(([what, holds, because, at]) => h("tr", {}, h("td", {}, what), h("td", { class: holds ? "nowrap" : "nowrap soft" }, h("i", { class: `shape ${holds ? "good" : ""}`, "aria-hidden": "true" }, holds ? "●" : "○"), " ", holds ? t("yes") : t("no")), h("td", { class: "faint" }, because, at ? [because ? " · " : "", time(at, ago(at))] : "")))));
     spec.draw(view);
   }
 
   function missing() {
-    if (!link.synced) return renew(head, h("h1", {}, name), h("span", { class: "faint" }, t("loading")));
-    renew(head, h("a", { href: lastList(), class: "button bare", "aria-label": t("back") }, "←"), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
+    if (!link.synced) return renew(head, h("h1", {}, name), faint(t("loading")));
+    renew(head, back(), h("h1", {}, name), h("span", { class: "soft" }, t(events.length ? "gone" : "notFound", { name })));
     return null;
-  }
-
-  /** Declared, taken up, at work, verified: each with when it was. */
-  function stepper(view) {
-    const latest = (fits) => events.find(fits)?.at;
-    // Other labels are no order.
-    const orders = (one) => ["declared", "retry", "resumed"].includes(one.kind) || (one.kind === "changed" && !one.change?.labels);
-    const ordered = latest(orders) ?? view.created_at;
-    const after = (at) => (at && at >= ordered ? at : null);
-    const begun = after(latest((one) => one.kind === "transition" && ["creating", "updating", "stopping", "deleting"].includes(one.to_state)));
-    const busy = ["creating", "updating", "stopping", "deleting"].includes(view.actual_state);
-    // When it got there, and not when it was looked at last.
-    const ended = view.settled ? after(latest((one) => one.kind === "transition" && one.to_state === view.actual_state)) ?? view.last_reconciled_at : null;
-    const failed = view.actual_state === "failed";
-    const steps = [
-      ["stepDeclared", "done", ordered],
-      ["stepClaimed", begun || view.settled || failed ? "done" : view.work ? "now" : "", begun],
-      ["stepWorking", failed ? "bad" : busy ? "now" : begun || view.settled ? "done" : "", busy && view.work ? view.work.since : begun],
-      ["stepVerified", view.settled ? "done" : "", ended],
-    ];
-    return h("ol", { class: "steps" }, steps.map(([key, look, at]) => h("li", { class: look, "aria-current": look === "now" ? "step" : undefined }, h("div", {}, t(key)), at ? h("div", { class: "faint" }, time(at, look === "now" ? since(at) : clock(at))) : null)));
   }
 
   function drawEvents() {
@@ -88,12 +79,14 @@ export function detail(main, name) {
   const stop = watch((names) => {
     if (!names.has(name) && !names.has("*")) return;
     draw();
+    progressed();
     history();
     spec.changed();
     if (clusters.has(name)) log.wake();
   });
-  const tick = setInterval(draw, 1000);
+  const tick = setInterval(() => (BUSY.includes(clusters.get(name)?.actual_state) ? progressed() : draw()), 1000);
   draw();
+  progressed();
   history();
   return {
     leave() { stop(); clearInterval(tick); log.leave(); },
@@ -101,14 +94,16 @@ export function detail(main, name) {
   };
 }
 
+const back = () => h("a", { href: lastList(), class: "button bare", title: t("back"), "aria-label": t("back") }, "←");
+
 /** One event in words, with how long an attempt took. */
 export function entry(one, before = []) {
-  const from = before.find((other) => ["creating", "updating", "stopping", "deleting"].includes(other.to_state));
+  const from = before.find((other) => BUSY.includes(other.to_state));
   const took = from && ["running", "stopped", "failed"].includes(one.to_state) && one.kind === "transition" && one.from_state === from.to_state ? span(Date.parse(one.at) - Date.parse(from.at)) : "";
   const moved = one.from_state && one.to_state && one.from_state !== one.to_state ? `${t(one.from_state)} → ${t(one.to_state)}` : t(`k_${one.kind}`);
   const changes = one.kind === "changed" ? Object.entries(one.change ?? {}).map(([field, [was, is]]) => t("changedTo", { field, from: shown(was), to: shown(is) })) : [];
-  return h("div", {}, h("div", { class: "line" }, h("b", {}, moved), took ? h("span", { class: "tag" }, took) : null, one.attempt > 0 ? h("span", { class: "tag" }, t("attempt", { n: one.attempt })) : null, h("span", { class: "faint" }, t("by", { actor: one.actor }))),
-    h("div", { class: one.error ? "bad-text" : "soft" }, explain(one.reason, one.message) ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
+  return h("div", {}, h("div", { class: "line" }, h("b", {}, moved), took ? tag(took) : null, one.attempt > (one.kind === "step" ? 1 : 0) ? tag(t("attempt", { n: one.attempt })) : null, faint(t("by", { actor: one.actor }))),
+    h("div", { class: one.error || one.kind === "step" && !/^(Applied|Verified|Removed)$/.test(one.reason) ? "bad-text" : "soft" }, explain(one.reason, one.message) ?? "", changes.map((text) => h("div", { class: "mono" }, text))));
 }
 
 /** A value of a change; labels are told as people write them. */
@@ -125,7 +120,7 @@ function pairs(view) {
     [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
-    [t("labels"), labels(view).length ? labels(view).map((one) => [h("span", { class: "tag" }, one), " "]) : "–"],
+    [t("labels"), labels(view).length ? labels(view).map((one) => [tag(one), " "]) : "–"],
     view.placed_by ? [t("placedBy"), [h("span", { class: "mono" }, view.placed_by), view.strays ? h("div", { class: "warning" }, view.strays) : null]] : null,
     [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
     [t("created"), view.created_at ? time(view.created_at, absolute(view.created_at)) : "–"],
@@ -134,11 +129,13 @@ function pairs(view) {
   ].filter(Boolean);
 }
 
-function conditionsOf(view) {
+function conditionsOf(view, steps) {
   const why = explain(view.reason, view.message) ?? "";
+  const left = steps.filter((one) => !["done", "skipped"].includes(one.state));
   return [
     [t("condReady"), view.settled && view.actual_state === "running", reason(view.reason), view.last_reconciled_at],
     [t("condApplied"), view.spec_applied, view.spec_applied ? "" : why],
+    [t("condSteps"), view.settled && !left.length, left.map((one) => one.name).join(", ")],
     [t("condHealthy"), view.actual_state === "running" && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
     [t("condReconciling"), Boolean(view.work), view.work?.owner ?? "", view.work?.since],
     [t("condPaused"), view.paused, ""],

@@ -7,7 +7,7 @@ import { t } from "./i18n.js";
 import { go, query, setQuery } from "./router.js";
 import { all, clusters, link, watch } from "./store.js";
 import { age } from "./time.js";
-import { STATES, labels, next, shape, state, time, why, wish } from "./words.js";
+import { STATES, faint, labels, next, shape, state, tag, time, why, wish } from "./words.js";
 
 const GROUP_HEIGHT = 36;
 const BEYOND = 6;
@@ -151,8 +151,8 @@ export function list(main) {
     },
     h("input", { type: "checkbox", checked: chosen, "data-key": `box-${one.name}`, "aria-label": one.name, onchange: () => select(one.name) }),
     h("div", { class: "two" }, h("div", { class: "cut" }, h("a", { href: path, "data-key": `to-${one.name}` }, one.name)),
-      h("div", { class: "line cut" }, h("span", { class: "tag" }, one.provider), labels(one).slice(0, 3).map((label) => h("span", { class: "tag" }, label)))),
-    h("div", { class: "two" }, h("span", {}, state(one)), wanted ? h("span", { class: "faint" }, wanted) : null),
+      h("div", { class: "line cut" }, tag(one.provider), labels(one).slice(0, 3).map((label) => tag(label)))),
+    h("div", { class: "two" }, h("span", {}, state(one)), wanted ? faint(wanted) : null),
     h("div", { class: "two why" }, h("div", { class: `cut${one.actual_state === "failed" ? " bad-text" : ""}`, title: one.reconcile_error ?? one.message ?? "" }, why(one).join(" · ")),
       away ? h("div", { class: "faint cut" }, time(one.next_attempt_at, away), one.failed_attempts ? h("span", { class: "wide-only" }, ` · ${t("failures", { n: one.failed_attempts })}`) : "") : null),
     h("div", { class: "ports faint mono cut" }, one.http_port ? `${one.http_port} / ${one.https_port}` : ""),

@@ -7,7 +7,7 @@ import { t } from "./i18n.js";
 import { query, setQuery } from "./router.js";
 import { clusters } from "./store.js";
 import { absolute, ago } from "./time.js";
-import { FLAGS, PORTS, labels, readLabels, readPort, time } from "./words.js";
+import { FLAGS, PORTS, faint, labels, readLabels, readPort, tag, time } from "./words.js";
 
 const PAGE = 20;
 
@@ -123,7 +123,7 @@ export function specPanel(name) {
       tell(revisions.find((each) => `${each.generation}` === value));
     } }, before ? null : h("option", { value: "" }, "–"), revisions.filter((each) => each !== one).map((each) => h("option", { value: each.generation, selected: each === (asked || before) || null }, t("against", { n: each.generation }))));
     return h("li", {}, h("div", { class: "faint" }, time(one.at, ago(one.at))), h("div", {},
-      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? h("span", { class: "tag" }, t("current")) : null, h("span", { class: "faint" }, t("by", { actor: one.actor })), revisions.length > 1 ? compare : null),
+      h("div", { class: "line" }, h("b", { title: absolute(one.at) }, t("revision", { n: one.generation })), current ? tag(t("current")) : null, faint(t("by", { actor: one.actor })), revisions.length > 1 ? compare : null),
       changes,
       current || !clusters.has(name) ? null : h("button", { class: "small", onclick: () => attempt(() => api.post(api.of(name, "/rollback"), { generation: one.generation, if_generation: clusters.get(name).generation }), t("done")) }, t("rollBack"))));
   }

@@ -12,6 +12,10 @@ const LOOKS = {
 export const PORTS = [["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"]];
 export const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
 
+/** The states in which an action is under way. */
+export const BUSY = ["creating", "updating", "stopping", "deleting"];
+export const tag = (...what) => h("span", { class: "tag" }, what);
+export const faint = (...what) => h("span", { class: "faint" }, what);
 export const STATES = ["running", "creating", "updating", "failed", "stopping", "stopped", "deleting", "unknown"];
 
 /** The shape of a state, in its colour. */
@@ -41,7 +45,7 @@ export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "")
     and its sentence stays only where it tells more. */
 export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
-  const more = /Failed|Lost|Warning|Invalid|Error|Held/.test(reason) && message;
+  const more = (/Failed|Lost|Warning|Invalid|Error|Held|Unknown/.test(reason) || /^step /.test(message)) && message;
   return more ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 
