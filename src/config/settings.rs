@@ -398,15 +398,15 @@ pub struct SandboxSettings {
     )]
     pub sandbox_failure_rate: f64,
 
-    /// Names of sandbox clusters that can never be made or started, separated by commas
+    /// Sandbox clusters that can never be made or started, as NAME or NAME:STEP, separated by commas
     #[arg(
         long,
         env = "KINDLER_SANDBOX_FAIL",
         value_name = "NAMES",
         value_delimiter = ',',
-        value_parser = crate::clusters::ClusterName::parse
+        value_parser = <crate::drivers::sandbox::OrderedFault as std::str::FromStr>::from_str
     )]
-    pub sandbox_fail: Vec<crate::clusters::ClusterName>,
+    pub sandbox_fail: Vec<crate::drivers::sandbox::OrderedFault>,
 }
 
 /// The embedded Postgres.

@@ -185,7 +185,7 @@ impl<O: Object> Rows<O> {
         let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
         self.connections
             .each(
-                "claim",
+                "claim rows",
                 &self.statements.claim,
                 &[
                     &keys,

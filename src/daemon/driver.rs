@@ -55,11 +55,7 @@ fn sandbox(settings: &DaemonSettings, logs: LogDir) -> SandboxSettings {
         create_delay: sandbox.sandbox_create_delay,
         delete_delay: sandbox.sandbox_delete_delay,
         failure_rate: sandbox.sandbox_failure_rate,
-        always_fails: sandbox
-            .sandbox_fail
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        always_fails: sandbox.sandbox_fail.clone(),
         deadlines: settings.deadlines(),
         ..SandboxSettings::new(settings.connection.state_dir.join(SANDBOX), logs)
     }

@@ -180,11 +180,6 @@ pub trait Driver: Send + Sync {
         &[]
     }
 
-    /// Notes that an action in steps ended; none: it was cut short.
-    async fn ended(&self, action: Action, order: &Order<'_>, how: Option<&Result<(), StepError>>) {
-        let _ = (action, order, how);
-    }
-
     /// Reads the kubeconfig of a cluster, whole or not at all.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ impl ClusterReconciler {
         let order = Self::order(pass, &row.object, &cancel);
         let set = self.driver.steps(action, &order);
         let mut run = set.as_ref().map(|set| {
-            let metrics = pass.work.step_metrics();
+            let metrics = Some(pass.work.step_metrics());
             let (way, backoff) = (direction(action), self.policy.backoff);
             Run::new(set, &records, way, backoff, row.now(), metrics)
         });
@@ -135,7 +135,6 @@ impl ClusterReconciler {
         order: &Order<'_>,
         run: Option<Run<'_>>,
     ) -> Result<Driven, DatabaseError> {
-        let in_steps = run.is_some();
         let effect = async {
             match run {
                 Some(run) => {
@@ -157,14 +156,12 @@ impl ClusterReconciler {
             // Where nothing here cut it short, the guard did: it saw the trust end
             // before this process, which may have been stopped, could.
             RunResult::Interrupted => {
-                self.note_end(in_steps, action, order, None).await;
                 return Ok(Driven::Cut(cut.unwrap_or_else(|| pass.work.lost())));
             }
             RunResult::LeaseLost => return Ok(Driven::Cut(pass.work.lost())),
             RunResult::PlanAgain => return Ok(cut.map_or(Driven::PlanAgain, Driven::Cut)),
             RunResult::Unrecorded(error) => return Err(error),
         };
-        self.note_end(in_steps, action, order, Some(&ended)).await;
         let outcome = match ended {
             Ok(()) => Outcome::Succeeded,
             Err(error) => {
@@ -176,18 +173,6 @@ impl ClusterReconciler {
             }
         };
         Ok(Driven::Ended(outcome, changes))
-    }
-
-    async fn note_end(
-        &self,
-        in_steps: bool,
-        action: Action,
-        order: &Order<'_>,
-        how: Option<&Result<(), StepError>>,
-    ) {
-        if in_steps {
-            self.driver.ended(action, order, how).await;
-        }
     }
 
     async fn cut_short(

@@ -31,7 +31,7 @@ impl ClusterReconciler {
             return self.write(pass, &row, status, &[]).await;
         };
         let (way, backoff) = (Direction::Forward(Purpose::Maintain), self.policy.backoff);
-        let metrics = pass.work.step_metrics();
+        let metrics = Some(pass.work.step_metrics());
         let mut run = Run::new(&set, &records, way, backoff, row.now(), metrics);
         let (opening, cut) = pass.look_with(run.open(), Vec::new).await;
         if let Some(cut) = cut {

@@ -79,6 +79,31 @@ pub enum RunResult {
     Unrecorded(DatabaseError),
 }
 
+/// Runs steps without recording them: for drivers and tests that have no row.
+///
+/// # Errors
+/// The failure of the first step that the whole needs.
+pub async fn run_unrecorded(set: &StepSet<'_>, direction: Direction) -> Result<(), StepError> {
+    struct Unrecorded;
+    #[async_trait]
+    impl StepLog for Unrecorded {
+        async fn advance(&self, _: &[StepChange], _: &str) -> Result<Advanced, DatabaseError> {
+            Ok(Advanced::GoOn)
+        }
+    }
+    let now = Timestamp::now();
+    let mut run = Run::new(set, &[], direction, Backoff::default(), now, None);
+    run.open().await;
+    match run.go(&Unrecorded).await.result {
+        RunResult::Done => Ok(()),
+        RunResult::Failed(error) => Err(error),
+        RunResult::PlanAgain
+        | RunResult::Interrupted
+        | RunResult::LeaseLost
+        | RunResult::Unrecorded(_) => Err(StepError::Interrupted),
+    }
+}
+
 /// A run and what is left to be written of it, with the result.
 #[derive(Debug)]
 pub struct RunEnd {
@@ -97,7 +122,7 @@ pub struct Run<'a> {
     direction: Direction,
     backoff: Backoff,
     now: Timestamp,
-    metrics: &'a StepMetrics,
+    metrics: Option<&'a StepMetrics>,
     // internal state
     /// Steps in the order of the run, those before it are through.
     position: usize,
@@ -117,7 +142,7 @@ impl<'a> Run<'a> {
         direction: Direction,
         backoff: Backoff,
         now: Timestamp,
-        metrics: &'a StepMetrics,
+        metrics: Option<&'a StepMetrics>,
     ) -> Self {
         Self {
             facts: set.facts(),
@@ -149,9 +174,28 @@ impl<'a> Run<'a> {
     /// Acts, from the step that [`Run::open`] found, whose start is committed by
     /// now.
     pub async fn go(mut self, log: &dyn StepLog) -> RunEnd {
+        let result = self.go_on(log).await;
+        if let Some(observer) = &self.set.observer {
+            let how = match &result {
+                RunResult::Done => Some(Ok(())),
+                RunResult::Failed(error) => Some(Err(error)),
+                RunResult::PlanAgain
+                | RunResult::Interrupted
+                | RunResult::LeaseLost
+                | RunResult::Unrecorded(_) => None,
+            };
+            observer.ended(how).await;
+        }
+        RunEnd {
+            result,
+            changes: self.changes,
+        }
+    }
+
+    async fn go_on(&mut self, log: &dyn StepLog) -> RunResult {
         while let Some(index) = self.begun.take() {
             if let Some(cut) = self.act(index).await {
-                return self.end(cut);
+                return cut;
             }
             if self.failure.is_some() {
                 break;
@@ -163,24 +207,15 @@ impl<'a> Run<'a> {
                 Ok(Advanced::GoOn) => self.changes.clear(),
                 Ok(Advanced::PlanAgain) => {
                     self.changes.clear();
-                    return self.end(RunResult::PlanAgain);
+                    return RunResult::PlanAgain;
                 }
-                Ok(Advanced::LeaseLost) => return self.end(RunResult::LeaseLost),
-                Err(error) => return self.end(RunResult::Unrecorded(error)),
+                Ok(Advanced::LeaseLost) => return RunResult::LeaseLost,
+                Err(error) => return RunResult::Unrecorded(error),
             }
         }
-        let result = self
-            .failure
+        self.failure
             .take()
-            .map_or(RunResult::Done, RunResult::Failed);
-        self.end(result)
-    }
-
-    fn end(self, result: RunResult) -> RunEnd {
-        RunEnd {
-            result,
-            changes: self.changes,
-        }
+            .map_or(RunResult::Done, RunResult::Failed)
     }
 
     /// Goes on to the next step that has to act, noting on the way what is in
@@ -255,8 +290,7 @@ impl<'a> Run<'a> {
             Err(StepError::Interrupted) => return Some(RunResult::Interrupted),
             Ok(()) => {
                 let seconds = took.as_secs_f64();
-                self.metrics
-                    .ended(self.set.driver, name, operation, took, true);
+                self.count(name, took, true);
                 info!(step = name, operation, seconds, "step succeeded");
                 let (state, reason) = match self.direction {
                     Direction::Forward(_) => (StepState::Done, "Applied"),
@@ -266,14 +300,25 @@ impl<'a> Run<'a> {
                 self.note(index, state, reason, &message);
             }
             Err(error) => {
-                self.metrics
-                    .ended(self.set.driver, name, operation, took, false);
+                self.count(name, took, false);
                 let because = error.to_string();
                 warn!(step = name, operation, because, "step failed");
                 self.failed(index, error);
             }
         }
         None
+    }
+
+    fn count(&self, step: &str, took: Duration, well: bool) {
+        if let Some(metrics) = self.metrics {
+            metrics.ended(
+                self.set.driver,
+                step,
+                self.direction.operation(),
+                took,
+                well,
+            );
+        }
     }
 
     /// One attempt, within the step's deadline; what `apply` reports is believed
@@ -345,8 +390,14 @@ impl<'a> Run<'a> {
                 change.next_try_seconds = Some(delay.as_secs_f64());
             }
         }
-        if !(best_effort && !backward || given_up) && self.failure.is_none() {
-            self.failure = Some(error.in_step(self.facts[index].name));
+        let tolerated = best_effort && !backward || given_up;
+        if !tolerated && self.failure.is_none() {
+            // Of one step the name would say nothing.
+            self.failure = Some(if self.facts.len() > 1 {
+                error.in_step(self.facts[index].name)
+            } else {
+                error
+            });
         }
     }
 

@@ -1,5 +1,6 @@
 //! One step of a driver, and how it fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -142,12 +143,21 @@ pub trait Step: Send + Sync {
     async fn remove(&self) -> Result<(), StepError>;
 }
 
+/// Sees how a run over steps ended, as a log does.
+#[async_trait]
+pub trait RunObserver: Send + Sync {
+    /// The run ended well, or with this failure; none: it was cut short.
+    async fn ended(&self, how: Option<Result<(), &StepError>>);
+}
+
 /// The steps of one driver for one row, in their order.
 pub struct StepSet<'a> {
     /// Whose steps they are.
     pub driver: &'static str,
     /// First to last; removed last to first.
     pub steps: Vec<Box<dyn Step + 'a>>,
+    /// Who sees how a run over them ended.
+    pub observer: Option<Arc<dyn RunObserver + 'a>>,
 }
 
 impl StepSet<'_> {

@@ -45,3 +45,13 @@ pub(super) enum SandboxError {
     #[error("the sandbox {} was stopped at its deadline of {}", action.as_str(), compact(*deadline))]
     Late { action: Action, deadline: Duration },
 }
+
+impl SandboxError {
+    pub(super) fn files(operation: &'static str, path: PathBuf, source: io::Error) -> Self {
+        Self::Files {
+            operation,
+            path,
+            source,
+        }
+    }
+}

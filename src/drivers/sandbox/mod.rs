@@ -8,7 +8,9 @@
 //! This module carries out one action, or looks. It must not run the host's commands, and must
 //! never signal a process that is not provably its own.
 
+mod claims;
 mod error;
+mod fault;
 mod folder;
 mod launch;
 pub mod node;
@@ -16,6 +18,7 @@ mod port;
 mod process;
 mod progress;
 mod readiness;
+mod steps;
 mod work;
 
 use std::fs;
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use rustix::fs::{Access, access};
 
 use crate::cause::chain;
@@ -30,13 +34,15 @@ use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::LogDir;
+use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
-use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
+use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, direction};
 use error::SandboxError;
 use folder::{Folder, Sight};
 use progress::Progress;
 use work::Work;
 
+pub use fault::{OrderedFault, OrderedFaultError};
 pub use folder::Record;
 
 /// Where sandbox clusters live and how they misbehave.
@@ -52,8 +58,8 @@ pub struct SandboxSettings {
     pub delete_delay: Duration,
     /// Which share of actions fails on purpose, from 0 to 1.
     pub failure_rate: f64,
-    /// Clusters of these names can be stopped and deleted, but never made.
-    pub always_fails: Vec<String>,
+    /// These clusters can be stopped and deleted, but never made; or one step of them fails.
+    pub always_fails: Vec<OrderedFault>,
     /// How long each kind of work may take.
     pub deadlines: Deadlines,
     /// Where the progress of actions goes.
@@ -110,6 +116,49 @@ impl SandboxDriver {
     }
 }
 
+impl SandboxDriver {
+    /// Ends the node and keeps the folder, all at once.
+    async fn stop(&self, order: &Order<'_>) -> Result<(), StepError> {
+        let (action, deadline) = (Action::Stop, self.settings.deadlines.of(Action::Stop));
+        let mut progress = Progress::begin(&self.settings.logs, action, order).await;
+        let work = Work {
+            settings: &self.settings,
+            cluster: order.cluster,
+            folder: self.folder(&order.cluster.name),
+        };
+        let effect = async {
+            if fastrand::f64() < self.settings.failure_rate {
+                let why = "KINDLER_SANDBOX_FAILURE_RATE asks for it";
+                return Err(SandboxError::OnPurpose(why));
+            }
+            tokio::time::sleep(self.settings.delete_delay).await;
+            work.stop().await
+        };
+        // In this order, so that nothing more is begun once the right has ended.
+        let ended = tokio::select! {
+            biased;
+            () = order.withdrawn() => Err(StepError::Interrupted),
+            ended = tokio::time::timeout(deadline, effect) => {
+                let ended = ended.unwrap_or(Err(SandboxError::Late { action, deadline }));
+                ended.map_err(|error| {
+                    let (summary, detail) = (error.to_string(), progress.detail(&error));
+                    match error {
+                        SandboxError::Late { .. } => StepError::Late { summary, detail },
+                        _ => StepError::Transient { summary, detail },
+                    }
+                })
+            }
+        };
+        let how = match &ended {
+            Err(StepError::Interrupted) => None,
+            Err(error) => Some(Err(error)),
+            Ok(()) => Some(Ok(())),
+        };
+        progress.end(how).await;
+        ended
+    }
+}
+
 #[async_trait]
 impl Driver for SandboxDriver {
     fn name(&self) -> &'static str {
@@ -143,35 +192,30 @@ impl Driver for SandboxDriver {
     }
 
     async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        let deadline = self.settings.deadlines.of(action);
-        let mut progress = Progress::begin(&self.settings.logs, action, order).await;
-        let ended = {
-            let mut work = Work {
-                settings: &self.settings,
-                cluster: order.cluster,
-                folder: self.folder(&order.cluster.name),
-                progress: &mut progress,
-            };
-            let work = tokio::time::timeout(deadline, work.carry_out(action));
-            // In this order, so that nothing more is begun once the right has ended.
-            tokio::select! {
-                biased;
-                () = order.withdrawn() => None,
-                ended = work => Some(ended.unwrap_or(Err(SandboxError::Late { action, deadline }))),
-            }
-        };
-        progress.end(ended.as_ref()).await;
-        match ended {
-            None => Err(StepError::Interrupted),
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => {
-                let (summary, detail) = (error.to_string(), progress.detail(&error));
-                Err(match error {
-                    SandboxError::Late { .. } => StepError::Late { summary, detail },
-                    _ => StepError::Transient { summary, detail },
-                })
+        match action {
+            Action::Stop => self.stop(order).await,
+            Action::Create | Action::Update | Action::Start | Action::Delete => {
+                let set = steps::steps(self, action, order);
+                // Later each step sees for itself that the order was withdrawn.
+                if order.withdrawn().now_or_never().is_some() {
+                    return Err(StepError::Interrupted);
+                }
+                run_unrecorded(&set, direction(action)).await
             }
         }
+    }
+
+    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
+        match action {
+            Action::Create | Action::Update | Action::Start | Action::Delete => {
+                Some(steps::steps(self, action, order))
+            }
+            Action::Stop => None,
+        }
+    }
+
+    fn step_names(&self) -> &'static [&'static str] {
+        &steps::NAMES
     }
 
     async fn kubeconfig(&self, _: &Cluster) -> Result<Kubeconfig, KubeconfigError> {

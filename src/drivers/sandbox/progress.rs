@@ -6,6 +6,7 @@ use jiff::{Timestamp, Unit};
 use crate::cause::chain;
 use crate::clusters::plan::Action;
 use crate::command::{CommandLog, LogDir};
+use crate::core::steps::StepError;
 
 use super::Order;
 use super::error::SandboxError;
@@ -28,21 +29,16 @@ impl Progress {
         }
     }
 
-    /// `step 2/3 start the node`
-    pub(super) async fn step(&mut self, number: u32, of: u32, what: &str) {
-        self.say(&format!("step {number}/{of} {what}")).await;
-    }
-
     pub(super) async fn say(&mut self, line: &str) {
         self.log.append(format!("{line}\n").as_bytes()).await;
     }
 
     /// Closes the action; `None` says that it was cut short.
-    pub(super) async fn end(&mut self, ended: Option<&Result<(), SandboxError>>) {
+    pub(super) async fn end(&mut self, ended: Option<Result<(), &StepError>>) {
         let how = match ended {
             None => "was cut short".to_owned(),
             Some(Ok(())) => "succeeded".to_owned(),
-            Some(Err(error)) => format!("failed: {}", chain(error)),
+            Some(Err(error)) => format!("failed: {error}"),
         };
         let line = format!("--- {} {} {how}", now(), self.operation);
         self.say(&line).await;

@@ -1,100 +1,162 @@
-//! Carries out one action on one sandbox cluster, step by step.
+//! What each step of one sandbox cluster looks at, does and takes away.
 //!
-//! Every action starts from whatever is there, so it can be cut at any await and done again. This
+//! Everything starts from whatever is there, so it can be cut at any await and done again. This
 //! module must not watch the clock or the lease: whoever drops the future does.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, sleep};
 
 use crate::clusters::Cluster;
-use crate::clusters::plan::Action;
+use crate::core::steps::StepObservation::{self, InPlace, NotInPlace};
 
+use super::claims::PortClaims;
 use super::error::SandboxError;
 use super::folder::{Folder, Record, Sight};
 use super::launch::{launch, taken};
-use super::progress::Progress;
 use super::{SandboxSettings, port, readiness};
 
 /// How long a node that finds its folder removed may take to leave: it looks every second.
 const LEAVING: Duration = Duration::from_secs(5);
-/// How often it is looked whether it has.
+/// How often it is looked whether it has, or whether a node answers.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// For whoever finds the folder.
+const ABOUT: &str = "about.txt";
 
 pub(super) struct Work<'a> {
     pub(super) settings: &'a SandboxSettings,
     pub(super) cluster: &'a Cluster,
     pub(super) folder: Folder,
-    pub(super) progress: &'a mut Progress,
 }
 
 impl Work<'_> {
-    pub(super) async fn carry_out(&mut self, action: Action) -> Result<(), SandboxError> {
-        match action {
-            Action::Create | Action::Update => self.bring_up().await,
-            Action::Start => match self.folder.look()? {
-                Sight::Absent => Err(SandboxError::NothingToStart),
-                Sight::Running(_) | Sight::Stopped | Sight::Dead(_) | Sight::HalfMade(_) => {
-                    self.bring_up().await
-                }
-            },
-            Action::Stop => self.stop().await,
-            Action::Delete => self.delete().await,
-        }
-    }
-
-    async fn bring_up(&mut self) -> Result<(), SandboxError> {
-        if self
-            .settings
-            .always_fails
-            .iter()
-            .any(|name| name == self.cluster.name.as_str())
-        {
-            return Err(SandboxError::OnPurpose(
-                "its name is in KINDLER_SANDBOX_FAIL",
-            ));
-        }
-        self.fail_by_chance()?;
-        if let Sight::Running(record) = self.folder.look()?
-            && self.serves_already(&record).await
-        {
-            self.progress.say("it runs already, as declared").await;
-            return self.keep(record);
-        }
-        let pause = self.settings.create_delay / 3;
-        self.progress.step(1, 3, "prepare the folder").await;
-        sleep(pause).await;
-        self.prepare().await?;
-        self.progress.step(2, 3, "start the node").await;
-        sleep(pause).await;
-        launch(self.settings, self.cluster, &self.folder).await?;
-        self.folder.unmark_stopped()?;
-        self.progress.step(3, 3, "ask whether it is ready").await;
-        sleep(pause).await;
-        self.ready().await.map_err(SandboxError::NotAnswering)
-    }
-
-    async fn serves_already(&self, record: &Record) -> bool {
-        record.port == self.port() && self.ready().await.is_ok()
-    }
-
-    async fn ready(&self) -> Result<(), String> {
-        let patience = self.settings.deadlines.probe;
-        readiness::ask(self.port(), self.cluster.name.as_str(), patience).await
-    }
-
     fn port(&self) -> u16 {
         self.cluster.spec.http_port.get()
     }
 
+    fn name(&self) -> &str {
+        self.cluster.name.as_str()
+    }
+
+    fn claims(&self) -> PortClaims {
+        PortClaims::new(&self.settings.dir)
+    }
+
+    async fn answers(&self, port: u16) -> Result<(), String> {
+        readiness::ask(port, self.name(), self.settings.deadlines.probe).await
+    }
+
+    /// The folder is there, and no node lives in it that nobody knows.
+    pub(super) fn see_folder(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.look()? {
+            Sight::Absent => NotInPlace("its folder is not there".into()),
+            Sight::Running(_) | Sight::Stopped | Sight::Dead(_) => InPlace,
+            Sight::HalfMade(why) if self.folder.record()?.is_some() => NotInPlace(why),
+            Sight::HalfMade(_) if self.is_free()? => InPlace,
+            Sight::HalfMade(why) => NotInPlace(why),
+        })
+    }
+
+    /// What is to be started was made before.
+    pub(super) fn expect_folder(&self) -> Result<(), SandboxError> {
+        match self.folder.look()? {
+            Sight::Absent => Err(SandboxError::NothingToStart),
+            Sight::HalfMade(why) => Err(SandboxError::NotAnswering(why)),
+            Sight::Running(_) | Sight::Stopped | Sight::Dead(_) => Ok(()),
+        }
+    }
+
+    /// Leaves a folder in which no unknown node lives.
+    pub(super) async fn make_folder(&self) -> Result<(), SandboxError> {
+        if matches!(self.folder.look()?, Sight::HalfMade(_)) {
+            self.vacate().await?;
+        }
+        self.folder.create()
+    }
+
+    /// The port is claimed, and nobody else listens on it.
+    pub(super) fn see_port(&self) -> Result<StepObservation, SandboxError> {
+        if !self.claims().holds(self.name(), self.port())? {
+            return Ok(NotInPlace(format!("port {} is not claimed", self.port())));
+        }
+        if self.own_port()? == Some(self.port()) || port::is_free(self.port()) {
+            return Ok(InPlace);
+        }
+        Ok(NotInPlace(format!("port {} is in use", self.port())))
+    }
+
+    /// Claims the port: checked before anything is ended for it, so that a taken port
+    /// does not cost a cluster that runs.
+    pub(super) async fn claim_port(&self) -> Result<(), SandboxError> {
+        if self.own_port()? != Some(self.port()) && !port::is_free(self.port()) {
+            return Err(taken(self.port()).await);
+        }
+        self.claims().claim(self.name(), self.port())
+    }
+
+    pub(super) fn give_port_back(&self) -> Result<(), SandboxError> {
+        self.claims().give_back(self.name())
+    }
+
+    /// The port of this cluster's node, if it runs.
+    fn own_port(&self) -> Result<Option<u16>, SandboxError> {
+        Ok(match self.folder.look()? {
+            Sight::Running(record) => Some(record.port),
+            Sight::Absent | Sight::Stopped | Sight::Dead(_) | Sight::HalfMade(_) => None,
+        })
+    }
+
+    /// The node runs on its port, and answers there.
+    pub(super) async fn see_process(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.look()? {
+            Sight::Running(record) if record.port != self.port() => {
+                NotInPlace(format!("its node listens on port {}", record.port))
+            }
+            Sight::Running(record) => match self.answers(record.port).await {
+                Ok(()) if self.is_recorded_for_this_row(&record) => InPlace,
+                Ok(()) => NotInPlace("its node was recorded for another declaration".into()),
+                Err(why) => NotInPlace(why),
+            },
+            Sight::Absent | Sight::Stopped => NotInPlace("its node does not run".into()),
+            Sight::Dead(record) => {
+                NotInPlace(format!("its process {} is gone", record.process.pid))
+            }
+            Sight::HalfMade(why) => NotInPlace(why),
+        })
+    }
+
+    /// Starts the node, unless it runs already as declared; ends one that listens on
+    /// another port or hangs.
+    pub(super) async fn run_process(&self) -> Result<(), SandboxError> {
+        if let Sight::Running(record) = self.folder.look()? {
+            if record.port == self.port() && self.answers(record.port).await.is_ok() {
+                return self.keep(record);
+            }
+            record.process.end().await?;
+        }
+        launch(self.settings, self.cluster, &self.folder).await?;
+        self.folder.unmark_stopped()
+    }
+
+    pub(super) async fn end_process(&self) -> Result<(), SandboxError> {
+        if let Some(Ok(record)) = self.folder.record().unwrap_or_default() {
+            record.process.end().await?;
+        }
+        Ok(())
+    }
+
+    fn is_recorded_for_this_row(&self, record: &Record) -> bool {
+        (record.uid, record.generation) == (Some(self.cluster.uid), self.cluster.generation)
+    }
+
     fn keep(&self, record: Record) -> Result<(), SandboxError> {
-        let uid = Some(self.cluster.uid);
-        if (record.uid, record.generation) != (uid, self.cluster.generation) {
+        if !self.is_recorded_for_this_row(&record) {
             self.folder.write_record(&Record {
-                uid,
+                uid: Some(self.cluster.uid),
                 generation: self.cluster.generation,
                 ..record
             })?;
@@ -102,81 +164,106 @@ impl Work<'_> {
         self.folder.unmark_stopped()
     }
 
-    /// Leaves a folder in which no process lives.
-    async fn prepare(&mut self) -> Result<(), SandboxError> {
-        match self.folder.look()? {
-            Sight::Absent | Sight::Stopped | Sight::Dead(_) => {}
-            Sight::Running(record) => {
-                // Asked first, so that a taken port does not cost the cluster that runs.
-                if record.port != self.port() && !port::is_free(self.port()) {
-                    return Err(taken(self.port()).await);
-                }
-                self.progress
-                    .say("end the node that runs on another port or hangs")
-                    .await;
-                record.process.end().await?;
-            }
-            Sight::HalfMade(why) => {
-                self.progress.say(&format!("begin afresh: {why}")).await;
-                self.vacate().await?;
-            }
-        }
-        self.folder.create()
+    pub(super) async fn see_ready(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.answers(self.port()).await {
+            Ok(()) => InPlace,
+            Err(why) => NotInPlace(why),
+        })
     }
 
-    async fn stop(&mut self) -> Result<(), SandboxError> {
-        self.fail_by_chance()?;
-        self.progress.step(1, 2, "end the node").await;
-        sleep(self.settings.delete_delay).await;
+    /// Waits until the node answers, for as long as one look may take.
+    pub(super) async fn wait_until_ready(&self) -> Result<(), SandboxError> {
+        let giving_up = Instant::now() + self.settings.deadlines.probe;
+        loop {
+            match self.answers(self.port()).await {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= giving_up => {
+                    return Err(SandboxError::NotAnswering(why));
+                }
+                Err(_) => sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    fn about(&self) -> (PathBuf, String) {
+        let (name, port) = (self.name(), self.port());
+        let text = format!(
+            "This folder is the sandbox cluster {name}: one process, no Kubernetes.\n\
+             It answers at http://127.0.0.1:{port}/readyz; node.json names the process.\n\
+             To remove it: kindler delete {name}\n"
+        );
+        (self.folder.path().join(ABOUT), text)
+    }
+
+    pub(super) fn see_about(&self) -> Result<StepObservation, SandboxError> {
+        let (path, text) = self.about();
+        match fs::read_to_string(&path) {
+            Ok(found) if found == text => Ok(InPlace),
+            Ok(_) => Ok(NotInPlace(format!("{ABOUT} says something else"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(NotInPlace(format!("{ABOUT} is not there")))
+            }
+            Err(source) => Err(SandboxError::files("read", path, source)),
+        }
+    }
+
+    pub(super) fn write_about(&self) -> Result<(), SandboxError> {
+        let (path, text) = self.about();
+        fs::write(&path, text).map_err(|source| SandboxError::files("write", path, source))
+    }
+
+    pub(super) fn remove_about(&self) -> Result<(), SandboxError> {
+        let (path, _) = self.about();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SandboxError::files("remove", path, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends the node and keeps the folder.
+    pub(super) async fn stop(&self) -> Result<(), SandboxError> {
         match self.folder.look()? {
             Sight::Absent => return Ok(()),
             Sight::Running(record) => record.process.end().await?,
             Sight::Stopped | Sight::Dead(_) | Sight::HalfMade(_) => {}
         }
-        self.progress.step(2, 2, "mark the folder as stopped").await;
         self.folder.mark_stopped()
     }
 
-    async fn delete(&mut self) -> Result<(), SandboxError> {
-        self.fail_by_chance()?;
-        self.progress.step(1, 2, "end the node").await;
-        sleep(self.settings.delete_delay).await;
-        if let Some(Ok(record)) = self.folder.record().unwrap_or_default() {
-            record.process.end().await?;
+    /// Whether no process holds the folder.
+    fn is_free(&self) -> Result<bool, SandboxError> {
+        let Some(folder) = self.open_folder()? else {
+            return Ok(true);
+        };
+        Ok(flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
+    }
+
+    fn open_folder(&self) -> Result<Option<File>, SandboxError> {
+        let path = self.folder.path();
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(|source| {
+                SandboxError::files("open sandbox folder", path.to_owned(), source)
+            }),
         }
-        self.progress.step(2, 2, "remove the folder").await;
-        self.vacate().await
     }
 
     /// Removes the folder and waits until no process holds it any more: a node whose record was
     /// lost is known by nothing but its lock, and leaves by itself when its folder is gone.
-    async fn vacate(&self) -> Result<(), SandboxError> {
-        let path = self.folder.path();
-        let held = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.map_err(|source| SandboxError::Files {
-                operation: "open sandbox folder",
-                path: path.to_owned(),
-                source,
-            })?,
+    pub(super) async fn vacate(&self) -> Result<(), SandboxError> {
+        let Some(held) = self.open_folder()? else {
+            return Ok(());
         };
         self.folder.remove()?;
         let giving_up = Instant::now() + LEAVING;
         while flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
             if Instant::now() >= giving_up {
-                let path = path.to_owned();
+                let path = self.folder.path().to_owned();
                 return Err(SandboxError::FolderHeld { path });
             }
             sleep(LOOK_AGAIN).await;
-        }
-        Ok(())
-    }
-
-    fn fail_by_chance(&self) -> Result<(), SandboxError> {
-        if fastrand::f64() < self.settings.failure_rate {
-            return Err(SandboxError::OnPurpose(
-                "KINDLER_SANDBOX_FAILURE_RATE asks for it",
-            ));
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ fn required<'a>(
 }
 
 /// The options of `create_env.sh`. Registrations are on there unless refused.
-fn spec_args(cluster: &Cluster) -> Vec<String> {
+pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
     let spec = &cluster.spec;
     let mut args = vec![
         "-n".to_owned(),

@@ -18,6 +18,7 @@ mod failure;
 mod kubeconfig;
 mod listing;
 mod programs;
+mod step;
 
 use std::path::PathBuf;
 
@@ -28,10 +29,12 @@ use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
+use crate::core::steps::StepSet;
 
 use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
 use calls::{Call, Question};
 use listing::Existence;
+use step::CommandStep;
 
 pub use calls::CONTEXT_ENV;
 
@@ -115,6 +118,29 @@ impl ScriptDriver {
             .await
     }
 
+    /// Runs the command of an action, logs what it prints, and judges how it ended.
+    async fn command(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
+        let call = calls::action(&self.settings, action, order)?;
+        let limits = Limits {
+            deadline: self.settings.deadlines.of(action),
+            grace: self.settings.deadlines.grace,
+        };
+        let (name, uid) = (order.cluster.name.as_str(), order.cluster.uid);
+        let mut log = self.settings.logs.log(name, uid, order.heading(action));
+        let ran = self
+            .settings
+            .runner
+            .run(
+                &call.line,
+                &limits,
+                order.trust.clone(),
+                order.cancel,
+                Some(&mut log),
+            )
+            .await;
+        failure::judge(&call, ran, &log)
+    }
+
     async fn existence(&self, cluster: &Cluster) -> Existence {
         let question = Question::of(&self.settings, cluster);
         let call = question.call();
@@ -186,25 +212,26 @@ impl Driver for ScriptDriver {
     }
 
     async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        let call = calls::action(&self.settings, action, order)?;
-        let limits = Limits {
-            deadline: self.settings.deadlines.of(action),
-            grace: self.settings.deadlines.grace,
-        };
-        let (name, uid) = (order.cluster.name.as_str(), order.cluster.uid);
-        let mut log = self.settings.logs.log(name, uid, order.heading(action));
-        let ran = self
-            .settings
-            .runner
-            .run(
-                &call.line,
-                &limits,
-                order.trust.clone(),
-                order.cancel,
-                Some(&mut log),
-            )
-            .await;
-        failure::judge(&call, ran, &log)
+        self.command(action, order).await
+    }
+
+    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
+        match action {
+            Action::Create | Action::Update | Action::Delete => Some(StepSet {
+                driver: self.name(),
+                steps: vec![Box::new(CommandStep {
+                    driver: self,
+                    action,
+                    order,
+                })],
+                observer: None,
+            }),
+            Action::Start | Action::Stop => None,
+        }
+    }
+
+    fn step_names(&self) -> &'static [&'static str] {
+        &[step::NAME]
     }
 
     async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {

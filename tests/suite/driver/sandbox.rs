@@ -228,7 +228,7 @@ async fn a_taken_port_is_a_failure_that_names_the_taker() {
     let taker = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let (summary, detail) = transient(act(&*driver, Action::Create, &dev).await);
     let me = std::process::id();
-    let start = format!("http_port {port} is already in use by process {me} (");
+    let start = format!("step port: http_port {port} is already in use by process {me} (");
     assert!(summary.starts_with(&start), "{summary}");
     assert_eq!(detail, format!("log: {}", rig.logs().path("dev").display()));
     assert!(!driver.observe(&dev).await.is_healthy());
@@ -239,8 +239,9 @@ async fn a_taken_port_is_a_failure_that_names_the_taker() {
     second.spec.http_port = dev.spec.http_port;
     let (summary, _) = transient(act(&*driver, Action::Create, &second).await);
     let pid = rig.record(&dev).process.pid;
-    let expected =
-        format!("http_port {port} is already in use by sandbox cluster dev (process {pid})");
+    let expected = format!(
+        "step port: http_port {port} is already in use by sandbox cluster dev (process {pid})"
+    );
     assert_eq!(summary, expected);
     // The one that has the port answers there, but not to the other's name.
     assert!(!driver.observe(&second).await.is_healthy());
@@ -412,7 +413,7 @@ async fn there_is_nothing_to_start_where_nothing_was_made() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
     let (summary, _) = transient(act(&*driver, Action::Start, &dev).await);
-    assert_eq!(summary, "there is no sandbox cluster to start");
+    assert_eq!(summary, "step folder: there is no sandbox cluster to start");
     act(&*driver, Action::Stop, &dev).await.unwrap();
     assert_eq!(driver.observe(&dev).await, Observation::Absent);
 }

@@ -20,7 +20,11 @@ use crate::kit::eventually;
 async fn a_delay_is_cut_short_at_any_step() {
     let rig = SandboxRig::new();
     let dev = cluster("dev");
-    for (step, delay) in [("step 1/3", 600), ("step 2/3", 3), ("step 3/3", 3)] {
+    for (step, delay) in [
+        ("step 1/5 folder", 600),
+        ("step 2/5 port", 3),
+        ("step 3/5 process", 3),
+    ] {
         let slow = SandboxDriver::new(SandboxSettings {
             create_delay: Duration::from_secs(delay),
             ..rig.settings()
@@ -79,7 +83,7 @@ async fn delays_take_their_time() {
 async fn failures_come_as_ordered() {
     let rig = SandboxRig::new();
     let ordered = SandboxDriver::new(SandboxSettings {
-        always_fails: vec!["dev".to_owned()],
+        always_fails: vec!["dev".parse().unwrap()],
         ..rig.settings()
     });
     let (dev, other) = (cluster("dev"), cluster("other"));
@@ -98,8 +102,8 @@ async fn failures_come_as_ordered() {
             ..rig.settings()
         });
         let before = failed;
-        for _ in 0..64 {
-            failed += u32::from(act(&driver, Action::Create, &other).await.is_err());
+        for action in [Action::Create, Action::Delete].repeat(32) {
+            failed += u32::from(act(&driver, action, &other).await.is_err());
         }
         match failed - before {
             0 => assert!(rate < 0.1),
@@ -127,16 +131,17 @@ async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
         .collect();
     let expected = [
         "create attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
-        "step 1/3 prepare the folder",
-        "step 2/3 start the node",
-        "step 3/3 ask whether it is ready",
-        "create succeeded",
-        "create attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
-        "it runs already, as declared",
+        "step 1/5 folder",
+        "step 2/5 port",
+        "step 3/5 process",
+        "step 5/5 about",
         "create succeeded",
         "delete attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
-        "step 1/2 end the node",
-        "step 2/2 remove the folder",
+        "step 5/5 about",
+        "step 4/5 ready",
+        "step 3/5 process",
+        "step 2/5 port",
+        "step 1/5 folder",
         "delete succeeded",
     ];
     assert_eq!(lines, expected);
@@ -150,7 +155,10 @@ async fn a_node_that_does_not_come_up_says_why() {
         ..rig.settings()
     });
     let (summary, detail) = transient(act(&none, Action::Create, &cluster("dev")).await);
-    assert_eq!(summary, "cannot start sandbox node /no/such/kindler");
+    assert_eq!(
+        summary,
+        "step process: cannot start sandbox node /no/such/kindler"
+    );
     assert!(detail.starts_with("No such file or directory"), "{detail}");
     let wrong = SandboxDriver::new(SandboxSettings {
         node_program: "/bin/false".into(),
@@ -158,7 +166,7 @@ async fn a_node_that_does_not_come_up_says_why() {
     });
     let (summary, _) = transient(act(&wrong, Action::Create, &cluster("dev")).await);
     assert!(
-        summary.starts_with("the sandbox node did not come up (exit status: 1)"),
+        summary.starts_with("step process: the sandbox node did not come up (exit status: 1)"),
         "{summary}"
     );
 }

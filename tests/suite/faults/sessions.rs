@@ -204,7 +204,7 @@ async fn a_statement_outlives_its_caller(what: &str, operation: &str) {
 
 #[tokio::test]
 async fn a_claim_that_is_won_too_late_is_no_claim() {
-    a_statement_outlives_its_caller("INSERT dev", "claim a cluster").await;
+    a_statement_outlives_its_caller("INSERT dev", "claim rows").await;
 }
 
 #[tokio::test]

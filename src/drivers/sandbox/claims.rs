@@ -1,0 +1,88 @@
+//! Which sandbox cluster means to listen on which port of this host: a link
+//! `.ports/PORT -> ../NAME` for each, beside the folders. A claim is for people and
+//! for this driver's own record; the socket itself decides who gets the port.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::error::SandboxError;
+
+/// No cluster has a name with a dot.
+const PORTS: &str = ".ports";
+
+pub(super) struct PortClaims {
+    dir: PathBuf,
+}
+
+impl PortClaims {
+    /// Those beside the sandbox clusters of this folder.
+    pub(super) fn new(sandbox: &Path) -> Self {
+        Self {
+            dir: sandbox.join(PORTS),
+        }
+    }
+
+    fn link(&self, port: u16) -> PathBuf {
+        self.dir.join(port.to_string())
+    }
+
+    /// Whether a cluster has claimed a port.
+    pub(super) fn holds(&self, name: &str, port: u16) -> Result<bool, SandboxError> {
+        let link = self.link(port);
+        match fs::read_link(&link) {
+            Ok(target) => Ok(target == target_of(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(SandboxError::files("read", link, source)),
+        }
+    }
+
+    /// Claims a port that is free, and gives back any other that the cluster had.
+    pub(super) fn claim(&self, name: &str, port: u16) -> Result<(), SandboxError> {
+        let link = self.link(port);
+        let draft = self.dir.join(format!("{name}.new"));
+        let write = || {
+            fs::create_dir_all(&self.dir)?;
+            unless_missing(fs::remove_file(&draft))?;
+            symlink(target_of(name), &draft)?;
+            fs::rename(&draft, &link)
+        };
+        write().map_err(|source| SandboxError::files("write", link.clone(), source))?;
+        self.give_back_but(name, Some(&link))
+    }
+
+    /// Gives back whatever the cluster has claimed.
+    pub(super) fn give_back(&self, name: &str) -> Result<(), SandboxError> {
+        self.give_back_but(name, None)
+    }
+
+    fn give_back_but(&self, name: &str, kept: Option<&Path>) -> Result<(), SandboxError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries,
+        };
+        let entries =
+            entries.map_err(|source| SandboxError::files("read", self.dir.clone(), source))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let mine = fs::read_link(&path).is_ok_and(|target| target == target_of(name));
+            if mine && kept != Some(&path) {
+                unless_missing(fs::remove_file(&path))
+                    .map_err(|source| SandboxError::files("remove", path, source))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn target_of(name: &str) -> PathBuf {
+    Path::new("..").join(name)
+}
+
+fn unless_missing(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
