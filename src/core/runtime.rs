@@ -51,9 +51,14 @@ impl Controllers {
         wakeups: WakeupQueue,
         controller: Controller<R>,
     ) {
-        self.routes.push(Route { channel, wakeups });
+        self.listen(channel, wakeups);
         self.runs
             .push(Box::new(|shutdown| Box::pin(controller.run(shutdown))));
+    }
+
+    /// Adds a channel whose wake-ups somebody else waits for.
+    pub fn listen(&mut self, channel: String, wakeups: WakeupQueue) {
+        self.routes.push(Route { channel, wakeups });
     }
 
     /// What a listener has to listen on for all of them.

@@ -18,7 +18,8 @@ use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
-use crate::core::listener::{Listener, Route};
+use crate::core::listener::Listener;
+use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, Source, Vitals};
 use crate::live::{Feed, Follower};
@@ -144,15 +145,15 @@ impl Work<'_> {
             wakeups,
         } = self;
         let seeding = seeding(process, &front.store, &shutdown);
-        let stand_aside = vitals.schema.clone();
-        let listener = Listener::new(
-            databases.daemon,
-            [Route {
-                channel: channels.wake,
-                wakeups: wakeups.clone(),
-            }],
-            senses.listening,
-        );
+        let mut controllers = Controllers::default();
+        if process.reconciles() {
+            // One for each reconciled table; another is another line here.
+            let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
+            controllers.add(channels.wake, wakeups.clone(), clusters);
+        } else {
+            controllers.listen(channels.wake, wakeups.clone());
+        }
+        let listener = Listener::new(databases.daemon, controllers.routes(), senses.listening);
         let follower = Follower {
             database: databases.page,
             channel: channels.page,
@@ -181,8 +182,7 @@ impl Work<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
-            let controller = process.controller(wakeups, stand_aside);
-            controller.run(shutdown).await;
+            controllers.run(shutdown).await;
             ended("orphans", orphans.await);
         } else {
             tokio::select! {
