@@ -17,8 +17,12 @@ pub struct StepProgress<'a> {
 }
 
 impl<'a> StepProgress<'a> {
-    /// The progress of a cluster with these records; none if there are none.
+    /// The progress of a cluster with these records; none if there are none, or if
+    /// the cluster is to be stopped, which no driver does in steps.
     pub fn of(cluster: &Cluster, records: &'a [StepRecord]) -> Option<Self> {
+        if cluster.desired == Desired::Stopped || cluster.actual == Actual::Stopping {
+            return None;
+        }
         let last = records.iter().max_by_key(|record| record.started_at)?;
         let steps = || records.iter().filter(|r| r.driver == last.driver);
         // A delete that failed goes the same way.
@@ -120,6 +124,7 @@ mod tests {
             (Some(50), sentence("step 1 of 2: folder"))
         );
         assert_eq!(shown(Actual::Deleting, &all), (Some(0), None));
+        assert_eq!(shown(Actual::Stopping, &all), (None, None));
         let failed = dev().wanted(Desired::Absent).recorded(Actual::Failed);
         let back = [step("folder", 1, 2, Failed), step("port", 2, 2, Removed)];
         assert_eq!(

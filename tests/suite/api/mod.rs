@@ -14,6 +14,7 @@ mod races;
 mod rights;
 mod seed;
 mod socket;
+mod steps;
 mod strange;
 mod stream;
 mod tasks;

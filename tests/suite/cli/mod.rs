@@ -10,5 +10,6 @@ mod settings;
 mod shell;
 mod showing;
 mod status;
+mod steps;
 mod tokens;
 mod waiting;

@@ -6,7 +6,7 @@ use super::rig::{Fleet, Home, SOON, end_of};
 use crate::kit::{PrivateServer, eventually};
 
 /// Starts a command, and returns when its declaration is in the row.
-async fn start(fleet: &Fleet, args: &[&str], desired: &str) -> Child {
+pub async fn start(fleet: &Fleet, args: &[&str], desired: &str) -> Child {
     let child = fleet.home.start(args);
     let row = format!(
         "SELECT count(*) FROM clusters WHERE name = 'demo' AND desired_state = '{desired}'"
@@ -182,16 +182,16 @@ async fn a_database_outage_is_reported_and_waited_out() {
 }
 
 /// Stderr of a running command, line by line.
-struct Lines(tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStderr>>);
+pub struct Lines(tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStderr>>);
 
 impl Lines {
-    fn of(child: &mut Child) -> Self {
+    pub fn of(child: &mut Child) -> Self {
         use tokio::io::AsyncBufReadExt;
         Self(tokio::io::BufReader::new(child.stderr.take().unwrap()).lines())
     }
 
     /// Reads until a line has these words.
-    async fn until(&mut self, words: &str) {
+    pub async fn until(&mut self, words: &str) {
         let mut read = Vec::new();
         let found = tokio::time::timeout(SOON, async {
             while let Some(line) = self.0.next_line().await.unwrap() {

@@ -164,6 +164,55 @@ async fn a_cluster_that_cannot_be_looked_at_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
+    let scene = scene().await;
+    scene.host.control("bad.create", "exit 3");
+    for name in ["good", "bad"] {
+        scene.declare(name).await;
+    }
+    scene.until("good", "running").await;
+    scene.until("bad", "failed").await;
+    scene.run("UPDATE clusters SET paused = true").await;
+    let of = |state: &str| {
+        format!(r#"kindler_step_state{{driver="script",step="create_env.sh",state="{state}"}}"#)
+    };
+    let done = |name: &str, status: &str| {
+        format!(
+            r#"kindler_cluster_status_condition{{name="{name}",type="StepsDone",status="{status}"}}"#
+        )
+    };
+    let scrape = scene.scrape().await;
+    for (state, clusters) in [
+        ("done", 1.0),
+        ("failed", 1.0),
+        ("running", 0.0),
+        ("removed", 0.0),
+    ] {
+        scrape.has(&of(state), clusters);
+    }
+    scrape.has(&done("good", "true"), 1.0);
+    scrape.has(&done("bad", "false"), 1.0);
+    let durations = r#"kindler_step_duration_seconds_count{controller="cluster",driver="script",step="create_env.sh",operation="apply"}"#;
+    assert!(scrape.value(durations) >= Some(2.0));
+
+    // Of a step that may fail, the cluster runs all the same.
+    scene
+        .run("UPDATE cluster_steps SET state = 'failed', required = false")
+        .await;
+    let scrape = scene.scrape().await;
+    scrape.has(&of("failed"), 2.0);
+    scrape.has(&done("good", "false"), 1.0);
+    scrape.has(&done("bad", "false"), 1.0);
+    let ready = r#"kindler_cluster_status_condition{name="good",type="Ready",status="true"}"#;
+    scrape.has(ready, 1.0);
+
+    scene
+        .run("SET session_replication_role = replica; DELETE FROM cluster_steps; DELETE FROM clusters")
+        .await;
+    assert!(scene.scrape().await.naming("kindler_step_state").is_empty());
+}
+
+#[tokio::test]
 async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_METRICS_PER_CLUSTER", "false")).await;
     scene.host.control("bad.create", "exit 3");
