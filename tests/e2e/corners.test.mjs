@@ -52,7 +52,7 @@ test("a cluster that comes to be while one looks at its address is shown with al
   await page.getByText("There is no cluster later.").waitFor();
   assert.equal(await page.locator("section:visible").count(), 0);
   await daemon.declare("later");
-  await page.locator(".steps .done").nth(3).waitFor();
+  await page.locator(".steps .done").nth(4).waitFor();
   await page.getByText("Conditions").waitFor();
   await page.locator("pre.log").getByText("create succeeded").waitFor();
 }));

@@ -13,10 +13,10 @@ import { BUSY, explain, faint, labels, next, reason, state, tag, time, why, wish
 
 export function detail(main, name) {
   const head = h("div", { class: "head" });
-  const progress = h("section", { class: "panel pad" });
-  const facts = h("section", { class: "panel pad" });
-  const conditions = h("section", { class: "panel pad" });
-  const happened = h("section", { class: "panel pad" });
+  const progress = panel();
+  const facts = panel();
+  const conditions = panel();
+  const happened = panel();
   const log = logPanel(name);
   const spec = specPanel(name);
   fill(main, head, h("div", { class: "grid" }, h("div", { class: "stack" }, progress, happened, log.element), h("div", { class: "stack" }, facts, conditions, spec.element)));
@@ -40,7 +40,7 @@ export function detail(main, name) {
 
   async function progressed() {
     const mine = ++told;
-    // What cannot be read stays as it was; whether the cluster is there, the stream tells.
+    // What cannot be read stays as it was.
     const found = await api.get(api.of(name, "/steps")).catch(() => steps);
     if (mine !== told) return;
     steps = found;
@@ -94,6 +94,7 @@ export function detail(main, name) {
   };
 }
 
+const panel = () => h("section", { class: "panel pad" });
 const back = () => h("a", { href: lastList(), class: "button bare", title: t("back"), "aria-label": t("back") }, "←");
 
 /** One event in words, with how long an attempt took. */

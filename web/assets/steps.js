@@ -1,4 +1,4 @@
-// The recorded steps of a cluster's driver: state, time taken, why one failed, its next try.
+// The recorded steps of a cluster's driver.
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { now, span, until } from "./time.js";
@@ -9,7 +9,12 @@ const LOOKS = {
   pending: ["", "○"], skipped: ["", "–"], removed: ["", "✕", "k_removed"],
 };
 
-export const stepper = (steps) => (steps.length ? h("ol", { class: "steps", "aria-label": t("progress") }, steps.map(item)) : null);
+export function stepper(steps) {
+  const last = steps.at(-1);
+  // Those that have not begun have no record yet.
+  const left = last?.total - steps.filter((one) => one.driver === last.driver).length;
+  return last ? h("ol", { class: "steps", "aria-label": t("progress") }, steps.map(item), left > 0 ? h("li", {}, h("i", { class: "shape", "aria-hidden": "true" }, "○"), faint(`+${left} ${t("pending")}`)) : null) : null;
+}
 
 function item(step) {
   const failed = step.state === "failed";

@@ -5,7 +5,7 @@ import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
 import { watch } from "./store.js";
 import { since, span, until } from "./time.js";
-import { explain, reason } from "./words.js";
+import { explain, faint, reason } from "./words.js";
 
 const cluster = (name) => h("a", { href: `/clusters/${name}` }, name);
 
@@ -35,8 +35,8 @@ export function system(main) {
       panel(t("database"), h("dl", {}, h("dt", {}, t("database")), h("dd", {}, t("answers", { v: now.schema.version })), h("dt", {}, t("listener")), h("dd", { class: now.listener.state === "listening" ? "" : "bad-text" }, listener, now.listener.why ? ` · ${now.listener.why}` : ""), h("dt", {}, t("queue")), h("dd", {}, now.queue.due ? t("due", { n: now.queue.due, span: since(now.queue.oldest_due_at) }) : now.queue.next_due_at ? t("nextDue", { when: until(now.queue.next_due_at) }) : t("empty")), h("dt", {}, t("streams")), h("dd", {}, now.streams), h("dt", {}, "Kindler"), h("dd", {}, now.version))),
       panel(t("daemons"), now.replicas.length ? h("table", {}, now.replicas.map(({ alive, replica }) => h("tr", {},
         h("td", {}, daemon(alive, replica)),
-        h("td", {}, h("b", {}, replica.host), h("span", { class: "faint" }, ` pid ${replica.pid} · ${replica.version} · ${t("up", { span: since(replica.started_at) })}${replica.selector ? ` · ${t("worksOn", { selector: replica.selector })}` : ""}`), replica.notice ? h("div", { class: "warning" }, replica.notice) : null),
-        h("td", {}, held(replica.owner).map((one) => h("div", {}, cluster(one.cluster_name), h("span", { class: "faint" }, ` ${t(one.actual_state)} ${t("forSpan", { span: since(one.acquired_at) })}`))))))) : h("div", { class: "bad-text" }, t("noDaemon"))),
+        h("td", {}, h("b", {}, replica.host), faint(` pid ${replica.pid} · ${replica.version} · ${t("up", { span: since(replica.started_at) })}${replica.selector ? ` · ${t("worksOn", { selector: replica.selector })}` : ""}`), replica.notice ? h("div", { class: "warning" }, replica.notice) : null),
+        h("td", {}, held(replica.owner).map((one) => h("div", {}, cluster(one.cluster_name), faint(` ${t(one.actual_state)} ${t("forSpan", { span: since(one.acquired_at) })}`))))))) : h("div", { class: "bad-text" }, t("noDaemon"))),
       panel(t("working"), now.work.length ? h("table", {}, now.work.map((one) => h("tr", {}, h("td", {}, cluster(one.cluster_name)), h("td", {}, t(one.actual_state)), h("td", { class: "soft" }, one.message), h("td", { class: "faint nowrap" }, since(one.acquired_at))))) : h("div", { class: "soft" }, t("nobodyWorks"))),
       panel(t("waiting"), now.waiting.length || now.failing.length || now.unselected.total ? h("table", {},
         now.waiting.map((one) => h("tr", {}, h("td", { class: "whole", colSpan: 2 }, t("held", { n: one.clusters, reason: reason(one.reason) })), h("td", { class: "faint nowrap" }, one.next_at ? until(one.next_at) : ""))),

@@ -4,8 +4,8 @@ import { has, t } from "./i18n.js";
 import { absolute, since, until } from "./time.js";
 
 const LOOKS = {
-  running: ["good", "●"], creating: ["busy", "◐"], updating: ["busy", "◐"], stopping: ["warn works", "◐"],
-  deleting: ["warn works", "✕"], failed: ["bad", "▲"], stopped: ["", "■"], unknown: ["", "○"],
+  running: ["good", "●"], creating: ["busy", "◐"], updating: ["busy", "◐"], failed: ["bad", "▲"],
+  stopping: ["warn works", "◐"], stopped: ["", "■"], deleting: ["warn works", "✕"], unknown: ["", "○"],
 };
 
 /** The fields of a spec, with the keys of their labels. */
@@ -16,7 +16,7 @@ export const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "ha
 export const BUSY = ["creating", "updating", "stopping", "deleting"];
 export const tag = (...what) => h("span", { class: "tag" }, what);
 export const faint = (...what) => h("span", { class: "faint" }, what);
-export const STATES = ["running", "creating", "updating", "failed", "stopping", "stopped", "deleting", "unknown"];
+export const STATES = Object.keys(LOOKS);
 
 /** The shape of a state, in its colour. */
 export const shape = (actual) => h("i", { class: `shape ${LOOKS[actual]?.[0] ?? ""}`, "aria-hidden": "true" }, LOOKS[actual]?.[1] ?? "○");
