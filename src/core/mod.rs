@@ -15,7 +15,6 @@ pub mod listener;
 pub mod metrics;
 pub mod object;
 pub mod queue;
-mod recorder;
 pub mod resource;
 pub mod rows;
 pub mod runtime;

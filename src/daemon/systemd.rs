@@ -1,7 +1,7 @@
 //! What systemd is told: ready, what is waited for, alive, ending.
 //!
 //! The watchdog hears only what was proven since the last time: the
-//! controller's loop answered a knock at its wakeups, and heartbeat and
+//! controller's loop answered a ping to its wake-up queue, and heartbeat and
 //! listener still run. A process whose threads turn but whose work stands
 //! still is thereby restarted. Outside systemd all of this says nothing.
 

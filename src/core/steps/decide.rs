@@ -115,6 +115,8 @@ pub fn forward(
     }
     match (seen, state) {
         (None, _) => Todo::Observe,
+        // The whole is well: a look that failed is no reason to act, or to fail it.
+        (Some(StepObservation::Unknown(_)), _) if purpose == Purpose::Maintain => Todo::Nothing,
         (Some(StepObservation::Unknown(_)), _) => Todo::CannotTell,
         (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => Todo::Apply(Why::Drift),
         (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(Why::NotInPlace),
@@ -243,8 +245,11 @@ mod tests {
         let gone = StepObservation::NotInPlace("its file is gone".into());
         assert_eq!(decide(Some(&done), &gone), Todo::Apply(Why::Drift));
         let unknown = StepObservation::Unknown("no answer".into());
+        let facts = facts(Requirement::Required, true);
         for record in [None, Some(&done)] {
             assert_eq!(decide(record, &unknown), Todo::CannotTell);
+            let maintained = forward(&facts, record, Some(&unknown), Purpose::Maintain, NOW);
+            assert_eq!(maintained, Todo::Nothing);
         }
     }
 

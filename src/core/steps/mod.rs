@@ -31,12 +31,16 @@
 //! - `observe` changes nothing.
 
 pub mod decide;
+mod notes;
 mod record;
 mod run;
 mod step;
 
 pub use decide::{Purpose, StepFacts, StepObservation};
+pub use record::{GIVEN_UP, Requirement, StepChange, StepRecord, StepState};
 pub(crate) use record::{OF_ROW, records};
-pub use record::{Requirement, StepChange, StepRecord, StepState};
 pub use run::{Advanced, Direction, Run, RunEnd, RunResult, StepLog, run_unrecorded};
 pub use step::{RunObserver, Step, StepError, StepSet};
+
+#[cfg(test)]
+mod tests;

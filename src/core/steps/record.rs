@@ -12,6 +12,12 @@ use crate::core::database::Undecodable;
 pub(crate) const OF_ROW: &str = "(SELECT jsonb_agg(to_jsonb(p) ORDER BY p.driver, p.position) \
     FROM {steps} p WHERE p.uid = {t}.uid)";
 
+/// The reason of a step whose removal failed.
+pub(super) const REMOVE_FAILED: &str = "RemoveFailed";
+
+/// The reason of a step whose removal was given up: something of it may be left.
+pub const GIVEN_UP: &str = "GivenUp";
+
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

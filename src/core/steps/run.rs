@@ -13,11 +13,8 @@ use crate::core::database::DatabaseError;
 use crate::core::metrics::StepMetrics;
 
 use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
-use super::record::{Requirement, StepChange, StepRecord, StepState};
+use super::record::{StepChange, StepRecord, StepState};
 use super::step::{StepError, StepSet};
-
-/// A best-effort removal that failed so often is given up, visibly: the row goes.
-const GIVE_UP_AFTER: u32 = 3;
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,21 +113,21 @@ pub struct RunEnd {
 /// One run over the steps of one row.
 pub struct Run<'a> {
     // inputs
-    set: &'a StepSet<'a>,
-    facts: Vec<StepFacts>,
-    records: &'a [StepRecord],
-    direction: Direction,
-    backoff: Backoff,
-    now: Timestamp,
-    metrics: Option<&'a StepMetrics>,
+    pub(super) set: &'a StepSet<'a>,
+    pub(super) facts: Vec<StepFacts>,
+    pub(super) records: &'a [StepRecord],
+    pub(super) direction: Direction,
+    pub(super) backoff: Backoff,
+    pub(super) now: Timestamp,
+    pub(super) metrics: Option<&'a StepMetrics>,
     // internal state
     /// Steps in the order of the run, those before it are through.
-    position: usize,
+    pub(super) position: usize,
     /// Not written yet.
-    changes: Vec<StepChange>,
+    pub(super) changes: Vec<StepChange>,
     /// The step whose start is among the changes or written.
-    begun: Option<usize>,
-    failure: Option<StepError>,
+    pub(super) begun: Option<usize>,
+    pub(super) failure: Option<StepError>,
 }
 
 impl<'a> Run<'a> {
@@ -273,7 +270,7 @@ impl<'a> Run<'a> {
         (todo, why)
     }
 
-    fn record(&self, index: usize) -> Option<&StepRecord> {
+    pub(super) fn record(&self, index: usize) -> Option<&StepRecord> {
         let name = self.facts[index].name;
         self.records
             .iter()
@@ -353,92 +350,6 @@ impl<'a> Run<'a> {
                 detail: String::new(),
             })
         })
-    }
-
-    fn start(&mut self, index: usize) {
-        let state = match self.direction {
-            Direction::Forward(_) => StepState::Running,
-            Direction::Backward => StepState::Removing,
-        };
-        self.note(index, state, "Started", "begun");
-        self.begun = Some(index);
-    }
-
-    /// Notes a failure: it ends the run if the whole needs the step, or if the
-    /// step is to be removed and is not given up yet.
-    fn failed(&mut self, index: usize, error: StepError) {
-        let attempt = self.attempt_number(index);
-        let best_effort = self.facts[index].requirement == Requirement::BestEffort;
-        let backward = self.direction == Direction::Backward;
-        let given_up = best_effort && backward && attempt >= GIVE_UP_AFTER;
-        let (reason, message) = if given_up {
-            (
-                "GivenUp",
-                format!("given up after {attempt} attempts, something may be left: {error}"),
-            )
-        } else {
-            (error.reason(), error.to_string())
-        };
-        self.note(index, StepState::Failed, reason, &message);
-        if best_effort && !backward {
-            let jitter = fastrand::f64();
-            let delay = match error {
-                StepError::Permanent { .. } => self.backoff.longest(jitter),
-                _ => self.backoff.delay(attempt, jitter),
-            };
-            if let Some(change) = self.changes.last_mut() {
-                change.next_try_seconds = Some(delay.as_secs_f64());
-            }
-        }
-        let tolerated = best_effort && !backward || given_up;
-        if !tolerated && self.failure.is_none() {
-            // Of one step the name would say nothing.
-            self.failure = Some(if self.facts.len() > 1 {
-                error.in_step(self.facts[index].name)
-            } else {
-                error
-            });
-        }
-    }
-
-    /// Notes what is to be written of a step; its last word counts.
-    fn note(&mut self, index: usize, state: StepState, reason: &str, message: &str) {
-        let facts = &self.facts[index];
-        let whole = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
-        let change = StepChange {
-            driver: self.set.driver.to_owned(),
-            name: facts.name.to_owned(),
-            position: whole(index + 1),
-            total: whole(self.facts.len()),
-            version: facts.version,
-            required: facts.requirement == Requirement::Required,
-            state,
-            attempt: self.attempt_number(index),
-            reason: Some(reason.to_owned()),
-            message: Some(message.to_owned()),
-            input_hash: Some(facts.input_hash.clone()),
-            next_try_seconds: None,
-        };
-        self.changes.retain(|noted| noted.name != change.name);
-        self.changes.push(change);
-    }
-
-    /// Which attempt in a row this is, from 1: those for another input do not count.
-    fn attempt_number(&self, index: usize) -> u32 {
-        match self.record(index) {
-            Some(record)
-                if record.state != StepState::Done
-                    && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) =>
-            {
-                record.attempt.saturating_add(1)
-            }
-            Some(_) | None => 1,
-        }
-    }
-
-    fn message(&self, index: usize) -> String {
-        let of = self.facts.len();
-        format!("step {} of {of}: {}", index + 1, self.facts[index].name)
     }
 }
 

@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::database::{Connections, DatabaseError, column};
-use super::object::Object;
-use super::rows::{Lease, Leased, Placement, Rows, Written, leased};
-use super::steps::StepChange;
-use super::table::Statements;
+use super::claim::leased;
+use super::{Lease, Leased, Placement, Rows, Written};
+use crate::core::database::{Connections, DatabaseError, column};
+use crate::core::object::Object;
+use crate::core::steps::StepChange;
+use crate::core::table::Statements;
 
 const OPERATION: &str = "write a status";
 
