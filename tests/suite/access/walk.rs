@@ -63,6 +63,13 @@ const ROUTES: &[Route] = &[
         202,
     ),
     (
+        "GET /api/clusters/{name}/steps",
+        Some(Read),
+        "/api/clusters/dev/steps",
+        None,
+        200,
+    ),
+    (
         "GET /api/clusters/{name}/status",
         Some(Read),
         "/api/clusters/dev/status",
