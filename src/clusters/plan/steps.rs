@@ -4,12 +4,9 @@
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
 use crate::core::steps::decide::{next_try, unknown_leftovers};
-use crate::core::steps::{StepFacts, StepRecord, StepState};
+use crate::core::steps::{GIVEN_UP, StepFacts, StepRecord, StepState};
 
 use super::{Action, Decision, Moment, Policy, Status};
-
-/// The word for a step whose removal was given up.
-const GIVEN_UP: &str = "GivenUp";
 
 /// The steps of one cluster, as its driver knows and the database records them.
 #[derive(Clone, Copy, Debug)]

@@ -38,5 +38,5 @@ mod step;
 pub use decide::{Purpose, StepFacts, StepObservation};
 pub(crate) use record::{OF_ROW, records};
 pub use record::{Requirement, StepChange, StepRecord, StepState};
-pub use run::{Advanced, Direction, Run, RunEnd, RunResult, StepLog, run_unrecorded};
+pub use run::{Advanced, Direction, GIVEN_UP, Run, RunEnd, RunResult, StepLog, run_unrecorded};
 pub use step::{RunObserver, Step, StepError, StepSet};

@@ -19,6 +19,13 @@ use super::step::{StepError, StepSet};
 /// A best-effort removal that failed so often is given up, visibly: the row goes.
 const GIVE_UP_AFTER: u32 = 3;
 
+/// The word for a removal that failed, whatever the failure was: its attempts are
+/// counted apart from those of making the step.
+const REMOVAL_FAILED: &str = "RemovalFailed";
+
+/// The word for a removal that was given up.
+pub const GIVEN_UP: &str = "GivenUp";
+
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -373,9 +380,11 @@ impl<'a> Run<'a> {
         let given_up = best_effort && backward && attempt >= GIVE_UP_AFTER;
         let (reason, message) = if given_up {
             (
-                "GivenUp",
+                GIVEN_UP,
                 format!("given up after {attempt} attempts, something may be left: {error}"),
             )
+        } else if backward {
+            (REMOVAL_FAILED, error.to_string())
         } else {
             (error.reason(), error.to_string())
         };
@@ -423,17 +432,26 @@ impl<'a> Run<'a> {
         self.changes.push(change);
     }
 
-    /// Which attempt in a row this is, from 1: those for another input do not count.
+    /// Which attempt in a row this is, from 1. Those for another input and those in
+    /// the other direction do not count.
     fn attempt_number(&self, index: usize) -> u32 {
-        match self.record(index) {
-            Some(record)
-                if record.state != StepState::Done
-                    && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) =>
-            {
-                record.attempt.saturating_add(1)
-            }
-            Some(_) | None => 1,
-        }
+        let backward = self.direction == Direction::Backward;
+        let in_a_row = |record: &&StepRecord| {
+            let same_input = record.input_hash.as_ref() == Some(&self.facts[index].input_hash);
+            let removal = matches!(record.reason.as_deref(), Some(REMOVAL_FAILED | GIVEN_UP));
+            same_input
+                && match record.state {
+                    StepState::Running => !backward,
+                    StepState::Removing => backward,
+                    StepState::Failed => removal == backward,
+                    StepState::Pending
+                    | StepState::Done
+                    | StepState::Skipped
+                    | StepState::Removed => false,
+                }
+        };
+        let before = self.record(index).filter(in_a_row);
+        before.map_or(1, |record| record.attempt.saturating_add(1))
     }
 
     fn message(&self, index: usize) -> String {
