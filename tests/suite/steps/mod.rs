@@ -11,8 +11,10 @@ mod identity;
 mod log;
 mod removal;
 mod resume;
-mod rig;
+pub mod rig;
 mod statements;
+mod tables;
+mod things;
 mod versions;
 
 /// The steps of a sandbox cluster, first to last.

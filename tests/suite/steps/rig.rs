@@ -54,7 +54,12 @@ impl Rig {
 
     /// A daemon on the sandbox with short times, not started yet.
     pub fn builder(&self) -> DaemonBuilder {
-        Daemon::builder(&self.database.url(), &self.host)
+        self.builder_on(&self.database.url())
+    }
+
+    /// The same, by way of another address of the database.
+    pub fn builder_on(&self, url: &str) -> DaemonBuilder {
+        Daemon::builder(url, &self.host)
             .set("KINDLER_DRIVER", "sandbox")
             .set("KINDLER_LEASE_TTL", "2s")
             .set("KINDLER_RESYNC_INTERVAL", "1s")
