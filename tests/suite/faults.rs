@@ -17,6 +17,7 @@ mod outages;
 mod processes;
 mod sessions;
 mod standstill;
+mod step_statements;
 mod wishes;
 
 use std::collections::HashSet;

@@ -15,4 +15,5 @@ mod kit_itself;
 mod observability;
 mod reconcile;
 mod schema;
+mod steps;
 mod telemetry;

@@ -120,7 +120,7 @@ impl ClusterReconciler {
         let fenced = match pass.work.renew().await? {
             Some(now) if now.generation == intended.generation && !now.object.hands_off() => now,
             Some(now) => return Ok(Err(Next::Plan(Box::new(now)))),
-            None => return Ok(Err(Pass::end(Cut::LeaseLost))),
+            None => return Ok(Err(Pass::end(pass.work.lost()))),
         };
         self.caution.works_on(pass.key());
         pass.work.work_on(fenced.generation);

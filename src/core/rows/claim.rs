@@ -136,6 +136,11 @@ pub(super) fn claim<O: Object>(
     trust: MonotonicDeadline,
 ) -> Result<Claim<O>, Undecodable> {
     if let Some(term) = column::<Option<i64>>(row, "row_term")? {
+        // Steps that cannot be read are a matter of this row, as its columns are.
+        let (object, steps) = match column(row, "row_steps").and_then(records) {
+            Ok(steps) => (O::read(row), steps),
+            Err(why) => (Err(why), Vec::new()),
+        };
         return Ok(Claim::Won(Box::new(Claimed {
             lease: Lease {
                 key: column::<&str>(row, "row_key")?.into(),
@@ -144,8 +149,8 @@ pub(super) fn claim<O: Object>(
                 term: Term(term),
             },
             trust,
-            row: read(row, O::read(row))?,
-            steps: records(column(row, "row_steps")?)?,
+            row: read(row, object)?,
+            steps,
         })));
     }
     if !column::<bool>(row, "row_selected")? {

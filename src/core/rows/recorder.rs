@@ -34,6 +34,7 @@ const COUNTED_FOR: Duration = Duration::from_millis(50);
 /// One status as it is sent.
 pub(super) struct StatusWrite {
     key: String,
+    term: i64,
     pub(super) status: Value,
     pub(super) steps: Value,
 }
@@ -76,6 +77,7 @@ impl StatusWrite {
         };
         Self {
             key: lease.key.to_string(),
+            term: lease.term.0,
             status: serde_json::to_value(fenced).expect("a status is plain data"),
             steps: Self::steps(lease, steps),
         }
@@ -223,13 +225,18 @@ impl<O: Object> Inner<O> {
                 OPERATION,
                 &self.statements.write_statuses,
                 &[&json!(statuses), &self.placement.place, &steps],
-                |row| Ok((column::<String>(row, "row_key")?, leased::<O>(row))),
+                |row| {
+                    let lease: (String, i64) = (column(row, "row_key")?, column(row, "row_term")?);
+                    Ok((lease, leased::<O>(row)))
+                },
             )
             .await;
         let mut written = written.unwrap_or_default();
         let mut alone = Vec::new();
         for one in waiting {
-            let found = written.iter().position(|(key, _)| *key == one.write.key);
+            let written_under =
+                |lease: &(String, i64)| lease.0 == one.write.key && lease.1 == one.write.term;
+            let found = written.iter().position(|(lease, _)| written_under(lease));
             match found.map(|index| written.swap_remove(index).1) {
                 Some(row) => {
                     let answer = row

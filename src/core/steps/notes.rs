@@ -1,6 +1,6 @@
 //! What a run notes of its steps, to be written with the next statement.
 
-use super::record::{GIVEN_UP, REMOVE_FAILED, Requirement, StepChange, StepState};
+use super::record::{GIVEN_UP, REMOVAL_FAILED, Requirement, StepChange, StepState};
 use super::run::{Direction, Run};
 use super::step::StepError;
 
@@ -29,7 +29,7 @@ impl Run<'_> {
                 format!("given up after {attempt} attempts, something may be left: {error}");
             (GIVEN_UP, message)
         } else if backward {
-            (REMOVE_FAILED, error.to_string())
+            (REMOVAL_FAILED, error.to_string())
         } else {
             (error.reason(), error.to_string())
         };
@@ -83,8 +83,8 @@ impl Run<'_> {
         let Some(record) = self.record(index) else {
             return 1;
         };
-        let removing =
-            record.state == StepState::Removing || record.reason.as_deref() == Some(REMOVE_FAILED);
+        let removal = matches!(record.reason.as_deref(), Some(REMOVAL_FAILED | GIVEN_UP));
+        let removing = record.state == StepState::Removing || removal;
         let goes_on = match self.direction {
             Direction::Forward(_) => {
                 matches!(record.state, StepState::Running | StepState::Failed) && !removing

@@ -13,7 +13,7 @@ pub(crate) const OF_ROW: &str = "(SELECT jsonb_agg(to_jsonb(p) ORDER BY p.driver
     FROM {steps} p WHERE p.uid = {t}.uid)";
 
 /// The reason of a step whose removal failed.
-pub(super) const REMOVE_FAILED: &str = "RemoveFailed";
+pub(super) const REMOVAL_FAILED: &str = "RemovalFailed";
 
 /// The reason of a step whose removal was given up: something of it may be left.
 pub const GIVEN_UP: &str = "GivenUp";

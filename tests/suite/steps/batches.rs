@@ -1,0 +1,241 @@
+//! Statuses and claims of many rows go together, and no row spoils or delays the
+//! others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use kindler::clusters::Cluster;
+use kindler::clusters::plan::{Action, Decision, Moment, Policy, plan};
+use kindler::core::database::{Database as Url, DatabaseError};
+use kindler::core::object::Object;
+use kindler::core::queue::Key;
+use kindler::core::rows::{Claim, Claimed, Lease, Leased, Rows, Written};
+use kindler::store::{ClusterStatus, Store};
+
+use super::log::Logged;
+use super::rig::SOON;
+use crate::kit::{Daemon, Database, Host, eventually, migrated};
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// A claimed row, and what a worker would write of it first.
+pub struct Begun {
+    pub lease: Lease,
+    pub row: Leased<Cluster>,
+    pub status: ClusterStatus,
+}
+
+impl Begun {
+    /// Of a claim of a row that was never worked on.
+    pub fn of(claimed: Claimed<Cluster>) -> Self {
+        let row = claimed.row.readable().expect("a row that can be read");
+        let moment = Moment {
+            now: row.read_at,
+            jitter: 0.0,
+        };
+        let Decision::Act {
+            action: Action::Create,
+            intent,
+        } = plan(&row.object, None, &Policy::default(), moment)
+        else {
+            panic!("expected a create")
+        };
+        Self {
+            status: ClusterStatus::new(&intent, &row.object.spec_hash),
+            lease: claimed.lease,
+            row,
+        }
+    }
+
+    pub async fn write(&self, rows: &Rows<Cluster>) -> Result<Written<Cluster>, DatabaseError> {
+        rows.write(&self.lease, &self.row, &self.status, &[]).await
+    }
+}
+
+pub fn store(database: &Database) -> Store {
+    Store::new(&Url::parse(&database.url()).unwrap(), 8, "test")
+}
+
+/// Claims these rows in one go.
+pub async fn claim(store: &Store, names: &[String]) -> Vec<(Key, Claim<Cluster>)> {
+    let keys: Vec<Key> = names.iter().map(|name| name.as_str().into()).collect();
+    let owner: Arc<str> = "a test".into();
+    store.claims().claim(&keys, &owner, TTL, TTL).await.unwrap()
+}
+
+async fn begun(store: &Store, names: &[String]) -> Vec<Begun> {
+    let claims = claim(store, names).await;
+    let begin = |(_, claim)| match claim {
+        Claim::Won(claimed) => Begun::of(*claimed),
+        other => panic!("not won: {other:?}"),
+    };
+    claims.into_iter().map(begin).collect()
+}
+
+/// Inserts `c1` to `cCOUNT`.
+async fn insert(database: &Database, count: usize) -> Vec<String> {
+    database
+        .execute(&format!(
+            "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'k3d' FROM generate_series(1, {count}) n"
+        ))
+        .await;
+    (1..=count).map(|n| format!("c{n}")).collect()
+}
+
+#[tokio::test]
+async fn statuses_of_one_moment_share_statements() {
+    let logged = Logged::new(&Cluster::TABLE).await;
+    let names = insert(&logged.database, 200).await;
+    let store = store(&logged.database);
+    let from = logged.end();
+    let all = begun(&store, &names).await;
+    let written = join_all(all.iter().map(|one| one.write(store.claims()))).await;
+    for (one, written) in all.iter().zip(written) {
+        let Ok(Written::Yes(row)) = written else {
+            panic!("{} was not written: {written:?}", one.lease.key)
+        };
+        // Each caller gets its own row back.
+        assert_eq!(row.object.name.as_str(), &*one.lease.key);
+    }
+    let counts = logged.counts(from, logged.end());
+    let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+    assert_eq!(count("claim"), 1, "{counts:?}");
+    let writes = count("write") + count("write several");
+    assert!((1..=8).contains(&writes), "{counts:?}");
+    let creating = "SELECT count(*) FROM clusters WHERE actual_state = 'creating'";
+    assert_eq!(logged.database.value::<i64>(creating).await, 200);
+}
+
+#[tokio::test]
+async fn a_burst_of_clusters_shares_statements() {
+    let logged = Logged::new(&Cluster::TABLE).await;
+    let host = Host::new();
+    for verb in ["create", "probe", "exists"] {
+        host.script(verb, "exit 0");
+    }
+    let daemon = Daemon::builder(&logged.database.url(), &host)
+        .set("KINDLER_CONCURRENCY", "64")
+        .set("KINDLER_HEALTH_INTERVAL", "1h")
+        .set("KINDLER_LEASE_TTL", "5m")
+        .spawn();
+    daemon.ready().await;
+    let from = logged.end();
+    insert(&logged.database, 200).await;
+    eventually(Duration::from_secs(120), "the burst to run", || async {
+        let left = "SELECT count(*) FROM clusters WHERE actual_state <> 'running'";
+        logged.database.value::<i64>(left).await == 0
+    })
+    .await;
+    let counts = logged.counts(from, logged.end());
+    let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+    // Two statuses for each row.
+    assert!(count("write several") > 0, "{counts:?}");
+    assert!(count("write") + count("write several") < 400, "{counts:?}");
+    assert!(count("claim") < 200, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_locked_row_delays_no_other() {
+    let database = migrated().await;
+    let names = insert(&database, 20).await;
+    let store = store(&database);
+    let all = begun(&store, &names).await;
+    let mut holder = database.connect().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("SELECT FROM clusters WHERE name = 'c7' FOR UPDATE")
+        .await
+        .unwrap();
+    let (locked, free): (Vec<_>, Vec<_>) = all.iter().partition(|one| &*one.lease.key == "c7");
+    let waiting = locked[0].write(store.claims());
+    tokio::pin!(waiting);
+    let others = join_all(free.iter().map(|one| one.write(store.claims())));
+    // The locked one is asked for first, and is in the same batch.
+    let written = tokio::select! {
+        biased;
+        early = &mut waiting => panic!("written under another's lock: {early:?}"),
+        written = others => written,
+    };
+    assert!(written.iter().all(|w| matches!(w, Ok(Written::Yes(_)))));
+    lock.commit().await.unwrap();
+    assert!(matches!(waiting.await, Ok(Written::Yes(_))));
+}
+
+#[tokio::test]
+async fn a_refused_row_fails_alone() {
+    let database = migrated().await;
+    let names = insert(&database, 20).await;
+    database
+        .execute("ALTER TABLE clusters ADD CHECK (name <> 'c7' OR actual_state <> 'creating')")
+        .await;
+    let store = store(&database);
+    let all = begun(&store, &names).await;
+    let written = join_all(all.iter().map(|one| one.write(store.claims()))).await;
+    for (one, written) in all.iter().zip(written) {
+        match &*one.lease.key {
+            "c7" => assert!(written.is_err(), "{written:?}"),
+            name => assert!(matches!(written, Ok(Written::Yes(_))), "{name}"),
+        }
+    }
+}
+
+/// Makes the first cluster one that cannot be read, for each of these reasons.
+const UNREADABLE: [&str; 2] = [
+    "ALTER TABLE clusters DROP CONSTRAINT clusters_http_port_1_to_65535;
+     ALTER TABLE clusters DISABLE TRIGGER USER;
+     INSERT INTO clusters (name, provider, http_port) VALUES ('bad', 'k3d', 0);
+     ALTER TABLE clusters ENABLE TRIGGER USER",
+    "ALTER TABLE cluster_steps DROP CONSTRAINT IF EXISTS cluster_steps_state_check;
+     INSERT INTO clusters (name, provider) VALUES ('bad', 'k3d');
+     INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state)
+         SELECT uid, 'newer', 'gateway', 1, 1, 1, true, 'unheard-of' FROM clusters",
+];
+
+#[tokio::test]
+async fn an_unreadable_row_spoils_no_claim_of_others() {
+    for unreadable in UNREADABLE {
+        let database = migrated().await;
+        database.execute(unreadable).await;
+        let names = [vec!["bad".to_owned()], insert(&database, 3).await].concat();
+        for (key, found) in claim(&store(&database), &names).await {
+            let Claim::Won(claimed) = found else {
+                panic!("{key} was not won: {found:?}")
+            };
+            assert_eq!(claimed.row.object.is_err(), &*key == "bad", "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_step_is_shown_and_holds_up_nobody() {
+    let (database, host) = (migrated().await, Host::new());
+    database.execute(UNREADABLE[1]).await;
+    insert(&database, 3).await;
+    let _daemon = Daemon::builder(&database.url(), &host).spawn();
+    eventually(SOON, "the others to run, and the reason", || async {
+        let states = "SELECT string_agg(name || ' ' || actual_state || ' ' || coalesce(status_reason, ''), ',' ORDER BY name) FROM clusters";
+        database.value::<String>(states).await
+            == "bad failed RowInvalid,c1 running Created,c2 running Created,c3 running Created"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_claim_holds_up_nobody() {
+    let (database, host) = (migrated().await, Host::new());
+    database
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'refused by the test'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON cluster_leases FOR EACH ROW
+                 WHEN (NEW.cluster_name = 'c2') EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    insert(&database, 3).await;
+    let _daemon = Daemon::builder(&database.url(), &host).spawn();
+    eventually(SOON, "the others to run", || async {
+        let states = "SELECT string_agg(actual_state, ' ' ORDER BY name) FROM clusters";
+        database.value::<String>(states).await == "running unknown running"
+    })
+    .await;
+}

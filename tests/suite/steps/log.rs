@@ -1,0 +1,86 @@
+//! What the daemon and the core ask of Postgres, by the server's own log.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use kindler::core::table::{Statements, Table};
+
+use crate::kit::{Database, PrivateServer};
+
+/// A server that logs every statement, and a migrated database on it.
+pub struct Logged {
+    pub database: Database,
+    log: PathBuf,
+    names: BTreeMap<String, &'static str>,
+}
+
+impl Logged {
+    /// Names the statements of `table`; others go by their first line.
+    pub async fn new(table: &Table) -> Self {
+        let server = PrivateServer::create().await;
+        let database = server.database().await.migrate().await;
+        for setting in [
+            "log_line_prefix = '%a|%d|'",
+            "log_statement = 'all'",
+            "log_parameter_max_length = 0",
+        ] {
+            database
+                .execute(&format!("ALTER SYSTEM SET {setting}"))
+                .await;
+        }
+        database.execute("SELECT pg_reload_conf()").await;
+        let shown = "SHOW log_statement";
+        crate::kit::eventually(super::rig::SOON, "the settings", || async {
+            database.value::<String>(shown).await == "all"
+        })
+        .await;
+        let all = Statements::of(table);
+        let names = [
+            (all.claim, "claim"),
+            (all.renew, "renew"),
+            (all.release, "release"),
+            (all.due, "due"),
+            (all.write_status, "write"),
+            (all.write_statuses, "write several"),
+            (all.advance_steps, "advance"),
+            (all.remove, "remove"),
+        ];
+        let names = names.map(|(text, name)| (text.trim().to_owned(), name));
+        Self {
+            log: server.socket_dir().with_file_name("postgres.log"),
+            database,
+            names: names.into(),
+        }
+    }
+
+    /// Where the log ends now.
+    pub fn end(&self) -> usize {
+        fs::read(&self.log).unwrap().len()
+    }
+
+    /// How often each statement of Kindler was executed in this part of the log.
+    pub fn counts(&self, from: usize, to: usize) -> BTreeMap<String, usize> {
+        let text = fs::read(&self.log).unwrap();
+        let text = String::from_utf8_lossy(&text[from..to]).into_owned();
+        let mine = format!("kindler|{}|LOG:  execute ", self.database.name());
+        let mut counts = BTreeMap::new();
+        // A line that goes on begins with a tab.
+        for entry in text.replace("\n\t", "\u{1}").lines() {
+            let Some((_, sql)) = entry
+                .strip_prefix(&mine)
+                .and_then(|rest| rest.split_once(": "))
+            else {
+                continue;
+            };
+            let sql = sql.replace('\u{1}', "\n");
+            let first = || sql.lines().next().unwrap_or_default().to_owned();
+            let name = self
+                .names
+                .get(sql.trim())
+                .map_or_else(first, |name| (*name).to_owned());
+            *counts.entry(name).or_default() += 1;
+        }
+        counts
+    }
+}
