@@ -115,8 +115,12 @@ pub fn forward(
     }
     match (seen, state) {
         (None, _) => Todo::Observe,
-        // The whole is well: a look that failed is no reason to act, or to fail it.
-        (Some(StepObservation::Unknown(_)), _) if purpose == Purpose::Maintain => Todo::Nothing,
+        // The whole is well: a look that failed is no reason to fail it.
+        (Some(StepObservation::Unknown(_)), _)
+            if purpose == Purpose::Maintain && facts.requirement == Requirement::Required =>
+        {
+            Todo::Nothing
+        }
         (Some(StepObservation::Unknown(_)), _) => Todo::CannotTell,
         (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => Todo::Apply(Why::Drift),
         (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(Why::NotInPlace),
