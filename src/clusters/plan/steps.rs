@@ -48,6 +48,20 @@ impl StepsOf<'_> {
     }
 }
 
+/// The records as a run reads them: a person who asked for an attempt since a step
+/// failed gets it at once, and the count starts over.
+pub fn as_retried(cluster: &Cluster, mut records: Vec<StepRecord>) -> Vec<StepRecord> {
+    if let Some(asked) = cluster.retry_requested_at {
+        let before = |r: &&mut StepRecord| r.finished_at.is_none_or(|at| at < asked);
+        let failed = records.iter_mut().filter(|r| r.state == StepState::Failed);
+        for record in failed.filter(before) {
+            record.attempt = 0;
+            record.next_try_at = None;
+        }
+    }
+    records
+}
+
 /// Lets a row go only when nothing of its steps is left: what this release can
 /// remove is removed first; what only a newer release knows keeps the row.
 pub fn before_removal(
@@ -165,6 +179,21 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>) -> Status {
             (Some(check), Some(next)) => Some(check.min(next)),
             (check, next) => check.or(next),
         },
+        ..status
+    }
+}
+
+/// What is written of a cluster that answers while some of its steps cannot be
+/// seen: it keeps running, with the reason, and is looked at again soon.
+pub fn with_unseen(status: Status, unseen: &[String], policy: &Policy, moment: Moment) -> Status {
+    if unseen.is_empty() {
+        return status;
+    }
+    let again = moment.after(policy.health.reprobe);
+    Status {
+        reason: Reason::ObservationFailed,
+        message: format!("{}; {}", status.message, unseen.join("; ")),
+        next_check_at: Some(status.next_check_at.map_or(again, |check| check.min(again))),
         ..status
     }
 }

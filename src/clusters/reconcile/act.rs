@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clusters::observation::{Condition, Observation};
-use crate::clusters::plan::steps::{StepsOf, after_removal};
+use crate::clusters::plan::steps::{StepsOf, after_removal, as_retried};
 use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
@@ -45,7 +45,8 @@ impl ClusterReconciler {
         intent: Status,
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
-        let (cancel, records) = (CancellationToken::new(), pass.work.steps());
+        let cancel = CancellationToken::new();
+        let records = as_retried(&row.object, pass.work.steps());
         let order = Self::order(pass, &row.object, &cancel);
         let set = self.driver.steps(action, &order);
         let mut run = set.as_ref().map(|set| {
@@ -135,6 +136,8 @@ impl ClusterReconciler {
         order: &Order<'_>,
         run: Option<Run<'_>>,
     ) -> Result<Driven, DatabaseError> {
+        // Where the steps are told apart, one that failed is known to be missing.
+        let told_apart = run.as_ref().is_some_and(Run::tells_steps_apart);
         let effect = async {
             match run {
                 Some(run) => {
@@ -167,6 +170,7 @@ impl ClusterReconciler {
             Err(error) => {
                 self.count_kind(&error);
                 match Failure::of(error) {
+                    Some(failure) if told_apart => Outcome::StepFailed(failure),
                     Some(failure) => Outcome::Failed(failure),
                     None => return Ok(Driven::Cut(cut.unwrap_or_else(|| pass.work.lost()))),
                 }

@@ -4,7 +4,7 @@
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::clusters::plan::steps::step_lost;
+use crate::clusters::plan::steps::{as_retried, step_lost, with_unseen};
 use crate::clusters::plan::{Action, Status};
 use crate::clusters::{Cluster, Desired};
 use crate::core::database::DatabaseError;
@@ -24,7 +24,8 @@ impl ClusterReconciler {
         row: Box<Leased<Cluster>>,
         status: Status,
     ) -> Result<Next, DatabaseError> {
-        let (cancel, records) = (CancellationToken::new(), pass.work.steps());
+        let cancel = CancellationToken::new();
+        let records = as_retried(&row.object, pass.work.steps());
         let order = Self::order(pass, &row.object, &cancel);
         let set = self.driver.steps(Action::Update, &order);
         let Some(set) = set.filter(|set| set.steps.iter().any(|step| step.is_observable())) else {
@@ -38,6 +39,7 @@ impl ClusterReconciler {
             return Ok(Pass::end(cut));
         }
         if !run.has_work() {
+            let status = with_unseen(status, run.unseen(), &self.policy, moment(&row));
             return self.write(pass, &row, status, &opening).await;
         }
         // The start is committed under the fence, immediately before the effect.
@@ -54,7 +56,10 @@ impl ClusterReconciler {
         };
         let (ended, cut) = pass.work.during(&cancel, desired, run.go(pass.work)).await;
         match ended.result {
-            RunResult::Done => self.write(pass, &row, status, &ended.changes).await,
+            RunResult::Done => {
+                let status = with_unseen(status, &ended.unseen, &self.policy, moment(&row));
+                self.write(pass, &row, status, &ended.changes).await
+            }
             RunResult::Failed(error) => {
                 self.count_kind(&error);
                 let detail = match &error {

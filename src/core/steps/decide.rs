@@ -57,6 +57,8 @@ pub enum Todo {
     Apply(Why),
     /// It cannot be told, so it counts as a failed attempt.
     CannotTell,
+    /// Nothing: it cannot be told, and of a whole that is well nothing follows.
+    LeaveUnseen,
 }
 
 /// Why a step is applied.
@@ -115,8 +117,11 @@ pub fn forward(
     }
     match (seen, state) {
         (None, _) => Todo::Observe,
-        // The whole is well: a look that failed is no reason to act, or to fail it.
-        (Some(StepObservation::Unknown(_)), _) if purpose == Purpose::Maintain => Todo::Nothing,
+        (Some(StepObservation::Unknown(_)), _)
+            if purpose == Purpose::Maintain && facts.requirement == Requirement::Required =>
+        {
+            Todo::LeaveUnseen
+        }
         (Some(StepObservation::Unknown(_)), _) => Todo::CannotTell,
         (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => Todo::Apply(Why::Drift),
         (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(Why::NotInPlace),
@@ -245,11 +250,14 @@ mod tests {
         let gone = StepObservation::NotInPlace("its file is gone".into());
         assert_eq!(decide(Some(&done), &gone), Todo::Apply(Why::Drift));
         let unknown = StepObservation::Unknown("no answer".into());
-        let facts = facts(Requirement::Required, true);
         for record in [None, Some(&done)] {
             assert_eq!(decide(record, &unknown), Todo::CannotTell);
-            let maintained = forward(&facts, record, Some(&unknown), Purpose::Maintain, NOW);
-            assert_eq!(maintained, Todo::Nothing);
+            let maintained = |requirement| {
+                let facts = facts(requirement, true);
+                forward(&facts, record, Some(&unknown), Purpose::Maintain, NOW)
+            };
+            assert_eq!(maintained(Requirement::Required), Todo::LeaveUnseen);
+            assert_eq!(maintained(Requirement::BestEffort), Todo::CannotTell);
         }
     }
 

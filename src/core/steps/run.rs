@@ -108,6 +108,8 @@ pub struct RunEnd {
     pub result: RunResult,
     /// What is to be written with the result.
     pub changes: Vec<StepChange>,
+    /// Which steps could not be seen and were left as they are, each with why.
+    pub unseen: Vec<String>,
 }
 
 /// One run over the steps of one row.
@@ -128,6 +130,7 @@ pub struct Run<'a> {
     /// The step whose start is among the changes or written.
     pub(super) begun: Option<usize>,
     pub(super) failure: Option<StepError>,
+    unseen: Vec<String>,
 }
 
 impl<'a> Run<'a> {
@@ -153,6 +156,7 @@ impl<'a> Run<'a> {
             changes: Vec::new(),
             begun: None,
             failure: None,
+            unseen: Vec::new(),
         }
     }
 
@@ -163,9 +167,20 @@ impl<'a> Run<'a> {
         std::mem::take(&mut self.changes)
     }
 
+    /// Whether each step can be observed by itself, so that it is known which one
+    /// is missing after a failure.
+    pub fn tells_steps_apart(&self) -> bool {
+        self.facts.iter().all(|facts| facts.observable)
+    }
+
     /// Whether a step is to act: false if every step is as it should be.
     pub fn has_work(&self) -> bool {
         self.begun.is_some() || self.failure.is_some()
+    }
+
+    /// Which steps could not be seen so far and were left as they are.
+    pub fn unseen(&self) -> &[String] {
+        &self.unseen
     }
 
     /// Acts, from the step that [`Run::open`] found, whose start is committed by
@@ -186,6 +201,7 @@ impl<'a> Run<'a> {
         RunEnd {
             result,
             changes: self.changes,
+            unseen: self.unseen,
         }
     }
 
@@ -229,6 +245,12 @@ impl<'a> Run<'a> {
                     debug!(step = self.facts[index].name, why, "step begins");
                     self.start(index);
                     return;
+                }
+                Todo::LeaveUnseen => {
+                    let name = self.facts[index].name;
+                    debug!(step = name, why, "step cannot be observed");
+                    let unseen = format!("step {name} cannot be observed: {why}");
+                    self.unseen.push(unseen);
                 }
                 Todo::CannotTell => {
                     let error = StepError::Transient {

@@ -203,6 +203,9 @@ impl Work<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(NotInPlace(format!("{ABOUT} is not there")))
             }
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                Ok(NotInPlace(format!("{ABOUT} is a folder")))
+            }
             Err(source) => Err(SandboxError::files("read", path, source)),
         }
     }

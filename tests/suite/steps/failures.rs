@@ -112,7 +112,8 @@ async fn a_failing_best_effort_step_is_a_condition() {
     rig.until_state("running StepFailed").await;
     let first = rig.steps().await;
     eventually(SOON, "a third attempt", || async {
-        rig.steps().await["about"].attempt >= 3
+        let about = rig.steps().await.remove("about").unwrap();
+        about.attempt >= 3 && about.state == "failed"
     })
     .await;
     // The database's clock judges the pauses: they grow, and exceed the checks.
@@ -202,5 +203,85 @@ async fn a_hanging_step_is_late_by_name_and_retried() {
     first.kill();
     let _successor = rig.daemon();
     rig.running().await;
+    rig.assert_one_node();
+}
+
+#[tokio::test]
+async fn a_retry_on_demand_tries_a_best_effort_step_at_once() {
+    let rig = Rig::new().await;
+    let _daemon = rig
+        .builder()
+        .set("KINDLER_BACKOFF_INITIAL", "1h")
+        .set("KINDLER_BACKOFF_MAX", "1h")
+        .spawn();
+    rig.made().await;
+    obstruct(&rig).await;
+    let failed = rig.until_step("about", "failed").await;
+    assert!(failed.waits, "{failed:?}");
+    fs::remove_dir_all(rig.about()).unwrap();
+    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
+        .await;
+    rig.running().await;
+    assert_eq!(rig.steps().await["about"].attempt, 1);
+    rig.assert_one_node();
+}
+
+/// The node answers on the new port, and still lacks a step that it needs.
+#[tokio::test]
+async fn a_create_that_lacks_a_required_step_fails() {
+    let mut rig = Rig::new().await;
+    let first = failing(&rig, "ready").spawn();
+    rig.made().await;
+    first.kill();
+    rig.kill_node();
+    rig.port = claim_port();
+    let port = rig.port.number;
+    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
+        .await;
+    // A row whose create is under way, as after a crash.
+    rig.run("UPDATE clusters SET actual_state = 'creating', observed_spec_hash = NULL")
+        .await;
+    let second = failing(&rig, "ready").spawn();
+    rig.until_state("failed CreateFailed").await;
+    assert_eq!(rig.steps().await["process"].state, "done");
+    second.kill();
+    let _successor = rig.daemon();
+    rig.running().await;
+    rig.assert_one_node();
+}
+
+/// Ignorance is not illness: nothing is known to be wrong.
+#[tokio::test]
+async fn a_step_that_cannot_be_seen_fails_no_running_cluster() {
+    let rig = Rig::new().await;
+    let daemon = rig.daemon();
+    rig.made().await;
+    let pid = rig.nodes();
+    let since = rig.text("SELECT max(id)::text FROM cluster_events").await;
+    // A claim that is no link cannot be read.
+    fs::remove_file(rig.claim()).unwrap();
+    fs::create_dir(rig.claim()).unwrap();
+    eventually(SOON, "that it cannot be seen", || async {
+        let told = rig.text("SELECT status_message FROM clusters").await;
+        told.contains("cannot be observed")
+    })
+    .await;
+    daemon.full_passes(3).await;
+    let log = format!(
+        "SELECT string_agg(kind || ' ' || coalesce(to_state, '') || ' ' || coalesce(reason, ''), ', ' ORDER BY id) FROM cluster_events WHERE id > {since}"
+    );
+    let log = rig.text(&log).await;
+    assert!(!log.contains("failed"), "{log}");
+    fs::remove_dir(rig.claim()).unwrap();
+    eventually(
+        SOON,
+        "the claim to be back, and its reason gone",
+        || async {
+            fs::symlink_metadata(rig.claim()).is_ok() && rig.state().await == "running Healthy"
+        },
+    )
+    .await;
+    rig.running().await;
+    assert_eq!(rig.nodes(), pid);
     rig.assert_one_node();
 }
