@@ -1,12 +1,14 @@
 //! What the steps of a driver mean for the cluster. Pure, like the rest of the
 //! plan; what is to be done about one step is [`crate::core::steps::decide`]'s.
 
+use jiff::Timestamp;
+
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
 use crate::core::steps::decide::{next_try, unknown_leftovers};
 use crate::core::steps::{StepFacts, StepRecord, StepState};
 
-use super::{Action, Decision, Moment, Policy, Status};
+use super::{Action, Applied, Conclusion, Decision, Moment, Policy, Status};
 
 /// The word for a step whose removal was given up.
 const GIVEN_UP: &str = "GivenUp";
@@ -41,6 +43,17 @@ impl StepsOf<'_> {
             .filter(|r| !given_up(r))
             .map(|r| r.name.as_str())
             .collect()
+    }
+
+    /// A required step that can be observed by itself and whose last attempt failed.
+    fn lost(&self) -> Option<&StepRecord> {
+        let observable = |r: &&StepRecord| {
+            let named = |f: &StepFacts| f.observable && f.name == r.name;
+            self.facts.iter().any(named)
+        };
+        self.of_driver()
+            .filter(|r| r.required && r.state == StepState::Failed)
+            .find(observable)
     }
 
     /// The best-effort steps whose last attempt failed.
@@ -144,13 +157,15 @@ fn failed(
 }
 
 /// What is written of a running cluster, with its steps: failed best-effort steps
-/// are a condition of it, and it is looked at again when one of them is due.
-pub fn with_steps(status: Status, steps: StepsOf<'_>) -> Status {
+/// are a condition of it, and it is looked at again when the next try of one comes.
+/// A try that is due already waits for the next check: this look did not find the
+/// cluster well, or it may only be looked at.
+pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
     let failed = steps.failed();
     if status.actual != Actual::Running || failed.is_empty() {
         return status;
     }
-    let next = next_try(steps.driver, steps.records);
+    let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
     let told: Vec<String> = failed
         .iter()
         .map(|r| {
@@ -188,5 +203,119 @@ pub fn step_lost(
             format!("{error}\n{detail}")
         }
     });
-    Status { error, ..status }
+    // Not all of the spec is applied, so an answer alone does not make it well.
+    Status {
+        error,
+        applied: Applied::Cleared,
+        ..status
+    }
+}
+
+/// What an action came to, with its steps: a cluster that answers is not well while
+/// a required step that can be observed by itself has failed.
+pub fn after_run(
+    cluster: &Cluster,
+    conclusion: Conclusion,
+    steps: StepsOf<'_>,
+    policy: &Policy,
+    moment: Moment,
+) -> Conclusion {
+    let Some(lost) = steps.lost() else {
+        return conclusion;
+    };
+    match conclusion {
+        Conclusion::Record(status) if status.actual == Actual::Running => {
+            let why = lost.message.as_deref().unwrap_or("?");
+            let message = format!("it answers its probe, but step {} failed: {why}", lost.name);
+            Conclusion::Record(step_lost(cluster, message, "", policy, moment))
+        }
+        conclusion => conclusion,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::clusters::samples::dev;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const MOMENT: Moment = Moment {
+        now: NOW,
+        jitter: 0.5,
+    };
+
+    fn in_seconds(seconds: i64) -> Timestamp {
+        NOW + SignedDuration::from_secs(seconds)
+    }
+
+    fn failed_step(required: bool, next_try_at: Option<Timestamp>) -> StepRecord {
+        StepRecord {
+            driver: "sandbox".into(),
+            name: "port".into(),
+            position: 1,
+            total: 1,
+            version: 1,
+            required,
+            state: StepState::Failed,
+            attempt: 1,
+            reason: Some("Failed".into()),
+            message: Some("in use".into()),
+            input_hash: None,
+            started_at: None,
+            finished_at: None,
+            next_try_at,
+        }
+    }
+
+    fn running() -> Status {
+        Status::running(&dev(), Reason::Healthy, in_seconds(10))
+    }
+
+    fn port(observable: bool) -> StepFacts {
+        StepFacts {
+            name: "port",
+            version: 1,
+            requirement: crate::core::steps::Requirement::Required,
+            observable,
+            input_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_next_try_ahead_brings_the_check_forward() {
+        for (next, check) in [(5, 5), (20, 10), (0, 10), (-5, 10)] {
+            let records = [failed_step(false, Some(in_seconds(next)))];
+            let steps = StepsOf {
+                driver: "sandbox",
+                facts: &[],
+                records: &records,
+            };
+            let status = with_steps(running(), steps, NOW);
+            assert_eq!(status.next_check_at, Some(in_seconds(check)), "{next}");
+            assert_eq!(status.reason, Reason::StepFailed);
+        }
+    }
+
+    #[test]
+    fn an_answer_does_not_hide_a_failed_required_step() {
+        for (observable, actual) in [(true, Actual::Failed), (false, Actual::Running)] {
+            let (facts, records) = ([port(observable)], [failed_step(true, None)]);
+            let steps = StepsOf {
+                driver: "sandbox",
+                facts: &facts,
+                records: &records,
+            };
+            let conclusion = Conclusion::Record(running());
+            let ended = after_run(&dev(), conclusion, steps, &Policy::default(), MOMENT);
+            let Conclusion::Record(status) = ended else {
+                panic!("the row stays")
+            };
+            assert_eq!(status.actual, actual);
+            if observable {
+                assert_eq!(status.applied, Applied::Cleared);
+            }
+        }
+    }
 }

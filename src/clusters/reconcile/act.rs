@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clusters::observation::{Condition, Observation};
-use crate::clusters::plan::steps::{StepsOf, after_removal};
+use crate::clusters::plan::steps::{StepsOf, after_removal, after_run};
 use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
@@ -88,7 +88,7 @@ impl ClusterReconciler {
             &self.policy,
             moment(&begun),
         );
-        let conclusion = self.check_leftovers(pass, &begun, conclusion, &changes);
+        let conclusion = self.check_steps(pass, &begun, conclusion, &changes);
         self.finish(pass, action, begun, conclusion, &changes, began)
             .await
     }
@@ -224,17 +224,15 @@ impl ClusterReconciler {
         pass.look_with(settle, cut_short).await
     }
 
-    /// A row whose cluster is gone stays while something of its steps is left.
-    fn check_leftovers(
+    /// A row whose cluster is gone stays while something of its steps is left; a
+    /// cluster that answers is not well while a required step failed.
+    fn check_steps(
         &self,
         pass: &Pass<'_>,
         row: &Leased<Cluster>,
         conclusion: Conclusion,
         changes: &[StepChange],
     ) -> Conclusion {
-        if conclusion != Conclusion::Remove {
-            return conclusion;
-        }
         let facts = self.facts(pass, &row.object);
         let mut records = pass.work.steps();
         for change in changes {
@@ -245,8 +243,12 @@ impl ClusterReconciler {
             facts: &facts,
             records: &records,
         };
-        after_removal(&row.object, steps, &self.policy, moment(row))
-            .map_or(Conclusion::Remove, Conclusion::Record)
+        let (policy, now) = (&self.policy, moment(row));
+        match conclusion {
+            Conclusion::Remove => after_removal(&row.object, steps, policy, now)
+                .map_or(Conclusion::Remove, Conclusion::Record),
+            conclusion => after_run(&row.object, conclusion, steps, policy, now),
+        }
     }
 
     /// Counts and writes the result.
