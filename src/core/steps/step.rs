@@ -163,14 +163,14 @@ pub struct StepSet<'a> {
 impl StepSet<'_> {
     /// What decisions need to know of each step.
     pub fn facts(&self) -> Vec<StepFacts> {
-        let facts = |step: &Box<dyn Step + '_>| StepFacts {
+        let facts = |step: &dyn Step| StepFacts {
             name: step.name(),
             version: step.version(),
             requirement: step.requirement(),
             observable: step.is_observable(),
             input_hash: hash(&step.input()),
         };
-        self.steps.iter().map(facts).collect()
+        self.steps.iter().map(|step| facts(step.as_ref())).collect()
     }
 }
 

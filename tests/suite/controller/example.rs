@@ -167,7 +167,7 @@ async fn a_killed_replica_leaves_no_double_effect() {
             mine.len() > 4
                 && mine
                     .last()
-                    .is_some_and(|line| line.begins || mine.len() % 6 != 0)
+                    .is_some_and(|line| line.begins || !mine.len().is_multiple_of(6))
         },
     )
     .await;
