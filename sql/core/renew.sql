@@ -1,4 +1,4 @@
--- Renews a lease and reads the row under it. No row: the lease is lost, and with
+-- Renews a lease and reads the row and its steps under it. No row: the lease is lost, and with
 -- it the right to act. An expired lease is not revived, even if nobody took it
 -- over; nor does a lease give a right to a row that is placed elsewhere, which
 -- only a claim can win that was overtaken while it ran.
@@ -9,6 +9,6 @@ WITH renewed AS (
     WHERE {lease_key} = $1 AND uid = $2 AND owner = $3 AND term = $4 AND expires_at > clock_timestamp()
     RETURNING {lease_key} AS key
 )
-SELECT {row}, {columns}
+SELECT {row}, {columns}, {steps_of_row} AS row_steps
 FROM {table} {t} JOIN renewed ON renewed.key = {t}.{key}
 WHERE {t}.uid = $2 AND ($6::text IS NULL OR {placed})

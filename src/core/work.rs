@@ -122,11 +122,25 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// Renews the lease and reads the row under it; `None` if it is lost.
+    /// Renews the lease and reads the row and its steps under it; `None` if it is
+    /// lost. The claim may have read them before the owner before this one wrote
+    /// its last: what is planned after a renewal is planned on what is there.
     ///
     /// # Errors
     /// [`DatabaseError`]; the lease may have been renewed.
     pub async fn renew(&self) -> Result<Option<Leased<R::Object>>, DatabaseError> {
+        let renewed = self.renew_beside().await?;
+        Ok(renewed.map(|(row, steps)| {
+            *self.lock() = steps;
+            row
+        }))
+    }
+
+    /// As [`Work::renew`], beside work that writes steps itself: what it knows of
+    /// them stays.
+    async fn renew_beside(
+        &self,
+    ) -> Result<Option<(Leased<R::Object>, Vec<StepRecord>)>, DatabaseError> {
         let asked = MonotonicDeadline::in_(self.policy.trusted_for());
         let renewed = self.rows.renew(&self.lease, self.policy.ttl).await?;
         if renewed.is_some() {
@@ -245,8 +259,8 @@ impl<R: Resource> Work<R> {
                 () = self.signals.stopped(), if watching => return Cut::Stopping,
             }
             let left = self.trust.borrow().remaining();
-            match timeout(left, self.renew()).await {
-                Ok(Ok(Some(row))) => {
+            match timeout(left, self.renew_beside()).await {
+                Ok(Ok(Some((row, _)))) => {
                     pause = self.policy.renew_every();
                     if watching && let Some(why) = interrupt(&row) {
                         info!(why, "cutting the work short");

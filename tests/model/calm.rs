@@ -5,12 +5,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use kindler::clusters::Desired;
 use kindler::clusters::plan::interrupt;
+use kindler::clusters::{Actual, Desired};
 use stateright::Model;
 
 use crate::protocol::{Event, Protocol};
+use crate::row::Row;
 use crate::state::{Owner, Place, State};
+use crate::steps::{LAST, NETWORK, Record, State as StepState};
 use crate::world::{Form, Phase, Work};
 
 /// More steps than any state needs to come to rest.
@@ -30,7 +32,7 @@ pub fn converges(protocol: &Protocol, state: &State) -> bool {
         }
         path.push(key);
         let Some(event) = calm(protocol, &now) else {
-            if !at_rest(&now) {
+            if !at_rest(protocol, &now) {
                 return false;
             }
             path.pop();
@@ -96,7 +98,7 @@ fn calm(protocol: &Protocol, state: &State) -> Option<Event> {
         return Some(Event::Tick);
     }
     let row = state.row?;
-    if at_rest(state) {
+    if at_rest(protocol, state) {
         None
     } else if row.is_due() {
         Some(Event::Proceed(0))
@@ -113,10 +115,13 @@ fn hears_a_change(state: &State) -> Option<Event> {
 }
 
 /// Nothing is under way, and the host is as the row wants it.
-fn at_rest(state: &State) -> bool {
+fn at_rest(protocol: &Protocol, state: &State) -> bool {
     let Some(row) = state.row else {
-        return state.world.form == Form::Absent;
+        return state.world.form == Form::Absent && !state.parts.anything();
     };
+    if is_blocked(state, row) {
+        return true;
+    }
     if row.paused {
         // It was looked at, and nothing else is to be done.
         return !row.is_due();
@@ -124,10 +129,34 @@ fn at_rest(state: &State) -> bool {
     row.settled()
         && match row.desired {
             Desired::Present => {
-                state.world.form == Form::Healthy && state.world.of == Some(row.spec)
+                state.world.form == Form::Healthy
+                    && state.world.of == Some(row.spec)
+                    && (!protocol.rules.layout.observable() || steps_in_place(state, row))
             }
             // Not every driver can tell what is stopped from what is ill.
             Desired::Stopped => state.world.form != Form::Healthy,
             Desired::Absent => false,
         }
+}
+
+/// Every step is recorded as done, and there.
+fn steps_in_place(state: &State, row: Row) -> bool {
+    let done = |record: &Option<Record>| {
+        let same = |record: Record| record.state == StepState::Done && record.input == row.spec;
+        record.is_some_and(|record| record.newer || same(record))
+    };
+    let newer = |index: usize| state.steps[index].is_some_and(|record| record.newer);
+    state.steps.iter().all(done)
+        && (newer(NETWORK) || state.parts.network == Some(row.spec))
+        && (newer(LAST) || state.parts.last.is_some())
+}
+
+/// Only a newer release can go on: the row says so, and is looked at again.
+fn is_blocked(state: &State, row: Row) -> bool {
+    let left = |record: &Record| record.newer && !record.leaves_nothing();
+    row.desired == Desired::Absent
+        && row.actual == Actual::Failed
+        && row.attempt_later
+        && state.world.form == Form::Absent
+        && state.steps.iter().flatten().any(left)
 }

@@ -5,10 +5,14 @@
 
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Desired};
+use kindler::core::steps::Requirement;
 
-use crate::row::{self, Decided, Grounds, Row};
+use crate::decisions::{self, Decided, Grounds, Steps};
+use crate::row::Row;
 use crate::rules::{Defect, LEASE, Rules};
-use crate::state::{Breach, Lease, State, Statement};
+use crate::run::applied;
+use crate::state::{Breach, Lease, State, Statement, StepWrite};
+use crate::steps::{self, Record, Records};
 use crate::world::Form;
 
 /// What the database answers.
@@ -20,6 +24,20 @@ pub enum Answer {
     Row(Option<Row>),
     Removed(bool),
     Released,
+    /// Whether the work may go on; none is "lost".
+    Advanced(Option<bool>),
+}
+
+impl Rules {
+    /// The steps that a decision takes into account.
+    pub fn steps(&self, records: Records) -> Steps {
+        Steps {
+            layout: self.layout,
+            records,
+            leftovers_ignored: self.has(Defect::RemovalIgnoresSteps),
+            failure_ignored: self.has(Defect::FailedStepIgnored),
+        }
+    }
 }
 
 impl State {
@@ -27,8 +45,11 @@ impl State {
         match statement {
             Statement::Claim(read) => Answer::Claimed(self.claim(&read, rules)),
             Statement::Renew(term) => Answer::Row(self.renew(term)),
-            Statement::Write(term, held, grounds) => {
-                Answer::Row(self.write_status(term, &held, grounds, rules))
+            Statement::Write(term, held, grounds, steps) => {
+                Answer::Row(self.write_status(term, &held, grounds, steps, rules))
+            }
+            Statement::Advance(term, held, steps) => {
+                Answer::Advanced(self.advance(term, &held, steps, rules))
             }
             Statement::Remove(term, held) => Answer::Removed(self.remove(term, &held, rules)),
             Statement::Release(term) => {
@@ -66,6 +87,7 @@ impl State {
         term: u8,
         held: &Row,
         grounds: Grounds,
+        steps: StepWrite,
         rules: &Rules,
     ) -> Option<Row> {
         let current = self.row?;
@@ -80,7 +102,8 @@ impl State {
         if !rightful {
             self.breach(Breach::StaleStatus);
         }
-        if row::decide(held, grounds) == Decided::Act(Action::Delete) {
+        let known = rules.steps(applied(steps.known, steps.changes));
+        if decisions::decide(held, grounds, &known) == Decided::Act(Action::Delete) {
             // A delete that was ordered and then withdrawn may be finished.
             self.delete_ordered |= current.desired == Desired::Absent;
             if !self.delete_ordered {
@@ -90,13 +113,75 @@ impl State {
         if !current.says_the_same_as(held) {
             self.breach(Breach::StatusOfAnotherRow);
         }
-        let mut now = row::written(&current, held, grounds);
+        let mut now = decisions::written(&current, held, grounds, &known);
         if rules.has(Defect::IntentKeepsApplied) {
             now.applied = now.applied.or(current.applied);
         }
         self.delete_ordered &= now.actual == Actual::Deleting;
         self.row = Some(now);
+        self.write_steps(term, steps.changes, rules);
+        self.judge_running(rules);
         self.row
+    }
+
+    /// `advance_steps.sql`: whether the work may go on; none is "lost". A step
+    /// begins only for the generation that it is for, and on no paused row.
+    fn advance(&mut self, term: u8, held: &Row, steps: StepWrite, rules: &Rules) -> Option<bool> {
+        let current = self.row?;
+        let rightful = self.holds(term);
+        if !rightful && !rules.has(Defect::AdvanceIgnoresTerm) {
+            return None;
+        }
+        if !rightful {
+            self.breach(Breach::StaleStatus);
+        }
+        let unchanged = current.generation == held.generation && !current.paused;
+        let goes_on = unchanged || rules.has(Defect::AdvanceIgnoresGeneration);
+        let begins = |state: steps::State| goes_on || !state.begins();
+        let changes = steps
+            .changes
+            .map(|change| change.filter(|change| begins(change.state)));
+        if !unchanged && changes.iter().flatten().any(|c| c.state.begins()) {
+            self.breach(Breach::OutdatedStart);
+        }
+        self.write_steps(term, changes, rules);
+        Some(goes_on)
+    }
+
+    /// `write_steps.sql`: what a newer release wrote stays.
+    fn write_steps(&mut self, term: u8, mut changes: Records, rules: &Rules) {
+        let before = self.steps;
+        for change in changes.iter_mut().flatten() {
+            if change.state.begins() {
+                change.term = term;
+            }
+        }
+        if rules.has(Defect::VersionIgnored) {
+            for (record, change) in self.steps.iter_mut().zip(changes) {
+                *record = change.or(*record);
+            }
+        } else {
+            self.steps = applied(self.steps, changes);
+        }
+        for (before, now) in before.iter().zip(self.steps) {
+            if before.is_some_and(|before| before.newer && now != Some(before)) {
+                self.breach(Breach::NewerChanged);
+            }
+        }
+    }
+
+    /// What is settled as running has no required step that failed.
+    fn judge_running(&mut self, rules: &Rules) {
+        let required = |index| rules.layout.requirement(index) == Requirement::Required;
+        let failed = |record: Record| record.state == steps::State::Failed && !record.newer;
+        let lost = |index: &usize| required(*index) && self.steps[*index].is_some_and(failed);
+        let settled = |row: Row| row.settled() && row.actual == Actual::Running;
+        if rules.layout.observable()
+            && self.row.is_some_and(settled)
+            && rules.layout.steps().iter().any(lost)
+        {
+            self.breach(Breach::RunningWithoutStep);
+        }
     }
 
     /// `remove_cluster.sql` and the trigger `clusters_guard_delete`; the lease
@@ -111,11 +196,13 @@ impl State {
         if !fenced && !rules.has(Defect::RemovalIgnoresRow) {
             return false;
         }
-        let gone = self.world.form == Form::Absent && self.commands.is_empty();
+        let gone =
+            self.world.form == Form::Absent && !self.parts.anything() && self.commands.is_empty();
         if !gone || current.desired != Desired::Absent {
             self.breach(Breach::RemovedTooEarly);
         }
         self.row = None;
+        self.steps = [None; 3];
         self.lease = None;
         self.delete_ordered = false;
         true

@@ -1,37 +1,48 @@
-//! What an owner does next: `reconcile` and `reconcile::held`, step by step.
+//! What an owner does next: `clusters::reconcile`, step by step; `pass` is how that
+//! meets the database and the host.
 //!
 //! It decides nothing: it asks `kindler::clusters::plan`, like the code that it stands
 //! for. Between any two of its steps the world, the clock, the other owner and
 //! the person may move, which is what a paused owner looks like.
 
-use kindler::clusters::plan::{Action, interrupt};
+use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Desired};
 
 use crate::database::Answer;
-use crate::row::{self, Decided, Ended, Grounds, Row, Seen};
+use crate::decisions::{Decided, Grounds, decide, well};
+use crate::row::{Ended, Row, Seen};
 use crate::rules::{Defect, Rules};
-use crate::state::{Breach, Cut, Owner, Place, State, Statement};
-use crate::world::Command;
+use crate::run::{Sight, Way};
+use crate::state::{Cut, LookFor, Owner, Place, Statement, StepWrite};
+use crate::steps;
 
 impl Owner {
     /// What it is about to ask of the database.
     pub fn statement(&self) -> Option<Statement> {
         let term = self.term;
+        let steps = StepWrite {
+            known: self.run.known,
+            changes: self.run.changes,
+        };
         match self.place {
             Place::Claiming(read) => Some(Statement::Claim(read)),
             Place::Writing(held, seen) => {
-                Some(Statement::Write(term, held, Grounds::Planned(seen)))
+                Some(Statement::Write(term, held, Grounds::Planned(seen), steps))
             }
             Place::Concluding(held, action, ended, seen) => Some(Statement::Write(
                 term,
                 held,
                 Grounds::Concluded(action, ended, seen),
+                steps,
             )),
+            Place::LosingStep(held) => Some(Statement::Write(term, held, Grounds::StepLost, steps)),
+            Place::Advancing(held, _) => Some(Statement::Advance(term, held, steps)),
             Place::Removing(held) => Some(Statement::Remove(term, held)),
             Place::Fencing(..) | Place::Reloading => Some(Statement::Renew(term)),
             Place::Releasing => Some(Statement::Release(term)),
             Place::Idle
             | Place::Looking(_)
+            | Place::LookingOn(..)
             | Place::Spawning(..)
             | Place::Acting(..)
             | Place::Verifying(..) => None,
@@ -50,7 +61,7 @@ impl Owner {
     /// Whether it watches its trust beside what it does.
     pub fn watches_its_trust(&self) -> bool {
         match self.place {
-            Place::Looking(_) | Place::Verifying(..) => true,
+            Place::Looking(_) | Place::LookingOn(..) | Place::Verifying(..) => true,
             Place::Acting(_, _, cut) => cut != Some(Cut::Over),
             _ => false,
         }
@@ -64,8 +75,11 @@ impl Owner {
             Place::Looking(_)
             | Place::Writing(..)
             | Place::Fencing(..)
+            | Place::LookingOn(..)
+            | Place::Advancing(..)
             | Place::Verifying(..)
             | Place::Concluding(..)
+            | Place::LosingStep(_)
             | Place::Removing(_)
             | Place::Reloading
             | Place::Releasing => true,
@@ -82,31 +96,106 @@ impl Owner {
 
     /// With this row in hand: the first half of `step`.
     fn plans(&mut self, row: Row, rules: &Rules) {
+        self.run = self.run.over();
         let rests = match row.actual {
             Actual::Deleting => rules.has(Defect::WithdrawnDeleteRests),
             Actual::Creating => rules.has(Defect::InterruptedCreateRests),
             _ => false,
         };
-        self.place = match row::decide(&row, Grounds::Planned(None)) {
+        let known = rules.steps(self.run.known);
+        self.place = match decide(&row, Grounds::Planned(None), &known) {
             _ if rests && row.desired != Desired::Absent => Place::Releasing,
             Decided::Rest => Place::Releasing,
             Decided::Look => Place::Looking(row),
-            Decided::Record | Decided::Act(_) => Place::Writing(row, None),
+            Decided::Record => Place::Writing(row, None),
+            Decided::Act(action) => return self.acts(row, None, action, rules),
             Decided::Remove => Place::Removing(row),
+        };
+    }
+
+    /// Looks at the steps of an action, if it has any, before its intent.
+    fn acts(&mut self, row: Row, seen: Option<Seen>, action: Action, rules: &Rules) {
+        self.place = if steps::has_steps(rules.layout, action) {
+            self.run = self.run.begin(way(action));
+            Place::LookingOn(row, LookFor::Intent(seen))
+        } else {
+            Place::Writing(row, seen)
         };
     }
 
     /// The second half, with what was seen.
-    fn plans_again(&mut self, row: Row, seen: Seen) {
-        self.place = match row::decide(&row, Grounds::Planned(Some(seen))) {
+    pub fn plans_again(&mut self, row: Row, seen: Seen, rules: &Rules) {
+        let known = rules.steps(self.run.known);
+        self.place = match decide(&row, Grounds::Planned(Some(seen)), &known) {
             Decided::Rest => Place::Releasing,
             Decided::Look => unreachable!("asked to look twice"),
-            Decided::Record | Decided::Act(_) => Place::Writing(row, Some(seen)),
+            Decided::Record if rules.layout.observable() && well(&row, seen, &known) => {
+                self.run = self.run.begin(Way::Maintain);
+                Place::LookingOn(row, LookFor::Upkeep)
+            }
+            Decided::Record => Place::Writing(row, Some(seen)),
+            Decided::Act(action) => return self.acts(row, Some(seen), action, rules),
             Decided::Remove => Place::Removing(row),
         };
     }
 
-    fn hears(&mut self, answer: Answer, rules: &Rules) {
+    /// What it saw of the steps decides which one acts next.
+    pub fn looks_on(&mut self, sight: Sight, rules: &Rules) {
+        let Place::LookingOn(row, what) = self.place else {
+            unreachable!("only who looks sees")
+        };
+        self.run.look_on(sight, rules);
+        let begun = self.run.begun.is_some();
+        self.place = match what {
+            LookFor::Intent(seen) => Place::Writing(row, seen),
+            LookFor::Next(action) if begun && rules.has(Defect::StartAfterEffect) => {
+                Place::Spawning(row, action)
+            }
+            LookFor::Next(action) if begun => Place::Advancing(row, action),
+            LookFor::Next(action) => return self.ends_run(row, action),
+            LookFor::Upkeep if begun || self.run.failed => Place::Advancing(row, Action::Update),
+            LookFor::Upkeep => Place::Writing(row, Some(Seen::Healthy)),
+        };
+    }
+
+    /// No step is left to act: the whole is looked at, or what was found of a
+    /// cluster that is well is written.
+    pub fn ends_run(&mut self, row: Row, action: Action) {
+        let failed = self.run.failed;
+        self.place = match self.run.way {
+            Way::Maintain if failed => Place::LosingStep(row),
+            Way::Maintain => Place::Writing(row, Some(Seen::Healthy)),
+            Way::Make | Way::Remove if failed => Place::Verifying(row, action, Ended::Badly),
+            Way::Make | Way::Remove => Place::Verifying(row, action, Ended::Well),
+        };
+    }
+
+    /// The start of what acts next is committed, if anything does.
+    fn goes_on(&mut self, row: Row, action: Action, rules: &Rules) {
+        let all_at_once = !steps::has_steps(rules.layout, action);
+        if all_at_once || self.run.begun.is_some() {
+            self.place = Place::Spawning(row, action);
+        } else {
+            self.ends_run(row, action);
+        }
+    }
+
+    /// How its statement about steps went.
+    fn advanced(&mut self, held: Row, action: Action, goes_on: Option<bool>, rules: &Rules) {
+        match goes_on {
+            Some(true) => {
+                self.run.written();
+                self.goes_on(held, action, rules);
+            }
+            Some(false) => {
+                self.run.written();
+                self.place = Place::Reloading;
+            }
+            None => self.place = Place::Releasing,
+        }
+    }
+
+    pub fn hears(&mut self, answer: Answer, rules: &Rules) {
         let renewed = matches!(self.place, Place::Fencing(..) | Place::Reloading);
         if renewed && matches!(answer, Answer::Row(Some(_))) {
             self.trust = rules.trust();
@@ -118,24 +207,37 @@ impl Owner {
             }
             (Place::Claiming(_), _) => *self = Self::IDLE,
             (Place::Writing(held, seen), Answer::Row(Some(now))) => {
-                match row::decide(&held, Grounds::Planned(seen)) {
+                let known = rules.steps(self.run.after());
+                self.run.written();
+                match decide(&held, Grounds::Planned(seen), &known) {
                     Decided::Act(action) => self.place = Place::Fencing(now, action),
                     _ => self.plans(now, rules),
                 }
+            }
+            (Place::Advancing(held, action), Answer::Advanced(goes_on)) => {
+                self.advanced(held, action, goes_on, rules);
             }
             (Place::Fencing(intended, action), Answer::Row(Some(now)))
                 if now.generation == intended.generation
                     && (!now.paused || rules.has(Defect::FenceIgnoresPause)) =>
             {
-                self.place = Place::Spawning(now, action);
+                self.goes_on(now, action, rules);
+            }
+            (Place::Concluding(..) | Place::LosingStep(_), Answer::Row(Some(now))) => {
+                self.run.written();
+                self.plans(now, rules);
+            }
+            (Place::Fencing(..) | Place::Reloading, Answer::Row(Some(now))) => {
+                self.plans(now, rules);
             }
             (
-                Place::Fencing(..) | Place::Concluding(..) | Place::Reloading,
-                Answer::Row(Some(now)),
-            ) => self.plans(now, rules),
-            (Place::Writing(..) | Place::Concluding(..) | Place::Removing(_), _)
-                if answer != Answer::Removed(true) =>
-            {
+                Place::Writing(..)
+                | Place::Concluding(..)
+                | Place::LosingStep(_)
+                | Place::Removing(_),
+                _,
+            ) if answer != Answer::Removed(true) => {
+                self.run = self.run.over();
                 self.place = Place::Reloading;
             }
             (Place::Releasing, _) => *self = Self::IDLE,
@@ -144,132 +246,9 @@ impl Owner {
     }
 }
 
-impl State {
-    /// The next step of an owner that needs nothing but itself or the database.
-    /// None while it waits for a command, or has nothing to claim.
-    pub fn proceed(&mut self, index: usize, rules: &Rules) -> Option<()> {
-        let owner = self.owners[index];
-        if let Some(statement) = owner.statement() {
-            let answer = self.execute(statement, rules);
-            self.owners[index].hears(answer, rules);
-            if let Place::Spawning(row, _) = self.owners[index].place
-                && row.paused
-            {
-                self.breach(Breach::PausedSpawn);
-            }
-            return Some(());
-        }
-        match owner.place {
-            Place::Idle => {
-                let read = self.row.filter(Row::is_due)?;
-                let answer = self.execute(Statement::Claim(read), rules);
-                if answer == Answer::Claimed(None) {
-                    return None;
-                }
-                self.owners[index].place = Place::Claiming(read);
-                self.owners[index].hears(answer, rules);
-            }
-            Place::Looking(_) | Place::Verifying(..) => {
-                self.look(index, self.world.seen());
-            }
-            Place::Spawning(row, action) => self.spawn(index, row, action, rules),
-            _ => return None,
-        }
-        Some(())
-    }
-
-    /// An owner's look found this.
-    pub fn look(&mut self, index: usize, seen: Seen) {
-        let owner = &mut self.owners[index];
-        match owner.place {
-            Place::Looking(row) => owner.plans_again(row, seen),
-            Place::Verifying(row, action, ended) => {
-                owner.place = match row::decide(&row, Grounds::Concluded(action, ended, seen)) {
-                    Decided::Remove => Place::Removing(row),
-                    _ => Place::Concluding(row, action, ended, seen),
-                };
-            }
-            _ => unreachable!("only who looks sees"),
-        }
-    }
-
-    /// The guard looks at the trust once more before it starts the command.
-    fn spawn(&mut self, index: usize, row: Row, action: Action, rules: &Rules) {
-        let owner = self.owners[index];
-        if owner.trust == 0 && !rules.has(Defect::SpawnIgnoresTrust) {
-            self.owners[index].place = Place::Releasing;
-            return;
-        }
-        if !self.holds(owner.term) {
-            self.breach(Breach::StaleSpawn);
-        }
-        let command = Command::live(action, row.spec, owner.term, owner.trust);
-        self.commands.push(command);
-        self.owners[index].place = Place::Acting(row, action, None);
-    }
-
-    /// A renewal beside a look or a command; it hears a change of desire.
-    pub fn renew_beside(&mut self, index: usize, rules: &Rules) {
-        let owner = self.owners[index];
-        let Answer::Row(found) = self.execute(Statement::Renew(owner.term), rules) else {
-            unreachable!("a renewal answers with a row or none")
-        };
-        match found {
-            None => self.cut(index, Cut::Over),
-            Some(now) => {
-                self.owners[index].trust = rules.trust();
-                let command = self.command_of(owner.term);
-                if let Some(command) = command {
-                    command.trusted = rules.trust();
-                }
-                if let Place::Acting(_, action, None) = owner.place
-                    && interrupt(action, now.desired).is_some()
-                {
-                    self.cut(index, Cut::Desire);
-                }
-            }
-        }
-    }
-
-    /// An owner cuts short what it does; a command is told, and waited for.
-    pub fn cut(&mut self, index: usize, cut: Cut) {
-        let owner = &mut self.owners[index];
-        match &mut owner.place {
-            Place::Acting(_, _, why) => {
-                *why = Some(cut);
-                let term = owner.term;
-                if let Some(command) = self.command_of(term) {
-                    command.told = true;
-                }
-            }
-            place => *place = Place::Releasing,
-        }
-    }
-
-    fn command_of(&mut self, term: u8) -> Option<&mut Command> {
-        self.commands
-            .iter_mut()
-            .find(|command| command.term == term)
-    }
-
-    /// A command ended by itself; its owner, if it lives, goes on.
-    pub fn ended(&mut self, term: u8, ended: Ended) {
-        if let Some(owner) = self.actor(term)
-            && let Place::Acting(row, action, _) = owner.place
-        {
-            owner.place = Place::Verifying(row, action, ended);
-        }
-    }
-
-    /// A guard ended a command; nothing is concluded from it.
-    pub fn killed(&mut self, term: u8) {
-        if let Some(owner) = self.actor(term)
-            && let Place::Acting(_, _, cut) = owner.place
-        {
-            owner.place = match cut {
-                Some(Cut::Desire) => Place::Reloading,
-                Some(Cut::Over) | None => Place::Releasing,
-            };
-        }
+fn way(action: Action) -> Way {
+    match action {
+        Action::Create | Action::Update | Action::Start | Action::Stop => Way::Make,
+        Action::Delete => Way::Remove,
     }
 }

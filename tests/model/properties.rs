@@ -11,8 +11,10 @@ use stateright::Property;
 
 use crate::calm;
 use crate::protocol::Protocol;
+use crate::row::Shape;
 use crate::rules::Rules;
 use crate::state::{Breach, Owner, Place, State};
+use crate::steps::{CLUSTER, NETWORK, Record, State as StepState};
 use crate::world::Form;
 
 pub const ONE_COMMAND: &str = "never two live commands";
@@ -24,6 +26,12 @@ pub const STATUS_OF_ITS_ROW: &str = "every status was decided on the row it is w
 pub const ORDERED_DELETE: &str = "no delete that the row did not order";
 pub const REMOVED_WHEN_GONE: &str = "a row goes only when it says absent and the cluster is gone";
 pub const TRUE_RECORD: &str = "a spec that is recorded as applied is applied";
+pub const RECORDED_EFFECT: &str = "no step acts whose start its owner has not committed";
+pub const START_IN_TIME: &str = "no step begins for a row that was changed or paused since";
+pub const APPLIED_ONCE: &str = "no step is applied again that is done, in place and the same";
+pub const TRUE_RUNNING: &str = "no row is settled as running whose required step failed";
+pub const NEWER_KEPT: &str = "what a newer release recorded of a step stays";
+pub const TRUE_STEP: &str = "a step that is recorded as done is not of another input";
 pub const CONVERGES: &str = "once faults end it converges";
 
 pub fn all(rules: &Rules) -> Vec<Property<Protocol>> {
@@ -57,6 +65,24 @@ pub fn always() -> Vec<Property<Protocol>> {
             state.breach != Some(Breach::RemovedTooEarly)
         }),
         Property::always(TRUE_RECORD, |_, state: &State| record_is_true(state)),
+        Property::always(RECORDED_EFFECT, |_, state: &State| {
+            state.breach != Some(Breach::UnrecordedEffect)
+        }),
+        Property::always(START_IN_TIME, |_, state: &State| {
+            state.breach != Some(Breach::OutdatedStart)
+        }),
+        Property::always(APPLIED_ONCE, |_, state: &State| {
+            state.breach != Some(Breach::NeedlessApply)
+        }),
+        Property::always(TRUE_RUNNING, |_, state: &State| {
+            state.breach != Some(Breach::RunningWithoutStep)
+        }),
+        Property::always(NEWER_KEPT, |_, state: &State| {
+            state.breach != Some(Breach::NewerChanged)
+        }),
+        Property::always(TRUE_STEP, |protocol: &Protocol, state: &State| {
+            !protocol.rules.layout.observable() || steps_are_true(state)
+        }),
         Property::always(CONVERGES, calm::converges),
     ]
 }
@@ -64,12 +90,16 @@ pub fn always() -> Vec<Property<Protocol>> {
 /// The dangers that the properties are about, as far as these rules let them
 /// come up: each must.
 fn dangers(rules: &Rules) -> Vec<Property<Protocol>> {
-    let mut dangers = vec![
-        Property::sometimes("an owner without a lease is about to start", |_, state| {
-            is_stale(state, |place| matches!(place, Place::Spawning(..)))
-        }),
-        Property::sometimes("a row is removed", |_, state: &State| state.row.is_none()),
-    ];
+    let mut dangers = vec![Property::sometimes(
+        "an owner without a lease is about to start",
+        |_, state| is_stale(state, |place| matches!(place, Place::Spawning(..))),
+    )];
+    if rules.newer.is_none() && (rules.changes > 0 || rules.from_every_row) {
+        dangers.push(Property::sometimes(
+            "a row is removed",
+            |_, state: &State| state.row.is_none(),
+        ));
+    }
     if rules.faults > 0 {
         dangers.extend([
             Property::sometimes(
@@ -123,6 +153,28 @@ fn is_stale(state: &State, place: fn(&Place) -> bool) -> bool {
 }
 
 fn record_is_true(state: &State) -> bool {
-    let applied = state.row.and_then(|row| row.applied);
-    applied.is_none() || state.world.form == Form::Absent || state.world.of == applied
+    let Some(applied) = state.row.and_then(|row| row.applied) else {
+        return true;
+    };
+    // A step that is put back in a cluster that runs is recorded as under way.
+    let under_way = |record: Record| record.state != StepState::Done;
+    let known = state.world.of.is_none() && state.steps[CLUSTER].is_some_and(under_way);
+    let cluster = state.world.form == Form::Absent || state.world.of == Some(applied);
+    // What only a newer release may apply is left as it is.
+    let newer = state.steps[NETWORK].is_some_and(|record| record.newer);
+    let network = state.parts.network.is_none_or(|network| network == applied);
+    (cluster || known) && (network || newer)
+}
+
+/// What was made is of the input that is recorded with it, or gone. The last
+/// step cannot be seen to be of another.
+fn steps_are_true(state: &State) -> bool {
+    let done = |index: usize| {
+        let done = |record: &Record| record.state == StepState::Done && !record.newer;
+        state.steps[index].filter(done).map(|record| record.input)
+    };
+    let same = |made: Option<Shape>, input: Shape| made.is_none_or(|made| made == input);
+    let network = done(NETWORK).is_none_or(|input| same(state.parts.network, input));
+    let cluster = done(CLUSTER).is_none_or(|input| same(state.world.of, input));
+    network && cluster
 }

@@ -7,12 +7,16 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use kindler::clusters::Desired;
+use kindler::clusters::plan::Action;
+use kindler::core::steps::Requirement;
 use stateright::{Model, Property};
 
 use crate::properties;
 use crate::row::{Ended, Row, Seen};
 use crate::rules::{Defect, Rules};
-use crate::state::{Cut, Owner, Place, State, Statement};
+use crate::run::Way;
+use crate::state::{Breach, Cut, Owner, Place, State, Statement};
+use crate::steps::{LAST, NETWORK, Record};
 use crate::world::{Command, Form, Phase, Work, World};
 
 /// One thing that happens.
@@ -53,10 +57,14 @@ pub enum Event {
     Land,
     /// A fifth of a lease goes by.
     Tick,
-    /// The row's next attempt or check comes due.
+    /// The row's next attempt or check comes due, and what steps wait for.
     ComeDue,
+    /// The row's only: steps wait longer.
+    ComeDueBeforeSteps,
     /// The cluster changes by itself.
     Befall(Form),
+    /// What a step made vanishes.
+    Vanish(usize),
 }
 
 pub struct Protocol {
@@ -126,6 +134,9 @@ impl Protocol {
         }
         match owner.place {
             Place::Looking(_) | Place::Verifying(..) => events.push(Event::LookInVain(index)),
+            Place::LookingOn(..) if owner.run.way != Way::Remove => {
+                events.push(Event::LookInVain(index));
+            }
             Place::Acting(_, _, cut) if cut != Some(Cut::Over) => {
                 events.push(Event::Shutdown(index));
             }
@@ -145,14 +156,26 @@ impl Protocol {
         });
         if state.faults > 0 {
             events.push(work(Work::Fail));
-            if command.phase == Phase::HalfWay {
+            let observed = command.step.is_some() && self.rules.layout.observable();
+            if command.phase == Phase::HalfWay || (observed && !command.has_a_middle()) {
                 events.push(work(Work::FinishBadly));
             }
-            // Over a cluster that answers, nobody could tell the lie.
-            if state.world.form != Form::Healthy {
+            // Over a cluster that answers, nobody could tell the lie; a step that
+            // is observed by itself is believed only if it is in place.
+            if state.world.form != Form::Healthy && !observed {
                 events.push(work(Work::Lie));
             }
+            if self.may_give_up(command) {
+                events.push(work(Work::GiveUp));
+            }
         }
+    }
+
+    /// A best-effort removal is given up after some attempts, which are not counted.
+    fn may_give_up(&self, command: &Command) -> bool {
+        let last = command.step.map(usize::from) == Some(LAST);
+        let best_effort = self.rules.layout.requirement(LAST) == Requirement::BestEffort;
+        last && best_effort && command.action == Action::Delete
     }
 
     fn of_nobody(state: &State, events: &mut Vec<Event>) {
@@ -162,10 +185,20 @@ impl Protocol {
         events.push(Event::Tick);
         if state.row.is_some_and(|row| !row.is_due()) {
             events.push(Event::ComeDue);
+            let waits = |step: &Record| step.next_try == Some(true);
+            if state.steps.iter().flatten().any(waits) {
+                events.push(Event::ComeDueBeforeSteps);
+            }
         }
         if state.faults > 0 {
             let befall = state.world.by_itself().iter();
             events.extend(befall.map(|form| Event::Befall(*form)));
+            if state.parts.network.is_some() {
+                events.push(Event::Vanish(NETWORK));
+            }
+            if state.parts.last.is_some() {
+                events.push(Event::Vanish(LAST));
+            }
         }
     }
 
@@ -222,7 +255,13 @@ impl Protocol {
                 state.execute(statement, &self.rules);
             }
             Event::Tick => return self.tick(state),
-            Event::ComeDue => state.row = state.row.map(Row::come_due),
+            Event::ComeDue => {
+                state.row = state.row.map(Row::come_due);
+                for step in state.steps.iter_mut().flatten() {
+                    step.next_try = step.next_try.map(|_| false);
+                }
+            }
+            Event::ComeDueBeforeSteps => state.row = state.row.map(Row::come_due),
             Event::LoseRequest(_)
             | Event::LoseAnswer(_)
             | Event::LoseRenewal(_)
@@ -230,7 +269,8 @@ impl Protocol {
             | Event::LookInVain(_)
             | Event::Crash(_)
             | Event::Shutdown(_)
-            | Event::Befall(_) => self.fault(state, event),
+            | Event::Befall(_)
+            | Event::Vanish(_) => self.fault(state, event),
         }
         Some(())
     }
@@ -241,7 +281,7 @@ impl Protocol {
             Event::LoseRequest(index) => state.owners[index].hears_nothing(),
             Event::ClaimSlowly(index) => {
                 if let Some(read) = state.row {
-                    state.owners[index].place = Place::Claiming(read);
+                    state.begins_to_claim(index, read);
                 }
             }
             Event::LoseAnswer(index) => {
@@ -257,10 +297,15 @@ impl Protocol {
                 } else {
                     Seen::Nothing
                 };
-                state.look(index, found);
+                if matches!(state.owners[index].place, Place::LookingOn(..)) {
+                    state.look_on(index, true, &self.rules);
+                } else {
+                    state.look(index, found, &self.rules);
+                }
             }
             Event::Crash(index) => state.owners[index] = Owner::IDLE,
             Event::Shutdown(index) => state.cut(index, Cut::Over),
+            Event::Vanish(index) => state.parts.set(index, None),
             Event::Befall(form) => state.world = World::new(form, state.world.of),
             other => unreachable!("{other:?} is no fault"),
         }
@@ -271,16 +316,22 @@ impl Protocol {
         if !matches!(work, Work::Begin | Work::Finish) {
             state.faults -= 1;
         }
-        let (world, ended): (World, Option<Ended>) = command.work(work, state.world);
         if !state.holds(command.term) {
-            state.breach(crate::state::Breach::StaleEffect);
+            state.breach(Breach::StaleEffect);
         }
+        state.judge_record(&command);
+        let (world, ended): (World, Option<Ended>) =
+            match command.work_on_part(work, &mut state.parts) {
+                Some(ended) => (state.world, ended),
+                None => command.work(work, state.world),
+            };
         state.world = world;
         match ended {
             None => state.commands[index].phase = Phase::HalfWay,
             Some(ended) => {
                 state.commands.remove(index);
-                state.ended(command.term, ended);
+                let given_up = work == Work::GiveUp;
+                state.ended(&command, ended, given_up, &self.rules);
             }
         }
     }

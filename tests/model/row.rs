@@ -1,24 +1,17 @@
-//! A row of `clusters` in few bytes, and the product's own decisions about it.
+//! A row of `clusters` in few bytes.
 //!
-//! Everything that decides is asked of `kindler::clusters::plan`; nothing here may decide
-//! by itself. Time is one question only: has a row's next time come or not.
+//! Time is one question only: has a row's next time come or not.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use kindler::clusters::health::HealthPolicy;
 use kindler::clusters::observation::Observation;
-use kindler::clusters::plan::{
-    Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
-    conclude, plan,
-};
+use kindler::clusters::plan::{Applied, Failure, Outcome, Persistence, Status};
 use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
 
-const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
-const LATER: Timestamp = Timestamp::constant(1_900_000_000, 0);
+pub const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+pub const EARLIER: Timestamp = Timestamp::constant(1_700_000_000, 0);
+pub const LATER: Timestamp = Timestamp::constant(1_900_000_000, 0);
 
 /// Two specs are enough: one to leave, and to come back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,7 +123,7 @@ impl Row {
         said(self) == said(other)
     }
 
-    fn cluster(&self) -> Cluster {
+    pub fn cluster(&self) -> Cluster {
         let later = |ahead: bool| ahead.then_some(LATER);
         Cluster {
             desired: self.desired,
@@ -153,7 +146,7 @@ impl Row {
     /// The row after a status was written: `Status::apply_to`, and for the
     /// hash of the spec, which a `Cluster` holds as yes or no, what
     /// `write_status.sql` does with it.
-    fn with(&self, status: &Status, held: &Self) -> Self {
+    pub fn with(&self, status: &Status, held: &Self) -> Self {
         let mut cluster = self.cluster();
         status.apply_to(&mut cluster, NOW);
         let ahead = |time: Option<Timestamp>| time.is_some_and(|time| time > NOW);
@@ -167,7 +160,8 @@ impl Row {
             reached: cluster.observed_generation == cluster.generation,
             attempt_later: ahead(cluster.next_attempt_at),
             check_later: ahead(cluster.next_check_at),
-            health_failures: cluster.health_failures.try_into().unwrap_or(u8::MAX),
+            // More of them mean the same.
+            health_failures: cluster.health_failures.min(2).try_into().expect("few"),
             ..*self
         }
         .without_idle_times()
@@ -196,7 +190,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    fn observation(self) -> Observation {
+    pub fn observation(self) -> Observation {
         match self {
             Self::Healthy => Observation::HEALTHY,
             Self::Ill => Observation::unhealthy("refused"),
@@ -215,7 +209,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn outcome(self) -> Outcome {
+    pub fn outcome(self) -> Outcome {
         match self {
             Self::Well => Outcome::Succeeded,
             Self::Badly => Outcome::Failed(Failure {
@@ -224,96 +218,6 @@ impl Ended {
                 detail: String::new(),
             }),
         }
-    }
-}
-
-/// What a status was decided from, so that it can be decided again when the
-/// write lands: a state of the model holds this instead of the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Grounds {
-    Planned(Option<Seen>),
-    Concluded(Action, Ended, Seen),
-}
-
-/// A [`Decision`] without the status in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decided {
-    Rest,
-    Look,
-    Record,
-    Act(Action),
-    Remove,
-}
-
-/// What the product decides. The answer depends on nothing but the arguments,
-/// so each question is put to it once per thread.
-pub fn decide(row: &Row, grounds: Grounds) -> Decided {
-    ANSWERS.with_borrow_mut(|answers| {
-        *answers
-            .decided
-            .entry((*row, grounds))
-            .or_insert_with(|| ask(row, grounds).0)
-    })
-}
-
-/// The row as the product would write it onto `current`, decided on `held`.
-pub fn written(current: &Row, held: &Row, grounds: Grounds) -> Row {
-    ANSWERS.with_borrow_mut(|answers| {
-        *answers
-            .written
-            .entry((*current, *held, grounds))
-            .or_insert_with(|| {
-                let status = ask(held, grounds).1.expect("only a status is written");
-                current.with(&status, held)
-            })
-    })
-}
-
-#[derive(Default)]
-struct Answers {
-    decided: HashMap<(Row, Grounds), Decided>,
-    written: HashMap<(Row, Row, Grounds), Row>,
-}
-
-thread_local! {
-    static ANSWERS: RefCell<Answers> = RefCell::default();
-}
-
-fn ask(row: &Row, grounds: Grounds) -> (Decided, Option<Status>) {
-    let moment = Moment {
-        now: NOW,
-        jitter: 0.5,
-    };
-    let cluster = row.cluster();
-    match grounds {
-        Grounds::Planned(seen) => {
-            let observed = seen.map(Seen::observation);
-            match plan(&cluster, observed.as_ref(), &policy(), moment) {
-                Decision::Rest { .. } => (Decided::Rest, None),
-                Decision::Observe { .. } => (Decided::Look, None),
-                Decision::Record(status) => (Decided::Record, Some(status)),
-                Decision::Act { action, intent } => (Decided::Act(action), Some(intent)),
-                Decision::Remove => (Decided::Remove, None),
-            }
-        }
-        Grounds::Concluded(action, ended, seen) => {
-            let (outcome, seen) = (ended.outcome(), seen.observation());
-            match conclude(&cluster, action, &outcome, &seen, &policy(), moment) {
-                Conclusion::Record(status) => (Decided::Record, Some(status)),
-                Conclusion::Remove => (Decided::Remove, None),
-            }
-        }
-    }
-}
-
-/// Two failed probes mean lost, which saves states and shows the same.
-fn policy() -> Policy {
-    Policy {
-        health: HealthPolicy {
-            threshold: 2,
-            ..HealthPolicy::default()
-        },
-        ..Policy::default()
     }
 }
 

@@ -5,8 +5,11 @@
 
 use kindler::clusters::plan::Action;
 
-use crate::row::{Ended, Grounds, Row, Seen, Shape};
+use crate::decisions::Grounds;
+use crate::row::{Ended, Row, Seen, Shape};
 use crate::rules::Rules;
+use crate::run::Run;
+use crate::steps::{Parts, Record, Records, State as StepState};
 use crate::world::{Command, Form, World};
 use kindler::clusters::{Actual, Desired};
 
@@ -27,6 +30,16 @@ pub enum Breach {
     DeleteNotOrdered,
     /// A row was removed although the cluster, or the wish for it, was there.
     RemovedTooEarly,
+    /// A step acted whose start this term had not committed.
+    UnrecordedEffect,
+    /// A step began for a row that was changed or paused since.
+    OutdatedStart,
+    /// A step began that was done, in place and of the same input.
+    NeedlessApply,
+    /// A row was settled as running although a required step had failed.
+    RunningWithoutStep,
+    /// The record of a newer release was changed.
+    NewerChanged,
 }
 
 /// The row of `cluster_leases`, while it has not expired.
@@ -57,15 +70,32 @@ pub enum Place {
     /// The fence before the spawn.
     Fencing(Row, Action),
     Spawning(Row, Action),
+    /// Looks for the next step that has to act.
+    LookingOn(Row, LookFor),
+    /// Writes how steps ended and which one begins.
+    Advancing(Row, Action),
     Acting(Row, Action, Option<Cut>),
     /// Observes what an ended command left.
     Verifying(Row, Action, Ended),
     /// Writes what came of an action.
     Concluding(Row, Action, Ended, Seen),
+    /// Writes that a required step of a running cluster is lost.
+    LosingStep(Row),
     Removing(Row),
     /// A write lost: reads the row under the lease again.
     Reloading,
     Releasing,
+}
+
+/// For what an owner looks at steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookFor {
+    /// An action that was planned with this observation.
+    Intent(Option<Seen>),
+    /// The next step of this action.
+    Next(Action),
+    /// The steps of a cluster that is well.
+    Upkeep,
 }
 
 /// One replica's worker. After a crash it is a new, idle one.
@@ -76,6 +106,7 @@ pub struct Owner {
     /// Ticks for which it trusts its lease.
     pub trust: u8,
     pub place: Place,
+    pub run: Run,
 }
 
 impl Owner {
@@ -83,6 +114,7 @@ impl Owner {
         term: 0,
         trust: 0,
         place: Place::Idle,
+        run: Run::NONE,
     };
 
     /// Whether it waits for a command that it started under this term.
@@ -92,12 +124,19 @@ impl Owner {
 
     /// Tells two owners apart that may stand in either order: only an idle or
     /// claiming one has no term of its own.
-    fn rank(&self) -> (u8, Option<Row>) {
+    fn rank(&self) -> (u8, Option<Row>, Run) {
         match self.place {
-            Place::Claiming(read) => (self.term, Some(read)),
-            _ => (self.term, None),
+            Place::Claiming(read) => (self.term, Some(read), self.run),
+            _ => (self.term, None, self.run),
         }
     }
+}
+
+/// What a statement writes of steps, and what its sender knew of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StepWrite {
+    pub known: Records,
+    pub changes: Records,
 }
 
 /// A statement on its way to the database.
@@ -105,7 +144,9 @@ impl Owner {
 pub enum Statement {
     Claim(Row),
     Renew(u8),
-    Write(u8, Row, Grounds),
+    Write(u8, Row, Grounds, StepWrite),
+    /// The row that the work is for, and what becomes of its steps.
+    Advance(u8, Row, StepWrite),
     Remove(u8, Row),
     Release(u8),
 }
@@ -116,6 +157,7 @@ impl Statement {
             Self::Claim(_) => None,
             Self::Renew(term)
             | Self::Write(term, ..)
+            | Self::Advance(term, ..)
             | Self::Remove(term, _)
             | Self::Release(term) => Some(term),
         }
@@ -133,6 +175,10 @@ pub struct State {
     /// A statement whose sender gave up on it; it may still take effect.
     pub astray: Option<Statement>,
     pub world: World,
+    /// What is there of the steps beside the cluster.
+    pub parts: Parts,
+    /// The rows of `cluster_steps`.
+    pub steps: Records,
     /// The row said `absent` when the delete that it records was committed to.
     pub delete_ordered: bool,
     pub changes: u8,
@@ -152,6 +198,8 @@ impl State {
             commands: Vec::new(),
             astray: None,
             world: World::ABSENT,
+            parts: Parts::NONE,
+            steps: [None; 3],
             delete_ordered: false,
             changes: rules.changes,
             pauses: rules.pauses,
@@ -159,7 +207,7 @@ impl State {
             breach: None,
         };
         if !rules.from_every_row {
-            return vec![fresh];
+            return vec![fresh.made_by_newer(rules)];
         }
         let mut starts = Vec::new();
         for (desired, actual) in Desired::ALL
@@ -190,6 +238,19 @@ impl State {
         starts
     }
 
+    /// One step was made before by a newer release.
+    fn made_by_newer(mut self, rules: &Rules) -> Self {
+        let Some(index) = rules.newer else {
+            return self;
+        };
+        self.parts.set(index, Some(Shape::A));
+        self.steps[index] = Some(Record {
+            newer: true,
+            ..Record::new(StepState::Done, Shape::A)
+        });
+        self
+    }
+
     pub fn holds(&self, term: u8) -> bool {
         self.lease.is_some_and(|lease| lease.term == term)
     }
@@ -210,6 +271,18 @@ impl State {
         highest + 1
     }
 
+    /// A step acts only if its start is committed under its owner's term.
+    pub fn judge_record(&mut self, command: &Command) {
+        let Some(index) = command.step.map(usize::from) else {
+            return;
+        };
+        let started = self.steps[index]
+            .is_some_and(|record| record.state.begins() && record.term == command.term);
+        if !started {
+            self.breach(Breach::UnrecordedEffect);
+        }
+    }
+
     pub fn breach(&mut self, breach: Breach) {
         self.breach = self.breach.or(Some(breach));
     }
@@ -219,6 +292,7 @@ impl State {
         if rules.fold {
             self.fold();
         }
+        self.forget_terms_of_no_one();
         let mut known = [0; 16];
         self.each_term(|term| known[usize::from(*term)] = u8::from(*term > 0));
         self.each_term(|term| *term = known[..=usize::from(*term)].iter().sum());
@@ -247,6 +321,19 @@ impl State {
         }
     }
 
+    /// Who is gone does not act: whose start it was does not matter then.
+    fn forget_terms_of_no_one(&mut self) {
+        let mut steps = std::mem::take(&mut self.steps);
+        let mut used = [false; 16];
+        self.each_term(|term| used[usize::from(*term)] = true);
+        for record in steps.iter_mut().flatten() {
+            if !used[usize::from(record.term)] {
+                record.term = 0;
+            }
+        }
+        self.steps = steps;
+    }
+
     fn each_term(&mut self, mut visit: impl FnMut(&mut u8)) {
         if let Some(lease) = &mut self.lease {
             visit(&mut lease.term);
@@ -256,6 +343,9 @@ impl State {
         }
         for command in &mut self.commands {
             visit(&mut command.term);
+        }
+        for record in self.steps.iter_mut().flatten() {
+            visit(&mut record.term);
         }
         if let Some(term) = self.astray.as_mut().and_then(Statement::term) {
             visit(term);

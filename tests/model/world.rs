@@ -5,6 +5,7 @@
 use kindler::clusters::plan::Action;
 
 use crate::row::{Ended, Seen, Shape};
+use crate::steps::{CLUSTER, Parts};
 
 /// What is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +105,8 @@ pub enum Phase {
 pub struct Command {
     pub action: Action,
     pub spec: Shape,
+    /// The step that it is; none: it does all at once.
+    pub step: Option<u8>,
     /// Under which right it was started.
     pub term: u8,
     pub phase: Phase,
@@ -126,6 +129,8 @@ pub enum Work {
     FinishBadly,
     /// A good word for work that was not done.
     Lie,
+    /// A bad end for the last time: a best-effort removal is given up.
+    GiveUp,
 }
 
 impl Command {
@@ -133,6 +138,7 @@ impl Command {
         Self {
             action,
             spec,
+            step: None,
             term,
             phase: Phase::Begun,
             trusted,
@@ -142,19 +148,53 @@ impl Command {
 
     /// Whether a cut can leave something half done.
     pub fn has_a_middle(self) -> bool {
+        if self.part().is_some() {
+            return false;
+        }
         match self.action {
             Action::Create | Action::Update | Action::Delete => true,
             Action::Start | Action::Stop => false,
         }
     }
 
+    /// The step beside the cluster that it works on, if it does.
+    fn part(self) -> Option<usize> {
+        self.step.map(usize::from).filter(|step| *step != CLUSTER)
+    }
+
+    /// As [`Self::work`], of a step beside the cluster.
+    pub fn work_on_part(self, work: Work, parts: &mut Parts) -> Option<Option<Ended>> {
+        let index = self.part()?;
+        let made = (self.action != Action::Delete).then_some(self.spec);
+        Some(match work {
+            Work::Begin => None,
+            Work::Finish | Work::FinishBadly => {
+                parts.set(index, made);
+                Some(if work == Work::Finish {
+                    Ended::Well
+                } else {
+                    Ended::Badly
+                })
+            }
+            Work::GiveUp => {
+                parts.given_up = parts.last.is_some();
+                Some(Ended::Badly)
+            }
+            Work::Fail | Work::Lie => Some(Ended::Badly),
+        })
+    }
+
     /// The world after this piece of work, and the command's end if it is one.
     pub fn work(self, work: Work, world: World) -> (World, Option<Ended>) {
-        let action = self.action;
+        // The step of the cluster is applied in full, whatever the action is.
+        let action = match self.action {
+            Action::Start if self.step.is_some() => Action::Create,
+            action => action,
+        };
         match work {
             Work::Begin => (world.half(action, self.spec), None),
             Work::Finish => (world.done(action, self.spec), Some(Ended::Well)),
-            Work::Fail => (world, Some(Ended::Badly)),
+            Work::Fail | Work::GiveUp => (world, Some(Ended::Badly)),
             Work::FinishBadly => (world.done(action, self.spec), Some(Ended::Badly)),
             Work::Lie => (world, Some(Ended::Well)),
         }

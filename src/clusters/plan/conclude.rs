@@ -55,8 +55,6 @@ pub enum Outcome {
     Succeeded,
     /// It reported a failure, was late, or could not start.
     Failed(Failure),
-    /// One of its steps failed that the cluster needs: whatever answers lacks it.
-    StepFailed(Failure),
 }
 
 /// What is to be written after an action.
@@ -205,7 +203,7 @@ impl End<'_> {
                 ),
                 "",
             ),
-            Outcome::Failed(f) | Outcome::StepFailed(f) => (
+            Outcome::Failed(f) => (
                 f.persistence,
                 format!("{}; {}", f.summary, self.observed),
                 f.detail.as_str(),

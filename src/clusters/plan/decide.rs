@@ -259,6 +259,8 @@ impl Deciding<'_> {
         };
         let applied = match action {
             Action::Create | Action::Update | Action::Delete => Applied::Cleared,
+            // A start in steps may apply the spec that is declared now.
+            Action::Start if !self.cluster.spec_applied => Applied::Cleared,
             Action::Start | Action::Stop => Applied::Kept,
         };
         let intent = Status {

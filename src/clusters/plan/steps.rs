@@ -1,12 +1,16 @@
 //! What the steps of a driver mean for the cluster. Pure, like the rest of the
 //! plan; what is to be done about one step is [`crate::core::steps::decide`]'s.
 
+use jiff::Timestamp;
+
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
 use crate::core::steps::decide::{next_try, unknown_leftovers};
 use crate::core::steps::{GIVEN_UP, StepFacts, StepRecord, StepState};
 
-use super::{Action, Decision, Moment, Policy, Status};
+use super::{
+    Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
+};
 
 /// The steps of one cluster, as its driver knows and the database records them.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,17 @@ impl StepsOf<'_> {
             .filter(|r| !given_up(r))
             .map(|r| r.name.as_str())
             .collect()
+    }
+
+    /// Whether the last attempt at a required step failed that can be observed by
+    /// itself.
+    fn has_lost(&self) -> bool {
+        let observable = |r: &StepRecord| {
+            let named = |f: &StepFacts| f.observable && f.name == r.name;
+            self.facts.iter().any(named)
+        };
+        self.of_driver()
+            .any(|r| r.required && r.state == StepState::Failed && observable(r))
     }
 
     /// The best-effort steps whose last attempt failed.
@@ -155,13 +170,15 @@ fn failed(
 }
 
 /// What is written of a running cluster, with its steps: failed best-effort steps
-/// are a condition of it, and it is looked at again when one of them is due.
-pub fn with_steps(status: Status, steps: StepsOf<'_>) -> Status {
+/// are a condition of it, and it is looked at again when the next try of one comes.
+/// A try that is due already waits for the next check: this look did not find the
+/// cluster well, or it may only be looked at.
+pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
     let failed = steps.failed();
     if status.actual != Actual::Running || failed.is_empty() {
         return status;
     }
-    let next = next_try(steps.driver, steps.records);
+    let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
     let told: Vec<String> = failed
         .iter()
         .map(|r| {
@@ -199,20 +216,144 @@ pub fn with_unseen(status: Status, unseen: &[String], policy: &Policy, moment: M
 }
 
 /// A running cluster whose required step is not in place and cannot be put back.
-pub fn step_lost(
+pub fn step_lost(cluster: &Cluster, failure: &Failure, policy: &Policy, moment: Moment) -> Status {
+    not_well(cluster, Reason::StepFailed, failure, policy, moment)
+}
+
+/// What an action came to, with its steps: a cluster that answers is not well while
+/// a required step that can be observed by itself has failed.
+pub fn after_run(
     cluster: &Cluster,
-    message: String,
-    detail: &str,
+    (action, outcome): (Action, &Outcome),
+    conclusion: Conclusion,
+    steps: StepsOf<'_>,
+    policy: &Policy,
+    moment: Moment,
+) -> Conclusion {
+    match (conclusion, outcome) {
+        (Conclusion::Record(status), Outcome::Failed(failure))
+            if status.actual == Actual::Running && steps.has_lost() =>
+        {
+            let status = not_well(cluster, action.failed(), failure, policy, moment);
+            Conclusion::Record(status)
+        }
+        (conclusion, Outcome::Failed(_) | Outcome::Succeeded) => conclusion,
+    }
+}
+
+fn not_well(
+    cluster: &Cluster,
+    reason: Reason,
+    failure: &Failure,
     policy: &Policy,
     moment: Moment,
 ) -> Status {
-    let status = failed(cluster, Reason::StepFailed, message, policy, moment, false);
-    let error = status.error.as_ref().map(|error| {
-        if detail.is_empty() {
-            error.clone()
-        } else {
-            format!("{error}\n{detail}")
+    let permanent = failure.persistence == Persistence::Permanent;
+    let message = format!("{}; it answers its probe", failure.summary);
+    let status = failed(cluster, reason, message, policy, moment, permanent);
+    let error = if failure.detail.is_empty() {
+        failure.summary.clone()
+    } else {
+        format!("{}\n{}", failure.summary, failure.detail)
+    };
+    // Not all of the spec is applied, so an answer alone does not make it well.
+    Status {
+        error: Some(error),
+        applied: Applied::Cleared,
+        ..status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::clusters::samples::dev;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const MOMENT: Moment = Moment {
+        now: NOW,
+        jitter: 0.5,
+    };
+
+    fn in_seconds(seconds: i64) -> Timestamp {
+        NOW + SignedDuration::from_secs(seconds)
+    }
+
+    fn failed_step(required: bool, next_try_at: Option<Timestamp>) -> StepRecord {
+        StepRecord {
+            driver: "sandbox".into(),
+            name: "port".into(),
+            position: 1,
+            total: 1,
+            version: 1,
+            required,
+            state: StepState::Failed,
+            attempt: 1,
+            reason: Some("Failed".into()),
+            message: Some("in use".into()),
+            input_hash: None,
+            started_at: None,
+            finished_at: None,
+            next_try_at,
         }
-    });
-    Status { error, ..status }
+    }
+
+    fn running() -> Status {
+        Status::running(&dev(), Reason::Healthy, in_seconds(10))
+    }
+
+    fn port(observable: bool) -> StepFacts {
+        StepFacts {
+            name: "port",
+            version: 1,
+            requirement: crate::core::steps::Requirement::Required,
+            observable,
+            input_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_next_try_ahead_brings_the_check_forward() {
+        for (next, check) in [(5, 5), (20, 10), (0, 10), (-5, 10)] {
+            let records = [failed_step(false, Some(in_seconds(next)))];
+            let steps = StepsOf {
+                driver: "sandbox",
+                facts: &[],
+                records: &records,
+            };
+            let status = with_steps(running(), steps, NOW);
+            assert_eq!(status.next_check_at, Some(in_seconds(check)), "{next}");
+            assert_eq!(status.reason, Reason::StepFailed);
+        }
+    }
+
+    #[test]
+    fn an_answer_does_not_hide_a_failed_required_step() {
+        for (observable, actual) in [(true, Actual::Failed), (false, Actual::Running)] {
+            let (facts, records) = ([port(observable)], [failed_step(true, None)]);
+            let steps = StepsOf {
+                driver: "sandbox",
+                facts: &facts,
+                records: &records,
+            };
+            let conclusion = Conclusion::Record(running());
+            let outcome = Outcome::Failed(Failure {
+                persistence: Persistence::Transient,
+                summary: "step port: it is in use".into(),
+                detail: String::new(),
+            });
+            let ended = (Action::Create, &outcome);
+            let ended = after_run(&dev(), ended, conclusion, steps, &Policy::default(), MOMENT);
+            let Conclusion::Record(status) = ended else {
+                panic!("the row stays")
+            };
+            assert_eq!(status.actual, actual);
+            if observable {
+                assert_eq!(status.applied, Applied::Cleared);
+                assert_eq!(status.reason, Reason::CreateFailed);
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clusters::observation::{Condition, Observation};
-use crate::clusters::plan::steps::{StepsOf, after_removal, as_retried};
+use crate::clusters::plan::steps::{StepsOf, after_removal, after_run, as_retried};
 use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
@@ -89,7 +89,7 @@ impl ClusterReconciler {
             &self.policy,
             moment(&begun),
         );
-        let conclusion = self.check_leftovers(pass, &begun, conclusion, &changes);
+        let conclusion = self.check_steps(pass, &begun, (action, &outcome), conclusion, &changes);
         self.finish(pass, action, begun, conclusion, &changes, began)
             .await
     }
@@ -136,8 +136,6 @@ impl ClusterReconciler {
         order: &Order<'_>,
         run: Option<Run<'_>>,
     ) -> Result<Driven, DatabaseError> {
-        // Where the steps are told apart, one that failed is known to be missing.
-        let told_apart = run.as_ref().is_some_and(Run::tells_steps_apart);
         let effect = async {
             match run {
                 Some(run) => {
@@ -170,7 +168,6 @@ impl ClusterReconciler {
             Err(error) => {
                 self.count_kind(&error);
                 match Failure::of(error) {
-                    Some(failure) if told_apart => Outcome::StepFailed(failure),
                     Some(failure) => Outcome::Failed(failure),
                     None => return Ok(Driven::Cut(cut.unwrap_or_else(|| pass.work.lost()))),
                 }
@@ -228,17 +225,16 @@ impl ClusterReconciler {
         pass.look_with(settle, cut_short).await
     }
 
-    /// A row whose cluster is gone stays while something of its steps is left.
-    fn check_leftovers(
+    /// A row whose cluster is gone stays while something of its steps is left; a
+    /// cluster that answers is not well while a required step failed.
+    fn check_steps(
         &self,
         pass: &Pass<'_>,
         row: &Leased<Cluster>,
+        ended: (Action, &Outcome),
         conclusion: Conclusion,
         changes: &[StepChange],
     ) -> Conclusion {
-        if conclusion != Conclusion::Remove {
-            return conclusion;
-        }
         let facts = self.facts(pass, &row.object);
         let mut records = pass.work.steps();
         for change in changes {
@@ -249,8 +245,12 @@ impl ClusterReconciler {
             facts: &facts,
             records: &records,
         };
-        after_removal(&row.object, steps, &self.policy, moment(row))
-            .map_or(Conclusion::Remove, Conclusion::Record)
+        let (policy, now) = (&self.policy, moment(row));
+        match conclusion {
+            Conclusion::Remove => after_removal(&row.object, steps, policy, now)
+                .map_or(Conclusion::Remove, Conclusion::Record),
+            conclusion => after_run(&row.object, ended, conclusion, steps, policy, now),
+        }
     }
 
     /// Counts and writes the result.

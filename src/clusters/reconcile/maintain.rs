@@ -5,11 +5,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::clusters::plan::steps::{as_retried, step_lost, with_unseen};
-use crate::clusters::plan::{Action, Status};
+use crate::clusters::plan::{Action, Failure, Status};
 use crate::clusters::{Cluster, Desired};
 use crate::core::database::DatabaseError;
 use crate::core::rows::Leased;
-use crate::core::steps::{Advanced, Direction, Purpose, Run, RunResult, StepError, StepLog};
+use crate::core::steps::{Advanced, Direction, Purpose, Run, RunResult, StepLog};
 use crate::core::work::Cut;
 
 use super::pass::Pass;
@@ -62,15 +62,11 @@ impl ClusterReconciler {
             }
             RunResult::Failed(error) => {
                 self.count_kind(&error);
-                let detail = match &error {
-                    StepError::Transient { detail, .. }
-                    | StepError::Late { detail, .. }
-                    | StepError::Permanent { detail, .. } => detail.clone(),
-                    StepError::Interrupted => String::new(),
+                let Some(failure) = Failure::of(error) else {
+                    return Ok(Pass::end(cut.unwrap_or_else(|| pass.work.lost())));
                 };
-                let (cluster, message) = (&row.object, error.to_string());
-                let failed = step_lost(cluster, message, &detail, &self.policy, moment(&row));
-                self.write(pass, &row, failed, &ended.changes).await
+                let lost = step_lost(&row.object, &failure, &self.policy, moment(&row));
+                self.write(pass, &row, lost, &ended.changes).await
             }
             RunResult::PlanAgain => pass.reload().await,
             RunResult::LeaseLost => Ok(Pass::end(pass.work.lost())),

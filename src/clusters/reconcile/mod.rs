@@ -285,7 +285,7 @@ impl ClusterReconciler {
             facts: &[],
             records: &records,
         };
-        let status = with_steps(status, steps);
+        let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
         match pass.work.write(row, &written, changes).await? {
             Written::Yes(now) => {

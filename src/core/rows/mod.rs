@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use super::database::{Connections, DatabaseError, column};
 use super::object::Object;
 use super::queue::Key;
-use super::steps::{Advanced, StepChange};
+use super::steps::{Advanced, StepChange, StepRecord, records};
 use super::table::Statements;
 use super::trust::MonotonicDeadline;
 
@@ -90,8 +90,8 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Renews a lease and reads the row under it; `None` means that the lease is
-    /// lost.
+    /// Renews a lease and reads the row and its steps under it; `None` means that
+    /// the lease is lost.
     ///
     /// # Errors
     /// [`DatabaseError`], also when the row cannot be read any more.
@@ -99,7 +99,7 @@ impl<O: Object> Rows<O> {
         &self,
         lease: &Lease,
         ttl: Duration,
-    ) -> Result<Option<Leased<O>>, DatabaseError> {
+    ) -> Result<Option<(Leased<O>, Vec<StepRecord>)>, DatabaseError> {
         let mut found = self
             .connections
             .each(
@@ -113,7 +113,7 @@ impl<O: Object> Rows<O> {
                     &ttl.as_secs_f64(),
                     &self.placement.place,
                 ],
-                leased::<O>,
+                |row| Ok((leased::<O>(row)?, records(column(row, "row_steps")?)?)),
             )
             .await?;
         Ok(found.pop())

@@ -47,7 +47,7 @@ pub enum Todo {
     Nothing,
     /// Nothing: a newer release wrote it and knows what to do.
     LeaveToNewer,
-    /// Nothing yet: its next try is not due.
+    /// Nothing yet: its next try is not due, or it is looked at again later.
     Wait,
     /// Look at it, then decide again.
     Observe,
@@ -132,10 +132,13 @@ pub fn forward(
 }
 
 /// Whether a run backward removes this step: all but what is recorded as removed,
-/// because removing is idempotent and half of a step may be there.
+/// because removing is idempotent and half of a step may be there. A step that
+/// cannot be observed by itself is removed whenever the whole is: its record is
+/// its own word only, and the whole was seen to be there.
 pub fn backward(facts: &StepFacts, record: Option<&StepRecord>) -> Todo {
     match record {
         Some(record) if record.version > facts.version => Todo::LeaveToNewer,
+        _ if !facts.observable => Todo::Apply(Why::NotObservable),
         Some(record) if record.state == StepState::Removed => Todo::Nothing,
         Some(_) | None => Todo::Apply(Why::NotInPlace),
     }
@@ -262,6 +265,15 @@ mod tests {
     }
 
     #[test]
+    fn ignorance_of_a_step_leaves_a_whole_that_is_well() {
+        let facts = facts(Requirement::Required, true);
+        let done = record(StepState::Done, 2, "new");
+        let unknown = StepObservation::Unknown("no answer".into());
+        let todo = forward(&facts, Some(&done), Some(&unknown), Purpose::Maintain, NOW);
+        assert_eq!(todo, Todo::Wait);
+    }
+
+    #[test]
     fn a_newer_release_is_left_its_steps_in_every_state() {
         let facts = facts(Requirement::Required, true);
         for state in StepState::ALL {
@@ -336,5 +348,13 @@ mod tests {
             };
             assert_eq!(todo, expected, "{state}");
         }
+    }
+
+    #[test]
+    fn a_removal_of_an_unobservable_step_is_done_again() {
+        let facts = facts(Requirement::Required, false);
+        let removed = record(StepState::Removed, 2, "new");
+        let todo = backward(&facts, Some(&removed));
+        assert_eq!(todo, Todo::Apply(Why::NotObservable));
     }
 }

@@ -167,12 +167,6 @@ impl<'a> Run<'a> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether each step can be observed by itself, so that it is known which one
-    /// is missing after a failure.
-    pub fn tells_steps_apart(&self) -> bool {
-        self.facts.iter().all(|facts| facts.observable)
-    }
-
     /// Whether a step is to act: false if every step is as it should be.
     pub fn has_work(&self) -> bool {
         self.begun.is_some() || self.failure.is_some()

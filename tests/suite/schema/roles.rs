@@ -92,7 +92,7 @@ async fn the_daemon_records_and_cannot_declare() {
             .unwrap(),
         "the generation is another"
     );
-    let row = store
+    let (row, _) = store
         .claims()
         .renew(&claimed.lease, Duration::from_secs(15))
         .await
