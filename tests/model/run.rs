@@ -90,7 +90,11 @@ impl Run {
             };
             let index = steps[position];
             match self.decide(position, &mut sight, rules) {
-                Todo::Nothing | Todo::LeaveToNewer | Todo::Wait | Todo::Observe => {}
+                Todo::Nothing
+                | Todo::LeaveToNewer
+                | Todo::LeaveUnseen
+                | Todo::Wait
+                | Todo::Observe => {}
                 Todo::Confirm => self.note(index, Record::new(State::Done, sight.shape)),
                 Todo::Apply(_) => {
                     self.start(index, sight.shape);

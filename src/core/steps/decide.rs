@@ -47,7 +47,7 @@ pub enum Todo {
     Nothing,
     /// Nothing: a newer release wrote it and knows what to do.
     LeaveToNewer,
-    /// Nothing yet: its next try is not due, or it is looked at again later.
+    /// Nothing yet: its next try is not due.
     Wait,
     /// Look at it, then decide again.
     Observe,
@@ -262,15 +262,6 @@ mod tests {
             assert_eq!(maintained(Requirement::Required), Todo::LeaveUnseen);
             assert_eq!(maintained(Requirement::BestEffort), Todo::CannotTell);
         }
-    }
-
-    #[test]
-    fn ignorance_of_a_step_leaves_a_whole_that_is_well() {
-        let facts = facts(Requirement::Required, true);
-        let done = record(StepState::Done, 2, "new");
-        let unknown = StepObservation::Unknown("no answer".into());
-        let todo = forward(&facts, Some(&done), Some(&unknown), Purpose::Maintain, NOW);
-        assert_eq!(todo, Todo::Wait);
     }
 
     #[test]
