@@ -98,7 +98,8 @@ impl Standing {
     }
 
     fn steps_done(self) -> ConditionStatus {
-        if self.actual == Actual::Unknown {
+        // What is recorded of a step stands, also where nobody could look lately.
+        if self.actual == Actual::Unknown && !self.steps_left {
             return ConditionStatus::Unknown;
         }
         ConditionStatus::of(self.settled && !self.steps_left)
@@ -212,5 +213,10 @@ mod tests {
             ..standing(Present, Running, Reason::StepFailed, true)
         };
         assert_eq!(answers(step_failed), ["true", "false", "false", "false"]);
+        let not_seen = Standing {
+            actual: Unknown,
+            ..step_failed
+        };
+        assert_eq!(answers(not_seen)[3], "false");
     }
 }
