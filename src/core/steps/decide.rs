@@ -132,11 +132,13 @@ pub fn forward(
 }
 
 /// Whether a run backward removes this step: all but what is recorded as removed,
-/// because removing is idempotent and half of a step may be there.
+/// because removing is idempotent and half of a step may be there. A step that
+/// cannot be observed by itself is removed for as long as the whole is there,
+/// whatever its last removal reported.
 pub fn backward(facts: &StepFacts, record: Option<&StepRecord>) -> Todo {
     match record {
         Some(record) if record.version > facts.version => Todo::LeaveToNewer,
-        Some(record) if record.state == StepState::Removed => Todo::Nothing,
+        Some(record) if record.state == StepState::Removed && facts.observable => Todo::Nothing,
         Some(_) | None => Todo::Apply(Why::NotInPlace),
     }
 }
@@ -336,5 +338,12 @@ mod tests {
             };
             assert_eq!(todo, expected, "{state}");
         }
+        let unobservable = StepFacts {
+            observable: false,
+            ..facts
+        };
+        let reported = record(StepState::Removed, 2, "new");
+        let todo = backward(&unobservable, Some(&reported));
+        assert_eq!(todo, Todo::Apply(Why::NotInPlace));
     }
 }
