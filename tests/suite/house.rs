@@ -24,7 +24,12 @@ const LAYERS: [(&str, &[&str]); 5] = [
 const PURE: [&str; 5] = ["cause", "redact", "duration", "access", "clusters"];
 
 /// The pure files of the core.
-const PURE_CORE: [&str; 3] = ["core/backoff.rs", "core/lease.rs", "core/queue.rs"];
+const PURE_CORE: [&str; 4] = [
+    "core/backoff.rs",
+    "core/lease.rs",
+    "core/queue.rs",
+    "core/steps/decide.rs",
+];
 
 fn order() -> Vec<&'static str> {
     LAYERS
