@@ -44,15 +44,15 @@ impl StepsOf<'_> {
             .collect()
     }
 
-    /// Whether the last attempt at a required step failed that can be observed by
-    /// itself.
-    fn has_lost(&self) -> bool {
-        let observable = |r: &StepRecord| {
+    /// A required step that can be observed by itself and whose last attempt failed.
+    fn lost(&self) -> Option<&StepRecord> {
+        let observable = |r: &&StepRecord| {
             let named = |f: &StepFacts| f.observable && f.name == r.name;
             self.facts.iter().any(named)
         };
         self.of_driver()
-            .any(|r| r.required && r.state == StepState::Failed && observable(r))
+            .filter(|r| r.required && r.state == StepState::Failed)
+            .find(observable)
     }
 
     /// The best-effort steps whose last attempt failed.
@@ -221,7 +221,8 @@ pub fn step_lost(cluster: &Cluster, failure: &Failure, policy: &Policy, moment: 
 }
 
 /// What an action came to, with its steps: a cluster that answers is not well while
-/// a required step that can be observed by itself has failed.
+/// a required step that can be observed by itself has failed. An action that ended
+/// well may not know of it: another owner may have recorded it since the claim.
 pub fn after_run(
     cluster: &Cluster,
     (action, outcome): (Action, &Outcome),
@@ -230,15 +231,24 @@ pub fn after_run(
     policy: &Policy,
     moment: Moment,
 ) -> Conclusion {
-    match (conclusion, outcome) {
-        (Conclusion::Record(status), Outcome::Failed(failure))
-            if status.actual == Actual::Running && steps.has_lost() =>
-        {
-            let status = not_well(cluster, action.failed(), failure, policy, moment);
-            Conclusion::Record(status)
-        }
-        (conclusion, Outcome::Failed(_) | Outcome::Succeeded) => conclusion,
-    }
+    let running = matches!(&conclusion, Conclusion::Record(s) if s.actual == Actual::Running);
+    let Some(lost) = steps.lost().filter(|_| running) else {
+        return conclusion;
+    };
+    let failure = match outcome {
+        Outcome::Failed(failure) => failure.clone(),
+        Outcome::Succeeded => Failure {
+            persistence: Persistence::Transient,
+            summary: format!(
+                "step {}: {}",
+                lost.name,
+                lost.message.as_deref().unwrap_or("?")
+            ),
+            detail: String::new(),
+        },
+    };
+    let status = not_well(cluster, action.failed(), &failure, policy, moment);
+    Conclusion::Record(status)
 }
 
 fn not_well(
