@@ -134,7 +134,7 @@ impl Run {
             },
         };
         if self.way == Way::Remove {
-            return question.backward();
+            return question.backward(|| sight.look(index, rules));
         }
         let todo = question.forward(|| sight.look(index, rules));
         if todo == Todo::Nothing && rules.has(Defect::AppliesEveryStep) && self.way == Way::Make {

@@ -173,12 +173,15 @@ impl Question {
         }
     }
 
-    pub fn backward(&self) -> Todo {
+    pub fn backward(&self, look: impl FnOnce() -> StepObservation) -> Todo {
         let facts = &facts(self.layout, self.shape)[self.position];
         let record = self
             .record
             .map(|record| record.recorded(self.layout, self.step()));
-        backward(facts, record.as_ref())
+        match backward(facts, record.as_ref(), None) {
+            Todo::Observe => backward(facts, record.as_ref(), Some(&look())),
+            todo => todo,
+        }
     }
 }
 

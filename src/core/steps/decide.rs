@@ -131,15 +131,25 @@ pub fn forward(
     }
 }
 
-/// Whether a run backward removes this step: all but what is recorded as removed,
-/// because removing is idempotent and half of a step may be there. A step that
-/// cannot be observed by itself is removed whenever the whole is: its record is
-/// its own word only, and the whole was seen to be there.
-pub fn backward(facts: &StepFacts, record: Option<&StepRecord>) -> Todo {
+/// Decides about one step of a run backward: removing is idempotent and half of a
+/// step may be there, so only one that is recorded as removed, and is not seen in
+/// place again, is left out. A step that cannot be observed by itself is removed
+/// whenever the whole is: the whole was seen to be there.
+///
+/// `seen` is as in [`forward`].
+pub fn backward(
+    facts: &StepFacts,
+    record: Option<&StepRecord>,
+    seen: Option<&StepObservation>,
+) -> Todo {
     match record {
         Some(record) if record.version > facts.version => Todo::LeaveToNewer,
         _ if !facts.observable => Todo::Apply(Why::NotObservable),
-        Some(record) if record.state == StepState::Removed => Todo::Nothing,
+        Some(record) if record.state == StepState::Removed => match seen {
+            None => Todo::Observe,
+            Some(StepObservation::NotInPlace(_)) => Todo::Nothing,
+            Some(StepObservation::InPlace | StepObservation::Unknown(_)) => Todo::Apply(Why::Drift),
+        },
         Some(_) | None => Todo::Apply(Why::NotInPlace),
     }
 }
@@ -272,7 +282,7 @@ mod tests {
             let todo = forward(&facts, Some(&newer), None, Purpose::Make, NOW);
             assert_eq!(todo, Todo::LeaveToNewer, "{state}");
             assert_eq!(
-                backward(&facts, Some(&newer)),
+                backward(&facts, Some(&newer), None),
                 Todo::LeaveToNewer,
                 "{state}"
             );
@@ -329,23 +339,30 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_skips_only_what_is_recorded_as_removed() {
+    fn a_removal_skips_only_what_is_removed_and_seen_so() {
         let facts = facts(Requirement::Required, true);
         for state in StepState::ALL {
-            let todo = backward(&facts, Some(&record(state, 2, "new")));
+            let todo = backward(&facts, Some(&record(state, 2, "new")), None);
             let expected = match state {
-                StepState::Removed => Todo::Nothing,
+                StepState::Removed => Todo::Observe,
                 _ => Todo::Apply(Why::NotInPlace),
             };
             assert_eq!(todo, expected, "{state}");
         }
+        let removed = record(StepState::Removed, 2, "new");
+        let after = |seen| backward(&facts, Some(&removed), Some(&seen));
+        let (gone, unknown) = (String::new(), String::new());
+        assert_eq!(after(StepObservation::NotInPlace(gone)), Todo::Nothing);
+        assert_eq!(after(StepObservation::InPlace), Todo::Apply(Why::Drift));
+        let unseen = after(StepObservation::Unknown(unknown));
+        assert_eq!(unseen, Todo::Apply(Why::Drift));
     }
 
     #[test]
     fn a_removal_of_an_unobservable_step_is_done_again() {
         let facts = facts(Requirement::Required, false);
         let removed = record(StepState::Removed, 2, "new");
-        let todo = backward(&facts, Some(&removed));
+        let todo = backward(&facts, Some(&removed), None);
         assert_eq!(todo, Todo::Apply(Why::NotObservable));
     }
 }

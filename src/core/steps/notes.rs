@@ -17,6 +17,15 @@ impl Run<'_> {
         self.begun = Some(index);
     }
 
+    /// Notes that a step is in place although it is not recorded so: no attempt more.
+    pub(super) fn confirm(&mut self, index: usize) {
+        self.note(index, StepState::Done, "Verified", "it is in place");
+        let attempt = self.record(index).map_or(1, |record| record.attempt.max(1));
+        if let Some(change) = self.changes.last_mut() {
+            change.attempt = attempt;
+        }
+    }
+
     /// Notes a failure: it ends the run if the whole needs the step, or if the
     /// step is to be removed and is not given up yet.
     pub(super) fn failed(&mut self, index: usize, error: StepError) {

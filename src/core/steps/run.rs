@@ -16,6 +16,9 @@ use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
 use super::record::{StepChange, StepRecord, StepState};
 use super::step::{StepError, StepSet};
 
+/// How long one look at one step may take; a step's own bound is shorter.
+const OBSERVE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -234,7 +237,7 @@ impl<'a> Run<'a> {
             let (todo, why) = self.decide(index).await;
             match todo {
                 Todo::Nothing | Todo::LeaveToNewer | Todo::Wait | Todo::Observe => {}
-                Todo::Confirm => self.note(index, StepState::Done, "Verified", "it is in place"),
+                Todo::Confirm => self.confirm(index),
                 Todo::Apply(_) => {
                     debug!(step = self.facts[index].name, why, "step begins");
                     self.start(index);
@@ -269,21 +272,34 @@ impl<'a> Run<'a> {
     }
 
     async fn decide(&self, index: usize) -> (Todo, String) {
-        let (facts, record) = (&self.facts[index], self.record(index));
-        let Direction::Forward(purpose) = self.direction else {
-            return (decide::backward(facts, record), String::new());
-        };
-        let todo = decide::forward(facts, record, None, purpose, self.now);
+        let todo = self.decide_with(index, None);
         if todo != Todo::Observe {
             return (todo, String::new());
         }
-        let seen = self.set.steps[index].observe().await;
-        let todo = decide::forward(facts, record, Some(&seen), purpose, self.now);
+        let seen = self.observe(index).await;
+        let todo = self.decide_with(index, Some(&seen));
         let why = match seen {
             StepObservation::InPlace => String::new(),
             StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => why,
         };
         (todo, why)
+    }
+
+    fn decide_with(&self, index: usize, seen: Option<&StepObservation>) -> Todo {
+        let (facts, record) = (&self.facts[index], self.record(index));
+        match self.direction {
+            Direction::Forward(purpose) => decide::forward(facts, record, seen, purpose, self.now),
+            Direction::Backward => decide::backward(facts, record, seen),
+        }
+    }
+
+    /// Looks at a step. A look that takes too long has seen nothing.
+    async fn observe(&self, index: usize) -> StepObservation {
+        let look = self.set.steps[index].observe();
+        timeout(OBSERVE_WITHIN, look).await.unwrap_or_else(|_| {
+            let within = seconds(OBSERVE_WITHIN);
+            StepObservation::Unknown(format!("the look did not end within {within}"))
+        })
     }
 
     pub(super) fn record(&self, index: usize) -> Option<&StepRecord> {
@@ -347,7 +363,7 @@ impl<'a> Run<'a> {
             if !step.is_observable() {
                 return Ok(());
             }
-            match step.observe().await {
+            match self.observe(index).await {
                 StepObservation::InPlace => Ok(()),
                 StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
                     Err(StepError::Transient {

@@ -197,15 +197,20 @@ impl Work<'_> {
 
     pub(super) fn see_about(&self) -> Result<StepObservation, SandboxError> {
         let (path, text) = self.about();
+        let there = match fs::symlink_metadata(&path) {
+            // Read only what ends: a pipe in its place would hold us up.
+            Ok(there) => there.is_file(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(NotInPlace(format!("{ABOUT} is not there")));
+            }
+            Err(source) => return Err(SandboxError::files("read", path, source)),
+        };
+        if !there {
+            return Ok(NotInPlace(format!("{ABOUT} is not a file")));
+        }
         match fs::read_to_string(&path) {
             Ok(found) if found == text => Ok(InPlace),
             Ok(_) => Ok(NotInPlace(format!("{ABOUT} says something else"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(NotInPlace(format!("{ABOUT} is not there")))
-            }
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-                Ok(NotInPlace(format!("{ABOUT} is a folder")))
-            }
             Err(source) => Err(SandboxError::files("read", path, source)),
         }
     }
