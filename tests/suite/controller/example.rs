@@ -150,7 +150,8 @@ fn assert_no_double_effect(lines: &[Line], dead: i32) {
 #[tokio::test]
 async fn a_killed_replica_leaves_no_double_effect() {
     let scene = Scene::new().await;
-    let (mut first, mut second) = (scene.replica(20), scene.replica(20));
+    // Long enough for the work to be seen in its middle on a busy machine.
+    let (mut first, mut second) = (scene.replica(150), scene.replica(150));
     scene.prepared().await;
     let killed = pid(&first);
     scene

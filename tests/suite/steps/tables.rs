@@ -53,6 +53,8 @@ async fn a_delete_keeps_the_row_until_its_thing_is_gone() {
     both.until_made("lamp", "desk", Some(40)).await;
     both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
+    // The lease goes one statement after the state is written.
+    both.until("SELECT count(*) FROM lamps_leases", 0).await;
     // While another owner holds it, nothing happens to it; and the row stays.
     both.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', nextval('lamps_terms'), now(), now(), now() + interval '1 hour' FROM lamps;
@@ -98,17 +100,18 @@ async fn a_prepared_table_refuses_what_would_orphan() {
         assert!(told.contains("cannot be changed"), "{told}");
     }
     both.refused("INSERT INTO lamps_steps (uid, driver, name, position, total, version, required, state) SELECT uid, 'd', 's', 1, 1, 1, true, 'unknown' FROM lamps").await;
-    // Even with the fence of another row, or of an expired lease.
+    // Even with the fence of an expired lease the row stays, declared deleted: then
+    // its reconciler removes it.
+    both.until("SELECT count(*) FROM lamps_leases", 0).await;
     both.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', 7000, now(), now(), now() FROM lamps;
-         SET kindler.fence = '7000'; DELETE FROM lamps; RESET kindler.fence",
+         BEGIN; SET LOCAL kindler.fence = '7000'; DELETE FROM lamps",
     )
     .await;
-    assert_eq!(
-        both.number("SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL")
-            .await,
-        1
-    );
+    let declared = "SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL";
+    assert_eq!(both.number(declared).await, 1);
+    both.run("COMMIT").await;
+    both.until("SELECT count(*) FROM lamps", 0).await;
     both.end().await;
 }
 
