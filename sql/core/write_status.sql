@@ -4,7 +4,7 @@
 -- placed elsewhere. Losing is no row. The share lock on the lease makes a takeover
 -- wait for this write, or this write see the takeover. A status is written only
 -- under the very lease that it was sent with, also beside others of the same key;
--- what is told of steps, only with the status that it belongs to.
+-- a step change, only with the status that it belongs to.
 -- $1 statuses, $2 the place of this owner, if it has one, $3 steps
 WITH status AS (
     SELECT * FROM {statuses} AS s (

@@ -149,7 +149,7 @@ impl<R: Resource> Work<R> {
         Ok(renewed)
     }
 
-    /// Writes a status, and what is told of steps with it.
+    /// Writes a status, and the step changes that belong to it.
     ///
     /// # Errors
     /// [`DatabaseError`]; it may have been written then.

@@ -35,7 +35,7 @@ families! {
         "Running clusters that were found otherwise and are repaired: unhealthy, stopped, or gone.",
         "Somebody or something changes clusters behind Kindler's back, or the host is ill.";
 
-    "Edges of this process", "What one process sees; each instance tells of itself.":
+    "Edges of this process", "What one process sees: each instance has its own.":
     BUILD_INFO GAUGE "kindler_build_info" ["version"]
         "The running release; always 1.", "";
     DB_UP GAUGE "kindler_db_up" []

@@ -267,8 +267,8 @@ impl ClusterReconciler {
         }
     }
 
-    /// Writes a status, with the condition that failed steps are, and what is to be
-    /// told of steps with it.
+    /// Writes a status, with the condition that failed steps are, and the step changes
+    /// that belong to it.
     async fn write(
         &self,
         pass: &Pass<'_>,

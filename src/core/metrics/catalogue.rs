@@ -62,7 +62,7 @@ families! {
     WORKQUEUE_RETRIES_TOTAL COUNTER "workqueue_retries_total" ["name" "controller"]
         "Keys that were queued again after a failure.", "";
 
-    "Wake-ups and leases", "What one process sees; each instance tells of itself.":
+    "Wake-ups and leases", "What one process sees: each instance has its own.":
     NOTIFICATIONS_TOTAL COUNTER "kindler_notifications_total" ["controller"]
         "Keys that the database rang for, equal ones folded.",
         "Flat while rows change: see kindler_listen_connected.";

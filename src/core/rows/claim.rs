@@ -55,7 +55,7 @@ pub struct Leased<T> {
 }
 
 impl<T> Leased<T> {
-    /// The database's clock now, as far as can be told from here.
+    /// The database's clock now, as far as it is known here.
     pub fn now(&self) -> Timestamp {
         let since = SignedDuration::try_from(self.received.elapsed()).unwrap_or_default();
         self.read_at.checked_add(since).unwrap_or(self.read_at)

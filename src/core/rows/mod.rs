@@ -148,7 +148,7 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Writes a status, and what is told of steps with it, under the fence: while
+    /// Writes a status, and the step changes that belong to it, under the fence: while
     /// the lease holds, and only onto the row, the generation and the state that
     /// the decision was made on. Writes that are asked for at the same time go in
     /// one statement; one that others hold up, or that is refused, goes alone.

@@ -55,9 +55,9 @@ pub enum Todo {
     Confirm,
     /// Apply it.
     Apply(Why),
-    /// It cannot be told, so it counts as a failed attempt.
+    /// It cannot be seen, so it counts as a failed attempt.
     CannotTell,
-    /// Nothing: it cannot be told, and of a whole that is well nothing follows.
+    /// Nothing: it cannot be seen, and of a whole that is well nothing follows.
     LeaveUnseen,
 }
 

@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
     }
 
     /// Goes on to the next step that has to act, noting on the way what is in
-    /// place and what cannot be told.
+    /// place and what cannot be seen.
     async fn look_on(&mut self) {
         while self.position < self.facts.len() {
             let index = self.index();
