@@ -106,12 +106,11 @@ impl Folders {
 
 /// The files with this mark.
 fn owned(folder: &Path, mark: &str) -> io::Result<BTreeSet<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries?,
-    };
+    if !folder.try_exists()? {
+        return Ok(BTreeSet::new());
+    }
     let marked = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text == mark);
-    Ok(entries
+    Ok(fs::read_dir(folder)?
         .flatten()
         .map(|entry| entry.path())
         .filter(marked)
