@@ -37,7 +37,7 @@ pub async fn measure(server: &PrivateServer) {
     let daemon = Daemon::with_defaults(&ours.url(), &host)
         .set("KINDLER_CREATE_COMMAND", host.command("create"))
         .set("KINDLER_PROBE_COMMAND", host.command("probe"))
-        .set("KINDLER_LOG", "info,kindler::clusters::reconcile=debug")
+        .set("KINDLER_LOG", "info,kindler::core::resource=debug")
         .set("KINDLER_LOG_FORMAT", "json")
         .spawn();
     daemon.ready().await;
