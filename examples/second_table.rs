@@ -23,6 +23,10 @@ use prometheus::{Registry, TextEncoder};
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
+const CREATE: &str = "CREATE TABLE IF NOT EXISTS folders (
+    name text PRIMARY KEY CHECK (name !~ '/' AND name NOT IN ('', '.', '..')),
+    files text[] NOT NULL CHECK (NOT files && '{\"\",.,..}' AND array_to_string(files, '') !~ '/'))";
+
 /// What a row declares.
 struct Folder(Vec<String>);
 
@@ -62,15 +66,15 @@ impl Resource for Folders {
         let (ended, cut) = work
             .during_generation(row.generation, &cancel, effect)
             .await;
-        // Looked at again after 10 s: somebody may have removed a file by hand.
-        let (check, backoff) = (Some(Duration::from_secs(10)), Backoff::default());
-        work.conclude(&row, ended, cut, check, &backoff).await
+        // Looked at again after a minute: somebody may have removed a file by hand.
+        let (check, backoff) = (Some(Duration::from_secs(60)), Backoff::default());
+        work.conclude(&row, ended, cut, &[], check, &backoff).await
     }
 }
 
 impl Folders {
-    /// Makes what is missing, mends what differs, removes what is not declared any
-    /// more, and leaves alone what is not this row's.
+    /// Makes what is missing and removes what is not declared any more. Each file is a
+    /// link to the row's mark: made whole or not at all, and never in another's place.
     async fn apply(
         &self,
         row: &Standard<Folder>,
@@ -78,7 +82,7 @@ impl Folders {
         cancel: &CancellationToken,
     ) -> Result<String, StepError> {
         let folder = self.root.join(&row.key);
-        let mark = format!("made by Kindler for {}\n", row.uid);
+        let mark = PathBuf::from(format!("made by Kindler for {}", row.uid));
         let files = row.deleted_at.map_or(&row.spec.0[..], |_| &[]);
         let declared: BTreeSet<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
         let there = owned(&folder, &mark).map_err(StepError::transient)?;
@@ -90,7 +94,7 @@ impl Folders {
             let (term, pid, shown) = (work.lease().term, process::id(), path.display());
             println!("begin {term} {pid} {shown}");
             let changed = if declared.contains(path) {
-                fs::create_dir_all(&folder).and_then(|()| fs::write(path, &mark))
+                fs::create_dir_all(&folder).and_then(|()| std::os::unix::fs::symlink(&mark, path))
             } else {
                 fs::remove_file(path)
             };
@@ -105,15 +109,13 @@ impl Folders {
 }
 
 /// The files with this mark.
-fn owned(folder: &Path, mark: &str) -> io::Result<BTreeSet<PathBuf>> {
+fn owned(folder: &Path, mark: &Path) -> io::Result<BTreeSet<PathBuf>> {
     if !folder.try_exists()? {
         return Ok(BTreeSet::new());
     }
-    let marked = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text == mark);
-    Ok(fs::read_dir(folder)?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(marked)
+    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    Ok(paths
+        .filter(|path| fs::read_link(path).is_ok_and(|to| to == mark))
         .collect())
 }
 
@@ -125,11 +127,9 @@ async fn main() -> anyhow::Result<()> {
     };
     let pause = Duration::from_millis(args.next().map_or(Ok(0), |text| text.parse())?);
     let (root, registry) = (root.into(), Registry::new());
-    let create =
-        "CREATE TABLE IF NOT EXISTS folders (name text PRIMARY KEY, files text[] NOT NULL)";
     let mut runtime = Runtime::new(Database::parse(&url)?, &registry);
     runtime
-        .prepare(create, "folders", "name", &["files"])
+        .prepare(CREATE, "folders", "name", &["files"])
         .await?;
     let ttl = Duration::from_secs(3);
     let (settings, lease) = (ControllerSettings::default(), LeasePolicy { ttl });

@@ -6,11 +6,11 @@
 -- locked in their order, so that two claims of several cannot wait for each other.
 -- Why a claim was lost is looked up only then, because every wake-up waits for
 -- this statement.
--- $1 keys, $2 owner, $3 lifetime in seconds, $4 which rows this owner selects
+-- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 which rows this owner selects
 WITH due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}
-    WHERE {t}.{key} = ANY($1::text[]) AND {t}.due_at <= clock_timestamp() AND ({selects})
+    WHERE {t}.{key} {keys} AND {t}.due_at <= clock_timestamp() AND ({selects})
     ORDER BY {t}.{key}
     FOR KEY SHARE
 ), claim AS (
@@ -34,4 +34,4 @@ SELECT {row}, {columns}, {steps_of_row} AS row_steps, claim.term AS row_term,
        CASE WHEN claim.term IS NULL AND isfinite({t}.due_at)
            THEN extract(epoch FROM {t}.due_at - clock_timestamp()) END::float8 AS row_due_seconds
 FROM {table} {t} LEFT JOIN claim ON claim.key = {t}.{key}
-WHERE {t}.{key} = ANY($1::text[])
+WHERE {t}.{key} {keys}

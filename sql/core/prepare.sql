@@ -59,14 +59,15 @@ BEGIN
         required    boolean     NOT NULL,
         state       text        NOT NULL CHECK (state IN
             (''pending'', ''running'', ''done'', ''failed'', ''skipped'', ''removing'', ''removed'')),
-        attempt     integer     NOT NULL DEFAULT 0,
+        attempt     integer     NOT NULL DEFAULT 0 CHECK (attempt >= 0),
         reason      text,
         message     text,
         input_hash  text,
         term        bigint,
-        started_at  timestamptz,
-        finished_at timestamptz,
-        next_try_at timestamptz,
+        started_at  timestamptz CHECK (isfinite(started_at)),
+        finished_at timestamptz CHECK (isfinite(finished_at)),
+        next_try_at timestamptz CHECK (isfinite(next_try_at)),
+        CHECK (position > 0 AND total > 0 AND version > 0),
         PRIMARY KEY (uid, driver, name))', steps, resource);
 END $$;
 
@@ -86,7 +87,8 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     NEW.failed_attempts := 0;
     NEW.next_attempt_at := NULL;
-    NEW.next_check_at := NULL;
+    -- Due at once, also where nothing else is: none would mean never.
+    NEW.next_check_at := '-infinity';
     RETURN NEW;
 END $$;
 
@@ -109,8 +111,9 @@ END $$;
 -- A DELETE is a declaration. Only the holder of the row's lease, having verified
 -- that nothing is left, removes the row; it shows the lease's term in
 -- kindler.fence.
+-- SECURITY DEFINER, because those who may delete need no right to leases.
 CREATE OR REPLACE FUNCTION kindler_row_finalize() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     fenced boolean;
 BEGIN
@@ -135,8 +138,9 @@ BEGIN
 END $$;
 
 -- What happened, and who made it happen; written by the transaction of the change.
+-- SECURITY DEFINER, because those who may declare may not write the record of it.
 CREATE OR REPLACE FUNCTION kindler_row_event() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     is_now jsonb := to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END);
     was jsonb := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(OLD) END;
@@ -168,7 +172,17 @@ DECLARE
         SELECT string_agg(format('NEW.%1$I IS DISTINCT FROM OLD.%1$I', d), ' OR ')
         FROM unnest(desired || 'deleted_at'::name) AS d);
     trigger record;
+    taken text := (
+        SELECT string_agg(attname, ', ') FROM pg_attribute
+        WHERE attrelid = resource AND attnum > 0 AND NOT attisdropped AND attname IN (
+            'deleted_at', 'generation', 'observed_generation', 'state', 'reason', 'message',
+            'failed_attempts', 'next_attempt_at', 'next_check_at', 'retry_requested_at',
+            'last_reconciled_at', 'due_at'));
 BEGIN
+    IF taken IS NOT NULL AND to_regclass(format('%I', leases)) IS NULL THEN
+        RAISE EXCEPTION 'table % has columns of its own that the reconciler would write: %', base, taken
+            USING ERRCODE = 'duplicate_column', HINT = 'Rename them, then prepare the table again.';
+    END IF;
     EXECUTE format('ALTER TABLE %s
         ADD COLUMN IF NOT EXISTS uid                 uuid        NOT NULL DEFAULT gen_random_uuid(),
         ADD COLUMN IF NOT EXISTS created_at          timestamptz NOT NULL DEFAULT now(),

@@ -80,7 +80,7 @@ type Expired =
 pub struct Runtime {
     database: Database,
     owner: Arc<str>,
-    metrics: CoreMetrics,
+    metrics: Arc<CoreMetrics>,
     controllers: Controllers,
     expired: Vec<(WakeupQueue, Expired)>,
     pools: Vec<Connections>,
@@ -93,7 +93,7 @@ impl Runtime {
         Self {
             database,
             owner: owner.into(),
-            metrics: CoreMetrics::new(registry),
+            metrics: Arc::new(CoreMetrics::new(registry)),
             controllers: Controllers::default(),
             expired: Vec::new(),
             pools: Vec::new(),
@@ -115,6 +115,10 @@ impl Runtime {
     ) -> Result<(), tokio_postgres::Error> {
         let mut client = self.database.connect().await?;
         let transaction = client.transaction().await?;
+        // Rather an error than a queue of others behind a lock that we wait for.
+        transaction
+            .batch_execute("SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'")
+            .await?;
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
         transaction.batch_execute(lock).await?;
         transaction.batch_execute(create).await?;
@@ -177,7 +181,7 @@ impl Runtime {
                 pools.iter().for_each(|pool| pool.set_own_sessions(own));
             }
         });
-        let sweeping = tokio::spawn(sweep(self.expired, shutdown.clone()));
+        let sweeping = tokio::spawn(sweep(self.expired, self.metrics, shutdown.clone()));
         self.controllers.run(shutdown).await;
         let _ended = tokio::join!(listener, sweeping, proven);
     }
@@ -193,8 +197,13 @@ async fn channel(connections: &Connections, table: &str) -> Result<String, Datab
         .ok_or(DatabaseError::NotMigrated { operation })
 }
 
-/// Wakes what a dead owner left, without waiting for the next full pass.
-async fn sweep(tables: Vec<(WakeupQueue, Expired)>, shutdown: CancellationToken) {
+/// Wakes what a dead owner left, without waiting for the next full pass, and brings
+/// up to date what only the moment of a scrape can tell.
+async fn sweep(
+    tables: Vec<(WakeupQueue, Expired)>,
+    metrics: Arc<CoreMetrics>,
+    shutdown: CancellationToken,
+) {
     let mut ticks = interval(EXPIRED_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -202,6 +211,7 @@ async fn sweep(tables: Vec<(WakeupQueue, Expired)>, shutdown: CancellationToken)
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
+        metrics.refresh();
         for (wakeups, expired) in &tables {
             match expired().await {
                 Ok(keys) => keys.iter().for_each(|key| wakeups.wake(key)),

@@ -142,14 +142,18 @@ where
             reached: false,
         };
         Ok(match self.write(&row, &status, steps).await? {
-            Written::Yes(row) => Some(row),
+            Written::Yes(row) => {
+                self.work_on(row.generation);
+                Some(row)
+            }
             Written::Lost => None,
         })
     }
 
     /// Writes how the effect of a pass ended: ready, or removed if that is declared;
     /// failed, with a next attempt; nothing if it was cut short. A row that is ready
-    /// is looked at again after `check_after`.
+    /// is looked at again after `check_after`. `steps` are what a run over steps left
+    /// to be written ([`RunEnd::changes`](super::steps::RunEnd)).
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -158,14 +162,15 @@ where
         row: &Leased<Standard<T>>,
         ended: Result<String, StepError>,
         cut: Option<Cut>,
+        steps: &[StepChange],
         check_after: Option<Duration>,
         backoff: &Backoff,
     ) -> Result<Finished, DatabaseError> {
         match (ended, cut) {
             (_, Some(cut)) => Ok(cut.finished()),
-            (Err(error), None) => self.failed(row, &error, backoff).await,
+            (Err(error), None) => self.failed(row, &error, steps, backoff).await,
             (Ok(_), None) if row.object.deleted_at.is_some() => self.gone(row).await,
-            (Ok(message), None) => self.ready(row, message, check_after).await,
+            (Ok(message), None) => self.ready(row, message, steps, check_after).await,
         }
     }
 
@@ -177,6 +182,7 @@ where
         &self,
         row: &Leased<Standard<T>>,
         message: String,
+        steps: &[StepChange],
         check_after: Option<Duration>,
     ) -> Result<Finished, DatabaseError> {
         let status = StandardStatus {
@@ -188,7 +194,7 @@ where
             next_check_seconds: check_after.map(|after| after.as_secs_f64()),
             reached: true,
         };
-        self.settle(row, &status, Finished::Settled(check_after))
+        self.settle(row, &status, steps, Finished::Settled(check_after))
             .await
     }
 
@@ -200,6 +206,7 @@ where
         &self,
         row: &Leased<Standard<T>>,
         error: &StepError,
+        steps: &[StepChange],
         backoff: &Backoff,
     ) -> Result<Finished, DatabaseError> {
         let attempts = row.object.failed_attempts.saturating_add(1);
@@ -217,16 +224,18 @@ where
             next_check_seconds: None,
             reached: false,
         };
-        self.settle(row, &status, Finished::Failed(delay)).await
+        self.settle(row, &status, steps, Finished::Failed(delay))
+            .await
     }
 
     async fn settle(
         &self,
         row: &Leased<Standard<T>>,
         status: &StandardStatus,
+        steps: &[StepChange],
         finished: Finished,
     ) -> Result<Finished, DatabaseError> {
-        Ok(match self.write(row, status, &[]).await? {
+        Ok(match self.write(row, status, steps).await? {
             Written::Yes(_) => finished,
             Written::Lost => Finished::AGAIN,
         })

@@ -119,8 +119,10 @@ macro_rules! sql {
 /// The statements of one table, as they are sent.
 #[derive(Debug)]
 pub struct Statements {
-    /// Claims rows.
+    /// Claims one row.
     pub claim: String,
+    /// Claims several.
+    pub claim_several: String,
     /// Renews a lease.
     pub renew: String,
     /// Gives a lease back.
@@ -158,7 +160,16 @@ impl Statements {
         ];
         let place = |n: &'static str| ("{place}", n);
         Self {
-            claim: fill(table, sql!("claim"), &[("{selector}", "$4::jsonb")]),
+            claim: fill(
+                table,
+                &with(sql!("claim"), &[("{keys}", "= $1::text")]),
+                &[("{selector}", "$4::jsonb")],
+            ),
+            claim_several: fill(
+                table,
+                &with(sql!("claim"), &[("{keys}", "= ANY($1::text[])")]),
+                &[("{selector}", "$4::jsonb")],
+            ),
             renew: fill(table, sql!("renew"), &[place("$6::text")]),
             release: fill(table, sql!("release"), &[]),
             release_all: fill(table, sql!("release_all"), &[]),
@@ -236,6 +247,7 @@ mod tests {
         let all = Statements::of(&table);
         for text in [
             all.claim,
+            all.claim_several,
             all.renew,
             all.release,
             all.release_all,

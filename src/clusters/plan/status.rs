@@ -114,7 +114,7 @@ impl Status {
     }
 
     /// What the write does to a row in memory: the meaning of
-    /// `sql/queries/write_status.sql`, for models and tests.
+    /// `set_status` in `store::object`, for models and tests.
     pub fn apply_to(&self, cluster: &mut Cluster, now: Timestamp) {
         cluster.actual = self.actual;
         cluster.status_reason = Some(self.reason.as_str().to_owned());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::database::{Connections, DatabaseError, column};
+use super::database::{Connections, DatabaseError, Param, column};
 use super::object::Object;
 use super::queue::Key;
 use super::steps::{Advanced, StepChange, StepRecord, records};
@@ -71,13 +71,17 @@ impl<O: Object> Rows<O> {
     ) -> Result<Vec<(Key, Claim<O>)>, DatabaseError> {
         // Trust counts from before the request that wins the lease.
         let trust = MonotonicDeadline::in_(trusted_for);
-        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let several: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        let (sql, wanted): (&str, Param<'_>) = match &several[..] {
+            [one] => (&self.statements.claim, one),
+            _ => (&self.statements.claim_several, &several),
+        };
         self.connections
             .each(
                 "claim rows",
-                &self.statements.claim,
+                sql,
                 &[
-                    &keys,
+                    wanted,
                     &&**owner,
                     &ttl.as_secs_f64(),
                     &self.placement.selector,

@@ -80,7 +80,7 @@ fn target_of(name: &str) -> PathBuf {
     Path::new("..").join(name)
 }
 
-fn unless_missing(removed: io::Result<()>) -> io::Result<()> {
+pub(super) fn unless_missing(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -4,7 +4,7 @@
 //! module must not watch the clock or the lease: whoever drops the future does.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::clusters::Cluster;
 use crate::core::steps::StepObservation::{self, InPlace, NotInPlace};
 
-use super::claims::PortClaims;
+use super::claims::{PortClaims, unless_missing};
 use super::error::SandboxError;
 use super::folder::{Folder, Record, Sight};
 use super::launch::{launch, taken};
@@ -217,7 +217,14 @@ impl Work<'_> {
 
     pub(super) fn write_about(&self) -> Result<(), SandboxError> {
         let (path, text) = self.about();
-        fs::write(&path, text).map_err(|source| SandboxError::files("write", path, source))
+        let draft = path.with_extension("new");
+        // Never through what stands there: a link would lead elsewhere, a pipe wait.
+        let write = || {
+            unless_missing(fs::remove_file(&draft))?;
+            File::create_new(&draft)?.write_all(text.as_bytes())?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(|source| SandboxError::files("write", path.clone(), source))
     }
 
     pub(super) fn remove_about(&self) -> Result<(), SandboxError> {

@@ -179,7 +179,8 @@ async fn a_killed_replica_leaves_no_double_effect() {
         .await;
     for n in 1..=20 {
         for file in ["a", "b", "c"] {
-            assert!(scene.root().join(format!("f{n}/{file}")).is_file());
+            let path = scene.root().join(format!("f{n}/{file}"));
+            assert!(path.is_symlink(), "{}", path.display());
         }
     }
     let all = lines(&scene.journal());

@@ -96,7 +96,7 @@ impl<T: Measured> Resource for Things<T> {
             self.world.lock().unwrap().insert(key, size);
             Ok("made".to_owned())
         };
-        work.conclude(&row, ended, None, None, &Backoff::default())
+        work.conclude(&row, ended, None, &[], None, &Backoff::default())
             .await
     }
 }
