@@ -12,6 +12,7 @@ mod log;
 mod removal;
 mod resume;
 pub mod rig;
+mod standard;
 mod statements;
 mod tables;
 mod things;
