@@ -46,6 +46,33 @@ async fn a_lost_text_is_written_again_alone() {
     assert_eq!(rig.nodes(), pid);
 }
 
+/// A link would be written through, a pipe would hold up the whole daemon.
+#[tokio::test]
+async fn a_link_and_a_pipe_in_place_of_the_text_are_replaced() {
+    let rig = Rig::new().await;
+    let _daemon = rig.daemon();
+    rig.made().await;
+    let target = rig.folder().join("somebody-elses");
+    fs::write(&target, "untouched").unwrap();
+    for kind in ["link", "pipe"] {
+        fs::remove_file(rig.about()).unwrap();
+        if kind == "link" {
+            std::os::unix::fs::symlink(&target, rig.about()).unwrap();
+        } else {
+            let made = std::process::Command::new("mkfifo")
+                .arg(rig.about())
+                .status();
+            assert!(made.unwrap().success());
+        }
+        eventually(SOON, kind, || async {
+            fs::symlink_metadata(rig.about()).is_ok_and(|there| there.is_file())
+        })
+        .await;
+        rig.running().await;
+    }
+    assert_eq!(fs::read_to_string(&target).unwrap(), "untouched");
+}
+
 #[tokio::test]
 async fn a_lost_port_claim_is_made_again_alone() {
     let rig = Rig::new().await;
