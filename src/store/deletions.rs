@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use crate::clusters::plan::{DeletionQueue, Status};
 use crate::clusters::{Actual, Cluster};
-use crate::core::database::{DatabaseError, Undecodable, column, typed};
+use crate::core::database::{DatabaseError, Param, Undecodable, column};
 use crate::core::rows::{Lease, Leased, Rows, Written};
 use crate::core::steps::StepChange;
 
@@ -30,19 +30,20 @@ impl Store {
     ) -> Result<Written<Cluster>, DatabaseError> {
         let operation = "begin a deletion";
         let (name, generation) = (row.object.name.as_str(), row.generation);
-        let mine = typed(&[&name, &generation]);
-        let selector = self.selector();
-        let asked = typed(&[&name, &generation, &selector]);
-        let found = self
-            .connections
+        let (connections, selector) = (&self.connections, self.selector());
+        let found = connections
             .in_transaction(operation, async |transaction| {
-                transaction
-                    .execute_typed(queries::LOCK_DELETIONS.as_str(), &[])
-                    .await?;
-                let read = transaction
-                    .query_typed_one(queries::READ_DELETION_QUEUE.as_str(), &asked)
-                    .await?;
-                let status = match queue(&read) {
+                let run = async |sql: &str, params: &[Param<'_>]| {
+                    connections.rows_in(transaction, sql, params).await
+                };
+                run(&queries::LOCK_DELETIONS, &[]).await?;
+                let asked: &[Param<'_>] = &[&name, &generation, &selector];
+                let read = run(&queries::READ_DELETION_QUEUE, asked).await?;
+                // It always gives one row; without it nothing may begin.
+                let Some(read) = read.first() else {
+                    return Ok(Ok(None));
+                };
+                let status = match queue(read) {
                     Ok(queue) => decide(&queue),
                     Err(unreadable) => return Ok(Err(unreadable)),
                 };
@@ -51,13 +52,9 @@ impl Store {
                 let written = ClusterStatus::new(&status, &row.object.spec_hash);
                 let (sql, (status, place, steps)) =
                     self.claims.write_statement(lease, row, &written, steps);
-                let row = transaction
-                    .query_typed_opt(sql, &typed(&[&status, &place, &steps]))
-                    .await?;
+                let row = run(sql, &[&status, &place, &steps]).await?.pop();
                 if row.is_some() && begins {
-                    transaction
-                        .execute_typed(queries::COUNT_DELETION.as_str(), &mine)
-                        .await?;
+                    run(&queries::COUNT_DELETION, &[&name, &generation]).await?;
                 }
                 Ok(Ok(row))
             })

@@ -125,7 +125,7 @@ impl Connections {
         self
     }
 
-    fn has_own_sessions(&self) -> bool {
+    pub(super) fn has_own_sessions(&self) -> bool {
         self.own_sessions.load(Ordering::Relaxed)
     }
 

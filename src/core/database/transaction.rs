@@ -1,9 +1,9 @@
 //! Transactions of a few statements: each sees what was committed before it.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::{IsolationLevel, Row};
 
-use super::{Connections, DatabaseError};
+use super::{Connections, DatabaseError, Param, typed};
 
 /// Begins a transaction whose statements each see what was committed before
 /// them, as one must that counts after it has waited for a lock. The database
@@ -19,6 +19,22 @@ pub(crate) async fn begin(
 }
 
 impl Connections {
+    /// Runs one statement of a transaction and returns its rows; prepared, where
+    /// sessions are proven to stay ours.
+    pub(crate) async fn rows_in(
+        &self,
+        transaction: &Transaction<'_>,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if self.has_own_sessions() {
+            let statement = transaction.prepare_cached(sql).await?;
+            transaction.query(&statement, params).await
+        } else {
+            transaction.query_typed(sql, &typed(params)).await
+        }
+    }
+
     /// Runs a few statements as one transaction.
     pub(crate) async fn in_transaction<T>(
         &self,
