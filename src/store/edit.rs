@@ -129,7 +129,7 @@ impl Store {
     pub async fn order(&self, batch: &Batch) -> Result<Ordered, DatabaseError> {
         let (operation, declarer) = ("declare a batch", self.declarer());
         self.connections
-            .call(operation, async |client| {
+            .transact(operation, async |client| {
                 let transaction = begin(client).await?;
                 transaction
                     .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])

@@ -75,6 +75,15 @@ pub struct Connections {
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
+/// What becomes of a connection whose statement was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterRefusal {
+    Keep,
+    /// Its transaction may still be open: the rollback may be refused too, and
+    /// what the next caller writes would never be committed.
+    Close,
+}
+
 impl Connections {
     /// At most `limit` connections to `database`, none opened yet. `actor` is
     /// written to the audit log with every change made through them.
@@ -209,6 +218,15 @@ impl Connections {
         operation: &'static str,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
+        self.lend(operation, AfterRefusal::Keep, work).await
+    }
+
+    pub(super) async fn lend<T>(
+        &self,
+        operation: &'static str,
+        after: AfterRefusal,
+        work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DatabaseError> {
         let late = DatabaseError::Late {
             operation,
             after: CALL_DEADLINE,
@@ -228,8 +246,10 @@ impl Connections {
         if useless {
             drop(lent);
             self.pool.retain(|_, _| false);
-        } else {
+        } else if after == AfterRefusal::Keep || matches!(answer, Ok(Ok(_))) {
             drop(ScopeGuard::into_inner(lent));
+        } else {
+            drop(lent);
         }
         match answer {
             Ok(Ok(done)) => Ok(done),

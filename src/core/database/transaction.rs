@@ -3,6 +3,7 @@
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::pool::AfterRefusal;
 use super::{Connections, DatabaseError, Param, typed};
 
 /// Begins a transaction whose statements each see what was committed before
@@ -35,13 +36,23 @@ impl Connections {
         }
     }
 
+    /// Lends a connection to work that begins a transaction of its own. Where
+    /// that fails, the connection is closed.
+    pub(crate) async fn transact<T>(
+        &self,
+        operation: &'static str,
+        work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DatabaseError> {
+        self.lend(operation, AfterRefusal::Close, work).await
+    }
+
     /// Runs a few statements as one transaction.
     pub(crate) async fn in_transaction<T>(
         &self,
         operation: &'static str,
         work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
-        self.call(operation, async |client| {
+        self.transact(operation, async |client| {
             let transaction = begin(client).await?;
             let done = work(&transaction).await?;
             transaction.commit().await?;

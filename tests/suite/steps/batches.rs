@@ -100,7 +100,7 @@ async fn statuses_of_one_moment_share_statements() {
     }
     let counts = logged.counts(from, logged.end());
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-    assert_eq!(count("claim"), 1, "{counts:?}");
+    assert_eq!(count("claim several"), 1, "{counts:?}");
     let writes = count("write") + count("write several");
     assert!((1..=8).contains(&writes), "{counts:?}");
     let creating = "SELECT count(*) FROM clusters WHERE actual_state = 'creating'";

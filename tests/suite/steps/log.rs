@@ -38,6 +38,7 @@ impl Logged {
         let all = Statements::of(table);
         let names = [
             (all.claim, "claim"),
+            (all.claim_several, "claim several"),
             (all.renew, "renew"),
             (all.release, "release"),
             (all.due, "due"),
