@@ -8,7 +8,7 @@ mod feed;
 mod fence;
 mod identity;
 mod interrupted;
-mod isolation;
+pub mod isolation;
 mod migrations;
 mod placing;
 mod ports;

@@ -4,11 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use kindler::core::database::Database as Url;
+use kindler::store::{Batch, Declared, Store};
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
 use super::{converged, migrated, number, quick, report, rounds, run, spread};
-use crate::kit::{Daemon, Host, eventually};
+use crate::kit::{Daemon, Host, Proxy, Traffic, eventually};
+use crate::schema::isolation::declaration;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -316,4 +319,48 @@ async fn beat(sql: Client) {
 
 async fn text(sql: &Client, query: &str) -> String {
     sql.query_one(query, &[]).await.unwrap().get(0)
+}
+
+const TRANSACTIONS: &str = "
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+const DECLARERS: &str = "
+    SELECT pg_advisory_lock(hashtextextended('kindler declares ' || current_schema(), 0))";
+
+/// A statement of a transaction is refused, and its rollback too.
+#[tokio::test]
+async fn a_transaction_that_cannot_be_rolled_back_is_left_to_nobody() {
+    let database = migrated().await;
+    let proxy = Proxy::before(&database).await;
+    let sql = database.connect().await;
+    let store = Store::new(&Url::parse(&proxy.url()).unwrap(), 1, "kindler");
+    run(&sql, DECLARERS).await;
+    let create = vec![declaration("dev")];
+    // The store outlives the batch, or all its connections would close.
+    let declarer = store.clone();
+    let ordered = tokio::spawn(async move {
+        let delete = Vec::new();
+        declarer.order(&Batch { create, delete }).await
+    });
+    eventually(SOON, "the batch to wait for the lock", || async {
+        number(
+            &sql,
+            &format!("SELECT count(*) FROM ({LONGEST_WAIT}) AS waits (ms) WHERE ms > 0"),
+        )
+        .await
+            == 1
+    })
+    .await;
+    proxy.set(Traffic::DiskFull);
+    run(&sql, "SELECT pg_advisory_unlock_all()").await;
+    ordered.await.unwrap().unwrap_err();
+    eventually(SOON, "the open transaction to end", || async {
+        number(&sql, TRANSACTIONS).await == 0
+    })
+    .await;
+    assert_eq!(number(&sql, "SELECT count(*) FROM clusters").await, 0);
+    proxy.set(Traffic::Flows);
+    let made = store.declare(&declaration("dev")).await.unwrap();
+    assert!(matches!(made, Declared::New(_)), "{made:?}");
+    assert_eq!(number(&sql, "SELECT count(*) FROM clusters").await, 1);
 }

@@ -21,7 +21,7 @@ pub(super) async fn keeping_snapshots() -> Database {
     database
 }
 
-fn declaration(name: &str) -> Declaration {
+pub fn declaration(name: &str) -> Declaration {
     Declaration {
         name: name.parse().unwrap(),
         provider: Provider::Kind,
