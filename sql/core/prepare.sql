@@ -67,7 +67,7 @@ BEGIN
         started_at  timestamptz CHECK (isfinite(started_at)),
         finished_at timestamptz CHECK (isfinite(finished_at)),
         next_try_at timestamptz CHECK (isfinite(next_try_at)),
-        CHECK (position > 0 AND total > 0 AND version >= 0),
+        CHECK (position > 0 AND total > 0 AND version > 0),
         PRIMARY KEY (uid, driver, name))', steps, resource);
 END $$;
 
