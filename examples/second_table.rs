@@ -66,7 +66,7 @@ impl Resource for Folders {
         let (ended, cut) = work
             .during_generation(row.generation, &cancel, effect)
             .await;
-        // Looked at again after a minute: somebody may have removed a file by hand.
+        // Looked at again after a minute: a person may have removed a file by hand.
         let (check, backoff) = (Some(Duration::from_secs(60)), Backoff::default());
         work.conclude(&row, ended, cut, &[], check, &backoff).await
     }

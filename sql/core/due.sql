@@ -1,5 +1,5 @@
 -- The full pass: what is due now or within the horizon, is this owner's to work
--- on and nobody works on, oldest first. Its cost grows with what is due, not with
+-- on and not leased, oldest first. Its cost grows with what is due, not with
 -- the table (an index over due_at; now() and not clock_timestamp(), because only
 -- a stable function can bound an index scan).
 -- $1 horizon in seconds, $2 at most so many, $3 which rows this owner selects

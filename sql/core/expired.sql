@@ -1,6 +1,6 @@
--- Rows of this owner's to work on whose lease nobody renewed: to be looked at
--- without waiting for the next full pass. Where nothing is due nobody would claim
--- and so take over what is left of the lease: it is taken away.
+-- Rows of this owner's to work on whose lease has expired: to be looked at without
+-- waiting for the next full pass. Where nothing is due no claim would take the
+-- expired lease over, so it is deleted.
 -- $1 at most so many, $2 which rows this owner selects
 WITH over AS (
     SELECT l.{lease_key} AS key, l.term, l.expires_at, {t}.due_at <= now() AS due

@@ -1,6 +1,6 @@
 -- Renews a lease and reads the row and its steps under it. No row: the lease is lost, and with
--- it the right to act. An expired lease is not revived, even if nobody took it
--- over; nor does a lease give a right to a row that is placed elsewhere, which
+-- it the right to act. An expired lease is not revived, even if no other owner
+-- took it over; nor does a lease give a right to a row that is placed elsewhere, which
 -- only a claim can win that was overtaken while it ran.
 -- $1 key, $2 uid, $3 owner, $4 term, $5 lifetime in seconds, $6 the place of this owner, if it has one
 WITH renewed AS (

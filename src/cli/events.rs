@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::core::steps::ENDED_WELL;
 use crate::store::Event;
 
 use super::args::{EventsArgs, Output};
@@ -45,7 +46,8 @@ pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// Shows new events, whichever cluster of the name they are about, until the reader goes away; a database that cannot be
+/// Shows new events, whichever cluster of the name they are about, until the
+/// reader goes away; a database that cannot be
 /// reached is waited out.
 async fn follow(session: &Session, args: &EventsArgs, mut last: i64) -> Result<(), CliError> {
     let mut out_of_reach = false;
@@ -122,12 +124,9 @@ fn told(event: &Event) -> String {
     line
 }
 
-/// The reasons of a step that ended well.
-const STEP_DONE: [&str; 3] = ["Applied", "Verified", "Removed"];
-
 fn step_failed(event: &Event) -> bool {
     let reason = event.reason.as_deref();
-    event.kind == "step" && reason.is_some_and(|reason| !STEP_DONE.contains(&reason))
+    event.kind == "step" && reason.is_some_and(|reason| !ENDED_WELL.contains(&reason))
 }
 
 /// What a step's event says: `process: applied in 0.3 s`, or why it failed.

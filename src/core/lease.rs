@@ -1,4 +1,4 @@
-//! The right to act on one cluster: a term number and the time it is trusted.
+//! The right to act on one row: a term number and the time it is trusted.
 //!
 //! The database judges expiry by its own clock. The owner trusts its lease for
 //! less: from *before* the request that won or renewed it, for four fifths of
@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The fence: a number from one sequence of the database, so no two claims of
-/// any cluster ever share one and a later claim has the larger one.
+/// any row ever share one and a later claim has the larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub i64);
 

@@ -33,7 +33,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a notification to ourselves may take once it was sent.
 const ECHO_WITHIN: Duration = Duration::from_secs(3);
 /// Before a connection that brings no notifications is tried again: most likely
-/// somebody must change a setting first, but it may have been a slow moment.
+/// a person must change a setting first, but it may have been a slow moment.
 const DEAF_RETRY: Backoff = Backoff {
     initial: Duration::from_secs(5),
     max: Duration::from_secs(60),
@@ -244,7 +244,7 @@ fn dispatch(routes: &[Route], echo: &Echo, notification: &Notification) {
     }
 }
 
-/// A notification to ourselves, on a channel that nobody else has.
+/// A notification to ourselves, on a channel that no other connection has.
 #[derive(Debug)]
 struct Echo {
     channel: String,

@@ -3,7 +3,7 @@
 //! The one promise everything else leans on: **a key never runs twice at the
 //! same time.** While it waits, the earliest time wins. While it runs, a
 //! wake-up is remembered and it runs once more. The queue is bounded: a key
-//! that finds no room is refused, and whoever offered it must find it again
+//! that finds no room is refused, and the caller that offered it must find it again
 //! (the controller makes a full pass).
 //!
 //! Two lanes keep a backlog from starving a person: what was just changed
@@ -29,7 +29,7 @@ const URGENT_PLACES: usize = 16;
 /// How a key came into the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Somebody just changed the row.
+    /// The row was just changed.
     Urgent,
     /// A retry, a check that is due, or a row that a full pass found.
     Routine,

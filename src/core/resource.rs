@@ -209,7 +209,7 @@ impl<R: Resource> ResourceReconciler<R> {
 fn outcome<T>(claim: Claim<T>) -> ClaimOutcome<Box<Claimed<T>>> {
     match claim {
         Claim::Won(claimed) => ClaimOutcome::Won(claimed),
-        Claim::NoSuchRow | Claim::NotSelected => ClaimOutcome::Finished(Finished::Settled(None)),
+        Claim::NotSelected => ClaimOutcome::Finished(Finished::Settled(None)),
         Claim::NotDue { due_in } => ClaimOutcome::Finished(Finished::Settled(due_in)),
         // A little later than the other lease ends.
         Claim::Busy { expires_in } => {

@@ -1,5 +1,5 @@
 //! One process that reconciles several tables: a listener for all of them, a
-//! controller for each, and the leases that nobody renews any more.
+//! controller for each, and a sweep for expired leases.
 //!
 //! [`Controllers`] is the part that a daemon with a life of its own uses;
 //! [`Runtime`] is all that a small program needs.
@@ -27,7 +27,7 @@ use super::wakeups::WakeupQueue;
 /// Functions that prepare tables; see `sql/core/prepare.sql`.
 const PREPARE: &str = include_str!("../../sql/core/prepare.sql");
 
-/// Between two looks for leases that nobody renewed.
+/// Between two looks for expired leases.
 const EXPIRED_EVERY: Duration = Duration::from_secs(5);
 /// So many of them are woken in one look.
 const EXPIRED_AT_ONCE: i64 = 1000;
@@ -56,7 +56,7 @@ impl Controllers {
             .push(Box::new(|shutdown| Box::pin(controller.run(shutdown))));
     }
 
-    /// Adds a channel whose wake-ups somebody else waits for.
+    /// Adds a channel whose wake-ups are waited for outside these controllers.
     pub fn listen(&mut self, channel: String, wakeups: WakeupQueue) {
         self.routes.push(Route { channel, wakeups });
     }
@@ -217,7 +217,7 @@ async fn sweep(
                 Ok(keys) => keys.iter().for_each(|key| wakeups.wake(key)),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "leases that nobody renewed were not found");
+                    warn!(error, "expired leases were not found");
                 }
             }
         }

@@ -1,5 +1,5 @@
 //! Rows of a table that `kindler_prepare_table` prepared: their standard columns,
-//! and the statuses that most resources need. Whoever needs more implements
+//! and the statuses that most resources need. A resource that needs more implements
 //! [`Object`] with a status of its own, as the clusters do.
 
 use std::time::Duration;

@@ -66,6 +66,8 @@ impl Table {
                 next_check_at = clock_timestamp() + make_interval(secs => s.next_check_seconds), \
                 observed_generation = CASE WHEN s.reached THEN t.generation ELSE t.observed_generation END, \
                 last_reconciled_at = clock_timestamp()",
+            // Always true, also for a null. A statement has to mention each of its
+            // parameters, or their types are not known.
             selects: "{selector} IS NULL OR {selector} IS NOT NULL",
             placed: "{place} IS NOT NULL",
             actionable: "true",
@@ -131,7 +133,7 @@ pub struct Statements {
     pub release_all: String,
     /// Finds what is due.
     pub due: String,
-    /// Finds leases that nobody renewed.
+    /// Finds expired leases.
     pub expired: String,
     /// Writes one status.
     pub write_status: String,

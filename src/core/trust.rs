@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The right to run, kept fresh by the owner of the lease.
 ///
-/// When the sender is dropped the last deadline stands: nobody extends it any more.
+/// When the sender is dropped the last deadline stands: nothing extends it any more.
 pub type Trust = tokio::sync::watch::Receiver<MonotonicDeadline>;
 
 /// An absolute instant on a clock that is never set and that counts time in suspend.

@@ -44,7 +44,7 @@ struct Pending {
     wakeups: Wakeups,
     /// The keys in `wakeups`, to fold equal ones.
     known: HashSet<Arc<str>>,
-    /// Somebody asked whether anyone waits here.
+    /// A ping: is the receiver still waiting here?
     pinged: bool,
 }
 
@@ -56,7 +56,7 @@ impl Pending {
         let key: Arc<str> = key.into();
         self.known.insert(key.clone());
         self.wakeups.keys.push_back((key, Instant::now()));
-        // In a flood the newest wake-up is the one that somebody waits for.
+        // In a flood the newest wake-up is the one that a person waits for.
         if self.wakeups.keys.len() > KEYS_KEPT
             && let Some((eldest, _)) = self.wakeups.keys.pop_front()
         {
@@ -94,7 +94,7 @@ impl WakeupQueue {
     }
 
     /// Answers pings and drops wake-ups, for as long as nothing can be done for any
-    /// of them; whoever waits next looks at everything first.
+    /// of them; the next wait looks at everything first.
     pub async fn drain(&self) -> Infallible {
         loop {
             self.wait().await;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_ping_is_answered_by_who_waits_and_wakes_nobody_else() {
+    async fn a_ping_is_answered_by_the_waiting_receiver_and_wakes_no_key() {
         let wakeups = WakeupQueue::default();
         wakeups.ping();
         assert!(!wakeups.answered());

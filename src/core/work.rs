@@ -115,7 +115,9 @@ impl<R: Resource> Work<R> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn recorded(&self, changes: &[StepChange]) {
+    /// Applies step changes that were written to what this pass knows of the steps;
+    /// for a caller that writes them in a transaction of its own.
+    pub fn recorded(&self, changes: &[StepChange]) {
         let mut steps = self.lock();
         for change in changes {
             change.apply_to(&mut steps, Timestamp::now());
@@ -167,11 +169,6 @@ impl<R: Resource> Work<R> {
             self.recorded(steps);
         }
         Ok(written)
-    }
-
-    /// Notes steps that the caller wrote in a transaction of its own.
-    pub fn steps_were_written(&self, steps: &[StepChange]) {
-        self.recorded(steps);
     }
 
     /// Says for which generation the steps of a run are worked on.

@@ -160,7 +160,7 @@ impl Protocol {
             if command.phase == Phase::HalfWay || (observed && !command.has_a_middle()) {
                 events.push(work(Work::FinishBadly));
             }
-            // Over a cluster that answers, nobody could tell the lie; a step that
+            // Over a cluster that answers, the lie could not be seen; a step that
             // is observed by itself is believed only if it is in place.
             if state.world.form != Form::Healthy && !observed {
                 events.push(work(Work::Lie));
@@ -178,7 +178,7 @@ impl Protocol {
         last && best_effort && command.action == Action::Delete
     }
 
-    fn of_nobody(state: &State, events: &mut Vec<Event>) {
+    fn of_the_environment(state: &State, events: &mut Vec<Event>) {
         if state.astray.is_some() {
             events.push(Event::Land);
         }
@@ -365,7 +365,7 @@ impl Model for Protocol {
         for index in 0..state.commands.len() {
             self.of_command(state, index, events);
         }
-        Self::of_nobody(state, events);
+        Self::of_the_environment(state, events);
     }
 
     fn next_state(&self, last: &State, event: Event) -> Option<State> {

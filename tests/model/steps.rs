@@ -212,7 +212,7 @@ impl Parts {
         }
     }
 
-    /// Whether something is there that nobody gave up.
+    /// Whether something is there that was not given up.
     pub fn anything(&self) -> bool {
         self.network.is_some() || (self.last.is_some() && !self.given_up)
     }

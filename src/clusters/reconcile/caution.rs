@@ -114,7 +114,7 @@ impl ClusterReconciler {
         let lease = pass.work.lease();
         let written = self.store.begin_deletion(lease, row, steps, decide).await?;
         if matches!(&written, Written::Yes(row) if row.object.actual == Actual::Deleting) {
-            pass.work.steps_were_written(steps);
+            pass.work.recorded(steps);
         }
         Ok(written)
     }

@@ -180,7 +180,7 @@ impl Default for ControllerSettings {
 const HORIZON: f64 = 1.2;
 
 impl ControllerSettings {
-    /// What is due later than this is a later pass's to find, and nobody keeps
+    /// What is due later than this is a later pass's to find, and the queue does not keep
     /// it in mind: a queue full of distant times would have no room for work.
     fn horizon(&self) -> Duration {
         self.resync.mul_f64(HORIZON)

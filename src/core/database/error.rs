@@ -103,7 +103,7 @@ pub enum DatabaseError {
         /// The database's message.
         message: String,
     },
-    /// The table is not there: nobody migrated this database yet.
+    /// The table is not there: this database was not migrated yet.
     #[error("{operation}: this database has no Kindler tables yet: run `kindler migrate`")]
     NotMigrated {
         /// What was wanted.

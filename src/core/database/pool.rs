@@ -221,6 +221,8 @@ impl Connections {
         self.lend(operation, AfterRefusal::Keep, work).await
     }
 
+    /// As [`Connections::call`]; `after` says what becomes of a connection on which
+    /// a statement was refused.
     pub(super) async fn lend<T>(
         &self,
         operation: &'static str,

@@ -150,7 +150,7 @@ impl ControllerMetrics {
         }
         self.reconcile_time_seconds.observe(took);
         self.work_duration_seconds.observe(took);
-        // Last, so that whoever sees that it is over sees it counted, too.
+        // Last: a reconcile that is seen to be over has been counted.
         drop(working);
     }
 

@@ -100,11 +100,9 @@ pub enum Claim<T> {
         /// Until it is.
         due_in: Option<Duration>,
     },
-    /// Another owner's to work on, or nobody's: it is placed elsewhere, or this
+    /// Not this owner's to work on: it is placed elsewhere, or this
     /// owner does not select it.
     NotSelected,
-    /// There is no such row.
-    NoSuchRow,
 }
 
 /// A won claim.

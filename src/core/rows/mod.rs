@@ -56,7 +56,7 @@ impl<O: Object> Rows<O> {
     }
 
     /// Claims several rows in one statement: those that are due, this owner's to
-    /// work on, and held by nobody. Keys that no row has are not in the answer.
+    /// work on, and not leased. Keys that no row has are not in the answer.
     /// `trusted_for` is how long a lease of `ttl` is trusted.
     ///
     /// # Errors
@@ -284,7 +284,7 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Finds rows of this owner's to work on whose lease nobody renewed and that
+    /// Finds rows of this owner's to work on whose lease has expired and that
     /// are due; of others it takes away what is left of the lease.
     ///
     /// # Errors

@@ -212,7 +212,7 @@ impl<O: Object> Inner<O> {
             Ok(rows) => Rows::<O>::written(rows.first()),
             Err(error) => Err(error),
         };
-        let _nobody_waits = one.answer.send(answer);
+        let _receiver_may_be_gone = one.answer.send(answer);
     }
 
     async fn write_together(&self, waiting: Vec<Waiting<O>>) {
@@ -245,7 +245,7 @@ impl<O: Object> Inner<O> {
                             operation: OPERATION,
                             source,
                         });
-                    let _nobody_waits = one.answer.send(answer);
+                    let _receiver_may_be_gone = one.answer.send(answer);
                 }
                 // Lost, locked by another writer, or spoilt by another row.
                 None => alone.push(one),

@@ -1,5 +1,5 @@
 //! Work in recorded steps: each is committed as `running` before it acts and as
-//! `done` or `failed` after, so a crash leaves "look again", and whoever takes
+//! `done` or `failed` after, so a crash leaves "look again", and the owner that takes
 //! over goes on at the first step that is not verified.
 //!
 //! [`decide`] is pure and says what is to be done about one step; [`run`] does
@@ -37,7 +37,7 @@ mod run;
 mod step;
 
 pub use decide::{Purpose, StepFacts, StepObservation};
-pub use record::{GIVEN_UP, Requirement, StepChange, StepRecord, StepState};
+pub use record::{ENDED_WELL, GIVEN_UP, Requirement, StepChange, StepRecord, StepState};
 pub(crate) use record::{OF_ROW, records};
 pub use run::{Advanced, Direction, Run, RunEnd, RunResult, StepLog, run_unrecorded};
 pub use step::{RunObserver, Step, StepError, StepSet};

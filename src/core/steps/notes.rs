@@ -1,6 +1,6 @@
 //! What a run notes of its steps, to be written with the next statement.
 
-use super::record::{GIVEN_UP, REMOVAL_FAILED, Requirement, StepChange, StepState};
+use super::record::{GIVEN_UP, REMOVAL_FAILED, Requirement, StepChange, StepState, VERIFIED};
 use super::run::{Direction, Run};
 use super::step::StepError;
 
@@ -9,17 +9,13 @@ const GIVE_UP_AFTER: u32 = 3;
 
 impl Run<'_> {
     pub(super) fn start(&mut self, index: usize) {
-        let state = match self.direction {
-            Direction::Forward(_) => StepState::Running,
-            Direction::Backward => StepState::Removing,
-        };
-        self.note(index, state, "Started", "begun");
+        self.note(index, self.direction.begun(), "Started", "begun");
         self.begun = Some(index);
     }
 
     /// Notes that a step is in place although it is not recorded so: no attempt more.
     pub(super) fn confirm(&mut self, index: usize) {
-        self.note(index, StepState::Done, "Verified", "it is in place");
+        self.note(index, StepState::Done, VERIFIED, "it is in place");
         let attempt = self.record(index).map_or(1, |record| record.attempt.max(1));
         if let Some(change) = self.changes.last_mut() {
             change.attempt = attempt;

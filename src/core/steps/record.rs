@@ -12,6 +12,16 @@ use crate::core::database::Undecodable;
 pub(crate) const OF_ROW: &str = "(SELECT jsonb_agg(to_jsonb(p) ORDER BY p.driver, p.position) \
     FROM {steps} p WHERE p.uid = {t}.uid)";
 
+/// The reason of a step that was applied.
+pub(super) const APPLIED: &str = "Applied";
+/// The reason of a step that was found in place.
+pub(super) const VERIFIED: &str = "Verified";
+/// The reason of a step that was removed.
+pub(super) const REMOVED: &str = "Removed";
+
+/// The reasons of steps that ended well.
+pub const ENDED_WELL: [&str; 3] = [APPLIED, VERIFIED, REMOVED];
+
 /// The reason of a step whose removal failed.
 pub(super) const REMOVAL_FAILED: &str = "RemovalFailed";
 

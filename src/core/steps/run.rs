@@ -13,7 +13,7 @@ use crate::core::database::DatabaseError;
 use crate::core::metrics::StepMetrics;
 
 use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
-use super::record::{StepChange, StepRecord, StepState};
+use super::record::{APPLIED, REMOVED, StepChange, StepRecord, StepState};
 use super::step::{StepError, StepSet};
 
 /// How long one look at one step may take; a step's own bound is shorter.
@@ -33,6 +33,22 @@ impl Direction {
         match self {
             Self::Forward(_) => "apply",
             Self::Backward => "remove",
+        }
+    }
+
+    /// The state of a step that was begun.
+    pub(super) fn begun(self) -> StepState {
+        match self {
+            Self::Forward(_) => StepState::Running,
+            Self::Backward => StepState::Removing,
+        }
+    }
+
+    /// The state of a step that ended well, and its reason.
+    fn done(self) -> (StepState, &'static str) {
+        match self {
+            Self::Forward(_) => (StepState::Done, APPLIED),
+            Self::Backward => (StepState::Removed, REMOVED),
         }
     }
 }
@@ -321,11 +337,8 @@ impl<'a> Run<'a> {
                 let seconds = took.as_secs_f64();
                 self.count(name, took, true);
                 info!(step = name, operation, seconds, "step succeeded");
-                let (state, reason) = match self.direction {
-                    Direction::Forward(_) => (StepState::Done, "Applied"),
-                    Direction::Backward => (StepState::Removed, "Removed"),
-                };
-                let message = format!("{} in {:.1} s", past(operation), seconds);
+                let (state, reason) = self.direction.done();
+                let message = format!("{} in {seconds:.1} s", reason.to_lowercase());
                 self.note(index, state, reason, &message);
             }
             Err(error) => {
@@ -382,14 +395,6 @@ impl<'a> Run<'a> {
                 detail: String::new(),
             })
         })
-    }
-}
-
-fn past(operation: &str) -> &'static str {
-    if operation == "remove" {
-        "removed"
-    } else {
-        "applied"
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Record {
     pub generation: i64,
     /// When the cluster was first made; kept over stops and starts.
     pub created_at: Timestamp,
-    /// For whoever finds the file.
+    /// For people who find the file.
     pub about: String,
 }
 

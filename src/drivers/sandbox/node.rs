@@ -5,7 +5,7 @@
 //! no Kubernetes, must not talk to the database, and must not need the daemon.
 //!
 //! It holds a lock on its folder for life: there is never a second node in one folder, and
-//! whoever removed the folder can wait for the node to leave.
+//! the process that removed the folder can wait for the node to leave.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -56,7 +56,7 @@ const ABOUT: &str = "A sandbox cluster of Kindler: one process that answers /rea
 /// people: stdout is read up to the first line, then closed; stderr is the node's log.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(errand) = Errand::parse(args) else {
-        let _nobody_listens = writeln!(
+        let _reader_may_be_gone = writeln!(
             io::stderr(),
             "kindler sandbox-node is started by the daemon: --name NAME --port PORT --dir DIR"
         );
@@ -65,8 +65,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match serve(&errand) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _nobody_listens = writeln!(io::stdout(), "{}", failure.text);
-            let _nobody_listens = writeln!(io::stderr(), "{}", failure.text);
+            let _reader_may_be_gone = writeln!(io::stdout(), "{}", failure.text);
+            let _reader_may_be_gone = writeln!(io::stderr(), "{}", failure.text);
             ExitCode::from(failure.code)
         }
     }
@@ -128,10 +128,10 @@ fn serve(errand: &Errand) -> Result<(), Failure> {
     let listener = listen(errand.port)?;
     record(errand, &home)?;
     // The driver may be gone by now; the cluster is there all the same.
-    let _nobody_listens = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
+    let _reader_may_be_gone = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     let _stays_open = rustix::stdio::dup2_stdout(rustix::stdio::stderr());
     answer_all(errand, &listener, &home);
-    let _nobody_listens = writeln!(io::stderr(), "folder {dir} was removed");
+    let _reader_may_be_gone = writeln!(io::stderr(), "folder {dir} was removed");
     Ok(())
 }
 

@@ -18,8 +18,42 @@ use super::progress::Progress;
 use super::work::Work;
 use super::{Order, SandboxDriver};
 
+/// Which step it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SandboxPart {
+    Folder,
+    Port,
+    Process,
+    Ready,
+    About,
+}
+
+/// All of them, in their order.
+const PARTS: [SandboxPart; 5] = [
+    SandboxPart::Folder,
+    SandboxPart::Port,
+    SandboxPart::Process,
+    SandboxPart::Ready,
+    SandboxPart::About,
+];
+
 /// Their names, in their order.
-pub(super) const NAMES: [&str; 5] = ["folder", "port", "process", "ready", "about"];
+pub(super) const NAMES: [&str; 5] = {
+    let [a, b, c, d, e] = PARTS;
+    [a.name(), b.name(), c.name(), d.name(), e.name()]
+};
+
+impl SandboxPart {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::Port => "port",
+            Self::Process => "process",
+            Self::Ready => "ready",
+            Self::About => "about",
+        }
+    }
+}
 
 /// What one run over the steps shares.
 struct Session<'a> {
@@ -46,16 +80,16 @@ pub(super) fn steps<'a>(
         acted: AtomicBool::new(false),
         progress: Mutex::new(None),
     });
-    let step = |(index, name)| -> Box<dyn Step + 'a> {
+    let step = |(index, part)| -> Box<dyn Step + 'a> {
         Box::new(SandboxStep {
             session: session.clone(),
-            name,
+            part,
             number: index + 1,
         })
     };
     StepSet {
         driver: "sandbox",
-        steps: NAMES.into_iter().enumerate().map(step).collect(),
+        steps: PARTS.into_iter().enumerate().map(step).collect(),
         observer: Some(session),
     }
 }
@@ -63,29 +97,33 @@ pub(super) fn steps<'a>(
 /// One of them.
 struct SandboxStep<'a> {
     session: Arc<Session<'a>>,
-    name: &'static str,
+    part: SandboxPart,
     number: usize,
 }
 
 #[async_trait]
 impl Step for SandboxStep<'_> {
     fn name(&self) -> &'static str {
-        self.name
+        self.part.name()
     }
 
     fn requirement(&self) -> Requirement {
-        match self.name {
-            "about" => Requirement::BestEffort,
-            _ => Requirement::Required,
+        match self.part {
+            SandboxPart::About => Requirement::BestEffort,
+            SandboxPart::Folder | SandboxPart::Port | SandboxPart::Process | SandboxPart::Ready => {
+                Requirement::Required
+            }
         }
     }
 
     fn input(&self) -> String {
         let cluster = self.session.order.cluster;
-        match self.name {
-            "port" | "ready" | "about" => cluster.spec.http_port.to_string(),
-            "process" => format!("{} {}", cluster.spec.http_port, cluster.generation),
-            _ => String::new(),
+        match self.part {
+            SandboxPart::Folder => String::new(),
+            SandboxPart::Port | SandboxPart::Ready | SandboxPart::About => {
+                cluster.spec.http_port.to_string()
+            }
+            SandboxPart::Process => format!("{} {}", cluster.spec.http_port, cluster.generation),
         }
     }
 
@@ -96,44 +134,48 @@ impl Step for SandboxStep<'_> {
 
     async fn observe(&self) -> StepObservation {
         let work = self.session.work();
-        let seen = match self.name {
-            "folder" => work.see_folder(),
-            "port" => work.see_port(),
-            "process" => work.see_process().await,
-            "ready" => work.see_ready().await,
-            _ => work.see_about(),
+        let seen = match self.part {
+            SandboxPart::Folder => work.see_folder(),
+            SandboxPart::Port => work.see_port(),
+            SandboxPart::Process => work.see_process().await,
+            SandboxPart::Ready => work.see_ready().await,
+            SandboxPart::About => work.see_about(),
         };
         seen.unwrap_or_else(|error| StepObservation::Unknown(crate::cause::chain(&error)))
     }
 
     async fn apply(&self) -> Result<(), StepError> {
         // In thirds: these three act in every create.
-        let pause = match self.name {
-            "folder" | "port" | "process" => self.session.driver.settings.create_delay / 3,
-            _ => Duration::ZERO,
+        let pause = match self.part {
+            SandboxPart::Folder | SandboxPart::Port | SandboxPart::Process => {
+                self.session.driver.settings.create_delay / 3
+            }
+            SandboxPart::Ready | SandboxPart::About => Duration::ZERO,
         };
-        self.act(pause, async |work| match self.name {
-            "folder" if self.session.action == Action::Start => work.expect_folder(),
-            "folder" => work.make_folder().await,
-            "port" => work.claim_port().await,
-            "process" => work.run_process().await,
-            "ready" => work.wait_until_ready().await,
-            _ => work.write_about(),
+        self.act(pause, async |work| match self.part {
+            SandboxPart::Folder if self.session.action == Action::Start => work.expect_folder(),
+            SandboxPart::Folder => work.make_folder().await,
+            SandboxPart::Port => work.claim_port().await,
+            SandboxPart::Process => work.run_process().await,
+            SandboxPart::Ready => work.wait_until_ready().await,
+            SandboxPart::About => work.write_about(),
         })
         .await
     }
 
     async fn remove(&self) -> Result<(), StepError> {
-        let pause = match self.name {
-            "process" => self.session.driver.settings.delete_delay,
-            _ => Duration::ZERO,
+        let pause = match self.part {
+            SandboxPart::Process => self.session.driver.settings.delete_delay,
+            SandboxPart::Folder | SandboxPart::Port | SandboxPart::Ready | SandboxPart::About => {
+                Duration::ZERO
+            }
         };
-        self.act(pause, async |work| match self.name {
-            "folder" => work.vacate().await,
-            "port" => work.give_port_back(),
-            "process" => work.end_process().await,
-            "ready" => Ok(()),
-            _ => work.remove_about(),
+        self.act(pause, async |work| match self.part {
+            SandboxPart::Folder => work.vacate().await,
+            SandboxPart::Port => work.give_port_back(),
+            SandboxPart::Process => work.end_process().await,
+            SandboxPart::Ready => Ok(()),
+            SandboxPart::About => work.remove_about(),
         })
         .await
     }
@@ -150,11 +192,11 @@ impl SandboxStep<'_> {
         let session = &self.session;
         let first = !session.acted.swap(true, Ordering::Relaxed);
         session.open().await;
-        let line = format!("step {}/{} {}", self.number, NAMES.len(), self.name);
+        let line = format!("step {}/{} {}", self.number, PARTS.len(), self.part.name());
         session.say(&line).await;
         let (action, deadline) = (session.action, session.deadline());
         let effect = async {
-            session.fail_as_ordered(self.name, first)?;
+            session.fail_as_ordered(self.part.name(), first)?;
             sleep(pause).await;
             work(&session.work()).await
         };

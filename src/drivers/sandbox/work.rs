@@ -1,7 +1,7 @@
 //! What each step of one sandbox cluster looks at, does and takes away.
 //!
 //! Everything starts from whatever is there, so it can be cut at any await and done again. This
-//! module must not watch the clock or the lease: whoever drops the future does.
+//! module must not watch the clock or the lease: the caller that drops the future does.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ use super::{SandboxSettings, port, readiness};
 const LEAVING: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has, or whether a node answers.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// For whoever finds the folder.
+/// For people who find the folder.
 const ABOUT: &str = "about.txt";
 
 pub(super) struct Work<'a> {
@@ -50,7 +50,7 @@ impl Work<'_> {
         readiness::ask(port, self.name(), self.settings.deadlines.probe).await
     }
 
-    /// The folder is there, and no node lives in it that nobody knows.
+    /// The folder is there, and no unknown node runs in it.
     pub(super) fn see_folder(&self) -> Result<StepObservation, SandboxError> {
         Ok(match self.folder.look()? {
             Sight::Absent => NotInPlace("its folder is not there".into()),
@@ -78,7 +78,7 @@ impl Work<'_> {
         self.folder.create()
     }
 
-    /// The port is claimed, and nobody else listens on it.
+    /// The port is claimed, and no other process listens on it.
     pub(super) fn see_port(&self) -> Result<StepObservation, SandboxError> {
         if !self.claims().holds(self.name(), self.port())? {
             return Ok(NotInPlace(format!("port {} is not claimed", self.port())));

@@ -20,7 +20,7 @@ pub(super) enum Existence {
     /// It exists, and all of it is deliberately not running.
     Stopped,
     Absent,
-    /// The text says why nobody can tell.
+    /// The text says why it is not known.
     Unknown(String),
 }
 

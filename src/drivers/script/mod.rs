@@ -106,13 +106,13 @@ impl ScriptDriver {
             deadline: self.settings.deadlines.probe,
             grace: self.settings.deadlines.grace,
         };
-        let nobody_cancels = CancellationToken::new();
+        let never_cancelled = CancellationToken::new();
         self.looker
             .run(
                 &call.line,
                 &limits,
                 unconditional_trust(),
-                &nobody_cancels,
+                &never_cancelled,
                 None,
             )
             .await

@@ -222,9 +222,7 @@ async fn of_revision(api: &Api, id: &str) -> Result<Option<(Order, Subject)>, Ap
 }
 
 fn is_uuid(id: &str) -> bool {
-    let groups: Vec<&str> = id.split('-').collect();
-    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
-        && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
+    id.parse::<uuid::fmt::Hyphenated>().is_ok()
 }
 
 /// Of a row that is gone: a deletion is done, and whatever else was ordered will

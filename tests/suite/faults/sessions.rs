@@ -329,7 +329,7 @@ const DECLARERS: &str = "
 
 /// A statement of a transaction is refused, and its rollback too.
 #[tokio::test]
-async fn a_transaction_that_cannot_be_rolled_back_is_left_to_nobody() {
+async fn a_connection_whose_rollback_is_refused_is_closed() {
     let database = migrated().await;
     let proxy = Proxy::before(&database).await;
     let sql = database.connect().await;

@@ -19,6 +19,13 @@ pub trait Claims {
     ) -> Result<Claim<Cluster>, DatabaseError>;
 
     /// Writes a status under the fence.
+    async fn claim_if_there(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Option<Claim<Cluster>>, DatabaseError>;
+
     async fn write_status(
         &self,
         row: &Leased<Cluster>,
@@ -34,11 +41,21 @@ impl Claims for Store {
         owner: &str,
         ttl: Duration,
     ) -> Result<Claim<Cluster>, DatabaseError> {
+        let claim = self.claim_if_there(name, owner, ttl).await?;
+        Ok(claim.expect("the row is there"))
+    }
+
+    async fn claim_if_there(
+        &self,
+        name: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Option<Claim<Cluster>>, DatabaseError> {
         let claims = self.claims();
         let mut found = claims
             .claim(&[name.into()], &owner.into(), ttl, ttl)
             .await?;
-        Ok(found.pop().map_or(Claim::NoSuchRow, |(_, claim)| claim))
+        Ok(found.pop().map(|(_, claim)| claim))
     }
 
     async fn write_status(

@@ -207,7 +207,7 @@ async fn an_unreadable_row_spoils_no_claim_of_others() {
 }
 
 #[tokio::test]
-async fn an_unreadable_step_is_shown_and_holds_up_nobody() {
+async fn an_unreadable_step_is_shown_and_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
     database.execute(UNREADABLE[1]).await;
     insert(&database, 3).await;
@@ -221,7 +221,7 @@ async fn an_unreadable_step_is_shown_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_refused_claim_holds_up_nobody() {
+async fn a_refused_claim_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
     database
         .execute(

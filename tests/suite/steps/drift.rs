@@ -52,7 +52,7 @@ async fn a_link_and_a_pipe_in_place_of_the_text_are_replaced() {
     let rig = Rig::new().await;
     let _daemon = rig.daemon();
     rig.made().await;
-    let target = rig.folder().join("somebody-elses");
+    let target = rig.folder().join("foreign");
     fs::write(&target, "untouched").unwrap();
     for kind in ["link", "pipe"] {
         fs::remove_file(rig.about()).unwrap();

@@ -49,7 +49,7 @@ async fn a_best_effort_removal_is_given_up_after_three() {
     let rig = Rig::new().await;
     let first = rig.daemon();
     rig.made().await;
-    // Nobody looks at the text before its removal.
+    // The text is not looked at before its removal.
     first.kill();
     obstruct(&rig);
     let made = rig.step_events().await.len();

@@ -116,7 +116,7 @@ async fn a_prepared_table_refuses_what_would_orphan() {
 }
 
 #[tokio::test]
-async fn status_writes_notify_nobody_and_declare_nothing() {
+async fn status_writes_send_no_notification_and_declare_nothing() {
     let both = Both::new().await;
     let (listener, mut connection) =
         tokio_postgres::connect(&both.database.url(), tokio_postgres::NoTls)
