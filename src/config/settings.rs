@@ -407,6 +407,16 @@ pub struct SandboxSettings {
         value_parser = <crate::drivers::sandbox::OrderedFault as std::str::FromStr>::from_str
     )]
     pub sandbox_fail: Vec<crate::drivers::sandbox::OrderedFault>,
+
+    /// Sandbox clusters that hang in every action until its deadline, as NAME or NAME:STEP, separated by commas
+    #[arg(
+        long,
+        env = "KINDLER_SANDBOX_HANG",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = <crate::drivers::sandbox::OrderedFault as std::str::FromStr>::from_str
+    )]
+    pub sandbox_hang: Vec<crate::drivers::sandbox::OrderedFault>,
 }
 
 /// The embedded Postgres.

@@ -56,6 +56,7 @@ fn sandbox(settings: &DaemonSettings, logs: LogDir) -> SandboxSettings {
         delete_delay: sandbox.sandbox_delete_delay,
         failure_rate: sandbox.sandbox_failure_rate,
         always_fails: sandbox.sandbox_fail.clone(),
+        always_hangs: sandbox.sandbox_hang.clone(),
         deadlines: settings.deadlines(),
         ..SandboxSettings::new(settings.connection.state_dir.join(SANDBOX), logs)
     }
