@@ -92,7 +92,10 @@ async fn a_failing_cluster_wakes_somebody_and_every_panel_has_its_data() {
     assert_eq!(notes["reason"], "CreateFailed", "{firing}");
     assert_eq!(notes["summary"], format!("The cluster {FAILING} fails."));
     let description = notes["description"].as_str().unwrap();
-    assert!(description.contains("failure is CreateFailed"), "{description}");
+    assert!(
+        description.contains("failure is CreateFailed"),
+        "{description}"
+    );
     assert!(!description.contains('\n'), "{description}");
     let runbook = notes["runbook_url"].as_str().unwrap();
     assert!(
