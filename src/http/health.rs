@@ -49,7 +49,7 @@ impl Vitals {
     /// What a person should mend although the daemon does its work.
     pub fn notices(&self) -> Vec<String> {
         match &*self.listening.borrow() {
-            Listening::Deaf(why) => vec![format!("listener: {why}")],
+            Listening::Unsupported(why) => vec![format!("listener: {why}")],
             Listening::Yes | Listening::No(_) => Vec::new(),
         }
     }
