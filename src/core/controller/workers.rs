@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
-use crate::core::metrics::{ControllerMetrics, ReconcileResult, Working};
+use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
 use crate::core::queue::{Key, Lane, Offered, Queue};
 
 /// How long no key is started after a reconcile reported an outage.
@@ -25,7 +25,7 @@ type ReconcileEnd<R> = Result<Finished, <R as Reconciler>::Error>;
 
 struct RunningKey {
     woken: Arc<Notify>,
-    working: Working,
+    reconcile: ActiveReconcile,
 }
 
 pub(super) struct Workers<R: Reconciler> {
@@ -107,7 +107,7 @@ impl<R: Reconciler> Workers<R> {
             }
             let running = RunningKey {
                 woken: Arc::default(),
-                working: self.metrics.reconcile_began(),
+                reconcile: self.metrics.reconcile_began(),
             };
             self.running.insert(started.key.clone(), running);
             keys.push(started.key);
@@ -256,7 +256,7 @@ impl<R: Reconciler> Workers<R> {
             return;
         };
         let now = Instant::now();
-        self.metrics.reconcile_ended(running.working, result);
+        self.metrics.reconcile_ended(running.reconcile, result);
         let next = requeue_after
             .filter(|delay| self.requeue && *delay <= self.settings.horizon())
             .and_then(|delay| now.checked_add(delay));
