@@ -61,7 +61,7 @@ impl ClusterReconciler {
                 return Ok(Pass::end(cut));
             }
             opening = changes;
-            if let Some(step) = run.begins() {
+            if let Some(step) = run.started_step() {
                 intent.message = format!("{}: {step}", intent.message);
             }
         }

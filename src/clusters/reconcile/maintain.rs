@@ -39,7 +39,7 @@ impl ClusterReconciler {
             return Ok(Pass::end(cut));
         }
         if !run.has_work() {
-            let status = with_unseen(status, run.unseen(), &self.policy, moment(&row));
+            let status = with_unseen(status, run.unobserved(), &self.policy, moment(&row));
             return self.write(pass, &row, status, &opening).await;
         }
         // The start is committed under the fence, immediately before the effect.
@@ -57,7 +57,7 @@ impl ClusterReconciler {
         let (ended, cut) = pass.work.during(&cancel, desired, run.go(pass.work)).await;
         match ended.result {
             RunResult::Done => {
-                let status = with_unseen(status, &ended.unseen, &self.policy, moment(&row));
+                let status = with_unseen(status, &ended.unobserved, &self.policy, moment(&row));
                 self.write(pass, &row, status, &ended.changes).await
             }
             RunResult::Failed(error) => {
