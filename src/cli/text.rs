@@ -70,7 +70,7 @@ pub(super) fn why(cluster: &Cluster) -> String {
 pub(super) fn next_try(cluster: &Cluster, now: Timestamp) -> Option<String> {
     let awaited = cluster.failed_attempts > 0 || cluster.actual == Actual::Failed;
     match cluster.next_attempt_at {
-        _ if !awaited || cluster.hands_off() => None,
+        _ if !awaited || cluster.observe_only() => None,
         Some(then) => Some(until(then, now)),
         None => Some("now".to_owned()),
     }

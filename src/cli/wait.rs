@@ -173,7 +173,11 @@ impl Watch<'_> {
     /// Reads which step is worked on: the row names it only from the second on.
     async fn look_at_steps(&mut self) {
         self.step = None;
-        let Some(cluster) = self.last.as_ref().filter(|row| row.actual.is_at_work()) else {
+        let Some(cluster) = self
+            .last
+            .as_ref()
+            .filter(|row| row.actual.is_transitional())
+        else {
             return;
         };
         // What stands in the way of reading is told by the look at the row.

@@ -146,10 +146,10 @@ impl View {
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
             placed_by: cluster.placed_by.clone(),
-            strays: cluster.strays(),
+            strays: cluster.placement_mismatch(),
             // A lease is also held for a look, and its release writes no row:
             // work is told only of states in which there is some.
-            work: work.filter(|_| cluster.actual.is_at_work()),
+            work: work.filter(|_| cluster.actual.is_transitional()),
             unreadable: None,
         }
     }

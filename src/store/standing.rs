@@ -155,7 +155,7 @@ fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
             actual,
             reason,
             settled: settled(desired, actual, reached, applied),
-            hands_off: paused || protected || name == MANAGEMENT_CLUSTER,
+            observe_only: paused || protected || name == MANAGEMENT_CLUSTER,
             steps_left,
         });
     Ok(Stands {

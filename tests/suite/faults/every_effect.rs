@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Policy};
-use kindler::clusters::reconcile::{Caution, ClusterReconciler};
+use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits};
 use kindler::command::{LogDir, Runner};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::database::Database as Url;
@@ -151,7 +151,7 @@ fn controller(
         store: Store::new(&Url::parse(&database.url()).unwrap(), 6, "faulty"),
         driver,
         metrics: metrics.clone(),
-        caution: Caution::new(&policy.health),
+        limits: SafetyLimits::new(&policy.health),
         policy,
         standby,
     }

@@ -58,7 +58,10 @@ async fn an_unknown_step_is_left_alone_until_it_is_removed() {
     let told = rig
         .text("SELECT status_message || ' ' || (next_attempt_at IS NOT NULL) FROM clusters")
         .await;
-    assert!(told.starts_with("a newer release made gateway"), "{told}");
+    assert!(
+        told.starts_with("a newer release created gateway"),
+        "{told}"
+    );
     assert!(
         told.contains("'removed'") && told.ends_with(" true"),
         "{told}"
@@ -203,7 +206,7 @@ async fn a_row_stays_while_another_driver_left_steps() {
     rig.delete().await;
     rig.until_state("failed StepsUnknown").await;
     let said = rig.text("SELECT status_message FROM clusters").await;
-    let expected = "driver sandbox made folder, port, process, ready, about, which driver script cannot remove: \
+    let expected = "driver sandbox created folder, port, process, ready, about, which driver script cannot remove: \
                     start a daemon with KINDLER_DRIVER=sandbox";
     assert!(said.starts_with(expected), "{said}");
     rig.assert_one_node();
