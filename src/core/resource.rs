@@ -109,7 +109,7 @@ pub struct ResourceReconciler<R: Resource> {
 
 #[async_trait]
 impl<R: Resource> Reconciler for ResourceReconciler<R> {
-    type Claimed = Box<Claimed<R::Object>>;
+    type ClaimedKey = Box<Claimed<R::Object>>;
     type Error = DatabaseError;
 
     fn name(&self) -> &'static str {
@@ -134,7 +134,7 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
     async fn claim(
         &self,
         keys: &[Key],
-    ) -> Result<Vec<(Key, ClaimOutcome<Self::Claimed>)>, DatabaseError> {
+    ) -> Result<Vec<(Key, ClaimOutcome<Self::ClaimedKey>)>, DatabaseError> {
         if self.resource.on_standby() {
             let later = |key: &Key| {
                 (
@@ -154,7 +154,7 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
 
     async fn reconcile(
         &self,
-        claimed: Self::Claimed,
+        claimed: Self::ClaimedKey,
         signals: &Signals,
     ) -> Result<Finished, DatabaseError> {
         let Claimed {

@@ -14,7 +14,7 @@ use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{Run, RunResult, StepChange, StepError};
 use crate::core::work::Cut;
-use crate::drivers::{Order, direction};
+use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
 
@@ -47,8 +47,8 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let cancel = CancellationToken::new();
         let records = as_retried(&row.object, context.work.steps());
-        let order = Self::order(context, &row.object, &cancel);
-        let set = self.driver.steps(action, &order);
+        let request = Self::request(context, &row.object, &cancel);
+        let set = self.driver.steps(action, &request);
         let mut run = set.as_ref().map(|set| {
             let metrics = Some(context.work.step_metrics());
             let (way, backoff) = (direction(action), self.policy.backoff);
@@ -75,7 +75,7 @@ impl ClusterReconciler {
             attempt = row.object.failed_attempts + 1,
             "acting"
         );
-        let (outcome, changes) = match self.drive(context, action, &order, run).await? {
+        let (outcome, changes) = match self.drive(context, action, &request, run).await? {
             DriverResult::Ended(outcome, changes) => (outcome, changes),
             DriverResult::PlanAgain => return context.reload().await,
             DriverResult::Cut(cut) => return self.interrupted(context, action, cut, began).await,
@@ -137,7 +137,7 @@ impl ClusterReconciler {
         &self,
         context: &ReconcileContext<'_>,
         action: Action,
-        order: &Order<'_>,
+        request: &ActionRequest<'_>,
         run: Option<Run<'_>>,
     ) -> Result<DriverResult, DatabaseError> {
         let effect = async {
@@ -146,7 +146,7 @@ impl ClusterReconciler {
                     let ended = run.go(context.work).await;
                     (ended.result, ended.changes)
                 }
-                None => match self.driver.act(action, order).await {
+                None => match self.driver.act(action, request).await {
                     Ok(()) => (RunResult::Done, Vec::new()),
                     Err(StepError::Interrupted) => (RunResult::Interrupted, Vec::new()),
                     Err(error) => (RunResult::Failed(error), Vec::new()),
@@ -154,7 +154,7 @@ impl ClusterReconciler {
             }
         };
         let interrupt = |now: &Leased<Cluster>| interrupt(action, now.object.desired);
-        let ((result, changes), cut) = context.work.during(order.cancel, interrupt, effect).await;
+        let ((result, changes), cut) = context.work.during(request.cancel, interrupt, effect).await;
         let ended = match result {
             RunResult::Done => Ok(()),
             RunResult::Failed(error) => Err(error),

@@ -26,8 +26,8 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let cancel = CancellationToken::new();
         let records = as_retried(&row.object, context.work.steps());
-        let order = Self::order(context, &row.object, &cancel);
-        let set = self.driver.steps(Action::Update, &order);
+        let request = Self::request(context, &row.object, &cancel);
+        let set = self.driver.steps(Action::Update, &request);
         let Some(set) = set.filter(|set| set.steps.iter().any(|step| step.is_observable())) else {
             return self.write(context, &row, status, &[]).await;
         };

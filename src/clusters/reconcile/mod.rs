@@ -39,7 +39,7 @@ use crate::core::resource::{Resource, ResourceReconciler};
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{StepChange, StepFacts};
 use crate::core::work::Work;
-use crate::drivers::{Driver, Order};
+use crate::drivers::{ActionRequest, Driver};
 use crate::metrics::{Drift, Metrics};
 use crate::store::{ClusterStatus, Store};
 
@@ -251,17 +251,17 @@ impl ClusterReconciler {
     /// The facts of the steps of a cluster, for decisions.
     fn facts(&self, context: &ReconcileContext<'_>, cluster: &Cluster) -> Vec<StepFacts> {
         let cancel = CancellationToken::new();
-        let order = Self::order(context, cluster, &cancel);
-        let set = self.driver.steps(Action::Delete, &order);
+        let request = Self::request(context, cluster, &cancel);
+        let set = self.driver.steps(Action::Delete, &request);
         set.map(|set| set.facts()).unwrap_or_default()
     }
 
-    fn order<'a>(
+    fn request<'a>(
         context: &ReconcileContext<'_>,
         cluster: &'a Cluster,
         cancel: &'a CancellationToken,
-    ) -> Order<'a> {
-        Order {
+    ) -> ActionRequest<'a> {
+        ActionRequest {
             cluster,
             term: context.work.lease().term,
             trust: context.work.trust(),

@@ -95,7 +95,7 @@ pub enum ClaimOutcome<C> {
 #[async_trait]
 pub trait Reconciler: Send + Sync + 'static {
     /// What a won claim passes to its reconcile.
-    type Claimed: Send + 'static;
+    type ClaimedKey: Send + 'static;
     /// Why a reconcile could not run. The key is always retried soon.
     type Error: Error + Send + Sync + 'static;
 
@@ -130,7 +130,7 @@ pub trait Reconciler: Send + Sync + 'static {
     async fn claim(
         &self,
         keys: &[Key],
-    ) -> Result<Vec<(Key, ClaimOutcome<Self::Claimed>)>, Self::Error>;
+    ) -> Result<Vec<(Key, ClaimOutcome<Self::ClaimedKey>)>, Self::Error>;
 
     /// Brings the object of one claimed key closer to what is declared. Idempotent.
     ///
@@ -139,7 +139,7 @@ pub trait Reconciler: Send + Sync + 'static {
     /// [`Finished::Failed`].
     async fn reconcile(
         &self,
-        claimed: Self::Claimed,
+        claimed: Self::ClaimedKey,
         signals: &Signals,
     ) -> Result<Finished, Self::Error>;
 }

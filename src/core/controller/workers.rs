@@ -20,7 +20,7 @@ use crate::core::queue::{Key, Lane, Offered, Queue};
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 type Claims<R> =
-    Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::Claimed>)>, <R as Reconciler>::Error>;
+    Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::ClaimedKey>)>, <R as Reconciler>::Error>;
 type ReconcileEnd<R> = Result<Finished, <R as Reconciler>::Error>;
 
 struct RunningKey {
@@ -191,7 +191,7 @@ impl<R: Reconciler> Workers<R> {
         }
     }
 
-    fn reconcile(&mut self, key: Key, claimed: R::Claimed) {
+    fn reconcile(&mut self, key: Key, claimed: R::ClaimedKey) {
         let Some(running) = self.running.get(&key) else {
             return;
         };

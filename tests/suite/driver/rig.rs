@@ -12,7 +12,7 @@ use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, S
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
 use kindler::core::steps::StepError;
-use kindler::drivers::{Deadlines, Driver, Order};
+use kindler::drivers::{ActionRequest, Deadlines, Driver};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
@@ -120,7 +120,7 @@ pub async fn act_until(
     trust: Trust,
     cancel: &CancellationToken,
 ) -> Result<(), StepError> {
-    let order = Order {
+    let order = ActionRequest {
         cluster,
         term: TERM,
         trust,

@@ -20,7 +20,7 @@ use kindler::core::resource::ResourceReconciler;
 use kindler::core::steps::StepError;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
-use kindler::drivers::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order};
+use kindler::drivers::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError};
 use kindler::metrics::Metrics;
 use kindler::store::Store;
 use tokio::sync::watch;
@@ -115,7 +115,7 @@ impl Driver for Faulty {
         seen
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
+    async fn act(&self, action: Action, order: &ActionRequest<'_>) -> Result<(), StepError> {
         let failure = || StepError::Transient {
             summary: "this action fails, as asked".into(),
             detail: String::new(),
