@@ -252,7 +252,7 @@ async fn declare_desired(
     })?;
     if cluster.paused {
         remark(&format!(
-            "it is paused, so nothing happens yet; next: kindler resume {name}"
+            "it is paused: nothing changes until it is resumed; next: kindler resume {name}"
         ));
     }
     Ok(declared)
@@ -262,7 +262,7 @@ pub(super) async fn pause(session: &Session, name: &ClusterName) -> Result<Exit,
     let answer = session.store.set_paused(name, true, None).await;
     session.known(name, answer).await?;
     remark(&format!(
-        "it is only looked at now; next: kindler resume {name}"
+        "Kindler observes it and changes nothing; next: kindler resume {name}"
     ));
     write_out(&format!("cluster {name} is paused\n"))
 }
@@ -275,7 +275,7 @@ pub(super) async fn resume(
     let name = &args.name;
     let answer = session.store.set_paused(name, false, None).await;
     let cluster = session.known(name, answer).await?;
-    write_out(&format!("cluster {name} is acted on again\n"))?;
+    write_out(&format!("cluster {name} is resumed\n"))?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::of(&cluster), limit).await,
         None => Ok(Exit::Done),
@@ -290,7 +290,7 @@ pub(super) async fn retry(
     let name = &args.name;
     let answer = session.store.request_retry(name, None).await;
     let cluster = session.known(name, answer).await?;
-    write_out(&format!("cluster {name} is tried again at once\n"))?;
+    write_out(&format!("cluster {name} is retried at once\n"))?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::tried_again(&cluster), limit).await,
         None => {

@@ -49,7 +49,7 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
         ));
     } else if matches!(row, Row::NotAsked) {
         remark(&format!(
-            "note: the database does not answer: this may be of an earlier cluster named {}",
+            "note: the database does not answer: this log may be of an earlier cluster named {}",
             args.name
         ));
     }
@@ -59,7 +59,7 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
             write_out(&(line + "\n"))?;
         }
         remark(&format!(
-            "note: the log ends here: another cluster is named {} now",
+            "note: the log ends here: a later cluster is named {} now",
             args.name
         ));
         return Ok(Exit::Done);
@@ -90,8 +90,8 @@ async fn whereabouts(
     row: &Row,
     args: &LogsArgs,
 ) -> Result<String, CliError> {
-    let nothing_ran = "it appears when a command runs for this cluster; --state-dir must be that \
-                       of the daemon";
+    let nothing_ran = "the first command for this cluster creates it; --state-dir must be that of \
+                       the daemon";
     let Some(session) = session else {
         return Ok(nothing_ran.to_owned());
     };

@@ -62,10 +62,10 @@ impl Session {
     pub(super) fn unreachable_hint(&self) -> String {
         match self.connection.origin {
             Origin::Given => "check KINDLER_DATABASE_URL (or --database-url), and that Postgres \
-                              runs and lets you in"
+                              runs and accepts the login"
                 .to_owned(),
             Origin::Dev => format!(
-                "its URL is the one that `kindler dev` left in {}: is that still running?",
+                "`kindler dev` wrote this URL to {}: is it still running?",
                 self.connection.dev_url_path().display()
             ),
         }

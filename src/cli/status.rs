@@ -30,8 +30,9 @@ const UNSELECTED: i64 = 5;
 /// started again, all the time, would hide those that work.
 const SILENT: usize = 3;
 
-const ALL_ASIDE: &str = "every daemon stands aside: nothing new is begun; next: start the release \
-                         that the schema belongs to (docs/OPERATIONS.md, Rollback)";
+const ALL_ON_STANDBY: &str = "all replicas are on standby: the schema is newer than their release; \
+                              next: start the release that the schema belongs to \
+                              (docs/OPERATIONS.md, Rollback)";
 
 const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
 
@@ -169,7 +170,7 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
     }
     let (alive, silent): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
     if !none && alive.iter().all(|daemon| daemon.seen.aside) {
-        page.alarm("daemons", ALL_ASIDE);
+        page.alarm("daemons", ALL_ON_STANDBY);
     }
     let told = silent.len().min(SILENT);
     for daemon in alive.iter().chain(&silent[..told]) {
@@ -184,7 +185,7 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
         let more = silent.len() - told;
         page.line(
             "daemons",
-            &format!("and {more} more that fell silent within the last hour"),
+            &format!("and {more} more that stopped sending heartbeats within the last hour"),
         );
     }
     for lease in &report.working {
@@ -209,7 +210,7 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
     }
     page.line("clusters", &counted(&report.counts));
     for held in &report.held {
-        page.alarm("held back", &held_back(held, now));
+        page.alarm("deferred", &deferred(held, now));
     }
     if report.unselected.total > 0 {
         page.alarm("unselected", &waits_for_no_one(&report.unselected));
@@ -245,13 +246,13 @@ fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
     }
     if !alive {
         let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
-        let _ = write!(words, "; silent for {}", text::span(silent));
+        let _ = write!(words, "; no heartbeat for {}", text::span(silent));
     } else if seen.aside {
-        words.push_str("; STANDS ASIDE");
+        words.push_str("; STANDBY");
     } else if seen.listening {
         words.push_str("; listening for changes");
     } else {
-        words.push_str("; NOT listening for changes: they wait for the next full pass");
+        words.push_str("; NOT listening for changes: changes wait for the next full pass");
     }
     if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
         let _ = write!(words, "; {}", text::line(notice));
@@ -271,7 +272,7 @@ fn counted(counts: &[StateCount]) -> String {
         );
         match (desired.as_str(), actual.as_str()) {
             ("stopped", "stopped") | ("present", _) => format!("{} {actual}", count.clusters),
-            _ => format!("{} {actual} (to be {desired})", count.clusters),
+            _ => format!("{} {actual} (desired: {desired})", count.clusters),
         }
     });
     let told: Vec<_> = told.collect();
@@ -282,8 +283,8 @@ fn counted(counts: &[StateCount]) -> String {
     }
 }
 
-/// What holds back many at once, and when it goes on.
-fn held_back(held: &Waiting, now: Timestamp) -> String {
+/// Work that a safety limit defers, and until when.
+fn deferred(held: &Waiting, now: Timestamp) -> String {
     let next = held
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));
@@ -293,11 +294,11 @@ fn held_back(held: &Waiting, now: Timestamp) -> String {
     };
     match held.reason.as_str() {
         DELETION_HELD => format!(
-            "the deletion of {clusters}: KINDLER_DELETE_CAP begin within a minute; the next {next}"
+            "deletion of {clusters}: KINDLER_DELETE_CAP limits the deletions per minute; next {next}"
         ),
         _ => format!(
-            "the repair of {clusters}: most clusters do not answer, is the container runtime down? \
-             (the next look {next}; kindler retry NAME repairs one all the same)"
+            "repair of {clusters}: most clusters do not answer; is the container runtime down? \
+             (next check {next}; kindler retry NAME repairs one now)"
         ),
     }
 }
@@ -317,7 +318,8 @@ fn waits_for_no_one(unselected: &Unselected) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "no daemon selects {}{more}; next: label them, or start a daemon with their KINDLER_SELECTOR",
+        "no daemon selects {}{more}; next: change their labels, or start a daemon whose \
+         KINDLER_SELECTOR matches",
         named.join(", ")
     )
 }

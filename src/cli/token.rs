@@ -28,10 +28,10 @@ const COLUMNS: [Column; 8] = [
     column("NAME", u8::MAX),
     column("SCOPE", u8::MAX),
     column("STATE", u8::MAX),
-    column("LAST USE", 9),
-    column("ENDS", 8),
+    column("LAST USED", 9),
+    column("EXPIRES", 8),
     column("AGE", 7),
-    column("MADE BY", 6),
+    column("CREATED BY", 6),
     column("REVOKED BY", 5),
 ];
 const NARROW: usize = 6;
@@ -62,11 +62,11 @@ async fn create(session: &Session, args: TokenCreateArgs) -> Result<Exit, CliErr
         return Err(CliError::TokenExists(name));
     };
     let ends = match made.expires_at {
-        Some(at) => format!(", until {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
+        Some(at) => format!(", expires {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
         None => String::new(),
     };
     remark(&format!(
-        "token {name} may {}{ends}; it is shown this once and kept nowhere:",
+        "token {name}, scope {}{ends}; it is shown only once:",
         args.scope
     ));
     write_out(&format!("{}\n", secret.expose()))
@@ -116,9 +116,7 @@ fn as_fields(token: &Token, now: Timestamp) -> Vec<Field> {
 async fn revoke(session: &Session, name: &TokenName) -> Result<Exit, CliError> {
     let revoked = session.store.revoke_token(name).await;
     match revoked.map_err(|error| failed(session, error))? {
-        Some(_) => write_out(&format!(
-            "token {name} is revoked: nobody gets in with it any more\n"
-        )),
+        Some(_) => write_out(&format!("token {name} is revoked\n")),
         None => Err(CliError::NoToken(name.clone())),
     }
 }
@@ -132,8 +130,8 @@ fn failed(session: &Session, error: DatabaseError) -> CliError {
         } if denied => CliError::Store {
             database,
             hint: Some(
-                "tokens are made by the owner of the tables: use the URL that `kindler migrate` \
-                 is run with"
+                "only the owner of the tables can manage tokens: use the database URL of \
+                 `kindler migrate`"
                     .to_owned(),
             ),
             source,

@@ -59,11 +59,10 @@ impl Goal {
     fn judge(&self, row: Option<&Cluster>) -> Verdict {
         match row.filter(|row| row.uid == self.uid) {
             None if self.desired == Desired::Absent => Verdict::Reached,
-            None => Verdict::OutOfReach("its row is gone: somebody deleted it".to_owned()),
-            Some(cluster) if cluster.desired != self.desired => Verdict::OutOfReach(format!(
-                "somebody declared it {} meanwhile",
-                cluster.desired
-            )),
+            None => Verdict::OutOfReach("its row was removed".to_owned()),
+            Some(cluster) if cluster.desired != self.desired => {
+                Verdict::OutOfReach(format!("it was declared {} meanwhile", cluster.desired))
+            }
             Some(cluster) => {
                 let seen = self
                     .after
@@ -224,16 +223,17 @@ impl Watch<'_> {
                 .note("no daemon is running on this database: start `kindler serve`");
         };
         if newest.aside && alive.all(|replica| replica.aside) {
-            let why = text::line(newest.notice.as_deref().unwrap_or("nothing new is begun"));
+            let why = newest.notice.as_deref().map(text::line);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             return self
                 .progress
-                .note(&format!("every daemon stands aside: {why}"));
+                .note(&format!("all replicas are on standby{why}"));
         }
         let store = &self.session.store;
         let found = store.unselected(HEARTBEAT * 3, Some(self.name), 1).await;
         if found.is_ok_and(|found| found.total > 0) {
             self.progress
-                .note("no daemon selects it: label it, or start one with its KINDLER_SELECTOR");
+                .note("no daemon selects it: change its labels, or start a daemon whose KINDLER_SELECTOR matches");
         }
     }
 
@@ -256,14 +256,14 @@ impl Watch<'_> {
         let limit = text::span(limit);
         let Some(cluster) = &self.last else {
             self.progress.end(&format!(
-                "cluster {name}: timed out after {limit}, nothing is known"
+                "cluster {name}: timed out after {limit}; its row was not read"
             ));
             return Exit::TimedOut;
         };
         let actual = cluster.actual;
         let (why, next) = match text::why(cluster) {
             none if none.is_empty() => (
-                "no daemon has looked at it yet".to_owned(),
+                "no daemon has observed it yet".to_owned(),
                 "kindler status".to_owned(),
             ),
             why => (why, format!("kindler get {name}, kindler logs {name}")),

@@ -93,7 +93,7 @@ impl From<DatabaseError> for ApiError {
                 Self::field("body", &field, words, Value::Null)
             }
             error @ DatabaseError::Denied { .. } => Self::Forbidden(format!(
-                "{error}; give KINDLER_API_DATABASE_URL a login that is in the role kindler_api \
+                "{error}; set KINDLER_API_DATABASE_URL to a login in the role kindler_api \
                  (sql/roles.sql)"
             )),
             error if error.is_unreachable() => Self::Unavailable(chain(&error)),

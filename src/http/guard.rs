@@ -166,9 +166,10 @@ fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
     );
     let upgrade = headers.contains_key(header::UPGRADE);
     if (!safe || upgrade) && !doors.lets_in_a_page(headers, host) {
-        let origin = text(headers, header::ORIGIN).unwrap_or("another server");
+        let origin = text(headers, header::ORIGIN).unwrap_or("another site");
         return Some(ApiError::Forbidden(format!(
-            "a page of {origin:?} may not change anything here: add it to KINDLER_ALLOWED_ORIGINS"
+            "a page of {origin:?} may not send this request: add its origin to \
+             KINDLER_ALLOWED_ORIGINS"
         )));
     }
     let length = text(headers, header::CONTENT_LENGTH).unwrap_or("0");

@@ -30,20 +30,16 @@ impl Vitals {
         if let Listening::No(why) = &*self.listening.borrow() {
             troubles.push(format!("listener: {why}"));
         }
-        troubles.extend(self.schema_told());
+        let standby = self.schema.borrow();
+        troubles.extend(standby.as_ref().map(|why| format!("standby: {why}")));
         troubles
     }
 
     /// What other people's `kindler status` should tell of this daemon.
     pub fn announced(&self) -> Vec<String> {
         let mut announced = self.notices();
-        announced.extend(self.schema_told());
+        announced.extend(self.schema.borrow().clone());
         announced
-    }
-
-    fn schema_told(&self) -> Option<String> {
-        let told = |why: &String| format!("nothing new is begun: {why}");
-        self.schema.borrow().as_ref().map(told)
     }
 
     /// What a person should mend although the daemon does its work.

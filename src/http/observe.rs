@@ -53,7 +53,7 @@ impl Streams {
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| {
             let most = self.most;
-            ApiError::Unavailable(format!("{most} streams are open, and no more may be"))
+            ApiError::Unavailable(format!("the limit of {most} open streams is reached"))
         })?;
         Ok(Open {
             _counted: self.metrics.http.stream(),

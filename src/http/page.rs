@@ -25,7 +25,7 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if !matches!(method, Method::GET | Method::HEAD) {
         let refused = ApiError::Refused {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            detail: "pages can only be read; the API is below /api".to_owned(),
+            detail: "the page allows only GET and HEAD; the API is under /api".to_owned(),
         };
         return ([(header::ALLOW, "GET,HEAD")], refused).into_response();
     }

@@ -248,7 +248,7 @@ test("a server that asks for a token gets it from the page, and only then is any
   await shut();
   assert.equal(await page.getByText("demo").count(), 0);
   await logIn(`kdl_${"A".repeat(43)}`);
-  await page.getByText("this token is not known").waitFor();
+  await page.getByText("this token is unknown").waitFor();
   assert.deepEqual(await findings(page), [], "the login");
 
   // Who is in sees all, live, and the books name who it was.
@@ -276,7 +276,7 @@ test("a server that asks for a token gets it from the page, and only then is any
   await state(page, "demo", "running");
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.locator('[data-action="pause"]').click();
-  await page.getByText("token reader may read").first().waitFor();
+  await page.getByText("token reader has the scope read").first().waitFor();
 
   // A revoked token ends what it opened, by itself.
   await page.goto(daemon.url);

@@ -94,7 +94,7 @@ impl Attempts {
         self.begin_at(peer, shown, Instant::now())
             .map_err(|wait| ApiError::TooMany {
                 retry_after: wait.as_secs().max(1),
-                detail: "too many that are not known were shown".to_owned(),
+                detail: "too many invalid credentials".to_owned(),
             })
     }
 

@@ -34,7 +34,7 @@ impl Shown {
     pub(super) fn what(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
-            Self::Session(_) => "login",
+            Self::Session(_) => "session",
         }
     }
 }

@@ -103,7 +103,7 @@ impl Access {
         let attempt = self.inner.attempts.begin(peer, fingerprint)?;
         let refused = |how| Err(ApiError::Unauthorized(format!("this {what} {how}")));
         let Some(fingerprint) = fingerprint else {
-            return refused("is not one of this server");
+            return refused("is malformed");
         };
         let store = &self.inner.store;
         let found = match shown {
@@ -115,7 +115,7 @@ impl Access {
             Err(error) => {
                 attempt.withdraw();
                 return Err(ApiError::Unavailable(format!(
-                    "who asks cannot be told: {}",
+                    "the credentials cannot be checked: {}",
                     chain(&error)
                 )));
             }
@@ -126,7 +126,7 @@ impl Access {
             let how = match standing {
                 Some(Standing::Expired) => "has expired",
                 Some(_) => "was revoked",
-                None => "is not known",
+                None => "is unknown",
             };
             // Bounded by the limit on attempts.
             info!(%peer, "refused: this {what} {how}");
@@ -149,7 +149,11 @@ impl Access {
         }
         if let Err(error) = self.inner.store.note_token_use(bearer.token).await {
             let error = &error as &dyn std::error::Error;
-            debug!(error, token = bearer.name, "the use is not noted");
+            debug!(
+                error,
+                token = bearer.name,
+                "cannot record the use of a token"
+            );
         }
     }
 }
@@ -218,14 +222,13 @@ impl Asked {
         };
         if self.on_a_cookie_alone {
             return Err(ApiError::Forbidden(
-                "a login's cookie is not enough to change something: send X-Kindler-CSRF too"
-                    .to_owned(),
+                "a change with a session cookie needs the header X-Kindler-CSRF".to_owned(),
             ));
         }
         let principal = access.recognise(self.peer, shown).await?;
         if principal.scope < needed {
             return Err(ApiError::Forbidden(format!(
-                "token {} may {}: this takes one that may {needed}",
+                "token {} has the scope {}: this request needs the scope {needed}",
                 principal.name, principal.scope
             )));
         }

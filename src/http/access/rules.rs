@@ -61,11 +61,12 @@ pub(in crate::http) fn annotate(document: &mut Value) {
             operation["x-scope"] = json!(scope);
             if scope != "none" {
                 operation["security"] = json!([{ "token": [scope] }, { "login": [scope] }]);
-                let nobody = json!({ "description": "nobody known asks" });
-                operation["responses"]["401"] = nobody;
+                let unauthorized = json!({ "description": "missing or invalid credentials" });
+                operation["responses"]["401"] = unauthorized;
                 let refused = &mut operation["responses"]["403"];
                 if refused["description"].as_str().is_none_or(str::is_empty) {
-                    *refused = json!({ "description": "not with this scope, or not this cluster" });
+                    *refused =
+                        json!({ "description": "insufficient scope, or a protected cluster" });
                 }
             }
         }

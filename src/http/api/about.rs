@@ -17,7 +17,7 @@ const FAILING: i64 = 100;
 /// So many clusters that no daemon selects are told.
 const UNSELECTED: i64 = 100;
 
-/// That this server answers.
+/// Whether this server is alive.
 #[utoipa::path(get, path = "/api/health", tag = "system", security(()), responses((status = 200, body = Object)))]
 pub(super) async fn health() -> Json<Value> {
     Json(json!({
@@ -42,8 +42,8 @@ pub(super) async fn config(State(api): State<Api>) -> Json<Value> {
     }))
 }
 
-/// Ports and a network that no declared cluster uses and nobody listens on here, and the limits
-/// of names and ports.
+/// Free ports and a free subnet for a new cluster: no cluster declares them, and no process on
+/// this host listens on the ports. Also the limits of names and ports.
 #[utoipa::path(get, path = "/api/suggest", tag = "clusters", security(("token" = ["read"])),
     responses((status = 200, body = Object)))]
 pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
@@ -72,8 +72,9 @@ fn nobody_listens(port: i32) -> bool {
     u16::try_from(port).is_ok_and(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// Daemons, what they hold, the database, the listener, what waits and why. A daemon with
-/// `aside` begins nothing, because a later release owns the schema; its `notice` says so.
+/// Daemons, leases, database, listener, queue, deferred and failing clusters. A daemon with
+/// `aside` is on standby: the schema is newer than its release, so it begins nothing. Its
+/// `notice` says why.
 #[utoipa::path(get, path = "/api/status", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object), (status = 503)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {

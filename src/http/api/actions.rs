@@ -29,7 +29,7 @@ async fn shown(
     Ok(super::read::one(&cluster))
 }
 
-/// Try again at once, with the count of failures started over.
+/// Retry at once, with the count of failures reset.
 #[utoipa::path(post, path = "/api/clusters/{name}/retry", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -45,7 +45,7 @@ pub(super) async fn retry(
     shown(&api, &known, asked).await
 }
 
-/// Only look at it until it is resumed.
+/// Pause a cluster: Kindler observes it and changes nothing until it is resumed.
 #[utoipa::path(post, path = "/api/clusters/{name}/pause", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -61,7 +61,7 @@ pub(super) async fn pause(
     shown(&api, &known, paused).await
 }
 
-/// Act on it again.
+/// Resume a paused cluster.
 #[utoipa::path(post, path = "/api/clusters/{name}/resume", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -77,7 +77,7 @@ pub(super) async fn resume(
     shown(&api, &known, resumed).await
 }
 
-/// Declare it present.
+/// Start a cluster: declare it present.
 #[utoipa::path(post, path = "/api/clusters/{name}/start", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -90,7 +90,7 @@ pub(super) async fn start(
     order(&api, &actor, &name, Desired::Present, expected).await
 }
 
-/// Declare it stopped.
+/// Stop a cluster: declare it stopped.
 #[utoipa::path(post, path = "/api/clusters/{name}/stop", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -125,9 +125,9 @@ async fn order(
     Ok((StatusCode::ACCEPTED, Json(Accepted::new(task_id, message))))
 }
 
-/// Declare the spec of an earlier revision anew, as a new revision.
+/// Declare the spec of an earlier revision again, as a new revision.
 #[utoipa::path(post, path = "/api/clusters/{name}/rollback", tag = "actions", security(("token" = ["write"])),
-    request_body(content = Object, description = "generation: the revision to go back to; if_generation: what was read, against a lost race"),
+    request_body(content = Object, description = "generation: the revision to restore; if_generation: the generation that was read, refuses a change made meanwhile"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read, as if_generation")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn rollback(

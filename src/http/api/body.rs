@@ -28,7 +28,7 @@ impl Fields {
             ApiError::Invalid(vec![Fault {
                 kind: "json_invalid",
                 loc: vec![json!("body")],
-                msg: format!("the body is no JSON: {error}"),
+                msg: format!("the body is not valid JSON: {error}"),
                 input: Value::Null,
             }])
         })?;
@@ -46,7 +46,7 @@ impl Fields {
             other => Err(Fault {
                 kind: "object_type",
                 loc: at,
-                msg: "an object is wanted here".to_owned(),
+                msg: "expected an object".to_owned(),
                 input: other,
             }),
         }
@@ -100,7 +100,7 @@ impl Fields {
                 self.fault(
                     "string_type",
                     field,
-                    format!("{field}: a text is wanted"),
+                    format!("{field}: expected a string"),
                     other,
                 );
                 None
@@ -145,7 +145,7 @@ impl Fields {
                 self.fault(
                     "bool_type",
                     field,
-                    format!("{field}: true or false is wanted"),
+                    format!("{field}: expected true or false"),
                     other,
                 );
                 None
@@ -161,7 +161,7 @@ impl Fields {
                 self.fault(
                     "int_type",
                     field,
-                    format!("{field}: a whole number is wanted"),
+                    format!("{field}: expected an integer"),
                     other,
                 );
                 None
@@ -203,8 +203,8 @@ impl Fields {
             _ => {}
         }
         let msg = format!(
-            "{field}: an object of at most {MOST_LABELS} texts is wanted, keys and values of at \
-             most {LONGEST_LABEL} bytes"
+            "{field}: expected an object of at most {MOST_LABELS} strings, with keys and values of \
+             at most {LONGEST_LABEL} bytes"
         );
         self.fault("value_error", field, msg, value);
         None
@@ -226,7 +226,7 @@ impl Fields {
             return Some(change);
         }
         let msg = format!(
-            "{field}: {} in all are too many: use {MOST_LABELS}",
+            "{field}: {} are too many: use at most {MOST_LABELS}",
             after.len()
         );
         self.fault("value_error", field, msg, change);
@@ -236,7 +236,7 @@ impl Fields {
     /// What was wrong, also with fields that nobody asked for.
     pub(super) fn faults(mut self) -> Vec<Fault> {
         for (field, value) in std::mem::take(&mut self.fields) {
-            let msg = format!("{field} is no field of this request");
+            let msg = format!("{field} is not a field of this request");
             self.fault("extra_forbidden", &field, msg, value);
         }
         self.faults

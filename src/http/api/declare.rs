@@ -42,7 +42,7 @@ pub(super) struct CreateQuery {
     dry_run: bool,
 }
 
-/// Declare a cluster; `?dry_run=true` only checks, and tells the same as a command and as SQL.
+/// Declare a cluster. `?dry_run=true` only checks it and returns the equivalent command and SQL.
 #[utoipa::path(
     post, path = "/api/clusters", tag = "clusters", security(("token" = ["write"])),
     request_body(content = Object, description = "name, provider; optional: node_port, pf_port, http_port, https_port, cluster_subnet, register_portainer, haproxy_route, register_argocd, labels, paused, desired_state"),
@@ -120,7 +120,7 @@ fn declaration(fields: &mut Fields) -> Option<Declaration> {
 fn wish(fields: &mut Fields) -> Option<Desired> {
     match fields.text("desired_state")? {
         Desired::Absent => {
-            let msg = "desired_state \"absent\" is asked for by DELETE: use present or stopped";
+            let msg = "desired_state \"absent\" is not accepted here: use present or stopped, or DELETE the cluster";
             fields.fault("value_error", "desired_state", msg, json!("absent"));
             None
         }
@@ -128,10 +128,10 @@ fn wish(fields: &mut Fields) -> Option<Desired> {
     }
 }
 
-/// Change what is declared of a cluster, if nobody else did meanwhile.
+/// Change the declaration of a cluster; with a generation, only if it was not changed meanwhile.
 #[utoipa::path(
     patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "any of cluster_subnet, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, labels (null removes one), paused, desired_state; generation (or If-Match) guards against a lost race"),
+    request_body(content = Object, description = "any of cluster_subnet, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read, refuses a change made meanwhile"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
@@ -146,7 +146,7 @@ pub(super) async fn change(
     let mut fields = Fields::of_body(&body)?;
     for fixed in ["name", "provider"] {
         if let Some(value) = fields.take(fixed) {
-            let msg = format!("{fixed} is fixed: delete the cluster and declare it again");
+            let msg = format!("{fixed} cannot be changed: delete the cluster and declare it again");
             fields.fault("value_error", fixed, msg, value);
         }
     }
@@ -170,7 +170,7 @@ pub(super) async fn change(
     Ok(super::read::one(&cluster))
 }
 
-/// Declare a cluster absent: it is deleted, then its row goes.
+/// Declare a cluster absent: Kindler deletes it, then removes its row.
 #[utoipa::path(
     delete, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
@@ -191,10 +191,10 @@ pub(super) async fn delete(
     Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
 }
 
-/// Declare many creations and deletions: all of them or, if one is refused, none.
+/// Declare creations and deletions in one transaction: all of them, or none if one is refused.
 #[utoipa::path(
     post, path = "/api/batch", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in all"),
+    request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in total"),
     responses((status = 202, description = "tasks"), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
 pub(super) async fn batch(
@@ -251,7 +251,8 @@ fn read_batch(body: &[u8]) -> Result<Batch, ApiError> {
     let (create, delete) = (list(&mut fields, "create"), list(&mut fields, "delete"));
     let count = create.len() + delete.len();
     if count == 0 || count > MOST_IN_A_BATCH {
-        let msg = format!("create and delete hold {count} in all: use 1 to {MOST_IN_A_BATCH}");
+        let msg =
+            format!("create and delete have {count} entries in total: use 1 to {MOST_IN_A_BATCH}");
         fields.fault("value_error", "create", msg, json!(count));
     }
     let mut faults = fields.faults();
@@ -306,7 +307,7 @@ fn list(fields: &mut Fields, field: &str) -> Vec<Value> {
             fields.fault(
                 "list_type",
                 field,
-                format!("{field}: a list is wanted"),
+                format!("{field}: expected a list"),
                 other,
             );
             Vec::new()

@@ -81,7 +81,7 @@ impl Takes {
         let faults: Vec<Fault> = strange
             .map(|(name, value)| Fault {
                 kind: "extra_forbidden",
-                msg: format!("{name} is no parameter of this request"),
+                msg: format!("{name} is not a parameter of this request"),
                 loc: vec![json!("query"), json!(name)],
                 input: json!(value),
             })
@@ -97,7 +97,8 @@ impl Takes {
     fn unkept(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
         match headers.get(header::IF_MATCH) {
             Some(given) if !self.if_match && changes(method) => {
-                let msg = "If-Match: this request cannot be held to a generation: leave it out";
+                let msg =
+                    "If-Match: this request does not support a precondition: remove the header";
                 let given = String::from_utf8_lossy(given.as_bytes());
                 Err(ApiError::field("header", "If-Match", msg, json!(given)))
             }

@@ -9,10 +9,10 @@ use serde_json::Value;
 pub(super) fn page(document: &Value) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>Kindler: the API</title><link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\n\
-         <body class=\"docs\"><main><h1>Kindler: the API</h1>\n\
+         <title>Kindler API</title><link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\n\
+         <body class=\"docs\"><main><h1>Kindler API</h1>\n\
          <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>. Errors are <code>{\"detail\": …}</code>; \
-         for input that breaks a limit, status 422 and a list that names each field.</p>\n",
+         invalid input gets status 422 and a list with an entry for each invalid field.</p>\n",
     );
     let paths = document["paths"].as_object().into_iter().flatten();
     for (path, methods) in paths {
@@ -35,7 +35,7 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
     }
     match operation["security"][0]["token"][0].as_str() {
         Some(scope) => writeln!(page, "<p>Scope: <code>{}</code></p>", escaped(scope))?,
-        None => writeln!(page, "<p>Open to everybody.</p>")?,
+        None => writeln!(page, "<p>No token required.</p>")?,
     }
     let parameters = operation["parameters"].as_array();
     if let Some(parameters) = parameters.filter(|list| !list.is_empty()) {
@@ -56,7 +56,7 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
         .map(|(status, answer)| format!("{} {}", escaped(status), text(&answer["description"])))
         .map(|answer| answer.trim().to_owned())
         .collect();
-    writeln!(page, "<p>Answers: {}</p>", answers.join(", "))
+    writeln!(page, "<p>Responses: {}</p>", answers.join(", "))
 }
 
 fn escaped(text: &str) -> String {

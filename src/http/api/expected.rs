@@ -47,7 +47,7 @@ impl Expected {
         if let (Some(read), Some(matched)) = (read, self.0)
             && read != matched
         {
-            let msg = format!("{field} {read} is not that of If-Match, {matched}");
+            let msg = format!("{field} {read} differs from If-Match, {matched}");
             fields.fault("value_error", field, msg, json!(read));
         }
         read.or(self.0)
@@ -65,7 +65,7 @@ pub(super) async fn changed_or_lost(
     }
     let current = known(api, name).await?;
     let detail = format!(
-        "Cluster {name} was changed by somebody else: it is of generation {} now",
+        "Cluster {name} was changed meanwhile: its generation is {} now",
         current.generation
     );
     let current = Box::new(View::of(&current, None));

@@ -81,8 +81,8 @@ async fn events(
     Ok(Json(api.store.audit(&filter, limit).await?))
 }
 
-/// The newest events of all clusters, newest first; with `cluster`, those of every cluster that
-/// had this name (`uid` tells them apart).
+/// The audit log: the events of all clusters, newest first. `cluster` selects every cluster that
+/// ever had the name; `uid` tells them apart.
 #[utoipa::path(get, path = "/api/events", tag = "history", security(("token" = ["read"])),
     params(("cluster" = Option<String>, Query), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
         ("before" = Option<i64>, Query, description = "only older than this id"),
@@ -95,12 +95,12 @@ pub(super) async fn audit(
     events(&api, query, None).await
 }
 
-/// The newest events of one cluster, newest first; also of the last that had the name. With
-/// `all`, also of earlier clusters of the name (`uid` tells them apart).
+/// The events of one cluster, newest first; if no cluster has the name, those of the last one.
+/// `all` adds earlier clusters of the name; `uid` tells them apart.
 #[utoipa::path(get, path = "/api/clusters/{name}/events", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
         ("before" = Option<i64>, Query), ("after" = Option<i64>, Query), ("limit" = Option<i64>, Query),
-        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
+        ("all" = Option<bool>, Query, description = "include earlier clusters of this name")),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn of_cluster(
     State(api): State<Api>,
@@ -132,11 +132,11 @@ pub(super) struct RevisionQuery {
     all: bool,
 }
 
-/// The specs of a cluster as they were declared, newest first. With `all`, also of earlier
-/// clusters of the name (`uid` tells them apart), to which nothing goes back.
+/// The declared specs of a cluster, newest first. `all` adds earlier clusters of the name (`uid`
+/// tells them apart); a rollback to one of those is not possible.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path),
-        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
+        ("all" = Option<bool>, Query, description = "include earlier clusters of this name")),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn revisions(
     State(api): State<Api>,
@@ -165,7 +165,7 @@ pub(super) struct DiffQuery {
     to: i64,
 }
 
-/// What differs between two revisions of a cluster, as `field: [before, after]`.
+/// The differences between two revisions of a cluster, as `field: [before, after]`.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions/diff", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
     responses((status = 200, body = Object), (status = 404)))]

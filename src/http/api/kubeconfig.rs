@@ -12,12 +12,12 @@ use super::named::{known, named};
 
 /// Why there is none where nothing is reconciled.
 const ELSEWHERE: &str =
-    "No clusters are on this host: ask on the host of the daemon that makes them";
+    "This server manages no clusters: ask the API on the host of the daemon that does";
 
-/// The kubeconfig of a cluster, as its provider gives it; it lets its holder do everything there.
+/// The kubeconfig of a cluster, from its provider. It gives full access to the cluster.
 #[utoipa::path(get, path = "/api/clusters/{name}/kubeconfig", tag = "clusters", security(("token" = ["admin"])),
     params(("name" = String, Path)),
-    responses((status = 200, description = "YAML"), (status = 404, description = "there is none, and why")))]
+    responses((status = 200, description = "YAML"), (status = 404, description = "no such cluster, or no kubeconfig; detail says why")))]
 pub(super) async fn kubeconfig(
     State(api): State<Api>,
     Path(name): Path<String>,

@@ -23,9 +23,9 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 /// So many logins a token may have at a time; the oldest goes.
 const MOST_LOGINS: i64 = 100;
 
-/// Whether this server asks who one is, and whom it takes the asker for.
+/// Whether this server requires a token, and the token that the request carries.
 #[utoipa::path(get, path = "/api/session", tag = "login", security(()),
-    responses((status = 200, description = "auth (open or token), name and scope (null: nobody yet)")))]
+    responses((status = 200, description = "auth (open or token); name and scope of the token, null without a valid one")))]
 pub(super) async fn session(
     State(api): State<Api>,
     extensions: Extensions,
@@ -55,10 +55,10 @@ pub(super) async fn session(
     }
 }
 
-/// Log in: exchange a token for a cookie.
+/// Log in: exchange a token for a session cookie.
 #[utoipa::path(post, path = "/api/login", tag = "login", security(()),
     request_body(content = Object, description = "token"),
-    responses((status = 204, description = "a cookie"), (status = 401, description = "not known"), (status = 403, description = "without X-Kindler-CSRF"), (status = 422), (status = 429)))]
+    responses((status = 204, description = "sets the session cookie"), (status = 401, description = "invalid token"), (status = 403, description = "the header X-Kindler-CSRF is missing"), (status = 422), (status = 429)))]
 pub(super) async fn login(
     State(api): State<Api>,
     extensions: Extensions,
@@ -90,9 +90,9 @@ pub(super) async fn login(
     }
 }
 
-/// Log out: the cookie is worth nothing from then on.
+/// Log out: ends the session.
 #[utoipa::path(post, path = "/api/logout", tag = "login", security(()),
-    responses((status = 204), (status = 403, description = "without X-Kindler-CSRF")))]
+    responses((status = 204), (status = 403, description = "the header X-Kindler-CSRF is missing")))]
 pub(super) async fn logout(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -111,12 +111,14 @@ pub(super) async fn logout(
 /// Nobody else's page may log somebody in or out here.
 fn from_a_page_of_ours(headers: &HeaderMap) -> Result<(), ApiError> {
     if without_csrf_header(headers) {
-        return Err(ApiError::Forbidden("send X-Kindler-CSRF too".to_owned()));
+        return Err(ApiError::Forbidden(
+            "the header X-Kindler-CSRF is missing".to_owned(),
+        ));
     }
     Ok(())
 }
 
-/// The tokens, their scopes and when each was last used; never the tokens themselves.
+/// All tokens with their scope and last use; never their secrets.
 #[utoipa::path(get, path = "/api/tokens", tag = "login", security(("token" = ["admin"])),
     responses((status = 200, body = Vec<Object>)))]
 pub(super) async fn tokens(State(api): State<Api>) -> Result<Json<Value>, ApiError> {

@@ -50,8 +50,9 @@ async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), A
     })
 }
 
-/// The end of a cluster's log as text; with `follow` as server-sent events, a line each, until
-/// another cluster has the name; with `download` all of it. Of a name that no cluster has, the last.
+/// The last lines of a cluster's log. `follow` streams them as server-sent events, one per line,
+/// until the log of a later cluster of the name begins; `download` returns the whole log. If no
+/// cluster has the name, the log is that of the last one.
 #[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
         ("download" = Option<bool>, Query)),
@@ -77,8 +78,8 @@ pub(super) async fn log(
     }
     if !file.exists() {
         return Err(ApiError::NotFound(format!(
-            "There is no log of cluster {name} on this host: it appears when a command runs for it, \
-             on the host of the daemon that runs it"
+            "There is no log of cluster {name} on this host: the first command for the cluster \
+             creates it, on the host of the daemon that runs the command"
         )));
     }
     let lines = if query.download { ALL_LINES } else { lines };

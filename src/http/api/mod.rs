@@ -86,7 +86,7 @@ impl Api {
 #[openapi(
     info(
         title = "Kindler",
-        description = "Local Kubernetes clusters, declared as rows of Postgres and kept as declared."
+        description = "Reconciles local Kubernetes clusters with rows of Postgres."
     ),
     modifiers(&Tokens)
 )]
@@ -100,7 +100,7 @@ impl utoipa::Modify for Tokens {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let cookie = ApiKeyValue::with_description(
             "kindler_session",
-            "from /api/login, over TLS with __Host- before its name; whatever changes something needs the header X-Kindler-CSRF too",
+            "set by /api/login; over TLS its name has the prefix __Host-; a change also needs the header X-Kindler-CSRF",
         );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));

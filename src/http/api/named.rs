@@ -43,6 +43,6 @@ pub(super) async fn free_to_declare(api: &Api, name: &ClusterName) -> Result<(),
 
 fn management(name: &ClusterName) -> ApiError {
     ApiError::Forbidden(format!(
-        "Cluster {name} is the management cluster: it is never changed from here"
+        "Cluster {name} is the management cluster: the API does not change it"
     ))
 }

@@ -45,14 +45,14 @@ pub(super) struct ListQuery {
     offset: Option<i64>,
 }
 
-/// All clusters, newest first; filtered, sorted and in pages if asked. X-Total-Count tells how
-/// many there are on all pages.
+/// All clusters, newest first, with optional filters, order and pages. X-Total-Count is the
+/// number on all pages.
 #[utoipa::path(get, path = "/api/clusters", tag = "clusters", security(("token" = ["read"])),
     params(("q" = Option<String>, Query, description = "part of the name"),
         ("provider" = Option<String>, Query), ("desired" = Option<String>, Query, description = "states, separated by commas"),
         ("actual" = Option<String>, Query, description = "states, separated by commas"), ("reason" = Option<String>, Query),
         ("paused" = Option<bool>, Query), ("selector" = Option<String>, Query, description = "env=prod,team in (a,b),!old"),
-        ("sort" = Option<String>, Query, description = "name, created_at or actual_state; with - the other way"),
+        ("sort" = Option<String>, Query, description = "name, created_at or actual_state; a leading - reverses the order"),
         ("limit" = Option<i64>, Query), ("offset" = Option<i64>, Query)),
     responses((status = 200, body = Vec<View>), (status = 422)))]
 pub(super) async fn list(
@@ -180,8 +180,8 @@ fn etag(cluster: &Cluster) -> [(HeaderName, String); 1] {
     [(header::ETAG, format!("\"{}\"", cluster.generation))]
 }
 
-/// The state of one cluster in the old system's short form. Portainer and Argo CD are asked if
-/// the cluster is registered there, which takes at most 5 s.
+/// The state of one cluster in the short form of the old system. Checks Portainer and Argo CD
+/// if the cluster is registered there, for at most 5 s.
 #[utoipa::path(get, path = "/api/clusters/{name}/status", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path)), responses((status = 200, body = Object), (status = 404)))]
 pub(super) async fn status(

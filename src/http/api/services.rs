@@ -25,7 +25,7 @@ const SERVICES: [(&str, [&str; 2]); 4] = [
     ("git", ["online", "offline"]),
 ];
 
-/// Portainer, Argo CD, HAProxy and Git: where they are and whether they answer over HTTP.
+/// URL and state of Portainer, Argo CD, HAProxy and Git, checked over HTTP.
 #[utoipa::path(get, path = "/api/services", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object)))]
 pub(super) async fn services(State(api): State<Api>) -> Json<Value> {

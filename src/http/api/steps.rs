@@ -12,12 +12,12 @@ use super::super::error::ApiError;
 use super::Api;
 use super::named::{known, named};
 
-/// A cluster with its steps. Lists and the stream leave them out.
+/// A cluster with its steps. Lists and the stream omit the steps.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Detailed {
     #[serde(flatten)]
     view: View,
-    /// The steps of its driver, in their order.
+    /// The steps of its driver, in order.
     steps: Vec<StepView>,
 }
 
@@ -33,8 +33,8 @@ async fn of(api: &Api, cluster: &Cluster) -> Result<Vec<StepView>, ApiError> {
     Ok(StepView::of_records(api.store.steps(cluster.uid).await?))
 }
 
-/// The steps of the driver's work on a cluster, in their order; none before the first action. A
-/// driver that does all at once has one.
+/// The driver's steps of a cluster, in order; empty before the first action. A driver that runs
+/// one command has one step.
 #[utoipa::path(get, path = "/api/clusters/{name}/steps", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path)), responses((status = 200, body = Vec<StepView>), (status = 404)))]
 pub(super) async fn steps(

@@ -25,8 +25,8 @@ const PART: usize = 500;
 /// A comment keeps proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Every cluster and then every change, as server-sent events: snapshot (parts), synced, upsert,
-/// remove, status. Last-Event-ID resumes.
+/// All clusters and then every change, as server-sent events: snapshot (in parts), synced, upsert,
+/// remove, status. Last-Event-ID resumes the stream.
 #[utoipa::path(get, path = "/api/stream", tag = "live", security(("token" = ["read"])),
     responses((status = 200, description = "text/event-stream"), (status = 503)))]
 pub(super) async fn stream(

@@ -69,12 +69,12 @@ pub(super) fn tasks_of(name: &str) -> [String; 2] {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Task {
     task_id: String,
-    /// `pending`, `running`, `completed` or `failed` (and tried again).
+    /// `pending`, `running`, `completed` or `failed` (Kindler retries it).
     status: &'static str,
-    /// 0 to 100: the done part of the driver's steps.
+    /// 0 to 100: the share of the driver's steps that are done.
     progress: u8,
     message: String,
-    /// The last lines that its commands printed, where they lie on this host.
+    /// The last lines of output of its commands, if the log is on this host.
     logs: Vec<String>,
     error: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -85,7 +85,7 @@ pub(super) struct Task {
     completed_at: Option<Timestamp>,
 }
 
-/// How far an order has got.
+/// The progress of a task.
 #[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", security(("token" = ["read"])),
     params(("id" = String, Path)), responses((status = 200, body = Task), (status = 404)))]
 pub(super) async fn read(
@@ -303,7 +303,7 @@ fn under_way(
 fn told(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> String {
     let step = steps.and_then(|steps| steps.sentence());
     let why = step.as_deref().or(cluster.status_message.as_deref());
-    let why = why.unwrap_or("not looked at yet");
+    let why = why.unwrap_or("not observed yet");
     format!("Cluster {}: {}, {why}", cluster.name, cluster.actual)
 }
 

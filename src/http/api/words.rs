@@ -66,7 +66,7 @@ pub(super) async fn answer_in_time(request: Request, next: Next) -> Response {
     match timeout(ANSWER_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::Unavailable(format!(
-            "no answer within {ANSWER_WITHIN:?}; whether anything was done is not known"
+            "no answer within {ANSWER_WITHIN:?}; the request may have been carried out"
         ))
         .into_response(),
     }
@@ -87,7 +87,7 @@ pub(super) async fn put_in_words(request: Request, next: Next) -> Response {
     let words = to_bytes(body, LONGEST_WORDS).await.unwrap_or_default();
     let words = String::from_utf8_lossy(&words).into_owned();
     let detail = match (status, words.is_empty()) {
-        (StatusCode::METHOD_NOT_ALLOWED, _) => "this path does not know this method".to_owned(),
+        (StatusCode::METHOD_NOT_ALLOWED, _) => "this path does not support this method".to_owned(),
         (_, true) => status.canonical_reason().unwrap_or("refused").to_owned(),
         (_, false) => words,
     };

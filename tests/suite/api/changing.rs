@@ -150,7 +150,11 @@ async fn many_changes_of_labels_stay_within_the_limit_of_one() {
         .patch(path, labels(60, 65, json!("v")))
         .await
         .is(422);
-    assert!(answer.faults()[0].contains("use 64"), "{}", answer.text);
+    assert!(
+        answer.faults()[0].contains("use at most 64"),
+        "{}",
+        answer.text
+    );
     site.http
         .patch(path, labels(60, 64, json!("v")))
         .await

@@ -172,7 +172,7 @@ async fn pause_resume_and_retry_change_just_that() {
         )
         .await;
     let said = fleet.run(&["retry", "demo"]).await.ends(0);
-    assert_eq!(said.out, "cluster demo is tried again at once\n");
+    assert_eq!(said.out, "cluster demo is retried at once\n");
     let waits = "SELECT failed_attempts = 0 AND next_attempt_at IS NULL FROM clusters";
     assert!(fleet.database.value::<bool>(waits).await);
 }

@@ -25,7 +25,7 @@ async fn all_is_well_with_a_listening_daemon_and_no_failure() {
         "{said:?}"
     );
     assert!(
-        said.out.contains("silent pid 4711") && said.out.contains("silent for 1"),
+        said.out.contains("silent pid 4711") && said.out.contains("no heartbeat for 1"),
         "{said:?}"
     );
     let schema = format!("schema version {SCHEMA_VERSION}");
@@ -43,7 +43,8 @@ async fn a_daemon_that_crashes_all_the_time_does_not_hide_the_others() {
     assert!(said.out.contains("well pid 4711"), "{said:?}");
     assert_eq!(said.out.matches("crashed-").count(), 3, "{said:?}");
     assert!(
-        said.out.contains("and 47 more that fell silent"),
+        said.out
+            .contains("and 47 more that stopped sending heartbeats"),
         "{said:?}"
     );
     let report = fleet.run(&["status", "-o", "json"]).await.ends(0).json();
@@ -56,10 +57,10 @@ async fn daemons_that_stand_aside_are_told_and_are_not_enough() {
     fleet.daemon("old", 0, true).await;
     fleet.stands_aside("old").await;
     let said = fleet.run(&["status"]).await.ends(1);
-    let told = "every daemon stands aside: nothing new is begun";
+    let told = "all replicas are on standby: the schema is newer";
     assert!(said.out.contains(told), "{said:?}");
     assert!(
-        said.out.contains("; STANDS ASIDE; the schema is newer"),
+        said.out.contains("; STANDBY; the schema is newer"),
         "{said:?}"
     );
     let report = fleet.run(&["status", "-o", "json"]).await.ends(1).json();
@@ -72,7 +73,7 @@ async fn daemons_that_stand_aside_are_told_and_are_not_enough() {
     fleet.daemon("new", 0, true).await;
     let said = fleet.run(&["status"]).await.ends(0);
     assert!(
-        said.out.contains("STANDS ASIDE") && !said.out.contains(told),
+        said.out.contains("STANDBY") && !said.out.contains(told),
         "{said:?}"
     );
 }
@@ -143,5 +144,5 @@ async fn no_database_is_told_as_such() {
     home.run(&["status"])
         .await
         .ends(2)
-        .complains("is that still running?");
+        .complains("is it still running?");
 }

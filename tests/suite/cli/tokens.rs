@@ -20,7 +20,7 @@ async fn a_token_is_printed_once_and_only_its_hash_is_kept() {
         ])
         .await
         .ends(0)
-        .complains("token ci may write, until ");
+        .complains("token ci, scope write, expires ");
     let token = made.out.strip_suffix('\n').expect("one line");
     assert!(token.starts_with("kdl_") && token.len() == 47, "{token}");
     assert!(!made.err.contains(token), "only on stdout");
@@ -60,7 +60,7 @@ async fn a_revoked_token_is_kept_in_the_list_and_its_name_is_free() {
         .run(&create)
         .await
         .ends(2)
-        .complains("a token ci is there already");
+        .complains("token ci already exists");
     fleet.run(&["token", "revoke", "ci"]).await.ends(0);
     fleet
         .run(&["token", "revoke", "ci"])

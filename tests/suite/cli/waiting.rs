@@ -77,7 +77,7 @@ async fn a_timeout_tells_failed_from_still_working() {
         .run(&args)
         .await
         .ends(3)
-        .complains("timed out after 1s; it is unknown: no daemon has looked at it yet\n")
+        .complains("timed out after 1s; it is unknown: no daemon has observed it yet\n")
         .complains("next: kindler status\n");
     let failed =
         "actual_state = 'failed', failed_attempts = 1, status_message = 'exited with code 1'";
@@ -102,7 +102,7 @@ async fn who_waits_hears_that_every_daemon_stands_aside() {
         .run(&["create", "demo", "--wait", "--timeout", "5s"])
         .await
         .ends(3)
-        .complains("note: every daemon stands aside: the schema is newer");
+        .complains("note: all replicas are on standby: the schema is newer");
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_wait_ends_when_somebody_declares_otherwise() {
     end_of(child)
         .await
         .ends(1)
-        .complains("somebody declared it absent meanwhile");
+        .complains("it was declared absent meanwhile");
 }
 
 #[tokio::test]
