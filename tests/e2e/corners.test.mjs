@@ -21,7 +21,7 @@ test("what is no port is refused at its field, and is not taken for the default"
   const page = await browser.page();
   await page.goto(daemon.url);
   const dialog = await dialogOf(page);
-  assert.equal(await dialog.locator("summary").last().textContent(), "The same as a command and as SQL");
+  assert.equal(await dialog.locator("summary").last().textContent(), "Equivalent command and SQL");
   await dialog.locator('[name="name"]').fill("demo");
   await dialog.locator('[name="http_port"]').fill("80a");
   await dialog.getByText(/http_port "80a" is out of range/).waitFor();
@@ -86,7 +86,7 @@ test("what is refused of many is told beside what was done, and nothing is offer
   assert.equal(await page.locator('[data-action="retry"]').count(), 0);
   // A search without a find says so; names are offered.
   await page.goto(`${daemon.url}/activity?cluster=nobody`);
-  await page.getByText("No event fits these filters.").waitFor();
+  await page.getByText("No event matches these filters.").waitFor();
   await page.locator('datalist option[value="demo"]').waitFor({ state: "attached" });
 }));
 
@@ -103,7 +103,7 @@ test("a page that is opened while the database is away says so, and goes on by i
   try {
     const page = await browser.page();
     await page.goto(`${daemon.url}/clusters/demo`);
-    await page.getByText(/Nothing can be shown yet: .+/).waitFor();
+    await page.getByText(/No data yet: .+/).waitFor();
     signal("SIGCONT");
     await page.getByText("Conditions").waitFor();
     await page.locator("#banner").waitFor({ state: "hidden" });
@@ -115,7 +115,7 @@ test("a page that is opened while the database is away says so, and goes on by i
     const until = await page.locator("#banner").textContent();
     const late = await browser.page();
     await late.goto(daemon.url);
-    await late.getByText(until.split("What you see is of ")[1]).waitFor();
+    await late.getByText(until.split("The data is from ")[1]).waitFor();
     await state(late, "demo", "running");
   } finally {
     signal("SIGCONT");
@@ -202,7 +202,7 @@ test("what no daemon selects is shown, and where a cluster is placed", () => sce
   await page.getByText("No daemon selects it.").waitFor();
   const relabel = (host) => daemon.api("PATCH", "/api/clusters/demo", { labels: { host } });
   await relabel("a");
-  await page.getByText("Nothing is held back.").waitFor();
+  await page.getByText("Nothing deferred or failed.").waitFor();
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.locator("dd", { hasText: /^host=a$/ }).first().waitFor();
   await relabel("b");
@@ -211,7 +211,7 @@ test("what no daemon selects is shown, and where a cluster is placed", () => sce
 
 test("a daemon that stands aside is not shown as one that works", () => scene({}, async (daemon, browser) => {
   await daemon.psql("INSERT INTO kindler_migrations (version, name) VALUES (999, 'of a later release')");
-  for (const [locale, words] of [["en-GB", "stands aside"], ["zh-CN", "旁观"]]) {
+  for (const [locale, words] of [["en-GB", "standby"], ["zh-CN", "待命"]]) {
     const page = await browser.page({ locale });
     await page.goto(`${daemon.url}/system`);
     await page.locator(".state.warn").getByText(words).waitFor();
@@ -223,7 +223,7 @@ test("a daemon that stands aside is not shown as one that works", () => scene({}
 
 test("a search in the log that finds nothing says how far it looked", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
-  for (const [locale, words] of [["en-GB", /^Nothing fits in the last \d+ lines/], ["zh-CN", /^最后 \d+ 行中没有匹配/]]) {
+  for (const [locale, words] of [["en-GB", /^No match in the last \d+ lines/], ["zh-CN", /^最后 \d+ 行中没有匹配/]]) {
     const page = await browser.page({ locale });
     await page.goto(`${daemon.url}/clusters/demo?log=no+such+words`);
     await page.locator("pre.log").getByText(words).waitFor();
@@ -260,7 +260,7 @@ test("every revision can be seen and compared, however many there are", () => sc
   // What cannot be compared is told, and leaves the address.
   for (const wrong of ["99..1", "3..99", "3..3", "abc"]) {
     await page.goto(`${daemon.url}/clusters/demo?log=x&compare=${wrong}`);
-    await page.locator(".toast").getByText(`There is nothing to compare: ${wrong}`).waitFor();
+    await page.locator(".toast").getByText(`These revisions cannot be compared: ${wrong}`).waitFor();
     assert.equal(new URL(page.url()).search, "?log=x");
   }
   await picture(page, "compare-wrong");

@@ -48,9 +48,9 @@ test("a failure says why, what was tried and when it goes on, and a retry is one
   await create(page, "broken");
   await state(page, "broken", "failed");
   await row(page, "broken").getByText("failed on purpose").waitFor();
-  await row(page, "broken").getByText(/next try in \d+s/).waitFor();
+  await row(page, "broken").getByText(/next attempt in \d+s/).waitFor();
   await row(page, "broken").getByRole("link").click();
-  await page.getByText("What happened").waitFor();
+  await page.getByRole("heading", { name: "History" }).waitFor();
   await page.locator("pre.log").getByText("failed on purpose").first().waitFor();
   // What is looked for in the log stays in the address.
   await page.getByLabel("Search the log").fill("on purpose");
@@ -80,7 +80,7 @@ test("a cluster is deleted while it is created, after its name was typed", () =>
   assert.equal(await confirm.isDisabled(), true);
   await dialog.getByRole("textbox").fill("wrong");
   await confirm.click();
-  await page.getByText("The cluster wrong is gone").waitFor();
+  await page.getByText("Cluster wrong was removed").waitFor();
   await page.goto(daemon.url);
   await page.getByText("No clusters yet").waitFor();
 }));
@@ -91,7 +91,7 @@ test("a daemon that restarts is waited for, and what is shown is said to be old"
   await create(page, "demo");
   await state(page, "demo", "running");
   await daemon.end();
-  await page.getByText(/Reconnecting\. What you see is of/).waitFor();
+  await page.getByText(/Reconnecting\. The data is from/).waitFor();
   await row(page, "demo").waitFor();
   await daemon.spawn();
   await page.locator("#banner").waitFor({ state: "hidden" });
@@ -99,7 +99,7 @@ test("a daemon that restarts is waited for, and what is shown is said to be old"
   await state(page, "demo", "stopped");
   await page.goto(`${daemon.url}/system`);
   await page.getByText("Queue").waitFor();
-  await page.getByText(/nothing due|due and not begun|^empty$/).waitFor();
+  await page.getByText(/nothing due|due, the oldest|^empty$/).waitFor();
 }));
 
 test("everything is done with the keyboard alone", () => scene({}, async (daemon, browser) => {
@@ -172,7 +172,7 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   const form = page.locator("section form");
   await form.locator("input").first().fill("18201");
   await form.locator("button.main").click();
-  await form.getByText(/Somebody else changed it meanwhile/).waitFor();
+  await form.getByText(/The cluster was changed meanwhile/).waitFor();
   // Theirs is in the field, ours beside it.
   assert.equal(await form.locator("input").first().inputValue(), "18200");
   await form.getByText("yours: 18201").waitFor();
@@ -310,9 +310,9 @@ test("a click that has begun outlives what changes meanwhile", () => scene({ KIN
     await page.mouse.up();
   };
   await page.goto(daemon.url);
-  await slowly(row(page, "demo").getByRole("link"), row(page, "demo").getByText(/next try in/));
+  await slowly(row(page, "demo").getByRole("link"), row(page, "demo").getByText(/next attempt in/));
   await page.waitForURL(/clusters\/demo/);
-  await slowly(page.locator('[data-action="pause"]'), page.getByText(/next try in/));
+  await slowly(page.locator('[data-action="pause"]'), page.getByText(/next attempt in/));
   await page.locator('[data-action="resume"]').waitFor();
   // What a person closed stays closed.
   await page.locator("summary").first().click();

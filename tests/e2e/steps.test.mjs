@@ -47,7 +47,7 @@ test("steps advance while a cluster is made, and are removed with it", () => sce
   await is(page, "process", "removing");
   await is(page, "about", "removed");
   await is(page, "folder", "done");
-  await page.getByText("The cluster demo is gone").waitFor();
+  await page.getByText("Cluster demo was removed").waitFor();
 }));
 
 test("a failed step says why, and what came before it stays done", () => scene({ KINDLER_SANDBOX_FAIL: "broken:process", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
@@ -69,7 +69,7 @@ test("a failed step says why, and what came before it stays done", () => scene({
 
 test("a failed best-effort step looks different and tells its next try", () => scene({ KINDLER_SANDBOX_FAIL: "soft:about", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
   await daemon.declare("soft");
-  for (const [scheme, locale, words] of [["light", "en-GB", [/best effort/, /next try in \d+s/]], ["dark", "zh-CN", [/可失败/, /下次重试：\d+秒后/]]]) {
+  for (const [scheme, locale, words] of [["light", "en-GB", [/best effort/, /next attempt in \d+s/]], ["dark", "zh-CN", [/尽力而为/, /下次尝试：\d+秒后/]]]) {
     const page = await browser.page({ colorScheme: scheme, locale });
     await page.goto(`${daemon.url}/clusters/soft`);
     await page.locator('[data-state="running"]').waitFor();
