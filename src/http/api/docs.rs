@@ -1,11 +1,10 @@
-//! `/docs`: the description of the API for people, made of the same document
-//! as `/openapi.json`, so that it needs no script.
+//! `/docs`: the OpenAPI document as a page without scripts.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// The page.
+/// Renders the page.
 pub(super) fn page(document: &Value) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -17,7 +16,7 @@ pub(super) fn page(document: &Value) -> String {
     let paths = document["paths"].as_object().into_iter().flatten();
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().into_iter().flatten() {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = section(&mut page, &method.to_uppercase(), path, operation);
         }
     }
@@ -42,8 +41,8 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
         writeln!(page, "<ul>")?;
         for one in parameters {
             let (name, place) = (text(&one["name"]), text(&one["in"]));
-            let told = text(&one["description"]);
-            writeln!(page, "<li><code>{name}</code> ({place}) {told}</li>")?;
+            let description = text(&one["description"]);
+            writeln!(page, "<li><code>{name}</code> ({place}) {description}</li>")?;
         }
         writeln!(page, "</ul>")?;
     }
@@ -51,12 +50,12 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
     if !body.is_empty() {
         writeln!(page, "<p>Body: {body}</p>")?;
     }
-    let answers = operation["responses"].as_object().into_iter().flatten();
-    let answers: Vec<String> = answers
-        .map(|(status, answer)| format!("{} {}", escaped(status), text(&answer["description"])))
-        .map(|answer| answer.trim().to_owned())
+    let responses = operation["responses"].as_object().into_iter().flatten();
+    let responses: Vec<String> = responses
+        .map(|(status, one)| format!("{} {}", escaped(status), text(&one["description"])))
+        .map(|response| response.trim().to_owned())
         .collect();
-    writeln!(page, "<p>Responses: {}</p>", answers.join(", "))
+    writeln!(page, "<p>Responses: {}</p>", responses.join(", "))
 }
 
 fn escaped(text: &str) -> String {
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_document_stay_words() {
+    fn texts_of_the_document_are_escaped() {
         let document = serde_json::json!({ "paths": { "/<b>": { "get": {
             "summary": "<script>alert(1)</script>", "responses": { "200": { "description": "a & b" } },
         } } } });

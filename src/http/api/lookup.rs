@@ -1,40 +1,40 @@
-//! The cluster that a request names: whether it is there, and whether people may
-//! declare or change it from here.
+//! Looks up the cluster that a request names, and checks whether the API may
+//! change it.
 
 use crate::clusters::{Cluster, ClusterName};
 
 use super::super::error::ApiError;
 use super::Api;
 
-/// A name from a path. One that cannot be a name is the name of no cluster.
-pub(super) fn named(name: &str) -> Result<ClusterName, ApiError> {
+/// Parses a name from a path; an invalid name gets 404.
+pub(super) fn parse_name(name: &str) -> Result<ClusterName, ApiError> {
     name.parse().map_err(|_| ApiError::unknown(name))
 }
 
-/// The cluster of this name.
-pub(super) async fn known(api: &Api, name: &ClusterName) -> Result<Cluster, ApiError> {
+/// The cluster of this name, or 404.
+pub(super) async fn find(api: &Api, name: &ClusterName) -> Result<Cluster, ApiError> {
     let found = api.store.get(name).await?;
     found.ok_or_else(|| ApiError::unknown(name.as_str()))
 }
 
-/// The cluster of this name, if people may change it.
-pub(super) async fn free_to_change(
+/// The cluster of this name, or 403 if the API may not change it.
+pub(super) async fn find_changeable(
     api: &Api,
     name: &str,
 ) -> Result<(ClusterName, Cluster), ApiError> {
-    let name = named(name)?;
+    let name = parse_name(name)?;
     if name.is_management() {
         return Err(management(&name));
     }
-    let cluster = known(api, &name).await?;
+    let cluster = find(api, &name).await?;
     if cluster.protected {
         return Err(ApiError::Forbidden(format!("Cluster {name} is protected")));
     }
     Ok((name, cluster))
 }
 
-/// That a cluster of this name may be declared here at all.
-pub(super) async fn free_to_declare(api: &Api, name: &ClusterName) -> Result<(), ApiError> {
+/// Rejects the name of the management cluster for a new cluster.
+pub(super) async fn check_declarable(api: &Api, name: &ClusterName) -> Result<(), ApiError> {
     if name.is_management() && api.store.get(name).await?.is_none() {
         return Err(management(name));
     }
