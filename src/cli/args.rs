@@ -1,4 +1,4 @@
-//! The shape of the command line, and its help.
+//! The definition of the command line, and its help.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::config::{
     outside_dev,
 };
 
-use super::values::{ProviderParser, ScopeParser, port, token_life};
+use super::values::{ProviderParser, ScopeParser, port, token_lifetime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -224,7 +224,7 @@ pub(super) struct TokenCreateArgs {
     #[arg(long, value_parser = ScopeParser)]
     pub scope: Scope,
     /// Lifetime, such as 12h or 30d (1m to 3650d); unlimited by default
-    #[arg(long, value_name = "DURATION", value_parser = token_life)]
+    #[arg(long, value_name = "DURATION", value_parser = token_lifetime)]
     pub expires: Option<Duration>,
 }
 
@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         command().debug_assert();
     }
 

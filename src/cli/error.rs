@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked: one line, and a hint.
+//! The errors of commands: one line, and a hint.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The database did not do its part.
+    /// A database error.
     #[error("database {database}")]
     Store {
         database: String,
@@ -30,7 +30,7 @@ pub(super) enum CliError {
         #[source]
         source: Box<DatabaseError>,
     },
-    /// The database refused the input; its words need no frame.
+    /// The database refused the input; its message is shown as it is.
     #[error("{0}")]
     Refused(String),
     #[error("database {database}")]
@@ -95,7 +95,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            // Whoever is not let in, or finds no tables, has no database.
+            // A failed login and missing tables count as "no database".
             Self::Store { source, .. } => match **source {
                 DatabaseError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
                 DatabaseError::Denied { .. } | DatabaseError::Unreadable { .. } => Exit::Failed,
@@ -154,7 +154,7 @@ impl CliError {
         }
     }
 
-    /// Whether nobody reads the output any more.
+    /// Whether the reader of the output closed the pipe.
     pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -79,7 +79,7 @@ pub struct MonitoringState {
 /// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: choose another with KINDLER_LISTEN or --listen")]
-pub struct ListenError {
+pub struct HttpListenError {
     address: SocketAddr,
     #[source]
     source: std::io::Error,
@@ -88,11 +88,11 @@ pub struct ListenError {
 /// Binds the address before anything starts, so that a used one is reported first.
 ///
 /// # Errors
-/// [`ListenError`] names the address and the setting.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+/// [`HttpListenError`] names the address and the setting.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpListenError> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| ListenError { address, source })
+        .map_err(|source| HttpListenError { address, source })
 }
 
 /// Serves until `shutdown`; open requests then have a short time to end.
