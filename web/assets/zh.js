@@ -27,7 +27,7 @@ export const zh = {
   r_Creating: "开始创建", r_Created: "创建完成", r_CreatedWithWarning: "创建命令报错，但集群有响应", r_CreateFailed: "创建失败", r_Updating: "开始应用修改", r_Updated: "修改已应用", r_UpdateFailed: "应用修改失败",
   r_Starting: "开始启动", r_Started: "已启动", r_StartFailed: "启动失败", r_Stopping: "开始停止", r_Stopped: "已停止", r_StopFailed: "停止失败", r_NotCreated: "从未创建", r_DeletionHeld: "一分钟内删除过多，稍候",
   r_Deleting: "开始删除", r_Deleted: "已删除", r_DeleteFailed: "删除失败", r_Healthy: "探测正常", r_ProbeFailed: "一次探测失败", r_HealthLost: "多次探测失败", r_RepairHeld: "多数集群无响应，暂不修复",
-  r_Recovered: "未经修复已恢复", r_ObservationFailed: "无法查看", r_StepFailed: "有步骤失败", r_StepsUnknown: "有未知步骤", r_Paused: "已暂停：仅观察", r_Protected: "受保护：仅观察", r_RowInvalid: "该行无法读取", r_InternalError: "Kindler 内部错误",
+  r_Recovered: "未经修复已恢复", r_ObservationFailed: "无法查看", r_StepFailed: "有步骤失败", r_StepsUnknown: "有未知步骤", r_Paused: "已暂停：仅观察", r_Protected: "受保护：仅观察", r_RowInvalid: "该行无法读取",
   keysTitle: "键盘", keySearch: "搜索", keyMove: "下和上", keyOpen: "打开", keySelect: "选择", keyBack: "返回、关闭",
   saidState: "{name}：{state}", loginTitle: "登录", token: "令牌", login: "登录", loginHint: "请向管理员索取：kindler token create", logout: "退出",
 };
