@@ -70,7 +70,7 @@ async fn the_url_may_come_from_a_file_or_a_credential() {
     home.write("url", "postgresql://u:hunter2@h/d hunter2");
     let said = home.run(&["list"]).await.ends(2);
     assert!(
-        said.err.contains("holds more than one word") && !said.err.contains("hunter2"),
+        said.err.contains("contains a space or a second line") && !said.err.contains("hunter2"),
         "{said:#?}"
     );
     home.run(&["list", "--database-url-file", "none"])
