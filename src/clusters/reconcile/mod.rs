@@ -217,7 +217,7 @@ impl ClusterReconciler {
             return self.maintain(pass, row, status).await;
         }
         let lost = found_lost(&row.object, &status);
-        let drift = seen.as_ref().filter(|_| lost).and_then(Drift::seen);
+        let drift = seen.as_ref().filter(|_| lost).and_then(Drift::of);
         let next = self.write(pass, &row, status.clone(), &[]).await;
         if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift)
             && now.object.actual == status.actual
