@@ -1,14 +1,14 @@
--- After a backup was restored, and before any daemon starts on it (repeatable):
+-- Run after a backup was restored, before any daemon starts on it (repeatable):
 --
 --     psql "$OWNER_URL" -f sql/after_restore.sql
 --
--- What the backup wants gone may have been wanted again since: it is paused, so
--- that a person looks at it first (kindler list; kindler resume NAME). Who held
--- what at the time of the backup is forgotten, and terms go on above all that
--- were given since, which nobody knows: far above. The page's logins end. Tokens
--- are those of the backup, also the ones that were revoked since: look at them
--- (kindler token list). Rows that were written by transactions which this server
--- has not counted to yet are stamped by one of its own; nothing else of them changes.
+-- Clusters that are declared absent are paused, because they may have been declared
+-- present again after the backup: a person decides (kindler list; kindler resume NAME).
+-- Leases, replicas and login sessions are deleted. The sequence of terms advances far
+-- beyond every term that was issued after the backup. Tokens are those of the backup,
+-- also tokens that were revoked later: check them (kindler token list). Rows whose
+-- transaction ID is ahead of this server's counter get a transaction ID of this
+-- server; nothing else of them changes.
 UPDATE clusters SET paused = true WHERE desired_state = 'absent' AND NOT paused;
 DELETE FROM cluster_leases;
 DELETE FROM kindler_replicas;

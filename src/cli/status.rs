@@ -10,7 +10,8 @@ use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::store::{
-    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, Unselected, Waiting, newer_schema,
+    DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, StateCount, Unselected,
+    newer_schema,
 };
 
 use super::args::Output;
@@ -41,9 +42,9 @@ struct Report {
     ok: bool,
     database: DatabaseReport,
     daemons: Vec<Daemon>,
-    working: Vec<LeaseHeld>,
+    working: Vec<LeaseInfo>,
     counts: Vec<StateCount>,
-    held: Vec<Waiting>,
+    held: Vec<DeferredCount>,
     unselected: Unselected,
     failing: Vec<Failing>,
 }
@@ -59,7 +60,7 @@ struct DatabaseReport {
 #[derive(Debug, Serialize)]
 struct Daemon {
     #[serde(flatten)]
-    seen: ReplicaSeen,
+    seen: ReplicaStatus,
     alive: bool,
 }
 
@@ -99,7 +100,7 @@ async fn collect(session: &Session) -> Result<Report, DatabaseError> {
         .filter(|lease| lease.live)
         .collect();
     let counts = store.counts().await?;
-    let held = store.waiting().await?;
+    let held = store.deferred_counts().await?;
     let unselected = store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?;
     let failing = store.failing(FAILURES).await?;
     // Without a listener every wake-up waits for the next full pass; who stands
@@ -283,7 +284,7 @@ fn counted(counts: &[StateCount]) -> String {
 }
 
 /// What holds back many at once, and when it goes on.
-fn held_back(held: &Waiting, now: Timestamp) -> String {
+fn held_back(held: &DeferredCount, now: Timestamp) -> String {
     let next = held
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));

@@ -1,4 +1,4 @@
-//! The driver that the settings ask for.
+//! Creates the driver from the settings.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
     }
 }
 
-/// What runs commands, and hides what it knows to be secret in their output.
+/// The runner of commands; it hides the database passwords in their output.
 fn runner(settings: &DaemonSettings) -> Runner {
     let databases = [settings.connection.database(), settings.api_database()];
     let passwords = databases.into_iter().filter_map(|database| {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::clusters::Cluster;
 use crate::core::database::Undecodable;
-use crate::store::{Live, Work};
+use crate::store::{ActiveWork, ClusterWithWork};
 
 /// A cluster as clients see it. Of a row that cannot be read there is only the
 /// name, and why.
@@ -100,7 +100,7 @@ pub struct View {
     pub strays: Option<String>,
     /// Who works on it now, under which fence, since when.
     #[schema(value_type = Option<Object>)]
-    pub work: Option<Work>,
+    pub work: Option<ActiveWork>,
     /// Why the row cannot be read, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
@@ -108,7 +108,7 @@ pub struct View {
 
 impl View {
     /// A cluster, and who works on it.
-    pub fn of(cluster: &Cluster, work: Option<Work>) -> Self {
+    pub fn of(cluster: &Cluster, work: Option<ActiveWork>) -> Self {
         let spec = &cluster.spec;
         Self {
             name: cluster.name.to_string(),
@@ -155,9 +155,9 @@ impl View {
     }
 
     /// A row as it was read.
-    pub fn of_row(row: Result<Live, (String, Undecodable)>) -> Self {
+    pub fn of_row(row: Result<ClusterWithWork, (String, Undecodable)>) -> Self {
         match row {
-            Ok(Live { cluster, work }) => Self::of(&cluster, work),
+            Ok(ClusterWithWork { cluster, work }) => Self::of(&cluster, work),
             Err((name, why)) => Self {
                 name,
                 unreadable: Some(crate::cause::chain(&why)),

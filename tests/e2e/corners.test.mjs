@@ -318,7 +318,7 @@ test("the dialog for a new cluster is where its address is, back and forth", () 
 }));
 
 test("what goes on after `kindler dev` is told before", () => scene({}, async (daemon) => {
-  assert.match(daemon.output, /Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first/);
+  assert.match(daemon.output, /Sandbox clusters keep running after Ctrl-C and keep their ports: delete them first/);
   const port = await freePort();
   await daemon.declare("demo", { http_port: port });
   await eventually("demo to run", async () => (await daemon.api("GET", "/api/clusters/demo")).actual_state === "running");

@@ -301,7 +301,9 @@ impl ClusterReconciler {
 
     /// Counts how long the declaration took; a number less is no reason to fail.
     async fn time_to_ready(&self, cluster: &Cluster) {
-        let since = self.store.declared_for(&cluster.name, cluster.generation);
+        let since = self
+            .store
+            .time_since_declared(&cluster.name, cluster.generation);
         match since.await {
             Ok(Some(since)) => self.metrics.actions.ready(since),
             Ok(None) => {}

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clusters::ClusterName;
-use crate::store::{AuditFilter, Audited, Incarnation, Revision};
+use crate::store::{AuditEntry, AuditFilter, Incarnation, Revision};
 
 use super::super::error::ApiError;
 use super::Api;
@@ -50,7 +50,7 @@ async fn events(
     api: &Api,
     query: EventQuery,
     incarnation: Option<Incarnation>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     let limit = query.limit.unwrap_or(EVENTS);
     if !(1..=MOST_EVENTS).contains(&limit) {
         let msg = format!("limit {limit} is out of range: use 1 to {MOST_EVENTS}");
@@ -91,7 +91,7 @@ async fn events(
 pub(super) async fn audit(
     State(api): State<Api>,
     Asked(query): Asked<EventQuery>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     events(&api, query, None).await
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn of_cluster(
     State(api): State<Api>,
     Path(name): Path<String>,
     Asked(query): Asked<EventQuery>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     let known = named(&name)?;
     let cluster = Some(known.to_string());
     let of = shown(&api, &known, query.all).await?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use kindler::clusters::{Desired, Provider};
 use kindler::core::database::Database as Url;
-use kindler::store::{Batch, Declaration, Declared, Ordered, Store};
+use kindler::store::{Batch, BatchOutcome, Declaration, Declared, Store};
 
 use crate::kit::{Database, Pooler};
 
@@ -49,8 +49,11 @@ async fn declared_at_once(database: &Database, url: &str) -> usize {
             if n % 4 == 0 {
                 let create = vec![new];
                 let delete = Vec::new();
-                let ordered = store.order(&Batch { create, delete }).await.unwrap();
-                assert_eq!(ordered, Ordered::All);
+                let ordered = store
+                    .declare_batch(&Batch { create, delete })
+                    .await
+                    .unwrap();
+                assert_eq!(ordered, BatchOutcome::Declared);
             } else {
                 let made = store.declare(&new).await.unwrap();
                 assert!(matches!(made, Declared::New(_)), "{made:?}");

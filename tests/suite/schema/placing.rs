@@ -383,7 +383,7 @@ async fn what_no_live_daemon_selects_is_told() {
             listen: None,
         };
         store(&database, selector)
-            .announce(&me, true, aside, None)
+            .heartbeat(&me, true, aside, None)
             .await
             .unwrap();
     };

@@ -3,7 +3,7 @@
 
 use kindler::access::{Scope, Secret, TokenName};
 use kindler::core::database::Database as Url;
-use kindler::store::{LiveGrants, Standing, Store};
+use kindler::store::{CredentialState, LiveGrants, Store};
 use tokio_postgres::Client;
 
 use super::{migrated, number, refused, text};
@@ -48,15 +48,15 @@ async fn the_api_looks_tokens_up_and_makes_none() {
 
     let bearer = api.bearer(&token.fingerprint()).await.unwrap().unwrap();
     assert_eq!((&*bearer.name, bearer.scope), ("ci", Scope::Write));
-    assert_eq!(bearer.standing, Standing::Live);
-    assert!(bearer.use_is_news);
-    api.note_token_use(bearer.token).await.unwrap();
+    assert_eq!(bearer.state, CredentialState::Live);
+    assert!(bearer.use_unrecorded);
+    api.record_token_use(bearer.token).await.unwrap();
     let used = "SELECT xmin::text FROM kindler_tokens WHERE last_used_at IS NOT NULL";
     let first = text(&admin, used).await;
-    api.note_token_use(bearer.token).await.unwrap();
+    api.record_token_use(bearer.token).await.unwrap();
     assert_eq!(text(&admin, used).await, first, "once a minute");
     let again = api.bearer(&token.fingerprint()).await.unwrap().unwrap();
-    assert!(!again.use_is_news);
+    assert!(!again.use_unrecorded);
     assert!(
         api.open_session(bearer.token, &cookie.fingerprint(), 60.0, 2)
             .await
@@ -154,13 +154,13 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
         .batch_execute("UPDATE kindler_tokens SET expires_at = now() WHERE name = 'ends'")
         .await
         .unwrap();
-    let standing = async |n| store.bearer(&secret(n)).await.unwrap().unwrap().standing;
-    assert_eq!(standing(1).await, Standing::Live);
-    assert_eq!(standing(2).await, Standing::Expired);
-    assert_eq!(standing(3).await, Standing::Revoked);
+    let state = async |n| store.bearer(&secret(n)).await.unwrap().unwrap().state;
+    assert_eq!(state(1).await, CredentialState::Live);
+    assert_eq!(state(2).await, CredentialState::Expired);
+    assert_eq!(state(3).await, CredentialState::Revoked);
     assert_eq!(store.session(&cookie(3)).await.unwrap(), None);
     let ended = store.session(&cookie(2)).await.unwrap().unwrap();
-    assert_eq!(ended.standing, Standing::Expired);
+    assert_eq!(ended.state, CredentialState::Expired);
     let live = store.live_grants(&asked).await.unwrap();
     assert_eq!(live.tokens, asked.tokens[..1]);
     assert_eq!(live.sessions, asked.sessions[..1]);
@@ -177,7 +177,7 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
         .await
         .unwrap()
         .expect("free again");
-    assert_eq!(standing(3).await, Standing::Revoked);
+    assert_eq!(state(3).await, CredentialState::Revoked);
 }
 
 #[tokio::test]

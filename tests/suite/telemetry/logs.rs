@@ -131,7 +131,7 @@ async fn the_level_changes_while_the_daemon_runs() {
         .into_iter()
         .find(|line| line["level"] == "ERROR")
         .unwrap();
-    assert_eq!(refused["message"], "the log level stays as it is");
+    assert_eq!(refused["message"], "the log level is unchanged");
     let why = refused["error"].as_str().unwrap();
     assert!(why.starts_with("level.toml: log: "), "{why}");
     assert!(scene.daemon.get("/healthz").await.is_some());
