@@ -1,5 +1,5 @@
-//! Tokens in the database: only their hashes, who may make them, and what
-//! ending one ends.
+//! Tokens in the database: only hashes are stored, only the owner creates them, and a
+//! session ends with its token.
 
 use kindler::access::{Scope, Secret, TokenName};
 use kindler::core::database::Database as Url;
@@ -31,7 +31,7 @@ fn name(text: &str) -> TokenName {
 }
 
 #[tokio::test]
-async fn the_api_looks_tokens_up_and_makes_none() {
+async fn the_api_reads_tokens_and_cannot_create_them() {
     let (database, admin) = migrated().await;
     let owner = owner(&database);
     let api = store_as(&database, &admin, "kindler_api").await;
@@ -84,13 +84,13 @@ async fn the_api_looks_tokens_up_and_makes_none() {
         "DELETE FROM kindler_tokens",
         "UPDATE kindler_sessions SET expires_at = 'infinity'",
     ] {
-        let told = refused(&client, forbidden).await;
-        assert!(told.contains("denied"), "{forbidden}: {told}");
+        let message = refused(&client, forbidden).await;
+        assert!(message.contains("denied"), "{forbidden}: {message}");
     }
 }
 
 #[tokio::test]
-async fn the_daemon_begins_no_login_and_a_reader_sees_no_hash() {
+async fn the_daemon_creates_no_session_and_a_reader_sees_no_hash() {
     let (database, admin) = migrated().await;
     let token = Secret::token([1; 32]).fingerprint();
     owner(&database)
@@ -100,19 +100,19 @@ async fn the_daemon_begins_no_login_and_a_reader_sees_no_hash() {
     let daemon = store_as(&database, &admin, "kindler_daemon").await;
     let bearer = daemon.bearer(&token).await.unwrap().unwrap();
     let cookie = Secret::session([2; 32]).fingerprint();
-    let told = daemon
+    let message = daemon
         .open_session(bearer.token, &cookie, 60.0, 9)
         .await
         .unwrap_err()
         .to_string();
-    assert!(told.contains("denied"), "{told}");
+    assert!(message.contains("denied"), "{message}");
     let reader = store_as(&database, &admin, "kindler_reader").await;
-    let told = reader.bearer(&token).await.unwrap_err().to_string();
-    assert!(told.contains("denied"), "{told}");
+    let message = reader.bearer(&token).await.unwrap_err().to_string();
+    assert!(message.contains("denied"), "{message}");
 }
 
 #[tokio::test]
-async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
+async fn expired_and_revoked_tokens_end_their_sessions() {
     let (database, admin) = migrated().await;
     let store = owner(&database);
     let secret = |n: u8| Secret::token([n; 32]).fingerprint();
@@ -171,7 +171,7 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
             .unwrap()
     );
 
-    // The name is free again, and the old token stays dead.
+    // The name is free again, and the old token stays revoked.
     store
         .create_token(&name("gone"), &secret(5), Scope::Read, None)
         .await
@@ -181,7 +181,7 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
 }
 
 #[tokio::test]
-async fn a_token_has_only_so_many_logins_and_those_that_are_over_are_forgotten() {
+async fn sessions_of_a_token_are_limited_and_expired_ones_deleted() {
     let (database, admin) = migrated().await;
     let store = owner(&database);
     let token = Secret::token([1; 32]).fingerprint();
