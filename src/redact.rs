@@ -71,19 +71,19 @@ fn of_bytes(pattern: &str, any_case: bool) -> Regex {
 /// Hides secrets in the lines of one stream; a private key may span lines.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
-    known: Known,
+    known: KnownSecrets,
     in_key: bool,
 }
 
 /// Values that are hidden wherever they occur.
 #[derive(Clone, Default)]
-pub struct Known {
+pub struct KnownSecrets {
     values: Arc<[Vec<u8>]>,
     /// Matches any of the values.
     any: Option<Regex>,
 }
 
-impl Known {
+impl KnownSecrets {
     /// Short values are ignored: hiding every `1` would make the output unreadable.
     pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let mut known: Vec<Vec<u8>> = values
@@ -111,15 +111,15 @@ impl Known {
     }
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for KnownSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Known({} values)", self.values.len())
+        write!(f, "KnownSecrets({} values)", self.values.len())
     }
 }
 
 impl Redactor {
     /// Also hides these values.
-    pub fn new(known: Known) -> Self {
+    pub fn new(known: KnownSecrets) -> Self {
         Self {
             known,
             in_key: false,
@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn known_values_are_hidden_everywhere() {
-        let known = Known::new([b"hunter2".to_vec(), b"hunter2-long".to_vec(), b"1".to_vec()]);
+        let known =
+            KnownSecrets::new([b"hunter2".to_vec(), b"hunter2-long".to_vec(), b"1".to_vec()]);
         let mut redactor = Redactor::new(known.clone());
         let lines = redactor.lines(b"is hunter2-long, not hunter2 (1)\n".to_vec());
         assert_eq!(lines, b"is ***, not *** (1)\n");

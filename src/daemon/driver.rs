@@ -7,7 +7,7 @@ use crate::config::{DaemonSettings, DriverKind};
 use crate::drivers::Driver;
 use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use crate::drivers::script::{ScriptDriver, ScriptSettings};
-use crate::redact::Known;
+use crate::redact::KnownSecrets;
 
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
@@ -44,7 +44,7 @@ fn runner(settings: &DaemonSettings) -> Runner {
     });
     Runner {
         pass_env: settings.commands.pass_env.clone(),
-        secrets: Known::new(passwords),
+        secrets: KnownSecrets::new(passwords),
         ..Runner::default()
     }
 }
