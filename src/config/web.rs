@@ -1,6 +1,6 @@
 //! The settings of the page and the API; the others are in [`settings`].
 //!
-//! [`settings`]: super::settings
+//! [`settings`]: mod@super::settings
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! The running process: its parts, each with an owner that waits for its end.
 //!
-//! [`serve`] reconciles until a signal, [`once`] makes one complete pass, [`dev`]
+//! [`serve`] reconciles until a signal, [`once`] makes one complete pass, [`dev()`]
 //! includes an embedded Postgres. This module makes no decision about clusters.
 
 mod api_auth;
