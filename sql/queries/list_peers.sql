@@ -1,5 +1,5 @@
 -- Other clusters of this daemon that should run, the most recently checked first. Their
--- health tells whether one cluster is unhealthy or the host has a fault.
+-- health shows whether one cluster is unhealthy or the host has a fault.
 -- $1 names to exclude, $2 limit, $3 selector of this daemon
 SELECT {cluster} FROM clusters c
 WHERE c.desired_state = 'present' AND c.actual_state = 'running' AND NOT c.paused AND NOT c.protected

@@ -1,4 +1,4 @@
-//! Reads due and deferred work, and the peers whose health tells whether the host has
+//! Reads due and deferred work, and the peers whose health shows whether the host has
 //! a fault.
 
 use jiff::Timestamp;

@@ -110,7 +110,7 @@ async fn new_equal_ports_are_rejected_and_old_ones_stay_writable() {
 async fn a_changed_declaration_resets_the_failure_count() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
-    for wish in ["http_port = http_port + 1", "retry_requested_at = now()"] {
+    for change in ["http_port = http_port + 1", "retry_requested_at = now()"] {
         client
             .batch_execute(
                 "UPDATE clusters SET actual_state = 'failed', failed_attempts = 7, next_attempt_at = now() + interval '5 min'",
@@ -118,11 +118,11 @@ async fn a_changed_declaration_resets_the_failure_count() {
             .await
             .unwrap();
         client
-            .batch_execute(&format!("UPDATE clusters SET {wish}"))
+            .batch_execute(&format!("UPDATE clusters SET {change}"))
             .await
             .unwrap();
         let due = "SELECT count(*) FROM clusters WHERE failed_attempts = 0 AND next_attempt_at IS NULL AND due_at = '-infinity'";
-        assert_eq!(number(&client, due).await, 1, "{wish}");
+        assert_eq!(number(&client, due).await, 1, "{change}");
     }
 }
 

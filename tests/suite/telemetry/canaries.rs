@@ -156,7 +156,7 @@ fn process_list(daemon: i32) -> String {
 fn assert_none(shown: &[(String, String)]) {
     for (place, text) in shown {
         assert!(!text.is_empty(), "{place} is empty");
-        assert!(!text.contains(CANARY), "{place} tells: {text}");
+        assert!(!text.contains(CANARY), "{place}: {text}");
     }
 }
 
