@@ -18,7 +18,7 @@ use super::{DaemonError, Ended};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
-use crate::postgres::{self, Server};
+use crate::postgres::{self, PostgresOptions, PostgresServer};
 use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres (unless a database is given), migrates, and reconciles until
@@ -52,9 +52,9 @@ async fn playing(
             .await
             .map(|()| Ended::Well);
     }
-    let server = Server::start(postgres::Options {
+    let server = PostgresServer::start(PostgresOptions {
         bin_dir: settings.embedded.postgres_bin.clone(),
-        ..postgres::Options::new(settings.connection.state_dir.clone())
+        ..PostgresOptions::new(settings.connection.state_dir.clone())
     })
     .await?;
     let ended = on_private_postgres(settings, &server, socket, shutdown).await;
@@ -65,7 +65,7 @@ async fn playing(
 
 async fn on_private_postgres(
     settings: DaemonSettings,
-    server: &Server,
+    server: &PostgresServer,
     socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {

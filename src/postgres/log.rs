@@ -1,36 +1,30 @@
 //! The server's log file: bounded in size, and quoted when the server fails.
-//!
-//! The server writes it directly; this module opens it, sets a full one aside and reads its end.
-//! It must not interpret what it reads.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::error::{PostgresError, Subject};
+use super::error::{FileContext, PostgresError};
 
-/// A log larger than this, in bytes, is set aside at the next start; one old log is kept.
+/// A log larger than this, in bytes, is renamed at the next start; one old log is kept.
 const FULL: u64 = 4 * 1024 * 1024;
 
-/// How much of the end of a log is read, in bytes, and how many lines are quoted.
+/// How much of the end of a log is quoted.
 const TAIL_BYTES: u64 = 8 * 1024;
 const TAIL_LINES: usize = 12;
 
-/// Opens the log for one start of the server and tells where this start begins in it.
+/// Opens the log for one start of the server. Also returns its length before this start.
 pub(super) fn open(path: &Path) -> Result<(File, u64), PostgresError> {
     if fs::metadata(path).is_ok_and(|log| log.len() > FULL) {
-        fs::rename(path, path.with_extension("log.1")).naming("set aside", path)?;
+        fs::rename(path, path.with_extension("log.1")).context("rename", path)?;
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .naming("open", path)?;
-    let start = file.metadata().naming("look at", path)?.len();
+    let opened = File::options().create(true).append(true).open(path);
+    let file = opened.context("open", path)?;
+    let start = file.metadata().context("look at", path)?.len();
     Ok((file, start))
 }
 
-/// The last lines said since `start`.
+/// The last lines since `start`.
 pub(super) fn tail(path: &Path, start: u64) -> String {
     let mut text = Vec::new();
     let _ = File::open(path).and_then(|mut file| {
@@ -41,12 +35,12 @@ pub(super) fn tail(path: &Path, start: u64) -> String {
     last_lines(&text)
 }
 
-/// The last lines of what a program said.
-pub(super) fn last_lines(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
+/// The last lines of a program's output.
+pub(super) fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.trim().lines().collect();
     match lines.as_slice() {
-        [] => "(it said nothing)".into(),
+        [] => "(no output)".into(),
         lines => lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"),
     }
 }
@@ -57,14 +51,11 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn the_tail_holds_only_the_last_lines_of_this_start() {
+    fn the_tail_is_the_last_lines_of_this_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postgres.log");
         let (mut file, start) = open(&path).unwrap();
-        assert_eq!(
-            (start, tail(&path, start).as_str()),
-            (0, "(it said nothing)")
-        );
+        assert_eq!((start, tail(&path, start).as_str()), (0, "(no output)"));
         writeln!(file, "an earlier start").unwrap();
         let (mut file, start) = open(&path).unwrap();
         (0..40).for_each(|n| writeln!(file, "line {n}").unwrap());
@@ -74,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_is_set_aside_at_the_next_start() {
+    fn a_full_log_is_renamed_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postgres.log");
         fs::write(&path, vec![b'x'; usize::try_from(FULL).unwrap() + 1]).unwrap();

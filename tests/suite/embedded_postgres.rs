@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kindler::postgres::{Options, PostgresError, Server, Status, serving};
+use kindler::postgres::{PostgresError, PostgresOptions, PostgresServer, PostgresStatus, serving};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -26,15 +26,15 @@ fn state() -> TempDir {
     folder
 }
 
-async fn start(state_dir: &Path) -> Result<Server, PostgresError> {
-    Server::start(Options {
+async fn start(state_dir: &Path) -> Result<PostgresServer, PostgresError> {
+    PostgresServer::start(PostgresOptions {
         durable: false,
-        ..Options::new(state_dir)
+        ..PostgresOptions::new(state_dir)
     })
     .await
 }
 
-async fn client(server: &Server) -> Client {
+async fn client(server: &PostgresServer) -> Client {
     let (client, connection) = tokio_postgres::connect(&server.admin_url(), NoTls)
         .await
         .unwrap();
@@ -42,7 +42,7 @@ async fn client(server: &Server) -> Client {
     client
 }
 
-async fn value(server: &Server, sql: &str) -> String {
+async fn value(server: &PostgresServer, sql: &str) -> String {
     client(server)
         .await
         .query_one(sql, &[])
@@ -51,12 +51,12 @@ async fn value(server: &Server, sql: &str) -> String {
         .get(0)
 }
 
-async fn write_seven(server: &Server) {
+async fn write_seven(server: &PostgresServer) {
     let sql = "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)";
     client(server).await.batch_execute(sql).await.unwrap();
 }
 
-async fn assert_seven(server: &Server) {
+async fn assert_seven(server: &PostgresServer) {
     assert_eq!(value(server, "SELECT n::text FROM kept").await, "7");
 }
 
@@ -64,9 +64,9 @@ fn data(state: &TempDir) -> PathBuf {
     state.path().canonicalize().unwrap().join("postgres/data")
 }
 
-fn running_pid(server: &Server) -> Option<i32> {
+fn running_pid(server: &PostgresServer) -> Option<i32> {
     match *server.status().borrow() {
-        Status::Running { pid } => Some(pid),
+        PostgresStatus::Running { pid } => Some(pid),
         _ => None,
     }
 }
@@ -90,8 +90,8 @@ async fn the_first_start_makes_a_private_server_with_the_database() {
     assert_eq!(process.uid(), socket_dir.uid());
     assert_ne!(process.uid(), 0);
 
-    assert_eq!(server.stop().await, Status::Stopped);
-    assert_eq!(server.stop().await, Status::Stopped);
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
     assert!(serving(&data(&state)).is_empty());
 }
 
@@ -134,14 +134,14 @@ async fn a_killed_server_is_started_again_and_says_so() {
     let first = running_pid(&server).unwrap();
     kill(first);
 
-    let restarting = status.wait_for(|status| matches!(status, Status::Restarting { .. }));
+    let restarting = status.wait_for(|status| matches!(status, PostgresStatus::Restarting { .. }));
     match &*tokio::time::timeout(SOON, restarting)
         .await
         .unwrap()
         .unwrap()
     {
-        Status::Restarting { attempt: 1, reason } => {
-            assert!(reason.contains("signal: 9"), "{reason}")
+        PostgresStatus::Restarting { attempt: 1, reason } => {
+            assert!(reason.contains(&format!("PID {first}")), "{reason}")
         }
         other => panic!("{other:?}"),
     }
@@ -159,14 +159,16 @@ async fn a_server_that_cannot_come_back_can_still_be_stopped() {
     fs::rename(&control, control.with_extension("away")).unwrap();
     kill(running_pid(&server).unwrap());
     let mut status = server.status();
-    let second =
-        status.wait_for(|s| matches!(s, Status::Restarting { attempt, .. } if *attempt > 1));
+    let second = status
+        .wait_for(|s| matches!(s, PostgresStatus::Restarting { attempt, .. } if *attempt > 1));
     match &*tokio::time::timeout(SOON, second).await.unwrap().unwrap() {
-        Status::Restarting { reason, .. } => assert!(reason.contains("pg_control"), "{reason}"),
+        PostgresStatus::Restarting { reason, .. } => {
+            assert!(reason.contains("pg_control"), "{reason}")
+        }
         other => panic!("{other:?}"),
     }
     let stopped = tokio::time::timeout(Duration::from_secs(5), server.stop()).await;
-    assert_eq!(stopped, Ok(Status::Stopped));
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
 }
 
 #[tokio::test]
@@ -176,7 +178,7 @@ async fn a_server_that_dies_at_once_is_reported_with_its_last_words() {
     fs::remove_file(data(&state).join("global/pg_control")).unwrap();
     let began = Instant::now();
     let error = start(state.path()).await.unwrap_err();
-    assert!(matches!(error, PostgresError::Died { .. }), "{error}");
+    assert!(matches!(error, PostgresError::NotStarted { .. }), "{error}");
     assert!(error.to_string().contains("pg_control"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
@@ -245,6 +247,17 @@ async fn a_long_state_path_moves_the_socket_to_a_private_folder() {
     assert_eq!(server.socket_dir(), socket_dir);
     assert_seven(&server).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_path_may_hold_any_shell_characters() {
+    let state = state();
+    let server = start(&state.path().join("it's \"$HOME\" `x`"))
+        .await
+        .unwrap();
+    write_seven(&server).await;
+    assert_seven(&server).await;
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
 }
 
 #[tokio::test]
@@ -402,7 +415,7 @@ async fn a_server_that_hangs_is_killed_at_last() {
     let pid = Pid::from_raw(running_pid(&server).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let stopped = tokio::time::timeout(Duration::from_secs(25), server.stop()).await;
-    assert_eq!(stopped, Ok(Status::Stopped));
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
     eventually(SOON, "the end of its children", || async {
         serving(&data(&state)).is_empty()
     })
