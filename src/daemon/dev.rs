@@ -18,7 +18,7 @@ use super::{DaemonError, Ended};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
-use crate::postgres::{self, PostgresOptions, PostgresServer};
+use crate::postgres::{self, PostgresServer};
 use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres (unless a database is given), migrates, and reconciles until
@@ -52,11 +52,8 @@ async fn playing(
             .await
             .map(|()| Ended::Well);
     }
-    let server = PostgresServer::start(PostgresOptions {
-        bin_dir: settings.embedded.postgres_bin.clone(),
-        ..PostgresOptions::new(settings.connection.state_dir.clone())
-    })
-    .await?;
+    let bin_dir = settings.embedded.postgres_bin.as_deref();
+    let server = PostgresServer::start(&settings.connection.state_dir, bin_dir, true).await?;
     let ended = on_private_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
     info!("the private Postgres has stopped");

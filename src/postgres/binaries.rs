@@ -4,7 +4,6 @@
 //! that made a data folder can read it.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,45 +15,40 @@ pub const OLDEST_VERSION: u32 = 13;
 /// The server programs of one installed version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binaries {
-    folder: PathBuf,
-    version: u32,
+    pub(super) folder: PathBuf,
+    pub(super) version: u32,
 }
 
 impl Binaries {
-    /// Finds the programs in `bin_dir`, or without it in the usual folders.
-    ///
-    /// `data` is a data folder and the version that made it: only this version can be used then.
-    pub fn find(bin_dir: Option<&Path>, data: Option<(&Path, u32)>) -> Result<Self, PostgresError> {
+    /// Finds the programs in `bin_dir`, or without it in the usual folders: of the version
+    /// `needed`, or without it the first that is supported.
+    pub fn find(bin_dir: Option<&Path>, needed: Option<u32>) -> Result<Self, PostgresError> {
         let folders = bin_dir.map_or_else(usual_folders, |folder| vec![folder.into()]);
-        let mut found: Vec<Self> = Vec::new();
-        for binaries in folders.iter().filter_map(|folder| Self::inspect(folder)) {
-            if !found.contains(&binaries) {
-                found.push(binaries);
+        let found: Vec<Self> = folders
+            .iter()
+            .filter_map(|folder| Self::inspect(folder))
+            .collect();
+        choose(&found, needed).ok_or_else(|| {
+            let mut versions: Vec<_> = found.iter().map(|found| found.version).collect();
+            versions.dedup();
+            let looked_in = bin_dir.map_or_else(
+                || "PATH and the usual folders".into(),
+                |folder| folder.display().to_string(),
+            );
+            match needed {
+                Some(needed) => PostgresError::WrongVersion(format!(
+                    "the data was made by Postgres {needed}, whose server programs were not found \
+                     in {looked_in} (found: {versions:?}). Install Postgres {needed} (on Debian \
+                     and Ubuntu: the package `postgresql-{needed}`), or move the data folder away \
+                     to start with an empty database"
+                )),
+                None => PostgresError::Unusable(format!(
+                    "found no Postgres server programs of version {OLDEST_VERSION} or newer in \
+                     {looked_in} (found: {versions:?}). Install the package `postgresql`, or set \
+                     KINDLER_POSTGRES_BIN to the folder with `postgres`, `initdb` and `pg_ctl`"
+                )),
             }
-        }
-        if let Some(binaries) = choose(&found, data.map(|(_, needed)| needed)) {
-            return Ok(binaries);
-        }
-        let versions: Vec<_> = found.iter().map(|b| b.version.to_string()).collect();
-        let versions = if versions.is_empty() {
-            "none".into()
-        } else {
-            versions.join(", ")
-        };
-        if let Some((data_dir, needed)) = data {
-            return Err(PostgresError::WrongVersion {
-                data_dir: data_dir.into(),
-                needed,
-                found: versions,
-            });
-        }
-        let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
-        Err(PostgresError::Unusable(format!(
-            "found no Postgres server programs of version {OLDEST_VERSION} or newer (found: \
-             {versions}; looked in: {}). Install the package `postgresql`, or name the folder that \
-             holds `postgres`, `initdb` and `pg_ctl`",
-            folders.join(", ")
-        )))
+        })
     }
 
     /// The path of one of the programs.
@@ -62,30 +56,17 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// The folder of the programs.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The major version, such as 15.
-    pub fn version(&self) -> u32 {
-        self.version
-    }
-
     /// The server programs in `folder`, if all are there. Follows a link to the real folder, where
     /// the server expects its other files.
     fn inspect(folder: &Path) -> Option<Self> {
         let postgres = folder.join("postgres").canonicalize().ok()?;
-        let version = parse_version(&output_of(Command::new(&postgres).arg("--version"))?)?;
         let folder = postgres.parent()?.to_path_buf();
-        let complete = ["initdb", "pg_ctl"]
-            .iter()
-            .all(|name| folder.join(name).is_file());
+        let complete = folder.join("initdb").is_file() && folder.join("pg_ctl").is_file();
+        let version = parse_version(&output_of(Command::new(postgres).arg("--version"))?)?;
         complete.then_some(Self { folder, version })
     }
 }
 
-/// The first of the needed version, or without one the first that is new enough.
 fn choose(found: &[Binaries], needed: Option<u32>) -> Option<Binaries> {
     let fits = |version| needed.map_or(version >= OLDEST_VERSION, |needed| version == needed);
     found
@@ -94,26 +75,16 @@ fn choose(found: &[Binaries], needed: Option<u32>) -> Option<Binaries> {
         .cloned()
 }
 
-/// The folders of `PATH`, of Debian, of Red Hat, of a build from source, and of `pg_config`, in
-/// order of preference.
+/// The folders of `PATH`, of Debian and Red Hat (newest version first), of a build from source,
+/// and of `pg_config`.
 fn usual_folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = env::split_paths(&path)
-        .filter(|folder| folder.is_absolute() && folder.join("postgres").exists())
+    let mut folders: Vec<_> = env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
         .collect();
-    for (parent, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")] {
-        let mut found: Vec<(u32, PathBuf)> = fs::read_dir(parent)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                let version = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
-                Some((version, entry.path().join("bin")))
-            })
-            .collect();
-        found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-        folders.extend(found.into_iter().map(|(_, folder)| folder));
+    for version in (1..100).rev() {
+        folders.push(format!("/usr/lib/postgresql/{version}/bin").into());
+        folders.push(format!("/usr/pgsql-{version}/bin").into());
     }
     folders.push("/usr/local/pgsql/bin".into());
     folders.extend(output_of(Command::new("pg_config").arg("--bindir")).map(PathBuf::from));
@@ -132,13 +103,9 @@ fn parse_version(output: &str) -> Option<u32> {
 
 /// The standard output of a program that succeeds.
 fn output_of(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
+    let output = command.stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -149,7 +116,7 @@ mod tests {
     fn the_first_supported_or_the_needed_version_is_chosen() {
         let chosen = |installed: &[u32], needed| {
             let binaries = |version: &u32| Binaries {
-                folder: format!("/usr/lib/postgresql/{version}/bin").into(),
+                folder: "/bin".into(),
                 version: *version,
             };
             let installed: Vec<Binaries> = installed.iter().map(binaries).collect();
@@ -163,13 +130,14 @@ mod tests {
 
     #[test]
     fn missing_programs_are_named_with_what_to_install() {
-        let bin_dir = Some(Path::new("/nonexistent"));
-        let error = Binaries::find(bin_dir, Some((Path::new("/state/data"), 14)));
-        let message = error.unwrap_err().to_string();
-        assert!(message.contains("postgresql-14"), "{message}");
-        assert!(message.contains("found: none"), "{message}");
-        let message = Binaries::find(bin_dir, None).unwrap_err().to_string();
-        assert!(message.contains("looked in: /nonexistent)"), "{message}");
+        for (needed, package) in [(Some(14), "`postgresql-14`"), (None, "`postgresql`")] {
+            let error = Binaries::find(Some(Path::new("/nonexistent")), needed).unwrap_err();
+            assert!(
+                error.to_string().contains("in /nonexistent (found: [])"),
+                "{error}"
+            );
+            assert!(error.to_string().contains(package), "{error}");
+        }
     }
 
     #[test]
@@ -177,7 +145,6 @@ mod tests {
         let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)";
         assert_eq!(parse_version(debian), Some(15));
         assert_eq!(parse_version("postgres (PostgreSQL) 19beta2"), Some(19));
-        assert_eq!(parse_version("postgres (PostgreSQL) 9.6.24"), Some(9));
         assert_eq!(parse_version("postgres: command not found"), None);
     }
 }

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::SUPERUSER;
 use super::account::Account;
 use super::binaries::Binaries;
-use super::error::{FileContext, PostgresError};
-use super::log::last_lines;
+use super::error::{PostgresError, failed};
 use super::paths::ServerPaths;
 
 /// How long `initdb` may take; about a second is usual.
@@ -28,122 +28,120 @@ const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
 
 /// The version that made this data folder; none if there is no such folder.
 pub(super) fn version_of(data_dir: &Path) -> Result<Option<u32>, PostgresError> {
+    if !data_dir.exists() {
+        return Ok(None);
+    }
     let path = data_dir.join("PG_VERSION");
     let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(_) if !data_dir.exists() => return Ok(None),
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).context("read", path),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(failed("read", &path)(error));
+        }
+        text => text.unwrap_or_default(),
     };
     let major = text
         .trim()
         .split('.')
         .next()
         .and_then(|major| major.parse().ok());
-    match major {
-        Some(version) => Ok(Some(version)),
-        None => Err(PostgresError::Unusable(format!(
+    major.map(Some).ok_or_else(|| {
+        PostgresError::Unusable(format!(
             "{} is not a Postgres data folder (no readable PG_VERSION); move it away to start anew",
             data_dir.display()
-        ))),
-    }
+        ))
+    })
 }
 
 /// Makes the state folder if it is missing, and returns its path without links. Other users may
 /// pass through a folder that root makes, because the user who runs Postgres must.
 pub(super) fn make_state_dir(state_dir: &Path) -> Result<PathBuf, PostgresError> {
     if !state_dir.exists() {
-        if let Some(parent) = state_dir.parent() {
-            fs::create_dir_all(parent).context("create", parent)?;
-        }
-        let mode = if rustix::process::geteuid().is_root() {
-            0o711
-        } else {
-            0o700
-        };
-        make_folder(state_dir, mode)?;
+        let parent = state_dir.parent().unwrap_or(state_dir);
+        fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        make_folder(state_dir, if geteuid().is_root() { 0o711 } else { 0o700 })?;
     }
-    state_dir.canonicalize().context("resolve", state_dir)
+    state_dir
+        .canonicalize()
+        .map_err(failed("resolve", state_dir))
 }
 
-/// Makes the folder that holds all others. Kindler's user owns it, so that the user who runs the
-/// server cannot place a link there for root to follow; that user only passes through.
-pub(super) fn make_home(paths: &ServerPaths, account: &Account) -> Result<(), PostgresError> {
-    make_folder(&paths.home, if account.is_other() { 0o711 } else { 0o700 })
+/// Makes the server's folders. Kindler's user owns the one that holds the others, so that the user
+/// who runs the server cannot place a link there for root to follow; that user only passes through.
+pub(super) fn make_folders(paths: &ServerPaths, account: Account) -> Result<(), PostgresError> {
+    make_folder(
+        &paths.home,
+        if account.is_current() { 0o700 } else { 0o711 },
+    )?;
+    let folder = &paths.socket_dir;
+    let _ = DirBuilder::new().mode(0o700).create(folder);
+    // In the shared temp folder another user may have made it.
+    let made = fs::symlink_metadata(folder).map_err(failed("create", folder))?;
+    if !made.is_dir() || ![account.uid(), geteuid().as_raw()].contains(&made.uid()) {
+        return Err(PostgresError::Unusable(format!(
+            "{} should be a private folder for the database socket, but belongs to another user; \
+             remove it, or set TMPDIR to another folder",
+            folder.display()
+        )));
+    }
+    make_folder(folder, 0o700)?;
+    account.own(folder)
 }
 
 fn make_folder(folder: &Path, mode: u32) -> Result<(), PostgresError> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(error).context("create", folder)
-        }
-        _ => fs::set_permissions(folder, Permissions::from_mode(mode))
-            .context("set the permissions of", folder),
+    if !folder.is_dir() {
+        fs::create_dir(folder).map_err(failed("create", folder))?;
     }
-}
-
-/// Makes the private folder for the socket.
-pub(super) fn make_socket_dir(paths: &ServerPaths, account: &Account) -> Result<(), PostgresError> {
-    let folder = &paths.socket_dir;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            // In the shared temp folder another user may have made it.
-            let existing = fs::symlink_metadata(folder).context("look at", folder)?;
-            let owners = [account.uid(), rustix::process::geteuid().as_raw()];
-            if !existing.is_dir() || !owners.contains(&existing.uid()) {
-                return Err(PostgresError::Unusable(format!(
-                    "{} should be a private folder for the database socket, but belongs to \
-                     another user; remove it, or set TMPDIR to another folder",
-                    folder.display()
-                )));
-            }
-            fs::set_permissions(folder, Permissions::from_mode(0o700))
-                .context("set the permissions of", folder)?;
-        }
-        made => made.context("create", folder)?,
-    }
-    account.own(folder)
+    let permissions = Permissions::from_mode(mode);
+    fs::set_permissions(folder, permissions).map_err(failed("set the permissions of", folder))
 }
 
 /// Makes the data folder.
 pub(super) async fn create(
     paths: &ServerPaths,
-    account: &Account,
+    account: Account,
     binaries: &Binaries,
     durable: bool,
 ) -> Result<(), PostgresError> {
-    let unfinished = &paths.unfinished_data;
-    match fs::remove_dir_all(unfinished) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => removed.context("remove", unfinished)?,
+    let unfinished = paths.home.join("data.unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
     }
-    initdb(unfinished, account, binaries, durable).await?;
-    fs::rename(unfinished, &paths.data).context("rename", unfinished)
+    initdb(&unfinished, account, binaries, durable).await?;
+    fs::rename(&unfinished, &paths.data).map_err(failed("rename", &unfinished))
 }
 
 /// Runs `initdb` on a folder that does not exist yet: UTF-8, no network, and no password, because
 /// the folder of the socket decides who may connect.
 pub async fn initdb(
     data_dir: &Path,
-    account: &Account,
+    account: Account,
     binaries: &Binaries,
     durable: bool,
 ) -> Result<(), PostgresError> {
     make_folder(data_dir, 0o700)?;
     account.own(data_dir)?;
+    let program = binaries.program("initdb");
     let mut failure = String::new();
     for locale in LOCALES {
-        let program = binaries.program("initdb");
         let mut command = Command::new(&program);
-        command.arg("-D").arg(data_dir).args([
-            &format!("--username={SUPERUSER}"),
-            &format!("--locale={locale}"),
-            "--encoding=UTF8",
-            "--auth-local=trust",
-            "--auth-host=reject",
+        command
+            .arg("-D")
+            .arg(data_dir)
+            .args((!durable).then_some("--no-sync"));
+        command.args([
+            "--username",
+            SUPERUSER,
+            "--locale",
+            locale,
+            "--encoding",
+            "UTF8",
+        ]);
+        command.args([
+            "--auth-local",
+            "trust",
+            "--auth-host",
+            "reject",
             "--data-checksums",
         ]);
-        command.args((!durable).then_some("--no-sync"));
         command
             .stdin(Stdio::null())
             .current_dir("/")
@@ -151,14 +149,14 @@ pub async fn initdb(
         account.apply(command.as_std_mut());
         failure = match timeout(INITDB_DEADLINE, command.output()).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),
-            Ok(Ok(output)) => format!("{}:\n{}", output.status, last_lines(&output.stderr)),
-            Ok(Err(source)) => return Err(source).context("run", program),
+            Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into(),
+            Ok(Err(error)) => return Err(failed("run", &program)(error)),
             Err(_) => format!("killed after {} s", INITDB_DEADLINE.as_secs()),
         };
     }
+    let data_dir = data_dir.display();
     Err(PostgresError::Unusable(format!(
-        "initdb could not make {}: {failure}",
-        data_dir.display()
+        "initdb could not make {data_dir}: {failure}"
     )))
 }
 

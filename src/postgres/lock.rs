@@ -6,19 +6,17 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::error::{FileContext, PostgresError};
+use super::error::{PostgresError, failed};
 
 /// The lock on a state folder. The kernel releases it when its process ends, so it is never stale.
 #[derive(Debug)]
-pub(super) struct StateLock {
-    file: File,
-}
+pub(super) struct StateLock(File);
 
 impl Drop for StateLock {
     /// Unlocks explicitly: a child process that was forked a moment ago still has the file open,
     /// and closing it here would leave the lock with the child.
     fn drop(&mut self) {
-        let _ = flock(&self.file, FlockOperation::Unlock);
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -27,24 +25,20 @@ impl StateLock {
     pub fn take(state_dir: &Path) -> Result<Self, PostgresError> {
         let path = state_dir.join("lock");
         let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).context("open", &path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let pid = Some(holder.trim()).filter(|pid| !pid.is_empty());
-                return Err(PostgresError::AlreadyRunning {
-                    state_dir: state_dir.into(),
-                    pid: pid.unwrap_or("unknown").into(),
-                });
-            }
-            Err(error) => return Err(error.into()).context("lock", path),
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&path).map_err(failed("open", &path))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(PostgresError::AlreadyRunning(format!(
+                "another kindler already runs with the state folder {}: PID {}",
+                state_dir.display(),
+                pid.trim()
+            )));
         }
-        file.set_len(0).context("empty", &path)?;
-        writeln!(file, "{}", std::process::id()).context("write", &path)?;
-        Ok(Self { file })
+        file.set_len(0).map_err(failed("empty", &path))?;
+        writeln!(file, "{}", std::process::id()).map_err(failed("write", &path))?;
+        Ok(Self(file))
     }
 }
 
@@ -61,9 +55,11 @@ mod tests {
             refusal.contains("another kindler already runs"),
             "{refusal}"
         );
-        let pid = format!("PID {}", std::process::id());
-        assert!(refusal.ends_with(&pid), "{refusal}");
-        let of_a_forked_child = held.file.try_clone().unwrap();
+        assert!(
+            refusal.ends_with(&format!("PID {}", std::process::id())),
+            "{refusal}"
+        );
+        let of_a_forked_child = held.0.try_clone().unwrap();
         drop(held);
         StateLock::take(state.path()).unwrap();
         drop(of_a_forked_child);

@@ -18,17 +18,16 @@ mod binaries;
 mod data;
 mod error;
 mod lock;
-mod log;
 mod paths;
 mod pg_ctl;
 mod processes;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::NoTls;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use account::Account;
@@ -41,7 +40,7 @@ pub use processes::serving;
 
 use lock::StateLock;
 use paths::ServerPaths;
-use pg_ctl::{PgCtl, Postmaster};
+use pg_ctl::PgCtl;
 
 /// The superuser of every server.
 pub const SUPERUSER: &str = "postgres";
@@ -55,31 +54,7 @@ const MOST_RESTARTS: u32 = 10;
 /// A server that ran this long was healthy: its next end starts a new count.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-
-/// How to run the server.
-#[derive(Clone, Debug)]
-pub struct PostgresOptions {
-    /// The state folder of this Kindler; made if it is missing.
-    pub state_dir: PathBuf,
-    /// The folder with the server programs; without it the usual folders are searched.
-    pub bin_dir: Option<PathBuf>,
-    /// Whether commits survive a power cut; they always survive a killed process. False is for
-    /// tests and benchmarks.
-    pub durable: bool,
-}
-
-impl PostgresOptions {
-    /// The defaults for a state folder.
-    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            state_dir: state_dir.into(),
-            bin_dir: None,
-            durable: true,
-        }
-    }
-}
 
 /// The state of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,19 +71,13 @@ pub enum PostgresStatus {
         /// Why, for a person.
         reason: String,
     },
-    /// It ended again and again and was given up.
+    /// It ended too often and is not started again.
     Failed {
         /// Why, for a person.
         reason: String,
     },
     /// It stopped on request.
     Stopped,
-}
-
-impl PostgresStatus {
-    fn is_final(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Stopped)
-    }
 }
 
 /// A running server, supervised by a task of its own.
@@ -125,31 +94,26 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts the server, making what is missing, and returns when it accepts connections and
-    /// has the database [`DATABASE`].
-    pub async fn start(options: PostgresOptions) -> Result<Self, PostgresError> {
-        let began = Instant::now();
-        let state_dir = data::make_state_dir(&options.state_dir)?;
+    /// Starts the server, making what is missing, and returns when it accepts connections and has
+    /// the database [`DATABASE`].
+    ///
+    /// `bin_dir` holds the server programs; without it the usual folders are searched. `durable`
+    /// is whether commits survive a power cut; they always survive a killed process.
+    pub async fn start(
+        state_dir: &Path,
+        bin_dir: Option<&Path>,
+        durable: bool,
+    ) -> Result<Self, PostgresError> {
+        let state_dir = data::make_state_dir(state_dir)?;
         let lock = StateLock::take(&state_dir)?;
-        let pg_ctl = prepare(ServerPaths::of(&state_dir), &options).await?;
-        let postmaster = pg_ctl.start().await?;
-        if let Err(error) = ensure_database(&pg_ctl.paths).await {
-            pg_ctl.stop().await;
-            return Err(PostgresError::Database(error));
-        }
-        let pid = postmaster.pid();
-        tracing::info!(
-            pid,
-            version = pg_ctl.binaries.version(),
-            user = pg_ctl.account.name(),
-            socket_dir = %pg_ctl.paths.socket_dir.display(),
-            elapsed_seconds = began.elapsed().as_secs_f64(),
-            "Postgres is ready"
-        );
+        let pg_ctl = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
+        let main_process = pg_ctl.start().await?;
         let paths = pg_ctl.paths.clone();
+        let version = pg_ctl.binaries.version;
+        tracing::info!(?main_process, version, log = %paths.log.display(), "Postgres is ready");
         let stop = CancellationToken::new();
-        let (sender, status) = watch::channel(PostgresStatus::Running { pid });
-        tokio::spawn(supervise(pg_ctl, postmaster, stop.clone(), sender, lock));
+        let (sender, status) = watch::channel(running(main_process));
+        tokio::spawn(supervise(pg_ctl, main_process, stop.clone(), sender, lock));
         Ok(Self {
             paths,
             status,
@@ -186,17 +150,18 @@ impl PostgresServer {
     /// Waits until the server has ended and is not started again, and returns the final status:
     /// [`PostgresStatus::Stopped`] or [`PostgresStatus::Failed`]. Cancel-safe.
     pub async fn exited(&self) -> PostgresStatus {
-        let mut status = self.status.clone();
-        match status.wait_for(PostgresStatus::is_final).await {
-            Ok(end) => end.clone(),
-            Err(_) => PostgresStatus::Failed {
-                reason: "its supervisor ended".into(),
-            },
-        }
+        use PostgresStatus::{Failed, Stopped};
+        let mut status = self.status();
+        let ended = status
+            .wait_for(|status| matches!(status, Failed { .. } | Stopped))
+            .await;
+        let reason = "its supervisor ended".into();
+        ended.map_or(Failed { reason }, |status| status.clone())
     }
 
-    /// Stops the server and waits for its end, at most some 20 seconds: connected clients are
-    /// cut off, and a server that hangs is killed. A second call changes nothing.
+    /// Stops the server, after a restart that is under way, and waits for its end, at most some 20
+    /// seconds: connected clients are cut off, and a server that hangs is killed. A second call
+    /// changes nothing.
     pub async fn stop(&self) -> PostgresStatus {
         self.stop.cancel();
         self.exited().await
@@ -204,91 +169,77 @@ impl PostgresServer {
 }
 
 /// Chooses the programs and the account, and makes the folders.
-async fn prepare(paths: ServerPaths, options: &PostgresOptions) -> Result<PgCtl, PostgresError> {
+async fn prepare(
+    paths: ServerPaths,
+    bin_dir: Option<&Path>,
+    durable: bool,
+) -> Result<PgCtl, PostgresError> {
     let version = data::version_of(&paths.data)?;
-    let made_by = version.map(|version| (paths.data.as_path(), version));
-    let binaries = Binaries::find(options.bin_dir.as_deref(), made_by)?;
+    let binaries = Binaries::find(bin_dir, version)?;
     let account = match version {
         Some(_) => Account::for_existing_data(&paths.data)?,
         None => Account::for_new_data()?,
     };
-    data::make_home(&paths, &account)?;
-    account.check_reaches(&paths.home)?;
-    account.check_reaches(binaries.folder())?;
-    data::make_socket_dir(&paths, &account)?;
+    data::make_folders(&paths, account)?;
+    account.check_enters(&paths.home)?;
+    account.check_enters(&binaries.folder)?;
     if version.is_none() {
-        tracing::info!(
-            data_dir = %paths.data.display(), version = binaries.version(),
-            "making a Postgres data folder"
-        );
-        data::create(&paths, &account, &binaries, options.durable).await?;
+        tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
+        data::create(&paths, account, &binaries, durable).await?;
     }
     Ok(PgCtl {
         paths,
         account,
         binaries,
-        durable: options.durable,
+        durable,
     })
 }
 
-/// Makes the database unless it exists.
-async fn ensure_database(paths: &ServerPaths) -> Result<(), tokio_postgres::Error> {
-    let login = pg_ctl::maintenance_login(&paths.socket_dir);
-    let (client, connection) = login.connect(NoTls).await?;
-    tokio::spawn(connection);
-    let found = "SELECT FROM pg_database WHERE datname = $1";
-    if client.query_opt(found, &[&DATABASE]).await?.is_none() {
-        let create = format!("CREATE DATABASE {DATABASE} TEMPLATE template0");
-        client.batch_execute(&create).await?;
-    }
-    Ok(())
+fn running(main_process: Pid) -> PostgresStatus {
+    let pid = main_process.as_raw_nonzero().get();
+    PostgresStatus::Running { pid }
 }
 
 /// Starts the server again when it ends, until it is stopped or ends too often.
 async fn supervise(
     pg_ctl: PgCtl,
-    postmaster: Postmaster,
+    main_process: Pid,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
     lock: StateLock,
 ) {
-    let mut restarts = 0;
-    let mut started: Result<Postmaster, PostgresError> = Ok(postmaster);
+    let mut started: Result<Pid, PostgresError> = Ok(main_process);
+    let mut attempt = 0;
     let end = loop {
         let reason = match started {
-            Ok(postmaster) => {
-                let pid = postmaster.pid();
-                status.send_replace(PostgresStatus::Running { pid });
+            Ok(pid) => {
+                status.send_replace(running(pid));
                 let began = Instant::now();
                 tokio::select! {
-                    () = postmaster.ended() => {}
+                    () = processes::ended(pid, &pg_ctl.paths.data) => {}
                     () = stop.cancelled() => break PostgresStatus::Stopped,
                 }
                 if began.elapsed() >= HEALTHY_AFTER {
-                    restarts = 0;
+                    attempt = 0;
                 }
-                format!("its main process, PID {pid}, ended")
+                format!("its main process, PID {}, ended", pid.as_raw_nonzero())
             }
             Err(error) => error.to_string(),
         };
-        tracing::error!(restarts, reason, "Postgres is down");
-        if restarts == MOST_RESTARTS {
+        tracing::error!(attempt, reason, "Postgres is down");
+        if attempt == MOST_RESTARTS {
             break PostgresStatus::Failed { reason };
         }
-        restarts += 1;
-        let attempt = restarts;
+        attempt += 1;
         status.send_replace(PostgresStatus::Restarting { attempt, reason });
-        started = tokio::select! {
+        tokio::select! {
+            () = sleep(delay_before(attempt)) => {}
             () = stop.cancelled() => break PostgresStatus::Stopped,
-            started = async {
-                sleep(delay_before(attempt)).await;
-                pg_ctl.start().await
-            } => started,
-        };
+        }
+        started = pg_ctl.start().await;
     };
     pg_ctl.stop().await;
-    if pg_ctl.paths.socket_is_elsewhere() {
-        // Nothing else is in it, and the next start makes it again.
+    if !pg_ctl.paths.socket_dir.starts_with(&pg_ctl.paths.home) {
         let _ = std::fs::remove_dir(&pg_ctl.paths.socket_dir);
     }
     // Before the status: a caller that sees the end may start another server.
@@ -298,8 +249,7 @@ async fn supervise(
 
 /// The delay before the given restart in a row: 0.1 s, 0.2 s, 0.4 s and so on, at most 10 s.
 fn delay_before(restart: u32) -> Duration {
-    let doublings = restart.saturating_sub(1).min(16);
-    (FIRST_DELAY * 2_u32.pow(doublings)).min(LONGEST_DELAY)
+    (Duration::from_millis(50) * 2_u32.pow(restart.min(16))).min(LONGEST_DELAY)
 }
 
 #[cfg(test)]
@@ -308,9 +258,7 @@ mod tests {
 
     #[test]
     fn the_delay_before_a_restart_doubles_up_to_ten_seconds() {
-        assert_eq!(delay_before(1), Duration::from_millis(100));
-        assert_eq!(delay_before(2), Duration::from_millis(200));
-        assert_eq!(delay_before(8), Duration::from_secs(10));
-        assert_eq!(delay_before(u32::MAX), Duration::from_secs(10));
+        let delays = [1, 2, 8, u32::MAX].map(|restart| delay_before(restart).as_millis());
+        assert_eq!(delays, [100, 200, 10_000, 10_000]);
     }
 }

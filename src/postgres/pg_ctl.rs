@@ -4,38 +4,45 @@
 //! removes the files of one that is gone, and kills one that does not stop.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use scopeguard::ScopeGuard;
+use rustix::process::{Pid, Signal};
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls};
 
 use super::account::Account;
 use super::binaries::Binaries;
-use super::error::{FileContext, PostgresError};
-use super::paths::ServerPaths;
-use super::processes::{self, cluster_name, main_process};
-use super::{SUPERUSER, log};
+use super::error::{PostgresError, failed};
+use super::paths::{ServerPaths, stable_name};
+use super::processes::{self, main_process};
+use super::{DATABASE, SUPERUSER};
 
 /// How long a start may take; recovery after a crash is the slow case.
 const START_SECONDS: &str = "60";
 
-/// How long connected clients may delay a stop, and then how long the server may take to end
-/// without a checkpoint.
+/// How long clients may delay a stop, and then how long the server may take without a checkpoint.
 const STOPS: [(&str, &str); 2] = [("fast", "10"), ("immediate", "5")];
 
-/// How long a server found running may take to accept a connection before it is replaced.
-const ADOPTION_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a started server may take to answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the server is started with.
-#[derive(Clone, Debug)]
+/// A log larger than this, in bytes, is renamed at the next start; one old log is kept.
+const LONGEST_LOG: u64 = 4 * 1024 * 1024;
+
+/// A Unix socket only, UTC, and process titles that tell one server from another.
+const SETTINGS: &str = "listen_addresses= port=5432 unix_socket_permissions=0700 \
+                        update_process_title=on logging_collector=off timezone=UTC log_timezone=UTC";
+
+/// Commits still reach the operating system, so they survive a kill of the server.
+const NOT_DURABLE: &str = "fsync=off full_page_writes=off";
+
+/// What the server is started with. Dropping it asks the server to stop.
+#[derive(Debug)]
 pub(super) struct PgCtl {
     pub paths: ServerPaths,
     pub account: Account,
@@ -43,62 +50,90 @@ pub(super) struct PgCtl {
     pub durable: bool,
 }
 
-/// The main process of a running server. Dropping it asks the server to stop.
-#[derive(Debug)]
-pub(super) struct Postmaster {
-    pid: Pid,
-    data: PathBuf,
-}
-
-impl Postmaster {
-    /// The PID, for people.
-    pub fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    /// Waits until the process has ended. Cancel-safe.
-    pub async fn ended(&self) {
-        processes::ended(self.pid, &self.data).await;
-    }
-}
-
-impl Drop for Postmaster {
+impl Drop for PgCtl {
     fn drop(&mut self) {
-        processes::signal(self.pid, &self.data, Signal::INT);
+        if let Some(pid) = main_process(&self.paths.data) {
+            processes::signal(pid, &self.paths.data, Signal::INT);
+        }
     }
 }
 
 impl PgCtl {
-    /// Starts the server, or adopts the one that runs. Dropping the future asks the server to stop.
-    pub async fn start(&self) -> Result<Postmaster, PostgresError> {
-        if let Some(pid) = main_process(&self.paths) {
-            let found = self.postmaster(pid);
-            let pid = found.pid();
-            if self.paths.socket().exists() && accepts_connections(&self.paths.socket_dir).await {
-                tracing::info!(pid, "adopted the Postgres of an earlier run");
-                return Ok(found);
+    /// Starts the server, or adopts the one that runs, and makes the database. Returns the main
+    /// process.
+    pub async fn start(&self) -> Result<Pid, PostgresError> {
+        if let Some(pid) = main_process(&self.paths.data) {
+            if self.paths.socket().exists() && self.ensure_database().await.is_ok() {
+                tracing::info!(?pid, "adopted the Postgres of an earlier run");
+                return Ok(pid);
             }
             tracing::warn!(
-                pid,
-                "stopping the Postgres of an earlier run, which does not answer"
+                ?pid,
+                "stopping the Postgres of an earlier run: it does not answer"
             );
             self.stop().await;
         }
         processes::clear(&self.paths.data).await?;
-        self.remove_leftovers()?;
-        self.launch().await
+        let started = self.launch().await;
+        if started.is_err() {
+            self.stop().await;
+        }
+        started
+    }
+
+    async fn launch(&self) -> Result<Pid, PostgresError> {
+        let ServerPaths {
+            data,
+            log,
+            socket_dir,
+            ..
+        } = &self.paths;
+        // A PID in these files may belong to another process by now, and Postgres would not start.
+        let socket_lock = socket_dir.join(".s.PGSQL.5432.lock");
+        for leftover in [
+            data.join("postmaster.pid"),
+            socket_lock,
+            self.paths.socket(),
+        ] {
+            let _ = fs::remove_file(leftover);
+        }
+        let output = open_log(log).map_err(failed("open", log))?;
+        let arguments = server_arguments(data, socket_dir, self.durable);
+        let mut command = self.command("start");
+        command.args(["--wait", "--timeout", START_SECONDS, "--options"]);
+        command
+            .arg(shell_quoted(&arguments))
+            .stderr(output.try_clone().map_err(failed("open", log))?);
+        let program = self.binaries.program("pg_ctl");
+        let ended = command
+            .stdout(output)
+            .status()
+            .await
+            .map_err(failed("run", &program))?;
+        match main_process(data) {
+            Some(pid) if ended.success() => self.ensure_database().await.map(|()| pid),
+            _ => {
+                let (log, tail) = (log.display(), tail(log));
+                let message = format!("pg_ctl could not start Postgres; the end of {log}:\n{tail}");
+                Err(PostgresError::NotStarted(message))
+            }
+        }
     }
 
     /// Stops the server if it runs: cuts off its clients, then its work, then kills it.
     pub async fn stop(&self) {
         for (mode, seconds) in STOPS {
-            if main_process(&self.paths).is_none() {
+            if main_process(&self.paths.data).is_none() {
                 break;
             }
             let mut command = self.command("stop");
             command.args(["--mode", mode, "--timeout", seconds]);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            if command.status().await.is_ok_and(|ended| ended.success()) {
+            let ended = command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .await;
+            if ended.is_ok_and(|ended| ended.success()) {
                 break;
             }
             tracing::warn!(mode, seconds, "Postgres did not stop in time");
@@ -108,100 +143,75 @@ impl PgCtl {
         }
     }
 
-    async fn launch(&self) -> Result<Postmaster, PostgresError> {
-        let ServerPaths {
-            data,
-            log,
-            socket_dir,
-            ..
-        } = &self.paths;
-        let (output, log_start) = log::open(log)?;
-        let arguments = server_arguments(data, socket_dir, self.durable);
-        let mut command = self.command("start");
-        command.args(["--wait", "--timeout", START_SECONDS, "--options"]);
-        command.arg(shell_quoted(&arguments));
-        command
-            .stdout(output.try_clone().context("open", log)?)
-            .stderr(output);
-        let mut child = command
-            .spawn()
-            .context("run", self.binaries.program("pg_ctl"))?;
-        let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        // `pg_ctl` passes SIGINT on to the server that it waits for.
-        let interrupt = scopeguard::guard(pid, |pid| {
-            let _ = pid.map(|pid| kill_process(pid, Signal::INT));
-        });
-        let ended = child.wait().await;
-        ScopeGuard::into_inner(interrupt);
-        match main_process(&self.paths) {
-            Some(pid) if ended.is_ok_and(|ended| ended.success()) => Ok(self.postmaster(pid)),
-            _ => {
-                self.stop().await;
-                let tail = log::tail(log, log_start);
-                let log = log.clone();
-                Err(PostgresError::NotStarted { log, tail })
-            }
-        }
-    }
-
-    /// The data folder goes into the environment, because `pg_ctl` does not quote it for the shell.
     fn command(&self, action: &str) -> Command {
         let mut command = Command::new(self.binaries.program("pg_ctl"));
         self.account.apply(command.as_std_mut());
+        // As an argument, `pg_ctl` would not quote the folder for the shell.
         command
             .args([action, "--silent"])
             .env("PGDATA", &self.paths.data);
-        // Ctrl-C reaches the process group of Kindler, not that of the server.
+        // Ctrl-C does not reach another process group.
         command
+            .process_group(0)
             .current_dir("/")
-            .stdin(Stdio::null())
-            .process_group(0);
+            .stdin(Stdio::null());
         command
     }
 
-    fn postmaster(&self, pid: Pid) -> Postmaster {
-        let data = self.paths.data.clone();
-        Postmaster { pid, data }
-    }
-
-    /// Removes the files of a server that is gone: a PID in them may belong to another process by
-    /// now, and Postgres would not start.
-    fn remove_leftovers(&self) -> Result<(), PostgresError> {
-        let paths = &self.paths;
-        for path in [paths.pid_file(), paths.socket_lock(), paths.socket()] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                removed => removed.context("remove", path)?,
+    /// Makes the database unless it exists.
+    async fn ensure_database(&self) -> Result<(), PostgresError> {
+        let mut login = Config::new();
+        login
+            .host_path(&self.paths.socket_dir)
+            .user(SUPERUSER)
+            .dbname("postgres");
+        let ensured = async {
+            let (client, connection) = login.connect(NoTls).await?;
+            tokio::spawn(connection);
+            let find = "SELECT FROM pg_database WHERE datname = $1";
+            if client.query_opt(find, &[&DATABASE]).await?.is_none() {
+                let create = format!("CREATE DATABASE {DATABASE} TEMPLATE template0");
+                client.batch_execute(&create).await?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        timeout(ANSWER_DEADLINE, ensured)
+            .await
+            .unwrap_or_else(|_| Err(PostgresError::NotStarted("Postgres does not answer".into())))
     }
 }
 
-/// The arguments of a server: a Unix socket only, UTC, and a name of its own in `ps`. All settings
-/// are arguments, so they also hold for data that an earlier release made.
+fn open_log(path: &Path) -> std::io::Result<File> {
+    if fs::metadata(path).is_ok_and(|log| log.len() > LONGEST_LOG) {
+        fs::rename(path, path.with_extension("log.1"))?;
+    }
+    File::options().create(true).append(true).open(path)
+}
+
+fn tail(log: &Path) -> String {
+    let output = std::process::Command::new("tail")
+        .args(["-n", "12"])
+        .arg(log)
+        .output();
+    output.map_or_else(
+        |error| error.to_string(),
+        |o| String::from_utf8_lossy(&o.stdout).into(),
+    )
+}
+
+/// The arguments of a server. All settings are arguments, so they also hold for data that an
+/// earlier release made.
 pub fn server_arguments(data_dir: &Path, socket_dir: &Path, durable: bool) -> Vec<OsString> {
     let mut sockets = OsString::from("unix_socket_directories=");
-    sockets.push(quoted_in_list(socket_dir));
+    // An element of a list, which a comma or a blank would end.
+    sockets.push(quoted(socket_dir.as_os_str(), b'"', b"\"\""));
     let mut settings = vec![
         sockets,
-        format!("cluster_name={}", cluster_name(data_dir)).into(),
+        format!("cluster_name={}", stable_name(data_dir)).into(),
     ];
-    settings.extend(
-        [
-            "listen_addresses=",
-            "port=5432",
-            "unix_socket_permissions=0700",
-            "update_process_title=on",
-            "logging_collector=off",
-            "timezone=UTC",
-            "log_timezone=UTC",
-        ]
-        .map(OsString::from),
-    );
+    settings.extend(SETTINGS.split(' ').map(OsString::from));
     if !durable {
-        // Commits still reach the operating system, so they survive a kill of the server.
-        settings.extend(["fsync=off", "full_page_writes=off"].map(OsString::from));
+        settings.extend(NOT_DURABLE.split(' ').map(OsString::from));
     }
     let settings = settings
         .into_iter()
@@ -210,11 +220,6 @@ pub fn server_arguments(data_dir: &Path, socket_dir: &Path, durable: bool) -> Ve
         .into_iter()
         .chain(settings)
         .collect()
-}
-
-/// A path as an element of a list in a setting, which a comma or a blank would end.
-fn quoted_in_list(path: &Path) -> OsString {
-    quoted(path.as_os_str(), b'"', b"\"\"")
 }
 
 /// Arguments as a shell reads them back.
@@ -227,41 +232,12 @@ fn shell_quoted(arguments: &[OsString]) -> OsString {
 
 fn quoted(text: &OsStr, quote: u8, quote_inside: &[u8]) -> OsString {
     let parts: Vec<&[u8]> = text.as_bytes().split(|byte| *byte == quote).collect();
-    let inside = parts.join(quote_inside);
-    OsString::from_vec([&[quote], inside.as_slice(), &[quote]].concat())
-}
-
-/// How the superuser connects to the database that always exists.
-pub(super) fn maintenance_login(socket_dir: &Path) -> Config {
-    let mut config = Config::new();
-    config
-        .host_path(socket_dir)
-        .user(SUPERUSER)
-        .dbname("postgres")
-        .application_name("kindler");
-    config
-}
-
-/// Whether a server accepts a connection in time; one that recovers does not at first.
-async fn accepts_connections(socket_dir: &Path) -> bool {
-    let login = maintenance_login(socket_dir);
-    let connected = async {
-        while login.connect(NoTls).await.is_err() {
-            sleep(Duration::from_millis(100)).await;
-        }
-    };
-    timeout(ADOPTION_DEADLINE, connected).await.is_ok()
+    OsString::from_vec([&[quote], parts.join(quote_inside).as_slice(), &[quote]].concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_in_a_list_is_quoted() {
-        assert_eq!(quoted_in_list(Path::new("/a b,c")), "\"/a b,c\"");
-        assert_eq!(quoted_in_list(Path::new("/a\"b")), "\"/a\"\"b\"");
-    }
 
     #[test]
     fn a_shell_reads_quoted_arguments_back() {
@@ -273,7 +249,15 @@ mod tests {
         let output = std::process::Command::new("/bin/sh")
             .args(["-c", &script])
             .output();
-        let expected = "it's|\"$HOME\" `x`||a\nb|\\|";
-        assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), expected);
+        assert_eq!(output.unwrap().stdout, b"it's|\"$HOME\" `x`||a\nb|\\|");
+    }
+
+    #[test]
+    fn a_long_log_is_renamed_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postgres.log");
+        open_log(&path).unwrap().set_len(LONGEST_LOG + 1).unwrap();
+        assert_eq!(open_log(&path).unwrap().metadata().unwrap().len(), 0);
+        assert!(folder.path().join("postgres.log.1").exists());
     }
 }

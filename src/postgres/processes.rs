@@ -12,34 +12,27 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::error::PostgresError;
-use super::paths::{ServerPaths, stable_name};
+use super::paths::stable_name;
 
 /// How often the processes are looked at while waiting for their end.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the processes of a server whose main process ended may take before they are killed,
-/// and then to end.
+/// How long the processes of a server that ended may take before they are killed, and then to end.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// The name that the server's processes show in `ps`.
-pub(super) fn cluster_name(data_dir: &Path) -> String {
-    stable_name(data_dir)
-}
 
 /// All Postgres processes on this data folder.
 pub fn serving(data_dir: &Path) -> Vec<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| serves(*pid, data_dir))
-        .collect()
+    let pids =
+        processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(|pid| serves(*pid, data_dir)).collect()
 }
 
 /// The main process of the server, if it runs: the one in its PID file.
-pub(super) fn main_process(paths: &ServerPaths) -> Option<Pid> {
-    let text = fs::read_to_string(paths.pid_file()).ok()?;
+pub(super) fn main_process(data_dir: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
-    serves(pid, &paths.data).then_some(pid)
+    serves(pid, data_dir).then_some(pid)
 }
 
 /// Whether this process is a Postgres on this data folder.
@@ -52,18 +45,17 @@ fn serves(pid: Pid, data_dir: &Path) -> bool {
 /// The main process runs as `postgres -D DATA …`; its children rename themselves to
 /// `postgres: CLUSTER: what they do`.
 fn names(command_line: &[u8], data_dir: &Path) -> bool {
-    let title = format!("postgres: {}: ", cluster_name(data_dir));
+    let title = format!("postgres: {}: ", stable_name(data_dir));
     let data_dir = data_dir.as_os_str().as_encoded_bytes();
     let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
-    command_line.starts_with(title.as_bytes())
-        || arguments[0].ends_with(b"postgres")
-            && arguments.windows(2).any(|pair| pair == [b"-D", data_dir])
+    let is_main = arguments[0].ends_with(b"postgres")
+        && arguments.windows(2).any(|pair| pair == [b"-D", data_dir]);
+    is_main || command_line.starts_with(title.as_bytes())
 }
 
 /// Signals a process if it is still a Postgres on this data folder.
 pub(super) fn signal(pid: Pid, data_dir: &Path, signal: Signal) {
     if serves(pid, data_dir) {
-        // It may end in between.
         let _ = kill_process(pid, signal);
     }
 }
@@ -78,21 +70,10 @@ pub(super) async fn ended(pid: Pid, data_dir: &Path) {
 /// Waits until no process of the data folder is left, and kills those that do not end.
 pub(super) async fn clear(data_dir: &Path) -> Result<(), PostgresError> {
     let began = Instant::now();
-    loop {
+    while began.elapsed() < 2 * GRACE {
         let left = serving(data_dir);
         if left.is_empty() {
             return Ok(());
-        }
-        if began.elapsed() >= 2 * GRACE {
-            let pids: Vec<_> = left
-                .iter()
-                .map(|pid| pid.as_raw_nonzero().to_string())
-                .collect();
-            return Err(PostgresError::Unusable(format!(
-                "the Postgres processes {} of an earlier run still use {}",
-                pids.join(", "),
-                data_dir.display()
-            )));
         }
         if began.elapsed() >= GRACE {
             left.iter()
@@ -100,6 +81,11 @@ pub(super) async fn clear(data_dir: &Path) -> Result<(), PostgresError> {
         }
         sleep(POLL_INTERVAL).await;
     }
+    Err(PostgresError::Unusable(format!(
+        "the Postgres processes {:?} of an earlier run still use {}",
+        serving(data_dir),
+        data_dir.display()
+    )))
 }
 
 #[cfg(test)]
@@ -108,20 +94,22 @@ mod tests {
 
     #[test]
     fn only_a_postgres_on_the_same_data_folder_is_recognised() {
-        let data = Path::new("/state/postgres/data");
-        let main = b"/usr/lib/postgresql/15/bin/postgres\0-D\0/state/postgres/data\0";
-        let child = format!("postgres: {}: checkpointer ", cluster_name(data));
-        for ours in [&main[..], child.as_bytes()] {
+        let data = Path::new("/state/data");
+        let child = format!("postgres: {}: checkpointer ", stable_name(data));
+        for ours in [
+            &b"/usr/bin/postgres\0-D\0/state/data\0"[..],
+            child.as_bytes(),
+        ] {
             assert!(names(ours, data));
             assert!(!names(ours, Path::new("/other/data")));
         }
-        assert!(!names(b"/usr/bin/du\0-D\0/state/postgres/data\0", data));
-        assert!(!names(
-            b"/usr/lib/postgresql/15/bin/pg_ctl\0-D\0/state/postgres/data\0",
-            data
-        ));
-        assert!(!names(b"sleep\x0060\0", data));
-        assert!(!names(b"", data));
+        for other in [
+            "/usr/bin/du\0-D\0/state/data\0",
+            "/postgresql/pg_ctl\0-D\0/state/data\0",
+            "",
+        ] {
+            assert!(!names(other.as_bytes(), data), "{other}");
+        }
         assert!(serving(Path::new("/nonexistent/data")).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kindler::postgres::{PostgresError, PostgresOptions, PostgresServer, PostgresStatus, serving};
+use kindler::postgres::{PostgresError, PostgresServer, PostgresStatus, serving};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -27,11 +27,7 @@ fn state() -> TempDir {
 }
 
 async fn start(state_dir: &Path) -> Result<PostgresServer, PostgresError> {
-    PostgresServer::start(PostgresOptions {
-        durable: false,
-        ..PostgresOptions::new(state_dir)
-    })
-    .await
+    PostgresServer::start(state_dir, None, false).await
 }
 
 async fn client(server: &PostgresServer) -> Client {
@@ -178,7 +174,7 @@ async fn a_server_that_dies_at_once_is_reported_with_its_last_words() {
     fs::remove_file(data(&state).join("global/pg_control")).unwrap();
     let began = Instant::now();
     let error = start(state.path()).await.unwrap_err();
-    assert!(matches!(error, PostgresError::NotStarted { .. }), "{error}");
+    assert!(matches!(error, PostgresError::NotStarted(_)), "{error}");
     assert!(error.to_string().contains("pg_control"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
@@ -220,7 +216,7 @@ async fn a_second_start_on_the_same_state_is_refused() {
     let server = start(state.path()).await.unwrap();
     let refusal = start(state.path()).await.unwrap_err();
     assert!(
-        matches!(refusal, PostgresError::AlreadyRunning { .. }),
+        matches!(refusal, PostgresError::AlreadyRunning(_)),
         "{refusal}"
     );
     let pid = format!("PID {}", std::process::id());
@@ -268,16 +264,9 @@ async fn a_folder_that_the_lent_account_cannot_enter_is_named() {
     let closed = state();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let error = start(&closed.path().join("state")).await.unwrap_err();
-    match &error {
-        PostgresError::Unreachable { folder, .. } => {
-            assert_eq!(folder, &closed.path().canonicalize().unwrap());
-        }
-        other => panic!("{other}"),
-    }
-    let advice = format!(
-        "chmod o+x {}",
-        closed.path().canonicalize().unwrap().display()
-    );
+    assert!(matches!(error, PostgresError::Unreachable(_)), "{error}");
+    let closed = closed.path().canonicalize().unwrap();
+    let advice = format!("let that user in: chmod o+x {}", closed.display());
     assert!(error.to_string().ends_with(&advice), "{error}");
 }
 
@@ -317,10 +306,7 @@ async fn data_of_another_version_asks_for_that_version() {
     fs::create_dir_all(data(&state)).unwrap();
     fs::write(data(&state).join("PG_VERSION"), "12\n").unwrap();
     let error = start(state.path()).await.unwrap_err();
-    assert!(
-        matches!(error, PostgresError::WrongVersion { needed: 12, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PostgresError::WrongVersion(_)), "{error}");
     assert!(error.to_string().contains("postgresql-12"), "{error}");
 }
 

@@ -76,7 +76,7 @@ async fn installation() -> &'static Installation {
             let account = Account::for_new_data().expect("choose who runs Postgres");
             let pristine_data = run_folder().join("pristine");
             let _ = fs::remove_dir_all(&pristine_data);
-            initdb(&pristine_data, &account, &binaries, false)
+            initdb(&pristine_data, account, &binaries, false)
                 .await
                 .expect("make a data folder");
             Installation {
