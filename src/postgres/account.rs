@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::{getegid, geteuid};
 
@@ -16,10 +16,13 @@ use super::error::{PostgresError, failed};
 /// The accounts that run Postgres for root, best first.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
+const NO_ACCOUNT: &str = "Postgres refuses to run as root, and neither the user `postgres` nor \
+                          `nobody` exists; create one, or run kindler as an ordinary user";
+
 /// The user that `initdb` and the server run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    uid: u32,
+    pub(super) uid: u32,
     gid: u32,
 }
 
@@ -32,41 +35,31 @@ impl Account {
         }
         let passwd = fs::read("/etc/passwd").unwrap_or_default();
         let passwd = String::from_utf8_lossy(&passwd);
-        let found = UNPRIVILEGED
-            .iter()
-            .find_map(|name| Self::entry(&passwd, name));
-        found.ok_or_else(|| {
-            PostgresError::Unusable(
-                "Postgres refuses to run as root, and neither the user `postgres` nor `nobody` \
-                 exists; create one, or run kindler as an ordinary user"
-                    .into(),
-            )
-        })
+        let mut users = UNPRIVILEGED.into_iter();
+        let found = users.find_map(|name| Self::entry(&passwd, name));
+        found.ok_or_else(|| PostgresError::Unusable(NO_ACCOUNT.into()))
     }
 
-    /// The account for an existing data folder: its owner, because Postgres accepts no other. If
-    /// root owns it (a copy, say), root gives it to the account for new data.
-    pub(super) fn for_existing_data(data_dir: &Path) -> Result<Self, PostgresError> {
-        let folder = fs::metadata(data_dir).map_err(failed("look at", data_dir))?;
-        let (uid, gid, current) = (folder.uid(), folder.gid(), geteuid());
-        if current.is_root() && uid == current.as_raw() {
-            let account = Self::for_new_data()?;
-            tracing::warn!(
-                data_dir = %data_dir.display(), uid = account.uid,
-                "the Postgres data belongs to root; giving it to the user who runs Postgres"
-            );
-            account.own_all(data_dir)?;
-            Ok(account)
-        } else if current.is_root() || uid == current.as_raw() {
-            Ok(Self { uid, gid })
-        } else {
-            Err(PostgresError::Unusable(format!(
-                "{} belongs to UID {uid}, but kindler runs as UID {}; run it as that user (or as \
-                 root), or choose another state folder",
-                data_dir.display(),
-                current.as_raw()
-            )))
+    /// The account for a data folder. Root takes its owner, because Postgres accepts no other; if
+    /// that is root (of a copy, say), root gives it to the account for new data.
+    pub(super) fn for_data(data_dir: &Path) -> Result<Self, PostgresError> {
+        let account = Self::for_new_data()?;
+        match fs::metadata(data_dir) {
+            Ok(folder) if !account.is_current() => {
+                let (uid, gid) = (folder.uid(), folder.gid());
+                let owner = Self { uid, gid };
+                if !owner.is_current() {
+                    return Ok(owner);
+                }
+                tracing::warn!(
+                    data_dir = %data_dir.display(), uid = account.uid,
+                    "the Postgres data belongs to root; giving it to the user who runs Postgres"
+                );
+                account.own_all(data_dir)?;
+            }
+            _ => {}
         }
+        Ok(account)
     }
 
     /// The user and group number of a user in `/etc/passwd`, which must not be root's.
@@ -78,18 +71,13 @@ impl Account {
         Some(Self { uid, gid })
     }
 
-    /// The user's number.
-    pub(super) fn uid(self) -> u32 {
-        self.uid
-    }
-
     /// Whether this is the user of this process. Folders must be given to any other.
     pub(super) fn is_current(self) -> bool {
         self.uid == geteuid().as_raw()
     }
 
-    /// Makes a command run as this account, without root's groups, without the `PG*` variables
-    /// that are meant for clients, and with messages in English.
+    /// Makes a command run as this account: without root's groups and input, in a folder that
+    /// everyone may enter, without the `PG*` variables for clients, and with messages in English.
     pub fn apply(self, command: &mut Command) -> &mut Command {
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
@@ -100,7 +88,10 @@ impl Account {
             // As root, `uid` also clears the supplementary groups.
             command.uid(self.uid).gid(self.gid);
         }
-        command.env("LC_ALL", "C")
+        command
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
     }
 
     /// Gives one file or folder to this account.
@@ -124,25 +115,22 @@ impl Account {
 
     /// Fails if this account may not enter `wanted`, and names the first closed folder on the path.
     pub(super) fn check_enters(self, wanted: &Path) -> Result<(), PostgresError> {
-        let closed = wanted
-            .ancestors()
-            .take_while(|folder| !self.enters(folder))
-            .last();
-        closed.map_or(Ok(()), |folder| {
-            let (uid, wanted, folder) = (self.uid, wanted.display(), folder.display());
-            Err(PostgresError::Unreachable(format!(
-                "UID {uid}, who runs Postgres for root, may not enter {folder}, and so cannot \
-                 reach {wanted}; choose another state folder, or let that user in: chmod o+x {folder}"
-            )))
-        })
+        let closed = |folder: &&Path| !self.enters(folder);
+        let Some(folder) = wanted.ancestors().take_while(closed).last() else {
+            return Ok(());
+        };
+        let (uid, wanted, folder) = (self.uid, wanted.display(), folder.display());
+        Err(PostgresError::Unreachable(format!(
+            "the user {uid}, who runs Postgres for root, may not enter {folder}, and so cannot reach \
+             {wanted}; choose another state folder, or let that user in: chmod o+x {folder}"
+        )))
     }
 
     /// Asks the kernel, because permission bits do not tell everything.
     fn enters(self, folder: &Path) -> bool {
         let mut command = Command::new("/bin/sh");
-        let ended = self
-            .apply(command.args(["-c", ":"]).current_dir(folder))
-            .status();
+        self.apply(command.args(["-c", ":"])).current_dir(folder);
+        let ended = command.status();
         !ended.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     }
 }
@@ -155,11 +143,13 @@ mod tests {
     fn the_account_is_found_among_invalid_lines() {
         let passwd = "root:x:0:0::/root:/bin/sh\n# a comment\n+::::::\nbroken:x:many:1::/:\n\
                       postgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
-        let found = |name| Account::entry(passwd, name);
-        assert_eq!(found("postgres"), Some(Account { uid: 101, gid: 104 }));
+        let (uid, gid) = (101, 104);
         assert_eq!(
-            (found("root"), found("broken"), found("nobody")),
-            (None, None, None)
+            Account::entry(passwd, "postgres"),
+            Some(Account { uid, gid })
         );
+        for none in ["root", "broken", "nobody"] {
+            assert_eq!(Account::entry(passwd, none), None);
+        }
     }
 }

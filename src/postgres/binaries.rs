@@ -24,17 +24,13 @@ impl Binaries {
     /// `needed`, or without it the first that is supported.
     pub fn find(bin_dir: Option<&Path>, needed: Option<u32>) -> Result<Self, PostgresError> {
         let folders = bin_dir.map_or_else(usual_folders, |folder| vec![folder.into()]);
-        let found: Vec<Self> = folders
-            .iter()
-            .filter_map(|folder| Self::inspect(folder))
-            .collect();
+        let found = folders.iter().filter_map(|folder| Self::inspect(folder));
+        let found: Vec<Self> = found.collect();
         choose(&found, needed).ok_or_else(|| {
             let mut versions: Vec<_> = found.iter().map(|found| found.version).collect();
             versions.dedup();
-            let looked_in = bin_dir.map_or_else(
-                || "PATH and the usual folders".into(),
-                |folder| folder.display().to_string(),
-            );
+            let usual = Path::new("PATH and the usual folders");
+            let looked_in = bin_dir.unwrap_or(usual).display();
             match needed {
                 Some(needed) => PostgresError::WrongVersion(format!(
                     "the data was made by Postgres {needed}, whose server programs were not found \
@@ -69,19 +65,16 @@ impl Binaries {
 
 fn choose(found: &[Binaries], needed: Option<u32>) -> Option<Binaries> {
     let fits = |version| needed.map_or(version >= OLDEST_VERSION, |needed| version == needed);
-    found
-        .iter()
-        .find(|binaries| fits(binaries.version))
-        .cloned()
+    let mut found = found.iter();
+    found.find(|binaries| fits(binaries.version)).cloned()
 }
 
 /// The folders of `PATH`, of Debian and Red Hat (newest version first), of a build from source,
 /// and of `pg_config`.
 fn usual_folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<_> = env::split_paths(&path)
-        .filter(|folder| folder.is_absolute())
-        .collect();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    folders.retain(|folder| folder.is_absolute());
     for version in (1..100).rev() {
         folders.push(format!("/usr/lib/postgresql/{version}/bin").into());
         folders.push(format!("/usr/pgsql-{version}/bin").into());
@@ -94,11 +87,8 @@ fn usual_folders() -> Vec<PathBuf> {
 /// The major version in, for example, `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 fn parse_version(output: &str) -> Option<u32> {
     let (_, number) = output.split_once("(PostgreSQL) ")?;
-    number
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    let end = number.find(|c: char| !c.is_ascii_digit());
+    number[..end.unwrap_or(number.len())].parse().ok()
 }
 
 /// The standard output of a program that succeeds.
@@ -132,11 +122,9 @@ mod tests {
     fn missing_programs_are_named_with_what_to_install() {
         for (needed, package) in [(Some(14), "`postgresql-14`"), (None, "`postgresql`")] {
             let error = Binaries::find(Some(Path::new("/nonexistent")), needed).unwrap_err();
-            assert!(
-                error.to_string().contains("in /nonexistent (found: [])"),
-                "{error}"
-            );
-            assert!(error.to_string().contains(package), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("in /nonexistent (found: [])"), "{text}");
+            assert!(text.contains(package), "{text}");
         }
     }
 

@@ -4,21 +4,22 @@
 //! does not change a data folder that exists.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::geteuid;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::SUPERUSER;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::{PostgresError, failed};
 use super::paths::ServerPaths;
+
+/// No network, and no password: the folder of the socket decides who may connect.
+const INITDB_ARGUMENTS: &str = "--username=postgres --encoding=UTF8 --auth-local=trust \
+                                --auth-host=reject --data-checksums";
 
 /// How long `initdb` may take; about a second is usual.
 const INITDB_DEADLINE: Duration = Duration::from_secs(120);
@@ -31,21 +32,15 @@ pub(super) fn version_of(data_dir: &Path) -> Result<Option<u32>, PostgresError> 
     if !data_dir.exists() {
         return Ok(None);
     }
-    let path = data_dir.join("PG_VERSION");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(failed("read", &path)(error));
-        }
-        text => text.unwrap_or_default(),
-    };
+    let text = fs::read_to_string(data_dir.join("PG_VERSION")).unwrap_or_default();
     let major = text
-        .trim()
-        .split('.')
+        .split(['.', '\n'])
         .next()
         .and_then(|major| major.parse().ok());
     major.map(Some).ok_or_else(|| {
         PostgresError::Unusable(format!(
-            "{} is not a Postgres data folder (no readable PG_VERSION); move it away to start anew",
+            "{} is not a Postgres data folder that this user may read (PG_VERSION); run kindler as \
+             its owner or as root, or move it away to start anew",
             data_dir.display()
         ))
     })
@@ -59,23 +54,19 @@ pub(super) fn make_state_dir(state_dir: &Path) -> Result<PathBuf, PostgresError>
         fs::create_dir_all(parent).map_err(failed("create", parent))?;
         make_folder(state_dir, if geteuid().is_root() { 0o711 } else { 0o700 })?;
     }
-    state_dir
-        .canonicalize()
-        .map_err(failed("resolve", state_dir))
+    fs::canonicalize(state_dir).map_err(failed("resolve", state_dir))
 }
 
 /// Makes the server's folders. Kindler's user owns the one that holds the others, so that the user
 /// who runs the server cannot place a link there for root to follow; that user only passes through.
 pub(super) fn make_folders(paths: &ServerPaths, account: Account) -> Result<(), PostgresError> {
-    make_folder(
-        &paths.home,
-        if account.is_current() { 0o700 } else { 0o711 },
-    )?;
+    let mode = if account.is_current() { 0o700 } else { 0o711 };
+    make_folder(&paths.home, mode)?;
     let folder = &paths.socket_dir;
     let _ = DirBuilder::new().mode(0o700).create(folder);
     // In the shared temp folder another user may have made it.
     let made = fs::symlink_metadata(folder).map_err(failed("create", folder))?;
-    if !made.is_dir() || ![account.uid(), geteuid().as_raw()].contains(&made.uid()) {
+    if !made.is_dir() || ![account.uid, geteuid().as_raw()].contains(&made.uid()) {
         return Err(PostgresError::Unusable(format!(
             "{} should be a private folder for the database socket, but belongs to another user; \
              remove it, or set TMPDIR to another folder",
@@ -109,8 +100,7 @@ pub(super) async fn create(
     fs::rename(&unfinished, &paths.data).map_err(failed("rename", &unfinished))
 }
 
-/// Runs `initdb` on a folder that does not exist yet: UTF-8, no network, and no password, because
-/// the folder of the socket decides who may connect.
+/// Runs `initdb` on a folder that does not exist yet.
 pub async fn initdb(
     data_dir: &Path,
     account: Account,
@@ -124,28 +114,10 @@ pub async fn initdb(
     for locale in LOCALES {
         let mut command = Command::new(&program);
         command
-            .arg("-D")
-            .arg(data_dir)
-            .args((!durable).then_some("--no-sync"));
-        command.args([
-            "--username",
-            SUPERUSER,
-            "--locale",
-            locale,
-            "--encoding",
-            "UTF8",
-        ]);
-        command.args([
-            "--auth-local",
-            "trust",
-            "--auth-host",
-            "reject",
-            "--data-checksums",
-        ]);
-        command
-            .stdin(Stdio::null())
-            .current_dir("/")
-            .kill_on_drop(true);
+            .args(INITDB_ARGUMENTS.split(' '))
+            .arg(format!("--locale={locale}"));
+        command.args((!durable).then_some("--no-sync"));
+        command.arg("-D").arg(data_dir).kill_on_drop(true);
         account.apply(command.as_std_mut());
         failure = match timeout(INITDB_DEADLINE, command.output()).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),

@@ -30,6 +30,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::core::backoff::Backoff;
+
 pub use account::Account;
 pub use binaries::{Binaries, OLDEST_VERSION};
 pub use data::initdb;
@@ -48,13 +50,17 @@ pub const SUPERUSER: &str = "postgres";
 /// The database that exists once the server has started.
 pub const DATABASE: &str = "kindler";
 
-/// Restarts in a row before a server is given up; with the delays below after about a minute.
+/// The delay before a restart: 0.1 s, then doubling.
+const RESTART_DELAY: Backoff = Backoff {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(10),
+};
+
+/// Restarts in a row before a server is given up, after about a minute.
 const MOST_RESTARTS: u32 = 10;
 
 /// A server that ran this long was healthy: its next end starts a new count.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// The state of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +113,14 @@ impl PostgresServer {
         let state_dir = data::make_state_dir(state_dir)?;
         let lock = StateLock::take(&state_dir)?;
         let pg_ctl = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
-        let main_process = pg_ctl.start().await?;
+        let started = pg_ctl.start().await?;
+        let pid = started.as_raw_pid();
         let paths = pg_ctl.paths.clone();
         let version = pg_ctl.binaries.version;
-        tracing::info!(?main_process, version, log = %paths.log.display(), "Postgres is ready");
+        tracing::info!(pid, version, log = %paths.log.display(), "Postgres is ready");
         let stop = CancellationToken::new();
-        let (sender, status) = watch::channel(running(main_process));
-        tokio::spawn(supervise(pg_ctl, main_process, stop.clone(), sender, lock));
+        let (sender, status) = watch::channel(PostgresStatus::Running { pid });
+        tokio::spawn(supervise(pg_ctl, started, stop.clone(), sender, lock));
         Ok(Self {
             paths,
             status,
@@ -152,9 +159,8 @@ impl PostgresServer {
     pub async fn exited(&self) -> PostgresStatus {
         use PostgresStatus::{Failed, Stopped};
         let mut status = self.status();
-        let ended = status
-            .wait_for(|status| matches!(status, Failed { .. } | Stopped))
-            .await;
+        let is_final = |status: &_| matches!(status, Failed { .. } | Stopped);
+        let ended = status.wait_for(is_final).await;
         let reason = "its supervisor ended".into();
         ended.map_or(Failed { reason }, |status| status.clone())
     }
@@ -176,10 +182,7 @@ async fn prepare(
 ) -> Result<PgCtl, PostgresError> {
     let version = data::version_of(&paths.data)?;
     let binaries = Binaries::find(bin_dir, version)?;
-    let account = match version {
-        Some(_) => Account::for_existing_data(&paths.data)?,
-        None => Account::for_new_data()?,
-    };
+    let account = Account::for_data(&paths.data)?;
     data::make_folders(&paths, account)?;
     account.check_enters(&paths.home)?;
     account.check_enters(&binaries.folder)?;
@@ -195,34 +198,29 @@ async fn prepare(
     })
 }
 
-fn running(main_process: Pid) -> PostgresStatus {
-    let pid = main_process.as_raw_nonzero().get();
-    PostgresStatus::Running { pid }
-}
-
 /// Starts the server again when it ends, until it is stopped or ends too often.
 async fn supervise(
     pg_ctl: PgCtl,
-    main_process: Pid,
+    started: Pid,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
     lock: StateLock,
 ) {
-    let mut started: Result<Pid, PostgresError> = Ok(main_process);
+    let mut started: Result<_, PostgresError> = Ok(started);
     let mut attempt = 0;
     let end = loop {
         let reason = match started {
-            Ok(pid) => {
-                status.send_replace(running(pid));
-                let began = Instant::now();
+            Ok(main_process) => {
+                let (pid, began) = (main_process.as_raw_pid(), Instant::now());
+                status.send_replace(PostgresStatus::Running { pid });
                 tokio::select! {
-                    () = processes::ended(pid, &pg_ctl.paths.data) => {}
+                    () = processes::ended(main_process, &pg_ctl.paths.data) => {}
                     () = stop.cancelled() => break PostgresStatus::Stopped,
                 }
                 if began.elapsed() >= HEALTHY_AFTER {
                     attempt = 0;
                 }
-                format!("its main process, PID {}, ended", pid.as_raw_nonzero())
+                format!("its main process, PID {pid}, ended")
             }
             Err(error) => error.to_string(),
         };
@@ -233,7 +231,7 @@ async fn supervise(
         attempt += 1;
         status.send_replace(PostgresStatus::Restarting { attempt, reason });
         tokio::select! {
-            () = sleep(delay_before(attempt)) => {}
+            () = sleep(RESTART_DELAY.delay(attempt, 0.0)) => {}
             () = stop.cancelled() => break PostgresStatus::Stopped,
         }
         started = pg_ctl.start().await;
@@ -245,20 +243,4 @@ async fn supervise(
     // Before the status: a caller that sees the end may start another server.
     drop(lock);
     status.send_replace(end);
-}
-
-/// The delay before the given restart in a row: 0.1 s, 0.2 s, 0.4 s and so on, at most 10 s.
-fn delay_before(restart: u32) -> Duration {
-    (Duration::from_millis(50) * 2_u32.pow(restart.min(16))).min(LONGEST_DELAY)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_delay_before_a_restart_doubles_up_to_ten_seconds() {
-        let delays = [1, 2, 8, u32::MAX].map(|restart| delay_before(restart).as_millis());
-        assert_eq!(delays, [100, 200, 10_000, 10_000]);
-    }
 }

@@ -52,19 +52,15 @@ fn can_hold_socket(folder: &Path) -> bool {
 pub(super) fn stable_name(path: &Path) -> String {
     let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let bytes = path.as_os_str().as_encoded_bytes();
-    format!(
-        "kindler-{:016x}",
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325, hash)
-    )
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, hash);
+    format!("kindler-{hash:016x}")
 }
 
 /// The URL of a server behind a socket, as libpq and tokio-postgres both read it.
 pub fn socket_url(socket_dir: &Path, user: &str, database: &str) -> String {
-    let socket_dir = percent_encoded(socket_dir.as_os_str().as_encoded_bytes());
-    let (user, database) = (
-        percent_encoded(user.as_bytes()),
-        percent_encoded(database.as_bytes()),
-    );
+    let socket_dir = socket_dir.as_os_str().as_encoded_bytes();
+    let parts = [user.as_bytes(), database.as_bytes(), socket_dir];
+    let [user, database, socket_dir] = parts.map(percent_encoded);
     format!("postgresql://{user}@/{database}?host={socket_dir}")
 }
 

@@ -67,10 +67,7 @@ impl PgCtl {
                 tracing::info!(?pid, "adopted the Postgres of an earlier run");
                 return Ok(pid);
             }
-            tracing::warn!(
-                ?pid,
-                "stopping the Postgres of an earlier run: it does not answer"
-            );
+            tracing::warn!(?pid, "replacing the Postgres of an earlier run");
             self.stop().await;
         }
         processes::clear(&self.paths.data).await?;
@@ -82,42 +79,35 @@ impl PgCtl {
     }
 
     async fn launch(&self) -> Result<Pid, PostgresError> {
-        let ServerPaths {
-            data,
-            log,
-            socket_dir,
-            ..
-        } = &self.paths;
+        let (data, log, sockets) = (&self.paths.data, &self.paths.log, &self.paths.socket_dir);
         // A PID in these files may belong to another process by now, and Postgres would not start.
-        let socket_lock = socket_dir.join(".s.PGSQL.5432.lock");
-        for leftover in [
-            data.join("postmaster.pid"),
-            socket_lock,
-            self.paths.socket(),
-        ] {
-            let _ = fs::remove_file(leftover);
+        for leftover in [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
+            let _ = fs::remove_file(sockets.join(leftover));
         }
+        let _ = fs::remove_file(data.join("postmaster.pid"));
         let output = open_log(log).map_err(failed("open", log))?;
-        let arguments = server_arguments(data, socket_dir, self.durable);
+        let errors = output.try_clone().map_err(failed("open", log))?;
+        let options = shell_quoted(&server_arguments(data, sockets, self.durable));
         let mut command = self.command("start");
         command.args(["--wait", "--timeout", START_SECONDS, "--options"]);
-        command
-            .arg(shell_quoted(&arguments))
-            .stderr(output.try_clone().map_err(failed("open", log))?);
-        let program = self.binaries.program("pg_ctl");
         let ended = command
+            .arg(options)
             .stdout(output)
+            .stderr(errors)
             .status()
-            .await
-            .map_err(failed("run", &program))?;
-        match main_process(data) {
-            Some(pid) if ended.success() => self.ensure_database().await.map(|()| pid),
-            _ => {
-                let (log, tail) = (log.display(), tail(log));
-                let message = format!("pg_ctl could not start Postgres; the end of {log}:\n{tail}");
-                Err(PostgresError::NotStarted(message))
-            }
+            .await;
+        let program = self.binaries.program("pg_ctl");
+        let success = ended.map_err(failed("run", &program))?.success();
+        if let Some(main_process) = main_process(data)
+            && success
+        {
+            return self.ensure_database().await.map(|()| main_process);
         }
+        Err(PostgresError::NotStarted(format!(
+            "pg_ctl could not start Postgres; the end of {}:\n{}",
+            log.display(),
+            tail(log)
+        )))
     }
 
     /// Stops the server if it runs: cuts off its clients, then its work, then kills it.
@@ -128,11 +118,8 @@ impl PgCtl {
             }
             let mut command = self.command("stop");
             command.args(["--mode", mode, "--timeout", seconds]);
-            let ended = command
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .await;
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let ended = command.status().await;
             if ended.is_ok_and(|ended| ended.success()) {
                 break;
             }
@@ -147,24 +134,17 @@ impl PgCtl {
         let mut command = Command::new(self.binaries.program("pg_ctl"));
         self.account.apply(command.as_std_mut());
         // As an argument, `pg_ctl` would not quote the folder for the shell.
-        command
-            .args([action, "--silent"])
-            .env("PGDATA", &self.paths.data);
+        command.env("PGDATA", &self.paths.data);
         // Ctrl-C does not reach another process group.
-        command
-            .process_group(0)
-            .current_dir("/")
-            .stdin(Stdio::null());
+        command.args([action, "--silent"]).process_group(0);
         command
     }
 
     /// Makes the database unless it exists.
     async fn ensure_database(&self) -> Result<(), PostgresError> {
         let mut login = Config::new();
-        login
-            .host_path(&self.paths.socket_dir)
-            .user(SUPERUSER)
-            .dbname("postgres");
+        login.host_path(&self.paths.socket_dir);
+        login.user(SUPERUSER).dbname("postgres");
         let ensured = async {
             let (client, connection) = login.connect(NoTls).await?;
             tokio::spawn(connection);
@@ -175,9 +155,8 @@ impl PgCtl {
             }
             Ok(())
         };
-        timeout(ANSWER_DEADLINE, ensured)
-            .await
-            .unwrap_or_else(|_| Err(PostgresError::NotStarted("Postgres does not answer".into())))
+        let late = PostgresError::NotStarted("Postgres does not answer".into());
+        timeout(ANSWER_DEADLINE, ensured).await.unwrap_or(Err(late))
     }
 }
 
@@ -189,14 +168,10 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 }
 
 fn tail(log: &Path) -> String {
-    let output = std::process::Command::new("tail")
-        .args(["-n", "12"])
-        .arg(log)
-        .output();
-    output.map_or_else(
-        |error| error.to_string(),
-        |o| String::from_utf8_lossy(&o.stdout).into(),
-    )
+    let mut command = std::process::Command::new("tail");
+    let output = command.args(["-n", "12"]).arg(log).output();
+    let lines = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    String::from_utf8_lossy(&lines).into()
 }
 
 /// The arguments of a server. All settings are arguments, so they also hold for data that an
@@ -205,28 +180,22 @@ pub fn server_arguments(data_dir: &Path, socket_dir: &Path, durable: bool) -> Ve
     let mut sockets = OsString::from("unix_socket_directories=");
     // An element of a list, which a comma or a blank would end.
     sockets.push(quoted(socket_dir.as_os_str(), b'"', b"\"\""));
-    let mut settings = vec![
-        sockets,
-        format!("cluster_name={}", stable_name(data_dir)).into(),
-    ];
-    settings.extend(SETTINGS.split(' ').map(OsString::from));
-    if !durable {
-        settings.extend(NOT_DURABLE.split(' ').map(OsString::from));
+    let cluster_name = format!("cluster_name={}", stable_name(data_dir));
+    let mut arguments = vec!["-D".into(), data_dir.into(), "-c".into(), sockets];
+    let not_durable = if durable { "" } else { NOT_DURABLE };
+    for setting in [SETTINGS, &cluster_name, not_durable]
+        .into_iter()
+        .flat_map(str::split_whitespace)
+    {
+        arguments.extend(["-c".into(), setting.into()]);
     }
-    let settings = settings
-        .into_iter()
-        .flat_map(|setting| ["-c".into(), setting]);
-    ["-D".into(), data_dir.into()]
-        .into_iter()
-        .chain(settings)
-        .collect()
+    arguments
 }
 
 /// Arguments as a shell reads them back.
 fn shell_quoted(arguments: &[OsString]) -> OsString {
-    let words = arguments
-        .iter()
-        .map(|argument| quoted(argument, b'\'', b"'\\''"));
+    let words = arguments.iter();
+    let words = words.map(|word| quoted(word, b'\'', b"'\\''"));
     words.collect::<Vec<_>>().join(OsStr::new(" "))
 }
 
@@ -242,12 +211,10 @@ mod tests {
     #[test]
     fn a_shell_reads_quoted_arguments_back() {
         let arguments = ["it's", "\"$HOME\" `x`", "", "a\nb", "\\"].map(OsString::from);
-        let script = format!(
-            "printf '%s|' {}",
-            shell_quoted(&arguments).to_str().unwrap()
-        );
-        let output = std::process::Command::new("/bin/sh")
-            .args(["-c", &script])
+        let quoted = shell_quoted(&arguments).into_string().unwrap();
+        let mut shell = std::process::Command::new("/bin/sh");
+        let output = shell
+            .args(["-c", &format!("printf '%s|' {quoted}")])
             .output();
         assert_eq!(output.unwrap().stdout, b"it's|\"$HOME\" `x`||a\nb|\\|");
     }

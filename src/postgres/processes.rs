@@ -23,8 +23,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// All Postgres processes on this data folder.
 pub fn serving(data_dir: &Path) -> Vec<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids =
-        processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
     pids.filter(|pid| serves(*pid, data_dir)).collect()
 }
 
@@ -76,8 +76,9 @@ pub(super) async fn clear(data_dir: &Path) -> Result<(), PostgresError> {
             return Ok(());
         }
         if began.elapsed() >= GRACE {
-            left.iter()
-                .for_each(|pid| signal(*pid, data_dir, Signal::KILL));
+            for pid in left {
+                signal(pid, data_dir, Signal::KILL);
+            }
         }
         sleep(POLL_INTERVAL).await;
     }
@@ -96,20 +97,15 @@ mod tests {
     fn only_a_postgres_on_the_same_data_folder_is_recognised() {
         let data = Path::new("/state/data");
         let child = format!("postgres: {}: checkpointer ", stable_name(data));
-        for ours in [
-            &b"/usr/bin/postgres\0-D\0/state/data\0"[..],
-            child.as_bytes(),
-        ] {
-            assert!(names(ours, data));
-            assert!(!names(ours, Path::new("/other/data")));
+        for ours in ["/bin/postgres\0-D\0/state/data\0", &child] {
+            assert!(names(ours.as_bytes(), data));
+            assert!(!names(ours.as_bytes(), Path::new("/other/data")));
         }
-        for other in [
-            "/usr/bin/du\0-D\0/state/data\0",
-            "/postgresql/pg_ctl\0-D\0/state/data\0",
-            "",
-        ] {
+        for other in ["du", "/postgresql/pg_ctl", ""] {
+            let other = format!("{other}\0-D\0/state/data\0");
             assert!(!names(other.as_bytes(), data), "{other}");
         }
+        assert!(!names(b"", data));
         assert!(serving(Path::new("/nonexistent/data")).is_empty());
     }
 }
