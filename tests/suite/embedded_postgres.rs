@@ -1,4 +1,4 @@
-//! The embedded Postgres against real folders, real processes and real crashes.
+//! The private Postgres server with real folders, processes and crashes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use crate::kit::{eventually, run_folder};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A state folder that an account lent by root can reach.
+/// A state folder that the account that runs Postgres for root can enter.
 fn state() -> TempDir {
     let folder = tempfile::Builder::new()
         .prefix("state-")
@@ -72,7 +72,7 @@ fn kill(pid: i32) {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_private_server_with_the_database() {
+async fn the_first_start_makes_a_server_with_the_database() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let settings = "SELECT concat_ws('|', current_database(), current_user, \
@@ -92,7 +92,7 @@ async fn the_first_start_makes_a_private_server_with_the_database() {
 }
 
 #[tokio::test]
-async fn data_survives_a_restart_which_is_quick() {
+async fn data_survives_a_restart() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
@@ -106,7 +106,7 @@ async fn data_survives_a_restart_which_is_quick() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_goes_without_being_awaited() {
+async fn a_dropped_server_stops() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     drop(server);
@@ -114,7 +114,7 @@ async fn a_server_that_is_dropped_goes_without_being_awaited() {
         serving(&data(&state)).is_empty()
     })
     .await;
-    // The lock goes last.
+    // The lock is released last.
     let again = eventually(SOON, "a start after a drop", || async {
         start(state.path()).await.ok()
     });
@@ -122,7 +122,7 @@ async fn a_server_that_is_dropped_goes_without_being_awaited() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_started_again_and_says_so() {
+async fn a_killed_server_is_started_again_and_reports_it() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
@@ -148,7 +148,7 @@ async fn a_killed_server_is_started_again_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_come_back_can_still_be_stopped() {
+async fn a_server_that_cannot_restart_can_be_stopped() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let control = data(&state).join("global/pg_control");
@@ -168,7 +168,7 @@ async fn a_server_that_cannot_come_back_can_still_be_stopped() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_at_once_is_reported_with_its_last_words() {
+async fn a_failed_start_is_reported_with_the_end_of_the_log() {
     let state = state();
     start(state.path()).await.unwrap().stop().await;
     fs::remove_file(data(&state).join("global/pg_control")).unwrap();
@@ -180,17 +180,17 @@ async fn a_server_that_dies_at_once_is_reported_with_its_last_words() {
 }
 
 #[tokio::test]
-async fn a_stale_pid_file_whose_number_was_reused_is_removed() {
+async fn a_stale_pid_file_with_a_reused_pid_is_removed() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
     let socket_dir = server.socket_dir().to_owned();
     server.stop().await;
 
-    let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let stale = format!(
         "{}\n{}\n1700000000\n5432\n",
-        bystander.id(),
+        other.id(),
         data(&state).display()
     );
     for file in [
@@ -203,15 +203,15 @@ async fn a_stale_pid_file_whose_number_was_reused_is_removed() {
     assert_seven(&server).await;
     server.stop().await;
     assert!(
-        bystander.try_wait().unwrap().is_none(),
-        "the bystander was killed"
+        other.try_wait().unwrap().is_none(),
+        "the other process was killed"
     );
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 #[tokio::test]
-async fn a_second_start_on_the_same_state_is_refused() {
+async fn a_second_start_on_the_same_state_folder_is_refused() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let refusal = start(state.path()).await.unwrap_err();
@@ -226,7 +226,7 @@ async fn a_second_start_on_the_same_state_is_refused() {
 }
 
 #[tokio::test]
-async fn a_long_state_path_moves_the_socket_to_a_private_folder() {
+async fn a_long_state_path_moves_the_socket() {
     let state = state();
     let deep = state
         .path()
@@ -257,9 +257,9 @@ async fn a_state_path_may_hold_any_shell_characters() {
 }
 
 #[tokio::test]
-async fn a_folder_that_the_lent_account_cannot_enter_is_named() {
+async fn a_folder_that_the_account_cannot_enter_is_named() {
     if !rustix::process::geteuid().is_root() {
-        return; // Only root lends an account.
+        return; // Only root runs Postgres as another account.
     }
     let closed = state();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -271,7 +271,7 @@ async fn a_folder_that_the_lent_account_cannot_enter_is_named() {
 }
 
 #[tokio::test]
-async fn data_copied_by_root_is_given_to_the_account_that_runs_postgres() {
+async fn data_of_root_is_given_to_the_account() {
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give files away.
     }
@@ -290,7 +290,7 @@ async fn data_copied_by_root_is_given_to_the_account_that_runs_postgres() {
 }
 
 #[tokio::test]
-async fn a_data_folder_whose_making_was_interrupted_is_made_anew() {
+async fn an_unfinished_data_folder_is_made_again() {
     let state = state();
     let unfinished = state.path().join("postgres/data.unfinished");
     fs::create_dir_all(&unfinished).unwrap();
@@ -301,7 +301,7 @@ async fn a_data_folder_whose_making_was_interrupted_is_made_anew() {
 }
 
 #[tokio::test]
-async fn data_of_another_version_asks_for_that_version() {
+async fn data_of_another_version_needs_that_version() {
     let state = state();
     fs::create_dir_all(data(&state)).unwrap();
     fs::write(data(&state).join("PG_VERSION"), "12\n").unwrap();
@@ -310,11 +310,11 @@ async fn data_of_another_version_asks_for_that_version() {
     assert!(error.to_string().contains("postgresql-12"), "{error}");
 }
 
-/// Not a test: the Kindler of the next ones, which is killed. It shows its server and stays.
+/// Not a test: the Kindler that the next tests kill. Prints the PID of its server.
 #[tokio::test]
-#[ignore = "run by other tests, to be killed"]
-async fn victim() {
-    let server = start(Path::new(&std::env::var("VICTIM_STATE").unwrap()))
+#[ignore = "other tests start it as a process"]
+async fn kindler() {
+    let server = start(Path::new(&std::env::var("KINDLER_TEST_STATE").unwrap()))
         .await
         .unwrap();
     write_seven(&server).await;
@@ -322,33 +322,33 @@ async fn victim() {
     std::future::pending().await
 }
 
-/// Runs a Kindler in a process of its own, kills that, and returns the server it leaves running.
+/// Starts a Kindler as a process, kills it, and returns the PID of its server, which still runs.
 async fn server_of_a_killed_kindler(state: &TempDir) -> i32 {
-    let mut victim: Child = Command::new(std::env::current_exe().unwrap())
+    let mut kindler: Child = Command::new(std::env::current_exe().unwrap())
         .args([
-            "embedded_postgres::victim",
+            "embedded_postgres::kindler",
             "--exact",
             "--ignored",
             "--nocapture",
         ])
-        .env("VICTIM_STATE", state.path())
+        .env("KINDLER_TEST_STATE", state.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let output = BufReader::new(victim.stdout.take().unwrap());
+    let output = BufReader::new(kindler.stdout.take().unwrap());
     let pid = tokio::task::spawn_blocking(move || {
         let mut lines = output.lines().map_while(Result::ok);
         lines.find_map(|line| line.split_once("pid=")?.1.parse().ok())
     });
-    let pid = pid.await.unwrap().expect("the victim shows its server");
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    let pid = pid.await.unwrap().expect("the PID of the server");
+    kindler.kill().unwrap();
+    kindler.wait().unwrap();
     pid
 }
 
 #[tokio::test]
-async fn a_server_that_outlived_its_kindler_is_adopted_and_stopped_at_the_end() {
+async fn the_server_of_a_killed_kindler_is_adopted() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     let server = start(state.path()).await.unwrap();
@@ -359,7 +359,7 @@ async fn a_server_that_outlived_its_kindler_is_adopted_and_stopped_at_the_end() 
 }
 
 #[tokio::test]
-async fn an_adopted_server_that_dies_is_started_again() {
+async fn a_killed_adopted_server_is_started_again() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     let server = start(state.path()).await.unwrap();
@@ -373,7 +373,7 @@ async fn an_adopted_server_that_dies_is_started_again() {
 }
 
 #[tokio::test]
-async fn a_server_left_without_its_socket_is_replaced() {
+async fn a_server_without_its_socket_is_replaced() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     fs::remove_file(state.path().join("postgres/run/.s.PGSQL.5432")).unwrap();
@@ -384,7 +384,7 @@ async fn a_server_left_without_its_socket_is_replaced() {
 }
 
 #[tokio::test]
-async fn kindler_and_its_server_killed_together_leave_nothing_that_hinders() {
+async fn a_start_after_both_were_killed_succeeds() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     kill(left);
@@ -395,7 +395,7 @@ async fn kindler_and_its_server_killed_together_leave_nothing_that_hinders() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_killed_at_last() {
+async fn a_server_that_hangs_is_killed() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let pid = Pid::from_raw(running_pid(&server).unwrap()).unwrap();
