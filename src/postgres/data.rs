@@ -85,30 +85,19 @@ fn make_folder(folder: &Path, mode: u32) -> Result<(), PostgresError> {
     fs::set_permissions(folder, permissions).map_err(failed("set the permissions of", folder))
 }
 
-/// Makes the data folder.
-pub(super) async fn create(
-    paths: &ServerPaths,
-    account: Account,
-    binaries: &Binaries,
-    durable: bool,
-) -> Result<(), PostgresError> {
-    let unfinished = paths.home.join("data.unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
-    }
-    initdb(&unfinished, account, binaries, durable).await?;
-    fs::rename(&unfinished, &paths.data).map_err(failed("rename", &unfinished))
-}
-
-/// Runs `initdb` on a folder that does not exist yet.
+/// Makes a data folder with `initdb`: under another name, then renames it.
 pub async fn initdb(
     data_dir: &Path,
     account: Account,
     binaries: &Binaries,
     durable: bool,
 ) -> Result<(), PostgresError> {
-    make_folder(data_dir, 0o700)?;
-    account.own(data_dir)?;
+    let unfinished = data_dir.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
+    }
+    make_folder(&unfinished, 0o700)?;
+    account.own(&unfinished)?;
     let program = binaries.program("initdb");
     let mut failure = String::new();
     for locale in LOCALES {
@@ -117,10 +106,12 @@ pub async fn initdb(
             .args(INITDB_ARGUMENTS.split(' '))
             .arg(format!("--locale={locale}"));
         command.args((!durable).then_some("--no-sync"));
-        command.arg("-D").arg(data_dir).kill_on_drop(true);
+        command.arg("-D").arg(&unfinished).kill_on_drop(true);
         account.apply(command.as_std_mut());
         failure = match timeout(INITDB_DEADLINE, command.output()).await {
-            Ok(Ok(output)) if output.status.success() => return Ok(()),
+            Ok(Ok(output)) if output.status.success() => {
+                return fs::rename(&unfinished, data_dir).map_err(failed("create", data_dir));
+            }
             Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into(),
             Ok(Err(error)) => return Err(failed("run", &program)(error)),
             Err(_) => format!("killed after {} s", INITDB_DEADLINE.as_secs()),

@@ -188,7 +188,7 @@ async fn prepare(
     account.check_enters(&binaries.folder)?;
     if version.is_none() {
         tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
-        data::create(&paths, account, &binaries, durable).await?;
+        initdb(&paths.data, account, &binaries, durable).await?;
     }
     Ok(PgCtl {
         paths,

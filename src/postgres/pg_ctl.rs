@@ -64,10 +64,17 @@ impl PgCtl {
     pub async fn start(&self) -> Result<Pid, PostgresError> {
         if let Some(pid) = main_process(&self.paths.data) {
             if self.paths.socket().exists() && self.ensure_database().await.is_ok() {
-                tracing::info!(?pid, "adopted the Postgres of an earlier run");
+                tracing::info!(
+                    pid = pid.as_raw_pid(),
+                    "adopted the Postgres of an earlier run"
+                );
                 return Ok(pid);
             }
-            tracing::warn!(?pid, "replacing the Postgres of an earlier run");
+            let pid = pid.as_raw_pid();
+            tracing::warn!(
+                pid,
+                "replacing the Postgres of an earlier run: it does not answer"
+            );
             self.stop().await;
         }
         processes::clear(&self.paths.data).await?;

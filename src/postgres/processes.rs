@@ -82,9 +82,9 @@ pub(super) async fn clear(data_dir: &Path) -> Result<(), PostgresError> {
         }
         sleep(POLL_INTERVAL).await;
     }
+    let pids: Vec<i32> = serving(data_dir).into_iter().map(Pid::as_raw_pid).collect();
     Err(PostgresError::Unusable(format!(
-        "the Postgres processes {:?} of an earlier run still use {}",
-        serving(data_dir),
+        "the Postgres processes {pids:?} of an earlier run still use {}",
         data_dir.display()
     )))
 }
