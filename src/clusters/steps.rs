@@ -18,7 +18,7 @@ pub struct StepProgress<'a> {
 
 impl<'a> StepProgress<'a> {
     /// The progress of a cluster with these records; none if there are none, or if
-    /// the cluster is to be stopped, which no driver does in steps.
+    /// the cluster is to be stopped, of which its steps are only a part.
     pub fn of(cluster: &Cluster, records: &'a [StepRecord]) -> Option<Self> {
         if cluster.desired == Desired::Stopped || cluster.actual == Actual::Stopping {
             return None;

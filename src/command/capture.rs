@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::log::CommandLog;
-use crate::redact::{Known, Redactor};
+use crate::redact::{KnownSecrets, Redactor};
 
 /// The number of last lines that are kept.
 pub const TAIL_LINES: usize = 20;
@@ -43,7 +43,7 @@ impl<'a> OutputCapture<'a> {
     pub(super) fn new(
         log: Option<&'a mut CommandLog>,
         stdout_kept: usize,
-        secrets: &Known,
+        secrets: &KnownSecrets,
     ) -> Self {
         let (out, err) = (OutputStream::new(secrets), OutputStream::new(secrets));
         Self {
@@ -123,7 +123,7 @@ struct OutputStream {
 }
 
 impl OutputStream {
-    fn new(secrets: &Known) -> Self {
+    fn new(secrets: &KnownSecrets) -> Self {
         Self {
             partial: PartialLine::default(),
             redactor: Redactor::new(secrets.clone()),
@@ -254,8 +254,8 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        Known, LONGEST_LINE, OutputCapture, OutputTail, PartialLine, STDOUT_KEPT, TAIL_LINE_CHARS,
-        TAIL_LINES, clean_line,
+        KnownSecrets, LONGEST_LINE, OutputCapture, OutputTail, PartialLine, STDOUT_KEPT,
+        TAIL_LINE_CHARS, TAIL_LINES, clean_line,
     };
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn stdout_is_kept_up_to_its_limit_and_counted_beyond() {
-        let mut capture = OutputCapture::new(None, STDOUT_KEPT, &Known::default());
+        let mut capture = OutputCapture::new(None, STDOUT_KEPT, &KnownSecrets::default());
         let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
         capture.drain(out.as_slice(), b"oops".as_slice()).await;
         let kept = capture.finish().await;

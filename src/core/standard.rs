@@ -119,7 +119,8 @@ where
     T: Spec,
 {
     /// Commits that work begins, before any effect: the row as it is then; none if
-    /// the lease, the row or its generation is another by now.
+    /// the lease, the row or its generation is another by now. A pass that finds
+    /// everything as declared calls [`Work::ready`] without it, and so writes no event.
     ///
     /// # Errors
     /// [`DatabaseError`].

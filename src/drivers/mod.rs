@@ -61,10 +61,8 @@ impl Order<'_> {
 /// Which way an action goes through the steps.
 pub fn direction(action: Action) -> Direction {
     match action {
-        Action::Create | Action::Update | Action::Start | Action::Stop => {
-            Direction::Forward(Purpose::Make)
-        }
-        Action::Delete => Direction::Backward,
+        Action::Create | Action::Update | Action::Start => Direction::Forward(Purpose::Make),
+        Action::Stop | Action::Delete => Direction::Backward,
     }
 }
 

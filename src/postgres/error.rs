@@ -1,9 +1,9 @@
-//! Why the private Postgres server cannot be used, and what a person can do about it.
+//! Why the embedded Postgres server cannot be used, and what a person can do about it.
 
 use std::io;
 use std::path::Path;
 
-/// A failure of the private Postgres server. The texts name what to change.
+/// A failure of the embedded Postgres server. The texts name what to change.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostgresError {

@@ -1,4 +1,4 @@
-//! The private Postgres server of `kindler dev`, in its state folder.
+//! The embedded Postgres server of `kindler dev`, in its state folder.
 //!
 //! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server
 //! with `pg_ctl`, and starts it again when it dies. The server listens on a Unix socket only, in a

@@ -1,4 +1,4 @@
-//! The paths of the private Postgres server, and its URL. Touches no files.
+//! The paths of the embedded Postgres server, and its URL. Touches no files.
 
 use std::env;
 use std::path::{Path, PathBuf};

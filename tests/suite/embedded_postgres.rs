@@ -1,4 +1,4 @@
-//! The private Postgres server with real folders, processes and crashes.
+//! The embedded Postgres server with real folders, processes and crashes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

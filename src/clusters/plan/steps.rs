@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
-use crate::core::steps::decide::{next_try, unknown_leftovers};
+use crate::core::steps::decide::{foreign_leftovers, next_try, unknown_leftovers};
 use crate::core::steps::{GIVEN_UP, StepFacts, StepRecord, StepState};
 
 use super::{
@@ -125,7 +125,8 @@ pub fn after_removal(
     })
 }
 
-/// That a newer release made something that this one cannot remove.
+/// That a newer release or another driver made something that this daemon cannot
+/// remove.
 fn leftovers(
     cluster: &Cluster,
     steps: StepsOf<'_>,
@@ -133,15 +134,35 @@ fn leftovers(
     moment: Moment,
 ) -> Option<Status> {
     let unknown = unknown_leftovers(steps.driver, steps.facts, steps.records);
-    let why = || {
+    let foreign: Vec<_> = foreign_leftovers(steps.driver, steps.records).collect();
+    let why = if let Some(first) = foreign.first() {
+        let driver = &first.driver;
+        let names = foreign.iter().filter(|r| r.driver == *driver);
+        let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
+        format!(
+            "driver {driver} made {}, which driver {} cannot remove: start a daemon with \
+             KINDLER_DRIVER={driver}, or remove it by hand and set its state in cluster_steps to \
+             'removed'",
+            names.join(", "),
+            steps.driver
+        )
+    } else if !unknown.is_empty() {
         format!(
             "a newer release made {}, which this release cannot remove: start a daemon of that \
              release, or remove it by hand and set its state in cluster_steps to 'removed'",
             unknown.join(", ")
         )
+    } else {
+        return None;
     };
-    (!unknown.is_empty())
-        .then(|| failed(cluster, Reason::StepsUnknown, why(), policy, moment, true))
+    Some(failed(
+        cluster,
+        Reason::StepsUnknown,
+        why,
+        policy,
+        moment,
+        true,
+    ))
 }
 
 fn failed(
@@ -174,8 +195,12 @@ fn failed(
 /// A try that is due already waits for the next check: this look did not find the
 /// cluster well, or it may only be looked at.
 pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
+    if status.actual != Actual::Running {
+        return status;
+    }
+    let status = with_newer(status, steps);
     let failed = steps.failed();
-    if status.actual != Actual::Running || failed.is_empty() {
+    if failed.is_empty() {
         return status;
     }
     let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
@@ -196,6 +221,20 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
             (Some(check), Some(next)) => Some(check.min(next)),
             (check, next) => check.or(next),
         },
+        ..status
+    }
+}
+
+/// Says which steps this release leaves to a newer one: what they depend on may have
+/// changed since they ran.
+fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
+    let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
+    if newer.is_empty() {
+        return status;
+    }
+    let newer = newer.join(", ");
+    Status {
+        message: format!("{}; left to a newer release: {newer}", status.message),
         ..status
     }
 }

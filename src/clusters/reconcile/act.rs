@@ -42,7 +42,7 @@ impl ClusterReconciler {
         &self,
         pass: &Pass<'_>,
         action: Action,
-        intent: Status,
+        mut intent: Status,
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
         let cancel = CancellationToken::new();
@@ -61,6 +61,9 @@ impl ClusterReconciler {
                 return Ok(Pass::end(cut));
             }
             opening = changes;
+            if let Some(step) = run.begins() {
+                intent.message = format!("{}: {step}", intent.message);
+            }
         }
         let begun = match self.commit(pass, action, &row, intent, &opening).await? {
             Ok(begun) => begun,

@@ -174,6 +174,22 @@ pub fn unknown_leftovers<'a>(
         .collect()
 }
 
+/// What other drivers made and did not remove: this one can neither see nor remove
+/// it. While there is any, the row stays, so that a daemon with that driver can
+/// finish.
+pub fn foreign_leftovers<'a>(
+    driver: &str,
+    records: &'a [StepRecord],
+) -> impl Iterator<Item = &'a StepRecord> {
+    let left = |r: &&StepRecord| {
+        !r.state.leaves_nothing() && r.reason.as_deref() != Some(super::record::GIVEN_UP)
+    };
+    records
+        .iter()
+        .filter(move |r| r.driver != driver)
+        .filter(left)
+}
+
 /// When the earliest failed best-effort step is tried again.
 pub fn next_try(driver: &str, records: &[StepRecord]) -> Option<Timestamp> {
     records
@@ -294,6 +310,23 @@ mod tests {
             .len();
             assert_eq!(left, usize::from(!state.leaves_nothing()), "{state}");
         }
+    }
+
+    #[test]
+    fn what_another_driver_left_is_found_unless_it_was_given_up() {
+        let left = |state, reason: Option<&str>| {
+            let record = StepRecord {
+                reason: reason.map(str::to_owned),
+                ..record(state, 2, "new")
+            };
+            foreign_leftovers("script", std::slice::from_ref(&record)).count()
+        };
+        for state in StepState::ALL {
+            assert_eq!(left(state, None), usize::from(!state.leaves_nothing()));
+        }
+        assert_eq!(left(StepState::Failed, Some(super::super::GIVEN_UP)), 0);
+        let own = [record(StepState::Done, 2, "new")];
+        assert_eq!(foreign_leftovers("sandbox", &own).count(), 0);
     }
 
     #[test]

@@ -191,6 +191,15 @@ impl<'a> Run<'a> {
         self.begun.is_some() || self.failure.is_some()
     }
 
+    /// Which step begins, as in "step 1 of 5: folder"; none if none does, or if there
+    /// is only one.
+    pub fn begins(&self) -> Option<String> {
+        let several = self.facts.len() > 1;
+        self.begun
+            .filter(|_| several)
+            .map(|index| self.message(index))
+    }
+
     /// Which steps could not be seen so far and were left as they are.
     pub fn unseen(&self) -> &[String] {
         &self.unseen
@@ -247,7 +256,7 @@ impl<'a> Run<'a> {
     /// Goes on to the next step that has to act, noting on the way what is in
     /// place and what cannot be seen.
     async fn look_on(&mut self) {
-        while self.position < self.facts.len() {
+        while self.position < self.set.range.len() {
             let index = self.index();
             self.position += 1;
             let (todo, why) = self.decide(index).await;
@@ -282,8 +291,8 @@ impl<'a> Run<'a> {
     /// The step at the present position of the run.
     fn index(&self) -> usize {
         match self.direction {
-            Direction::Forward(_) => self.position,
-            Direction::Backward => self.facts.len() - 1 - self.position,
+            Direction::Forward(_) => self.set.range.start + self.position,
+            Direction::Backward => self.set.range.end - 1 - self.position,
         }
     }
 

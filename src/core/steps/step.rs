@@ -1,5 +1,6 @@
 //! One step of a driver, and how it fails.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,11 +157,25 @@ pub struct StepSet<'a> {
     pub driver: &'static str,
     /// First to last; removed last to first.
     pub steps: Vec<Box<dyn Step + 'a>>,
+    /// Which of them a run goes over, as a range of indices. A run backward over a
+    /// part, as for a stop, may hold only steps of which it leaves nothing: a delete
+    /// does not remove a second time what is recorded as removed. The model found it.
+    pub range: Range<usize>,
     /// Who sees how a run over them ended.
     pub observer: Option<Arc<dyn RunObserver + 'a>>,
 }
 
-impl StepSet<'_> {
+impl<'a> StepSet<'a> {
+    /// A set whose runs go over all of these steps.
+    pub fn of(driver: &'static str, steps: Vec<Box<dyn Step + 'a>>) -> Self {
+        Self {
+            driver,
+            range: 0..steps.len(),
+            steps,
+            observer: None,
+        }
+    }
+
     /// What decisions need to know of each step.
     pub fn facts(&self) -> Vec<StepFacts> {
         self.steps.iter().map(|step| facts(&**step)).collect()

@@ -99,15 +99,12 @@ fn set<'a>(world: &'a Mutex<World>, input: &'static str) -> StepSet<'a> {
             input,
         })
     };
-    StepSet {
-        driver: "test",
-        steps: vec![
-            step("a", Requirement::Required),
-            step("b", Requirement::BestEffort),
-            step("c", Requirement::Required),
-        ],
-        observer: None,
-    }
+    let steps = vec![
+        step("a", Requirement::Required),
+        step("b", Requirement::BestEffort),
+        step("c", Requirement::Required),
+    ];
+    StepSet::of("test", steps)
 }
 
 /// Records in memory; the answer to the write with this number is another.

@@ -37,10 +37,7 @@ use crate::command::LogDir;
 use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
 use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, direction};
-use error::SandboxError;
 use folder::{Folder, Sight};
-use progress::Progress;
-use work::Work;
 
 pub use fault::{OrderedFault, OrderedFaultError};
 pub use folder::Record;
@@ -60,6 +57,8 @@ pub struct SandboxSettings {
     pub failure_rate: f64,
     /// These clusters can be stopped and deleted, but never made; or one step of them fails.
     pub always_fails: Vec<OrderedFault>,
+    /// Every action on these clusters hangs until its deadline; or one step of them does.
+    pub always_hangs: Vec<OrderedFault>,
     /// How long each kind of work may take.
     pub deadlines: Deadlines,
     /// Where the progress of actions goes.
@@ -77,6 +76,7 @@ impl SandboxSettings {
             delete_delay: Duration::ZERO,
             failure_rate: 0.0,
             always_fails: Vec::new(),
+            always_hangs: Vec::new(),
             deadlines: Deadlines::default(),
             logs,
         }
@@ -116,49 +116,6 @@ impl SandboxDriver {
     }
 }
 
-impl SandboxDriver {
-    /// Ends the node and keeps the folder, all at once.
-    async fn stop(&self, order: &Order<'_>) -> Result<(), StepError> {
-        let (action, deadline) = (Action::Stop, self.settings.deadlines.of(Action::Stop));
-        let mut progress = Progress::begin(&self.settings.logs, action, order).await;
-        let work = Work {
-            settings: &self.settings,
-            cluster: order.cluster,
-            folder: self.folder(&order.cluster.name),
-        };
-        let effect = async {
-            if fastrand::f64() < self.settings.failure_rate {
-                let why = "KINDLER_SANDBOX_FAILURE_RATE asks for it";
-                return Err(SandboxError::OnPurpose(why));
-            }
-            tokio::time::sleep(self.settings.delete_delay).await;
-            work.stop().await
-        };
-        // In this order, so that nothing more is begun once the right has ended.
-        let ended = tokio::select! {
-            biased;
-            () = order.withdrawn() => Err(StepError::Interrupted),
-            ended = tokio::time::timeout(deadline, effect) => {
-                let ended = ended.unwrap_or(Err(SandboxError::Late { action, deadline }));
-                ended.map_err(|error| {
-                    let (summary, detail) = (error.to_string(), progress.detail(&error));
-                    match error {
-                        SandboxError::Late { .. } => StepError::Late { summary, detail },
-                        _ => StepError::Transient { summary, detail },
-                    }
-                })
-            }
-        };
-        let how = match &ended {
-            Err(StepError::Interrupted) => None,
-            Err(error) => Some(Err(error)),
-            Ok(()) => Some(Ok(())),
-        };
-        progress.end(how).await;
-        ended
-    }
-}
-
 #[async_trait]
 impl Driver for SandboxDriver {
     fn name(&self) -> &'static str {
@@ -192,26 +149,16 @@ impl Driver for SandboxDriver {
     }
 
     async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        match action {
-            Action::Stop => self.stop(order).await,
-            Action::Create | Action::Update | Action::Start | Action::Delete => {
-                let set = steps::steps(self, action, order);
-                // Later each step sees for itself that the order was withdrawn.
-                if order.withdrawn().now_or_never().is_some() {
-                    return Err(StepError::Interrupted);
-                }
-                run_unrecorded(&set, direction(action)).await
-            }
+        let set = steps::steps(self, action, order);
+        // Later each step sees for itself that the order was withdrawn.
+        if order.withdrawn().now_or_never().is_some() {
+            return Err(StepError::Interrupted);
         }
+        run_unrecorded(&set, direction(action)).await
     }
 
     fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
-        match action {
-            Action::Create | Action::Update | Action::Start | Action::Delete => {
-                Some(steps::steps(self, action, order))
-            }
-            Action::Stop => None,
-        }
+        Some(steps::steps(self, action, order))
     }
 
     fn step_names(&self) -> &'static [&'static str] {

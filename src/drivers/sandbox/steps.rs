@@ -2,6 +2,7 @@
 //! are required, about is best-effort. What each does is [`super::work`]'s; here is
 //! what they share: the log, the delays and failures that are ordered, the deadline.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,12 +12,14 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::clusters::plan::Action;
-use crate::core::steps::{Requirement, RunObserver, Step, StepError, StepObservation, StepSet};
+use crate::core::steps::{
+    Direction, Requirement, RunObserver, Step, StepError, StepObservation, StepSet,
+};
 
 use super::error::SandboxError;
 use super::progress::Progress;
 use super::work::Work;
-use super::{Order, SandboxDriver};
+use super::{Order, SandboxDriver, direction};
 
 /// Which step it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,14 @@ impl SandboxPart {
     }
 }
 
+/// Those that a stop takes away, as indices: it keeps folder, port and about.
+const STOPPED: Range<usize> = 2..4;
+
+/// How long one attempt at a step that only touches files may take.
+const FILES_WITHIN: Duration = Duration::from_secs(30);
+/// The same for a step that starts or ends a process, or waits for it to answer.
+const PROCESS_WITHIN: Duration = Duration::from_secs(90);
+
 /// What one run over the steps shares.
 struct Session<'a> {
     driver: &'a SandboxDriver,
@@ -87,10 +98,15 @@ pub(super) fn steps<'a>(
             number: index + 1,
         })
     };
+    let set = StepSet::of("sandbox", PARTS.into_iter().enumerate().map(step).collect());
+    let range = match action {
+        Action::Stop => STOPPED,
+        Action::Create | Action::Update | Action::Start | Action::Delete => set.range.clone(),
+    };
     StepSet {
-        driver: "sandbox",
-        steps: PARTS.into_iter().enumerate().map(step).collect(),
+        range,
         observer: Some(session),
+        ..set
     }
 }
 
@@ -127,9 +143,13 @@ impl Step for SandboxStep<'_> {
         }
     }
 
-    /// The session keeps that of the whole action.
+    /// The session keeps that of the whole action besides.
     fn deadline(&self) -> Option<Duration> {
-        None
+        let within = match self.part {
+            SandboxPart::Folder | SandboxPart::Port | SandboxPart::About => FILES_WITHIN,
+            SandboxPart::Process | SandboxPart::Ready => PROCESS_WITHIN,
+        };
+        Some(within + self.pause())
     }
 
     async fn observe(&self) -> StepObservation {
@@ -137,6 +157,7 @@ impl Step for SandboxStep<'_> {
         let seen = match self.part {
             SandboxPart::Folder => work.see_folder(),
             SandboxPart::Port => work.see_port(),
+            SandboxPart::Process if self.session.action == Action::Stop => work.see_stopped(),
             SandboxPart::Process => work.see_process().await,
             SandboxPart::Ready => work.see_ready().await,
             SandboxPart::About => work.see_about(),
@@ -145,14 +166,7 @@ impl Step for SandboxStep<'_> {
     }
 
     async fn apply(&self) -> Result<(), StepError> {
-        // In thirds: these three act in every create.
-        let pause = match self.part {
-            SandboxPart::Folder | SandboxPart::Port | SandboxPart::Process => {
-                self.session.driver.settings.create_delay / 3
-            }
-            SandboxPart::Ready | SandboxPart::About => Duration::ZERO,
-        };
-        self.act(pause, async |work| match self.part {
+        self.act(async |work| match self.part {
             SandboxPart::Folder if self.session.action == Action::Start => work.expect_folder(),
             SandboxPart::Folder => work.make_folder().await,
             SandboxPart::Port => work.claim_port().await,
@@ -164,15 +178,10 @@ impl Step for SandboxStep<'_> {
     }
 
     async fn remove(&self) -> Result<(), StepError> {
-        let pause = match self.part {
-            SandboxPart::Process => self.session.driver.settings.delete_delay,
-            SandboxPart::Folder | SandboxPart::Port | SandboxPart::Ready | SandboxPart::About => {
-                Duration::ZERO
-            }
-        };
-        self.act(pause, async |work| match self.part {
+        self.act(async |work| match self.part {
             SandboxPart::Folder => work.vacate().await,
             SandboxPart::Port => work.give_port_back(),
+            SandboxPart::Process if self.session.action == Action::Stop => work.stop().await,
             SandboxPart::Process => work.end_process().await,
             SandboxPart::Ready => Ok(()),
             SandboxPart::About => work.remove_about(),
@@ -182,11 +191,27 @@ impl Step for SandboxStep<'_> {
 }
 
 impl SandboxStep<'_> {
+    /// How much longer it takes than it needs, as ordered.
+    fn pause(&self) -> Duration {
+        let settings = &self.session.driver.settings;
+        match (self.part, direction(self.session.action)) {
+            (SandboxPart::Process, Direction::Backward) => settings.delete_delay,
+            // In thirds: these three act in every create.
+            (
+                SandboxPart::Folder | SandboxPart::Port | SandboxPart::Process,
+                Direction::Forward(_),
+            ) => settings.create_delay / 3,
+            (
+                SandboxPart::Folder | SandboxPart::Port | SandboxPart::Ready | SandboxPart::About,
+                _,
+            ) => Duration::ZERO,
+        }
+    }
+
     /// Acts, unless a failure is ordered, within what is left of the action's
     /// deadline and while the order stands.
     async fn act(
         &self,
-        pause: Duration,
         work: impl AsyncFnOnce(&Work<'_>) -> Result<(), SandboxError>,
     ) -> Result<(), StepError> {
         let session = &self.session;
@@ -196,8 +221,10 @@ impl SandboxStep<'_> {
         session.say(&line).await;
         let (action, deadline) = (session.action, session.deadline());
         let effect = async {
-            session.fail_as_ordered(self.part.name(), first)?;
-            sleep(pause).await;
+            session
+                .misbehave_as_ordered(self.part.name(), first)
+                .await?;
+            sleep(self.pause()).await;
             work(&session.work()).await
         };
         let left = deadline.saturating_sub(session.began.elapsed());
@@ -255,10 +282,13 @@ impl Session<'_> {
         }
     }
 
-    fn fail_as_ordered(&self, step: &str, first: bool) -> Result<(), SandboxError> {
+    async fn misbehave_as_ordered(&self, step: &str, first: bool) -> Result<(), SandboxError> {
         let (settings, cluster) = (&self.driver.settings, self.order.cluster);
-        let forward = self.action != Action::Delete;
+        let forward = direction(self.action) != Direction::Backward;
         let struck = |fault: &super::OrderedFault| fault.strikes(&cluster.name, step, first);
+        if settings.always_hangs.iter().any(struck) {
+            std::future::pending::<()>().await;
+        }
         if forward && settings.always_fails.iter().any(struck) {
             return Err(SandboxError::OnPurpose(
                 "its name is in KINDLER_SANDBOX_FAIL",

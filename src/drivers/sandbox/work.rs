@@ -237,6 +237,14 @@ impl Work<'_> {
         }
     }
 
+    /// What a stop takes away: in place unless it is marked as stopped, or absent.
+    pub(super) fn see_stopped(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.look()? {
+            Sight::Absent | Sight::Stopped => NotInPlace("its node does not run".into()),
+            Sight::Running(_) | Sight::Dead(_) | Sight::HalfMade(_) => InPlace,
+        })
+    }
+
     /// Ends the node and keeps the folder.
     pub(super) async fn stop(&self) -> Result<(), SandboxError> {
         match self.folder.look()? {

@@ -219,15 +219,14 @@ impl Driver for ScriptDriver {
 
     fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
         match action {
-            Action::Create | Action::Update | Action::Delete => Some(StepSet {
-                driver: self.name(),
-                steps: vec![Box::new(CommandStep {
+            Action::Create | Action::Update | Action::Delete => {
+                let step = CommandStep {
                     driver: self,
                     action,
                     order,
-                })],
-                observer: None,
-            }),
+                };
+                Some(StepSet::of(self.name(), vec![Box::new(step)]))
+            }
             Action::Start | Action::Stop => None,
         }
     }

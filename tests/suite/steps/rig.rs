@@ -119,6 +119,11 @@ impl Rig {
             .await;
     }
 
+    pub async fn stop_cluster(&self) {
+        self.run("UPDATE clusters SET desired_state = 'stopped' WHERE name = 'dev'")
+            .await;
+    }
+
     /// `actual reason` of `dev`.
     pub async fn state(&self) -> String {
         self.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")

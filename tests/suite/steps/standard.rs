@@ -90,11 +90,7 @@ impl Resource for Houses {
         work: &Work<Self>,
     ) -> Result<Finished, DatabaseError> {
         let part = |name| -> Box<dyn Step> { Box::new(Part(name, self.0.clone())) };
-        let set = StepSet {
-            driver: "house",
-            steps: vec![part("ground"), part("wall"), part("roof")],
-            observer: None,
-        };
+        let set = StepSet::of("house", vec![part("ground"), part("wall"), part("roof")]);
         let (records, backoff) = (work.steps(), Backoff::default());
         let way = Direction::Forward(Purpose::Make);
         let metrics = Some(work.step_metrics());

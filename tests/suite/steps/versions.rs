@@ -190,3 +190,28 @@ async fn an_upgrade_in_the_middle_of_a_step_goes_on_there() {
     assert_eq!(after["port"].reason, "Applied");
     rig.assert_one_node();
 }
+
+/// The host changed its driver while a cluster was there: what only the other one can
+/// remove keeps the row, in both directions.
+#[tokio::test]
+async fn a_row_stays_while_another_driver_left_steps() {
+    let rig = Rig::new().await;
+    let sandbox = rig.daemon();
+    rig.made().await;
+    assert!(sandbox.stop().await.success());
+    let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
+    rig.delete().await;
+    rig.until_state("failed StepsUnknown").await;
+    let said = rig.text("SELECT status_message FROM clusters").await;
+    let expected = "driver sandbox made folder, port, process, ready, about, which driver script cannot remove: \
+                    start a daemon with KINDLER_DRIVER=sandbox";
+    assert!(said.starts_with(expected), "{said}");
+    rig.assert_one_node();
+    assert!(script.stop().await.success());
+
+    let _sandbox = rig.daemon();
+    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
+        .await;
+    rig.gone().await;
+    rig.assert_nothing_left().await;
+}

@@ -1,0 +1,74 @@
+//! A stop takes away what runs and keeps the rest; the records say which is which.
+
+use super::STEPS;
+use super::rig::{Rig, SOON};
+use crate::kit::eventually;
+
+async fn stopped(rig: &Rig) {
+    rig.stop_cluster().await;
+    eventually(SOON, "the stop", || async {
+        rig.state().await.starts_with("stopped ")
+    })
+    .await;
+}
+
+async fn start(rig: &Rig) {
+    rig.run("UPDATE clusters SET desired_state = 'present'")
+        .await;
+    rig.running().await;
+}
+
+#[tokio::test]
+async fn a_stop_removes_what_runs_and_keeps_the_rest() {
+    let rig = Rig::new().await;
+    let daemon = rig.daemon();
+    rig.made().await;
+    let made = rig.steps().await;
+    stopped(&rig).await;
+    assert!(rig.nodes().is_empty());
+    let now = rig.steps().await;
+    for name in STEPS {
+        if matches!(name, "process" | "ready") {
+            assert_eq!(now[name].state, "removed", "{name}");
+        } else {
+            assert_eq!(now[name], made[name], "{name}");
+        }
+    }
+    // Nothing acts on it until it is declared present again.
+    daemon.full_passes(2).await;
+    assert_eq!(rig.steps().await, now);
+    start(&rig).await;
+    let again = rig.steps().await;
+    assert_eq!(again["folder"], made["folder"]);
+    assert_eq!(again["port"].started, made["port"].started);
+    rig.assert_one_node();
+
+    stopped(&rig).await;
+    rig.delete().await;
+    rig.gone().await;
+    rig.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_was_killed_is_resumed() {
+    let rig = Rig::new().await;
+    let first = rig
+        .builder()
+        .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
+        .spawn();
+    rig.made().await;
+    rig.stop_cluster().await;
+    rig.until_step("process", "removing").await;
+    assert_eq!(rig.steps().await["ready"].state, "removed");
+    assert_eq!(rig.nodes().len(), 1);
+    first.kill();
+    let _successor = rig.daemon();
+    eventually(SOON, "the stop", || async {
+        rig.state().await.starts_with("stopped ")
+    })
+    .await;
+    assert_eq!(rig.steps().await["process"].state, "removed");
+    assert!(rig.nodes().is_empty());
+    start(&rig).await;
+    rig.assert_one_node();
+}
