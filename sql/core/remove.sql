@@ -1,7 +1,7 @@
--- Removes a row whose object is verified gone, under its fence, and only while
--- that is declared and it is not placed elsewhere. The setting shows the fence to
--- the guard on DELETE; it ends with the statement.
--- $1 key, $2 uid, $3 owner, $4 term, $5 generation, $6 the place of this owner, if it has one
+-- Removes a row whose object is verified absent, under its fence, and only while it is
+-- declared absent and not placed elsewhere. The setting shows the fence to the trigger
+-- that guards DELETE; it ends with the transaction.
+-- $1 key, $2 uid, $3 owner, $4 term, $5 generation, $6 the placement of this owner, if it has one
 DELETE FROM {table} {t}
 USING {leases} l
 WHERE {t}.{key} = $1 AND {t}.uid = $2 AND {t}.generation = $5 AND {removable}

@@ -1,5 +1,5 @@
--- The columns of one cluster, for the alias c. Named one by one, because a
--- later release may add columns while this one runs.
+-- The columns of one cluster, for the alias c. They are listed, because a newer
+-- release may add columns while this one runs.
 c.name, c.uid, c.provider, c.subnet::text AS subnet, c.node_port, c.pf_port, c.http_port, c.https_port,
 c.register_portainer, c.haproxy_route, c.register_argocd, c.labels, c.paused, c.protected,
 c.desired_state, c.actual_state, c.status_reason, c.status_message, c.reconcile_error,

@@ -1,9 +1,8 @@
--- Changes some of what is declared of a cluster; no row if there is none, or
--- if it is of another generation by now.
--- $1 name, $2 the generation that was read, if it matters, $3 whether the subnet changes, $4 subnet,
+-- Changes a declared cluster; no row if it does not exist or has another generation.
+-- $1 name, $2 expected generation, null: any, $3 whether the subnet changes, $4 subnet,
 -- $5 node port, $6 pf port, $7 http port, $8 https port, $9 register with portainer, $10 route in haproxy,
 -- $11 register with argocd, $12 labels to add, change or (null) remove, $13 paused, $14 desired state,
--- $15 who declares, if it is not the session's own
+-- $15 the actor, if it is not the session's
 WITH me AS (SELECT set_config('kindler.actor', coalesce($15, current_setting('kindler.actor', true), ''), true))
 UPDATE clusters c
 SET subnet = CASE WHEN $3 THEN $4::text::cidr ELSE c.subnet END,

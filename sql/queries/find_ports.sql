@@ -1,7 +1,7 @@
--- The ports of a new cluster: those that are given, else the first of their
--- range that no declared cluster uses, and that is not given for another purpose.
--- What is used is gathered once, and only if it is asked for: an OR of two columns
--- would read all clusters for each port.
+-- The ports of a new cluster: the given ones, else the first of their range that no
+-- declared cluster uses and that is not given for another purpose. The used ports are
+-- collected once, and only if needed: an OR of two columns would read all clusters for
+-- each port.
 -- $1 pf port, $2 http port, $3 https port
 WITH web AS MATERIALIZED (
     SELECT http_port AS port FROM clusters WHERE http_port BETWEEN 18090 AND 18999

@@ -1,6 +1,6 @@
 -- The newest events of all clusters or of one, newest first.
--- $1 cluster, $2 actor, $3 kinds, $4 only before this id, $5 at most so many, $6 only after this id,
--- $7 the removal before the row of $1; null for whatever had that name, $8 its uid
+-- $1 cluster, $2 actor, $3 kinds, $4 only before this ID, $5 limit, $6 only after this ID,
+-- $7 the removal before the row of $1, null: every row of the name, $8 the row's UID
 SELECT id, cluster_name, uid, at, kind, actor, generation, term, from_state, to_state, attempt, reason, message, error, change
 FROM cluster_events
 WHERE ($1::text IS NULL OR cluster_name = $1)

@@ -1,5 +1,5 @@
--- The newest events of a name after an id, oldest first: all, or those of one row.
--- $1 name, $2 after this id, $3 at most so many, $4 the removal before the row; null for all, $5 its uid
+-- The newest events of a name after an ID, oldest first: of all rows, or of one.
+-- $1 name, $2 after this ID, $3 limit, $4 the removal before the row, null: all rows, $5 the row's UID
 SELECT * FROM (
     SELECT id, uid, at, kind, actor, generation, term, from_state, to_state, attempt, reason, message, error, change
     FROM cluster_events

@@ -1,7 +1,7 @@
--- The clusters that pass every filter that is given, a page of them, with who
--- works on each and how many there are in all.
+-- One page of the clusters that match every given filter, with the lease of each and
+-- the number of matches on all pages.
 -- $1 part of the name, $2 providers, $3 desired states, $4 actual states, $5 reasons, $6 paused,
--- $7 label requirements as [{"key", "op", "values"}], $8 order, $9 at most so many, $10 after so many
+-- $7 label requirements as [{"key", "op", "values"}], $8 order, $9 limit, $10 offset
 SELECT {cluster}, l.owner AS lease_owner, l.term AS lease_term, l.acquired_at AS lease_since,
        count(*) OVER () AS total
 FROM clusters c

@@ -1,7 +1,7 @@
--- Declares the spec of an earlier revision anew; no row if there is no such
--- cluster, no such revision of this row, or if it is of another generation by now.
--- $1 name, $2 generation of the revision, $3 the generation that was read, if it matters,
--- $4 who declares, if it is not the session's own
+-- Declares the spec of an earlier revision again; no row if the cluster does not
+-- exist, this row has no such revision, or it has another generation.
+-- $1 name, $2 generation of the revision, $3 expected generation, null: any,
+-- $4 the actor, if it is not the session's
 WITH me AS (SELECT set_config('kindler.actor', coalesce($4, current_setting('kindler.actor', true), ''), true))
 UPDATE clusters c
 SET subnet = (r.spec ->> 'subnet')::cidr, node_port = (r.spec ->> 'node_port')::integer,

@@ -1,7 +1,7 @@
--- A name, ports, the lowest first, and a network that no declared cluster uses.
--- What is used is gathered once: an OR of two columns, or &&, would read all
--- clusters for each candidate. What lies within one candidate network counts as
--- all of it, so that there are few.
+-- A name, ports (lowest first) and a network that no declared cluster uses. The used
+-- values are collected once: an OR of two columns, or &&, would read all clusters for
+-- each candidate. A subnet within a candidate network counts as the whole network, so
+-- that there are few networks.
 WITH web AS MATERIALIZED (
     SELECT http_port AS port FROM clusters WHERE http_port BETWEEN 18090 AND 18999
     UNION

@@ -1,7 +1,7 @@
 //! The page: the files of `web/`, embedded in the binary.
 //!
-//! Every path that is neither a file nor the API is a view of the page, which
-//! reads its own address.
+//! Every other path outside the API serves `index.html`: the page renders the
+//! view of its address.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -12,11 +12,11 @@ use super::error::ApiError;
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
-struct Files;
+struct PageFiles;
 
 const INDEX: &str = "index.html";
 
-/// Serves a file of the page, or the page itself.
+/// Serves a file of the page, or `index.html`.
 pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") || path.starts_with("ws/") {
@@ -25,31 +25,30 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if !matches!(method, Method::GET | Method::HEAD) {
         let refused = ApiError::Refused {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            detail: "pages can only be read; the API is below /api".to_owned(),
+            detail: "the page allows only GET and HEAD; the API is under /api".to_owned(),
         };
         return ([(header::ALLOW, "GET,HEAD")], refused).into_response();
     }
-    match Files::get(path) {
-        Some(file) => answer(path, &file, &headers),
+    match PageFiles::get(path) {
+        Some(file) => respond(path, &file, &headers),
         None if path.starts_with("assets/") => {
             ApiError::NotFound(format!("{} not found", uri.path())).into_response()
         }
-        None => match Files::get(INDEX) {
-            Some(file) => answer(INDEX, &file, &headers),
+        None => match PageFiles::get(INDEX) {
+            Some(file) => respond(INDEX, &file, &headers),
             None => StatusCode::NOT_FOUND.into_response(),
         },
     }
 }
 
-fn answer(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
+fn respond(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let hash = file.metadata.sha256_hash();
     let tag: String = hash[..16]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let tag = format!("\"{tag}\"");
-    // Asked for each time, and answered with "not modified": a new release is
-    // seen at once.
+    // The browser revalidates each time, so that a new release shows at once.
     let shared = [
         (header::ETAG, tag.clone()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),

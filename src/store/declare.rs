@@ -1,5 +1,4 @@
-//! What people declare: the writes behind the commands. They only declare;
-//! the reconciler acts.
+//! The writes by which people declare clusters. Only the reconciler acts on them.
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
@@ -10,22 +9,22 @@ use super::{Store, queries, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::typed;
 
-/// A new cluster; what is left out gets a default, ports the first free ones.
+/// A new cluster. A port that is not set gets a default or the first free one.
 #[derive(Clone, Debug)]
 pub struct Declaration {
-    /// Its name.
+    /// The name.
     pub name: ClusterName,
-    /// Which tool makes it.
+    /// The provider.
     pub provider: Provider,
-    /// A network of its own.
+    /// The subnet; `None`: the provider's default.
     pub subnet: Option<Subnet>,
-    /// 30080 if left out.
+    /// 30080 if not set.
     pub node_port: Option<Port>,
-    /// The first free of 19001 to 19999 if left out.
+    /// The first free of 19001 to 19999 if not set.
     pub pf_port: Option<Port>,
-    /// The first free of 18090 to 18442 if left out.
+    /// The first free of 18090 to 18442 if not set.
     pub http_port: Option<Port>,
-    /// The first free of 18443 to 18999 if left out.
+    /// The first free of 18443 to 18999 if not set.
     pub https_port: Option<Port>,
     /// Whether it is registered with Portainer.
     pub register_portainer: bool,
@@ -33,25 +32,25 @@ pub struct Declaration {
     pub haproxy_route: bool,
     /// Whether it is registered with Argo CD.
     pub register_argocd: bool,
-    /// Labels: an object of texts.
+    /// Labels: an object of strings.
     pub labels: serde_json::Value,
-    /// Only looked at until it is resumed.
+    /// Whether the cluster is only observed until it is resumed.
     pub paused: bool,
-    /// Present or stopped.
+    /// `present` or `stopped`.
     pub desired: Desired,
 }
 
-/// What became of a declaration.
+/// The result of a declaration.
 #[derive(Debug)]
 pub enum Declared {
-    /// A new row.
+    /// The row was inserted.
     New(Cluster),
-    /// The name is taken, by this row.
+    /// The name belongs to this row already.
     Exists(Cluster),
 }
 
 impl Declaration {
-    /// Checks what only several fields together can tell.
+    /// Checks the rules that involve several fields.
     ///
     /// # Errors
     /// [`SpecError`] names field and limit.
@@ -60,8 +59,8 @@ impl Declaration {
         Spec::check_ports(self.pf_port, self.http_port, self.https_port)
     }
 
-    /// The same as a statement, for people to keep. Every value was checked, so none holds a
-    /// quote.
+    /// The declaration as an INSERT statement, for people to keep. Every value was checked, so
+    /// none contains a quote.
     pub fn as_sql(&self) -> String {
         let mut columns = vec![
             ("name", format!("'{}'", self.name)),
@@ -90,7 +89,7 @@ impl Declaration {
             .as_object()
             .is_some_and(|labels| !labels.is_empty())
         {
-            // Quoted as standard_conforming_strings wants it, which is the default.
+            // Correct with standard_conforming_strings = on, the default.
             let labels = self.labels.to_string().replace('\'', "''");
             columns.push(("labels", format!("'{labels}'")));
         }
@@ -108,20 +107,20 @@ impl Declaration {
         )
     }
 
-    fn names_every_port(&self) -> bool {
+    fn sets_every_port(&self) -> bool {
         let ports = [self.pf_port, self.http_port, self.https_port];
         ports.iter().all(Option::is_some)
     }
 
-    /// The columns in the order of `sql/queries/declare_cluster.sql`.
-    pub(super) fn values(&self) -> Values<'_> {
+    /// The values for `sql/queries/declare_cluster.sql`.
+    pub(super) fn values(&self) -> DeclarationParams<'_> {
         let ports = [
             self.node_port,
             self.pf_port,
             self.http_port,
             self.https_port,
         ];
-        Values {
+        DeclarationParams {
             name: self.name.as_str(),
             provider: self.provider.as_str(),
             subnet: self.subnet.map(|subnet| subnet.to_string()),
@@ -132,8 +131,8 @@ impl Declaration {
     }
 }
 
-/// A declaration in the types of its columns.
-pub(super) struct Values<'a> {
+/// A declaration in the types of the columns.
+pub(super) struct DeclarationParams<'a> {
     name: &'a str,
     provider: &'a str,
     subnet: Option<String>,
@@ -142,7 +141,7 @@ pub(super) struct Values<'a> {
     desired: &'a str,
 }
 
-impl Values<'_> {
+impl DeclarationParams<'_> {
     pub(super) fn params<'a>(
         &'a self,
         declarer: &'a Option<&'a str>,
@@ -166,19 +165,20 @@ impl Values<'_> {
     }
 }
 
-/// Declares a cluster under the lock that keeps others from the same free ports;
-/// no row if the name is taken.
+/// Declares a cluster. The caller holds the lock that prevents two declarations from
+/// choosing the same free ports. `None` if the name is taken.
 pub(super) async fn declare_locked(
     transaction: &Transaction<'_>,
     new: &Declaration,
     declarer: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
     let mut values = new.values();
-    if !new.names_every_port() {
-        let [_, named @ ..] = &values.ports;
-        let named: Vec<&(dyn ToSql + Sync)> = named.iter().map(|port| port as _).collect();
+    if !new.sets_every_port() {
+        let [_, host_ports @ ..] = &values.ports;
+        let host_ports: Vec<&(dyn ToSql + Sync)> =
+            host_ports.iter().map(|port| port as _).collect();
         let found = transaction
-            .query_typed(queries::FIND_PORTS.as_str(), &typed(&named))
+            .query_typed(queries::FIND_PORTS.as_str(), &typed(&host_ports))
             .await?;
         if let Some(found) = found.first() {
             for (port, column) in values.ports[1..].iter_mut().zip(["pf", "http", "https"]) {
@@ -200,14 +200,14 @@ impl Store {
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let declarer = self.declarer();
-        let made = if new.names_every_port() {
-            // Nothing is looked for, so one statement is the whole transaction.
+        let inserted = if new.sets_every_port() {
+            // No free port is searched, so one statement suffices.
             let values = new.values();
             let params = values.params(&declarer);
-            let made = self
+            let rows = self
                 .rows(operation, &queries::DECLARE_CLUSTER, &params)
                 .await?;
-            made.into_iter().next()
+            rows.into_iter().next()
         } else {
             self.connections
                 .in_transaction(operation, async |transaction| {
@@ -218,24 +218,24 @@ impl Store {
                 })
                 .await?
         };
-        if let Some(row) = made {
+        if let Some(row) = inserted {
             let cluster = rows::cluster(&row)
                 .map_err(|source| DatabaseError::Unreadable { operation, source })?;
             return Ok(Declared::New(cluster));
         }
         match self.get(&new.name).await? {
             Some(cluster) => Ok(Declared::Exists(cluster)),
-            // It went between the two statements: the name is free after all,
-            // but the caller should decide that, not a loop here.
+            // The row was removed between the two statements. The caller decides
+            // whether to declare again.
             None => Err(DatabaseError::Refused(format!(
-                "cluster {} was just being removed: try again",
+                "cluster {} was just removed: try again",
                 new.name
             ))),
         }
     }
 
-    /// Changes what is wanted of a cluster; `None` if there is none, or if it is
-    /// not of `generation` any more.
+    /// Changes the desired state of a cluster; `None` if it does not exist or is no
+    /// longer at `generation`.
     ///
     /// # Errors
     /// [`DatabaseError::Refused`] for a protected cluster.
@@ -252,8 +252,8 @@ impl Store {
             .await
     }
 
-    /// Pauses or resumes a cluster; `None` if there is none, or if it is not of
-    /// `generation` any more.
+    /// Pauses or resumes a cluster; `None` if it does not exist or is no longer at
+    /// `generation`.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -269,8 +269,8 @@ impl Store {
             .await
     }
 
-    /// Asks for an attempt at once; `None` if there is no such cluster, or if it
-    /// is not of `generation` any more.
+    /// Requests an attempt now; `None` if the cluster does not exist or is no longer at
+    /// `generation`.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -284,16 +284,16 @@ impl Store {
             .await
     }
 
-    /// Reads one cluster; `None` if there is none.
+    /// Reads one cluster; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`DatabaseError`], also when its row cannot be read.
+    /// [`DatabaseError`], also if the row is unreadable.
     pub async fn get(&self, name: &ClusterName) -> Result<Option<Cluster>, DatabaseError> {
         self.one("read a cluster", &queries::GET_CLUSTER, &[&name.as_str()])
             .await
     }
 
-    /// Whom the books name, if not the session's actor.
+    /// Actor written to the audit log, if it is not the session's.
     pub(super) fn declarer(&self) -> Option<&str> {
         self.declarer.as_deref()
     }

@@ -1,82 +1,81 @@
-//! Lists for people and programs: filtered, sorted, a page at a time; and what
-//! is free to declare.
+//! Lists of clusters, filtered, sorted and paged; and free names, ports and networks.
 
 use tokio_postgres::types::ToSql;
 
 use crate::clusters::ClusterName;
 
-use super::feed::{Live, live};
+use super::feed::{ClusterWithWork, live};
 use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// Which clusters are wanted; `None` is any.
+/// A filter of clusters, with order and page; `None` matches any.
 #[derive(Clone, Debug)]
-pub struct Filter {
-    /// With this in their name.
+pub struct ClusterFilter {
+    /// Text that the name contains.
     pub part: Option<String>,
-    /// Of these providers.
+    /// Providers.
     pub providers: Option<Vec<String>>,
-    /// Wanted so.
+    /// Desired states.
     pub desired: Option<Vec<String>>,
-    /// Recorded so.
+    /// Actual states.
     pub actual: Option<Vec<String>>,
-    /// For these reasons.
+    /// Reasons.
     pub reasons: Option<Vec<String>>,
-    /// Paused or not.
+    /// Whether the cluster is paused.
     pub paused: Option<bool>,
     /// Label requirements, as `[{"key", "op", "values"}]`.
     pub labels: serde_json::Value,
-    /// `name`, `created_at` or `actual_state`, with `-` for the other way.
+    /// `name`, `created_at` or `actual_state`, with `-` for descending order.
     pub order: String,
-    /// At most so many.
+    /// The largest number of rows.
     pub limit: i64,
-    /// After so many.
+    /// Number of rows to skip.
     pub offset: i64,
 }
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Listed {
-    /// The rows; one that cannot be read stands there with its raw name.
-    pub rows: Vec<Result<Live, (String, Undecodable)>>,
-    /// How many there are on all pages; not known behind the last one.
+pub struct ClusterPage {
+    /// The rows; an unreadable one is an error with its raw name.
+    pub rows: Vec<Result<ClusterWithWork, (String, Undecodable)>>,
+    /// Number of rows on all pages; unknown after the last page.
     pub total: Option<i64>,
 }
 
-/// What no declared cluster uses, the lowest first, at most 50 of each; none
-/// where a range is used up.
+/// Values that no declared cluster uses: at most 50 ports of each kind, lowest first;
+/// empty or `None` where a range is exhausted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
     /// A name.
     pub name: Option<String>,
-    /// For port-forwards.
+    /// Ports for port-forwards.
     pub pf_ports: Vec<i32>,
-    /// For HTTP.
+    /// HTTP ports.
     pub http_ports: Vec<i32>,
-    /// For HTTPS.
+    /// HTTPS ports.
     pub https_ports: Vec<i32>,
-    /// A network of its own.
+    /// A subnet.
     pub subnet: Option<String>,
 }
 
-/// A cluster that declares a port which another one asks for.
+/// A cluster that already declares a requested port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortUser {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// It is the port-forward port.
+    /// Whether the conflict is in the port-forward port.
     pub pf: bool,
-    /// It is the HTTP port or the HTTPS port.
+    /// Whether the conflict is in the HTTP or HTTPS port.
     pub web: bool,
 }
 
 impl Store {
-    /// The clusters that pass a filter.
+    /// The clusters that match a filter.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn filtered(&self, filter: &Filter) -> Result<Listed, DatabaseError> {
+    pub async fn filtered(&self, filter: &ClusterFilter) -> Result<ClusterPage, DatabaseError> {
         let operation = "list the clusters";
         let params: [&(dyn ToSql + Sync); 10] = [
             &filter.part,
@@ -101,10 +100,10 @@ impl Store {
             .iter()
             .map(|row| live(row).map_err(|error| (row.get("name"), error)))
             .collect();
-        Ok(Listed { rows, total })
+        Ok(ClusterPage { rows, total })
     }
 
-    /// Ports and a network that nobody declares.
+    /// A name, ports and a subnet that no declared cluster uses.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -127,7 +126,7 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// Which clusters other than `name` declare one of these ports.
+    /// The clusters other than `name` that declare one of these ports.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -1,8 +1,8 @@
-//! The query texts: one file and one intention each, in `sql/queries`.
+//! The texts of the queries, one file each in `sql/queries`.
 
 use std::sync::LazyLock;
 
-/// The text of one query, with the cluster's columns filled in.
+/// The text of one query, with `{cluster}` replaced by the cluster's columns.
 pub(super) type Query = LazyLock<String>;
 
 pub(super) const CLUSTER_COLUMNS: &str = include_str!("../../sql/queries/cluster_columns.sql");
@@ -17,12 +17,12 @@ macro_rules! queries {
 }
 
 queries! {
-    ANNOUNCE_REPLICA = "announce_replica";
+    WRITE_HEARTBEAT = "write_heartbeat";
     CLOSE_SESSION = "close_session";
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
     COUNT_DUE = "count_due";
-    COUNT_HELD = "count_held";
+    COUNT_DEFERRED = "count_deferred";
     COUNT_REPLICAS = "count_replicas";
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
@@ -47,23 +47,23 @@ queries! {
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
-    LIST_KNOWN = "list_known";
+    LIST_USED_NAMES = "list_used_names";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
-    LIST_STANDINGS = "list_standings";
+    LIST_CLUSTER_SAMPLES = "list_cluster_samples";
     LIST_STEPS = "list_steps";
     LIST_TOKENS = "list_tokens";
     LIST_UNSELECTED = "list_unselected";
-    LIST_WORST = "list_worst";
+    LIST_FAILING_SAMPLES = "list_failing_samples";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
-    NOTE_TOKEN_USE = "note_token_use";
+    RECORD_TOKEN_USE = "record_token_use";
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
     REQUEST_RETRY = "request_retry";
-    RETIRE_REPLICA = "retire_replica";
+    REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
     ROLL_BACK = "roll_back";
     SET_DESIRED = "set_desired";

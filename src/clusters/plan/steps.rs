@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
 use crate::core::steps::decide::{foreign_leftovers, next_try, unknown_leftovers};
-use crate::core::steps::{GIVEN_UP, StepFacts, StepRecord, StepState};
+use crate::core::steps::{GIVEN_UP, StepChange, StepFacts, StepRecord, StepState};
 
 use super::{
     Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
@@ -135,18 +135,8 @@ fn unremovable(
     moment: Moment,
 ) -> Option<Status> {
     let unknown = unknown_leftovers(steps.driver, steps.facts, steps.records);
-    let foreign: Vec<_> = foreign_leftovers(steps.driver, steps.records).collect();
-    let why = if let Some(first) = foreign.first() {
-        let driver = &first.driver;
-        let names = foreign.iter().filter(|r| r.driver == *driver);
-        let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
-        format!(
-            "driver {driver} created {}, which driver {} cannot remove: start a daemon with \
-             KINDLER_DRIVER={driver}, or remove it by hand and set its state in cluster_steps to \
-             'removed'",
-            names.join(", "),
-            steps.driver
-        )
+    let why = if let Some(why) = of_another_driver(steps.driver, steps.records) {
+        why
     } else if !unknown.is_empty() {
         format!(
             "a newer release created {}, which this release cannot remove: start a daemon of that \
@@ -191,16 +181,59 @@ fn failed(
     }
 }
 
+/// The changes for interrupted steps, to write with a status in which no action runs: a step
+/// is recorded as running only while an action runs. Steps of other drivers and of newer
+/// releases are not touched.
+pub fn interrupted_steps(
+    cluster: &Cluster,
+    status: &Status,
+    steps: StepsOf<'_>,
+) -> Vec<StepChange> {
+    if status.actual.is_transitional() && !cluster.observe_only() {
+        return Vec::new();
+    }
+    let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
+    steps
+        .of_driver()
+        .filter(|r| !newer.contains(&&*r.name))
+        .filter_map(StepRecord::interrupted)
+        .collect()
+}
+
+/// Why this daemon can neither observe nor change a cluster: steps of another driver are
+/// recorded. None if there are none.
+pub fn of_another_driver(driver: &str, records: &[StepRecord]) -> Option<String> {
+    let first = foreign_leftovers(driver, records).next()?;
+    let owner = &first.driver;
+    let names = foreign_leftovers(driver, records).filter(|r| r.driver == *owner);
+    let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
+    Some(format!(
+        "driver {owner} created {}, and this daemon has driver {driver}: start a daemon with \
+         KINDLER_DRIVER={owner}, or remove it by hand and set its state in cluster_steps to 'removed'",
+        names.join(", ")
+    ))
+}
+
+/// The status of a cluster of another driver whose declaration requires an action.
+pub fn left_to_another_driver(
+    cluster: &Cluster,
+    why: String,
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    failed(cluster, Reason::StepsUnknown, why, policy, moment, true)
+}
+
 /// Adds failed best-effort steps to the status of a running cluster. The next check comes
 /// with the next attempt of one. An attempt that is due already waits for the next
 /// check: the cluster is not healthy now, or is only observed.
 pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
-    if status.actual != Actual::Running {
+    if !matches!(status.actual, Actual::Running | Actual::Failed) {
         return status;
     }
     let status = with_newer(status, steps);
     let failed = steps.failed_best_effort();
-    if failed.is_empty() {
+    if status.actual == Actual::Failed || failed.is_empty() {
         return status;
     }
     let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
@@ -228,6 +261,9 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
 /// Adds the steps that this release leaves to a newer one: their input may have changed
 /// since they ran.
 fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
+    if status.reason == Reason::StepsUnknown {
+        return status;
+    }
     let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
     if newer.is_empty() {
         return status;

@@ -29,7 +29,10 @@ use tracing::{Span, debug, info, info_span, warn};
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::steps::{StepsOf, before_removal, with_steps};
+use crate::clusters::plan::steps::{
+    StepsOf, before_removal, interrupted_steps, left_to_another_driver, of_another_driver,
+    with_steps,
+};
 use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::controller::Finished;
@@ -174,7 +177,9 @@ impl ClusterReconciler {
         let cluster = &row.object;
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut observation = None;
-        if let Decision::Observe { why } = decision {
+        if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
+            decision = self.leave_to_another_driver(&row, decision, why);
+        } else if let Decision::Observe { why } = decision {
             let (observed, cut) = context.observe(&*self.driver, cluster).await;
             if let Some(cut) = cut {
                 return Ok(ReconcileContext::end(cut));
@@ -203,6 +208,28 @@ impl ClusterReconciler {
         }
     }
 
+    /// The decision about a cluster of another driver. This driver cannot observe it, so the
+    /// observation is unknown, and no action runs.
+    fn leave_to_another_driver(
+        &self,
+        row: &Leased<Cluster>,
+        decision: Decision,
+        why: String,
+    ) -> Decision {
+        let (cluster, policy, moment) = (&row.object, &self.policy, moment(row));
+        let unknown = || Observation::unknown(why.clone());
+        let decision = match decision {
+            Decision::Observe { .. } => plan(cluster, Some(&unknown()), policy, moment),
+            decision => decision,
+        };
+        match decision {
+            Decision::Act { .. } => {
+                Decision::Record(left_to_another_driver(cluster, why, policy, moment))
+            }
+            decision => decision,
+        }
+    }
+
     /// Writes a status; maintains the steps of a healthy cluster first.
     async fn record(
         &self,
@@ -213,13 +240,13 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let healthy = observation.as_ref().is_some_and(Observation::is_healthy)
             && status.actual == Actual::Running
-            && row.object.settled()
+            && row.object.spec_applied
             && !row.object.observe_only();
         if healthy {
             return self.maintain(context, row, status).await;
         }
         let lost = found_lost(&row.object, &status);
-        let drift = observation.as_ref().filter(|_| lost).and_then(Drift::seen);
+        let drift = observation.as_ref().filter(|_| lost).and_then(Drift::of);
         let next = self.write(context, &row, status.clone(), &[]).await;
         if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift)
             && now.object.actual == status.actual
@@ -281,14 +308,17 @@ impl ClusterReconciler {
         for change in changes {
             change.apply_to(&mut records, row.now());
         }
+        let facts = self.facts(context, &row.object);
         let steps = StepsOf {
             driver: self.driver.name(),
-            facts: &[],
+            facts: &facts,
             records: &records,
         };
+        let interrupted = interrupted_steps(&row.object, &status, steps);
+        let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
-        match context.work.write(row, &written, changes).await? {
+        match context.work.write(row, &written, &changes).await? {
             Written::Yes(now) => {
                 context.note_reason(status.reason);
                 if reached_running(&row.object, &now.object) {
@@ -303,7 +333,9 @@ impl ClusterReconciler {
     /// Observes the time from the declaration until the cluster is ready. An error does not
     /// fail the reconcile.
     async fn time_to_ready(&self, cluster: &Cluster) {
-        let since = self.store.declared_for(&cluster.name, cluster.generation);
+        let since = self
+            .store
+            .time_since_declared(&cluster.name, cluster.generation);
         match since.await {
             Ok(Some(since)) => self.metrics.actions.ready(since),
             Ok(None) => {}

@@ -272,8 +272,8 @@ impl SandboxRun<'_> {
         self.write_log(&format!("failed: {}", crate::cause::chain(error)))
             .await;
         let log = self.log.lock().await;
-        let detail = log.as_ref().map(|log| log.detail(error));
-        let (summary, detail) = (error.to_string(), detail.unwrap_or_default());
+        let detail = log.as_ref().map(ActionLog::detail);
+        let (summary, detail) = (crate::cause::chain(error), detail.unwrap_or_default());
         match error {
             SandboxError::Late { .. } => StepError::Late { summary, detail },
             _ => StepError::Transient { summary, detail },

@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
-use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
+use crate::command::{
+    CommandLimits, Ending, FinishedCommand, LogDir, Runner, SpawnError, unconditional_trust,
+};
 use crate::core::steps::StepSet;
 
 use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError};
@@ -101,8 +103,8 @@ impl ScriptDriver {
 
     /// Runs one command to observe. It needs no lease, and its output is not logged: repeated every
     /// five minutes it would displace the output of actions.
-    async fn query(&self, call: &Call) -> Result<Finished, SpawnError> {
-        let limits = Limits {
+    async fn query(&self, call: &Call) -> Result<FinishedCommand, SpawnError> {
+        let limits = CommandLimits {
             deadline: self.settings.deadlines.probe,
             grace: self.settings.deadlines.grace,
         };
@@ -121,7 +123,7 @@ impl ScriptDriver {
     /// Runs the command of an action and logs its output.
     async fn command(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
         let call = calls::action(&self.settings, action, request)?;
-        let limits = Limits {
+        let limits = CommandLimits {
             deadline: self.settings.deadlines.of(action),
             grace: self.settings.deadlines.grace,
         };

@@ -1,5 +1,5 @@
-//! A declaration that is only checked: what would collide, and the same as a
-//! command and as SQL, for people who like to keep them.
+//! Checks a declaration without writing it: conflicts, and the equivalent command
+//! and SQL.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -26,7 +26,7 @@ pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, Ap
     Ok(Json(body).into_response())
 }
 
-/// The cluster as it would be listed.
+/// The cluster as a list would show it.
 fn info(new: &Declaration) -> View {
     let port = |port: Option<Port>| port.map_or(0, Port::get);
     View {
@@ -50,8 +50,8 @@ fn info(new: &Declaration) -> View {
     }
 }
 
-/// Ports that others declare: k3d and kind would fail on them, but only if both
-/// clusters run on one host, so this is no error.
+/// Ports that other clusters declare. That is no error, because it fails only if
+/// both clusters run on one host.
 async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> {
     let port = |port: Option<Port>| port.map_or(0, Port::get);
     let (pf, http, https) = (port(new.pf_port), port(new.http_port), port(new.https_port));
@@ -79,7 +79,7 @@ async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> 
     Ok(warnings)
 }
 
-/// Every value was checked, so none needs quoting for a shell.
+/// The values are validated, so none needs quoting for a shell.
 fn command(new: &Declaration) -> String {
     let mut command = format!("kindler create {} --provider {}", new.name, new.provider);
     for (flag, port) in [

@@ -1,8 +1,8 @@
--- Says that a daemon is here, or still here; and takes those off the list that
--- nobody saw for an hour, because who crashes cannot do it.
--- $1 owner, $2 host, $3 pid, $4 version, $5 listen address, $6 whether its listener listens,
--- $7 what else a person should know of it, $8 for which clusters it works, if not for all,
--- $9 whether it begins nothing
+-- Writes the heartbeat of a daemon. Also deletes daemons without a heartbeat for an
+-- hour, because a daemon that crashed cannot remove its row.
+-- $1 owner, $2 host, $3 pid, $4 version, $5 HTTP address, $6 whether its listener is connected,
+-- $7 notice for people, $8 selector of the clusters that it works on, null for all,
+-- $9 whether it is on standby
 WITH crashed AS (
     DELETE FROM kindler_replicas
     WHERE owner <> $1 AND seen_at < clock_timestamp() - interval '1 hour'
