@@ -2,7 +2,7 @@
 //! `done` or `failed` after, so that after a crash the next owner observes and resumes at
 //! the first step that is not verified.
 //!
-//! [`decide`] is pure and decides about one step; [`run`] executes the decisions. This
+//! [`decide`] is pure and decides about one step; `run` executes the decisions. This
 //! module knows no table and no cluster: [`StepLog`] writes.
 //!
 //! # Flow
