@@ -2,6 +2,7 @@
 
 mod convergence;
 mod defer;
+mod steps;
 
 use super::*;
 use crate::clusters::samples::dev;
