@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::rounds;
 use crate::kit::{Blow, Daemon, Proxy, Trap, claim_port};
-use crate::steps::rig::Rig;
+use crate::steps::rig::StepsRig;
 
 /// Starts another daemon whenever the present one has ended; never returns.
-async fn keep_running(rig: &Rig, proxy: &Proxy, daemon: &mut Daemon) {
+async fn keep_running(rig: &StepsRig, proxy: &Proxy, daemon: &mut Daemon) {
     loop {
         if daemon.has_ended() {
-            *daemon = rig.builder_on(&proxy.url()).spawn();
+            *daemon = rig.builder_with_url(&proxy.url()).spawn();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -22,9 +22,9 @@ async fn keep_running(rig: &Rig, proxy: &Proxy, daemon: &mut Daemon) {
 /// One life: made, moved to another port, removed; with a trap at a statement. How
 /// many statements it took, and whether the trap went off.
 async fn life(trap: Option<(usize, bool, Fault)>) -> (usize, bool) {
-    let mut rig = Rig::new().await;
+    let mut rig = StepsRig::new().await;
     let proxy = Proxy::before(&rig.database).await;
-    let mut daemon = rig.builder_on(&proxy.url()).spawn();
+    let mut daemon = rig.builder_with_url(&proxy.url()).spawn();
     if let Some((at, after, fault)) = trap {
         let blow = match fault {
             Fault::Killed => Blow::Kill(daemon.pid()),
@@ -34,28 +34,28 @@ async fn life(trap: Option<(usize, bool, Fault)>) -> (usize, bool) {
         proxy.trap(Trap { at, after, blow });
     }
     tokio::select! {
-        () = rig.made() => {}
+        () = rig.declare_and_wait() => {}
         () = keep_running(&rig, &proxy, &mut daemon) => {}
     }
     rig.assert_one_node();
-    let folder = Rig::inode(&rig.folder());
+    let folder = StepsRig::inode(&rig.folder());
     rig.port = claim_port();
     let port = rig.port.number;
     rig.run(&format!("UPDATE clusters SET http_port = {port}"))
         .await;
     tokio::select! {
-        () = rig.running() => {}
+        () = rig.wait_running() => {}
         () = keep_running(&rig, &proxy, &mut daemon) => {}
     }
     rig.assert_one_node();
     assert_eq!(
-        Rig::inode(&rig.folder()),
+        StepsRig::inode(&rig.folder()),
         folder,
         "the folder was made again"
     );
     rig.delete().await;
     tokio::select! {
-        () = rig.gone() => {}
+        () = rig.wait_removed() => {}
         () = keep_running(&rig, &proxy, &mut daemon) => {}
     }
     rig.assert_nothing_left().await;

@@ -1,4 +1,4 @@
-//! One sandbox cluster `dev`, and what can be seen of it from outside.
+//! One sandbox cluster `dev`, and everything that can be observed of it from outside.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,11 @@ use tokio_postgres::Client;
 use crate::kit::{ClaimedPort, Daemon, DaemonBuilder, Database, Host, claim_port};
 use crate::kit::{eventually, migrated};
 
-/// Long enough for a busy machine; nothing waits that long when all is well.
+/// Long enough for a busy machine; a passing test never waits this long.
 pub const SOON: Duration = Duration::from_secs(40);
 
 /// A database, a host, and the port of cluster `dev`.
-pub struct Rig {
+pub struct StepsRig {
     pub host: Host,
     pub sql: Client,
     pub database: Database,
@@ -26,22 +26,23 @@ pub struct Rig {
 
 /// One row of `cluster_steps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct StepRow {
     pub state: String,
     pub attempt: i32,
     pub version: i32,
     pub reason: String,
     pub message: String,
-    /// When it last began, to the microsecond.
+    /// The time of its last start, to the microsecond.
     pub started: Option<String>,
     /// Its next try is in the future.
     pub waits: bool,
 }
 
-/// What makes the end of a step wait, so that it stays recorded as begun.
-pub struct Held(Client);
+/// Blocks the write that records the end of a step, so that the step stays recorded as
+/// running.
+pub struct BlockedWrite(Client);
 
-impl Rig {
+impl StepsRig {
     pub async fn new() -> Self {
         let database = migrated().await;
         Self {
@@ -52,13 +53,13 @@ impl Rig {
         }
     }
 
-    /// A daemon on the sandbox with short times, not started yet.
+    /// A daemon with the sandbox driver and short times, not started yet.
     pub fn builder(&self) -> DaemonBuilder {
-        self.builder_on(&self.database.url())
+        self.builder_with_url(&self.database.url())
     }
 
-    /// The same, by way of another address of the database.
-    pub fn builder_on(&self, url: &str) -> DaemonBuilder {
+    /// The same, with another URL of the database.
+    pub fn builder_with_url(&self, url: &str) -> DaemonBuilder {
         Daemon::builder(url, &self.host)
             .set("KINDLER_DRIVER", "sandbox")
             .set("KINDLER_LEASE_TTL", "2s")
@@ -89,15 +90,15 @@ impl Rig {
         .await;
     }
 
-    /// Declares `dev` and waits until a daemon made it and recorded every step.
-    pub async fn made(&self) {
+    /// Declares `dev` and waits until a daemon has created it and recorded every step.
+    pub async fn declare_and_wait(&self) {
         self.declare().await;
-        self.running().await;
+        self.wait_running().await;
     }
 
     /// Waits until `dev` runs as declared and every step is done.
-    pub async fn running(&self) {
-        eventually(SOON, "dev to run with every step done", || async {
+    pub async fn wait_running(&self) {
+        eventually(SOON, "dev running with every step done", || async {
             let done = "SELECT (SELECT count(*) FROM cluster_steps s WHERE s.uid = c.uid AND s.state = 'done' AND s.version = 1) || ' '
                 || actual_state || ' ' || (observed_generation = generation) || ' ' || coalesce(status_reason, '') FROM clusters c WHERE name = 'dev'";
             let found = self.text(done).await;
@@ -106,9 +107,9 @@ impl Rig {
         .await;
     }
 
-    /// Waits until the row of `dev` is gone.
-    pub async fn gone(&self) {
-        eventually(SOON, "the row to be gone", || async {
+    /// Waits until the row of `dev` is removed.
+    pub async fn wait_removed(&self) {
+        eventually(SOON, "the removal of the row", || async {
             self.text("SELECT count(*)::text FROM clusters").await == "0"
         })
         .await;
@@ -124,25 +125,25 @@ impl Rig {
             .await;
     }
 
-    /// `actual reason` of `dev`.
+    /// The actual state and the reason of `dev`.
     pub async fn state(&self) -> String {
         self.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")
             .await
     }
 
-    pub async fn until_state(&self, wanted: &str) {
+    pub async fn wait_state(&self, wanted: &str) {
         eventually(SOON, wanted, || async { self.state().await == wanted }).await;
     }
 
     /// Every recorded step of the present row of `dev`.
-    pub async fn steps(&self) -> BTreeMap<String, Recorded> {
+    pub async fn steps(&self) -> BTreeMap<String, StepRow> {
         let query =
             "SELECT s.name, state, attempt, version, coalesce(reason, ''), coalesce(message, ''),
             started_at::text, coalesce(next_try_at > clock_timestamp(), false)
             FROM cluster_steps s JOIN clusters c USING (uid) WHERE c.name = 'dev'";
         let rows = self.sql.query(query, &[]).await.unwrap();
         let read = |row: &tokio_postgres::Row| {
-            let recorded = Recorded {
+            let recorded = StepRow {
                 state: row.get(1),
                 attempt: row.get(2),
                 version: row.get(3),
@@ -156,7 +157,7 @@ impl Rig {
         rows.iter().map(read).collect()
     }
 
-    pub async fn until_step(&self, name: &str, state: &str) -> Recorded {
+    pub async fn wait_step(&self, name: &str, state: &str) -> StepRow {
         eventually(SOON, &format!("step {name} to be {state}"), || async {
             let found = self.steps().await.remove(name);
             found.filter(|step| step.state == state)
@@ -164,7 +165,7 @@ impl Rig {
         .await
     }
 
-    /// `step reason` of every event of a step of `dev`, oldest first.
+    /// The step and the reason of each step event of `dev`, oldest first.
     pub async fn step_events(&self) -> Vec<String> {
         let query = "SELECT split_part(split_part(message, ':', 1), ' ', 2) || ' ' || reason FROM cluster_events
                      WHERE kind = 'step' AND cluster_name = 'dev' ORDER BY id";
@@ -190,7 +191,7 @@ impl Rig {
             .join(self.port.number.to_string())
     }
 
-    /// The inode of a path, if it is there.
+    /// The inode of a path, if it exists.
     pub fn inode(path: &std::path::Path) -> Option<u64> {
         fs::symlink_metadata(path).ok().map(|found| found.ino())
     }
@@ -199,7 +200,7 @@ impl Rig {
         serde_json::from_slice(&fs::read(self.folder().join("node.json")).unwrap()).unwrap()
     }
 
-    /// The node processes of this host, by the process table.
+    /// The node processes of this host, from the process table.
     pub fn nodes(&self) -> Vec<i32> {
         let home = self.sandbox();
         let mine = |pid: &i32| {
@@ -214,7 +215,7 @@ impl Rig {
         pids.filter(mine).collect()
     }
 
-    /// Panics unless `dev` is one node that its folder names, on its port.
+    /// Panics unless `dev` has exactly one node: the one in its record, on its port.
     pub fn assert_one_node(&self) {
         let record = self.record();
         assert_eq!(self.nodes(), [record.process.pid]);
@@ -225,8 +226,8 @@ impl Rig {
 
     /// Panics if anything of `dev` is left.
     pub async fn assert_nothing_left(&self) {
-        // A node that was killed may wait for its parent to collect it.
-        eventually(SOON, "the node to be gone", || async {
+        // A killed node may still wait to be reaped by its parent.
+        eventually(SOON, "the end of the node", || async {
             self.nodes().is_empty()
         })
         .await;
@@ -241,9 +242,9 @@ impl Rig {
         kill_process(pid, Signal::KILL).unwrap();
     }
 
-    /// From now on the write that records this end of a step waits; so does the
-    /// removal of its record.
-    pub async fn hold_end(&self, step: &str, end: &str) -> Held {
+    /// From now on the write that records this end of a step is blocked, and so is the
+    /// deletion of the step's record.
+    pub async fn block_step_end(&self, step: &str, end: &str) -> BlockedWrite {
         self.run(&format!(
             "CREATE OR REPLACE FUNCTION hold_end() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN coalesce(NEW, OLD); END $$;
@@ -258,23 +259,23 @@ impl Rig {
             .batch_execute("SELECT pg_advisory_lock(4711)")
             .await
             .unwrap();
-        Held(holder)
+        BlockedWrite(holder)
     }
 
-    /// Waits until the held write waits.
-    pub async fn until_held(&self) {
-        eventually(SOON, "the end of the step to wait", || async {
+    /// Waits until the write is blocked.
+    pub async fn wait_blocked(&self) {
+        eventually(SOON, "the blocked write", || async {
             self.text(&format!("SELECT count(*)::text {WAITING}")).await != "0"
         })
         .await;
     }
 
-    /// Ends the held write without effect, as if it had never arrived, and holds
-    /// no other.
-    pub async fn drop_held(&self, held: Held) {
+    /// Ends the blocked write without effect, as if it had never arrived, and blocks no
+    /// other.
+    pub async fn cancel_blocked(&self, blocked: BlockedWrite) {
         self.run(&format!("SELECT pg_terminate_backend(pid) {WAITING}"))
             .await;
-        eventually(SOON, "the held write to be gone", || async {
+        eventually(SOON, "the end of the blocked write", || async {
             self.text(&format!("SELECT count(*)::text {WAITING}")).await == "0"
         })
         .await;
@@ -282,18 +283,18 @@ impl Rig {
             "DROP TRIGGER hold_end ON cluster_steps; DROP TRIGGER hold_removal ON cluster_steps",
         )
         .await;
-        drop(held);
+        drop(blocked);
     }
 }
 
-impl Held {
-    /// Lets the held write go on.
+impl BlockedWrite {
+    /// Unblocks the write.
     pub async fn release(self) {
         let unlock = "SELECT pg_advisory_unlock_all()";
         self.0.batch_execute(unlock).await.unwrap();
     }
 }
 
-/// Sessions of this database that wait for what [`Rig::hold_end`] holds.
+/// Sessions of this database that [`StepsRig::block_step_end`] blocks.
 const WAITING: &str = "FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

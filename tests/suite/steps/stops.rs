@@ -1,10 +1,11 @@
-//! A stop takes away what runs and keeps the rest; the records say which is which.
+//! A stop removes the steps of the process and keeps the others, and the records say
+//! so.
 
 use super::STEPS;
-use super::rig::{Rig, SOON};
+use super::rig::{SOON, StepsRig};
 use crate::kit::eventually;
 
-async fn stopped(rig: &Rig) {
+async fn stopped(rig: &StepsRig) {
     rig.stop_cluster().await;
     eventually(SOON, "the stop", || async {
         rig.state().await.starts_with("stopped ")
@@ -12,17 +13,17 @@ async fn stopped(rig: &Rig) {
     .await;
 }
 
-async fn start(rig: &Rig) {
+async fn start(rig: &StepsRig) {
     rig.run("UPDATE clusters SET desired_state = 'present'")
         .await;
-    rig.running().await;
+    rig.wait_running().await;
 }
 
 #[tokio::test]
-async fn a_stop_removes_what_runs_and_keeps_the_rest() {
-    let rig = Rig::new().await;
+async fn a_stop_removes_the_process_and_keeps_the_rest() {
+    let rig = StepsRig::new().await;
     let daemon = rig.daemon();
-    rig.made().await;
+    rig.declare_and_wait().await;
     let made = rig.steps().await;
     stopped(&rig).await;
     assert!(rig.nodes().is_empty());
@@ -34,7 +35,7 @@ async fn a_stop_removes_what_runs_and_keeps_the_rest() {
             assert_eq!(now[name], made[name], "{name}");
         }
     }
-    // Nothing acts on it until it is declared present again.
+    // Nothing happens to it until it is declared present again.
     daemon.full_passes(2).await;
     assert_eq!(rig.steps().await, now);
     start(&rig).await;
@@ -45,20 +46,20 @@ async fn a_stop_removes_what_runs_and_keeps_the_rest() {
 
     stopped(&rig).await;
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
 
 #[tokio::test]
-async fn a_stop_that_was_killed_is_resumed() {
-    let rig = Rig::new().await;
+async fn an_interrupted_stop_is_resumed() {
+    let rig = StepsRig::new().await;
     let first = rig
         .builder()
         .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
         .spawn();
-    rig.made().await;
+    rig.declare_and_wait().await;
     rig.stop_cluster().await;
-    rig.until_step("process", "removing").await;
+    rig.wait_step("process", "removing").await;
     assert_eq!(rig.steps().await["ready"].state, "removed");
     assert_eq!(rig.nodes().len(), 1);
     first.kill();
