@@ -43,7 +43,7 @@ async fn pausing_and_resuming() {
     );
     site.http.delete("/api/clusters/dev").await.is(202);
     site.until("dev", "reason", "Paused").await;
-    assert_eq!(site.host.world("dev").as_deref(), Some("healthy"));
+    assert_eq!(site.host.cluster("dev").as_deref(), Some("healthy"));
     assert_eq!(
         site.http
             .order("/api/clusters/dev/resume")

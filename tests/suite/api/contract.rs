@@ -198,7 +198,7 @@ async fn a_delete_says_absent_and_ends_with_the_row_gone() {
         (&json!("reconcile-delete-dev"), &json!("pending"))
     );
     site.until_gone("dev").await;
-    assert_eq!(site.host.world("dev"), None);
+    assert_eq!(site.host.cluster("dev"), None);
 }
 
 #[tokio::test]

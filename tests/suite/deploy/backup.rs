@@ -110,7 +110,7 @@ async fn an_old_backup_deletes_nothing() {
     );
     let touched = |name: &str| since.iter().any(|entry| entry.name == name);
     for name in ["kept", "made-later", "wanted-again", "removed-later"] {
-        assert_eq!(host.world(name).as_deref(), Some("healthy"), "{name}");
+        assert_eq!(host.cluster(name).as_deref(), Some("healthy"), "{name}");
     }
     // No row names it, so nobody touches it; this one is held for a person.
     assert!(

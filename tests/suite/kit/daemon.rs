@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClaimedPort, Database, Host, claim_port, eventually};
+use super::{ClaimedPort, Database, Host, TIMEOUT, claim_port, eventually};
 
 /// The binary under test.
 pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
@@ -73,9 +73,7 @@ pub fn daemon_settings(command: &mut Command, host: &Host) {
 impl Daemon {
     /// Starts one with the settings for tests and waits until it is ready.
     pub async fn start(database: &Database, host: &Host) -> Self {
-        let daemon = Self::builder(&database.url(), host).spawn();
-        daemon.ready().await;
-        daemon
+        Self::builder(&database.url(), host).start().await
     }
 
     /// One with the settings for tests that is not started yet.
@@ -103,15 +101,10 @@ impl Daemon {
 
     /// Waits until it says that it is ready.
     pub async fn ready(&self) {
-        eventually(
-            Duration::from_secs(20),
-            "the daemon to be ready",
-            || async {
-                self.get("/readyz")
-                    .await
-                    .is_some_and(|(status, _)| status == 200)
-            },
-        )
+        eventually(TIMEOUT, "the daemon to be ready", || async {
+            let (status, _) = self.get("/readyz").await?;
+            (status == 200).then_some(())
+        })
         .await;
     }
 
@@ -130,6 +123,16 @@ impl Daemon {
         Some((status, body.to_owned()))
     }
 
+    /// Waits until it says that it is not ready, with a reason that contains this.
+    pub async fn wait_not_ready(&self, reason: &str) {
+        let awaited = format!("the daemon not to be ready: {reason}");
+        eventually(TIMEOUT, &awaited, || async {
+            let (status, body) = self.get("/readyz").await?;
+            (status == 503 && body.contains(reason)).then_some(())
+        })
+        .await;
+    }
+
     /// The value of one sample of `/metrics`, given as `name{labels}`.
     pub async fn metric(&self, sample: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
@@ -138,6 +141,14 @@ impl Daemon {
                 .is_some_and(|rest| rest.starts_with(' '))
         })?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until a sample of `/metrics` has this value.
+    pub async fn wait_metric(&self, sample: &str, wanted: f64) {
+        eventually(TIMEOUT, &format!("{sample} {wanted}"), || async {
+            self.metric(sample).await == Some(wanted)
+        })
+        .await;
     }
 
     /// Waits until it has begun and ended so many full passes from now on, so
@@ -237,7 +248,7 @@ impl DaemonBuilder {
 
     /// Runs it in a mount namespace of its own with so many kilobytes of space
     /// for its state folder; `None` where that is not allowed.
-    pub fn with_little_space(mut self, kilobytes: u32) -> Option<Self> {
+    pub fn with_state_dir_size(mut self, kilobytes: u32) -> Option<Self> {
         let allowed = Command::new("unshare")
             .args(["--mount", "true"])
             .stderr(Stdio::null())
@@ -265,6 +276,13 @@ impl DaemonBuilder {
         Some(self)
     }
 
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Daemon {
+        let daemon = self.spawn();
+        daemon.ready().await;
+        daemon
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Daemon {
         let log = fs::File::create(&self.log).unwrap();
@@ -275,6 +293,15 @@ impl DaemonBuilder {
             log: self.log,
         }
     }
+}
+
+/// What a `kindler` command prints, and its exit code.
+pub fn kindler_output(database_url: &str, host: &Host, args: &[&str]) -> (String, Option<i32>) {
+    let output = kindler(database_url, host).args(args).output().unwrap();
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        output.status.code(),
+    )
 }
 
 impl Drop for Daemon {

@@ -1,7 +1,7 @@
 //! A host with commands that make pretend clusters, and the journal that they
 //! write: the oracle outside the daemon.
 //!
-//! A cluster is a file in `world/`, holding `healthy`, `ill` or `stopped`.
+//! A cluster is a file in `clusters/`, holding `healthy`, `ill` or `stopped`.
 //! What a command does is set by shell text in `control/`. Each command writes
 //! its start and end with pid, fence and generation, and `OVERLAP` when another
 //! command of the same cluster is still alive.
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::run_folder;
+use super::{TIMEOUT, eventually, run_folder};
 
 /// Reads `-n NAME` and keeps the journal; `$verb` and `$here` come before it.
 const PRELUDE: &str = r#"
@@ -64,7 +64,7 @@ impl Host {
             .prefix("host-")
             .tempdir_in(run_folder())
             .unwrap();
-        for part in ["world", "control", "live", "state"] {
+        for part in ["clusters", "control", "live", "state"] {
             fs::create_dir(folder.path().join(part)).unwrap();
         }
         fs::write(folder.path().join("journal"), "").unwrap();
@@ -72,32 +72,35 @@ impl Host {
         let ended = |verb: &str, world: &str| format!("verb={verb}\n{PRELUDE}\n{world}\n");
         host.script(
             "create",
-            &ended("create", r#"echo healthy > "$here/world/$name""#),
+            &ended("create", r#"echo healthy > "$here/clusters/$name""#),
         );
-        host.script("delete", &ended("delete", r#"rm -f "$here/world/$name""#));
+        host.script(
+            "delete",
+            &ended("delete", r#"rm -f "$here/clusters/$name""#),
+        );
         host.script(
             "start",
             &ended(
                 "start",
-                r#"[ -e "$here/world/$name" ] && echo healthy > "$here/world/$name""#,
+                r#"[ -e "$here/clusters/$name" ] && echo healthy > "$here/clusters/$name""#,
             ),
         );
         host.script(
             "stop",
             &ended(
                 "stop",
-                r#"[ -e "$here/world/$name" ] && echo stopped > "$here/world/$name""#,
+                r#"[ -e "$here/clusters/$name" ] && echo stopped > "$here/clusters/$name""#,
             ),
         );
         host.script(
             "probe",
             r#"[ -e "$here/control/probe" ] && . "$here/control/probe"
-               grep -qx healthy "$here/world/$1" 2>/dev/null || { echo "no answer from $1"; exit 1; }"#,
+               grep -qx healthy "$here/clusters/$1" 2>/dev/null || { echo "no answer from $1"; exit 1; }"#,
         );
         host.script(
             "exists",
             r#"[ -e "$here/control/exists" ] && . "$here/control/exists"
-               [ -e "$here/world/$1" ] || exit 1"#,
+               [ -e "$here/clusters/$1" ] || exit 1"#,
         );
         host
     }
@@ -142,14 +145,14 @@ impl Host {
     }
 
     /// What a cluster is like on the host, if it is there.
-    pub fn world(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(self.path().join("world").join(name)).ok()?;
+    pub fn cluster(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path().join("clusters").join(name)).ok()?;
         Some(text.trim().to_owned())
     }
 
     /// Changes the host behind the daemon's back; `None` takes it away.
-    pub fn set_world(&self, name: &str, state: Option<&str>) {
-        let path = self.path().join("world").join(name);
+    pub fn set_cluster(&self, name: &str, state: Option<&str>) {
+        let path = self.path().join("clusters").join(name);
         match state {
             Some(state) => fs::write(path, format!("{state}\n")).unwrap(),
             None => drop(fs::remove_file(path)),
@@ -170,6 +173,12 @@ impl Host {
             .filter(mine)
             .map(|entry| entry.verb)
             .collect()
+    }
+
+    /// Waits until exactly these verbs were started for a cluster, in this order.
+    pub async fn wait_started(&self, name: &str, verbs: &[&str]) {
+        let awaited = format!("the commands {verbs:?} of cluster {name}");
+        eventually(TIMEOUT, &awaited, || async { self.started(name) == verbs }).await;
     }
 
     /// Panics if two commands of one cluster ever lived at the same time, or a
@@ -261,6 +270,15 @@ impl Host {
         live.filter_map(|entry| entry.ok()?.path().extension()?.to_str()?.parse().ok())
             .filter(|pid| runs(*pid))
             .collect()
+    }
+
+    /// Waits until so many commands run.
+    pub async fn wait_commands(&self, count: usize) {
+        let awaited = format!("{count} running commands");
+        eventually(TIMEOUT, &awaited, || async {
+            self.live_commands().len() == count
+        })
+        .await;
     }
 }
 

@@ -12,13 +12,15 @@ mod port;
 mod postgres;
 mod proxy;
 mod run_folder;
+mod sql;
 
-pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler};
+pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindler_output};
 pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
 pub use host::{Entry, Host};
 pub use pooler::Pooler;
 pub use port::{ClaimedPort, claim_port};
 pub use postgres::PrivateServer;
-pub use proxy::{Blow, Proxy, Traffic, Trap};
+pub use proxy::{FaultKind, InjectedFault, Proxy, Traffic};
 pub use run_folder::run_folder;
+pub use sql::{Sql, TIMEOUT};

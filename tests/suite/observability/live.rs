@@ -157,7 +157,7 @@ async fn everything_happens(
     let set = |what: &str| format!("UPDATE clusters SET {what} WHERE name = 'works'");
     database.execute(&set("pf_port = 19555")).await;
     seen(r#"kindler_action_total{action="update",result="success"} > 0"#).await;
-    host.set_world("works", Some("ill"));
+    host.set_cluster("works", Some("unhealthy"));
     seen("kindler_drift_total > 0").await;
     until(database, "works", "present running").await;
     database.execute(&set("desired_state = 'stopped'")).await;

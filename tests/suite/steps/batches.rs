@@ -13,7 +13,7 @@ use kindler::core::queue::Key;
 use kindler::core::rows::{Claim, Claimed, Lease, Leased, Rows, Written};
 use kindler::store::{ClusterStatus, Store};
 
-use super::rig::SOON;
+use super::rig::STEPS_TIMEOUT;
 use super::statement_log::LoggingDatabase;
 use crate::kit::{Daemon, Database, Host, eventually, migrated};
 
@@ -114,12 +114,12 @@ async fn a_burst_of_clusters_shares_statements() {
     for verb in ["create", "probe", "exists"] {
         host.script(verb, "exit 0");
     }
-    let daemon = Daemon::builder(&database_log.database.url(), &host)
+    let _daemon = Daemon::builder(&database_log.database.url(), &host)
         .set("KINDLER_CONCURRENCY", "64")
         .set("KINDLER_HEALTH_INTERVAL", "1h")
         .set("KINDLER_LEASE_TTL", "5m")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let from = database_log.end();
     insert(&database_log.database, 200).await;
     eventually(Duration::from_secs(120), "all clusters running", || async {
@@ -212,7 +212,7 @@ async fn an_unreadable_step_is_shown_and_delays_no_other() {
     database.execute(UNREADABLE[1]).await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
-    eventually(SOON, "the other rows running, and the reason", || async {
+    eventually(STEPS_TIMEOUT, "the other rows running, and the reason", || async {
         let states = "SELECT string_agg(name || ' ' || actual_state || ' ' || coalesce(status_reason, ''), ',' ORDER BY name) FROM clusters";
         database.value::<String>(states).await
             == "bad failed RowInvalid,c1 running Created,c2 running Created,c3 running Created"
@@ -233,7 +233,7 @@ async fn a_refused_claim_delays_no_other() {
         .await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
-    eventually(SOON, "the other rows running", || async {
+    eventually(STEPS_TIMEOUT, "the other rows running", || async {
         let states = "SELECT string_agg(actual_state, ' ' ORDER BY name) FROM clusters";
         database.value::<String>(states).await == "running unknown running"
     })

@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use super::rig::{SOON, StepsRig};
-use crate::kit::{claim_port, eventually};
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn no_step_is_repaired_while_the_row_is_paused() {
     let rig = StepsRig::new().await;
     let daemon = rig.daemon();
     rig.declare_and_wait().await;
-    rig.run("UPDATE clusters SET paused = true").await;
+    rig.sql.run("UPDATE clusters SET paused = true").await;
     rig.wait_state("running Paused").await;
     let before = rig.steps().await;
     fs::remove_file(rig.about()).unwrap();
@@ -18,8 +18,11 @@ async fn no_step_is_repaired_while_the_row_is_paused() {
     daemon.full_passes(3).await;
     assert_eq!(rig.steps().await, before, "a step ran while paused");
     assert!(!rig.about().exists());
-    rig.run("UPDATE clusters SET paused = false").await;
-    eventually(SOON, "the repair", || async { rig.about().exists() }).await;
+    rig.sql.run("UPDATE clusters SET paused = false").await;
+    eventually(STEPS_TIMEOUT, "the repair", || async {
+        rig.about().exists()
+    })
+    .await;
     rig.wait_running().await;
     assert_eq!(rig.steps().await["folder"], before["folder"]);
     rig.assert_one_node();
@@ -34,7 +37,7 @@ async fn a_pause_lets_the_running_step_end_and_starts_no_other() {
         .spawn();
     rig.declare().await;
     rig.wait_step("port", "running").await;
-    rig.run("UPDATE clusters SET paused = true").await;
+    rig.sql.run("UPDATE clusters SET paused = true").await;
     rig.wait_step("port", "done").await;
     let before = rig.steps().await;
     assert!(!before.contains_key("process"), "{before:?}");
@@ -44,7 +47,7 @@ async fn a_pause_lets_the_running_step_end_and_starts_no_other() {
     assert!(rig.state().await.ends_with(" Paused"));
     daemon.kill();
     let _quick = rig.daemon();
-    rig.run("UPDATE clusters SET paused = false").await;
+    rig.sql.run("UPDATE clusters SET paused = false").await;
     rig.wait_running().await;
     let after = rig.steps().await;
     for name in ["folder", "port"] {
@@ -64,10 +67,7 @@ async fn a_changed_spec_stops_the_run_at_the_next_step() {
     rig.declare().await;
     rig.wait_step("port", "running").await;
     let folder = rig.steps().await["folder"].clone();
-    let old = std::mem::replace(&mut rig.port, claim_port());
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
+    let old = rig.change_port().await;
     rig.wait_running().await;
     assert_eq!(rig.steps().await["folder"].started, folder.started);
     rig.assert_one_node();
@@ -78,7 +78,7 @@ async fn a_changed_spec_stops_the_run_at_the_next_step() {
     );
     // No node was started for the old port.
     let started = "SELECT count(*)::text FROM cluster_events WHERE kind = 'step' AND message LIKE 'step process: applied%'";
-    assert_eq!(rig.text(started).await, "1");
+    assert_eq!(rig.sql.text(started).await, "1");
 }
 
 #[tokio::test]

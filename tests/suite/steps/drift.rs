@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::STEPS;
-use super::rig::{SOON, StepRow, StepsRig};
-use crate::kit::{claim_port, eventually};
+use super::rig::{STEPS_TIMEOUT, StepRow, StepsRig};
+use crate::kit::{Sql, eventually};
 
 /// The steps that have begun again.
 fn restarted_steps(
@@ -19,14 +19,17 @@ fn restarted_steps(
 
 /// The number of transitions of `dev` since this event.
 async fn transitions_since(rig: &StepsRig, since: &str) -> String {
-    rig.text(&format!(
-        "SELECT count(*)::text FROM cluster_events WHERE kind = 'transition' AND id > {since}"
-    ))
-    .await
+    rig.sql
+        .text(&format!(
+            "SELECT count(*)::text FROM cluster_events WHERE kind = 'transition' AND id > {since}"
+        ))
+        .await
 }
 
 async fn last_event(rig: &StepsRig) -> String {
-    rig.text("SELECT max(id)::text FROM cluster_events").await
+    rig.sql
+        .text("SELECT max(id)::text FROM cluster_events")
+        .await
 }
 
 #[tokio::test]
@@ -36,9 +39,13 @@ async fn a_deleted_text_file_reruns_only_its_step() {
     rig.declare_and_wait().await;
     let (before, since, pid) = (rig.steps().await, last_event(&rig).await, rig.nodes());
     fs::remove_file(rig.about()).unwrap();
-    eventually(SOON, "the text file, and its step done again", || async {
-        rig.about().exists() && rig.steps().await["about"].started != before["about"].started
-    })
+    eventually(
+        STEPS_TIMEOUT,
+        "the text file, and its step done again",
+        || async {
+            rig.about().exists() && rig.steps().await["about"].started != before["about"].started
+        },
+    )
     .await;
     rig.wait_running().await;
     assert_eq!(restarted_steps(&before, &rig.steps().await), ["about"]);
@@ -65,7 +72,7 @@ async fn a_link_or_pipe_in_place_of_the_text_file_is_replaced() {
                 .status();
             assert!(made.unwrap().success());
         }
-        eventually(SOON, kind, || async {
+        eventually(STEPS_TIMEOUT, kind, || async {
             fs::symlink_metadata(rig.about()).is_ok_and(|there| there.is_file())
         })
         .await;
@@ -81,10 +88,14 @@ async fn a_deleted_port_claim_reruns_only_its_step() {
     rig.declare_and_wait().await;
     let (before, since, pid) = (rig.steps().await, last_event(&rig).await, rig.nodes());
     fs::remove_file(rig.claim()).unwrap();
-    eventually(SOON, "the port claim, and its step done again", || async {
-        fs::symlink_metadata(rig.claim()).is_ok()
-            && rig.steps().await["port"].started != before["port"].started
-    })
+    eventually(
+        STEPS_TIMEOUT,
+        "the port claim, and its step done again",
+        || async {
+            fs::symlink_metadata(rig.claim()).is_ok()
+                && rig.steps().await["port"].started != before["port"].started
+        },
+    )
     .await;
     rig.wait_running().await;
     assert_eq!(restarted_steps(&before, &rig.steps().await), ["port"]);
@@ -104,7 +115,7 @@ async fn a_killed_node_reruns_only_its_step() {
     );
     let pid = rig.record().process.pid;
     rig.kill_node();
-    eventually(SOON, "another node", || async {
+    eventually(STEPS_TIMEOUT, "another node", || async {
         rig.record().process.pid != pid
     })
     .await;
@@ -125,10 +136,7 @@ async fn a_changed_port_reruns_the_dependent_steps() {
         StepsRig::inode(&rig.folder()),
         StepsRig::inode(&rig.claim()),
     );
-    let old = std::mem::replace(&mut rig.port, claim_port());
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
+    let old = rig.change_port().await;
     rig.wait_running().await;
     let after = rig.steps().await;
     let again = ["port", "process", "ready", "about"];
@@ -150,7 +158,9 @@ async fn a_new_generation_does_not_restart_the_node() {
     let _daemon = rig.daemon();
     rig.declare_and_wait().await;
     let (before, pid) = (rig.steps().await, rig.nodes());
-    rig.run("UPDATE clusters SET pf_port = pf_port + 1").await;
+    rig.sql
+        .run("UPDATE clusters SET pf_port = pf_port + 1")
+        .await;
     rig.wait_running().await;
     assert_eq!(restarted_steps(&before, &rig.steps().await), ["process"]);
     assert_eq!(rig.nodes(), pid);
@@ -165,7 +175,7 @@ async fn missing_step_records_are_rebuilt_by_observation() {
     assert!(first.stop().await.success());
     // The state that a release without steps leaves; it recorded no UID either.
     let pid = rig.nodes();
-    rig.run("DELETE FROM cluster_steps").await;
+    rig.sql.run("DELETE FROM cluster_steps").await;
     let record = rig.folder().join("node.json");
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     json.as_object_mut().unwrap().remove("uid");

@@ -5,8 +5,8 @@
 use std::fs;
 
 use super::STEPS;
-use super::rig::{SOON, StepsRig};
-use crate::kit::{DaemonBuilder, claim_port, eventually};
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{DaemonBuilder, Sql, claim_port, eventually};
 
 /// A daemon for which this step of `dev` always fails.
 fn failing_daemon(rig: &StepsRig, step: &str) -> DaemonBuilder {
@@ -25,15 +25,15 @@ async fn a_required_step_fails(step: &'static str) {
     let text = "SELECT actual_state || ' ' || status_reason || ' ' || (next_attempt_at IS NOT NULL) || ' ' || failed_attempts
                 || ' ' || status_message FROM clusters";
     let expected = format!("failed CreateFailed true 1 step {step}: the sandbox failed on purpose");
-    eventually(SOON, &expected, || async {
-        rig.text(text).await.starts_with(&expected)
+    eventually(STEPS_TIMEOUT, &expected, || async {
+        rig.sql.text(text).await.starts_with(&expected)
     })
     .await;
     let recorded = rig.wait_step(step, "failed").await;
     assert_eq!((recorded.attempt, &*recorded.reason), (1, "Failed"));
     assert!(recorded.message.contains("on purpose"));
     rig.wait_step(step, "failed").await;
-    eventually(SOON, "another attempt", || async {
+    eventually(STEPS_TIMEOUT, "another attempt", || async {
         rig.steps().await[step].attempt >= 2
     })
     .await;
@@ -79,12 +79,9 @@ async fn a_failing_readiness_fails_the_update() {
     let first = failing_daemon(&rig, "ready").spawn();
     rig.declare_and_wait().await;
     let about = rig.steps().await["about"].clone();
-    rig.port = claim_port();
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
+    rig.change_port().await;
     rig.wait_state("failed UpdateFailed").await;
-    let message = rig.text("SELECT status_message FROM clusters").await;
+    let message = rig.message().await;
     assert!(message.starts_with("step ready: "), "{message}");
     first.kill();
     let before = rig.steps().await;
@@ -98,14 +95,6 @@ async fn a_failing_readiness_fails_the_update() {
     rig.assert_one_node();
 }
 
-/// Puts a folder in the place of `about.txt`, which even root cannot overwrite as a
-/// file.
-async fn obstruct(rig: &StepsRig) {
-    let _ = fs::remove_file(rig.about());
-    fs::create_dir(rig.about()).unwrap();
-    fs::write(rig.about().join("in-the-way"), "").unwrap();
-}
-
 #[tokio::test]
 async fn a_failing_best_effort_step_is_a_condition() {
     let rig = StepsRig::new().await;
@@ -113,7 +102,7 @@ async fn a_failing_best_effort_step_is_a_condition() {
     rig.declare().await;
     rig.wait_state("running StepFailed").await;
     let first = rig.steps().await;
-    eventually(SOON, "a third attempt", || async {
+    eventually(STEPS_TIMEOUT, "a third attempt", || async {
         let about = rig.steps().await.remove("about").unwrap();
         about.attempt >= 3 && about.state == "failed"
     })
@@ -123,11 +112,11 @@ async fn a_failing_best_effort_step_is_a_condition() {
     let pauses = "SELECT string_agg(extract(epoch FROM at - before)::numeric(9, 2)::text, ' ' ORDER BY id)
                   FROM (SELECT id, at, lag(at) OVER (ORDER BY id) AS before FROM cluster_events
                         WHERE kind = 'step' AND message LIKE 'step about:%') e WHERE before IS NOT NULL";
-    let pauses = rig.text(pauses).await;
+    let pauses = rig.sql.text(pauses).await;
     let pauses: Vec<f64> = pauses.split(' ').map(|p| p.parse().unwrap()).collect();
     assert!(pauses[0] >= 0.5 && pauses[1] >= 1.0, "{pauses:?}");
     let text = rig
-        .text("SELECT actual_state || ' ' || failed_attempts || ' ' || coalesce(reconcile_error, 'none') || ' ' || status_message FROM clusters")
+        .sql.text("SELECT actual_state || ' ' || failed_attempts || ' ' || coalesce(reconcile_error, 'none') || ' ' || status_message FROM clusters")
         .await;
     assert!(text.starts_with("running 0 none "), "{text}");
     assert!(text.contains("step about failed: the sandbox failed on purpose"));
@@ -149,7 +138,7 @@ async fn a_best_effort_step_recovers_by_itself() {
     let _daemon = rig.builder().set("KINDLER_BACKOFF_MAX", "1s").spawn();
     rig.declare_and_wait().await;
     let before = rig.steps().await;
-    obstruct(&rig).await;
+    rig.obstruct_about();
     rig.wait_state("running StepFailed").await;
     let failed = rig.wait_step("about", "failed").await;
     assert!(failed.message.contains("about.txt"), "{failed:?}");
@@ -160,6 +149,7 @@ async fn a_best_effort_step_recovers_by_itself() {
         assert_eq!(before[*name], after[*name], "another step ran");
     }
     let healed = rig
+        .sql
         .text("SELECT status_reason || failed_attempts FROM clusters")
         .await;
     assert_eq!(healed, "Healthy0");
@@ -176,12 +166,12 @@ async fn a_hanging_step_times_out_is_named_and_retried() {
         .set("KINDLER_SANDBOX_CREATE_DELAY", "7s")
         .set("KINDLER_CREATE_DEADLINE", "3s")
         .set("KINDLER_CONCURRENCY", "2")
-        .spawn();
-    first.ready().await;
+        .start()
+        .await;
     rig.declare().await;
     let other = claim_port();
     rig.wait_step("folder", "running").await;
-    rig.run(&format!(
+    rig.sql.run(&format!(
         "INSERT INTO clusters (name, provider, http_port, desired_state) VALUES ('other', 'k3d', {}, 'stopped')",
         other.number
     ))
@@ -189,17 +179,15 @@ async fn a_hanging_step_times_out_is_named_and_retried() {
     let settled = "SELECT (SELECT actual_state FROM clusters WHERE name = 'other') || ' '
                    || (SELECT actual_state FROM clusters WHERE name = 'dev')";
     eventually(
-        SOON,
+        STEPS_TIMEOUT,
         "the other cluster stopped while dev is creating",
-        || async { rig.text(settled).await == "stopped creating" },
+        || async { rig.sql.text(settled).await == "stopped creating" },
     )
     .await;
     rig.wait_state("failed CreateFailed").await;
     let late = rig.wait_step("port", "failed").await;
     assert_eq!(late.reason, "DeadlineExceeded");
-    let message = rig
-        .text("SELECT status_message FROM clusters WHERE name = 'dev'")
-        .await;
+    let message = rig.message().await;
     let expected = "step port: the sandbox create was stopped at its deadline of 3s";
     assert!(message.starts_with(expected), "{message}");
     // The next attempt begins at the step that failed, so it gets further.
@@ -221,12 +209,11 @@ async fn a_requested_retry_runs_a_best_effort_step_at_once() {
         .set("KINDLER_BACKOFF_MAX", "1h")
         .spawn();
     rig.declare_and_wait().await;
-    obstruct(&rig).await;
+    rig.obstruct_about();
     let failed = rig.wait_step("about", "failed").await;
     assert!(failed.waits, "{failed:?}");
     fs::remove_dir_all(rig.about()).unwrap();
-    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
-        .await;
+    rig.retry().await;
     rig.wait_running().await;
     assert_eq!(rig.steps().await["about"].attempt, 1);
     rig.assert_one_node();
@@ -240,12 +227,10 @@ async fn a_create_without_a_required_step_fails() {
     rig.declare_and_wait().await;
     first.kill();
     rig.kill_node();
-    rig.port = claim_port();
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
+    rig.change_port().await;
     // A row whose create was interrupted, as after a crash.
-    rig.run("UPDATE clusters SET actual_state = 'creating', observed_spec_hash = NULL")
+    rig.sql
+        .run("UPDATE clusters SET actual_state = 'creating', observed_spec_hash = NULL")
         .await;
     let second = failing_daemon(&rig, "ready").spawn();
     rig.wait_state("failed CreateFailed").await;
@@ -263,15 +248,18 @@ async fn an_unobservable_step_does_not_fail_a_running_cluster() {
     let daemon = rig.daemon();
     rig.declare_and_wait().await;
     let pid = rig.nodes();
-    let since = rig.text("SELECT max(id)::text FROM cluster_events").await;
+    let since = rig
+        .sql
+        .text("SELECT max(id)::text FROM cluster_events")
+        .await;
     // A port claim that is not a link cannot be read.
     fs::remove_file(rig.claim()).unwrap();
     fs::create_dir(rig.claim()).unwrap();
     eventually(
-        SOON,
+        STEPS_TIMEOUT,
         "the message that the step cannot be observed",
         || async {
-            let text = rig.text("SELECT status_message FROM clusters").await;
+            let text = rig.message().await;
             text.contains("cannot be observed")
         },
     )
@@ -280,11 +268,11 @@ async fn an_unobservable_step_does_not_fail_a_running_cluster() {
     let log = format!(
         "SELECT string_agg(kind || ' ' || coalesce(to_state, '') || ' ' || coalesce(reason, ''), ', ' ORDER BY id) FROM cluster_events WHERE id > {since}"
     );
-    let log = rig.text(&log).await;
+    let log = rig.sql.text(&log).await;
     assert!(!log.contains("failed"), "{log}");
     fs::remove_dir(rig.claim()).unwrap();
     eventually(
-        SOON,
+        STEPS_TIMEOUT,
         "the claim to exist again, and the status healthy",
         || async {
             fs::symlink_metadata(rig.claim()).is_ok() && rig.state().await == "running Healthy"

@@ -2,8 +2,8 @@
 //! daemon without the fault resumes there.
 
 use super::STEPS;
-use super::rig::{SOON, StepsRig};
-use crate::kit::{Daemon, claim_port, eventually};
+use super::rig::StepsRig;
+use crate::kit::Daemon;
 
 /// A daemon for which this step of `dev` hangs in every action until its deadline.
 fn hanging_daemon(rig: &StepsRig, step: &str) -> Daemon {
@@ -16,21 +16,12 @@ fn hanging_daemon(rig: &StepsRig, step: &str) -> Daemon {
         .spawn()
 }
 
-async fn message(rig: &StepsRig) -> String {
-    rig.text("SELECT status_message FROM clusters").await
-}
-
-async fn retry(rig: &StepsRig) {
-    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
-        .await;
-}
-
 async fn a_create_hangs(step: &'static str) {
     let rig = StepsRig::new().await;
     let first = hanging_daemon(&rig, step);
     rig.declare().await;
     rig.wait_state("failed CreateFailed").await;
-    let message = message(&rig).await;
+    let message = rig.message().await;
     let expected = format!("step {step}: the sandbox create was stopped at its deadline of 2s");
     assert!(message.starts_with(&expected), "{message}");
     let late = rig.wait_step(step, "failed").await;
@@ -38,7 +29,7 @@ async fn a_create_hangs(step: &'static str) {
     first.kill();
     let before = rig.steps().await;
     let _successor = rig.daemon();
-    retry(&rig).await;
+    rig.retry().await;
     rig.wait_running().await;
     let after = rig.steps().await;
     for name in STEPS.iter().take_while(|name| **name != step) {
@@ -68,17 +59,14 @@ async fn a_hanging_readiness_times_out_and_is_named() {
     // A create finds this step in place; a changed port makes it run.
     let first = hanging_daemon(&rig, "ready");
     rig.declare_and_wait().await;
-    rig.port = claim_port();
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
+    rig.change_port().await;
     rig.wait_state("failed UpdateFailed").await;
-    let message = message(&rig).await;
+    let message = rig.message().await;
     let expected = "step ready: the sandbox update was stopped at its deadline of 2s";
     assert!(message.starts_with(expected), "{message}");
     first.kill();
     let _successor = rig.daemon();
-    retry(&rig).await;
+    rig.retry().await;
     rig.wait_running().await;
     rig.assert_one_node();
 }
@@ -94,7 +82,7 @@ async fn a_hanging_best_effort_step_is_a_condition() {
     assert_eq!(rig.nodes().len(), 1);
     first.kill();
     let _successor = rig.daemon();
-    retry(&rig).await;
+    rig.retry().await;
     rig.wait_running().await;
     rig.assert_one_node();
 }
@@ -107,7 +95,7 @@ async fn a_delete_hangs(step: &'static str) {
     let second = hanging_daemon(&rig, step);
     rig.delete().await;
     rig.wait_state("failed DeleteFailed").await;
-    let message = message(&rig).await;
+    let message = rig.message().await;
     let expected = format!("step {step}: the sandbox delete was stopped at its deadline of 2s");
     assert!(message.starts_with(&expected), "{message}");
     let late = rig.wait_step(step, "failed").await;
@@ -119,7 +107,7 @@ async fn a_delete_hangs(step: &'static str) {
     }
     second.kill();
     let _successor = rig.daemon();
-    retry(&rig).await;
+    rig.retry().await;
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
@@ -153,15 +141,12 @@ async fn a_hanging_stop_times_out_and_is_retried() {
     let second = hanging_daemon(&rig, "process");
     rig.stop_cluster().await;
     rig.wait_state("failed StopFailed").await;
-    let message = message(&rig).await;
+    let message = rig.message().await;
     let expected = "step process: the sandbox stop was stopped at its deadline of 2s";
     assert!(message.starts_with(expected), "{message}");
     second.kill();
     let _successor = rig.daemon();
-    retry(&rig).await;
-    eventually(SOON, "the stop", || async {
-        rig.state().await.starts_with("stopped ")
-    })
-    .await;
+    rig.retry().await;
+    rig.wait_stopped().await;
     assert!(rig.nodes().is_empty());
 }

@@ -7,22 +7,23 @@ use kindler::core::steps::{Advanced, StepChange, StepState};
 use uuid::Uuid;
 
 use super::batches::{ClaimedCluster, claim, store};
-use super::rig::{SOON, StepsRig};
-use crate::kit::{eventually, migrated};
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually, migrated};
 
 #[tokio::test]
 async fn a_new_row_of_the_same_name_has_no_step_records() {
     let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
     rig.declare_and_wait().await;
-    let first = rig.text("SELECT uid::text FROM clusters").await;
+    let first = rig.sql.text("SELECT uid::text FROM clusters").await;
     // A mark that would show if the records were taken over.
-    rig.run("UPDATE cluster_steps SET attempt = 40, message = 'of the first'")
+    rig.sql
+        .run("UPDATE cluster_steps SET attempt = 40, message = 'of the first'")
         .await;
     rig.delete().await;
     rig.wait_removed().await;
     rig.declare_and_wait().await;
-    let second = rig.text("SELECT uid::text FROM clusters").await;
+    let second = rig.sql.text("SELECT uid::text FROM clusters").await;
     assert_ne!(first, second);
     let steps = rig.steps().await;
     assert!(
@@ -32,11 +33,11 @@ async fn a_new_row_of_the_same_name_has_no_step_records() {
         "{steps:?}"
     );
     let others = format!("SELECT count(*)::text FROM cluster_steps WHERE uid <> '{second}'");
-    assert_eq!(rig.text(&others).await, "0");
+    assert_eq!(rig.sql.text(&others).await, "0");
     let applied = "SELECT string_agg(DISTINCT uid::text || ' ' || n, ',') FROM
         (SELECT uid, count(*) AS n FROM cluster_events WHERE kind = 'step' AND reason IN ('Applied', 'Verified') GROUP BY uid) e
         WHERE uid = (SELECT uid FROM clusters)";
-    assert_eq!(rig.text(applied).await, format!("{second} 5"));
+    assert_eq!(rig.sql.text(applied).await, format!("{second} 5"));
     assert_eq!(rig.record().uid.unwrap().to_string(), second);
 }
 
@@ -50,17 +51,18 @@ async fn a_run_for_a_removed_row_records_nothing() {
         .spawn();
     rig.declare().await;
     rig.wait_step("folder", "running").await;
-    let stale = rig.text("SELECT term::text FROM cluster_leases").await;
-    rig.run(&format!(
-        "BEGIN; DELETE FROM cluster_leases; {}; COMMIT",
-        crate::kit::removal("dev")
-    ))
-    .await;
+    let stale = rig.sql.text("SELECT term::text FROM cluster_leases").await;
+    rig.sql
+        .run(&format!(
+            "BEGIN; DELETE FROM cluster_leases; {}; COMMIT",
+            crate::kit::removal("dev")
+        ))
+        .await;
     rig.declare().await;
-    let second = rig.text("SELECT uid::text FROM clusters").await;
-    eventually(SOON, "the daemon to claim the new row", || async {
+    let second = rig.sql.text("SELECT uid::text FROM clusters").await;
+    eventually(STEPS_TIMEOUT, "the daemon to claim the new row", || async {
         let claimed = format!("SELECT count(*)::text FROM cluster_leases WHERE term > {stale}");
-        rig.text(&claimed).await == "1"
+        rig.sql.text(&claimed).await == "1"
     })
     .await;
     daemon.kill();
@@ -69,9 +71,9 @@ async fn a_run_for_a_removed_row_records_nothing() {
     let by_stale = format!(
         "SELECT count(*)::text FROM cluster_events WHERE uid = '{second}' AND kind = 'step' AND term <= {stale}"
     );
-    assert_eq!(rig.text(&by_stale).await, "0");
+    assert_eq!(rig.sql.text(&by_stale).await, "0");
     let by_stale = format!("SELECT count(*)::text FROM cluster_steps WHERE term <= {stale}");
-    assert_eq!(rig.text(&by_stale).await, "0");
+    assert_eq!(rig.sql.text(&by_stale).await, "0");
     rig.assert_one_node();
 }
 

@@ -1,18 +1,8 @@
 //! Steps are removed last to first. If a step cannot be removed and the cluster does
 //! not require it, its removal is given up, which the events show.
 
-use std::fs;
-
-use super::rig::{SOON, StepsRig};
-use crate::kit::eventually;
-
-/// Puts a folder in the place of the text file, which even root cannot remove as a
-/// file.
-fn obstruct(rig: &StepsRig) {
-    let _ = fs::remove_file(rig.about());
-    fs::create_dir(rig.about()).unwrap();
-    fs::write(rig.about().join("in-the-way"), "").unwrap();
-}
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn steps_are_removed_last_to_first() {
@@ -51,7 +41,7 @@ async fn a_best_effort_removal_is_given_up_after_three() {
     rig.declare_and_wait().await;
     // The text file is not observed before its removal.
     first.kill();
-    obstruct(&rig);
+    rig.obstruct_about();
     let made = rig.step_events().await.len();
     rig.delete().await;
     let _daemon = rig.daemon();
@@ -68,14 +58,14 @@ async fn a_best_effort_removal_is_given_up_after_three() {
         ]
     );
     let text = "SELECT message FROM cluster_events WHERE reason = 'GivenUp'";
-    let text = rig.text(text).await;
+    let text = rig.sql.text(text).await;
     assert!(
         text.contains("given up after 3 attempts, something may be left"),
         "{text}"
     );
     let visible = "SELECT string_agg(DISTINCT coalesce(reason, '') || ' ' || (message LIKE '%step about: %'), ',')
                    FROM cluster_events WHERE kind IN ('transition', 'attempt') AND to_state = 'failed'";
-    assert_eq!(rig.text(visible).await, "DeleteFailed true");
+    assert_eq!(rig.sql.text(visible).await, "DeleteFailed true");
 }
 
 /// Attempts to create a step do not count as attempts to remove it.
@@ -84,8 +74,8 @@ async fn create_failures_do_not_count_as_removal_attempts() {
     let rig = StepsRig::new().await;
     let _daemon = rig.builder().set("KINDLER_BACKOFF_MAX", "1s").spawn();
     rig.declare_and_wait().await;
-    obstruct(&rig);
-    eventually(SOON, "the fourth failure to create it", || async {
+    rig.obstruct_about();
+    eventually(STEPS_TIMEOUT, "the fourth failure to create it", || async {
         let about = rig.steps().await.remove("about").unwrap();
         about.state == "failed" && about.attempt >= 4
     })
@@ -97,7 +87,7 @@ async fn create_failures_do_not_count_as_removal_attempts() {
         "SELECT string_agg(attempt || ' ' || reason, ', ' ORDER BY id) FROM cluster_events
                    WHERE kind = 'step' AND reason IN ('RemovalFailed', 'GivenUp')";
     assert_eq!(
-        rig.text(removal).await,
+        rig.sql.text(removal).await,
         "1 RemovalFailed, 2 RemovalFailed, 3 GivenUp"
     );
 }
@@ -110,7 +100,8 @@ async fn a_recreated_step_counts_attempts_from_one() {
     let blocked = rig.block_step_end("process", "removed").await;
     rig.delete().await;
     rig.wait_blocked().await;
-    rig.run("UPDATE clusters SET desired_state = 'present'")
+    rig.sql
+        .run("UPDATE clusters SET desired_state = 'present'")
         .await;
     blocked.release().await;
     rig.wait_running().await;

@@ -10,11 +10,11 @@ use kindler::drivers::sandbox::Record;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::Client;
 
-use crate::kit::{ClaimedPort, Daemon, DaemonBuilder, Database, Host, claim_port};
+use crate::kit::{ClaimedPort, Daemon, DaemonBuilder, Database, Host, Sql, claim_port};
 use crate::kit::{eventually, migrated};
 
 /// Long enough for a busy machine; a passing test never waits this long.
-pub const SOON: Duration = Duration::from_secs(40);
+pub const STEPS_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A database, a host, and the port of cluster `dev`.
 pub struct StepsRig {
@@ -70,24 +70,13 @@ impl StepsRig {
         self.builder().spawn()
     }
 
-    pub async fn run(&self, statement: &str) {
-        if let Err(error) = self.sql.batch_execute(statement).await {
-            panic!("{error:?} in: {statement}");
-        }
-    }
-
-    pub async fn text(&self, query: &str) -> String {
-        let row = self.sql.query_opt(query, &[]).await;
-        let row = row.unwrap_or_else(|error| panic!("{error:?} in {query}"));
-        row.and_then(|row| row.get(0)).unwrap_or_default()
-    }
-
     pub async fn declare(&self) {
         let port = self.port.number;
-        self.run(&format!(
-            "INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', {port})"
-        ))
-        .await;
+        self.sql
+            .run(&format!(
+                "INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', {port})"
+            ))
+            .await;
     }
 
     /// Declares `dev` and waits until a daemon has created it and recorded every step.
@@ -98,10 +87,10 @@ impl StepsRig {
 
     /// Waits until `dev` runs as declared and every step is done.
     pub async fn wait_running(&self) {
-        eventually(SOON, "dev running with every step done", || async {
+        eventually(STEPS_TIMEOUT, "dev running with every step done", || async {
             let done = "SELECT (SELECT count(*) FROM cluster_steps s WHERE s.uid = c.uid AND s.state = 'done' AND s.version = 1) || ' '
                 || actual_state || ' ' || (observed_generation = generation) || ' ' || coalesce(status_reason, '') FROM clusters c WHERE name = 'dev'";
-            let found = self.text(done).await;
+            let found = self.sql.text(done).await;
             found.starts_with("5 running true ") && !found.ends_with("StepFailed")
         })
         .await;
@@ -109,30 +98,60 @@ impl StepsRig {
 
     /// Waits until the row of `dev` is removed.
     pub async fn wait_removed(&self) {
-        eventually(SOON, "the removal of the row", || async {
-            self.text("SELECT count(*)::text FROM clusters").await == "0"
+        eventually(STEPS_TIMEOUT, "the removal of the row", || async {
+            self.sql.text("SELECT count(*)::text FROM clusters").await == "0"
         })
         .await;
     }
 
-    pub async fn delete(&self) {
-        self.run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'dev'")
+    /// Moves `dev` to another port; returns the old one.
+    pub async fn change_port(&mut self) -> ClaimedPort {
+        let old = std::mem::replace(&mut self.port, claim_port());
+        let update = format!("UPDATE clusters SET http_port = {}", self.port.number);
+        self.sql.run(&update).await;
+        old
+    }
+
+    /// Requests a retry.
+    pub async fn retry(&self) {
+        self.sql
+            .run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
             .await;
     }
 
+    /// The status message of `dev`.
+    pub async fn message(&self) -> String {
+        self.sql
+            .text("SELECT status_message FROM clusters WHERE name = 'dev'")
+            .await
+    }
+
+    pub async fn delete(&self) {
+        self.sql.desire("dev", "absent").await;
+    }
+
     pub async fn stop_cluster(&self) {
-        self.run("UPDATE clusters SET desired_state = 'stopped' WHERE name = 'dev'")
-            .await;
+        self.sql.desire("dev", "stopped").await;
     }
 
     /// The actual state and the reason of `dev`.
     pub async fn state(&self) -> String {
-        self.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")
+        self.sql.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")
             .await
     }
 
     pub async fn wait_state(&self, wanted: &str) {
-        eventually(SOON, wanted, || async { self.state().await == wanted }).await;
+        eventually(STEPS_TIMEOUT, wanted, || async {
+            self.state().await == wanted
+        })
+        .await;
+    }
+
+    pub async fn wait_stopped(&self) {
+        eventually(STEPS_TIMEOUT, "dev stopped", || async {
+            self.state().await.starts_with("stopped ")
+        })
+        .await;
     }
 
     /// Every recorded step of the present row of `dev`.
@@ -158,10 +177,14 @@ impl StepsRig {
     }
 
     pub async fn wait_step(&self, name: &str, state: &str) -> StepRow {
-        eventually(SOON, &format!("step {name} to be {state}"), || async {
-            let found = self.steps().await.remove(name);
-            found.filter(|step| step.state == state)
-        })
+        eventually(
+            STEPS_TIMEOUT,
+            &format!("step {name} to be {state}"),
+            || async {
+                let found = self.steps().await.remove(name);
+                found.filter(|step| step.state == state)
+            },
+        )
         .await
     }
 
@@ -183,6 +206,14 @@ impl StepsRig {
 
     pub fn about(&self) -> PathBuf {
         self.folder().join("about.txt")
+    }
+
+    /// Puts a folder in the place of `about.txt`, which even root cannot overwrite or
+    /// remove as a file.
+    pub fn obstruct_about(&self) {
+        let _ = fs::remove_file(self.about());
+        fs::create_dir(self.about()).unwrap();
+        fs::write(self.about().join("in-the-way"), "").unwrap();
     }
 
     pub fn claim(&self) -> PathBuf {
@@ -227,14 +258,14 @@ impl StepsRig {
     /// Panics if anything of `dev` is left.
     pub async fn assert_nothing_left(&self) {
         // A killed node may still wait to be reaped by its parent.
-        eventually(SOON, "the end of the node", || async {
+        eventually(STEPS_TIMEOUT, "the end of the node", || async {
             self.nodes().is_empty()
         })
         .await;
         assert!(!self.folder().exists());
         assert!(fs::symlink_metadata(self.claim()).is_err());
         let left = "SELECT count(*)::text FROM cluster_steps";
-        assert_eq!(self.text(left).await, "0");
+        assert_eq!(self.sql.text(left).await, "0");
     }
 
     pub fn kill_node(&self) {
@@ -245,7 +276,8 @@ impl StepsRig {
     /// From now on the write that records this end of a step is blocked, and so is the
     /// deletion of the step's record.
     pub async fn block_step_end(&self, step: &str, end: &str) -> BlockedWrite {
-        self.run(&format!(
+        self.sql
+            .run(&format!(
             "CREATE OR REPLACE FUNCTION hold_end() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN coalesce(NEW, OLD); END $$;
              CREATE TRIGGER hold_end BEFORE INSERT OR UPDATE ON cluster_steps FOR EACH ROW
@@ -253,7 +285,7 @@ impl StepsRig {
              CREATE TRIGGER hold_removal BEFORE DELETE ON cluster_steps FOR EACH ROW
                  WHEN (OLD.name = '{step}' AND OLD.state = 'removing') EXECUTE FUNCTION hold_end();"
         ))
-        .await;
+            .await;
         let holder = self.database.connect().await;
         holder
             .batch_execute("SELECT pg_advisory_lock(4711)")
@@ -264,8 +296,11 @@ impl StepsRig {
 
     /// Waits until the write is blocked.
     pub async fn wait_blocked(&self) {
-        eventually(SOON, "the blocked write", || async {
-            self.text(&format!("SELECT count(*)::text {WAITING}")).await != "0"
+        eventually(STEPS_TIMEOUT, "the blocked write", || async {
+            self.sql
+                .text(&format!("SELECT count(*)::text {WAITING}"))
+                .await
+                != "0"
         })
         .await;
     }
@@ -273,13 +308,17 @@ impl StepsRig {
     /// Ends the blocked write without effect, as if it had never arrived, and blocks no
     /// other.
     pub async fn cancel_blocked(&self, blocked: BlockedWrite) {
-        self.run(&format!("SELECT pg_terminate_backend(pid) {WAITING}"))
+        self.sql
+            .run(&format!("SELECT pg_terminate_backend(pid) {WAITING}"))
             .await;
-        eventually(SOON, "the end of the blocked write", || async {
-            self.text(&format!("SELECT count(*)::text {WAITING}")).await == "0"
+        eventually(STEPS_TIMEOUT, "the end of the blocked write", || async {
+            self.sql
+                .text(&format!("SELECT count(*)::text {WAITING}"))
+                .await
+                == "0"
         })
         .await;
-        self.run(
+        self.sql.run(
             "DROP TRIGGER hold_end ON cluster_steps; DROP TRIGGER hold_removal ON cluster_steps",
         )
         .await;

@@ -33,7 +33,7 @@ impl LoggingDatabase {
         database.execute("SELECT pg_reload_conf()").await;
         let shown = "SHOW log_statement";
         crate::kit::eventually(
-            super::rig::SOON,
+            super::rig::STEPS_TIMEOUT,
             "the log settings to take effect",
             || async { database.value::<String>(shown).await == "all" },
         )

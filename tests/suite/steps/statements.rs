@@ -7,7 +7,7 @@ use kindler::clusters::Cluster;
 use kindler::core::object::Object;
 use tokio_postgres::Client;
 
-use super::rig::SOON;
+use super::rig::STEPS_TIMEOUT;
 use super::statement_log::LoggingDatabase;
 use crate::kit::{Daemon, DaemonBuilder, Host, claim_port, eventually};
 
@@ -35,12 +35,12 @@ async fn statements_without_pass(
     let from = database_log.end();
     sql.batch_execute(change).await.unwrap();
     let over = format!("SELECT ({done}) AND NOT EXISTS (SELECT FROM cluster_leases)");
-    eventually(SOON, done, || async {
+    eventually(STEPS_TIMEOUT, done, || async {
         sql.query_one(&over, &[]).await.unwrap().get::<_, bool>(0)
     })
     .await;
     // The removal of a row deletes its lease before the release is sent.
-    eventually(SOON, "the release of the lease", || async {
+    eventually(STEPS_TIMEOUT, "the release of the lease", || async {
         database_log
             .counts(from, database_log.end())
             .contains_key("release")
@@ -82,8 +82,7 @@ const GONE: &str = "NOT EXISTS (SELECT FROM clusters)";
 async fn a_single_step_driver_needs_no_extra_statement() {
     let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
     let (host, sql) = (Host::new(), database_log.database.connect().await);
-    let daemon = quiet_daemon(&database_log, &host).spawn();
-    daemon.ready().await;
+    let _daemon = quiet_daemon(&database_log, &host).start().await;
     let insert = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
     let [made, gone] = create_and_delete(&database_log, &sql, insert).await;
     // Claim, intent, renewal before the effect, result, release.
@@ -118,10 +117,10 @@ async fn a_single_step_driver_needs_no_extra_statement() {
 async fn each_further_step_costs_one_statement() {
     let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
     let (host, sql) = (Host::new(), database_log.database.connect().await);
-    let daemon = quiet_daemon(&database_log, &host)
+    let _daemon = quiet_daemon(&database_log, &host)
         .set("KINDLER_DRIVER", "sandbox")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let port = claim_port();
     let insert = format!(
         "INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', {})",

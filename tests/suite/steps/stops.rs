@@ -2,19 +2,12 @@
 //! so.
 
 use super::STEPS;
-use super::rig::{SOON, StepsRig};
-use crate::kit::eventually;
-
-async fn stopped(rig: &StepsRig) {
-    rig.stop_cluster().await;
-    eventually(SOON, "the stop", || async {
-        rig.state().await.starts_with("stopped ")
-    })
-    .await;
-}
+use super::rig::StepsRig;
+use crate::kit::Sql;
 
 async fn start(rig: &StepsRig) {
-    rig.run("UPDATE clusters SET desired_state = 'present'")
+    rig.sql
+        .run("UPDATE clusters SET desired_state = 'present'")
         .await;
     rig.wait_running().await;
 }
@@ -25,7 +18,8 @@ async fn a_stop_removes_the_process_and_keeps_the_rest() {
     let daemon = rig.daemon();
     rig.declare_and_wait().await;
     let made = rig.steps().await;
-    stopped(&rig).await;
+    rig.stop_cluster().await;
+    rig.wait_stopped().await;
     assert!(rig.nodes().is_empty());
     let now = rig.steps().await;
     for name in STEPS {
@@ -44,7 +38,8 @@ async fn a_stop_removes_the_process_and_keeps_the_rest() {
     assert_eq!(again["port"].started, made["port"].started);
     rig.assert_one_node();
 
-    stopped(&rig).await;
+    rig.stop_cluster().await;
+    rig.wait_stopped().await;
     rig.delete().await;
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
@@ -64,10 +59,7 @@ async fn an_interrupted_stop_is_resumed() {
     assert_eq!(rig.nodes().len(), 1);
     first.kill();
     let _successor = rig.daemon();
-    eventually(SOON, "the stop", || async {
-        rig.state().await.starts_with("stopped ")
-    })
-    .await;
+    rig.wait_stopped().await;
     assert_eq!(rig.steps().await["process"].state, "removed");
     assert!(rig.nodes().is_empty());
     start(&rig).await;

@@ -10,73 +10,87 @@ use kindler::core::standard::Spec;
 use kindler::core::table::Statements;
 use prometheus::Registry;
 
-use super::rig::SOON;
+use super::rig::STEPS_TIMEOUT;
 use super::two_tables::{Lamp, TwoTables, prepare};
-use crate::kit::{Database, eventually};
+use crate::kit::{Database, Sql, eventually};
 
 #[tokio::test]
 async fn one_process_reconciles_two_tables() {
     let both = TwoTables::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
     both.until_made("lamp", "desk", Some(40)).await;
-    both.run("INSERT INTO doors (label, width) VALUES ('desk', 90)")
+    both.sql
+        .run("INSERT INTO doors (label, width) VALUES ('desk', 90)")
         .await;
     both.until_made("door", "desk", Some(90)).await;
-    both.run("UPDATE doors SET width = 100").await;
+    both.sql.run("UPDATE doors SET width = 100").await;
     both.until_made("door", "desk", Some(100)).await;
     assert_eq!(both.made("lamp", "desk"), Some(40));
-    both.until("SELECT count(*) FROM doors WHERE state = 'ready' AND generation = 2 AND observed_generation = 2", 1).await;
+    both.sql.wait_number("SELECT count(*) FROM doors WHERE state = 'ready' AND generation = 2 AND observed_generation = 2", 1).await;
     // A failure is visible, has a next attempt, and a changed row is retried at once.
-    both.run("INSERT INTO lamps (name, watts) VALUES ('bad', -1)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('bad', -1)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE name = 'bad' AND state = 'failed' AND next_attempt_at > now() AND message = 'it cannot be made'", 1).await;
-    both.run("UPDATE lamps SET watts = 1 WHERE name = 'bad'")
+    both.sql.wait_number("SELECT count(*) FROM lamps WHERE name = 'bad' AND state = 'failed' AND next_attempt_at > now() AND message = 'it cannot be made'", 1).await;
+    both.sql
+        .run("UPDATE lamps SET watts = 1 WHERE name = 'bad'")
         .await;
     both.until_made("lamp", "bad", Some(1)).await;
     // One connection listens for both tables.
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()";
-    assert_eq!(both.number(listening).await, 1);
-    both.until(
-        "SELECT (SELECT count(*) FROM lamps_leases) + (SELECT count(*) FROM doors_leases)",
-        0,
-    )
-    .await;
+    assert_eq!(both.sql.number(listening).await, 1);
+    both.sql
+        .wait_number(
+            "SELECT (SELECT count(*) FROM lamps_leases) + (SELECT count(*) FROM doors_leases)",
+            0,
+        )
+        .await;
     both.end().await;
 }
 
 #[tokio::test]
 async fn a_delete_keeps_the_row_until_its_object_is_gone() {
     let both = TwoTables::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
     both.until_made("lamp", "desk", Some(40)).await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
     // The lease is deleted one statement after the state is written.
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
     // While another owner holds the lease, the object and its row stay.
-    both.run(
+    both.sql.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', nextval('lamps_terms'), now(), now(), now() + interval '1 hour' FROM lamps;
          DELETE FROM lamps",
     )
     .await;
     assert_eq!(
-        both.number("SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL AND generation = 2")
+        both.sql
+            .number("SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL AND generation = 2")
             .await,
         1
     );
     assert_eq!(both.made("lamp", "desk"), Some(40));
-    both.run("DELETE FROM lamps").await;
+    both.sql.run("DELETE FROM lamps").await;
     assert_eq!(
-        both.number("SELECT generation FROM lamps").await,
+        both.sql.number("SELECT generation FROM lamps").await,
         2,
         "a second DELETE must not change the generation"
     );
-    both.run("UPDATE lamps_leases SET expires_at = now()").await;
-    both.until("SELECT count(*) FROM lamps", 0).await;
+    both.sql
+        .run("UPDATE lamps_leases SET expires_at = now()")
+        .await;
+    both.sql.wait_number("SELECT count(*) FROM lamps", 0).await;
     assert_eq!(both.made("lamp", "desk"), None);
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
     let kinds = "SELECT string_agg(kind || ' ' || coalesce(to_state, '-'), ', ' ORDER BY id) FROM lamps_events";
     let kinds: String = both.sql.query_one(kinds, &[]).await.unwrap().get(0);
     assert_eq!(
@@ -89,29 +103,36 @@ async fn a_delete_keeps_the_row_until_its_object_is_gone() {
 #[tokio::test]
 async fn a_prepared_table_refuses_writes_that_would_orphan() {
     let both = TwoTables::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
-    let truncated = both.refused("TRUNCATE lamps CASCADE").await;
+    let truncated = both.sql.refused("TRUNCATE lamps CASCADE").await;
     assert!(truncated.contains("use DELETE"), "{truncated}");
     for change in ["name = 'other'", "uid = gen_random_uuid()"] {
-        let text = both.refused(&format!("UPDATE lamps SET {change}")).await;
+        let text = both
+            .sql
+            .refused(&format!("UPDATE lamps SET {change}"))
+            .await;
         assert!(text.contains("cannot be changed"), "{text}");
     }
-    both.refused("INSERT INTO lamps_steps (uid, driver, name, position, total, version, required, state) SELECT uid, 'd', 's', 1, 1, 1, true, 'unknown' FROM lamps").await;
+    both.sql.refused("INSERT INTO lamps_steps (uid, driver, name, position, total, version, required, state) SELECT uid, 'd', 's', 1, 1, 1, true, 'unknown' FROM lamps").await;
     // Even with the fence of an expired lease the row stays, marked as deleted; then
     // its reconciler removes it.
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
-    both.run(
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
+    both.sql.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', 7000, now(), now(), now() FROM lamps;
          BEGIN; SET LOCAL kindler.fence = '7000'; DELETE FROM lamps",
     )
     .await;
     let declared = "SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL";
-    assert_eq!(both.number(declared).await, 1);
-    both.run("COMMIT").await;
-    both.until("SELECT count(*) FROM lamps", 0).await;
+    assert_eq!(both.sql.number(declared).await, 1);
+    both.sql.run("COMMIT").await;
+    both.sql.wait_number("SELECT count(*) FROM lamps", 0).await;
     both.end().await;
 }
 
@@ -137,19 +158,23 @@ async fn status_writes_neither_notify_nor_change_the_generation() {
         .batch_execute("LISTEN kindler_lamps_public; LISTEN done")
         .await
         .unwrap();
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
     // Neither a status nor a column that is not part of the spec counts as a change.
-    both.run("UPDATE lamps SET note = 'mine', watts = 40; UPDATE lamps SET message = 'by hand'")
+    both.sql
+        .run("UPDATE lamps SET note = 'mine', watts = 40; UPDATE lamps SET message = 'by hand'")
         .await;
-    assert_eq!(both.number("SELECT generation FROM lamps").await, 1);
-    both.run("UPDATE lamps SET watts = 60").await;
+    assert_eq!(both.sql.number("SELECT generation FROM lamps").await, 1);
+    both.sql.run("UPDATE lamps SET watts = 60").await;
     both.until_made("lamp", "desk", Some(60)).await;
-    both.run("UPDATE lamps SET retry_requested_at = now(); NOTIFY done, 'done'")
+    both.sql
+        .run("UPDATE lamps SET retry_requested_at = now(); NOTIFY done, 'done'")
         .await;
-    eventually(SOON, "the last notification", || async {
+    eventually(STEPS_TIMEOUT, "the last notification", || async {
         received
             .lock()
             .unwrap()

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::SOON;
-use crate::kit::{Database, eventually};
+use super::rig::STEPS_TIMEOUT;
+use crate::kit::{Database, Sql, eventually};
 
 pub struct Lamp(i32);
 
@@ -159,30 +159,11 @@ impl TwoTables {
             database,
         };
         let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()";
-        eventually(SOON, "a listener", || async {
-            both.number(listening).await == 1
+        eventually(STEPS_TIMEOUT, "a listener", || async {
+            both.sql.number(listening).await == 1
         })
         .await;
         both
-    }
-
-    pub async fn run(&self, sql: &str) {
-        if let Err(error) = self.sql.batch_execute(sql).await {
-            panic!("{error:?} in: {sql}");
-        }
-    }
-
-    pub async fn refused(&self, sql: &str) -> String {
-        let error = self.sql.batch_execute(sql).await.expect_err(sql);
-        error.as_db_error().unwrap().message().to_owned()
-    }
-
-    pub async fn number(&self, sql: &str) -> i64 {
-        self.sql.query_one(sql, &[]).await.unwrap().get(0)
-    }
-
-    pub async fn until(&self, query: &str, wanted: i64) {
-        eventually(SOON, query, || async { self.number(query).await == wanted }).await;
     }
 
     pub fn made(&self, of: &'static str, key: &str) -> Option<i32> {
@@ -191,7 +172,7 @@ impl TwoTables {
     }
 
     pub async fn until_made(&self, of: &'static str, key: &str, size: Option<i32>) {
-        eventually(SOON, key, || async { self.made(of, key) == size }).await;
+        eventually(STEPS_TIMEOUT, key, || async { self.made(of, key) == size }).await;
     }
 
     pub async fn end(self) {

@@ -2,8 +2,8 @@
 //! run again.
 
 use super::STEPS;
-use super::rig::{SOON, StepsRig};
-use crate::kit::eventually;
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
 /// A step that only a newer release knows, as it would have recorded it.
 const UNKNOWN: &str = "INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state, attempt, reason, message)
@@ -11,20 +11,23 @@ const UNKNOWN: &str = "INSERT INTO cluster_steps (uid, driver, name, position, t
 
 /// A whole row of `cluster_steps` as text.
 async fn step_as_text(rig: &StepsRig, step: &str) -> String {
-    rig.text(&format!(
-        "SELECT to_jsonb(s)::text FROM cluster_steps s WHERE name = '{step}'"
-    ))
-    .await
+    rig.sql
+        .text(&format!(
+            "SELECT to_jsonb(s)::text FROM cluster_steps s WHERE name = '{step}'"
+        ))
+        .await
 }
 
 /// Waits until the row of `dev` was reconciled twice more.
 async fn reconciled_twice(rig: &StepsRig) {
     for _ in 0..2 {
         let seen = rig
+            .sql
             .text("SELECT last_reconciled_at::text FROM clusters")
             .await;
-        eventually(SOON, "another pass over the row", || async {
-            rig.text("SELECT last_reconciled_at::text FROM clusters")
+        eventually(STEPS_TIMEOUT, "another pass over the row", || async {
+            rig.sql
+                .text("SELECT last_reconciled_at::text FROM clusters")
                 .await
                 != seen
         })
@@ -37,12 +40,15 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
     let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
     rig.declare_and_wait().await;
-    rig.run(UNKNOWN).await;
+    rig.sql.run(UNKNOWN).await;
     let newer = step_as_text(&rig, "gateway").await;
     reconciled_twice(&rig).await;
-    rig.run("UPDATE clusters SET pf_port = pf_port + 1").await;
-    eventually(SOON, "the update", || async {
-        rig.text("SELECT actual_state || observed_generation FROM clusters")
+    rig.sql
+        .run("UPDATE clusters SET pf_port = pf_port + 1")
+        .await;
+    eventually(STEPS_TIMEOUT, "the update", || async {
+        rig.sql
+            .text("SELECT actual_state || observed_generation FROM clusters")
             .await
             == "running2"
     })
@@ -56,6 +62,7 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
         "the known steps must be removed all the same"
     );
     let text = rig
+        .sql
         .text("SELECT status_message || ' ' || (next_attempt_at IS NOT NULL) FROM clusters")
         .await;
     assert!(text.starts_with("a newer release made gateway"), "{text}");
@@ -64,14 +71,16 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
         "{text}"
     );
     // It is kept over further attempts.
-    eventually(SOON, "another attempt", || async {
-        rig.text("SELECT (failed_attempts > 1)::text FROM clusters")
+    eventually(STEPS_TIMEOUT, "another attempt", || async {
+        rig.sql
+            .text("SELECT (failed_attempts > 1)::text FROM clusters")
             .await
             == "true"
     })
     .await;
     assert_eq!(step_as_text(&rig, "gateway").await, newer);
-    rig.run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'gateway'")
+    rig.sql
+        .run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'gateway'")
         .await;
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
@@ -81,7 +90,7 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
 async fn a_create_does_not_touch_an_unknown_step() {
     let rig = StepsRig::new().await;
     rig.declare().await;
-    rig.run(UNKNOWN).await;
+    rig.sql.run(UNKNOWN).await;
     let newer = step_as_text(&rig, "gateway").await;
     let _daemon = rig.daemon();
     rig.wait_state("running Created").await;
@@ -95,14 +104,18 @@ async fn a_newer_version_is_kept_until_it_is_marked_removed() {
     let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
     rig.declare_and_wait().await;
-    rig.run("UPDATE cluster_steps SET version = 2, input_hash = 'newer' WHERE name = 'about'")
+    rig.sql
+        .run("UPDATE cluster_steps SET version = 2, input_hash = 'newer' WHERE name = 'about'")
         .await;
     let newer = step_as_text(&rig, "about").await;
     std::fs::write(rig.about(), "what a newer release writes").unwrap();
     reconciled_twice(&rig).await;
-    rig.run("UPDATE clusters SET pf_port = pf_port + 1").await;
-    eventually(SOON, "the update", || async {
-        rig.text("SELECT actual_state || observed_generation FROM clusters")
+    rig.sql
+        .run("UPDATE clusters SET pf_port = pf_port + 1")
+        .await;
+    eventually(STEPS_TIMEOUT, "the update", || async {
+        rig.sql
+            .text("SELECT actual_state || observed_generation FROM clusters")
             .await
             == "running2"
     })
@@ -114,7 +127,8 @@ async fn a_newer_version_is_kept_until_it_is_marked_removed() {
     rig.delete().await;
     rig.wait_state("failed StepsUnknown").await;
     assert_eq!(step_as_text(&rig, "about").await, newer);
-    rig.run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'about'")
+    rig.sql
+        .run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'about'")
         .await;
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
@@ -132,16 +146,17 @@ async fn reruns_older_steps(older: &[&str], as_recorded: &str) {
     first.kill();
     let (before, pid) = (rig.steps().await, rig.nodes());
     let transitions = "SELECT count(*)::text FROM cluster_events WHERE kind = 'transition'";
-    let was = rig.text(transitions).await;
-    rig.run(FIRST_VERSION_IS_ZERO).await;
+    let was = rig.sql.text(transitions).await;
+    rig.sql.run(FIRST_VERSION_IS_ZERO).await;
     for step in older {
-        rig.run(&format!(
-            "UPDATE cluster_steps SET {as_recorded} WHERE name = '{step}'"
-        ))
-        .await;
+        rig.sql
+            .run(&format!(
+                "UPDATE cluster_steps SET {as_recorded} WHERE name = '{step}'"
+            ))
+            .await;
     }
     let _daemon = rig.daemon();
-    eventually(SOON, "the older steps to run again", || async {
+    eventually(STEPS_TIMEOUT, "the older steps to run again", || async {
         let now = rig.steps().await;
         older.iter().all(|step| {
             let step_now = &now[*step];
@@ -157,7 +172,7 @@ async fn reruns_older_steps(older: &[&str], as_recorded: &str) {
         assert_eq!((after[name].version, after[name].attempt), (1, 1));
     }
     assert_eq!(rig.nodes(), pid, "the node was restarted");
-    assert_eq!(rig.text(transitions).await, was);
+    assert_eq!(rig.sql.text(transitions).await, was);
 }
 
 #[tokio::test]
@@ -179,8 +194,9 @@ async fn an_upgrade_during_a_step_resumes_at_that_step() {
     rig.wait_blocked().await;
     first.kill();
     rig.cancel_blocked(blocked).await;
-    rig.run(FIRST_VERSION_IS_ZERO).await;
-    rig.run("UPDATE cluster_steps SET version = 0 WHERE name = 'port'")
+    rig.sql.run(FIRST_VERSION_IS_ZERO).await;
+    rig.sql
+        .run("UPDATE cluster_steps SET version = 0 WHERE name = 'port'")
         .await;
     let before = rig.steps().await;
     let _daemon = rig.daemon();
@@ -202,7 +218,7 @@ async fn a_row_stays_while_steps_of_another_driver_exist() {
     let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
     rig.delete().await;
     rig.wait_state("failed StepsUnknown").await;
-    let message = rig.text("SELECT status_message FROM clusters").await;
+    let message = rig.message().await;
     let expected = "driver sandbox made folder, port, process, ready, about, which driver script cannot remove: \
                     start a daemon with KINDLER_DRIVER=sandbox";
     assert!(message.starts_with(expected), "{message}");
@@ -210,8 +226,7 @@ async fn a_row_stays_while_steps_of_another_driver_exist() {
     assert!(script.stop().await.success());
 
     let _sandbox = rig.daemon();
-    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
-        .await;
+    rig.retry().await;
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
