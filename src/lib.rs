@@ -2,7 +2,7 @@
 //! them.
 //!
 //! # The map
-//! Imports point downwards only; `tests/suite/house.rs` checks it.
+//! Imports point downwards only; `tests/suite/architecture.rs` checks it.
 //!
 //! **Outside.** `cli` (commands and their output), `daemon` (the parts of a
 //! running process and their end), `http` (page, API, health, metrics), `config`

@@ -90,7 +90,7 @@ async fn converged(sql: &Client, host: &Host) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(alive.is_empty(), "leftover processes: {alive:#?}");
-    assert_eq!(host.left_behind(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
     eventually(CONVERGED_BY, "no expired lease left", || async {
         let over = "SELECT count(*) FROM cluster_leases WHERE expires_at < clock_timestamp()";
         sql.number(over).await == 0

@@ -1,6 +1,7 @@
-//! What the tests stand on: a real Postgres, and waiting without guessing.
+//! Shared by all modules of the suite: real servers, the daemon, hosts, SQL, and
+//! waiting.
 //!
-//! Each module of the suite uses a part of it, so unused parts are no sign of dead code.
+//! Each module uses a part of it, so unused parts are not dead code.
 #![allow(dead_code, unused_imports)]
 
 mod daemon;
@@ -17,7 +18,7 @@ mod sql;
 pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindler_output};
 pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
-pub use host::{Entry, Host};
+pub use host::{Host, JournalEntry};
 pub use pooler::Pooler;
 pub use port::{ClaimedPort, claim_port};
 pub use postgres::PrivateServer;

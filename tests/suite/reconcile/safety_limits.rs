@@ -7,7 +7,8 @@ use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, kindler_output, migrate
 const RUNNING: &str = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'";
 
 fn started_deletes(host: &Host) -> usize {
-    let started = |entry: &&crate::kit::Entry| entry.what == "start" && entry.verb == "delete";
+    let started =
+        |entry: &&crate::kit::JournalEntry| entry.what == "start" && entry.verb == "delete";
     host.journal().iter().filter(started).count()
 }
 

@@ -9,11 +9,10 @@ use crate::kit::{
 
 /// Starts a daemon with this selector.
 async fn daemon_with(database: &Database, host: &Host, selector: &str) -> Daemon {
-    let daemon = Daemon::builder(&database.url(), host)
+    Daemon::builder(&database.url(), host)
         .set("KINDLER_SELECTOR", selector)
         .start()
-        .await;
-    daemon
+        .await
 }
 
 fn labelled(name: &str, labels: &str) -> String {
