@@ -48,13 +48,13 @@ fn tool_if_there(name: &str) -> Option<Command> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     if there.is_none() {
-        told_as_skipped(&format!("{name} is not installed"));
+        print_skipped(&format!("{name} is not installed"));
     }
     there.map(Command::new)
 }
 
 /// Past the test harness, which would swallow it.
-pub(crate) fn told_as_skipped(why: &str) {
+pub(crate) fn print_skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{succeeds, told_as_skipped};
+use super::{print_skipped, succeeds};
 use crate::kit::{Daemon, Database, Host, eventually, migrated};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ fn client(name: &str) -> Option<Command> {
     let mut found = folders.into_iter().rev().map(|folder| folder.join(name));
     let found = found.find(|path| path.is_file());
     if found.is_none() {
-        told_as_skipped(&format!("{name} is not installed"));
+        print_skipped(&format!("{name} is not installed"));
     }
     found.map(Command::new)
 }
