@@ -11,33 +11,17 @@ mod promql;
 mod rig;
 mod runbooks;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::deploy::yaml::document;
-use crate::deploy::{files, read, repository};
+use crate::deploy::{files, read, repository, required_tool};
 
 const RULES: &str = "dashboards/alerts/kindler.rules.yml";
 
-/// The first installed program of these names, or `None` with a message on stderr.
 fn tool(names: &[&str]) -> Option<Command> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let places = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    let there = places.into_iter().find(|place| place.is_file());
-    if there.is_none() {
-        let why = format!("{} is not installed", names[0]);
-        assert!(
-            std::env::var_os("REQUIRE_TOOLS").is_none(),
-            "{why}; `sh deploy/setup.sh observability` installs it"
-        );
-        crate::deploy::print_skipped(&why);
-    }
-    there.map(Command::new)
+    required_tool(names, "observability")
 }
 
 /// An alert and its rule.
