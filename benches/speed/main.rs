@@ -49,25 +49,25 @@ fn main() {
 }
 
 async fn measure(chosen: &[&str]) {
-    let wanted = |section: &str| chosen.is_empty() || chosen.contains(&section);
+    let selected = |section: &str| chosen.is_empty() || chosen.contains(&section);
     let server = PrivateServer::create_durable().await;
     report::head(&rig::machine(&server).await);
-    if wanted("wakeup") {
+    if selected("wakeup") {
         wakeup::measure(&server).await;
     }
-    if wanted("declare") {
+    if selected("declare") {
         declare::measure(&server).await;
     }
-    if wanted("stream") {
+    if selected("stream") {
         stream::measure(&server).await;
     }
-    if wanted("idle") {
+    if selected("idle") {
         idle::measure(&server).await;
     }
-    if wanted("start") {
+    if selected("start") {
         start::measure(&server).await;
     }
-    if wanted("converge") {
+    if selected("converge") {
         converge::measure(&server).await;
     }
 }

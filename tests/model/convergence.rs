@@ -113,8 +113,8 @@ fn next_event(protocol: &Protocol, state: &State) -> Option<Event> {
 
 /// The renewal with which the owner of a running command reads a changed desire.
 fn desire_change(state: &State) -> Option<Event> {
-    let wanted = state.row?.desired;
-    let must_read = |owner: &Owner| matches!(owner.stage, Stage::Acting(_, action, None) if interrupt(action, wanted).is_some());
+    let expected = state.row?.desired;
+    let must_read = |owner: &Owner| matches!(owner.stage, Stage::Acting(_, action, None) if interrupt(action, expected).is_some());
     state.owners.iter().position(must_read).map(Event::Renew)
 }
 

@@ -137,9 +137,13 @@ async fn declared_absent(sql: &Client) -> HashSet<(String, i64)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// Runs a life with a fault at many of the points 1 to `last`, four at a time (in the
-/// long form at all points). Returns how many faults occurred, and how many lives ran.
-async fn at_many_points<L>(last: usize, short: usize, life: impl Fn(usize) -> L) -> (usize, usize)
+/// Runs a lifecycle with a fault at many of the points 1 to `last`, four at a time (in the
+/// long form at all points). Returns how many faults occurred, and how many lifecycles ran.
+async fn at_many_points<L>(
+    last: usize,
+    short: usize,
+    lifecycle: impl Fn(usize) -> L,
+) -> (usize, usize)
 where
     L: Future<Output = bool> + Send + 'static,
 {
@@ -147,9 +151,9 @@ where
     let points: Vec<usize> = (1..=last).step_by(step).collect();
     let mut occurred = 0;
     for few in points.chunks(4) {
-        let lives: Vec<_> = few.iter().map(|at| tokio::spawn(life(*at))).collect();
-        for life in lives {
-            occurred += usize::from(life.await.expect("it converges"));
+        let lifecycles: Vec<_> = few.iter().map(|at| tokio::spawn(lifecycle(*at))).collect();
+        for lifecycle in lifecycles {
+            occurred += usize::from(lifecycle.await.expect("it converges"));
         }
     }
     (occurred, points.len())

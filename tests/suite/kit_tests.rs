@@ -64,13 +64,13 @@ async fn a_suspended_server_answers_only_after_it_is_resumed() {
     let server = PrivateServer::create().await;
     let client = server.database().await.connect().await;
     server.suspend();
-    let asked = Instant::now();
+    let sent = Instant::now();
     let answer = client.query_one("SELECT 1", &[]);
     let silence = tokio::time::timeout(Duration::from_millis(300), answer).await;
     assert!(
         silence.is_err(),
         "a suspended server answered after {:?}",
-        asked.elapsed()
+        sent.elapsed()
     );
     server.resume();
     eventually(TIMEOUT, "an answer after the resume", || async {

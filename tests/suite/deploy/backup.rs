@@ -12,10 +12,10 @@ const AFTER_RESTORE: &str = include_str!("../../../sql/after_restore.sql");
 
 /// A client program of Postgres, from the server's folder if PATH has none.
 fn client(name: &str) -> Option<Command> {
-    let beside = std::fs::read_dir("/usr/lib/postgresql")
+    let server_folders = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();
-    let mut folders: Vec<PathBuf> = beside
+    let mut folders: Vec<PathBuf> = server_folders
         .flatten()
         .map(|version| version.path().join("bin"))
         .collect();

@@ -239,8 +239,8 @@ fn services_policies_and_budgets_select_existing_pods() {
         .map(|pod| pod["metadata"]["labels"].clone())
         .collect();
     let selected = |selector: &Value| {
-        let wanted = selector.as_object().unwrap();
-        let matches = |of: &&Value| wanted.iter().all(|(key, value)| of[key] == *value);
+        let expected = selector.as_object().unwrap();
+        let matches = |of: &&Value| expected.iter().all(|(key, value)| of[key] == *value);
         labels.iter().filter(matches).count()
     };
     for service in of_kind(&all, "Service") {

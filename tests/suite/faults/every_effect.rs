@@ -1,6 +1,6 @@
-//! At every effect in a cluster's life, one at a time: the observation or action fails
+//! At every effect in a cluster's lifecycle, one at a time: the observation or action fails
 //! or panics, before or after its effect, or the command that was just started kills
-//! the daemon. Every life must converge.
+//! the daemon. Every lifecycle must converge.
 
 use std::fs;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use kindler::store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::every_statement::{STEPS, live};
+use super::every_statement::{STEPS, run_lifecycle};
 use super::{at_many_points, converged, quick, rounds};
 use crate::kit::{Database, Host, KINDLER, Sql, eventually, migrated};
 
@@ -173,7 +173,7 @@ fn controller(
     )
 }
 
-/// One life with a fault at this call; returns the number of calls.
+/// One lifecycle with a fault at this call; returns the number of calls.
 async fn with_fault(at: usize, fault: EffectFault, after: bool) -> usize {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
@@ -196,7 +196,7 @@ async fn with_fault(at: usize, fault: EffectFault, after: bool) -> usize {
 
 async fn at_many_effects(fault: EffectFault, after: bool) {
     let last = with_fault(0, fault, after).await;
-    assert!(last > 8, "only {last} effects in a life");
+    assert!(last > 8, "only {last} effects in a lifecycle");
     at_many_points(last, 6, |at| async move {
         with_fault(at, fault, after).await >= at
     })
@@ -237,29 +237,32 @@ async fn with_kill(verb: &'static str, nth: usize) -> bool {
     let sql = database.connect().await;
     let daemon = quick(&database.url(), &host).spawn();
     fs::write(host.path().join("daemon"), daemon.pid().to_string()).unwrap();
-    live(&sql, &host, &database.url(), daemon).await;
+    run_lifecycle(&sql, &host, &database.url(), daemon).await;
     host.path().join("killed").exists()
 }
 
 #[tokio::test]
 async fn converges_if_a_starting_command_kills_the_daemon() {
     let verbs = ["create", "probe", "exists", "stop", "start", "delete"];
-    let mut lives = Vec::new();
+    let mut lifecycles = Vec::new();
     for (verb, times) in verbs
         .into_iter()
         .zip([rounds(1, 3), rounds(2, 6), 1, 1, 1, 1])
     {
         for nth in 1..=times {
-            lives.push((verb, nth));
+            lifecycles.push((verb, nth));
         }
     }
-    for few in lives.chunks(4) {
+    for few in lifecycles.chunks(4) {
         let few: Vec<_> = few
             .iter()
             .map(|(verb, nth)| (*verb, tokio::spawn(with_kill(verb, *nth))))
             .collect();
-        for (verb, life) in few {
-            assert!(life.await.expect("it converges"), "no {verb} was started");
+        for (verb, lifecycle) in few {
+            assert!(
+                lifecycle.await.expect("it converges"),
+                "no {verb} was started"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! At every database statement in a cluster's life, one at a time: the daemon is killed
+//! At every database statement in a cluster's lifecycle, one at a time: the daemon is killed
 //! before the statement, or after its execution and before its answer; the connection
-//! is closed before or after it; or the statement is refused. Every life must converge.
+//! is closed before or after it; or the statement is refused. Every lifecycle must converge.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::{at_many_points, converged, quick};
 use crate::kit::{Daemon, FaultKind, Host, InjectedFault, Proxy, Sql, migrated};
 
-/// One life: created, changed, stopped, started; another cluster is deleted.
+/// One lifecycle: created, changed, stopped, started; another cluster is deleted.
 pub(super) const STEPS: [(&str, &str); 5] = [
     (
         "INSERT INTO clusters (name, provider) VALUES ('kept', 'k3d'), ('gone', 'k3d')",
@@ -33,8 +33,8 @@ pub(super) const STEPS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Runs the life; starts the daemon again whenever it was killed.
-pub(super) async fn live(sql: &Client, host: &Host, url: &str, mut daemon: Daemon) {
+/// Runs the lifecycle; starts the daemon again whenever it was killed.
+pub(super) async fn run_lifecycle(sql: &Client, host: &Host, url: &str, mut daemon: Daemon) {
     for (change, done) in STEPS {
         sql.run(change).await;
         let giving_up = std::time::Instant::now() + Duration::from_secs(60);
@@ -64,7 +64,7 @@ pub(super) type Fault = fn(i32) -> FaultKind;
 pub(super) const DISCONNECT: Fault = |_| FaultKind::Disconnect;
 pub(super) const REFUSE: Fault = |_| FaultKind::Refuse;
 
-/// One life with a fault; whether the fault occurred.
+/// One lifecycle with a fault; whether the fault occurred.
 async fn with_fault(at: usize, after: bool, fault: Fault) -> bool {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
@@ -72,27 +72,27 @@ async fn with_fault(at: usize, after: bool, fault: Fault) -> bool {
     let daemon = quick(&proxy.url(), &host).spawn();
     let kind = fault(daemon.pid());
     proxy.inject(InjectedFault { at, after, kind });
-    live(&sql, &host, &proxy.url(), daemon).await;
+    run_lifecycle(&sql, &host, &proxy.url(), daemon).await;
     proxy.fault_occurred()
 }
 
-/// The number of statements in a life without a fault.
+/// The number of statements in a lifecycle without a fault.
 async fn statements() -> usize {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
     let proxy = Proxy::to(&database).await;
     let daemon = quick(&proxy.url(), &host).spawn();
-    live(&sql, &host, &proxy.url(), daemon).await;
+    run_lifecycle(&sql, &host, &proxy.url(), daemon).await;
     proxy.statements()
 }
 
 async fn at_many_statements(after: bool, fault: Fault) {
     let last = statements().await;
-    assert!(last > 20, "only {last} statements in a life");
-    let (occurred, lives) = at_many_points(last, 8, |at| with_fault(at, after, fault)).await;
+    assert!(last > 20, "only {last} statements in a lifecycle");
+    let (occurred, lifecycles) = at_many_points(last, 8, |at| with_fault(at, after, fault)).await;
     assert!(
-        occurred * 2 > lives,
-        "only {occurred} faults in {lives} lives"
+        occurred * 2 > lifecycles,
+        "only {occurred} faults in {lifecycles} lifecycles"
     );
 }
 

@@ -273,7 +273,7 @@ async fn an_open_transaction_delays_no_wakeup() {
     }
     reader.run("COMMIT").await;
     report(
-        "a transaction held open by another session",
+        "a transaction kept open by another session",
         &format!(
             "for {} s, {} kB of leases for {RUNNING}; wake-ups {}; own transactions open for at most {:.3} s",
             window.as_secs(),

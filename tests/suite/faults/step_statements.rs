@@ -1,6 +1,6 @@
-//! At every database statement in the life of a cluster that is created in steps, one
+//! At every database statement in the lifecycle of a cluster that is created in steps, one
 //! at a time: the daemon is killed before the statement, or after its execution and
-//! before its answer; the connection is closed; or the statement is refused. Each life
+//! before its answer; the connection is closed; or the statement is refused. Each lifecycle
 //! leads to one node, then to none.
 
 use std::time::Duration;
@@ -20,9 +20,9 @@ async fn keep_running(rig: &StepsRig, proxy: &Proxy, daemon: &mut Daemon) {
     }
 }
 
-/// One life with a fault at a statement: created, moved to another port, removed.
+/// One lifecycle with a fault at a statement: created, moved to another port, removed.
 /// Returns the number of statements, and whether the fault occurred.
-async fn life(fault: Option<(usize, bool, Fault)>) -> (usize, bool) {
+async fn lifecycle(fault: Option<(usize, bool, Fault)>) -> (usize, bool) {
     let mut rig = StepsRig::new().await;
     let proxy = Proxy::to(&rig.database).await;
     let mut daemon = rig.builder_with_url(&proxy.url()).spawn();
@@ -60,13 +60,13 @@ async fn life(fault: Option<(usize, bool, Fault)>) -> (usize, bool) {
 }
 
 async fn at_many_statements(after: bool, fault: Fault) {
-    let (last, _) = life(None).await;
-    assert!(last > 20, "only {last} statements in a life");
-    let with_fault = |at| async move { life(Some((at, after, fault))).await.1 };
-    let (occurred, lives) = at_many_points(last, 8, with_fault).await;
+    let (last, _) = lifecycle(None).await;
+    assert!(last > 20, "only {last} statements in a lifecycle");
+    let with_fault = |at| async move { lifecycle(Some((at, after, fault))).await.1 };
+    let (occurred, lifecycles) = at_many_points(last, 8, with_fault).await;
     assert!(
-        occurred * 2 > lives,
-        "only {occurred} faults in {lives} lives"
+        occurred * 2 > lifecycles,
+        "only {occurred} faults in {lifecycles} lifecycles"
     );
 }
 

@@ -145,9 +145,9 @@ impl Daemon {
     }
 
     /// Waits until a sample of `/metrics` has this value.
-    pub async fn wait_metric(&self, sample: &str, wanted: f64) {
-        eventually(TIMEOUT, &format!("{sample} {wanted}"), || async {
-            self.metric(sample).await == Some(wanted)
+    pub async fn wait_metric(&self, sample: &str, expected: f64) {
+        eventually(TIMEOUT, &format!("{sample} {expected}"), || async {
+            self.metric(sample).await == Some(expected)
         })
         .await;
     }
@@ -160,10 +160,10 @@ impl Daemon {
                 .await
         };
         // The present pass may have read before the change under test.
-        let wanted = passes().await.expect("it serves its metrics") + f64::from(count + 1);
+        let expected = passes().await.expect("it serves its metrics") + f64::from(count + 1);
         let deadline = Duration::from_secs(20 + 4 * u64::from(count));
         eventually(deadline, "full passes", || async {
-            passes().await.is_some_and(|passes| passes >= wanted)
+            passes().await.is_some_and(|passes| passes >= expected)
         })
         .await;
     }

@@ -24,10 +24,10 @@ pub trait Sql {
     async fn number(&self, query: &str) -> i64;
 
     /// Waits until a query returns this text.
-    async fn wait_text(&self, query: &str, wanted: &str);
+    async fn wait_text(&self, query: &str, expected: &str);
 
     /// Waits until a query returns this number.
-    async fn wait_number(&self, query: &str, wanted: i64);
+    async fn wait_number(&self, query: &str, expected: i64);
 
     /// Declares a cluster.
     async fn declare(&self, name: &str);
@@ -42,7 +42,7 @@ pub trait Sql {
     async fn state(&self, name: &str) -> String;
 
     /// Waits until a cluster has this state.
-    async fn wait_state(&self, name: &str, wanted: &str);
+    async fn wait_state(&self, name: &str, expected: &str);
 }
 
 impl Sql for Client {
@@ -72,18 +72,18 @@ impl Sql for Client {
         }
     }
 
-    async fn wait_text(&self, query: &str, wanted: &str) {
-        let awaited = format!("{wanted:?} from: {query}");
+    async fn wait_text(&self, query: &str, expected: &str) {
+        let awaited = format!("{expected:?} from: {query}");
         eventually(TIMEOUT, &awaited, || async {
-            self.text(query).await == wanted
+            self.text(query).await == expected
         })
         .await;
     }
 
-    async fn wait_number(&self, query: &str, wanted: i64) {
-        let awaited = format!("{wanted} from: {query}");
+    async fn wait_number(&self, query: &str, expected: i64) {
+        let awaited = format!("{expected} from: {query}");
         eventually(TIMEOUT, &awaited, || async {
-            self.number(query).await == wanted
+            self.number(query).await == expected
         })
         .await;
     }
@@ -113,10 +113,10 @@ impl Sql for Client {
         }
     }
 
-    async fn wait_state(&self, name: &str, wanted: &str) {
-        let awaited = format!("cluster {name}: {wanted}");
+    async fn wait_state(&self, name: &str, expected: &str) {
+        let awaited = format!("cluster {name}: {expected}");
         eventually(TIMEOUT, &awaited, || async {
-            self.state(name).await == wanted
+            self.state(name).await == expected
         })
         .await;
     }

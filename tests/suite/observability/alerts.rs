@@ -264,6 +264,6 @@ fn holds(matcher: &str, labels: &[(String, String)]) -> bool {
     if let Some((label, unwanted)) = matcher.split_once("!=") {
         return word(unwanted) != value(labels, label);
     }
-    let (label, wanted) = matcher.split_once('=').unwrap();
-    word(wanted) == value(labels, label)
+    let (label, expected) = matcher.split_once('=').unwrap();
+    word(expected) == value(labels, label)
 }

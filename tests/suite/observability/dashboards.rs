@@ -146,7 +146,7 @@ fn panels_have_a_question_a_description_and_a_unit() {
 /// not look like good news.
 #[test]
 fn panels_of_present_values_use_instant_queries() {
-    let mut seen = 0;
+    let mut count = 0;
     for panel in dashboards().iter().flat_map(Dashboard::panels) {
         let defaults = &panel.json["fieldConfig"]["defaults"];
         assert_eq!(defaults["noValue"], Value::Null, "{}", panel.title());
@@ -154,7 +154,7 @@ fn panels_of_present_values_use_instant_queries() {
         if !["stat", "bargauge", "table"].contains(&kind) {
             continue;
         }
-        seen += 1;
+        count += 1;
         for target in panel.targets() {
             assert_eq!(target["instant"], true, "{}", panel.title());
             assert_eq!(target["range"], false, "{}", panel.title());
@@ -164,7 +164,7 @@ fn panels_of_present_values_use_instant_queries() {
             assert_eq!(panel.json["options"]["graphMode"], "none");
         }
     }
-    assert!(seen > 20, "{seen}");
+    assert!(count > 20, "{count}");
 }
 
 /// Settings, runbooks and commands in descriptions exist.

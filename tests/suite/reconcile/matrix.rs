@@ -125,27 +125,27 @@ async fn paused_and_protected_rows_are_only_observed() {
     let rig = rig().await;
     rig.sql
         .run(
-            "INSERT INTO clusters (name, provider, paused) VALUES ('held', 'k3d', true);
+            "INSERT INTO clusters (name, provider, paused) VALUES ('paused-1', 'k3d', true);
              INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')",
         )
         .await;
     rig.host.set_cluster("devops", Some("healthy"));
     rig.sql.wait_state("devops", RUNNING).await;
-    let why = "SELECT status_message FROM clusters WHERE name = 'held'";
+    let why = "SELECT status_message FROM clusters WHERE name = 'paused-1'";
     rig.sql.wait_text(why, "it does not exist").await;
-    rig.sql.desire("held", "absent").await;
+    rig.sql.desire("paused-1", "absent").await;
     rig.sql
-        .run("UPDATE clusters SET desired_state = 'present', http_port = 18999 WHERE name = 'held'")
+        .run("UPDATE clusters SET desired_state = 'present', http_port = 18999 WHERE name = 'paused-1'")
         .await;
     // Another cluster is created meanwhile, so there was time for a wrong action.
     rig.sql.declare("other").await;
     rig.sql.wait_state("other", RUNNING).await;
-    assert_eq!(rig.host.started("held"), Vec::<String>::new());
+    assert_eq!(rig.host.started("paused-1"), Vec::<String>::new());
     assert_eq!(rig.host.started("devops"), Vec::<String>::new());
     rig.sql
-        .run("UPDATE clusters SET paused = false WHERE name = 'held'")
+        .run("UPDATE clusters SET paused = false WHERE name = 'paused-1'")
         .await;
-    rig.sql.wait_state("held", RUNNING).await;
+    rig.sql.wait_state("paused-1", RUNNING).await;
 }
 
 /// Every pair of states with every cluster that the host may have, all at once: every
@@ -184,9 +184,9 @@ async fn every_pair_of_states_on_every_host_converges() {
         .set("KINDLER_CONCURRENCY", "64")
         .set("KINDLER_DELETE_CAP", "0");
     let _daemon = builder.start().await;
-    let looked =
+    let observed =
         "SELECT (count(*) >= 100)::text FROM clusters WHERE last_reconciled_at IS NOT NULL";
-    sql.wait_text(looked, "true").await;
+    sql.wait_text(observed, "true").await;
     let removed = "SELECT count(*)::text FROM cluster_events WHERE kind = 'removed'";
     assert_eq!(sql.text(removed).await, "0");
 

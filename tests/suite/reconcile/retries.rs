@@ -86,7 +86,7 @@ async fn backoff_survives_a_restart_and_ends_with_a_new_spec() {
     daemon.kill();
     let daemon = start();
     daemon.ready().await;
-    // It works on other rows, so it has looked at all, and did not retry the waiting
+    // It works on other rows, so a pass has run, and it did not retry the waiting
     // one.
     sql.declare("other").await;
     sql.wait_state("other", "present running").await;

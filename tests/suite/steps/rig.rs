@@ -140,9 +140,9 @@ impl StepsRig {
             .await
     }
 
-    pub async fn wait_state(&self, wanted: &str) {
-        eventually(STEPS_TIMEOUT, wanted, || async {
-            self.state().await == wanted
+    pub async fn wait_state(&self, expected: &str) {
+        eventually(STEPS_TIMEOUT, expected, || async {
+            self.state().await == expected
         })
         .await;
     }

@@ -1,4 +1,4 @@
-//! The number of statements for the life of one cluster: a driver with one step needs
+//! The number of statements for the lifecycle of one cluster: a driver with one step needs
 //! no statement for its record.
 
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ async fn create_and_delete(
             return [made, gone];
         }
     }
-    panic!("a full pass ran in each of five lives");
+    panic!("a full pass ran in each of five lifecycles");
 }
 
 fn expected(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {

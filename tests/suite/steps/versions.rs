@@ -21,7 +21,7 @@ async fn step_as_text(rig: &StepsRig, step: &str) -> String {
 /// Waits until the row of `dev` was reconciled twice more.
 async fn reconciled_twice(rig: &StepsRig) {
     for _ in 0..2 {
-        let seen = rig
+        let before = rig
             .sql
             .text("SELECT last_reconciled_at::text FROM clusters")
             .await;
@@ -29,7 +29,7 @@ async fn reconciled_twice(rig: &StepsRig) {
             rig.sql
                 .text("SELECT last_reconciled_at::text FROM clusters")
                 .await
-                != seen
+                != before
         })
         .await;
     }
