@@ -48,6 +48,8 @@
 //! in a row mean lost; each test in `exploration` sets the number of faults and
 //! changes.
 
+#[path = "../suite/kit/cluster.rs"]
+mod cluster;
 mod convergence;
 mod database;
 mod decisions;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kindler::clusters::plan::Action;
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::clusters::{Actual, Cluster, ClusterName, Port, Provider, Spec};
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
 use kindler::core::steps::StepError;
@@ -17,7 +17,7 @@ use kindler::drivers::{Deadlines, Driver, Order};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
-use crate::kit::{ClaimedPort, claim_port};
+use crate::kit::{ClaimedPort, claim_port, sample_cluster};
 
 /// Far longer than any action in these tests on a busy machine.
 pub const DRIVER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,43 +55,18 @@ pub fn deadlines() -> Deadlines {
 
 /// A newly declared row with a free `http_port`.
 pub fn cluster(name: &str) -> Cluster {
+    let sample = sample_cluster();
     Cluster {
         name: ClusterName::parse(name).unwrap(),
-        uid: uuid::Uuid::from_u128(1),
-        spec_hash: String::new(),
         spec: Spec {
             provider: Provider::Kind,
-            subnet: None,
-            node_port: port(30080),
-            pf_port: port(19000),
             http_port: free_port(),
-            https_port: port(18443),
-            register_portainer: true,
-            haproxy_route: true,
-            register_argocd: true,
+            ..sample.spec
         },
-        desired: Desired::Present,
         actual: Actual::Creating,
-        status_reason: None,
-        status_message: None,
-        reconcile_error: None,
-        labels: serde_json::json!({}),
-        paused: false,
-        protected: false,
         generation: 3,
-        observed_generation: 0,
-        spec_applied: false,
         failed_attempts: 1,
-        next_attempt_at: None,
-        health_failures: 0,
-        last_healthy_at: None,
-        next_check_at: None,
-        last_reconciled_at: None,
-        retry_requested_at: None,
-        server_ip: None,
-        placed_by: None,
-        created_at: None,
-        updated_at: None,
+        ..sample
     }
 }
 

@@ -3,10 +3,17 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
 
 use super::{converged, quick, report, rounds, spread};
-use crate::kit::{Daemon, Host, Sql, eventually, migrated};
+use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
+
+/// Starts so many daemons at once and waits until all are ready.
+async fn replicas(database: &Database, host: &Host, count: usize) -> Vec<Daemon> {
+    let url = database.url();
+    join_all((0..count).map(|_| quick(&url, host).start())).await
+}
 
 #[tokio::test]
 async fn converges_while_replicas_are_killed_at_random() {
@@ -14,13 +21,7 @@ async fn converges_while_replicas_are_killed_at_random() {
     host.control("create", "sleep 0.1");
     host.control("delete", "sleep 0.1");
     let sql = database.connect().await;
-    let mut replicas: Vec<Daemon> = Vec::new();
-    for _ in 0..3 {
-        replicas.push(quick(&database.url(), &host).spawn());
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
+    let mut replicas = replicas(&database, &host, 3).await;
     sql.declare_many("c", 50).await;
     for round in 0..rounds(30, 1000) {
         for n in 1..=50 {
@@ -70,13 +71,7 @@ async fn a_rolling_restart_loses_nothing() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.2");
     let sql = database.connect().await;
-    let mut replicas: Vec<Daemon> = Vec::new();
-    for _ in 0..3 {
-        replicas.push(quick(&database.url(), &host).spawn());
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
+    let mut replicas = replicas(&database, &host, 3).await;
     let mut ends = Vec::new();
     for round in 0..rounds(3, 30) {
         sql.declare_many(&format!("r{round}-"), 20).await;
@@ -105,13 +100,7 @@ async fn an_owner_suspended_past_its_lease_has_no_effect() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.2");
     let sql = database.connect().await;
-    let replicas = [
-        quick(&database.url(), &host).spawn(),
-        quick(&database.url(), &host).spawn(),
-    ];
-    for replica in &replicas {
-        replica.ready().await;
-    }
+    let replicas = replicas(&database, &host, 2).await;
     for round in 0..rounds(10, 200) {
         // Unless it is ended, this command lasts longer than any lease.
         let slow = format!("r{round}-1");
