@@ -25,7 +25,20 @@ pub const SECRET_BYTES: usize = 32;
 const SECRET_TEXT: usize = 43;
 
 /// What a token permits; each scope includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Read everything except keys.
@@ -45,15 +58,11 @@ pub struct ScopeError {
 
 impl Scope {
     /// All scopes, the smallest first.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The scope as a word.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Admin => "admin",
-        }
+        self.into()
     }
 }
 
@@ -67,7 +76,10 @@ impl FromStr for Scope {
     type Err = ScopeError;
 
     fn from_str(text: &str) -> Result<Self, ScopeError> {
-        let known = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
+        let known = Self::ALL
+            .iter()
+            .copied()
+            .find(|scope| scope.as_str() == text);
         known.ok_or_else(|| ScopeError {
             given: text.chars().take(40).collect(),
         })
@@ -197,7 +209,7 @@ mod tests {
     #[test]
     fn a_scope_includes_those_before_it() {
         assert!(Scope::Read < Scope::Write && Scope::Write < Scope::Admin);
-        for scope in Scope::ALL {
+        for &scope in Scope::ALL {
             assert_eq!(scope.as_str().parse(), Ok(scope));
         }
         let message = "root".parse::<Scope>().unwrap_err().to_string();

@@ -34,8 +34,6 @@ const ALL_ON_STANDBY: &str = "all replicas are on standby: the schema is newer t
                               next: start the release that the schema belongs to \
                               (docs/OPERATIONS.md, Rollback)";
 
-const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
-
 /// The report; its fields are the JSON output.
 #[derive(Debug, Serialize)]
 struct StatusReport {
@@ -111,7 +109,7 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
         .iter()
         .any(|daemon| daemon.alive && daemon.seen.listening && !daemon.seen.aside);
     // A deferred deletion is normal; a deferred repair is not.
-    let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
+    let unrepaired = held.iter().any(|held| !is_deletion(held));
     Ok(StatusReport {
         ok: works && failing.is_empty() && !unrepaired && unselected.total == 0,
         database: DatabaseReport {
@@ -298,15 +296,20 @@ fn deferred_text(held: &DeferredCount, now: Timestamp) -> String {
         1 => "1 cluster".to_owned(),
         n => format!("{n} clusters"),
     };
-    match held.reason.as_str() {
-        DELETION_HELD => format!(
+    if is_deletion(held) {
+        format!(
             "deletion of {clusters}: KINDLER_DELETE_CAP limits the deletions per minute; next {next}"
-        ),
-        _ => format!(
+        )
+    } else {
+        format!(
             "repair of {clusters}: most clusters do not answer; is the container runtime down? \
              (next check {next}; kindler retry NAME repairs one now)"
-        ),
+        )
     }
+}
+
+fn is_deletion(held: &DeferredCount) -> bool {
+    held.reason == Reason::DeletionHeld.as_str()
 }
 
 /// The unselected clusters, and what to do.

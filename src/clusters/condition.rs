@@ -4,7 +4,8 @@ use super::{Actual, Desired};
 use crate::clusters::event::Reason;
 
 /// The type of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "PascalCase")]
 pub enum ConditionType {
     /// Did the last probe succeed?
     Ready,
@@ -18,21 +19,17 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Progressing, Self::Held, Self::StepsDone];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The value of the label.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "Ready",
-            Self::Progressing => "Progressing",
-            Self::Held => "Held",
-            Self::StepsDone => "StepsDone",
-        }
+        self.into()
     }
 }
 
 /// The status of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -44,15 +41,11 @@ pub enum ConditionStatus {
 
 impl ConditionStatus {
     /// Every status.
-    pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The value of the label.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "true",
-            Self::False => "false",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 
     fn of(holds: bool) -> Self {
@@ -142,7 +135,7 @@ mod tests {
     }
 
     fn statuses(standing: Standing) -> [&'static str; 4] {
-        ConditionType::ALL.map(|condition| standing.condition(condition).as_str())
+        std::array::from_fn(|index| standing.condition(ConditionType::ALL[index]).as_str())
     }
 
     #[test]

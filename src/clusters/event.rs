@@ -4,7 +4,8 @@
 use std::fmt;
 
 /// Why a cluster is in its state: a closed set, so that it can be a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "PascalCase")]
 pub enum Reason {
     /// The intent to create it is committed.
     Creating,
@@ -68,76 +69,19 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 29] = [
-        Self::Creating,
-        Self::Created,
-        Self::CreatedWithWarning,
-        Self::CreateFailed,
-        Self::Updating,
-        Self::Updated,
-        Self::UpdateFailed,
-        Self::Starting,
-        Self::Started,
-        Self::StartFailed,
-        Self::Stopping,
-        Self::Stopped,
-        Self::StopFailed,
-        Self::NotCreated,
-        Self::DeletionHeld,
-        Self::Deleting,
-        Self::Deleted,
-        Self::DeleteFailed,
-        Self::Healthy,
-        Self::ProbeFailed,
-        Self::HealthLost,
-        Self::RepairHeld,
-        Self::Recovered,
-        Self::ObservationFailed,
-        Self::StepFailed,
-        Self::StepsUnknown,
-        Self::Paused,
-        Self::Protected,
-        Self::RowInvalid,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The reason with this word, if there is one.
     pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == word)
     }
 
     /// The word in the row, the label and the JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "Creating",
-            Self::Created => "Created",
-            Self::CreatedWithWarning => "CreatedWithWarning",
-            Self::CreateFailed => "CreateFailed",
-            Self::Updating => "Updating",
-            Self::Updated => "Updated",
-            Self::UpdateFailed => "UpdateFailed",
-            Self::Starting => "Starting",
-            Self::Started => "Started",
-            Self::StartFailed => "StartFailed",
-            Self::Stopping => "Stopping",
-            Self::Stopped => "Stopped",
-            Self::StopFailed => "StopFailed",
-            Self::NotCreated => "NotCreated",
-            Self::DeletionHeld => "DeletionHeld",
-            Self::Deleting => "Deleting",
-            Self::Deleted => "Deleted",
-            Self::DeleteFailed => "DeleteFailed",
-            Self::Healthy => "Healthy",
-            Self::ProbeFailed => "ProbeFailed",
-            Self::HealthLost => "HealthLost",
-            Self::RepairHeld => "RepairHeld",
-            Self::Recovered => "Recovered",
-            Self::ObservationFailed => "ObservationFailed",
-            Self::StepFailed => "StepFailed",
-            Self::StepsUnknown => "StepsUnknown",
-            Self::Paused => "Paused",
-            Self::Protected => "Protected",
-            Self::RowInvalid => "RowInvalid",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -157,7 +101,7 @@ mod tests {
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), Reason::ALL.len());
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             assert_eq!(Reason::named(reason.as_str()), Some(reason));
         }
         assert_eq!(Reason::named("no such reason"), None);

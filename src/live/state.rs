@@ -15,7 +15,8 @@ use super::view::View;
 const MAX_RECENT: usize = 4096;
 
 /// The kind of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum FrameKind {
     /// A cluster is new or changed.
     Upsert,
@@ -28,11 +29,7 @@ pub enum FrameKind {
 impl FrameKind {
     /// The name of the event in the stream.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upsert => "upsert",
-            Self::Remove => "remove",
-            Self::Status => "status",
-        }
+        self.into()
     }
 }
 

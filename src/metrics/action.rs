@@ -10,7 +10,8 @@ use crate::clusters::plan::Action;
 use crate::core::metrics::collectors;
 
 /// Result of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum ActionResult {
     /// The cluster is in the desired state.
     Success,
@@ -21,19 +22,16 @@ pub enum ActionResult {
 }
 
 impl ActionResult {
-    const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Interrupted];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Interrupted => "interrupted",
-        }
+        self.into()
     }
 }
 
 /// How the observation of a cluster that should run differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Drift {
     /// It exists but is unhealthy.
     Unhealthy,
@@ -44,14 +42,10 @@ pub enum Drift {
 }
 
 impl Drift {
-    const ALL: [Self; 3] = [Self::Unhealthy, Self::Stopped, Self::Gone];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     fn as_str(self) -> &'static str {
-        match self {
-            Self::Unhealthy => "unhealthy",
-            Self::Stopped => "stopped",
-            Self::Gone => "gone",
-        }
+        self.into()
     }
 
     /// The drift in an observation of a cluster that should run; `None` if the
@@ -79,14 +73,14 @@ impl ActionMetrics {
     pub(super) fn new(r: &Registry) -> Self {
         let total = collectors::counters(r, &names::ACTION_TOTAL);
         let duration_seconds = collectors::histograms(r, &names::ACTION_DURATION_SECONDS);
-        for action in Action::ALL {
-            for result in ActionResult::ALL {
+        for &action in Action::ALL {
+            for &result in ActionResult::ALL {
                 total.with_label_values(&[action.as_str(), result.as_str()]);
             }
             duration_seconds.with_label_values(&[action.as_str()]);
         }
         let drift_total = collectors::counters(r, &names::DRIFT_TOTAL);
-        for drift in Drift::ALL {
+        for &drift in Drift::ALL {
             drift_total.with_label_values(&[drift.as_str()]);
         }
         Self {

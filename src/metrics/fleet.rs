@@ -85,13 +85,13 @@ impl Fleet {
         let mut counts = BTreeMap::<_, [i64; StepState::ALL.len()]>::new();
         for (driver, step, state, clusters) in &self.steps {
             let of_step = counts.entry((driver, step)).or_default();
-            for (count, of) in of_step.iter_mut().zip(StepState::ALL) {
+            for (count, of) in of_step.iter_mut().zip(StepState::ALL.iter().copied()) {
                 *count += if of == *state { *clusters } else { 0 };
             }
         }
         let mut family = text.family(&names::STEP_STATE);
         for ((driver, step), of_step) in counts {
-            for (count, state) in of_step.into_iter().zip(StepState::ALL) {
+            for (count, state) in of_step.into_iter().zip(StepState::ALL.iter().copied()) {
                 family.set(&[driver, step, state.as_str()], count as f64);
             }
         }
@@ -155,12 +155,12 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
     }
     let mut conditions = text.family(&names::CLUSTER_STATUS_CONDITION);
     for cluster in clusters {
-        for condition in ConditionType::ALL {
+        for &condition in ConditionType::ALL {
             // The conditions of an unreadable row are unknown.
             let current = cluster
                 .standing
                 .map_or(ConditionStatus::Unknown, |s| s.condition(condition));
-            for status in ConditionStatus::ALL {
+            for &status in ConditionStatus::ALL {
                 let labels = [cluster.name.as_str(), condition.as_str(), status.as_str()];
                 conditions.set(&labels, flag(status == current));
             }

@@ -82,7 +82,8 @@ impl Moment {
 }
 
 /// What a driver can do to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Action {
     /// Create it. Idempotent, so it also completes or repairs a cluster.
     Create,
@@ -98,23 +99,11 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 5] = [
-        Self::Create,
-        Self::Update,
-        Self::Start,
-        Self::Stop,
-        Self::Delete,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word in logs, labels and errors.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Delete => "delete",
-        }
+        self.into()
     }
 
     /// The state that is committed before the action starts.

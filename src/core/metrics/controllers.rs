@@ -12,7 +12,8 @@ use prometheus::{
 use super::{LeaseMetrics, StepMetrics, catalogue as names, collectors as create};
 
 /// How a reconcile ended, as controller-runtime counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReconcileResult {
     /// The object is as declared.
     Success,
@@ -25,21 +26,11 @@ pub enum ReconcileResult {
 }
 
 impl ReconcileResult {
-    const ALL: [Self; 4] = [
-        Self::Success,
-        Self::Error,
-        Self::Requeue,
-        Self::RequeueAfter,
-    ];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The value of the label `result`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Error => "error",
-            Self::Requeue => "requeue",
-            Self::RequeueAfter => "requeue_after",
-        }
+        self.into()
     }
 }
 
@@ -243,9 +234,9 @@ impl Families {
         let one = &[name][..];
         let queue = &[name, name][..];
         ControllerMetrics {
-            reconcile_total: ReconcileResult::ALL.map(|result| {
-                self.reconcile_total
-                    .with_label_values(&[name, result.as_str()])
+            reconcile_total: std::array::from_fn(|index| {
+                let result = ReconcileResult::ALL[index].as_str();
+                self.reconcile_total.with_label_values(&[name, result])
             }),
             reconcile_errors_total: self.reconcile_errors_total.with_label_values(one),
             terminal_errors_total: self.terminal_errors_total.with_label_values(one),

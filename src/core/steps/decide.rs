@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn steps_of_a_newer_release_are_not_touched() {
         let facts = facts(Requirement::Required, true);
-        for state in StepState::ALL {
+        for &state in StepState::ALL {
             let newer = record(state, 3, "new");
             let todo = forward(&facts, Some(&newer), None, Purpose::Make, NOW);
             assert_eq!(todo, Todo::LeaveToNewer, "{state}");
@@ -329,7 +329,7 @@ mod tests {
             };
             foreign_leftovers("script", std::slice::from_ref(&record)).count()
         };
-        for state in StepState::ALL {
+        for &state in StepState::ALL {
             assert_eq!(left(state, None), usize::from(!state.leaves_nothing()));
         }
         assert_eq!(left(StepState::Failed, Some(super::super::GIVEN_UP)), 0);
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_removal_skips_only_steps_observed_as_removed() {
         let facts = facts(Requirement::Required, true);
-        for state in StepState::ALL {
+        for &state in StepState::ALL {
             let todo = backward(&facts, Some(&record(state, 2, "new")), None);
             let expected = match state {
                 StepState::Removed => Todo::Observe,

@@ -32,7 +32,19 @@ pub const INTERRUPTED: &str = "Interrupted";
 pub const GIVEN_UP: &str = "GivenUp";
 
 /// The state of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
     /// Not started.
@@ -53,27 +65,11 @@ pub enum StepState {
 
 impl StepState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Running,
-        Self::Done,
-        Self::Failed,
-        Self::Skipped,
-        Self::Removing,
-        Self::Removed,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word in the table, in labels and in messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Removing => "removing",
-            Self::Removed => "removed",
-        }
+        self.into()
     }
 
     /// Whether, by this record, nothing of the step exists.
@@ -100,7 +96,10 @@ impl FromStr for StepState {
     type Err = UnknownStepState;
 
     fn from_str(text: &str) -> Result<Self, UnknownStepState> {
-        let known = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        let known = Self::ALL
+            .iter()
+            .copied()
+            .find(|state| state.as_str() == text);
         known.ok_or_else(|| UnknownStepState(text.to_owned()))
     }
 }

@@ -253,7 +253,7 @@ pub async fn without_trust_no_action_runs<R: DriverRig>() {
     let (made, never_made) = (cluster("made"), cluster("never-made"));
     expect_done(&*driver, Action::Create, &made).await;
     let (_owner, expired) = watch::channel(MonotonicDeadline::in_(Duration::ZERO));
-    for action in Action::ALL {
+    for &action in Action::ALL {
         for row in [&made, &never_made] {
             let cancel = CancellationToken::new();
             let result = act_until(&*driver, action, row, expired.clone(), &cancel).await;

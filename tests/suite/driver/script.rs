@@ -90,7 +90,7 @@ async fn every_command_gets_exactly_its_arguments_and_context() {
     dev.spec.http_port = port(18080);
     dev.spec.subnet = Some("10.101.0.0/16".parse().unwrap());
     dev.spec.haproxy_route = false;
-    for action in Action::ALL {
+    for &action in Action::ALL {
         act(&driver, action, &dev).await.unwrap();
     }
     assert!(!driver.observe(&dev).await.is_healthy());

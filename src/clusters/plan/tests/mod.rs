@@ -413,7 +413,7 @@ fn every_recorded_status_has_a_reason_and_a_message() {
 
 #[test]
 fn a_changed_desire_stops_every_action_but_a_delete() {
-    for action in Action::ALL {
+    for &action in Action::ALL {
         for desired in Desired::ALL {
             let cut = interrupt(action, *desired).is_some();
             let expected = match action {
