@@ -69,7 +69,7 @@ impl TypedValueParser for ScopeParser {
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         let values = Scope::ALL
-            .into_iter()
+            .iter()
             .map(|scope| PossibleValue::new(scope.as_str()));
         Some(Box::new(values))
     }
