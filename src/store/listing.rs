@@ -1,12 +1,14 @@
 //! Lists for people and programs: filtered, sorted, a page at a time; and what
 //! is free to declare.
 
-use tokio_postgres::types::ToSql;
+use serde_json::json;
 
-use crate::clusters::ClusterName;
+use crate::clusters::{ClusterName, Spec, SpecField};
 
+use super::Store;
 use super::feed::{Live, live};
-use super::{Store, queries};
+use super::queries::{self, ListFiltered};
+use super::spec_sql::{host_ports, pools};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
@@ -50,12 +52,8 @@ pub struct Listed {
 pub struct Suggestion {
     /// A name.
     pub name: Option<String>,
-    /// For port-forwards.
-    pub pf_ports: Vec<i32>,
-    /// For HTTP.
-    pub http_ports: Vec<i32>,
-    /// For HTTPS.
-    pub https_ports: Vec<i32>,
+    /// For each port of the host.
+    pub ports: Vec<(&'static SpecField, Vec<i32>)>,
     /// A network of its own.
     pub subnet: Option<String>,
 }
@@ -65,10 +63,8 @@ pub struct Suggestion {
 pub struct PortUser {
     /// Its name.
     pub name: String,
-    /// It is the port-forward port.
-    pub pf: bool,
-    /// It is the HTTP port or the HTTPS port.
-    pub web: bool,
+    /// The pools whose ports it declares.
+    pub pools: Vec<&'static str>,
 }
 
 impl Store {
@@ -78,20 +74,20 @@ impl Store {
     /// [`DatabaseError`].
     pub async fn filtered(&self, filter: &Filter) -> Result<Listed, DatabaseError> {
         let operation = "list the clusters";
-        let params: [&(dyn ToSql + Sync); 10] = [
-            &filter.part,
-            &filter.providers,
-            &filter.desired,
-            &filter.actual,
-            &filter.reasons,
-            &filter.paused,
-            &filter.labels,
-            &filter.order,
-            &filter.limit,
-            &filter.offset,
-        ];
+        let params = ListFiltered {
+            part: &filter.part,
+            providers: &filter.providers,
+            desired: &filter.desired,
+            actual: &filter.actual,
+            reasons: &filter.reasons,
+            paused: &filter.paused,
+            labels: &filter.labels,
+            order: &filter.order,
+            limit: &filter.limit,
+            offset: &filter.offset,
+        };
         let found = self
-            .rows(operation, &queries::LIST_FILTERED, &params)
+            .rows(operation, ListFiltered::sql(), &params.values())
             .await?;
         let total = match found.first() {
             Some(row) => Some(row.get("total")),
@@ -114,9 +110,9 @@ impl Store {
             .each(operation, &queries::SUGGEST, &[], |row| {
                 Ok(Suggestion {
                     name: column(row, "name")?,
-                    pf_ports: column(row, "pf_ports")?,
-                    http_ports: column(row, "http_ports")?,
-                    https_ports: column(row, "https_ports")?,
+                    ports: host_ports()
+                        .map(|(field, _)| Ok((field, column(row, field.name)?)))
+                        .collect::<Result<_, Undecodable>>()?,
                     subnet: column(row, "subnet")?,
                 })
             })
@@ -127,27 +123,29 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// Which clusters other than `name` declare one of these ports.
+    /// Which clusters other than `name` declare a port of the host of this spec.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn port_users(
         &self,
         name: &ClusterName,
-        pf_port: u16,
-        web_ports: [u16; 2],
+        spec: &Spec,
     ) -> Result<Vec<PortUser>, DatabaseError> {
-        let [http, https] = web_ports.map(i32::from);
-        let params: [&(dyn ToSql + Sync); 4] = [&name.as_str(), &i32::from(pf_port), &http, &https];
         self.each(
             "look for port conflicts",
             &queries::LIST_PORT_USERS,
-            &params,
+            &[&name.as_str(), &json!(spec)],
             |row| {
+                let mut in_use = Vec::new();
+                for pool in pools() {
+                    if column(row, pool)? {
+                        in_use.push(pool);
+                    }
+                }
                 Ok(PortUser {
                     name: column(row, "name")?,
-                    pf: column(row, "pf")?,
-                    web: column::<bool>(row, "http")? || column::<bool>(row, "https")?,
+                    pools: in_use,
                 })
             },
         )

@@ -18,6 +18,7 @@ mod report;
 mod roles;
 mod rows;
 mod seed;
+mod spec_sql;
 mod standing;
 mod steps;
 mod tokens;
@@ -46,6 +47,12 @@ pub use standing::{Crew, Stands, Worst};
 pub use steps::StepCount;
 pub use tokens::{Bearer, LiveGrants, Standing, Token};
 pub use waiting::{Due, Waiting};
+
+/// The statements that find free ports and suggest a cluster, for tests of their plans.
+#[doc(hidden)]
+pub fn free_port_statements() -> [&'static str; 2] {
+    [&queries::FIND_PORTS, &queries::SUGGEST]
+}
 
 /// The error of acting on a schema of this version, if a later release made it.
 pub fn newer_schema(found: i32) -> Option<DatabaseError> {

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::clusters::Cluster;
 
+use super::Store;
+use super::queries::{self, AnnounceReplica};
 use super::rows;
-use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
@@ -208,18 +209,19 @@ impl Store {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
             "announce this daemon",
-            &queries::ANNOUNCE_REPLICA,
-            &[
-                &me.owner,
-                &me.host,
-                &me.pid,
-                &version,
-                &me.listen,
-                &listening,
-                &notice,
-                &self.selector(),
-                &aside,
-            ],
+            AnnounceReplica::sql(),
+            &AnnounceReplica {
+                owner: &me.owner,
+                host: &me.host,
+                pid: &me.pid,
+                version: &version,
+                listen: &me.listen,
+                listening: &listening,
+                notice: &notice,
+                selector: &self.selector(),
+                aside: &aside,
+            }
+            .values(),
         )
         .await
         .map(drop)

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Applied, Failure, Outcome, Persistence, Status};
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec};
 
 pub const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 pub const EARLIER: Timestamp = Timestamp::constant(1_700_000_000, 0);
@@ -223,45 +223,32 @@ impl Ended {
 
 pub fn template() -> &'static Cluster {
     static TEMPLATE: OnceLock<Cluster> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let port = |number| Port::new("port", number).expect("a port");
-        Cluster {
-            retry_requested_at: None,
-            name: ClusterName::parse("dev").expect("a name"),
-            uid: uuid::Uuid::from_u128(1),
-            spec_hash: String::new(),
-            spec: Spec {
-                provider: Provider::K3d,
-                subnet: None,
-                node_port: port(30080),
-                pf_port: port(19000),
-                http_port: port(18080),
-                https_port: port(18443),
-                register_portainer: true,
-                haproxy_route: true,
-                register_argocd: true,
-            },
-            desired: Desired::Present,
-            actual: Actual::Unknown,
-            status_reason: None,
-            status_message: None,
-            reconcile_error: None,
-            labels: serde_json::json!({}),
-            paused: false,
-            protected: false,
-            generation: 1,
-            observed_generation: 0,
-            spec_applied: false,
-            failed_attempts: 0,
-            next_attempt_at: None,
-            health_failures: 0,
-            last_healthy_at: None,
-            next_check_at: None,
-            last_reconciled_at: None,
-            server_ip: None,
-            placed_by: None,
-            created_at: None,
-            updated_at: None,
-        }
+    TEMPLATE.get_or_init(|| Cluster {
+        retry_requested_at: None,
+        name: ClusterName::parse("dev").expect("a name"),
+        uid: uuid::Uuid::from_u128(1),
+        spec_hash: String::new(),
+        spec: PartialSpec::default().or_default(),
+        desired: Desired::Present,
+        actual: Actual::Unknown,
+        status_reason: None,
+        status_message: None,
+        reconcile_error: None,
+        labels: serde_json::json!({}),
+        paused: false,
+        protected: false,
+        generation: 1,
+        observed_generation: 0,
+        spec_applied: false,
+        failed_attempts: 0,
+        next_attempt_at: None,
+        health_failures: 0,
+        last_healthy_at: None,
+        next_check_at: None,
+        last_reconciled_at: None,
+        server_ip: None,
+        placed_by: None,
+        created_at: None,
+        updated_at: None,
     })
 }

@@ -20,21 +20,22 @@ export async function openCreate() {
     faults[key] = h("span", { class: "error" });
     return h("label", { class: wide ? "field wide" : "field" }, label, inputs[key], faults[key]);
   };
+  const portFields = (which) => PORTS.filter(which).map((port) => field(port.name, t(port.name), { inputMode: "numeric" }));
   const hint = h("span", { class: "faint" });
   const provider = h("select", { name: "provider", onchange: check }, ["k3d", "kind"].map((one) => h("option", {}, one)));
   const verdict = h("div", { class: "faint", role: "status", "aria-live": "polite" });
   const same = h("div", { class: "stack" });
-  const flags = FLAGS.map(([key, label]) => {
-    inputs[key] = h("input", { type: "checkbox", checked: true, onchange: check });
-    return h("label", { class: "check" }, inputs[key], t(label));
+  const flags = FLAGS.map(({ name: key, initial }) => {
+    inputs[key] = h("input", { type: "checkbox", checked: initial, onchange: check });
+    return h("label", { class: "check" }, inputs[key], t(key));
   });
   const submit = h("button", { class: "main" }, t("declare"));
   const dialog = h("dialog", { id: "declare", "aria-label": t("create") }, h("form", { onsubmit: send },
     h("h1", {}, t("create")),
     h("div", { class: "fields" }, field("name", t("name")), h("label", { class: "field" }, t("provider"), provider), h("div", { class: "wide" }, hint),
-      PORTS.slice(0, 2).map(([key, label]) => field(key, t(label), { inputMode: "numeric" }))),
+      portFields((port) => port.main)),
     h("details", {}, h("summary", {}, t("more")), h("div", { class: "fields" },
-      PORTS.slice(2).map(([key, label]) => field(key, t(label), { inputMode: "numeric" })),
+      portFields((port) => !port.main),
       field("cluster_subnet", t("subnet")), field("labels", t("labels"), { placeholder: t("labelsHint") }), h("div", { class: "stack wide" }, flags))),
     verdict,
     h("details", {}, h("summary", {}, t("same")), same),
@@ -49,7 +50,7 @@ export async function openCreate() {
   try {
     const free = await api.get("/api/suggest");
     limits = free.limits;
-    for (const [key] of PORTS) if (!inputs[key].value && free[key]) inputs[key].value = free[key];
+    for (const { name: key } of PORTS) if (!inputs[key].value && free[key]) inputs[key].value = free[key];
     inputs.cluster_subnet.placeholder = t("subnetHint", { subnet: free.cluster_subnet ?? "" });
     check();
   } catch (error) {
@@ -68,9 +69,9 @@ export async function openCreate() {
   function body() {
     const declared = { name: inputs.name.value.trim(), provider: provider.value };
     if (!wrongLabels()) declared.labels = readLabels(inputs.labels.value);
-    for (const [key] of PORTS) if (inputs[key].value.trim()) declared[key] = readPort(inputs[key].value);
+    for (const { name: key } of PORTS) if (inputs[key].value.trim()) declared[key] = readPort(inputs[key].value);
     if (inputs.cluster_subnet.value.trim()) declared.cluster_subnet = inputs.cluster_subnet.value.trim();
-    for (const [key] of FLAGS) declared[key] = inputs[key].checked;
+    for (const { name: key } of FLAGS) declared[key] = inputs[key].checked;
     return declared;
   }
 

@@ -9,7 +9,7 @@ import { lastList } from "./router.js";
 import { stepper } from "./steps.js";
 import { clusters, link, watch } from "./store.js";
 import { absolute, ago, clock, span, until } from "./time.js";
-import { BUSY, explain, faint, labels, next, reason, state, tag, time, why, wish } from "./words.js";
+import { BUSY, PORTS, explain, faint, labels, next, reason, state, tag, time, why, wish } from "./words.js";
 
 export function detail(main, name) {
   const head = h("div", { class: "head" });
@@ -118,7 +118,7 @@ function pairs(view) {
     [t("context"), h("span", { class: "mono" }, `${view.provider}-${view.name}`)],
     ["kubeconfig", h("button", { class: "small", "data-action": "kubeconfig", onclick: () => kubeconfig(view.name) }, t("download"))],
     ["HTTP", link(view.http_port, "http")], ["HTTPS", link(view.https_port, "https")],
-    [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
+    ...PORTS.filter((port) => !port.main).map((port) => [t(port.name), view[port.name]]),
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [tag(one), " "]) : "–"],

@@ -9,7 +9,7 @@ export const en = {
   selected: "{n} selected", retry: "Retry now", pause: "Pause", resume: "Resume", start: "Start", stop: "Stop", delete: "Delete", cancel: "Cancel", close: "Close", clear: "Clear",
   reconnecting: "Reconnecting. What you see is of {time}.", unreadable: "Nothing can be shown yet: {why}", stale: "The database cannot be read: {why}. What you see is of {time}.", loading: "Loading",
   nameHint: "At most {max} of a–z, 0–9 and -, a letter or digit first and last.", subnet: "Subnet (optional)", network: "Subnet", subnetHint: "for example {subnet}",
-  httpPort: "HTTP port", httpsPort: "HTTPS port", pfPort: "Port-forward port", nodePort: "Node port", portainer: "Register with Portainer", haproxy: "Route in HAProxy", argocd: "Register with Argo CD",
+  http_port: "HTTP port", https_port: "HTTPS port", pf_port: "Port-forward port", node_port: "Node port", register_portainer: "Register with Portainer", haproxy_route: "Route in HAProxy", register_argocd: "Register with Argo CD",
   labels: "Labels", labelsHint: "env=prod, team=a", labelsFault: "{part} is not KEY=VALUE", more: "More settings", same: "The same as a command and as SQL", copy: "Copy", declare: "Create", fine: "Nothing stands in the way.",
   declared: "{name} is declared.", refused: "Refused: {why}", notReachable: "The server does not answer.", done: "Done.", partly: "Done for {n} of {of}. Refused: {why}",
   deleteTitle: "Delete {name}?", deleteText: "The {provider} cluster {name} is deleted with everything in it: workloads, volumes, routes and registrations. This cannot be undone.", deleteNow: "A running command is cancelled at once.", typeName: "Type {name} to confirm",

@@ -28,7 +28,7 @@ export function specPanel(name) {
     if (now === shown) return;
     shown = now;
     fill(spec, h("div", { class: "head" }, h("h2", {}, t("spec")), h("span", { class: "grow" }), view.protected ? null : h("button", { "data-action": "edit", onclick: () => edit(view) }, t("edit"))),
-      h("dl", {}, FLAGS.map(([key, label]) => [h("dt", {}, t(label)), h("dd", {}, view[key] ? t("yes") : t("no"))])));
+      h("dl", {}, FLAGS.map(({ name: key }) => [h("dt", {}, t(key)), h("dd", {}, view[key] ? t("yes") : t("no"))])));
   }
 
   function edit(view) {
@@ -38,8 +38,8 @@ export function specPanel(name) {
     const line = (key, label, value) => { inputs[key] = h("input", { type: "text", value, spellcheck: false, autocomplete: "off" }); mine[key] = h("button", { type: "button", class: "bare mine", hidden: true, onclick: () => { inputs[key].value = mine[key].value; mine[key].hidden = true; } }); return h("label", { class: "field" }, label, inputs[key], mine[key]); };
     const error = h("div", { class: "error", role: "alert" });
     fill(spec, h("form", { class: "stack", onsubmit: save }, h("h2", {}, t("spec")),
-      PORTS.map(([key, label]) => line(key, t(label), view[key])), line("cluster_subnet", t("network"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
-      FLAGS.map(([key, label]) => { inputs[key] = h("input", { type: "checkbox", checked: view[key] }); return h("label", { class: "check" }, inputs[key], t(label)); }),
+      PORTS.map(({ name: key }) => line(key, t(key), view[key])), line("cluster_subnet", t("network"), view.cluster_subnet ?? ""), line("labels", t("labels"), labels(view).join(", ")),
+      FLAGS.map(({ name: key }) => { inputs[key] = h("input", { type: "checkbox", checked: view[key] }); return h("label", { class: "check" }, inputs[key], t(key)); }),
       error, h("div", { class: "actions" }, h("button", { type: "button", onclick: done }, t("cancel")), h("button", { class: "main" }, t("save")))));
 
     async function save(event) {
@@ -48,8 +48,8 @@ export function specPanel(name) {
         const wanted = readLabels(inputs.labels.value);
         const gone = Object.keys(view.labels ?? {}).filter((key) => !(key in wanted)).map((key) => [key, null]);
         const change = { generation: view.generation, cluster_subnet: inputs.cluster_subnet.value.trim(), labels: { ...wanted, ...Object.fromEntries(gone) } };
-        for (const [key] of PORTS) change[key] = readPort(inputs[key].value);
-        for (const [key] of FLAGS) change[key] = inputs[key].checked;
+        for (const { name: key } of PORTS) change[key] = readPort(inputs[key].value);
+        for (const { name: key } of FLAGS) change[key] = inputs[key].checked;
         await api.patch(api.of(name), change);
         toast(t("done"));
         done();
@@ -58,7 +58,7 @@ export function specPanel(name) {
         if (refused.status === 409 && refused.body?.current) {
           const current = refused.body.current;
           const theirs = { cluster_subnet: current.cluster_subnet ?? "", labels: labels(current).join(", ") };
-          for (const [key] of PORTS) theirs[key] = String(current[key]);
+          for (const { name: key } of PORTS) theirs[key] = String(current[key]);
           for (const [key, value] of Object.entries(theirs)) {
             mine[key].hidden = inputs[key].value === value;
             mine[key].value = inputs[key].value;

@@ -9,7 +9,7 @@ export const zh = {
   selected: "已选 {n} 个", retry: "立即重试", pause: "暂停", resume: "恢复", start: "启动", stop: "停止", delete: "删除", cancel: "取消", close: "关闭", clear: "清除",
   reconnecting: "正在重新连接。当前内容截至 {time}。", unreadable: "暂时没有可显示的内容：{why}", stale: "无法读取数据库：{why}。当前内容截至 {time}。", loading: "加载中",
   nameHint: "最多 {max} 个 a–z、0–9 和 -，首尾为字母或数字。", subnet: "子网（可选）", network: "子网", subnetHint: "例如 {subnet}",
-  httpPort: "HTTP 端口", httpsPort: "HTTPS 端口", pfPort: "端口转发端口", nodePort: "节点端口", portainer: "注册到 Portainer", haproxy: "在 HAProxy 中路由", argocd: "注册到 Argo CD",
+  http_port: "HTTP 端口", https_port: "HTTPS 端口", pf_port: "端口转发端口", node_port: "节点端口", register_portainer: "注册到 Portainer", haproxy_route: "在 HAProxy 中路由", register_argocd: "注册到 Argo CD",
   labels: "标签", labelsHint: "env=prod, team=a", labelsFault: "{part} 不是 KEY=VALUE", more: "更多设置", same: "等效的命令和 SQL", copy: "复制", declare: "创建", fine: "没有冲突。",
   declared: "{name} 已声明。", refused: "被拒绝：{why}", notReachable: "服务器没有响应。", done: "完成。", partly: "已完成 {n}/{of}。被拒绝：{why}",
   deleteTitle: "删除 {name}？", deleteText: "{provider} 集群 {name} 及其中的一切（工作负载、卷、路由和注册）都将被删除，无法撤销。", deleteNow: "正在运行的命令会立即取消。", typeName: "输入 {name} 以确认",

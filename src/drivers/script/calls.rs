@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::clusters::plan::Action;
-use crate::clusters::{Cluster, Provider};
+use crate::clusters::{Cluster, FieldKind, Provider};
 use crate::command::CommandLine;
 
 use super::{Order, ScriptSettings, StepError};
@@ -141,7 +141,8 @@ fn required<'a>(
         })
 }
 
-/// The options of `create_env.sh`. Registrations are on there unless refused.
+/// The options of `create_env.sh`: every port, and the flags that differ from their
+/// default.
 pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
     let spec = &cluster.spec;
     let mut args = vec![
@@ -150,21 +151,14 @@ pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
         "-p".to_owned(),
         spec.provider.to_string(),
     ];
-    for (option, port) in [
-        ("--node-port", spec.node_port),
-        ("--pf-port", spec.pf_port),
-        ("--http-port", spec.http_port),
-        ("--https-port", spec.https_port),
-    ] {
-        args.extend([option.to_owned(), port.to_string()]);
-    }
-    for (wanted, refusal) in [
-        (spec.register_portainer, "--no-register-portainer"),
-        (spec.haproxy_route, "--no-haproxy-route"),
-        (spec.register_argocd, "--no-register-argocd"),
-    ] {
-        if !wanted {
-            args.push(refusal.to_owned());
+    for (field, value) in spec.values() {
+        // Two that the script is told in another way: above, and by KINDLER_SUBNET.
+        if matches!(field.kind, FieldKind::Provider | FieldKind::Subnet) {
+            continue;
+        }
+        if let Some((option, value)) = field.option_for(value) {
+            args.push(format!("--{option}"));
+            args.extend(value);
         }
     }
     args

@@ -20,6 +20,7 @@ mod named;
 mod read;
 mod services;
 mod socket;
+mod spec_schema;
 mod steps;
 mod stream;
 mod tasks;
@@ -144,6 +145,7 @@ pub(super) fn router(api: Api) -> Router {
         .split_for_parts();
     let mut description = serde_json::json!(description);
     annotate(&mut description);
+    spec_schema::describe(&mut description);
     let rules = Arc::new(Rules::of_document(&description));
     let described = Arc::new(Described::of_document(&description));
     let page: Arc<str> = docs::page(&description).into();

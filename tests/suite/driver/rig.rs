@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kindler::clusters::plan::Action;
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec, Port, Provider};
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
 use kindler::core::steps::StepError;
@@ -57,17 +57,12 @@ pub fn cluster(name: &str) -> Cluster {
         name: ClusterName::parse(name).unwrap(),
         uid: uuid::Uuid::from_u128(1),
         spec_hash: String::new(),
-        spec: Spec {
-            provider: Provider::Kind,
-            subnet: None,
-            node_port: port(30080),
-            pf_port: port(19000),
-            http_port: free_port(),
-            https_port: port(18443),
-            register_portainer: true,
-            haproxy_route: true,
-            register_argocd: true,
-        },
+        spec: PartialSpec {
+            provider: Some(Provider::Kind),
+            http_port: Some(free_port()),
+            ..PartialSpec::default()
+        }
+        .or_default(),
         desired: Desired::Present,
         actual: Actual::Creating,
         status_reason: None,
