@@ -1,17 +1,17 @@
 #!/bin/sh
-# Puts Kindler on this host, or takes it away: the binary, its units, manual
-# pages, completions and an example of the settings.
+# Installs Kindler on this host, or removes it: the binary, its units, manual pages,
+# completions, documents and an example of the settings.
 #
-#   deploy/install.sh install     copy; also the way to upgrade: running it again changes nothing
-#   deploy/install.sh uninstall   take away what install copied; settings, state and user stay
+#   deploy/install.sh install     copy files; also for an upgrade. Repeating it changes nothing
+#   deploy/install.sh uninstall   remove what install copied; settings, state and user stay
 #   deploy/install.sh purge       uninstall, and remove settings, credentials and state
 #
-#   PREFIX=/usr/local             where to
-#   BINARY=target/release/kindler what to install
-#   DESTDIR=                      build a package there: nothing outside of it is touched,
-#                                 no user is made, no service is started
+#   PREFIX=/usr/local             the target
+#   BINARY=target/release/kindler the program to install
+#   DESTDIR=                      build a package there: touches nothing outside of it,
+#                                 creates no user, starts no service
 #
-# Every step is told. Nothing is enabled or started that was not so before.
+# Prints every change. Restarts running services; enables and starts no other.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,7 +20,7 @@ DESTDIR=${DESTDIR:-}
 BINARY=${BINARY:-$here/../target/release/kindler}
 
 bin=$PREFIX/bin/kindler
-# Where systemd and dpkg look; also below /usr/local.
+# systemd also reads these folders below /usr/local.
 units=$PREFIX/lib/systemd/system
 sysusers=$PREFIX/lib/sysusers.d/kindler.conf
 tmpfiles=$PREFIX/lib/tmpfiles.d/kindler.conf
@@ -41,7 +41,7 @@ fail() {
     exit 1
 }
 
-# Puts standard input into a file, if that changes it; whole or not at all.
+# Writes standard input to a file, atomically, if that changes it.
 put() { # MODE PATH
     target=$DESTDIR$2
     mkdir -p "$(dirname "$target")"
@@ -56,13 +56,13 @@ put() { # MODE PATH
     fi
 }
 
-# Of a running system, and not of a package that is being built?
+# Succeeds on a running system, fails while a package is being built.
 for_real() { [ -z "$DESTDIR" ]; }
 
 has_systemd() { for_real && [ -d /run/systemd/system ]; }
 
 copy() {
-    [ -x "$BINARY" ] || fail "$BINARY is not there: run \`make run\` or \`cargo build --release\`, or set BINARY"
+    [ -x "$BINARY" ] || fail "$BINARY is missing: run \`make run\` or \`cargo build --release\`, or set BINARY"
     put 755 "$bin" <"$BINARY"
     for unit in $unit_names; do
         sed "s|/usr/bin/kindler|$bin|" "$here/systemd/$unit" | put 644 "$units/$unit"
@@ -70,7 +70,7 @@ copy() {
     put 644 "$sysusers" <"$here/systemd/kindler.sysusers"
     put 644 "$tmpfiles" <"$here/systemd/kindler.tmpfiles"
     pages=$(mktemp -d)
-    # The environment of whoever installs says nothing about these.
+    # -i: settings in the caller's environment must not change these files.
     env -i "$BINARY" man "$pages"
     for page in "$pages"/*.1; do
         gzip -9n <"$page" | put 644 "$manual/${page##*/}.gz"
@@ -83,13 +83,13 @@ copy() {
     for document in README.md CHANGELOG.md LICENSE sql/roles.sql sql/after_restore.sql; do
         put 644 "$documents/${document##*/}" <"$here/../$document"
     done
-    # What watches it, and the pages that alerts lead to; they name each other.
+    # Alerts, dashboards, and the documents that they link to.
     for document in "$here"/../docs/*.md "$here"/../docs/runbooks/* "$here"/../docs/dashboards/* \
         "$here"/../dashboards/*.json "$here"/../dashboards/alerts/*.yml "$here"/../dashboards/provisioning/*; do
         put 644 "$documents/${document#"$here"/../}" <"$document"
     done
     if [ -e "$DESTDIR$settings" ]; then
-        say "leaving $settings as it is; what is new stands in $documents/kindler.toml"
+        say "leaving $settings as it is; $documents/kindler.toml has all settings of this release"
     else
         env -i "$BINARY" settings-example | put 644 "$settings"
     fi
@@ -98,19 +98,19 @@ copy() {
 make_ready() {
     for_real || return 0
     if command -v systemd-sysusers >/dev/null; then
-        say "making the user kindler (systemd-sysusers)"
+        say "creating the user kindler (systemd-sysusers)"
         systemd-sysusers "$sysusers"
-        say "making its folders (systemd-tmpfiles)"
+        say "creating its folders (systemd-tmpfiles)"
         systemd-tmpfiles --create "$tmpfiles"
     else
-        say "this system has no systemd-sysusers: make a user kindler and /var/lib/kindler by hand"
+        say "systemd-sysusers is missing: create the user kindler and /var/lib/kindler by hand"
     fi
     has_systemd || return 0
     systemctl daemon-reload
     for unit in kindler.service kindler-api.service; do
         if systemctl is-active --quiet "$unit"; then
-            say "restarting $unit, which ran"
-            # Its answer is not waited for: the database may be away.
+            say "restarting $unit"
+            # --no-block: the database may be unreachable.
             systemctl --no-block restart "$unit"
         fi
     done
@@ -126,7 +126,7 @@ Next, once:
   2. the tables: KINDLER_DATABASE_URL_FILE=/etc/credstore/kindler.database_url $bin migrate
   3. the scripts of this host in $settings (create_command, delete_command)
   4. systemctl enable --now kindler
-After an upgrade of a running daemon: step 2 first, where CHANGELOG.md says so.
+Before an upgrade of a running daemon: step 2 with the new program, if CHANGELOG.md names a migration.
 END
 }
 
@@ -170,7 +170,7 @@ purge() {
             say "removed $path"
         fi
     done
-    # Its number may still own files elsewhere.
+    # Its UID may still own files elsewhere.
     say "left: the user kindler (userdel kindler), the database, the clusters"
 }
 
@@ -193,6 +193,6 @@ purge)
     purge
     ;;
 *)
-    fail "say install, uninstall or purge; the head of $0 explains"
+    fail "usage: $0 install|uninstall|purge (see the comment at its top)"
     ;;
 esac

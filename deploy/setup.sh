@@ -1,13 +1,14 @@
 #!/bin/sh
-# Installs what Kindler needs and a fresh Debian or Ubuntu lacks, and nothing else:
-#   a C compiler, because Rust links with it and one dependency contains C;
-#   the Postgres server binaries, which `kindler dev` runs privately;
-#   called as `setup.sh test`, also pgbouncer, which the tests run privately, and faketime,
-#   which gives a daemon under test a wrong clock;
-#   as `setup.sh e2e`, a browser and what drives it;
-#   as `setup.sh observability`, Prometheus and Alertmanager, which the tests run privately.
-# It leaves no system-wide Postgres running or enabled. Called by make; does nothing, quickly
-# and without asking for rights, when all is there.
+# Installs what a fresh Debian or Ubuntu lacks for Kindler, and nothing else:
+#   setup.sh                a C compiler (Rust links with it, and one dependency contains C) and the
+#                           Postgres server programs, for the private server of `kindler dev`;
+#   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
+#                           gives a daemon under test a wrong clock;
+#   setup.sh e2e            a browser, node and psql;
+#   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot;
+#   setup.sh observability  Prometheus and Alertmanager, which the tests start themselves.
+# It leaves no system-wide Postgres running or enabled. make calls it; it needs no root rights if
+# nothing is missing.
 set -eu
 
 oldest_postgres=13
@@ -15,7 +16,7 @@ purpose=${1:-run}
 policy=/usr/sbin/policy-rc.d
 policy_mark='# Of the setup of Kindler; removed when it has ended.'
 createcluster=/etc/postgresql-common/createcluster.conf
-# So that root's tools are found also where PATH leaves them out.
+# Some PATHs lack root's tools.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() {
@@ -27,14 +28,14 @@ fail() {
     exit 1
 }
 
-# Succeeds if this folder holds a server that is new enough.
+# Succeeds if this folder contains a server that is new enough.
 is_postgres() {
     [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
     version=$("$1/postgres" --version 2>/dev/null | sed -n 's/^.*(PostgreSQL) \([0-9]*\).*$/\1/p')
     [ -n "$version" ] && [ "$version" -ge "$oldest_postgres" ]
 }
 
-# The same places where Kindler looks.
+# Searches the same folders as Kindler.
 has_postgres() {
     on_path=$(command -v postgres || true)
     [ -z "$on_path" ] || ! is_postgres "$(dirname "$(readlink -f "$on_path")")" || return 0
@@ -56,7 +57,7 @@ has_compiler() {
     $works
 }
 
-# The packages that are missing, one to a line.
+# Prints the missing packages, one per line.
 missing_packages() {
     if [ "$purpose" = deploy ]; then
         command -v systemd-analyze >/dev/null || printf 'systemd\n'
@@ -89,12 +90,11 @@ has_faketime() {
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1
 }
 
-# Where Debian puts it, or anywhere else on PATH.
 has_pgbouncer() {
     command -v pgbouncer >/dev/null
 }
 
-# Runs a command as root; refused earlier if that is impossible.
+# Runs a command as root; main has checked that this is possible.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -114,7 +114,7 @@ is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)" = installed ]
 }
 
-# apt knows these packages at versions it can offer.
+# Succeeds if apt can install these packages.
 are_available() {
     for package in "$@"; do
         apt-cache policy "$package" 2>/dev/null | grep -q '^  Candidate: [^(]' || return 1
@@ -122,7 +122,7 @@ are_available() {
 }
 
 apt_get() {
-    # needrestart, where installed, shall restart no service either: l means list.
+    # NEEDRESTART_MODE=l: list services, do not restart them.
     as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -y "$@" </dev/null
 }
 
@@ -135,7 +135,7 @@ put_policy_back() {
     fi
 }
 
-# After a setup that was killed no service would ever start again.
+# While the policy of a killed setup is left, no service starts.
 remove_stale_policy() {
     if grep -qs "$policy_mark" "$policy" && can_become_root; then
         say "removing $policy, which an interrupted setup left behind"
@@ -150,7 +150,7 @@ forbid_services() {
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    # One with our mark was left by a setup that was killed.
+    # A policy with our mark is left from a killed setup.
     if [ -e "$policy" ] && ! grep -q "$policy_mark" "$policy"; then
         say "leaving the existing $policy as it is"
         return
@@ -161,17 +161,17 @@ forbid_services() {
         as_root sh -c "cat >$policy && chmod 755 $policy"
 }
 
-# The package would make a system-wide database cluster and start it at every boot.
+# Without this the package creates a system-wide database cluster and starts it at every boot.
 forbid_main_cluster() {
     if is_installed postgresql-common || [ -e "$createcluster" ]; then
         say "postgresql-common is configured already; leaving $createcluster as it is"
         return
     fi
     service_is_new=true
-    say "telling postgresql-common to make no system-wide database cluster ($createcluster)"
+    say "configuring postgresql-common to create no system-wide database cluster ($createcluster)"
     printf '%s\n' \
         '# Written by the setup of Kindler, which needs the programs but no system-wide server.' \
-        '# Remove the next line to have new versions make one.' \
+        '# Remove the next line if new versions should create one.' \
         'create_main_cluster = false' |
         as_root sh -c "mkdir -p ${createcluster%/*} && cat >$createcluster"
 }
@@ -187,7 +187,7 @@ install_packages() {
     say "installing $*"
     # confold: keep our createcluster.conf when the package brings its own.
     install="install --no-install-recommends -o Dpkg::Options::=--force-confold"
-    # A list that is not quite fresh may name versions that are gone.
+    # An old list may name versions that are no longer available.
     # shellcheck disable=SC2086 # split on purpose: the options hold no blanks
     apt_get $install "$@" || {
         say "that failed; updating the list of packages and trying once more"
@@ -225,17 +225,17 @@ main() {
         return
     fi
     say "missing: $*"
-    command -v apt-get >/dev/null || fail "this system has no apt-get; please install by hand:" \
+    command -v apt-get >/dev/null || fail "this system has no apt-get; install by hand:" \
         "a C compiler, the Postgres server (version $oldest_postgres or newer)," \
-        "and for the tests pgbouncer and faketime (for those of 'setup.sh $purpose' see its head)"
-    can_become_root || fail "installing them needs root, and sudo is not at hand here; please run
+        "and for the tests pgbouncer and faketime (see the comment at the top of this script)"
+    can_become_root || fail "installing them needs root, and sudo is not available; run
     su -c 'sh $(readlink -f "$0") $purpose'
-and then this again"
+and then repeat this"
     install_packages "$@"
     # shellcheck disable=SC2046
     set -- $(missing_packages)
     [ $# -eq 0 ] || fail "these are installed, but still do not work: $*"
-    say "everything is there"
+    say "everything is installed"
 }
 
 main

@@ -1,5 +1,5 @@
-//! Another kind of resource on Kindler's core: a row of `folders` becomes a folder on
-//! disk, each name in its column `files` a file in it. The rest comes from the core.
+//! A second kind of resource on Kindler's core: for each row of `folders` a folder on
+//! disk, and in it a file for each name in the column `files`.
 //!
 //! ```text
 //! cargo run --example second_table -- postgresql://me@localhost/scratch /tmp/folders
@@ -27,7 +27,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS folders (
     name text PRIMARY KEY CHECK (name !~ '/' AND name NOT IN ('', '.', '..')),
     files text[] NOT NULL CHECK (NOT files && '{\"\",.,..}' AND array_to_string(files, '') !~ '/'))";
 
-/// What a row declares.
+/// The spec of a row: the names of the files.
 struct Folder(Vec<String>);
 
 impl Spec for Folder {
@@ -40,7 +40,7 @@ impl Spec for Folder {
 
 struct Folders {
     root: PathBuf,
-    /// Before each effect, so that there is time to watch.
+    /// Waits before each effect, so that a person or a test can watch.
     pause: Duration,
 }
 
@@ -66,15 +66,15 @@ impl Resource for Folders {
         let (ended, cut) = work
             .during_generation(row.generation, &cancel, effect)
             .await;
-        // Looked at again after a minute: a person may have removed a file by hand.
+        // Checked again after a minute: a person may have removed a file by hand.
         let (check, backoff) = (Some(Duration::from_secs(60)), Backoff::default());
         work.conclude(&row, ended, cut, &[], check, &backoff).await
     }
 }
 
 impl Folders {
-    /// Makes what is missing and removes what is not declared any more. Each file is a
-    /// link to the row's mark: made whole or not at all, and never in another's place.
+    /// Creates missing files and removes those that are no longer declared. Each file is a
+    /// symbolic link to the row's mark: created atomically, and never over another file.
     async fn apply(
         &self,
         row: &Standard<Folder>,
@@ -108,7 +108,7 @@ impl Folders {
     }
 }
 
-/// The files with this mark.
+/// The files that are links to this mark.
 fn owned(folder: &Path, mark: &Path) -> io::Result<BTreeSet<PathBuf>> {
     if !folder.try_exists()? {
         return Ok(BTreeSet::new());

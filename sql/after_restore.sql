@@ -1,14 +1,15 @@
--- After a backup was restored, and before any daemon starts on it (repeatable):
+-- Run after a backup was restored and before any daemon starts on it. Repeatable.
 --
 --     psql "$OWNER_URL" -f sql/after_restore.sql
 --
--- What the backup wants gone may have been wanted again since: it is paused, so
--- that a person looks at it first (kindler list; kindler resume NAME). Who held
--- what at the time of the backup is forgotten, and terms go on above all that
--- were given since, which nobody knows: far above. The page's logins end. Tokens
--- are those of the backup, also the ones that were revoked since: look at them
--- (kindler token list). Rows that were written by transactions which this server
--- has not counted to yet are stamped by one of its own; nothing else of them changes.
+-- * Pauses clusters that are declared absent: they may have been declared present
+--   again after the backup. Check them (kindler list), then kindler resume NAME.
+-- * Deletes all leases and replicas, and raises the sequence of terms far above every
+--   term that was issued after the backup; how many were is not known.
+-- * Ends the page's sessions. Tokens are those of the backup, including any that were
+--   revoked after it: check them (kindler token list).
+-- * Stamps rows again whose transaction this server has not reached yet, so that
+--   streams do not skip them. Nothing else of these rows changes.
 UPDATE clusters SET paused = true WHERE desired_state = 'absent' AND NOT paused;
 DELETE FROM cluster_leases;
 DELETE FROM kindler_replicas;

@@ -1,9 +1,9 @@
--- Least privilege, for an administrator to run once, after `kindler migrate`,
--- in the database and schema that hold the table (repeatable):
+-- Roles with least privilege. An administrator runs this once after `kindler migrate`,
+-- in the database and schema of the table (repeatable):
 --
 --     psql "$ADMIN_URL" -f sql/roles.sql
 --
--- Four group roles; give a login one of them:
+-- Four group roles; grant a login one of them:
 --
 --     CREATE ROLE reconciler LOGIN PASSWORD '...' IN ROLE kindler_daemon;
 --
@@ -17,7 +17,7 @@ DO $$
 DECLARE role text;
 BEGIN
     FOREACH role IN ARRAY ARRAY['kindler_owner', 'kindler_daemon', 'kindler_api', 'kindler_reader'] LOOP
-        -- Another database of this server may have made it at the same moment.
+        -- Roles belong to the whole server: a concurrent run may create it first.
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', role);
@@ -62,15 +62,15 @@ GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, fail
               health_failures, last_healthy_at, next_check_at, last_reconciled_at,
               observed_generation, observed_spec_hash, placed_by)
     ON clusters TO kindler_daemon;
--- The guard lets only the fenced removal of a verified absence through.
+-- The trigger on DELETE allows only the fenced removal of a cluster that is verified gone.
 GRANT DELETE ON clusters TO kindler_daemon;
 GRANT INSERT, UPDATE, DELETE ON cluster_leases, kindler_replicas TO kindler_daemon;
 GRANT INSERT, UPDATE ON cluster_steps TO kindler_daemon;
--- It counts the deletions that it begins, and cannot take one back.
+-- INSERT only: a daemon counts the deletions that it starts and cannot undo the count.
 GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
 
--- Whoever serves streams says so.
+-- Processes with open streams register here.
 GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;
 
 GRANT INSERT (name, labels, paused, desired_state) ON clusters TO kindler_api;
@@ -87,9 +87,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whoever serves the API looks tokens up (their hashes; a token cannot be told
--- from its hash) and says when one was used. Only the owner makes and revokes
--- them. The page logs in under the role of the API, and under no other.
+-- Servers of the API look up the hashes of tokens (a token cannot be computed from its
+-- hash) and record their last use. Only the owner creates and revokes tokens. Only the
+-- role of the API creates logins of the page.
 GRANT SELECT, UPDATE (last_used_at) ON kindler_tokens TO kindler_daemon, kindler_api;
 GRANT SELECT ON kindler_sessions TO kindler_daemon;
 GRANT SELECT, INSERT, DELETE ON kindler_sessions TO kindler_api;

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Builds the Debian package of a binary that is built already; called by
-# `make deb`. Needs dpkg-deb and gzip, nothing of debhelper.
+# Builds the Debian package from a compiled binary; called by `make deb`. Needs
+# dpkg-deb and gzip, not debhelper.
 #
-#   BINARY=target/release/kindler   what to pack
+#   BINARY=target/release/kindler   the program to package
 #   OUT=target/debian               the folder of the package
-#   COMPRESSION=xz                  none is quicker, for tests
+#   COMPRESSION=xz                  none is faster, for tests
 #
-# Prints the path of the package, last.
+# The last line of the output is the path of the package.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -20,19 +20,19 @@ fail() {
     exit 1
 }
 
-command -v dpkg-deb >/dev/null || fail "dpkg-deb is not there: this needs a Debian or Ubuntu"
-[ -x "$BINARY" ] || fail "$BINARY is not there: run \`cargo build --release\` first"
+command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing: this needs Debian or Ubuntu"
+[ -x "$BINARY" ] || fail "$BINARY is missing: run \`cargo build --release\` first"
 
 version=$("$BINARY" --version | cut -d ' ' -f 2)
 architecture=$(dpkg --print-architecture)
-# The same sources make the same package.
+# The same sources produce the same package.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$project" log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 
 root=$(mktemp -d)
 trap 'rm -r "$root"' EXIT
 chmod 755 "$root"
-# Its output is not the path that is promised.
+# To stderr: stdout is for the path.
 DESTDIR=$root PREFIX=/usr BINARY=$BINARY sh "$here/../install.sh" install >&2
 
 documents=$root/usr/share/doc/kindler
@@ -52,7 +52,7 @@ cp "$here/copyright" "$documents/copyright"
 mkdir -p "$root/usr/share/lintian/overrides"
 cp "$here/lintian-overrides" "$root/usr/share/lintian/overrides/kindler"
 
-# The newest symbols of glibc that the binary uses say which one it needs.
+# The newest glibc symbol version that the binary uses is the glibc that it needs.
 glibc=$(objdump -T "$BINARY" 2>/dev/null | sed -n 's/.*(\?GLIBC_\([0-9][0-9.]*\))\?.*/\1/p' | sort -Vu | tail -n 1)
 mkdir "$root/DEBIAN"
 for script in postinst prerm postrm; do

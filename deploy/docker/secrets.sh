@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the passwords that compose.yaml hands to its services, once; those that
-# are there stay, because the database remembers the one that it was made with.
+# Creates the passwords for the services of compose.yaml, once. Existing ones stay,
+# because the database keeps the one that it was created with.
 set -eu
 
 folder=$(cd "$(dirname "$0")" && pwd)/secrets
@@ -9,7 +9,7 @@ mkdir -p "$folder"
 
 password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-# The folder keeps others out; the files are read by the users inside containers.
+# The folder is private; the files must be readable for the users inside containers.
 write() { # NAME TEXT
     printf '%s\n' "$2" >"$folder/$1.part"
     chmod 444 "$folder/$1.part"
@@ -18,11 +18,11 @@ write() { # NAME TEXT
 }
 
 if [ -e "$folder/postgres_password" ]; then
-    echo "secrets: $folder is there already; nothing changed"
+    echo "secrets: $folder exists already; nothing changed"
 else
     secret=$(password)
     write grafana_password "$(password)"
     write database_url "postgresql://kindler:$secret@postgres/kindler"
-    # Last: its presence says that all are there.
+    # Last: if it exists, all exist.
     write postgres_password "$secret"
 fi

@@ -1,4 +1,4 @@
-//! The shape of the command line, and its help.
+//! The definition of the command line, and its help.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -17,27 +17,27 @@ use crate::config::{
 };
 
 use super::spec_args::SpecArgs;
-use super::values::{ScopeParser, token_life};
+use super::values::{ScopeParser, token_lifetime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const AFTER_HELP: &str = "\
 Examples:
   kindler dev                      try it: Postgres and daemon in one process
-  kindler create demo --wait       declare a cluster and watch it come up
-  kindler list                     every cluster: what is wanted, what is, and why
-  kindler logs demo -f             follow what the commands for it print
-  kindler retry demo               do not wait for the next attempt
+  kindler create demo --wait       declare a cluster and wait until it runs
+  kindler list                     list all clusters: desired state, state, reason
+  kindler logs demo -f             follow the output of its commands
+  kindler retry demo               retry at once
   kindler delete demo --wait       declare it absent and wait until it is gone
 
-A setting comes from its flag, else its environment variable, else kindler.toml,
-else its default; `kindler serve --help` lists them all. While `kindler dev`
-runs, the other commands find its database by themselves.
+A flag overrides the environment variable, which overrides kindler.toml, which
+overrides the default; `kindler serve --help` lists all settings. While
+`kindler dev` runs, the other commands use its database by default.
 
 Exit codes: 0 done; 1 it failed; 2 bad input, unknown name or no database;
 3 timed out waiting";
 
-/// The commands of `--help`, as people look for them.
+/// The commands of `--help`, in groups.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["dev", "serve", "once", "migrate"]),
     (
@@ -47,14 +47,14 @@ const GROUPS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "Look",
+        "Inspect",
         &["list", "get", "events", "logs", "status", "ready"],
     ),
-    ("Admit", &["token"]),
+    ("Access", &["token"]),
     ("Shell", &["completions"]),
 ];
 
-/// Local Kubernetes clusters, declared as rows in Postgres and made real at once
+/// Reconciles local Kubernetes clusters with their rows in Postgres
 #[derive(Parser)]
 #[command(
     name = "kindler",
@@ -72,11 +72,11 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Try it: private Postgres and daemon in one process, nothing to set up
+    /// Try Kindler: private Postgres and daemon in one process, nothing to set up
     Dev(Box<DaemonArgs>),
-    /// Run the daemon: make clusters what their rows say, until stopped
+    /// Run the daemon: reconcile clusters with their rows until stopped
     Serve(Box<DaemonArgs>),
-    /// Make one complete pass and end, for cron: 0 converged, 1 something failed, 2 no database
+    /// Run one full pass and exit, for cron: 0 converged, 1 something failed, 2 no database
     Once(Box<DaemonArgs>),
     /// Create the tables, or take over existing ones; running it again changes nothing
     Migrate,
@@ -86,53 +86,54 @@ Examples:
   kindler create demo
   kindler create demo --provider kind --http-port 18099 --wait --timeout 5m
 
-It only declares, and says so again for a name that is declared already with
-the same values. Ports that are left out are the first free ones.")]
+It only declares the cluster. For a name that is declared already with the same
+values it changes nothing. Omitted ports get the first free ones.")]
     Create(CreateArgs),
-    /// Declare a cluster absent: it is removed, and then its row
+    /// Declare a cluster absent: Kindler deletes it, then removes its row
     Delete(DeleteArgs),
-    /// Declare a cluster present, after a stop
+    /// Declare a stopped cluster present
     Start(ChangeArgs),
-    /// Declare a cluster stopped: nothing of it runs, what exists is kept
+    /// Declare a cluster stopped: it does not run, its data is kept
     Stop(ChangeArgs),
-    /// Only look at a cluster, do not act on it, until resumed
+    /// Pause a cluster: observe it, change nothing until it is resumed
     Pause(NameArgs),
-    /// Act on a paused cluster again
+    /// Resume a paused cluster
     Resume(ChangeArgs),
-    /// Try again (or check) at once, with the count of failures started over
+    /// Retry (or check) at once, with the count of failures reset
     Retry(ChangeArgs),
-    /// Show all clusters: what is wanted, what is, and why
+    /// List all clusters: desired state, state, reason
     List {
-        /// How to show them
+        /// Output format
         #[arg(short, long, value_enum, default_value = "table")]
         output: ListOutput,
     },
-    /// Show one cluster with everything that is known of it
+    /// Show one cluster in full
     Get {
         /// The cluster
         #[arg(value_parser = ClusterName::parse)]
         name: ClusterName,
-        /// How to show it
+        /// Output format
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
-    /// Show what happened to a cluster, and who did it
+    /// Show the events of a cluster, with their actors
     Events(EventsArgs),
-    /// Show what the commands for a cluster printed, on the daemon's host
+    /// Show the output of a cluster's commands, on the daemon's host
     Logs(LogsArgs),
-    /// Tell whether all is well: database, daemons, work, failures
+    /// Show the health of Kindler: database, daemons, work, failures
     #[command(
-        after_help = "Exit codes: 0 all is well; 1 no daemon that works (none runs, none listens, or \
-                      every one stands aside), or something failed or waits; 2 no database"
+        after_help = "Exit codes: 0 healthy; 1 no daemon works (none runs, none listens, or all are \
+                      on standby), or a cluster has failed, waits for its repair or is \
+                      selected by no daemon; 2 no database"
     )]
     Status {
-        /// How to show it
+        /// Output format
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
-    /// Ask the daemon on this host whether it is ready: 0 ready, 1 not, and why
+    /// Check whether the daemon on this host is ready: 0 ready, 1 not ready, with the reason
     Ready {
-        /// The address that it listens on
+        /// The address on which it listens
         #[arg(
             long,
             env = "KINDLER_LISTEN",
@@ -142,10 +143,10 @@ the same values. Ports that are left out are the first free ones.")]
         )]
         listen: SocketAddr,
     },
-    /// Make, show and revoke tokens for the API and the page
+    /// Create, list and revoke tokens for the API and the page
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Print completions for a shell
+    /// Print shell completions
     #[command(after_help = "\
 Examples:
   kindler completions bash > ~/.local/share/bash-completion/completions/kindler
@@ -165,16 +166,16 @@ Examples:
     /// Print an example of kindler.toml, with everything in comments
     #[command(hide = true)]
     SettingsExample,
-    /// Write the manual pages into a folder
+    /// Write the manual pages to a folder
     #[command(hide = true)]
     Man {
-        /// The folder, which must be there
+        /// An existing folder
         folder: PathBuf,
     },
 }
 
 impl Command {
-    /// Whether it works the same whatever the settings are.
+    /// Whether the command ignores all settings.
     pub(super) fn needs_no_settings(&self) -> bool {
         matches!(
             self,
@@ -190,24 +191,24 @@ impl Command {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(super) enum TokenCommand {
-    /// Make a token and print it, once, on stdout
+    /// Create a token and print it once, on stdout
     #[command(after_help = "\
 Examples:
   kindler token create alice --scope admin
   kindler token create ci --scope write --expires 90d > token
 
-read: everything but keys. write: also declare, change and delete clusters. admin:
-also fetch kubeconfigs and see who has tokens. Whoever has the token may log in
-with it on the page, or send it as `Authorization: Bearer TOKEN`. It needs the
-database URL of the tables' owner, the one that `kindler migrate` is run with.")]
+Scopes: read reads everything except kubeconfigs and tokens. write also declares,
+changes and deletes clusters. admin also reads kubeconfigs and the list of tokens.
+Log in on the page with the token, or send it as `Authorization: Bearer TOKEN`.
+The command needs the database URL of the tables' owner, as `kindler migrate` does.")]
     Create(TokenCreateArgs),
-    /// Show all tokens and when each was last used; never the tokens themselves
+    /// List all tokens with their last use; never their secrets
     List {
-        /// How to show them
+        /// Output format
         #[arg(short, long, value_enum, default_value = "table")]
         output: ListOutput,
     },
-    /// End a token at once, and every login with it
+    /// Revoke a token, and end every session opened with it
     Revoke {
         /// The token's name
         #[arg(value_parser = TokenName::parse)]
@@ -217,14 +218,14 @@ database URL of the tables' owner, the one that `kindler migrate` is run with.")
 
 #[derive(Args)]
 pub(super) struct TokenCreateArgs {
-    /// What the books call whoever uses it: 1 to 63 lower-case letters, digits, '.', '_' or '-'
+    /// Its name, the actor in the audit log: 1 to 63 lower-case letters, digits, '.', '_' or '-'
     #[arg(value_parser = TokenName::parse)]
     pub name: TokenName,
-    /// What it may be used for
+    /// What the token allows
     #[arg(long, value_parser = ScopeParser)]
     pub scope: Scope,
-    /// How long it lives, such as 12h or 30d (1m to 3650d); for ever if left out
-    #[arg(long, value_name = "DURATION", value_parser = token_life)]
+    /// Lifetime, such as 12h or 30d (1m to 3650d); unlimited by default
+    #[arg(long, value_name = "DURATION", value_parser = token_lifetime)]
     pub expires: Option<Duration>,
 }
 
@@ -237,7 +238,7 @@ pub(super) struct NameArgs {
 
 #[derive(Args, Clone, Copy)]
 pub(super) struct WaitArgs {
-    /// Wait until it is done, showing progress: 0 done, 1 failed, 3 still working at the timeout
+    /// Wait until it is done and show progress: 0 done, 1 failed, 3 still working at the timeout
     #[arg(long)]
     pub wait: bool,
     /// How long to wait (1s to 24h)
@@ -272,7 +273,7 @@ pub(super) struct DeleteArgs {
     /// The cluster
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
-    /// Do not ask on a terminal
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -292,13 +293,13 @@ pub(super) struct CreateArgs {
 
 #[derive(Args)]
 pub(super) struct EventsArgs {
-    /// The cluster; also one that is gone
+    /// The cluster; also a removed one
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
-    /// Also those of earlier clusters of this name
+    /// Include earlier clusters of this name
     #[arg(short, long)]
     pub all: bool,
-    /// At most so many, the newest
+    /// Maximum number of events, the newest ones
     #[arg(
         short = 'n',
         long,
@@ -307,10 +308,10 @@ pub(super) struct EventsArgs {
         value_parser = number_within("lines", 1_i64..=10_000)
     )]
     pub lines: i64,
-    /// Go on as they happen; JSON is then one object a line
+    /// Follow new events; JSON is then one object per line
     #[arg(short, long)]
     pub follow: bool,
-    /// How to show them
+    /// Output format
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
 }
@@ -320,7 +321,7 @@ pub(super) struct LogsArgs {
     /// The cluster
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
-    /// At most so many lines, the last
+    /// Maximum number of lines, the last ones
     #[arg(
         short = 'n',
         long,
@@ -329,7 +330,7 @@ pub(super) struct LogsArgs {
         value_parser = number_within("lines", 0_usize..=100_000)
     )]
     pub lines: usize,
-    /// Go on as they are written
+    /// Follow new lines
     #[arg(short, long)]
     pub follow: bool,
 }
@@ -354,12 +355,12 @@ pub(super) enum CompletionShell {
     Fish,
 }
 
-/// The whole command line with its built-in defaults.
+/// The command line with its built-in defaults.
 pub(super) fn command() -> clap::Command {
     let command = Cli::command()
         .mut_subcommand("dev", for_dev)
         .mut_subcommand("serve", outside_dev)
-        // It serves nothing.
+        // `once` serves no HTTP.
         .mut_subcommand("once", |once| {
             outside_dev(once).mut_arg("listen", |arg| arg.hide(true))
         });
@@ -367,7 +368,7 @@ pub(super) fn command() -> clap::Command {
     command.help_template(template)
 }
 
-/// The help with its commands in groups, which clap has no means for.
+/// Help with the commands in groups, which clap does not support.
 fn help_template(command: &clap::Command) -> String {
     let styles = Styles::default();
     let (header, literal) = (*styles.get_header(), *styles.get_literal());
@@ -400,13 +401,13 @@ pub(super) fn completions(shell: CompletionShell) -> String {
         CompletionShell::Zsh => Shell::Zsh,
         CompletionShell::Fish => Shell::Fish,
     };
-    // Into memory first: the generator panics when its reader goes away.
+    // Into memory first: the generator panics when a write fails.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "kindler", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes `kindler.1` and a page for each command that help shows.
+/// Writes `kindler.1` and a page for each visible command.
 pub(super) fn write_manual(folder: &Path) -> std::io::Result<()> {
     clap_mangen::generate_to(command(), folder)
 }
@@ -416,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         command().debug_assert();
     }
 

@@ -1,5 +1,5 @@
-//! The commands that declare. They change what is wanted, never what is; with
-//! `--wait` they watch until the reconciler got there.
+//! The commands that declare. They change the desired state only; with `--wait`
+//! they wait until a daemon has reached it.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -10,14 +10,14 @@ use super::args::{ChangeArgs, CreateArgs, DeleteArgs};
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{self, Screen, remark, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::wait::{Goal, wait};
 
-/// How often a declaration is tried anew when the row goes in between.
-const TRIES: usize = 3;
+/// Attempts to declare, if the row is removed concurrently.
+const ATTEMPTS: usize = 3;
 
 pub(super) async fn create(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: CreateArgs,
 ) -> Result<Exit, CliError> {
@@ -27,7 +27,7 @@ pub(super) async fn create(
     let name = &args.name;
     let new = declaration(&args);
     new.check()?;
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         let declared = session.store.declare(&new).await;
         let cluster = match declared.map_err(|error| session.failed(error))? {
             Declared::New(cluster) => {
@@ -43,9 +43,9 @@ pub(super) async fn create(
                         differences,
                     });
                 }
-                match again(session, cluster).await? {
+                match declare_present(session, cluster).await? {
                     Some(cluster) => cluster,
-                    // It was absent and went just now: the name is free.
+                    // The row was absent and is removed now: the name is free.
                     None => continue,
                 }
             }
@@ -71,8 +71,11 @@ fn declaration(args: &CreateArgs) -> Declaration {
     }
 }
 
-/// Declares an existing row present once more; none if it went meanwhile.
-async fn again(session: &Session, cluster: Cluster) -> Result<Option<Cluster>, CliError> {
+/// Declares an existing row present; `None` if it was removed meanwhile.
+async fn declare_present(
+    session: &CliSession,
+    cluster: Cluster,
+) -> Result<Option<Cluster>, CliError> {
     let name = &cluster.name;
     if cluster.desired == Desired::Present {
         write_out(&format!(
@@ -103,30 +106,30 @@ fn summary(cluster: &Cluster) -> String {
     )
 }
 
-/// Where what was asked for explicitly differs from what is declared.
+/// The given values that differ from the declared ones.
 fn differences(args: &CreateArgs, cluster: &Cluster) -> Vec<String> {
     let declared = |field: &SpecField| {
         let mut values = cluster.spec.values();
         values.find_map(|(known, value)| (known.name == field.name).then_some(value))
     };
-    let differ = |(field, asked): (&SpecField, SpecValue)| {
-        let is = declared(field).filter(|is| *is != asked)?;
+    let differ = |(field, given): (&SpecField, SpecValue)| {
+        let is = declared(field).filter(|is| *is != given)?;
         let is = match is {
             SpecValue::Subnet(None) => "not set".to_owned(),
             is => is.to_string(),
         };
-        Some(format!("{} is {is}, not {asked}", field.name))
+        Some(format!("{} is {is}, not {given}", field.name))
     };
     args.spec.0.values().filter_map(differ).collect()
 }
 
 pub(super) async fn delete(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: DeleteArgs,
 ) -> Result<Exit, CliError> {
     let name = &args.name;
-    let cluster = session.known(name, session.store.get(name).await).await?;
+    let cluster = session.found(name, session.store.get(name).await).await?;
     if !args.yes && io::stdin().is_terminal() && screen.stderr_tty {
         confirm(&cluster)?;
     }
@@ -161,7 +164,7 @@ fn confirm(cluster: &Cluster) -> Result<(), CliError> {
 }
 
 pub(super) async fn start(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
@@ -169,7 +172,7 @@ pub(super) async fn start(
 }
 
 pub(super) async fn stop(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
@@ -177,13 +180,13 @@ pub(super) async fn stop(
 }
 
 async fn set_desired(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: ChangeArgs,
     desired: Desired,
 ) -> Result<Exit, CliError> {
     let cluster = session
-        .known(&args.name, session.store.get(&args.name).await)
+        .found(&args.name, session.store.get(&args.name).await)
         .await?;
     let declared = declare_desired(session, &cluster, desired).await?;
     match args.wait.limit() {
@@ -192,16 +195,16 @@ async fn set_desired(
     }
 }
 
-/// Declares a state, and says what that changed.
+/// Declares a state and prints what changed.
 async fn declare_desired(
-    session: &Session,
+    session: &CliSession,
     cluster: &Cluster,
     desired: Desired,
 ) -> Result<Cluster, CliError> {
     let name = &cluster.name;
-    // Written also when nothing seems to change: the row may be another by now.
+    // Writes even if nothing seems to change: the row may have changed meanwhile.
     let answer = session.store.set_desired(name, desired, None).await;
-    let declared = session.known(name, answer).await?;
+    let declared = session.found(name, answer).await?;
     write_out(&if cluster.desired == desired {
         format!("cluster {name} is already declared {desired}\n")
     } else {
@@ -212,30 +215,30 @@ async fn declare_desired(
     })?;
     if cluster.paused {
         remark(&format!(
-            "it is paused, so nothing happens yet; next: kindler resume {name}"
+            "it is paused: nothing changes until it is resumed; next: kindler resume {name}"
         ));
     }
     Ok(declared)
 }
 
-pub(super) async fn pause(session: &Session, name: &ClusterName) -> Result<Exit, CliError> {
+pub(super) async fn pause(session: &CliSession, name: &ClusterName) -> Result<Exit, CliError> {
     let answer = session.store.set_paused(name, true, None).await;
-    session.known(name, answer).await?;
+    session.found(name, answer).await?;
     remark(&format!(
-        "it is only looked at now; next: kindler resume {name}"
+        "Kindler observes it and changes nothing; next: kindler resume {name}"
     ));
     write_out(&format!("cluster {name} is paused\n"))
 }
 
 pub(super) async fn resume(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
     let name = &args.name;
     let answer = session.store.set_paused(name, false, None).await;
-    let cluster = session.known(name, answer).await?;
-    write_out(&format!("cluster {name} is acted on again\n"))?;
+    let cluster = session.found(name, answer).await?;
+    write_out(&format!("cluster {name} is resumed\n"))?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::of(&cluster), limit).await,
         None => Ok(Exit::Done),
@@ -243,16 +246,16 @@ pub(super) async fn resume(
 }
 
 pub(super) async fn retry(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     args: ChangeArgs,
 ) -> Result<Exit, CliError> {
     let name = &args.name;
     let answer = session.store.request_retry(name, None).await;
-    let cluster = session.known(name, answer).await?;
-    write_out(&format!("cluster {name} is tried again at once\n"))?;
+    let cluster = session.found(name, answer).await?;
+    write_out(&format!("cluster {name} is retried at once\n"))?;
     match args.wait.limit() {
-        Some(limit) => wait(session, screen, name, Goal::tried_again(&cluster), limit).await,
+        Some(limit) => wait(session, screen, name, Goal::after_retry(&cluster), limit).await,
         None => {
             remark(&format!(
                 "next: kindler get {name}, or kindler logs {name} -f"

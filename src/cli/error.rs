@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked: one line, and a hint.
+//! The errors of commands: one line, and a hint.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The database did not do its part.
+    /// A database error.
     #[error("database {database}")]
     Store {
         database: String,
@@ -30,7 +30,7 @@ pub(super) enum CliError {
         #[source]
         source: Box<DatabaseError>,
     },
-    /// The database refused the input; its words need no frame.
+    /// The database refused the input; its message is shown as it is.
     #[error("{0}")]
     Refused(String),
     #[error("database {database}")]
@@ -40,25 +40,25 @@ pub(super) enum CliError {
         #[source]
         source: Box<MigrateError>,
     },
-    #[error("name \"{0}\" is the management cluster: Kindler shows it and never acts on it")]
+    #[error("name \"{0}\" is the management cluster: Kindler shows it and never changes it")]
     Management(ClusterName),
     #[error("no cluster is named {name}")]
     UnknownName {
         name: ClusterName,
         similar: Option<String>,
     },
-    #[error("cluster {name} is declared already, with other values: {differences}")]
+    #[error("cluster {name} is already declared with other values: {differences}")]
     Different {
         name: ClusterName,
         differences: String,
     },
-    #[error("cluster {name} is being removed and declared by somebody else at this moment")]
+    #[error("cluster {name} is being removed and declared again concurrently")]
     Contended { name: ClusterName },
-    #[error("a token {0} is there already")]
+    #[error("token {0} already exists")]
     TokenExists(TokenName),
-    #[error("no token {0} is left to revoke")]
+    #[error("no live token is named {0}")]
     NoToken(TokenName),
-    #[error("the operating system gives no random bytes")]
+    #[error("the operating system provides no random bytes")]
     Randomness(#[source] getrandom::Error),
     #[error("cluster {name} is not deleted: the answer was not yes")]
     NotConfirmed { name: ClusterName },
@@ -72,7 +72,7 @@ pub(super) enum CliError {
     },
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
-    #[error("the manual pages cannot be written into {}", folder.display())]
+    #[error("the manual pages cannot be written to {}", folder.display())]
     Manual {
         folder: PathBuf,
         #[source]
@@ -84,7 +84,7 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
-    #[error("the answer cannot be read")]
+    #[error("the confirmation cannot be read")]
     Input(#[source] io::Error),
     #[error("the async runtime cannot be started")]
     Runtime(#[source] io::Error),
@@ -95,7 +95,7 @@ pub(super) enum CliError {
 impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            // Whoever is not let in, or finds no tables, has no database.
+            // A failed login and missing tables count as "no database".
             Self::Store { source, .. } => match **source {
                 DatabaseError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
                 DatabaseError::Denied { .. } | DatabaseError::Unreadable { .. } => Exit::Failed,
@@ -136,23 +136,25 @@ impl CliError {
             Self::UnknownName {
                 similar: Some(name),
                 ..
-            } => Some(format!("did you mean {name}? `kindler list` shows all")),
+            } => Some(format!(
+                "did you mean {name}? `kindler list` shows all clusters"
+            )),
             Self::UnknownName { .. } => Some("`kindler list` shows all clusters".to_owned()),
             Self::Different { name, .. } => Some(format!(
-                "`kindler get {name}` shows its values; leave out what need not differ, \
-                 or change the row with SQL"
+                "`kindler get {name}` shows its values; omit the flags that differ, or change the \
+                 row with SQL"
             )),
             Self::Contended { .. } => Some("try again".to_owned()),
             Self::TokenExists(name) => Some(format!(
-                "`kindler token revoke {name}` ends it; two that overlap need two names"
+                "`kindler token revoke {name}` revokes it; for a second token use another name"
             )),
-            Self::NoToken(_) => Some("`kindler token list` shows all".to_owned()),
+            Self::NoToken(_) => Some("`kindler token list` shows all tokens".to_owned()),
             Self::NoLog { hint, .. } => Some(hint.clone()),
             _ => None,
         }
     }
 
-    /// Whether nobody reads the output any more.
+    /// Whether the reader of the output closed the pipe.
     pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,5 +1,5 @@
-//! What happened to a cluster; also to the last that had a name. Earlier
-//! clusters of the same name are shown only if they are asked for.
+//! Shows the events of a cluster, or of the last one with the name. Earlier
+//! clusters of the name are shown only on request.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use super::args::{EventsArgs, Output};
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{remark, write_json, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::text;
 use crate::cause::chain;
 
-/// How often a followed book is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// More than a cluster has in one look.
-const MANY: i64 = 10_000;
+/// Time between two reads while following.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// Maximum number of events in one read while following.
+const MAX_EVENTS: i64 = 10_000;
 
-pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, CliError> {
+pub(super) async fn events(session: &CliSession, args: EventsArgs) -> Result<Exit, CliError> {
     let name = &args.name;
     let of = session.store.incarnation(name).await;
     let of = of.map_err(|error| session.failed(error))?;
-    let shown = (!args.all).then_some(&of);
-    let found = session.store.events(name, shown, 0, args.lines).await;
+    let selected = (!args.all).then_some(&of);
+    let found = session.store.events(name, selected, 0, args.lines).await;
     let found = found.map_err(|error| session.failed(error))?;
     if found.is_empty() {
-        // No events and no row: nobody ever declared such a cluster.
-        session.known(name, session.store.get(name).await).await?;
+        // A name without events and without a row was never declared.
+        session.found(name, session.store.get(name).await).await?;
         remark(&format!("no events of {name} yet"));
     }
     if args.output == Output::Json && !args.follow {
@@ -46,22 +46,25 @@ pub(super) async fn events(session: &Session, args: EventsArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// Shows new events, whichever cluster of the name they are about, until the
-/// reader goes away; a database that cannot be
-/// reached is waited out.
-async fn follow(session: &Session, args: &EventsArgs, mut last: i64) -> Result<(), CliError> {
-    let mut out_of_reach = false;
+/// Shows new events of all clusters of the name, until the output closes. Waits
+/// while the database is unreachable.
+async fn follow(session: &CliSession, args: &EventsArgs, mut last: i64) -> Result<(), CliError> {
+    let mut unreachable = false;
     loop {
-        sleep(LOOK_EVERY).await;
-        match session.store.events(&args.name, None, last, MANY).await {
+        sleep(POLL_EVERY).await;
+        match session
+            .store
+            .events(&args.name, None, last, MAX_EVENTS)
+            .await
+        {
             Ok(new) => {
-                if std::mem::take(&mut out_of_reach) {
+                if std::mem::take(&mut unreachable) {
                     remark("note: the database answers again");
                 }
                 show(&new, args.output, &mut last)?;
             }
             Err(error) if error.is_unreachable() => {
-                if !std::mem::replace(&mut out_of_reach, true) {
+                if !std::mem::replace(&mut unreachable, true) {
                     remark(&format!(
                         "note: waiting for the database: {}",
                         chain(&error)
@@ -77,7 +80,7 @@ fn show(events: &[Event], output: Output, last: &mut i64) -> Result<(), CliError
     for event in events {
         *last = event.id;
         let text = match output {
-            Output::Text => told(event),
+            Output::Text => event_text(event),
             Output::Json => serde_json::json!(event).to_string() + "\n",
         };
         write_out(&text)?;
@@ -85,8 +88,8 @@ fn show(events: &[Event], output: Output, last: &mut i64) -> Result<(), CliError
     Ok(())
 }
 
-/// One event in one line, and its error below.
-fn told(event: &Event) -> String {
+/// An event as one line, with its error on the lines below.
+fn event_text(event: &Event) -> String {
     let at = event.at.strftime("%Y-%m-%d %H:%M:%SZ");
     let mut line = format!("{at}  {:<11}", text::line(&event.kind));
     match (&event.from_state, &event.to_state) {
@@ -97,7 +100,7 @@ fn told(event: &Event) -> String {
     }
     let message = event.message.as_deref().map(text::line);
     let why = if event.kind == "step" {
-        step(event)
+        step_text(event)
     } else {
         let reason = event.reason.as_deref().map(text::line);
         let parts = reason.into_iter().chain(message.clone());
@@ -114,7 +117,7 @@ fn told(event: &Event) -> String {
         }
     }
     if let Some(change) = &event.change {
-        let _ = write!(line, "  {}", changed(change));
+        let _ = write!(line, "  {}", change_text(change));
     }
     let _ = writeln!(line, "  by {}", text::line(&event.actor));
     let errors = event.error.iter().flat_map(|error| text::lines(error));
@@ -129,21 +132,21 @@ fn step_failed(event: &Event) -> bool {
     event.kind == "step" && reason.is_some_and(|reason| !ENDED_WELL.contains(&reason))
 }
 
-/// What a step's event says: `process: applied in 0.3 s`, or why it failed.
-fn step(event: &Event) -> String {
+/// The message of a step's event: `process: applied in 0.3 s`, or why it failed.
+fn step_text(event: &Event) -> String {
     let message = event.message.as_deref().map(text::line).unwrap_or_default();
-    let said = message.strip_prefix("step ").unwrap_or(&message);
-    match (&event.reason, said.split_once(": ")) {
+    let message = message.strip_prefix("step ").unwrap_or(&message);
+    match (&event.reason, message.split_once(": ")) {
         (Some(reason), Some((name, why))) if step_failed(event) => {
             format!("{name}: {}: {why}", text::line(reason))
         }
-        _ => said.to_owned(),
+        _ => message.to_owned(),
     }
 }
 
-/// `field old -> new` for a change, `field value` for a declaration, which
-/// leaves out what says nothing special.
-fn changed(change: &Value) -> String {
+/// `field old -> new` for a change, `field value` for a declaration, which omits
+/// default values.
+fn change_text(change: &Value) -> String {
     let plain = |value: &Value| match value {
         Value::String(text) => text::line(text),
         Value::Null => "none".to_owned(),
@@ -152,7 +155,7 @@ fn changed(change: &Value) -> String {
     let Some(fields) = change.as_object() else {
         return plain(change);
     };
-    let told = fields.iter().filter_map(|(field, value)| match value {
+    let texts = fields.iter().filter_map(|(field, value)| match value {
         Value::Array(pair) if pair.len() == 2 => Some(format!(
             "{field} {} -> {}",
             plain(&pair[0]),
@@ -161,5 +164,5 @@ fn changed(change: &Value) -> String {
         Value::Null | Value::Bool(true) => None,
         other => Some(format!("{field} {}", plain(other))),
     });
-    told.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! One cluster with everything that is known of it.
+//! Shows one cluster in full.
 
 use std::fmt::Write;
 
@@ -15,22 +15,22 @@ use super::error::CliError;
 use super::list::colour;
 use super::outcome::Exit;
 use super::screen::{Screen, write_json, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::steps;
 use super::text;
 
 pub(super) async fn get(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     name: &ClusterName,
     output: Output,
 ) -> Result<Exit, CliError> {
-    let cluster = session.known(name, session.store.get(name).await).await?;
+    let cluster = session.found(name, session.store.get(name).await).await?;
     let records = session.store.steps(cluster.uid).await;
     let records = records.map_err(|error| session.failed(error))?;
     if output == Output::Json {
         let steps = StepView::of_records(records);
-        return write_json(&Detailed { cluster, steps });
+        return write_json(&ClusterDetail { cluster, steps });
     }
     let owner = LogOwner::row(cluster.uid, cluster.created_at);
     let log = LogDir::new(session.connection.log_dir()).of(name.as_str(), owner);
@@ -44,9 +44,9 @@ pub(super) async fn get(
     write_out(&text)
 }
 
-/// A cluster and its steps, for programs.
+/// A cluster and its steps, as JSON.
 #[derive(Serialize)]
-struct Detailed {
+struct ClusterDetail {
     #[serde(flatten)]
     cluster: Cluster,
     steps: Vec<StepView>,

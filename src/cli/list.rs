@@ -1,5 +1,4 @@
-//! All clusters at a glance. A row that cannot be read is shown with its
-//! error, never hidden.
+//! Lists all clusters. A row that cannot be decoded is shown with its error.
 
 use comfy_table::Color;
 use jiff::Timestamp;
@@ -12,13 +11,13 @@ use super::args::ListOutput;
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{Screen, remark, write_json, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::table::{Column, Field, render};
 use super::text;
 use crate::cause::chain;
 
-/// A row, or its raw name and what is wrong with it.
-type Listed = Result<Cluster, (String, Undecodable)>;
+/// A row, or its raw name and the decoding error.
+type ListRow = Result<Cluster, (String, Undecodable)>;
 
 const fn column(title: &'static str, keep: u8) -> Column {
     Column {
@@ -28,7 +27,7 @@ const fn column(title: &'static str, keep: u8) -> Column {
     }
 }
 
-/// Those after NEXT are for `-o wide`.
+/// The columns after NEXT are for `-o wide`.
 const COLUMNS: [Column; 11] = [
     column("NAME", u8::MAX),
     column("PROVIDER", 2),
@@ -49,7 +48,7 @@ const COLUMNS: [Column; 11] = [
 const NARROW: usize = 8;
 
 pub(super) async fn list(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     output: ListOutput,
 ) -> Result<Exit, CliError> {
@@ -75,14 +74,14 @@ pub(super) async fn list(
     write_out(&render(columns, &fields, screen))
 }
 
-fn as_json(row: &Listed) -> Value {
+fn as_json(row: &ListRow) -> Value {
     match row {
         Ok(cluster) => json!(cluster),
         Err((name, error)) => json!({ "name": name, "unreadable": chain(error) }),
     }
 }
 
-fn as_fields(row: &Listed, now: Timestamp) -> Vec<Field> {
+fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
     let cluster = match row {
         Ok(cluster) => cluster,
         Err((name, error)) => return unreadable(name, error),
@@ -129,7 +128,7 @@ fn unreadable(name: &str, error: &Undecodable) -> Vec<Field> {
     fields
 }
 
-/// The colour of a state: green is well, yellow is under way, red is not well.
+/// The colour of a state: green is healthy, yellow is in progress, red is failed.
 pub(super) fn colour(actual: Actual) -> Option<Color> {
     match actual {
         Actual::Running => Some(Color::Green),

@@ -1,5 +1,5 @@
-//! What the commands for a cluster printed. The log is a file on the daemon's
-//! host; the database tells whether it is of the cluster that has the name now.
+//! Shows the output of a cluster's commands. The log is a file on the daemon's
+//! host; a UID in it shows whether it is of the present cluster.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use super::args::LogsArgs;
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{remark, write_out};
-use super::session::Session;
+use super::session::CliSession;
 
-/// The log is read in outages, too: the database has so long to answer.
+/// Deadline of the database: the command also works in an outage.
 const ROW_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the database says of the name.
-enum Row {
+/// The row of the name, as far as the database answers.
+enum LogRow {
     Present(Box<Cluster>),
     Removed,
-    NotAsked,
+    Unknown,
 }
 
 pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit, CliError> {
     let logs = LogDir::new(connection.log_dir());
-    let session = Session::new(connection).ok();
-    let row = row(session.as_ref(), &args).await;
+    let session = CliSession::new(connection).ok();
+    let row = read_row(session.as_ref(), &args).await;
     let owner = match &row {
-        Row::Present(cluster) => LogOwner::row(cluster.uid, cluster.created_at),
-        Row::Removed | Row::NotAsked => LogOwner::Last,
+        LogRow::Present(cluster) => LogOwner::row(cluster.uid, cluster.created_at),
+        LogRow::Removed | LogRow::Unknown => LogOwner::Last,
     };
     let log = logs.of(args.name.as_str(), owner);
     if !log.exists() {
         let path = log.path().to_owned();
-        let hint = whereabouts(session.as_ref(), &row, &args).await?;
+        let hint = location_hint(session.as_ref(), &row, &args).await?;
         if !args.follow {
             return Err(CliError::NoLog {
                 name: args.name,
@@ -47,9 +47,9 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
             args.name,
             path.display()
         ));
-    } else if matches!(row, Row::NotAsked) {
+    } else if matches!(row, LogRow::Unknown) {
         remark(&format!(
-            "note: the database does not answer: this may be of an earlier cluster named {}",
+            "note: the database does not answer: this log may be of an earlier cluster named {}",
             args.name
         ));
     }
@@ -59,7 +59,7 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
             write_out(&(line + "\n"))?;
         }
         remark(&format!(
-            "note: the log ends here: another cluster is named {} now",
+            "note: the log ends here: a later cluster is named {} now",
             args.name
         ));
         return Ok(Exit::Done);
@@ -73,32 +73,32 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
     )
 }
 
-async fn row(session: Option<&Session>, args: &LogsArgs) -> Row {
+async fn read_row(session: Option<&CliSession>, args: &LogsArgs) -> LogRow {
     let Some(session) = session else {
-        return Row::NotAsked;
+        return LogRow::Unknown;
     };
     match tokio::time::timeout(ROW_WITHIN, session.store.get(&args.name)).await {
-        Ok(Ok(Some(cluster))) => Row::Present(Box::new(cluster)),
-        Ok(Ok(None)) => Row::Removed,
-        Ok(Err(_)) | Err(_) => Row::NotAsked,
+        Ok(Ok(Some(cluster))) => LogRow::Present(Box::new(cluster)),
+        Ok(Ok(None)) => LogRow::Removed,
+        Ok(Err(_)) | Err(_) => LogRow::Unknown,
     }
 }
 
-/// Where the log may be instead, as far as the database can tell.
-async fn whereabouts(
-    session: Option<&Session>,
-    row: &Row,
+/// A hint where the log may be.
+async fn location_hint(
+    session: Option<&CliSession>,
+    row: &LogRow,
     args: &LogsArgs,
 ) -> Result<String, CliError> {
-    let nothing_ran = "it appears when a command runs for this cluster; --state-dir must be that \
-                       of the daemon";
+    let no_command = "the first command for this cluster creates it; --state-dir must be that of \
+                       the daemon";
     let Some(session) = session else {
-        return Ok(nothing_ran.to_owned());
+        return Ok(no_command.to_owned());
     };
     match row {
-        Row::Removed => return Err(session.unknown(&args.name).await),
-        Row::Present(_) => {}
-        Row::NotAsked => return Ok(nothing_ran.to_owned()),
+        LogRow::Removed => return Err(session.unknown(&args.name).await),
+        LogRow::Present(_) => {}
+        LogRow::Unknown => return Ok(no_command.to_owned()),
     }
     let daemons = session.store.replicas().await.unwrap_or_default();
     let hosts: Vec<_> = daemons
@@ -107,8 +107,8 @@ async fn whereabouts(
         .map(|d| d.host.as_str())
         .collect();
     Ok(if hosts.is_empty() {
-        format!("{nothing_ran}; no daemon is running now")
+        format!("{no_command}; no daemon is running now")
     } else {
-        format!("{nothing_ran}, which runs on {}", hosts.join(", "))
+        format!("{no_command}, which runs on {}", hosts.join(", "))
     })
 }

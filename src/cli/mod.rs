@@ -1,8 +1,8 @@
-//! The commands: parsing, declaring, showing, waiting.
+//! The command line: parsing, declaring, showing, waiting.
 //!
-//! A command declares in the database and reads from it; it never touches a
-//! cluster and never talks to a daemon. Data goes to stdout, progress and
-//! errors to stderr. What a daemon does is `daemon`'s.
+//! A command reads from the database and declares in it. It must not act on a
+//! cluster, and only `ready` talks to a daemon. Data goes to stdout, progress and
+//! errors to stderr. `daemon` implements `serve`, `dev` and `once`.
 
 mod args;
 mod declare;
@@ -39,61 +39,61 @@ use crate::store;
 use args::{Cli, Command};
 use error::CliError;
 use screen::Screen;
-use session::Session;
+use session::CliSession;
 
 pub use outcome::Exit;
-pub use screen::tell;
+pub use screen::print_error;
 
-/// The daemon waits far more than it computes.
+/// Two threads are enough: the daemon mostly waits.
 const DAEMON_THREADS: usize = 2;
 
-/// Runs the command that the arguments name; the first is the program's name.
+/// Runs the command in the arguments; the first argument is the program name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let screen = Screen::detect();
     let ended = match parse(&args) {
         Ok(cli) => dispatch(cli, &screen),
-        Err(Unparsed::Clap(error)) => return show_clap(&error, &screen),
-        Err(Unparsed::Config(error)) => Err(error.into()),
+        Err(ParseFailure::Clap(error)) => return show_clap(&error, &screen),
+        Err(ParseFailure::Config(error)) => Err(error.into()),
     };
     match ended {
         Ok(exit) => exit.into(),
-        // The reader went away, as `head` does: nothing is wrong.
+        // A closed pipe, as after `| head`, is not an error.
         Err(error) if error.is_broken_pipe() => Exit::Done.into(),
         Err(error) => {
-            tell(&error, error.hint().as_deref());
+            print_error(&error, error.hint().as_deref());
             error.exit().into()
         }
     }
 }
 
-/// Why there is no command to run.
-enum Unparsed {
+/// Why the arguments or the settings are invalid.
+enum ParseFailure {
     Clap(clap::Error),
     Config(config::ConfigError),
 }
 
-fn parse(args: &[OsString]) -> Result<Cli, Unparsed> {
+fn parse(args: &[OsString]) -> Result<Cli, ParseFailure> {
     let read = |command: clap::Command| {
         let matches = command.try_get_matches_from(args)?;
         Cli::from_arg_matches(&matches)
     };
     match config::layered(args::command(), args) {
-        Ok(command) => read(command).map_err(Unparsed::Clap),
-        // Help must not need what a broken file or variable keeps from working.
+        Ok(command) => read(command).map_err(ParseFailure::Clap),
+        // Help must work with a broken settings file or variable.
         Err(broken) => match read(args::command()) {
             Ok(cli) if cli.command.needs_no_settings() => Ok(cli),
-            Err(error) if !error.use_stderr() => Err(Unparsed::Clap(error)),
-            _ => Err(Unparsed::Config(broken)),
+            Err(error) if !error.use_stderr() => Err(ParseFailure::Clap(error)),
+            _ => Err(ParseFailure::Config(broken)),
         },
     }
 }
 
-/// Shows help or a mistake in the arguments. The latter repeats arguments, and
-/// one of them may be a URL in the wrong place.
+/// Shows help or an error in the arguments. The error repeats arguments, so it is
+/// redacted: one of them may be a URL with a password.
 fn show_clap(error: &clap::Error, screen: &Screen) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // A closed pipe is no failure here either.
+        // Ignores a closed pipe.
         let _ = error.print();
         return if error.use_stderr() {
             Exit::BadInput.into()
@@ -151,10 +151,10 @@ fn daemon_settings(
     Ok(DaemonSettings::new(Connection::given(connection), *args)?)
 }
 
-/// Runs a daemon's command to its end, on threads of its own.
+/// Runs a daemon command on a multi-threaded runtime.
 ///
-/// The command is a task like the others: on the thread that only waits here,
-/// every wake-up that it hears would cross threads twice.
+/// The command is spawned as a task: run in `block_on`, it would be on the main
+/// thread, and every wake-up would cross threads twice.
 fn on_workers(
     command: impl Future<Output = Result<Ended, DaemonError>> + Send + 'static,
 ) -> Result<Exit, CliError> {
@@ -177,13 +177,13 @@ async fn run_client(
     connection: Connection,
     screen: &Screen,
 ) -> Result<Exit, CliError> {
-    // These need no database that is known here.
+    // These work without a database.
     let command = match command {
         Command::Logs(args) => return logs::logs(connection, args).await,
         Command::Ready { listen } => return ready::ready(listen).await,
         other => other,
     };
-    let session = Session::new(connection)?;
+    let session = CliSession::new(connection)?;
     match command {
         Command::Migrate => migrate(&session).await,
         Command::Create(args) => declare::create(&session, screen, args).await,
@@ -211,7 +211,7 @@ async fn run_client(
     }
 }
 
-async fn migrate(session: &Session) -> Result<Exit, CliError> {
+async fn migrate(session: &CliSession) -> Result<Exit, CliError> {
     let migrated = store::migrate(&session.database)
         .await
         .map_err(|source| session.migrate_failed(source))?;

@@ -1,8 +1,8 @@
-//! How a command ends, for whoever started it.
+//! The exit codes of commands.
 
 use std::process::ExitCode;
 
-/// The exit codes, which `kindler --help` documents.
+/// An exit code; `kindler --help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
@@ -11,12 +11,12 @@ pub enum Exit {
     Failed,
     /// 2: bad input, an unknown name, or no database.
     BadInput,
-    /// 3: timed out while work went on.
+    /// 3: timed out while the work continues.
     TimedOut,
 }
 
 impl Exit {
-    /// The number.
+    /// The code as a number.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,

@@ -1,35 +1,35 @@
-//! Progress on stderr: one line that is rewritten on a terminal, plain lines
-//! on change elsewhere. It must not know what is waited for.
+//! Progress on stderr: one rewritten line on a terminal, plain lines on change
+//! elsewhere. It must not depend on the goal.
 
 use std::time::Duration;
 
 use super::screen::{Screen, to_stderr};
 use super::text;
 
-/// What was shown last, so that only changes are shown again.
-pub(super) struct Progress {
+/// The last shown state; only changes are shown.
+pub(super) struct ProgressLine {
     live: bool,
     width: usize,
     shown: String,
-    trouble: Option<String>,
+    outage: Option<String>,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new(screen: &Screen) -> Self {
         Self {
             live: screen.stderr_live,
             width: usize::from(screen.stderr_width),
             shown: String::new(),
-            trouble: None,
+            outage: None,
         }
     }
 
-    /// Whether one line is rewritten, so that details may change often.
+    /// Whether it rewrites one line, so that details may change often.
     pub(super) fn is_live(&self) -> bool {
         self.live
     }
 
-    /// Shows where things stand.
+    /// Shows the present state.
     pub(super) fn show(
         &mut self,
         elapsed: Duration,
@@ -39,7 +39,7 @@ impl Progress {
     ) {
         let elapsed = text::span(elapsed);
         if !self.live {
-            // When the next try is changes every second; the state does not.
+            // The time of the next attempt changes every second; the state does not.
             if self.shown != state {
                 state.clone_into(&mut self.shown);
                 let tries = tries.map(|tries| format!(" ({tries})")).unwrap_or_default();
@@ -47,7 +47,7 @@ impl Progress {
             }
             return;
         }
-        let parts = [Some(state), tries, self.trouble.as_deref(), log];
+        let parts = [Some(state), tries, self.outage.as_deref(), log];
         let line = parts.into_iter().flatten().collect::<Vec<_>>().join(" | ");
         let line = format!("{elapsed:>6}  {line}");
         if self.shown != line {
@@ -57,31 +57,31 @@ impl Progress {
         }
     }
 
-    /// Shows what stands in the way, or that nothing does any more.
-    pub(super) fn trouble(&mut self, trouble: Option<&str>) {
-        if self.trouble.as_deref() == trouble {
+    /// Shows a database outage, or its end.
+    pub(super) fn set_outage(&mut self, outage: Option<&str>) {
+        if self.outage.as_deref() == outage {
             return;
         }
-        self.trouble = trouble.map(str::to_owned);
-        match trouble {
-            Some(trouble) => self.note(trouble),
+        self.outage = outage.map(str::to_owned);
+        match outage {
+            Some(outage) => self.note(outage),
             None => self.note("the database answers again"),
         }
     }
 
-    /// Says something that stays on the screen.
+    /// Prints a note that stays on the screen.
     pub(super) fn note(&mut self, note: &str) {
         self.clear();
         to_stderr(&format!("note: {note}\n"));
     }
 
-    /// Says the last word.
-    pub(super) fn end(&mut self, words: &str) {
+    /// Prints the final message.
+    pub(super) fn end(&mut self, message: &str) {
         self.clear();
-        to_stderr(&format!("{words}\n"));
+        to_stderr(&format!("{message}\n"));
     }
 
-    /// Takes the rewritten line off the screen.
+    /// Erases the rewritten line.
     pub(super) fn clear(&mut self) {
         if self.live && !self.shown.is_empty() {
             to_stderr("\r\x1b[2K");

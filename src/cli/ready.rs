@@ -1,5 +1,5 @@
-//! Asks the daemon of this host whether it is ready: for a container's health
-//! check and for scripts, where there may be no other program to ask with.
+//! Checks whether the daemon on this host is ready, for health checks of
+//! containers and for scripts: an image may have no HTTP client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,15 +12,16 @@ use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::write_out;
 
-/// The daemon answers from memory.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// More than it ever says.
-const LONGEST: u64 = 64 * 1024;
+/// Deadline; the daemon responds from memory.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(3);
+/// Maximum size of the response, in bytes.
+const MAX_RESPONSE: u64 = 64 * 1024;
 
-/// 0 when the daemon that listens there is ready, 1 with its reasons when not.
+/// Exits with 0 if the daemon at this address is ready, otherwise with 1 and the
+/// reasons.
 pub(super) async fn ready(listen: SocketAddr) -> Result<Exit, CliError> {
-    let address = within_reach(listen);
-    let answer = match timeout(ANSWER_WITHIN, ask(address)).await {
+    let address = connect_address(listen);
+    let answer = match timeout(RESPONSE_WITHIN, request(address)).await {
         Ok(answer) => answer.map_err(|source| CliError::NoDaemon { address, source })?,
         Err(late) => {
             let source = late.into();
@@ -33,8 +34,8 @@ pub(super) async fn ready(listen: SocketAddr) -> Result<Exit, CliError> {
     Ok(if is_ready { Exit::Done } else { Exit::Failed })
 }
 
-/// An address that stands for all of a host is reached at the host itself.
-fn within_reach(listen: SocketAddr) -> SocketAddr {
+/// The address to connect to: loopback for an unspecified address.
+fn connect_address(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -43,12 +44,12 @@ fn within_reach(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr) -> std::io::Result<String> {
+async fn request(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer).await?;
+    stream.take(MAX_RESPONSE).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
@@ -57,15 +58,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_addresses_of_a_host_are_asked_at_the_loopback() {
-        for (listen, asked) in [
+    fn an_unspecified_address_means_loopback() {
+        for (listen, expected) in [
             ("0.0.0.0:8080", "127.0.0.1:8080"),
             ("[::]:80", "[::1]:80"),
             ("10.1.2.3:8080", "10.1.2.3:8080"),
         ] {
             assert_eq!(
-                within_reach(listen.parse().unwrap()),
-                asked.parse().unwrap()
+                connect_address(listen.parse().unwrap()),
+                expected.parse().unwrap()
             );
         }
     }

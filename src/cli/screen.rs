@@ -1,5 +1,5 @@
-//! Where output goes and how it may look there. Writing never panics: a reader
-//! may go away at any time.
+//! Output and the properties of the terminal. Writing never panics: the reader
+//! may close the pipe at any time.
 
 use std::env;
 use std::error::Error;
@@ -10,18 +10,18 @@ use super::outcome::Exit;
 use crate::cause::chain;
 use crate::redact::without_secrets;
 
-/// What is known of the terminal.
+/// The properties of the terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
     /// Whether stdout may be coloured.
     pub colour: bool,
     /// Whether stderr may be coloured.
     pub stderr_colour: bool,
-    /// Whether somebody looks at stderr.
+    /// Whether stderr is a terminal.
     pub stderr_tty: bool,
     /// Whether a line on stderr can be rewritten.
     pub stderr_live: bool,
-    /// Columns of stdout; none where lines are for a program and have no width.
+    /// Columns of stdout; `None` if the output goes to a program.
     pub width: Option<u16>,
     /// Columns of stderr.
     pub stderr_width: u16,
@@ -33,12 +33,12 @@ impl Screen {
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let plain = dumb || set("NO_COLOR");
         let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let asked = env::var("COLUMNS")
+        let given = env::var("COLUMNS")
             .ok()
             .and_then(|n| n.parse().ok())
             .filter(|n| *n > 0);
-        let stdout_width = asked.or_else(|| stdout_tty.then(|| columns(io::stdout()))?);
-        let stderr_width = asked.or_else(|| stderr_tty.then(|| columns(io::stderr()))?);
+        let stdout_width = given.or_else(|| stdout_tty.then(|| columns(io::stdout()))?);
+        let stderr_width = given.or_else(|| stderr_tty.then(|| columns(io::stderr()))?);
         Self {
             colour: stdout_tty && !plain,
             stderr_colour: stderr_tty && !plain,
@@ -55,7 +55,7 @@ fn columns(terminal: impl std::os::fd::AsFd) -> Option<u16> {
     Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
-/// Writes data to stdout, and ends well if that worked.
+/// Writes data to stdout; returns success.
 pub(super) fn write_out(text: &str) -> Result<Exit, CliError> {
     let mut stdout = io::stdout().lock();
     stdout
@@ -72,20 +72,21 @@ pub(super) fn write_json(value: &impl serde::Serialize) -> Result<Exit, CliError
     write_out(&(text + "\n"))
 }
 
-/// Writes to stderr, without passwords. If nobody listens, nobody is told.
+/// Writes to stderr, without passwords. Ignores errors: there is no other place to
+/// report them.
 pub(super) fn to_stderr(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(without_secrets(text).as_bytes());
     let _ = stderr.flush();
 }
 
-/// Writes a remark for people to stderr.
+/// Writes a line for the user to stderr.
 pub(super) fn remark(text: &str) {
     to_stderr(&format!("{text}\n"));
 }
 
-/// Tells an error on stderr: `error: …` with its causes, and `hint: …`.
-pub fn tell(error: &(dyn Error + 'static), hint: Option<&str>) {
+/// Prints an error to stderr: `error: …` with its causes, and `hint: …`.
+pub fn print_error(error: &(dyn Error + 'static), hint: Option<&str>) {
     let mut text = format!("error: {}\n", chain(error));
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));

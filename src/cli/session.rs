@@ -1,4 +1,4 @@
-//! One command's way to the database, and what to say when there is none.
+//! The database session of a command, and its errors.
 
 use std::env;
 use std::fs;
@@ -10,20 +10,20 @@ use crate::store::{MigrateError, Store};
 
 use super::error::CliError;
 
-/// A command asks one thing at a time.
+/// A command runs one statement at a time.
 const CONNECTIONS: usize = 1;
 
-/// Names so far apart are no slip of the finger.
-const SIMILAR: usize = 2;
+/// Maximum edit distance of a name to suggest.
+const MAX_DISTANCE: usize = 2;
 
-/// A database that is set, though perhaps not reachable.
-pub(super) struct Session {
+/// A configured database, which may be unreachable.
+pub(super) struct CliSession {
     pub store: Store,
     pub database: Database,
     pub connection: Connection,
 }
 
-impl Session {
+impl CliSession {
     pub(super) fn new(connection: Connection) -> Result<Self, CliError> {
         let database = connection.database()?;
         let store = Store::new(&database, CONNECTIONS, &actor());
@@ -34,10 +34,10 @@ impl Session {
         })
     }
 
-    /// Frames what went wrong with the database, for a person.
+    /// A database error with the database's name and a hint.
     pub(super) fn failed(&self, source: DatabaseError) -> CliError {
         match source {
-            DatabaseError::Refused(words) => CliError::Refused(words),
+            DatabaseError::Refused(message) => CliError::Refused(message),
             source => {
                 let hint = source.is_unreachable().then(|| self.unreachable_hint());
                 CliError::Store {
@@ -62,17 +62,17 @@ impl Session {
     pub(super) fn unreachable_hint(&self) -> String {
         match self.connection.origin {
             Origin::Given => "check KINDLER_DATABASE_URL (or --database-url), and that Postgres \
-                              runs and lets you in"
+                              runs and accepts the login"
                 .to_owned(),
             Origin::Dev => format!(
-                "its URL is the one that `kindler dev` left in {}: is that still running?",
+                "`kindler dev` wrote this URL to {}: is it still running?",
                 self.connection.dev_url_path().display()
             ),
         }
     }
 
-    /// The row that was asked for or changed, or that there is none.
-    pub(super) async fn known(
+    /// The row of an answer, or the error for an unknown name.
+    pub(super) async fn found(
         &self,
         name: &ClusterName,
         answer: Result<Option<Cluster>, DatabaseError>,
@@ -83,7 +83,7 @@ impl Session {
         }
     }
 
-    /// That a name is unknown, with the one that was probably meant.
+    /// The error for an unknown name, with a similar one as a suggestion.
     pub(super) async fn unknown(&self, name: &ClusterName) -> CliError {
         let rows = self.store.list().await.unwrap_or_default();
         let similar = rows
@@ -95,7 +95,7 @@ impl Session {
                     row.name,
                 )
             })
-            .filter(|(distance, _)| *distance <= SIMILAR)
+            .filter(|(distance, _)| *distance <= MAX_DISTANCE)
             .min();
         CliError::UnknownName {
             name: name.clone(),
@@ -104,7 +104,7 @@ impl Session {
     }
 }
 
-/// Who declares, for the books: a person on a host.
+/// The actor for the audit log: user and host.
 fn actor() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()

@@ -33,9 +33,9 @@ fn help(field: &SpecField) -> String {
             host: Some(host), ..
         } => {
             let (first, last) = (host.free.start(), host.free.end());
-            format!("{help}; the first free of {first} to {last} if left out")
+            format!("{help}; the first free of {first} to {last} by default")
         }
-        FieldKind::Port { default, .. } => format!("{help}; {default} if left out"),
+        FieldKind::Port { default, .. } => format!("{help}; {default} by default"),
         _ => help.to_owned(),
     }
 }

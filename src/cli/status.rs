@@ -1,4 +1,4 @@
-//! Whether all is well: the database, the daemons, the work, the failures.
+//! Shows the health of Kindler: database, daemons, work, failures.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -16,31 +16,31 @@ use crate::store::{
 use super::args::Output;
 use super::error::CliError;
 use super::outcome::Exit;
-use super::screen::{Screen, tell, write_json, write_out};
-use super::session::Session;
+use super::screen::{Screen, print_error, write_json, write_out};
+use super::session::CliSession;
 use super::text;
 use crate::cause::chain;
 
-/// So many failures are told one by one.
-const FAILURES: i64 = 20;
-/// So many clusters that wait for no one are named.
-const UNSELECTED: i64 = 5;
+/// Maximum number of failures to list.
+const MAX_FAILURES: i64 = 20;
+/// Maximum number of unselected clusters to name.
+const MAX_UNSELECTED: i64 = 5;
+/// Maximum number of stopped daemons to list: a daemon in a crash loop would hide
+/// the working ones.
+const MAX_STOPPED: usize = 3;
 
-/// So many daemons that are silent are told one by one: one that crashes and is
-/// started again, all the time, would hide those that work.
-const SILENT: usize = 3;
-
-const ALL_ASIDE: &str = "every daemon stands aside: nothing new is begun; next: start the release \
-                         that the schema belongs to (docs/OPERATIONS.md, Rollback)";
+const ALL_ON_STANDBY: &str = "all replicas are on standby: the schema is newer than their release; \
+                              next: start the release that the schema belongs to \
+                              (docs/OPERATIONS.md, Rollback)";
 
 const DELETION_HELD: &str = Reason::DeletionHeld.as_str();
 
-/// Everything that is told.
+/// The report; its fields are the JSON output.
 #[derive(Debug, Serialize)]
-struct Report {
+struct StatusReport {
     ok: bool,
     database: DatabaseReport,
-    daemons: Vec<Daemon>,
+    daemons: Vec<DaemonReport>,
     working: Vec<LeaseHeld>,
     counts: Vec<StateCount>,
     held: Vec<Waiting>,
@@ -57,14 +57,14 @@ struct DatabaseReport {
 }
 
 #[derive(Debug, Serialize)]
-struct Daemon {
+struct DaemonReport {
     #[serde(flatten)]
     seen: ReplicaSeen,
     alive: bool,
 }
 
 pub(super) async fn status(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     output: Output,
 ) -> Result<Exit, CliError> {
@@ -72,7 +72,7 @@ pub(super) async fn status(
         Ok(report) => {
             match output {
                 Output::Json => write_json(&report)?,
-                Output::Text => write_out(&told(&report, screen, Timestamp::now()))?,
+                Output::Text => write_out(&report_text(&report, screen, Timestamp::now()))?,
             };
             Ok(if report.ok { Exit::Done } else { Exit::Failed })
         }
@@ -80,14 +80,14 @@ pub(super) async fn status(
     }
 }
 
-async fn collect(session: &Session) -> Result<Report, DatabaseError> {
+async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
     let store = &session.store;
     let schema_version = store.check().await?;
     let daemons: Vec<_> = store
         .replicas()
         .await?
         .into_iter()
-        .map(|seen| Daemon {
+        .map(|seen| DaemonReport {
             alive: seen.alive(HEARTBEAT),
             seen,
         })
@@ -100,17 +100,19 @@ async fn collect(session: &Session) -> Result<Report, DatabaseError> {
         .collect();
     let counts = store.counts().await?;
     let held = store.waiting().await?;
-    let unselected = store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?;
-    let failing = store.failing(FAILURES).await?;
-    // Without a listener every wake-up waits for the next full pass; who stands
-    // aside begins nothing.
-    let awake = daemons
+    let unselected = store
+        .unselected(HEARTBEAT * 3, None, MAX_UNSELECTED)
+        .await?;
+    let failing = store.failing(MAX_FAILURES).await?;
+    // Without a listener changes wait for the next full pass; a daemon on standby
+    // begins nothing.
+    let works = daemons
         .iter()
         .any(|daemon| daemon.alive && daemon.seen.listening && !daemon.seen.aside);
-    // A deletion that waits is as it should be; a cluster without its repair is not.
+    // A deferred deletion is normal; a deferred repair is not.
     let unrepaired = held.iter().any(|held| held.reason != DELETION_HELD);
-    Ok(Report {
-        ok: awake && failing.is_empty() && !unrepaired && unselected.total == 0,
+    Ok(StatusReport {
+        ok: works && failing.is_empty() && !unrepaired && unselected.total == 0,
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -126,9 +128,13 @@ async fn collect(session: &Session) -> Result<Report, DatabaseError> {
     })
 }
 
-fn no_database(session: &Session, output: Output, error: DatabaseError) -> Result<Exit, CliError> {
+fn no_database(
+    session: &CliSession,
+    output: Output,
+    error: DatabaseError,
+) -> Result<Exit, CliError> {
     if output == Output::Json {
-        write_json(&Report {
+        write_json(&StatusReport {
             ok: false,
             database: DatabaseReport {
                 name: session.database.to_string(),
@@ -145,12 +151,12 @@ fn no_database(session: &Session, output: Output, error: DatabaseError) -> Resul
         })?;
     }
     let error = session.failed(error);
-    tell(&error, error.hint().as_deref());
+    print_error(&error, error.hint().as_deref());
     Ok(Exit::BadInput)
 }
 
-fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
-    let mut page = Page {
+fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String {
+    let mut page = StatusPage {
         text: String::new(),
         colour: screen.colour,
     };
@@ -167,24 +173,24 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
     if none {
         page.alarm("daemons", "none is running; next: kindler serve");
     }
-    let (alive, silent): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
+    let (alive, stopped): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
     if !none && alive.iter().all(|daemon| daemon.seen.aside) {
-        page.alarm("daemons", ALL_ASIDE);
+        page.alarm("daemons", ALL_ON_STANDBY);
     }
-    let told = silent.len().min(SILENT);
-    for daemon in alive.iter().chain(&silent[..told]) {
-        let (well, words) = about(daemon, now);
-        if well || none {
-            page.line("daemons", &words);
+    let listed = stopped.len().min(MAX_STOPPED);
+    for daemon in alive.iter().chain(&stopped[..listed]) {
+        let (healthy, text) = daemon_text(daemon, now);
+        if healthy || none {
+            page.line("daemons", &text);
         } else {
-            page.alarm("daemons", &words);
+            page.alarm("daemons", &text);
         }
     }
-    if silent.len() > told {
-        let more = silent.len() - told;
+    if stopped.len() > listed {
+        let more = stopped.len() - listed;
         page.line(
             "daemons",
-            &format!("and {more} more that fell silent within the last hour"),
+            &format!("and {more} more that stopped sending heartbeats within the last hour"),
         );
     }
     for lease in &report.working {
@@ -194,96 +200,96 @@ fn told(report: &Report, screen: &Screen, now: Timestamp) -> String {
             text::line(&lease.cluster_name),
             text::line(&lease.actual_state),
         );
-        // Who does it matters only where it could be another.
-        let who = match report.daemons.len() {
+        // With one daemon the owner is obvious.
+        let owner = match report.daemons.len() {
             0 | 1 => String::new(),
-            _ => format!(" by {}", worker(report, &lease.owner)),
+            _ => format!(" by {}", owner_text(report, &lease.owner)),
         };
         page.line(
             "working on",
-            &format!("{name} {state} for {since}{who}: {message}"),
+            &format!("{name} {state} for {since}{owner}: {message}"),
         );
     }
     if report.working.is_empty() {
         page.line("working on", "nothing now");
     }
-    page.line("clusters", &counted(&report.counts));
+    page.line("clusters", &counts_text(&report.counts));
     for held in &report.held {
-        page.alarm("held back", &held_back(held, now));
+        page.alarm("deferred", &deferred_text(held, now));
     }
     if report.unselected.total > 0 {
-        page.alarm("unselected", &waits_for_no_one(&report.unselected));
+        page.alarm("unselected", &unselected_text(&report.unselected));
     }
     for failing in &report.failing {
-        page.alarm("failed", &failure(failing, now));
+        page.alarm("failed", &failure_text(failing, now));
     }
     page.text
 }
 
-/// The daemon that holds a lease, in the words of its own line.
-fn worker(report: &Report, owner: &str) -> String {
+/// The owner of a lease, as in its own line.
+fn owner_text(report: &StatusReport, owner: &str) -> String {
     let daemons = &report.daemons;
     match daemons.iter().find(|daemon| daemon.seen.owner == owner) {
-        Some(Daemon { seen, .. }) => format!("{} pid {}", text::line(&seen.host), seen.pid),
+        Some(DaemonReport { seen, .. }) => format!("{} pid {}", text::line(&seen.host), seen.pid),
         None => text::line(owner),
     }
 }
 
-/// A daemon, and whether it is well.
-fn about(daemon: &Daemon, now: Timestamp) -> (bool, String) {
-    let Daemon { seen, alive } = daemon;
+/// A daemon in one line, and whether it is healthy.
+fn daemon_text(daemon: &DaemonReport, now: Timestamp) -> (bool, String) {
+    let DaemonReport { seen, alive } = daemon;
     let (host, version) = (text::line(&seen.host), text::line(&seen.version));
-    let mut words = format!("{host} pid {} version {version}", seen.pid);
+    let mut text = format!("{host} pid {} version {version}", seen.pid);
     if let Some(listen) = &seen.listen {
-        let _ = write!(words, ", http {}", text::line(listen));
+        let _ = write!(text, ", http {}", text::line(listen));
     }
     if let Some(selector) = &seen.selector {
-        let _ = write!(words, ", works on {}", text::line(selector));
+        let _ = write!(text, ", works on {}", text::line(selector));
     }
     if *alive {
-        let _ = write!(words, ", up {}", text::since(seen.started_at, now));
+        let _ = write!(text, ", up {}", text::since(seen.started_at, now));
     }
     if !alive {
         let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
-        let _ = write!(words, "; silent for {}", text::span(silent));
+        let _ = write!(text, "; no heartbeat for {}", text::span(silent));
     } else if seen.aside {
-        words.push_str("; STANDS ASIDE");
+        text.push_str("; STANDBY");
     } else if seen.listening {
-        words.push_str("; listening for changes");
+        text.push_str("; listening for changes");
     } else {
-        words.push_str("; NOT listening for changes: they wait for the next full pass");
+        text.push_str("; NOT listening for changes: changes wait for the next full pass");
     }
     if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
-        let _ = write!(words, "; {}", text::line(notice));
+        let _ = write!(text, "; {}", text::line(notice));
     }
-    let well = *alive && seen.listening && !seen.aside && seen.notice.is_none();
-    (well, words)
+    let healthy = *alive && seen.listening && !seen.aside && seen.notice.is_none();
+    (healthy, text)
 }
 
-/// How many are in which state; what is wanted otherwise is added.
-fn counted(counts: &[StateCount]) -> String {
+/// The clusters per state, with the desired state if it differs.
+fn counts_text(counts: &[StateCount]) -> String {
     let mut counts: Vec<_> = counts.iter().collect();
     counts.sort_by_key(|count| (-count.clusters, &count.actual_state));
-    let told = counts.iter().map(|count| {
+    let texts = counts.iter().map(|count| {
         let (actual, desired) = (
             text::line(&count.actual_state),
             text::line(&count.desired_state),
         );
         match (desired.as_str(), actual.as_str()) {
             ("stopped", "stopped") | ("present", _) => format!("{} {actual}", count.clusters),
-            _ => format!("{} {actual} (to be {desired})", count.clusters),
+            _ => format!("{} {actual} (desired: {desired})", count.clusters),
         }
     });
-    let told: Vec<_> = told.collect();
-    if told.is_empty() {
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() {
         "none is declared".to_owned()
     } else {
-        told.join(", ")
+        texts.join(", ")
     }
 }
 
-/// What holds back many at once, and when it goes on.
-fn held_back(held: &Waiting, now: Timestamp) -> String {
+/// Work that a safety limit defers, and until when.
+fn deferred_text(held: &Waiting, now: Timestamp) -> String {
     let next = held
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));
@@ -293,17 +299,17 @@ fn held_back(held: &Waiting, now: Timestamp) -> String {
     };
     match held.reason.as_str() {
         DELETION_HELD => format!(
-            "the deletion of {clusters}: KINDLER_DELETE_CAP begin within a minute; the next {next}"
+            "deletion of {clusters}: KINDLER_DELETE_CAP limits the deletions per minute; next {next}"
         ),
         _ => format!(
-            "the repair of {clusters}: most clusters do not answer, is the container runtime down? \
-             (the next look {next}; kindler retry NAME repairs one all the same)"
+            "repair of {clusters}: most clusters do not answer; is the container runtime down? \
+             (next check {next}; kindler retry NAME repairs one now)"
         ),
     }
 }
 
-/// What no daemon selects, and what to do about it.
-fn waits_for_no_one(unselected: &Unselected) -> String {
+/// The unselected clusters, and what to do.
+fn unselected_text(unselected: &Unselected) -> String {
     let named = unselected.clusters.iter().map(|cluster| {
         let name = text::line(&cluster.name);
         match &cluster.placed_by {
@@ -317,49 +323,50 @@ fn waits_for_no_one(unselected: &Unselected) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "no daemon selects {}{more}; next: label them, or start a daemon with their KINDLER_SELECTOR",
+        "no daemon selects {}{more}; next: change their labels, or start a daemon whose \
+         KINDLER_SELECTOR matches",
         named.join(", ")
     )
 }
 
-fn failure(failing: &Failing, now: Timestamp) -> String {
-    let mut words = text::line(&failing.name);
+fn failure_text(failing: &Failing, now: Timestamp) -> String {
+    let mut text = text::line(&failing.name);
     let why = [&failing.message, &failing.reason];
     if let Some(why) = why
         .into_iter()
         .map(|t| text::line(t))
         .find(|t| !t.is_empty())
     {
-        let _ = write!(words, ": {why}");
+        let _ = write!(text, ": {why}");
     }
     let next = failing
         .next_attempt_at
         .map_or("now".to_owned(), |then| text::until(then, now));
     let _ = match failing.failed_attempts {
-        0 => write!(words, " (next attempt {next})"),
-        attempt => write!(words, " (attempt {attempt}, next {next})"),
+        0 => write!(text, " (next attempt {next})"),
+        attempt => write!(text, " (attempt {attempt}, next {next})"),
     };
-    words
+    text
 }
 
-/// Lines under headings; a heading is shown once.
-struct Page {
+/// Lines with headings; a heading is shown once.
+struct StatusPage {
     text: String,
     colour: bool,
 }
 
-impl Page {
-    fn line(&mut self, heading: &str, words: &str) {
+impl StatusPage {
+    fn line(&mut self, heading: &str, content: &str) {
         let shown = self.text.lines().any(|line| line.starts_with(heading));
         let heading = if shown { "" } else { heading };
-        let _ = writeln!(self.text, "{heading:<11} {words}");
+        let _ = writeln!(self.text, "{heading:<11} {content}");
     }
 
-    fn alarm(&mut self, heading: &str, words: &str) {
+    fn alarm(&mut self, heading: &str, content: &str) {
         if self.colour {
-            self.line(heading, &format!("\x1b[31m{words}\x1b[0m"));
+            self.line(heading, &format!("\x1b[31m{content}\x1b[0m"));
         } else {
-            self.line(heading, words);
+            self.line(heading, content);
         }
     }
 }

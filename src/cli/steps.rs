@@ -1,4 +1,4 @@
-//! The steps of a cluster as a table.
+//! Shows the steps of a cluster as a table.
 
 use comfy_table::Color;
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ fn fields(step: &StepRecord, now: Timestamp) -> Vec<Field> {
     ]
 }
 
-/// The state; of a step that may fail, a failure does not fail the cluster.
+/// The state. A failed best-effort step is marked, as it does not fail the cluster.
 fn state(step: &StepRecord) -> String {
     match (step.state, step.required) {
         (StepState::Failed, false) => "failed (best effort)".to_owned(),
@@ -67,7 +67,7 @@ fn colour(step: &StepRecord) -> Option<Color> {
     }
 }
 
-/// How long the last attempt took, or has taken so far.
+/// The duration of the last attempt, so far if it runs.
 fn took(step: &StepRecord, now: Timestamp) -> String {
     let Some(from) = step.started_at else {
         return String::new();
@@ -86,7 +86,7 @@ fn took(step: &StepRecord, now: Timestamp) -> String {
     }
 }
 
-/// The reason of a failure; of what went well, the sentence is enough.
+/// The message; after a failure with the reason.
 fn why(step: &StepRecord) -> String {
     let message = step.message.as_deref().map(text::line).unwrap_or_default();
     let reason = step.reason.as_deref().map(text::line).unwrap_or_default();
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_shows_state_time_and_why() {
+    fn a_step_shows_state_time_and_reason() {
         let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
         let done = StepRecord {
             driver: "sandbox".into(),

@@ -1,24 +1,24 @@
-//! Tables that stay readable in narrow windows: the least important columns
-//! go first, long texts wrap, and a program that reads gets whole lines.
+//! Tables that fit narrow windows: the least important columns are dropped first
+//! and long texts wrap. A program gets whole lines.
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::screen::Screen;
 
-/// What a text column needs at least to be of use.
-const LEAST_TEXT: usize = 18;
-/// Between two columns.
+/// Minimum width of a text column.
+const MIN_TEXT: usize = 18;
+/// Spaces between two columns.
 const GAP: u16 = 2;
-/// A row takes at most so many lines in a window.
+/// Maximum height of a row, in lines.
 const MAX_LINES: usize = 4;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub title: &'static str,
-    /// The lowest goes first when the window is narrow; `u8::MAX` never goes.
+    /// Priority: the lowest is dropped first in a narrow window, `u8::MAX` never.
     pub keep: u8,
-    /// Whether it holds sentences, which may wrap.
+    /// Whether it has sentences, which may wrap.
     pub text: bool,
 }
 
@@ -89,14 +89,14 @@ pub(super) fn render(columns: &[Column], rows: &[Vec<Field>], screen: &Screen) -
     for (n, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if n == last { 0 } else { GAP }));
         if fits && !columns[shown[n]].text {
-            // Texts wrap, words and numbers do not.
+            // Only texts wrap.
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     table.trim_fmt() + "\n"
 }
 
-/// The columns to show, by number and in their order, and whether they fit.
+/// The indexes of the columns to show, and whether they fit.
 fn fitting(columns: &[Column], rows: &[Vec<Field>], width: usize) -> (Vec<usize>, bool) {
     let needed = |n: usize| {
         let natural = rows
@@ -106,7 +106,7 @@ fn fitting(columns: &[Column], rows: &[Vec<Field>], width: usize) -> (Vec<usize>
             .max()
             .unwrap_or(0);
         let least = if columns[n].text {
-            natural.min(LEAST_TEXT)
+            natural.min(MIN_TEXT)
         } else {
             natural
         };
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_width_is_survived_and_kept_to() {
+    fn a_table_fits_every_width() {
         for width in 1..120 {
             let table = rendered(Some(width), false);
             if width >= 10 {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn narrow_windows_lose_the_least_important_columns() {
+    fn narrow_windows_drop_the_least_important_columns() {
         assert!(rendered(Some(60), false).contains("AGE"));
         let narrow = rendered(Some(25), false);
         assert!(

@@ -1,4 +1,4 @@
-//! Words for people: relative times, and texts of others made fit to print.
+//! Texts for the user: relative times, and untrusted texts made safe to print.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::clusters::{Actual, Cluster};
 use crate::command::clean_line;
 use crate::duration::compact;
 
-/// A duration in whole seconds, as compact as `45s`, `3m20s` or `2d4h`.
+/// A duration in whole seconds, in a short form such as `45s`, `3m20s` or `2d4h`.
 pub(super) fn span(duration: Duration) -> String {
     match duration.as_secs() {
         0 => "0s".to_owned(),
@@ -16,12 +16,13 @@ pub(super) fn span(duration: Duration) -> String {
     }
 }
 
-/// How long ago that was; a clock that is ahead of ours counts as now.
+/// The time since `then`; zero if that is in the future, as with a clock that is
+/// ahead.
 pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
     span(Duration::try_from(now.duration_since(then)).unwrap_or_default())
 }
 
-/// When that will be: `in 12s`, or `now` if it is due.
+/// The time until `then`: `in 12s`, or `now` if it is due.
 pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
     match Duration::try_from(then.duration_since(now)) {
         Ok(left) if left > Duration::ZERO => {
@@ -31,7 +32,7 @@ pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// One line of somebody else's text: no control characters, bounded.
+/// The first line of an untrusted text: no control characters, limited length.
 pub(super) fn line(text: &str) -> String {
     text.lines()
         .map(|l| clean_line(l.as_bytes()))
@@ -39,14 +40,14 @@ pub(super) fn line(text: &str) -> String {
         .unwrap_or_default()
 }
 
-/// All lines of somebody else's text.
+/// All lines of an untrusted text.
 pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(|l| clean_line(l.as_bytes())).collect()
 }
 
-/// Why a cluster is in its state, in one line.
+/// The reason for the state of a cluster, in one line.
 pub(super) fn why(cluster: &Cluster) -> String {
-    let told = [
+    let reason = [
         &cluster.status_message,
         &cluster.reconcile_error,
         &cluster.status_reason,
@@ -63,14 +64,17 @@ pub(super) fn why(cluster: &Cluster) -> String {
         (false, true) => Some("paused".to_owned()),
         (false, false) => None,
     };
-    mark.into_iter().chain(told).collect::<Vec<_>>().join("; ")
+    mark.into_iter()
+        .chain(reason)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
-/// When the next attempt is due, if one is awaited.
+/// The time until the next attempt, if one is scheduled.
 pub(super) fn next_try(cluster: &Cluster, now: Timestamp) -> Option<String> {
-    let awaited = cluster.failed_attempts > 0 || cluster.actual == Actual::Failed;
+    let scheduled = cluster.failed_attempts > 0 || cluster.actual == Actual::Failed;
     match cluster.next_attempt_at {
-        _ if !awaited || cluster.hands_off() => None,
+        _ if !scheduled || cluster.hands_off() => None,
         Some(then) => Some(until(then, now)),
         None => Some("now".to_owned()),
     }
@@ -95,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_cannot_steer_the_terminal() {
+    fn untrusted_texts_cannot_control_the_terminal() {
         assert_eq!(line("\n\x1b[2Jbad\x07\nmore"), "bad");
         assert_eq!(lines("one\n\x1b[31mtwo"), ["one", "two"]);
     }

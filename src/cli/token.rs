@@ -1,5 +1,5 @@
-//! Tokens for the API: made, shown, revoked. A token is shown once, when it is
-//! made, and nobody can show it again.
+//! Creates, lists and revokes tokens. The secret is shown once, at the creation;
+//! only its hash is stored.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use super::args::{ListOutput, TokenCommand, TokenCreateArgs};
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{Screen, remark, write_json, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::table::{Column, Field, render};
 use super::text;
 
@@ -23,21 +23,21 @@ const fn column(title: &'static str, keep: u8) -> Column {
     }
 }
 
-/// The last two are for `-o wide`.
+/// The last two columns are for `-o wide`.
 const COLUMNS: [Column; 8] = [
     column("NAME", u8::MAX),
     column("SCOPE", u8::MAX),
     column("STATE", u8::MAX),
-    column("LAST USE", 9),
-    column("ENDS", 8),
+    column("LAST USED", 9),
+    column("EXPIRES", 8),
     column("AGE", 7),
-    column("MADE BY", 6),
+    column("CREATED BY", 6),
     column("REVOKED BY", 5),
 ];
 const NARROW: usize = 6;
 
 pub(super) async fn token(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     command: TokenCommand,
 ) -> Result<Exit, CliError> {
@@ -48,31 +48,31 @@ pub(super) async fn token(
     }
 }
 
-async fn create(session: &Session, args: TokenCreateArgs) -> Result<Exit, CliError> {
+async fn create(session: &CliSession, args: TokenCreateArgs) -> Result<Exit, CliError> {
     let mut random = [0; SECRET_BYTES];
     getrandom::fill(&mut random).map_err(CliError::Randomness)?;
     let (secret, name) = (Secret::token(random), args.name);
     let seconds = args.expires.map(|life| life.as_secs_f64());
-    let made = session
+    let created = session
         .store
         .create_token(&name, &secret.fingerprint(), args.scope, seconds)
         .await
         .map_err(|error| failed(session, error))?;
-    let Some(made) = made else {
+    let Some(created) = created else {
         return Err(CliError::TokenExists(name));
     };
-    let ends = match made.expires_at {
-        Some(at) => format!(", until {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
+    let ends = match created.expires_at {
+        Some(at) => format!(", expires {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
         None => String::new(),
     };
     remark(&format!(
-        "token {name} may {}{ends}; it is shown this once and kept nowhere:",
+        "token {name}, scope {}{ends}; it is shown only once:",
         args.scope
     ));
     write_out(&format!("{}\n", secret.expose()))
 }
 
-async fn list(session: &Session, screen: &Screen, output: ListOutput) -> Result<Exit, CliError> {
+async fn list(session: &CliSession, screen: &Screen, output: ListOutput) -> Result<Exit, CliError> {
     let tokens = session.store.tokens().await;
     let tokens = tokens.map_err(|error| failed(session, error))?;
     if output == ListOutput::Json {
@@ -113,18 +113,16 @@ fn as_fields(token: &Token, now: Timestamp) -> Vec<Field> {
     ]
 }
 
-async fn revoke(session: &Session, name: &TokenName) -> Result<Exit, CliError> {
+async fn revoke(session: &CliSession, name: &TokenName) -> Result<Exit, CliError> {
     let revoked = session.store.revoke_token(name).await;
     match revoked.map_err(|error| failed(session, error))? {
-        Some(_) => write_out(&format!(
-            "token {name} is revoked: nobody gets in with it any more\n"
-        )),
+        Some(_) => write_out(&format!("token {name} is revoked\n")),
         None => Err(CliError::NoToken(name.clone())),
     }
 }
 
-/// Tokens are the owner's; a role that may not make them is told so.
-fn failed(session: &Session, error: DatabaseError) -> CliError {
+/// Adds a hint if the database role may not manage tokens.
+fn failed(session: &CliSession, error: DatabaseError) -> CliError {
     let denied = matches!(error, DatabaseError::Denied { .. });
     match session.failed(error) {
         CliError::Store {
@@ -132,8 +130,8 @@ fn failed(session: &Session, error: DatabaseError) -> CliError {
         } if denied => CliError::Store {
             database,
             hint: Some(
-                "tokens are made by the owner of the tables: use the URL that `kindler migrate` \
-                 is run with"
+                "only the owner of the tables can manage tokens: use the database URL of \
+                 `kindler migrate`"
                     .to_owned(),
             ),
             source,

@@ -1,5 +1,6 @@
-//! Readers of argument values that also tell completions what is possible.
-//! The errors are those of the domain, so that the CLI and SQL say the same.
+//! Parsers of argument values that also give the possible values for
+//! completions. The errors are those of the domain, so that the CLI and SQL have
+//! the same messages.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::access::Scope;
 use crate::clusters::{Port, Provider, SpecError};
 use crate::config::{LimitError, duration_within};
 
-/// Reads a provider.
+/// Parses a provider.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProviderParser;
 
@@ -30,19 +31,19 @@ impl TypedValueParser for ProviderParser {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let words = Provider::ALL
+        let values = Provider::ALL
             .into_iter()
             .map(|p| PossibleValue::new(p.as_str()));
-        Some(Box::new(words))
+        Some(Box::new(values))
     }
 }
 
-/// Reads a port of this column.
+/// Parses a port for this column.
 pub(super) fn port(field: &'static str) -> impl Fn(&str) -> Result<Port, SpecError> + Clone {
     move |text| Port::parse(field, text)
 }
 
-/// Reads a scope.
+/// Parses a scope.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScopeParser;
 
@@ -61,18 +62,18 @@ impl TypedValueParser for ScopeParser {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let words = Scope::ALL
+        let values = Scope::ALL
             .into_iter()
             .map(|scope| PossibleValue::new(scope.as_str()));
-        Some(Box::new(words))
+        Some(Box::new(values))
     }
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads how long a token lives; days are what people think of, and no other
-/// setting is that long.
-pub(super) fn token_life(text: &str) -> Result<Duration, LimitError> {
+/// Parses the lifetime of a token: a duration, or days, which other settings do
+/// not need.
+pub(super) fn token_lifetime(text: &str) -> Result<Duration, LimitError> {
     let limits = Duration::from_secs(60)..=3650 * DAY;
     let days = text.strip_suffix('d').and_then(|n| n.parse::<u32>().ok());
     match days {
@@ -89,12 +90,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tokens_life_is_told_in_days_or_less() {
-        assert_eq!(token_life("30d").unwrap(), 30 * DAY);
-        assert_eq!(token_life("90m").unwrap(), Duration::from_secs(5400));
+    fn a_token_lifetime_may_have_days() {
+        assert_eq!(token_lifetime("30d").unwrap(), 30 * DAY);
+        assert_eq!(token_lifetime("90m").unwrap(), Duration::from_secs(5400));
         for bad in ["30", "0d", "5s", "3651d", "-1d", "99999999999d", "d", ""] {
-            let told = token_life(bad).unwrap_err().to_string();
-            assert!(told.starts_with("expires"), "{bad}: {told}");
+            let error = token_lifetime(bad).unwrap_err().to_string();
+            assert!(error.starts_with("expires"), "{bad}: {error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Waiting until a cluster is what was declared: by reading its row, because
-//! the row is the truth, whoever reconciles it.
+//! Waits until a cluster is as declared. It polls the row, which is the source of
+//! truth, whichever daemon reconciles it.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ use crate::core::database::DatabaseError;
 
 use super::error::CliError;
 use super::outcome::Exit;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::screen::{Screen, write_out};
-use super::session::Session;
+use super::session::CliSession;
 use super::text;
 use crate::cause::chain;
 
-/// Between two looks at the row.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Time between two reads of the row.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
-/// Before asking whether anybody works at all.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time before it checks whether a daemon works on the cluster.
+const CHECK_DAEMONS_AFTER: Duration = Duration::from_secs(3);
 
-/// What is waited for.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
-    /// Of this row: another of its name is not waited for.
+    /// The row; a later row of the name does not count.
     uid: Uuid,
     desired: Desired,
-    /// Somebody must have written a status since this one.
+    /// A status must have been written after this one.
     after: Option<Option<Timestamp>>,
 }
 
 impl Goal {
-    /// That what is declared of this row is reached.
+    /// The declared state of this row.
     pub(super) fn of(cluster: &Cluster) -> Self {
         Self {
             uid: cluster.uid,
@@ -46,9 +46,8 @@ impl Goal {
         }
     }
 
-    /// That what is declared is reached, as seen after the retry that
-    /// returned this row.
-    pub(super) fn tried_again(cluster: &Cluster) -> Self {
+    /// The declared state, observed after the retry that returned this row.
+    pub(super) fn after_retry(cluster: &Cluster) -> Self {
         Self {
             uid: cluster.uid,
             desired: cluster.desired,
@@ -56,40 +55,39 @@ impl Goal {
         }
     }
 
-    fn judge(&self, row: Option<&Cluster>) -> Verdict {
+    fn judge(&self, row: Option<&Cluster>) -> GoalState {
         match row.filter(|row| row.uid == self.uid) {
-            None if self.desired == Desired::Absent => Verdict::Reached,
-            None => Verdict::OutOfReach("its row is gone: somebody deleted it".to_owned()),
-            Some(cluster) if cluster.desired != self.desired => Verdict::OutOfReach(format!(
-                "somebody declared it {} meanwhile",
-                cluster.desired
-            )),
+            None if self.desired == Desired::Absent => GoalState::Reached,
+            None => GoalState::OutOfReach("its row was removed".to_owned()),
+            Some(cluster) if cluster.desired != self.desired => {
+                GoalState::OutOfReach(format!("it was declared {} meanwhile", cluster.desired))
+            }
             Some(cluster) => {
-                let seen = self
+                let observed = self
                     .after
                     .is_none_or(|before| before != cluster.last_reconciled_at);
-                if cluster.settled() && seen {
-                    Verdict::Reached
+                if cluster.settled() && observed {
+                    GoalState::Reached
                 } else {
-                    Verdict::NotYet
+                    GoalState::NotYet
                 }
             }
         }
     }
 }
 
-/// What a look at the row means for the goal.
+/// How far the row is from the goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum GoalState {
     Reached,
     NotYet,
     OutOfReach(String),
 }
 
-/// Waits for a goal and shows the way there on stderr. A database that cannot
-/// be reached is waited out, too.
+/// Waits for a goal and shows progress on stderr. It also waits while the
+/// database is unreachable.
 pub(super) async fn wait(
-    session: &Session,
+    session: &CliSession,
     screen: &Screen,
     name: &ClusterName,
     goal: Goal,
@@ -97,71 +95,70 @@ pub(super) async fn wait(
 ) -> Result<Exit, CliError> {
     let started = Instant::now();
     let deadline = started + limit;
-    let mut watch = Watch {
+    let mut watch = ClusterWatch {
         session,
         name,
-        progress: Progress::new(screen),
+        progress: ProgressLine::new(screen),
         logs: LogDir::new(session.connection.log_dir()),
         last: None,
         step: None,
-        asked_for_daemon: false,
+        daemons_checked: false,
     };
     loop {
-        // A look that hangs ends with the wait; the last known state then counts.
-        if let Ok(looked) = timeout_at(deadline, session.store.get(name)).await {
-            match watch.take(looked, goal)? {
-                Verdict::Reached => return watch.reached(goal, started.elapsed()),
-                Verdict::OutOfReach(why) => {
+        // A read that hangs ends at the deadline; the last known state then counts.
+        if let Ok(read) = timeout_at(deadline, session.store.get(name)).await {
+            match watch.take(read, goal)? {
+                GoalState::Reached => return watch.reached(goal, started.elapsed()),
+                GoalState::OutOfReach(why) => {
                     watch.progress.end(&format!("cluster {name}: {why}"));
                     return Ok(Exit::Failed);
                 }
-                Verdict::NotYet => {}
+                GoalState::NotYet => {}
             }
         }
         if Instant::now() >= deadline {
             return Ok(watch.timed_out(limit));
         }
-        // A look that hangs tells nothing; the row's own message stands then.
-        let _ = timeout_at(deadline, watch.look_at_steps()).await;
-        if started.elapsed() >= PATIENCE {
-            watch.ask_for_daemon().await;
+        // If this read hangs, the message of the row is shown.
+        let _ = timeout_at(deadline, watch.read_steps()).await;
+        if started.elapsed() >= CHECK_DAEMONS_AFTER {
+            watch.check_daemons().await;
         }
         watch.show(started.elapsed());
-        sleep(LOOK_EVERY.min(deadline - Instant::now())).await;
+        sleep(POLL_EVERY.min(deadline - Instant::now())).await;
     }
 }
 
-/// One wait in progress.
-struct Watch<'a> {
-    session: &'a Session,
+struct ClusterWatch<'a> {
+    session: &'a CliSession,
     name: &'a ClusterName,
-    progress: Progress,
+    progress: ProgressLine,
     logs: LogDir,
     last: Option<Cluster>,
-    /// Which step is worked on, of a driver with several.
+    /// The running step, of a driver with several.
     step: Option<String>,
-    asked_for_daemon: bool,
+    daemons_checked: bool,
 }
 
-impl Watch<'_> {
+impl ClusterWatch<'_> {
     fn take(
         &mut self,
-        looked: Result<Option<Cluster>, DatabaseError>,
+        read: Result<Option<Cluster>, DatabaseError>,
         goal: Goal,
-    ) -> Result<Verdict, CliError> {
-        match looked {
+    ) -> Result<GoalState, CliError> {
+        match read {
             Ok(row) => {
-                let verdict = goal.judge(row.as_ref());
+                let state = goal.judge(row.as_ref());
                 self.last = row;
-                self.progress.trouble(None);
-                Ok(verdict)
+                self.progress.set_outage(None);
+                Ok(state)
             }
             Err(error) if error.is_unreachable() => {
-                self.progress.trouble(Some(&format!(
+                self.progress.set_outage(Some(&format!(
                     "waiting for the database: {}",
                     chain(&error)
                 )));
-                Ok(Verdict::NotYet)
+                Ok(GoalState::NotYet)
             }
             Err(error) => {
                 self.progress.clear();
@@ -170,13 +167,13 @@ impl Watch<'_> {
         }
     }
 
-    /// Reads which step is worked on: the row names it only from the second on.
-    async fn look_at_steps(&mut self) {
+    /// Reads the running step: the row names it only from the second step on.
+    async fn read_steps(&mut self) {
         self.step = None;
         let Some(cluster) = self.last.as_ref().filter(|row| row.actual.is_at_work()) else {
             return;
         };
-        // What stands in the way of reading is told by the look at the row.
+        // Ignores errors: the read of the row reports them.
         if let Ok(steps) = self.session.store.steps(cluster.uid).await {
             let progress = StepProgress::of(cluster, &steps);
             self.step = progress.and_then(|progress| progress.sentence());
@@ -194,11 +191,11 @@ impl Watch<'_> {
         let tries = text::next_try(cluster, now)
             .filter(|_| cluster.actual == Actual::Failed)
             .map(|next| match cluster.failed_attempts {
-                // A person asked for another, and the count began anew.
+                // A retry reset the count.
                 0 => format!("next attempt {next}"),
                 failed => format!("attempt {failed} failed, next {next}"),
             });
-        // Read only where it is shown: it changes too often for plain lines.
+        // Only for a live line: it changes too often for plain lines.
         let last_line = || {
             let owner = LogOwner::row(cluster.uid, cluster.created_at);
             let log = self.logs.of(self.name.as_str(), owner);
@@ -209,9 +206,9 @@ impl Watch<'_> {
             .show(elapsed, &state, tries.as_deref(), log.as_deref());
     }
 
-    /// Says once, if so, that nobody is there who does the work.
-    async fn ask_for_daemon(&mut self) {
-        if std::mem::replace(&mut self.asked_for_daemon, true) {
+    /// Notes, once, if no daemon works on the cluster.
+    async fn check_daemons(&mut self) {
+        if std::mem::replace(&mut self.daemons_checked, true) {
             return;
         }
         let Ok(replicas) = self.session.store.replicas().await else {
@@ -224,16 +221,17 @@ impl Watch<'_> {
                 .note("no daemon is running on this database: start `kindler serve`");
         };
         if newest.aside && alive.all(|replica| replica.aside) {
-            let why = text::line(newest.notice.as_deref().unwrap_or("nothing new is begun"));
+            let why = newest.notice.as_deref().map(text::line);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             return self
                 .progress
-                .note(&format!("every daemon stands aside: {why}"));
+                .note(&format!("all replicas are on standby{why}"));
         }
         let store = &self.session.store;
         let found = store.unselected(HEARTBEAT * 3, Some(self.name), 1).await;
         if found.is_ok_and(|found| found.total > 0) {
             self.progress
-                .note("no daemon selects it: label it, or start one with its KINDLER_SELECTOR");
+                .note("no daemon selects it: change its labels, or start a daemon that selects it");
         }
     }
 
@@ -256,14 +254,14 @@ impl Watch<'_> {
         let limit = text::span(limit);
         let Some(cluster) = &self.last else {
             self.progress.end(&format!(
-                "cluster {name}: timed out after {limit}, nothing is known"
+                "cluster {name}: timed out after {limit}; its row was not read"
             ));
             return Exit::TimedOut;
         };
         let actual = cluster.actual;
         let (why, next) = match text::why(cluster) {
             none if none.is_empty() => (
-                "no daemon has looked at it yet".to_owned(),
+                "no daemon has observed it yet".to_owned(),
                 "kindler status".to_owned(),
             ),
             why => (why, format!("kindler get {name}, kindler logs {name}")),
@@ -285,46 +283,49 @@ mod tests {
     use crate::clusters::samples::dev;
 
     #[test]
-    fn running_counts_only_once_this_declaration_is_reached() {
+    fn running_counts_only_for_this_generation() {
         let goal = Goal::of(&dev());
         let mut row = dev().recorded(Actual::Running).applied();
-        assert_eq!(goal.judge(Some(&row)), Verdict::Reached);
+        assert_eq!(goal.judge(Some(&row)), GoalState::Reached);
         row.generation += 1;
-        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
-        assert!(matches!(goal.judge(None), Verdict::OutOfReach(_)));
+        assert_eq!(goal.judge(Some(&row)), GoalState::NotYet);
+        assert!(matches!(goal.judge(None), GoalState::OutOfReach(_)));
         let absent = row.wanted(Desired::Absent);
-        assert!(matches!(goal.judge(Some(&absent)), Verdict::OutOfReach(_)));
+        assert!(matches!(
+            goal.judge(Some(&absent)),
+            GoalState::OutOfReach(_)
+        ));
     }
 
     #[test]
-    fn deleted_counts_only_once_the_row_is_gone() {
+    fn deleted_means_that_the_row_is_removed() {
         let row = dev().wanted(Desired::Absent).recorded(Actual::Deleting);
         let goal = Goal::of(&row);
-        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
-        assert_eq!(goal.judge(None), Verdict::Reached);
+        assert_eq!(goal.judge(Some(&row)), GoalState::NotYet);
+        assert_eq!(goal.judge(None), GoalState::Reached);
     }
 
     #[test]
-    fn a_later_row_of_the_name_is_not_the_one_waited_for() {
+    fn a_later_row_of_the_name_does_not_count() {
         let later = Cluster {
             uid: Uuid::from_u128(2),
             ..dev().recorded(Actual::Running).applied()
         };
         let deleted = Goal::of(&dev().wanted(Desired::Absent));
-        assert_eq!(deleted.judge(Some(&later)), Verdict::Reached);
+        assert_eq!(deleted.judge(Some(&later)), GoalState::Reached);
         let created = Goal::of(&dev());
         assert!(matches!(
             created.judge(Some(&later)),
-            Verdict::OutOfReach(_)
+            GoalState::OutOfReach(_)
         ));
     }
 
     #[test]
-    fn a_retry_waits_for_a_look_that_came_after_it() {
+    fn a_retry_waits_for_a_later_status() {
         let mut row = dev().recorded(Actual::Running).applied();
-        let goal = Goal::tried_again(&row);
-        assert_eq!(goal.judge(Some(&row)), Verdict::NotYet);
+        let goal = Goal::after_retry(&row);
+        assert_eq!(goal.judge(Some(&row)), GoalState::NotYet);
         row.last_reconciled_at = Some(Timestamp::UNIX_EPOCH);
-        assert_eq!(goal.judge(Some(&row)), Verdict::Reached);
+        assert_eq!(goal.judge(Some(&row)), GoalState::Reached);
     }
 }

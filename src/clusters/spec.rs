@@ -190,34 +190,34 @@ impl fmt::Display for Subnet {
 spec! {
     /// `k3d` or `kind`.
     provider: Provider =
-        SpecField::provider("The tool that makes it; k3d for a new one if left out")
+        SpecField::provider("Its provider; k3d by default for a new one")
             .short_flag('p')
             .fixed()
             .csv_column(1);
-    /// A network of its own, or none.
+    /// The subnet of its network, if it has its own.
     subnet: Option<Subnet> as text =
-        SpecField::subnet("A network of its own, such as 10.101.0.0/16")
+        SpecField::subnet("Subnet of its own network, such as 10.101.0.0/16")
             .api_name("cluster_subnet")
             .csv_column(8);
-    /// The node port behind the gateway.
+    /// The node port that the gateway uses.
     node_port: Port =
-        SpecField::port("Node port behind the gateway", 30080)
+        SpecField::port("Node port that the gateway uses", 30080)
             .label("node")
             .csv_column(2);
-    /// The host's port-forward port.
+    /// The port-forward port on the host.
     pf_port: Port =
-        SpecField::host_port("Port-forward port of the host", 19000, "pf", 19001..=19999)
+        SpecField::host_port("Port-forward port on the host", 19000, "pf", 19001..=19999)
             .label("port-forward")
             .csv_column(3);
-    /// The host's HTTP port.
+    /// The HTTP port on the host.
     http_port: Port =
-        SpecField::host_port("HTTP port of the host", 18080, "web", 18090..=18442)
+        SpecField::host_port("HTTP port on the host", 18080, "web", 18090..=18442)
             .label("http")
             .main()
             .csv_column(6);
-    /// The host's HTTPS port.
+    /// The HTTPS port on the host.
     https_port: Port =
-        SpecField::host_port("HTTPS port of the host", 18443, "web", 18443..=18999)
+        SpecField::host_port("HTTPS port on the host", 18443, "web", 18443..=18999)
             .label("https")
             .main()
             .csv_column(7);

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::DaemonError;
 use crate::config::{AuthMode, DaemonSettings};
 use crate::core::database::DatabaseError;
-use crate::http::{Access, Doors};
+use crate::http::{Access, OriginPolicy};
 use crate::store::Store;
 
 /// Whom this process lets in.
@@ -36,8 +36,8 @@ impl Admission {
     }
 
     /// By which names it is called, and from which pages.
-    pub(super) fn doors(&self, settings: &DaemonSettings) -> Doors {
-        Doors {
+    pub(super) fn doors(&self, settings: &DaemonSettings) -> OriginPolicy {
+        OriginPolicy {
             address: self.address,
             allowed_hosts: settings.web.allowed_hosts.clone().into(),
             allowed_origins: settings.web.allowed_origins.clone().into(),

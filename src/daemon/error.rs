@@ -13,7 +13,7 @@ pub enum DaemonError {
     Setting(#[from] ConfigError),
     /// The HTTP address is taken.
     #[error(transparent)]
-    Listen(#[from] crate::http::ListenError),
+    Listen(#[from] crate::http::HttpListenError),
     /// Others reach the address, and nobody has a token.
     #[error(
         "listen {address}: others reach this address, so the API asks for a token, and there is \

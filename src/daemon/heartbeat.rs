@@ -11,7 +11,7 @@ use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
 use crate::core::wakeups::WakeupQueue;
-use crate::http::Vitals;
+use crate::http::Readiness;
 use crate::store::{Replica, Store, newer_schema};
 
 /// So many expired leases are rung for in one beat.
@@ -22,7 +22,7 @@ pub(super) struct Heartbeat {
     // inputs
     pub(super) store: Store,
     pub(super) me: Replica,
-    pub(super) vitals: Vitals,
+    pub(super) vitals: Readiness,
     /// Whether this daemon reconciles, and so belongs on the list of those that do.
     pub(super) reconciles: bool,
     // outputs

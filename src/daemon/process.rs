@@ -16,7 +16,7 @@ use crate::core::database::Database;
 use crate::core::resource::ResourceReconciler;
 use crate::core::wakeups::WakeupQueue;
 use crate::drivers::Driver;
-use crate::http::{self, Vitals};
+use crate::http::{self, Readiness};
 use crate::live::Feed;
 use crate::metrics::Metrics;
 use crate::store::{Replica, Store};
@@ -115,14 +115,14 @@ impl Process {
     }
 
     /// What the page and the API work with.
-    pub(super) fn api(&self, store: Store, access: http::Access, vitals: &Vitals) -> http::Api {
+    pub(super) fn api(&self, store: Store, access: http::Access, vitals: &Readiness) -> http::Api {
         let settings = &self.settings;
         http::Api {
             store,
             access,
             feed: Feed::default(),
             logs: LogDir::new(settings.connection.log_dir()),
-            vitals: vitals.clone(),
+            readiness: vitals.clone(),
             driver: self.reconciles().then(|| self.driver.clone()),
             base_domain: settings.web.base_domain.as_str().into(),
             api_only: settings.web.api_only,

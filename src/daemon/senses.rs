@@ -4,9 +4,9 @@
 use tokio::sync::watch;
 
 use crate::core::listener::Listening;
-use crate::http::Vitals;
+use crate::http::Readiness;
 
-/// The ends that tell; [`Vitals`] are those that hear.
+/// The ends that tell; [`Readiness`] are those that hear.
 pub(super) struct Senses {
     /// Why the database does not serve, if it does not.
     pub(super) trouble: watch::Sender<Option<String>>,
@@ -17,7 +17,7 @@ pub(super) struct Senses {
 }
 
 /// As it is before the database was reached.
-pub(super) fn senses() -> (Senses, Vitals) {
+pub(super) fn senses() -> (Senses, Readiness) {
     let (trouble, database) = watch::channel(Some("not reached yet".to_owned()));
     let (told, listening) = watch::channel(Listening::No("waiting for the database".into()));
     let (newer, schema) = watch::channel(None);
@@ -26,7 +26,7 @@ pub(super) fn senses() -> (Senses, Vitals) {
         listening: told,
         schema: newer,
     };
-    let vitals = Vitals {
+    let vitals = Readiness {
         database,
         listening,
         schema,

@@ -21,7 +21,7 @@ use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
 use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
-use crate::http::{self, FleetReader, Source, Vitals};
+use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
 use crate::store::Store;
 
@@ -100,14 +100,14 @@ impl Front {
         process: &Process,
         databases: &Databases,
         (socket, address): (TcpListener, SocketAddr),
-        vitals: &Vitals,
+        vitals: &Readiness,
         shutdown: &CancellationToken,
     ) -> Self {
         let per_cluster = process.settings.serving.metrics_per_cluster;
-        let source = Source {
+        let source = MonitoringState {
             metrics: process.metrics.clone(),
             fleet: FleetReader::new(process.store.clone(), per_cluster),
-            vitals: vitals.clone(),
+            readiness: vitals.clone(),
         };
         let store = process.page_store(databases);
         let admission = Admission::new(&process.settings, address, &store);
@@ -129,7 +129,7 @@ struct Work<'a> {
     databases: Databases,
     front: &'a Front,
     senses: Senses,
-    vitals: Vitals,
+    vitals: Readiness,
     wakeups: WakeupQueue,
 }
 

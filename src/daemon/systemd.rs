@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::HEARTBEAT;
 use crate::core::wakeups::WakeupQueue;
-use crate::http::Vitals;
+use crate::http::Readiness;
 
 /// So long the service counts as starting while it is not ready; then it is up
 /// and waits, its status line says for what, and a start does not fail for a
@@ -30,7 +30,7 @@ type Tell = Box<dyn Fn(&[NotifyState<'_>]) + Send + Sync>;
 /// Tells systemd how the daemon is.
 pub(super) struct Systemd {
     // inputs
-    vitals: Vitals,
+    vitals: Readiness,
     wakeups: WakeupQueue,
     /// How long an orderly end may take.
     ends_within: Duration,
@@ -45,7 +45,7 @@ pub(super) struct Systemd {
 
 impl Systemd {
     /// Talks to the socket that systemd named, if it did.
-    pub(super) fn new(vitals: Vitals, wakeups: WakeupQueue, ends_within: Duration) -> Self {
+    pub(super) fn new(vitals: Readiness, wakeups: WakeupQueue, ends_within: Duration) -> Self {
         let every = sd_notify::watchdog_enabled().map_or(HEARTBEAT, |within| {
             (within / LOOKS_PER_WATCHDOG).min(HEARTBEAT)
         });
@@ -57,7 +57,7 @@ impl Systemd {
     }
 
     fn telling(
-        vitals: Vitals,
+        vitals: Readiness,
         wakeups: WakeupQueue,
         ends_within: Duration,
         every: Duration,
@@ -171,7 +171,7 @@ mod tests {
             let (database, database_seen) = watch::channel(Some("not\nthere".to_owned()));
             let (listening, listening_seen) = watch::channel(Listening::Yes);
             let (schema, schema_seen) = watch::channel(None);
-            let vitals = Vitals {
+            let vitals = Readiness {
                 database: database_seen,
                 listening: listening_seen,
                 schema: schema_seen,

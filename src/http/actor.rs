@@ -1,11 +1,12 @@
-//! Who asks, as the books name them.
+//! The actor of a request, for the audit log.
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-/// Who asks, for the books.
+/// The actor of a request, written to the audit log: `api:TOKEN-NAME`, or `api`
+/// without authentication.
 #[derive(Clone, Debug)]
 pub struct Actor(pub Arc<str>);
 

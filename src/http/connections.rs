@@ -1,8 +1,8 @@
-//! Accepting connections, with bounds on how many are open, how long one may take
-//! to say what it wants, and how long it may leave unread what it was told.
+//! Accepts connections, with limits on their number, on the time to send a
+//! request and on the time to read the response.
 //!
-//! A connection that finds no place waits in the kernel, where it costs no
-//! descriptor: those are for the database and for the guards of commands, too.
+//! At the limit, further connections wait in the kernel, where they cost no file
+//! descriptor: the database and running commands need descriptors, too.
 
 use std::future::pending;
 use std::io;
@@ -25,32 +25,32 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::{debug, warn};
 
-/// Between two attempts to accept, when the system has no descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, as when no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// Between two warnings that there is no place left.
-const WARN_AGAIN: Duration = Duration::from_secs(60);
+/// Time between two warnings that the limit is reached.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// How many connections there may be, and how long each may take.
+/// ConnectionLimits on connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Open at once, streams among them.
+pub(super) struct ConnectionLimits {
+    /// Open connections, streams included.
     pub(super) open: usize,
-    /// Until the head of the first request is there.
+    /// Time to send the head of the first request.
     pub(super) first_within: Duration,
-    /// Until the head of the next request is there.
+    /// Time to send the head of the next request.
     pub(super) next_within: Duration,
-    /// While nothing of what was sent is taken.
+    /// Time until the client acknowledges sent data.
     pub(super) read_within: Duration,
-    /// After a shutdown began.
+    /// Time for open requests after a shutdown began.
     pub(super) close_within: Duration,
 }
 
-/// Serves until `shutdown`; open requests then get a moment to end.
+/// Serves until `shutdown`; open requests then have `close_within` to end.
 pub(super) async fn serve(
     listener: TcpListener,
     app: Router,
-    limits: Limits,
+    limits: ConnectionLimits,
     shutdown: CancellationToken,
 ) {
     let mut app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -59,10 +59,10 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.next_within);
     let open = TaskTracker::new();
-    let mut places = Places::new(limits.open);
+    let mut slots = ConnectionSlots::new(limits.open);
     loop {
-        let place = tokio::select! {
-            place = places.next() => place,
+        let slot = tokio::select! {
+            slot = slots.next() => slot,
             () = shutdown.cancelled() => break,
         };
         let accepted = tokio::select! {
@@ -71,16 +71,16 @@ pub(super) async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_the_connections(&error) => continue,
+            Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
-                warn!(%error, "no connection can be accepted");
-                sleep(ACCEPT_AGAIN).await;
+                warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        send_at_once(&stream);
-        let_go_of_silent_readers(&stream, limits.read_within);
-        // So that handlers can tell who asks.
+        set_nodelay(&stream);
+        set_tcp_user_timeout(&stream, limits.read_within);
+        // Handlers read the peer address.
         let Ok(service) = app.call(peer).await;
         let service = TowerToHyperService::new(service);
         let begun = CancellationToken::new();
@@ -89,9 +89,9 @@ pub(super) async fn serve(
             begins.cancel();
             hyper::service::Service::call(&service, request)
         });
-        let stream = Placed {
+        let stream = SlottedStream {
             stream,
-            _place: place,
+            _slot: slot,
         };
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let (connection, closing) = (connection.with_upgrades(), shutdown.clone());
@@ -99,8 +99,8 @@ pub(super) async fn serve(
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = no_beginning(&begun, limits.first_within) => {
-                    debug!(%peer, "a connection did not say what it wants");
+                () = first_request_timeout(&begun, limits.first_within) => {
+                    debug!(%peer, "a connection sent no request in time");
                     return;
                 }
                 () = closing.cancelled() => {
@@ -120,21 +120,21 @@ pub(super) async fn serve(
     }
 }
 
-/// Ends when no request has begun by then.
-async fn no_beginning(begun: &CancellationToken, within: Duration) {
+/// Ends only if no request begins in time.
+async fn first_request_timeout(begun: &CancellationToken, within: Duration) {
     if timeout(within, begun.cancelled()).await.is_ok() {
         pending().await
     }
 }
 
-/// How many connections may be open.
-struct Places {
+/// Counts and limits open connections.
+struct ConnectionSlots {
     free: Arc<Semaphore>,
     all: usize,
     warned: Option<Instant>,
 }
 
-impl Places {
+impl ConnectionSlots {
     fn new(all: usize) -> Self {
         let free = Arc::new(Semaphore::new(all));
         Self {
@@ -144,31 +144,31 @@ impl Places {
         }
     }
 
-    /// A place, once there is one.
+    /// Waits for a free slot.
     async fn next(&mut self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = self.free.clone().try_acquire_owned() {
-            return Some(place);
+        if let Ok(slot) = self.free.clone().try_acquire_owned() {
+            return Some(slot);
         }
-        if self.warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             warn!(
                 open = self.all,
-                "no more connections are taken until one ends"
+                "the connection limit is reached; new connections wait"
             );
             self.warned = Some(Instant::now());
         }
-        // It is never closed, so there is always one in the end.
+        // Fails only for a closed semaphore, and this one is never closed.
         self.free.clone().acquire_owned().await.ok()
     }
 }
 
-/// A connection and its place, which is given back with the connection, whoever
-/// holds that last: a WebSocket outlives the request that it began with.
-struct Placed {
+/// A connection that occupies a slot until it is dropped: a WebSocket outlives
+/// the request that opened it.
+struct SlottedStream {
     stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
-impl AsyncRead for Placed {
+impl AsyncRead for SlottedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,7 +178,7 @@ impl AsyncRead for Placed {
     }
 }
 
-impl AsyncWrite for Placed {
+impl AsyncWrite for SlottedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,8 +208,8 @@ impl AsyncWrite for Placed {
     }
 }
 
-/// What went wrong with one connection says nothing of the next.
-fn is_the_connections(error: &io::Error) -> bool {
+/// Whether an accept error concerns that one connection only.
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused
@@ -219,19 +219,19 @@ fn is_the_connections(error: &io::Error) -> bool {
     )
 }
 
-/// Without it a second event waits until the first was confirmed, which readers
-/// put off by 40 ms.
-fn send_at_once(stream: &TcpStream) {
+/// Without TCP_NODELAY an event waits until the client acknowledges the one
+/// before, which clients delay by 40 ms.
+fn set_nodelay(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "a connection sends late");
+        debug!(%error, "cannot set TCP_NODELAY");
     }
 }
 
-/// Without it a reader that stopped reading would keep its stream for ever.
-fn let_go_of_silent_readers(stream: &TcpStream, within: Duration) {
+/// Closes a stream whose client stopped reading.
+fn set_tcp_user_timeout(stream: &TcpStream, within: Duration) {
     let within = within.as_millis().try_into().unwrap_or(u32::MAX);
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, within) {
-        debug!(%error, "a connection has no limit on silence");
+        debug!(%error, "cannot set TCP_USER_TIMEOUT");
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         open: 64,
         first_within: Duration::from_millis(200),
         next_within: Duration::from_millis(400),
@@ -258,7 +258,7 @@ mod tests {
         served_within(LIMITS).await
     }
 
-    async fn served_within(limits: Limits) -> Served {
+    async fn served_within(limits: ConnectionLimits) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = async || {
@@ -266,7 +266,6 @@ mod tests {
             "slow"
         };
         let peer = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string();
-        // Until the other side goes.
         let socket = async |upgrade: WebSocketUpgrade| {
             upgrade.on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
         };
@@ -279,9 +278,10 @@ mod tests {
         (address, shutdown, serving)
     }
 
-    async fn said(address: SocketAddr, words: &str) -> (String, SocketAddr) {
+    /// Sends a request and reads the response to the end of the connection.
+    async fn exchange(address: SocketAddr, request: &str) -> (String, SocketAddr) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(words.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
         timeout(Duration::from_secs(10), read)
@@ -292,30 +292,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_say_what_it_wants_is_let_go_and_a_slow_answer_is_not() {
+    async fn an_incomplete_request_times_out_and_a_slow_response_does_not() {
         let (address, ..) = served().await;
         for beginning in ["", "GET /slow HTTP/1.1\r\nHost: x\r\n"] {
-            let (answer, _) = said(address, beginning).await;
+            let (answer, _) = exchange(address, beginning).await;
             assert!(!answer.contains("200 OK"), "{answer}");
         }
         let request = "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        assert!(said(address, request).await.0.ends_with("slow"));
+        assert!(exchange(address, request).await.0.ends_with("slow"));
         let request = "GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let (answer, from) = said(address, request).await;
+        let (answer, from) = exchange(address, request).await;
         assert!(answer.ends_with(&from.to_string()), "{answer}");
     }
 
     const PEER: &str = "GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// Asks and leaves the connection open.
-    async fn asked(address: SocketAddr, words: &str) -> TcpStream {
+    /// Sends a request and keeps the connection open.
+    async fn send(address: SocketAddr, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(words.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         stream
     }
 
-    /// What is there when something is.
-    async fn heard(stream: &mut TcpStream) -> String {
+    /// Reads what arrives first.
+    async fn read_some(stream: &mut TcpStream) -> String {
         let mut some = [0; 512];
         let read = timeout(Duration::from_secs(10), stream.read(&mut some));
         let n = read.await.expect("an answer").unwrap();
@@ -325,22 +325,22 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_kept_for_the_next_request() {
         let next_within = Duration::from_secs(60);
-        let limits = Limits {
+        let limits = ConnectionLimits {
             next_within,
             ..LIMITS
         };
         let (address, ..) = served_within(limits).await;
-        let mut stream = asked(address, PEER).await;
-        assert!(heard(&mut stream).await.contains("200 OK"));
-        // The first head's time is over, the second's is not.
+        let mut stream = send(address, PEER).await;
+        assert!(read_some(&mut stream).await.contains("200 OK"));
+        // The limit for the first request is over, the one for the next is not.
         sleep(LIMITS.first_within * 2).await;
         stream.write_all(PEER.as_bytes()).await.unwrap();
-        assert!(heard(&mut stream).await.contains("200 OK"));
+        assert!(read_some(&mut stream).await.contains("200 OK"));
     }
 
     #[tokio::test]
-    async fn no_more_are_open_than_there_are_places_and_silence_holds_none() {
-        let limits = Limits {
+    async fn the_connection_limit_holds_and_idle_clients_lose_their_slots() {
+        let limits = ConnectionLimits {
             open: 2,
             next_within: Duration::from_secs(60),
             ..LIMITS
@@ -349,29 +349,30 @@ mod tests {
         let upgrade = "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-        let mut socket = asked(address, upgrade).await;
-        assert!(heard(&mut socket).await.contains(" 101 "));
-        let mut kept = asked(address, PEER).await;
-        assert!(heard(&mut kept).await.contains("200 OK"));
-        let mut third = asked(address, PEER).await;
+        let mut socket = send(address, upgrade).await;
+        assert!(read_some(&mut socket).await.contains(" 101 "));
+        let mut kept = send(address, PEER).await;
+        assert!(read_some(&mut kept).await.contains("200 OK"));
+        let mut third = send(address, PEER).await;
         let mut some = [0; 64];
         let early = timeout(LIMITS.first_within * 2, third.read(&mut some)).await;
-        assert!(early.is_err(), "answered although no place was free");
+        assert!(early.is_err(), "answered above the limit");
         drop(socket);
-        assert!(heard(&mut third).await.contains("200 OK"));
+        assert!(read_some(&mut third).await.contains("200 OK"));
         drop((kept, third));
-        // Those who say nothing, or only half a head, do not keep the others out.
+        // Clients that send nothing, or half a head, do not block the others.
         let mut silent = Vec::new();
         for n in 0..8 {
-            silent.push(asked(address, ["", "GET /peer HTTP/1.1\r\n"][n % 2]).await);
+            silent.push(send(address, ["", "GET /peer HTTP/1.1\r\n"][n % 2]).await);
         }
         let request = "GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        assert!(said(address, request).await.0.contains("200 OK"));
+        assert!(exchange(address, request).await.0.contains("200 OK"));
     }
 
     #[tokio::test]
-    async fn it_ends_soon_although_every_place_is_taken() {
-        let (address, shutdown, serving) = served_within(Limits { open: 1, ..LIMITS }).await;
+    async fn shutdown_is_prompt_with_every_slot_taken() {
+        let (address, shutdown, serving) =
+            served_within(ConnectionLimits { open: 1, ..LIMITS }).await;
         let _silent = TcpStream::connect(address).await.unwrap();
         shutdown.cancel();
         let ended = timeout(Duration::from_secs(5), serving).await;
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_soon_although_a_connection_stays_open() {
+    async fn shutdown_is_prompt_with_an_open_connection() {
         let (address, shutdown, serving) = served().await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream

@@ -1,5 +1,5 @@
-//! Errors as clients of the old system know them: `{"detail": …}`, and for bad
-//! input a list that names each field.
+//! Errors in the format of the old system: `{"detail": …}`, and for invalid input
+//! a list with an entry for each field.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -13,59 +13,60 @@ use crate::clusters::ClusterName;
 use crate::core::database::DatabaseError;
 use crate::live::View;
 
-/// One thing that is wrong with the input.
+/// One invalid field of the input.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
-pub struct Fault {
+pub struct FieldError {
     /// `missing`, `value_error`, `extra_forbidden`, `json_invalid` or a type's name with `_type`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where: `["body", "http_port"]`, `["query", "limit"]`.
+    /// The location, such as `["body", "http_port"]` or `["query", "limit"]`.
     #[schema(value_type = Vec<Object>)]
     pub loc: Vec<Value>,
-    /// Which limit, in words.
+    /// The rule that is broken.
     pub msg: String,
-    /// What was given.
+    /// The given value.
     #[schema(value_type = Object)]
     pub input: Value,
 }
 
-/// Why a request is not carried out; nothing was changed then.
+/// Why a request failed. It changed nothing, unless the connection to the
+/// database broke at the commit.
 #[derive(Debug)]
 pub enum ApiError {
-    /// The input breaks these limits.
-    Invalid(Vec<Fault>),
-    /// There is no such thing.
+    /// 422: these fields are invalid.
+    Invalid(Vec<FieldError>),
+    /// 404.
     NotFound(String),
-    /// It collides with what is there; as it is now, where that helps.
+    /// 409, with the present cluster after a concurrent change.
     Conflict(String, Option<Box<View>>),
-    /// Who asks is not known.
+    /// 401: missing or invalid credentials.
     Unauthorized(String),
-    /// It was tried too often.
+    /// 429: rate-limited.
     TooMany {
-        /// Seconds until the next try may be made.
+        /// Seconds until the next attempt is allowed.
         retry_after: u64,
-        /// What, in words.
+        /// What is limited.
         detail: String,
     },
-    /// It may not be done.
+    /// 403.
     Forbidden(String),
-    /// The request has a form that is not served.
+    /// Another client error.
     Refused {
-        /// The status.
+        /// The HTTP status.
         status: StatusCode,
-        /// Why, in words.
+        /// The reason.
         detail: String,
     },
-    /// The database cannot be asked now.
+    /// 503: the database cannot be reached, or a limit is exhausted.
     Unavailable(String),
-    /// Something failed that should not.
+    /// 500: a defect.
     Internal(String),
 }
 
 impl ApiError {
-    /// One wrong field.
+    /// 422 for one field.
     pub fn field(from: &str, field: &str, msg: impl Into<String>, input: Value) -> Self {
-        Self::Invalid(vec![Fault {
+        Self::Invalid(vec![FieldError {
             kind: "value_error",
             loc: vec![json!(from), json!(field)],
             msg: msg.into(),
@@ -73,12 +74,12 @@ impl ApiError {
         }])
     }
 
-    /// There is a cluster of this name.
+    /// 409: a cluster has this name.
     pub fn exists(name: &ClusterName) -> Self {
         Self::Conflict(format!("Cluster {name} already exists"), None)
     }
 
-    /// There is no cluster of this name.
+    /// 404: no cluster has this name.
     pub fn unknown(name: &str) -> Self {
         Self::NotFound(format!("Cluster {name} not found"))
     }
@@ -87,13 +88,13 @@ impl ApiError {
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            // The database's own words begin with the field.
-            DatabaseError::Refused(words) => {
-                let field = words.split_whitespace().next().unwrap_or("").to_owned();
-                Self::field("body", &field, words, Value::Null)
+            // The message of the database begins with the field.
+            DatabaseError::Refused(message) => {
+                let field = message.split_whitespace().next().unwrap_or("").to_owned();
+                Self::field("body", &field, message, Value::Null)
             }
             error @ DatabaseError::Denied { .. } => Self::Forbidden(format!(
-                "{error}; give KINDLER_API_DATABASE_URL a login that is in the role kindler_api \
+                "{error}; set KINDLER_API_DATABASE_URL to a login in the role kindler_api \
                  (sql/roles.sql)"
             )),
             error if error.is_unreachable() => Self::Unavailable(chain(&error)),
@@ -105,7 +106,7 @@ impl From<DatabaseError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, detail) = match self {
-            Self::Invalid(faults) => (StatusCode::UNPROCESSABLE_ENTITY, json!(faults)),
+            Self::Invalid(errors) => (StatusCode::UNPROCESSABLE_ENTITY, json!(errors)),
             Self::NotFound(detail) => (StatusCode::NOT_FOUND, json!(detail)),
             Self::Conflict(detail, None) => (StatusCode::CONFLICT, json!(detail)),
             Self::Conflict(detail, Some(current)) => {

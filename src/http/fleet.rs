@@ -1,7 +1,6 @@
-//! Reading the fleet for a scrape, within a bound: however the database
-//! behaves, `/metrics` answers. One reading at a time, shared by all who scrape
-//! meanwhile, so that scrapes neither pile up nor take the reconciler's
-//! connections.
+//! Reads the fleet for a scrape, with a deadline: `/metrics` responds whatever
+//! the database does. Concurrent scrapes share one reading, so that they neither
+//! pile up nor exhaust the reconciler's connections.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,22 +17,21 @@ use crate::store::{StateCount, Store};
 
 /// How long a scrape waits for the database.
 const WITHIN: Duration = Duration::from_millis(1500);
-/// What the database said longer ago says nothing of now.
+/// An older answer does not show that the database is up now.
 const FRESH: Duration = Duration::from_secs(5);
-/// So many of what fails are told one by one; more are in the counts.
+/// Maximum number of failing clusters with a metric of their own.
 const WORST_SHOWN: i64 = 200;
 
-/// What is known so far of a reading.
+/// The results of a reading so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct FleetSnapshot {
     /// Whether the database answered.
     pub(super) answers: bool,
-    /// The families of the fleet as a whole; none if they could not be read in
-    /// time.
+    /// The metrics of the fleet; `None` if they were not read in time.
     pub(super) fleet: Option<Arc<String>>,
-    /// The families of each cluster; none if that is turned off, or late.
+    /// The metrics of each cluster; `None` if disabled or not read in time.
     pub(super) clusters: Option<Arc<String>>,
-    /// Whether nothing is missing.
+    /// Whether all metrics were read.
     pub(super) complete: bool,
 }
 
@@ -44,92 +42,90 @@ pub struct FleetReader {
     store: Store,
     per_cluster: bool,
     // internal state
-    under_way: Arc<Mutex<Option<Reading>>>,
+    current: Arc<Mutex<Option<FleetReading>>>,
 }
 
-/// A reading under way; the channel is closed when it is over.
+/// A reading in progress; it closes its channel at the end.
 #[derive(Clone)]
-struct Reading {
+struct FleetReading {
     began: Instant,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<FleetSnapshot>,
 }
 
 impl FleetReader {
-    /// One that tells of each cluster, or of counts and failures only.
+    /// A reader of the metrics of each cluster, or of counts and failures only.
     pub fn new(store: Store, per_cluster: bool) -> Self {
         Self {
             store,
             per_cluster,
-            under_way: Arc::default(),
+            current: Arc::default(),
         }
     }
 
-    /// How full the pool is that it reads with.
+    /// Usage of the connection pool.
     pub(super) fn pool_use(&self) -> crate::core::database::PoolUse {
         self.store.pool_use()
     }
 
-    /// Reads, or waits with those who read already; after a while with what
-    /// came until then.
-    pub(super) async fn read(&self) -> Seen {
+    /// Starts a reading or joins the current one; returns what it has at the
+    /// deadline.
+    pub(super) async fn read(&self) -> FleetSnapshot {
         let mut reading = self.join();
-        let over = async { while reading.seen.changed().await.is_ok() {} };
-        let _ = timeout(WITHIN, over).await;
-        self.forget_what_is_over();
+        let ended = async { while reading.seen.changed().await.is_ok() {} };
+        let _ = timeout(WITHIN, ended).await;
+        self.drop_ended();
         let mut seen = reading.seen.borrow().clone();
         seen.answers &= reading.began.elapsed() < FRESH;
         seen
     }
 
-    fn join(&self) -> Reading {
-        let mut under_way = self.lock();
-        let going = under_way.as_ref();
-        if let Some(going) = going.filter(|reading| reading.seen.has_changed().is_ok()) {
-            return going.clone();
+    fn join(&self) -> FleetReading {
+        let mut current = self.lock();
+        let running = current.as_ref();
+        if let Some(running) = running.filter(|reading| reading.seen.has_changed().is_ok()) {
+            return running.clone();
         }
-        let (told, seen) = watch::channel(Seen::default());
-        let reading = Reading {
+        let (results, seen) = watch::channel(FleetSnapshot::default());
+        let reading = FleetReading {
             began: Instant::now(),
             seen,
         };
         let reader = self.clone();
-        // Not dropped when a scrape gives up: the store's own deadlines end it,
-        // and throw away a connection that still owes an answer.
+        // A scrape that gives up does not cancel it: the deadlines of the store
+        // end it, and discard a connection with an answer outstanding.
         tokio::spawn(async move {
-            if let Err(error) = reader.tell(&told).await {
+            if let Err(error) = reader.collect(&results).await {
                 let error = &error as &dyn std::error::Error;
-                debug!(error, "the fleet could not be read for a scrape");
+                debug!(error, "cannot read the fleet for a scrape");
             }
         });
-        *under_way = Some(reading.clone());
+        *current = Some(reading.clone());
         reading
     }
 
-    /// Megabytes are not kept from one scrape to the next.
-    fn forget_what_is_over(&self) {
+    /// Frees the results of the last reading, which can be megabytes.
+    fn drop_ended(&self) {
         self.lock()
             .take_if(|reading| reading.seen.has_changed().is_err());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<FleetReading>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what is read, the cheap before the dear.
-    async fn tell(&self, told: &watch::Sender<Seen>) -> Result<(), DatabaseError> {
+    /// Publishes the results one by one, the cheap ones first.
+    async fn collect(&self, results: &watch::Sender<FleetSnapshot>) -> Result<(), DatabaseError> {
         let states = self.store.counts().await?;
-        told.send_modify(|seen| seen.answers = true);
+        results.send_modify(|seen| seen.answers = true);
         let fleet = self.fleet(states).await?.render();
-        told.send_modify(|seen| seen.fleet = Some(Arc::new(fleet)));
+        results.send_modify(|seen| seen.fleet = Some(Arc::new(fleet)));
         if self.per_cluster {
             let clusters = self.store.standings().await?;
             let text = tokio::task::spawn_blocking(move || Arc::new(render_clusters(&clusters)));
             let text = text.await.ok();
-            told.send_modify(|seen| seen.clusters = text);
+            results.send_modify(|seen| seen.clusters = text);
         }
-        told.send_modify(|seen| seen.complete = !self.per_cluster || seen.clusters.is_some());
+        results.send_modify(|seen| seen.complete = !self.per_cluster || seen.clusters.is_some());
         Ok(())
     }
 
@@ -157,7 +153,7 @@ impl FleetReader {
                 })
                 .collect(),
             failing,
-            // A later release may know more states.
+            // A later release may have more states.
             steps: steps
                 .filter_map(|of| Some((of.driver, of.step, of.state.parse().ok()?, of.clusters)))
                 .collect(),

@@ -1,11 +1,11 @@
-//! What stands before the API and the page: which hosts and origins may ask,
-//! how much, and in what form. Health and metrics are not behind it.
+//! Checks host, origin, size and content type of requests to the API and the
+//! page. Health and metrics are exempt.
 //!
-//! On the loopback address everybody on this machine may do everything, and so
-//! might any web page that a browser on this machine shows, if it were let:
-//! therefore requests must name this host (a rebound name does not), must come
-//! from a page of this host or of one that the settings name, and must carry
-//! JSON, which no form can send. Who asks is `access`'s to tell.
+//! On the loopback address every local user may do everything, so any web page
+//! in a local browser could attack the API. Therefore a request must name this
+//! host (against DNS rebinding), must come from a page of this host or of an
+//! allowed origin, and must carry JSON, which a form cannot send. `access`
+//! authenticates the sender.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::error::ApiError;
 
-/// The longest body that is read.
-const LONGEST_BODY: usize = 1 << 20;
+/// Maximum size of a request body, in bytes.
+const MAX_BODY: usize = 1 << 20;
 
-/// What the page may load: its own files and nothing else.
+/// The page loads its own files and nothing else.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// Who is let in.
+/// Which hosts and origins are allowed.
 #[derive(Clone, Debug)]
-pub struct Doors {
-    /// The address that is served.
+pub struct OriginPolicy {
+    /// The address on which the server listens.
     pub address: SocketAddr,
-    /// Further names by which this server is called, as `kindler.example.org`, in
-    /// lower case and without a dot at the end; with a port, only on that one.
+    /// Further host names of this server, as `kindler.example.org`: lower case,
+    /// without a final dot; with a port, allowed on that port only.
     pub allowed_hosts: Arc<[String]>,
-    /// Pages of other servers that may call this one, as `https://ops.example.org`.
+    /// Origins whose pages may call this server, as `https://ops.example.org`.
     pub allowed_origins: Arc<[String]>,
 }
 
-impl Doors {
-    /// Whether a `Host` is one of this server's names.
-    fn knows(&self, host: &str) -> bool {
+impl OriginPolicy {
+    /// Whether a `Host` names this server.
+    fn allows_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let name = without_port(&host);
         let port = &host[name.len()..];
@@ -55,10 +55,10 @@ impl Doors {
                 .any(|known| *known == name || *known == with_port)
     }
 
-    /// Whether a request comes from one of this server's pages, from one that is
-    /// allowed, or from no page at all. A browser always names the page of
-    /// another server, by its origin or at least by saying that it is another.
-    fn lets_in_a_page(&self, headers: &HeaderMap, host: &str) -> bool {
+    /// Whether a request comes from a page of this server, from a page of an
+    /// allowed origin, or from no page at all. Browsers mark every request of
+    /// other pages, with `Origin` or at least with `Sec-Fetch-Site`.
+    fn allows_origin(&self, headers: &HeaderMap, host: &str) -> bool {
         match text(headers, header::ORIGIN) {
             Some(origin) => {
                 let own = origin.split_once("://").map(|(_, from)| from) == Some(host);
@@ -72,7 +72,7 @@ impl Doors {
     }
 }
 
-/// An address as it stands in a `Host`.
+/// An address in the form of a `Host` header.
 fn host_of(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -80,7 +80,7 @@ fn host_of(address: IpAddr) -> String {
     }
 }
 
-/// `[::1]:8080` and `localhost:8080` without their port.
+/// Removes the port, as from `[::1]:8080` and `localhost:8080`.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
@@ -88,23 +88,23 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Puts the doors before routes.
-pub(super) fn behind(doors: Doors, routes: Router) -> Router {
-    let cors = cors(&doors);
+/// Adds the checks to routes.
+pub(super) fn behind(policy: OriginPolicy, routes: Router) -> Router {
+    let cors = cors(&policy);
     let routes = routes
-        .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(middleware::from_fn_with_state(doors, check));
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(policy, check));
     match cors {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
 }
 
-/// Lets the pages of other servers that are allowed read what they asked for.
-/// They show a token: a login's cookie is for this server's own page, so neither
-/// cookies nor the header that goes with them are let through.
-fn cors(doors: &Doors) -> Option<CorsLayer> {
-    let origins = doors.allowed_origins.iter();
+/// Lets pages of the allowed origins read responses. They authenticate with a
+/// token: the session cookie is for this server's own page, so CORS allows
+/// neither credentials nor the CSRF header.
+fn cors(policy: &OriginPolicy) -> Option<CorsLayer> {
+    let origins = policy.allowed_origins.iter();
     let origins: Vec<HeaderValue> = origins.filter_map(|one| one.parse().ok()).collect();
     let methods = [Method::GET, Method::POST, Method::PATCH, Method::DELETE];
     let headers = [
@@ -127,9 +127,9 @@ fn cors(doors: &Doors) -> Option<CorsLayer> {
     })
 }
 
-async fn check(State(doors): State<Doors>, request: Request, next: Next) -> Response {
+async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/api");
-    let mut response = match refusal(&doors, &request) {
+    let mut response = match refusal(&policy, &request) {
         Some(refused) => refused.into_response(),
         None => next.run(request).await,
     };
@@ -144,8 +144,8 @@ async fn check(State(doors): State<Doors>, request: Request, next: Next) -> Resp
     response
 }
 
-/// Why a request is not let in, if it is not.
-fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
+/// Why a request is refused, if it is.
+fn refusal(policy: &OriginPolicy, request: &Request) -> Option<ApiError> {
     let headers = request.headers();
     let host = text(headers, header::HOST)
         .or_else(|| {
@@ -155,7 +155,7 @@ fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
                 .map(|authority| authority.as_str())
         })
         .unwrap_or_default();
-    if !doors.knows(host) {
+    if !policy.allows_host(host) {
         return Some(ApiError::Forbidden(format!(
             "host {host:?} is not a name of this server: add it to KINDLER_ALLOWED_HOSTS"
         )));
@@ -165,10 +165,11 @@ fn refusal(doors: &Doors, request: &Request) -> Option<ApiError> {
         Method::GET | Method::HEAD | Method::OPTIONS
     );
     let upgrade = headers.contains_key(header::UPGRADE);
-    if (!safe || upgrade) && !doors.lets_in_a_page(headers, host) {
-        let origin = text(headers, header::ORIGIN).unwrap_or("another server");
+    if (!safe || upgrade) && !policy.allows_origin(headers, host) {
+        let origin = text(headers, header::ORIGIN).unwrap_or("another site");
         return Some(ApiError::Forbidden(format!(
-            "a page of {origin:?} may not change anything here: add it to KINDLER_ALLOWED_ORIGINS"
+            "a page of {origin:?} may not send this request: add its origin to \
+             KINDLER_ALLOWED_ORIGINS"
         )));
     }
     let length = text(headers, header::CONTENT_LENGTH).unwrap_or("0");
@@ -190,8 +191,8 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn doors(address: &str) -> Doors {
-        Doors {
+    fn policy(address: &str) -> OriginPolicy {
+        OriginPolicy {
             address: address.parse().unwrap(),
             allowed_hosts: Arc::new(["kindler.example.org".to_owned(), "ops:8443".to_owned()]),
             allowed_origins: Arc::new(["https://ops.example.org".to_owned()]),
@@ -199,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_this_server_are_known() {
-        let doors = doors("127.0.0.1:8080");
+    fn only_hosts_of_this_server_are_allowed() {
+        let policy = policy("127.0.0.1:8080");
         for good in [
             "localhost",
             "localhost:8080",
@@ -214,7 +215,7 @@ mod tests {
             "ops:8443",
             "OPS.:8443",
         ] {
-            assert!(doors.knows(good), "{good}");
+            assert!(policy.allows_host(good), "{good}");
         }
         for bad in [
             "",
@@ -227,14 +228,14 @@ mod tests {
             "127.0.0.1.evil.org:8080",
             "::1",
         ] {
-            assert!(!doors.knows(bad), "{bad}");
+            assert!(!policy.allows_host(bad), "{bad}");
         }
-        assert!(self::doors("[2001:db8::7]:80").knows("[2001:db8::7]:80"));
+        assert!(self::policy("[2001:db8::7]:80").allows_host("[2001:db8::7]:80"));
     }
 
     #[test]
-    fn pages_of_others_may_not_change_anything_unless_they_are_allowed() {
-        let doors = doors("127.0.0.1:8080");
+    fn only_pages_of_allowed_origins_may_change_anything() {
+        let policy = policy("127.0.0.1:8080");
         for (header, value, allowed) in [
             ("origin", "http://localhost:8080", true),
             ("origin", "https://ops.example.org", true),
@@ -252,7 +253,7 @@ mod tests {
                 (name, value.parse().unwrap())
             });
             let headers = headers.into_iter().collect();
-            let found = doors.lets_in_a_page(&headers, "localhost:8080");
+            let found = policy.allows_origin(&headers, "localhost:8080");
             assert_eq!(found, allowed, "{header}: {value}");
         }
     }

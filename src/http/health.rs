@@ -1,4 +1,4 @@
-//! Is it alive, is it ready, and if not, why.
+//! Readiness of the daemon, with reasons.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,21 +7,21 @@ use tokio::sync::watch;
 
 use crate::core::listener::Listening;
 
-use super::Source;
+use super::MonitoringState;
 
-/// Whether the daemon can do its work, and if not, why.
+/// Whether the daemon can work, and why not.
 #[derive(Clone, Debug)]
-pub struct Vitals {
-    /// The reason why the database does not serve, if it does not.
+pub struct Readiness {
+    /// Why the database cannot be used, if it cannot.
     pub database: watch::Receiver<Option<String>>,
     /// Whether notifications arrive.
     pub listening: watch::Receiver<Listening>,
-    /// Why nothing is claimed, if a later release owns the schema.
+    /// Why the daemon is on standby, if the schema is newer than its release.
     pub schema: watch::Receiver<Option<String>>,
 }
 
-impl Vitals {
-    /// What keeps the daemon from being ready; empty when it is.
+impl Readiness {
+    /// Why the daemon is not ready; empty if it is.
     pub fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         if let Some(why) = &*self.database.borrow() {
@@ -30,23 +30,19 @@ impl Vitals {
         if let Listening::No(why) = &*self.listening.borrow() {
             troubles.push(format!("listener: {why}"));
         }
-        troubles.extend(self.schema_told());
+        let standby = self.schema.borrow();
+        troubles.extend(standby.as_ref().map(|why| format!("standby: {why}")));
         troubles
     }
 
-    /// What other people's `kindler status` should tell of this daemon.
+    /// The notices that `kindler status` shows of this daemon, on any host.
     pub fn announced(&self) -> Vec<String> {
         let mut announced = self.notices();
-        announced.extend(self.schema_told());
+        announced.extend(self.schema.borrow().clone());
         announced
     }
 
-    fn schema_told(&self) -> Option<String> {
-        let told = |why: &String| format!("nothing new is begun: {why}");
-        self.schema.borrow().as_ref().map(told)
-    }
-
-    /// What a person should mend although the daemon does its work.
+    /// What an operator should fix although the daemon is ready.
     pub fn notices(&self) -> Vec<String> {
         match &*self.listening.borrow() {
             Listening::Deaf(why) => vec![format!("listener: {why}")],
@@ -55,14 +51,14 @@ impl Vitals {
     }
 }
 
-pub(super) async fn ready(State(source): State<Source>) -> Response {
-    let troubles = source.vitals.troubles();
-    let notices = source.vitals.notices();
+pub(super) async fn ready(State(state): State<MonitoringState>) -> Response {
+    let troubles = state.readiness.troubles();
+    let notices = state.readiness.notices();
     if troubles.is_empty() && notices.is_empty() {
         return "ready\n".into_response();
     }
     if troubles.is_empty() {
-        // All that is declared gets done, only later: no reason to be restarted.
+        // 200: full passes find all changes, only later, and a restart would not help.
         return format!("ready, but degraded\n{}\n", notices.join("\n")).into_response();
     }
     (

@@ -1,7 +1,7 @@
-//! What is served over HTTP: health, metrics, the API and its streams.
+//! The HTTP server: health, metrics, the API with its streams, the page.
 //!
-//! Handlers read and declare; they never act on a cluster, and every one
-//! answers within a bound.
+//! Handlers read and declare; they must not act on a cluster. Every response
+//! has a deadline.
 
 mod access;
 mod actor;
@@ -11,8 +11,8 @@ mod error;
 mod fleet;
 mod guard;
 mod health;
-mod observe;
 mod page;
+mod request_metrics;
 mod scrape;
 
 use std::net::SocketAddr;
@@ -28,23 +28,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-use connections::Limits;
-use observe::Streams;
+use connections::ConnectionLimits;
+use request_metrics::StreamLimiter;
 
 pub use access::Access;
 pub use api::Api;
 pub use fleet::FleetReader;
-pub use guard::Doors;
-pub use health::Vitals;
+pub use guard::OriginPolicy;
+pub use health::Readiness;
 
-/// More than a fleet's people and programs need, and little memory.
-const MOST_CONNECTIONS: usize = 1024;
+/// Enough for the users and programs of a fleet, and little memory.
+const MAX_CONNECTIONS: usize = 1024;
 
-/// One that is kept open for the next request is so for no longer than a proxy
-/// keeps its own; who has said nothing at all yet gets less.
-fn limits() -> Limits {
-    Limits {
-        open: most_connections(getrlimit(Resource::Nofile).current),
+/// The keep-alive timeout is as long as common proxies use; the first request
+/// has to come sooner.
+fn limits() -> ConnectionLimits {
+    ConnectionLimits {
+        open: max_connections(getrlimit(Resource::Nofile).current),
         first_within: Duration::from_secs(10),
         next_within: Duration::from_secs(75),
         read_within: Duration::from_secs(15),
@@ -52,73 +52,79 @@ fn limits() -> Limits {
     }
 }
 
-/// Half of the descriptors that this process may have are for everything else:
-/// the database, the guards of commands, logs.
-fn most_connections(descriptors: Option<u64>) -> usize {
+/// Reserves half of the file descriptors of this process for everything else:
+/// the database, running commands, logs.
+fn max_connections(descriptors: Option<u64>) -> usize {
     let half = descriptors.and_then(|all| usize::try_from(all / 2).ok());
-    half.map_or(MOST_CONNECTIONS, |half| half.clamp(1, MOST_CONNECTIONS))
+    half.map_or(MAX_CONNECTIONS, |half| half.clamp(1, MAX_CONNECTIONS))
 }
 
-/// A quarter is for requests that end, as the questions how this server does.
-fn most_streams(connections: usize) -> usize {
+/// Reserves a quarter of the connections for short requests such as health
+/// checks.
+fn max_streams(connections: usize) -> usize {
     (connections - connections / 4).max(1)
 }
 
-/// What handlers read.
+/// The state behind `/readyz` and `/metrics`.
 #[derive(Clone)]
-pub struct Source {
-    /// What is counted.
+pub struct MonitoringState {
+    /// The metrics of this process.
     pub metrics: Arc<Metrics>,
-    /// The clusters, for their families.
+    /// Reads the metrics of the clusters.
     pub fleet: FleetReader,
-    /// Whether the daemon can do its work.
-    pub vitals: Vitals,
+    /// Whether the daemon can work.
+    pub readiness: Readiness,
 }
 
-/// Why HTTP cannot be served.
+/// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: choose another with KINDLER_LISTEN or --listen")]
-pub struct ListenError {
+pub struct HttpListenError {
     address: SocketAddr,
     #[source]
     source: std::io::Error,
 }
 
-/// Takes an address, so that a taken one is known before anything starts.
+/// Binds the address before anything starts, so that a used one is reported first.
 ///
 /// # Errors
-/// [`ListenError`] names the address and the setting.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+/// [`HttpListenError`] names the address and the setting.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, HttpListenError> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| ListenError { address, source })
+        .map_err(|source| HttpListenError { address, source })
 }
 
-/// Serves until `shutdown`; open requests then get a moment to end.
+/// Serves until `shutdown`; open requests then have a short time to end.
 pub async fn serve(
     listener: TcpListener,
-    source: Source,
+    monitoring: MonitoringState,
     api: Api,
-    doors: Doors,
+    policy: OriginPolicy,
     shutdown: CancellationToken,
 ) {
     let watching = tokio::spawn(api.access.clone().watch());
     let limits = limits();
-    let app = routes(source, api, doors, most_streams(limits.open));
+    let app = routes(monitoring, api, policy, max_streams(limits.open));
     connections::serve(listener, app, limits, shutdown).await;
     watching.abort();
 }
 
-fn routes(source: Source, api: Api, doors: Doors, most_streams: usize) -> Router {
-    let streams = Streams::new(source.metrics.clone(), most_streams);
+fn routes(
+    monitoring: MonitoringState,
+    api: Api,
+    policy: OriginPolicy,
+    max_streams: usize,
+) -> Router {
+    let streams = StreamLimiter::new(monitoring.metrics.clone(), max_streams);
     let open = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(scrape::metrics))
-        .with_state(source);
+        .with_state(monitoring);
     let guarded = api::router(api).fallback(page::serve);
-    open.merge(guard::behind(doors, guarded))
-        .layer(from_fn_with_state(streams, observe::observe))
+    open.merge(guard::behind(policy, guarded))
+        .layer(from_fn_with_state(streams, request_metrics::record))
 }
 
 #[cfg(test)]
@@ -126,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_descriptors_and_streams_leave_connections() {
+    fn connections_and_streams_leave_reserves() {
         for (descriptors, connections, streams) in [
             (None, 1024, 768),
             (Some(16_384), 1024, 768),
@@ -134,12 +140,8 @@ mod tests {
             (Some(256), 128, 96),
             (Some(1), 1, 1),
         ] {
-            assert_eq!(
-                most_connections(descriptors),
-                connections,
-                "{descriptors:?}"
-            );
-            assert_eq!(most_streams(connections), streams, "{descriptors:?}");
+            assert_eq!(max_connections(descriptors), connections, "{descriptors:?}");
+            assert_eq!(max_streams(connections), streams, "{descriptors:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The page: the files of `web/`, embedded in the binary.
 //!
-//! Every path that is neither a file nor the API is a view of the page, which
-//! reads its own address.
+//! Every other path outside the API serves `index.html`: the page renders the
+//! view of its address.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -16,14 +16,14 @@ use super::error::ApiError;
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
-struct Files;
+struct PageFiles;
 
 const INDEX: &str = "index.html";
 
-/// No file: it is made of the declaration of a spec.
+/// Made of the declaration of a spec, and not a file.
 const SPEC_FIELDS: &str = "assets/spec_fields.js";
 
-/// Serves a file of the page, or the page itself.
+/// Serves a file of the page, or `index.html`.
 pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") || path.starts_with("ws/") {
@@ -32,28 +32,28 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     if !matches!(method, Method::GET | Method::HEAD) {
         let refused = ApiError::Refused {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            detail: "pages can only be read; the API is below /api".to_owned(),
+            detail: "the page allows only GET and HEAD; the API is under /api".to_owned(),
         };
         return ([(header::ALLOW, "GET,HEAD")], refused).into_response();
     }
     if path == SPEC_FIELDS {
-        let script = spec_fields();
-        let hash = Sha256::digest(&script);
-        return answer(path, &hash, script.into(), &headers);
+        let module = spec_fields();
+        let hash = Sha256::digest(&module);
+        return respond(path, &hash, module.into(), &headers);
     }
-    match Files::get(path) {
-        Some(file) => answer_file(path, file, &headers),
+    match PageFiles::get(path) {
+        Some(file) => respond_with_file(path, file, &headers),
         None if path.starts_with("assets/") => {
             ApiError::NotFound(format!("{} not found", uri.path())).into_response()
         }
-        None => match Files::get(INDEX) {
-            Some(file) => answer_file(INDEX, file, &headers),
+        None => match PageFiles::get(INDEX) {
+            Some(file) => respond_with_file(INDEX, file, &headers),
             None => StatusCode::NOT_FOUND.into_response(),
         },
     }
 }
 
-/// The fields of a spec, for the page: a module made of their declaration.
+/// The fields of a spec as a module of the page.
 fn spec_fields() -> String {
     let mut fields: Vec<_> = Spec::FIELDS.iter().collect();
     fields.sort_by_key(|field| field.display_order());
@@ -69,8 +69,8 @@ fn spec_fields() -> String {
     format!("export const FIELDS = {};\n", Value::from_iter(fields))
 }
 
-fn answer_file(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
-    answer(
+fn respond_with_file(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
+    respond(
         path,
         &file.metadata.sha256_hash(),
         file.data.into(),
@@ -78,14 +78,13 @@ fn answer_file(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response 
     )
 }
 
-fn answer(path: &str, hash: &[u8], body: Body, headers: &HeaderMap) -> Response {
+fn respond(path: &str, hash: &[u8], body: Body, headers: &HeaderMap) -> Response {
     let tag: String = hash[..16]
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let tag = format!("\"{tag}\"");
-    // Asked for each time, and answered with "not modified": a new release is
-    // seen at once.
+    // The browser revalidates each time, so that a new release shows at once.
     let shared = [
         (header::ETAG, tag.clone()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
@@ -118,7 +117,7 @@ mod tests {
     #[test]
     fn the_page_has_a_text_for_every_field() {
         for language in ["en", "zh"] {
-            let file = Files::get(&format!("assets/{language}.js")).unwrap();
+            let file = PageFiles::get(&format!("assets/{language}.js")).unwrap();
             let words = String::from_utf8(file.data.into_owned()).unwrap();
             for field in Spec::FIELDS {
                 // A field with a dialog of its own has texts of its own.

@@ -1,5 +1,5 @@
-//! `/metrics`: what this process counts, and what the database tells of the
-//! fleet. This is the one place that says whether the database is up.
+//! `/metrics`: the metrics of this process, and those of the clusters, read from
+//! the database. Only the scrape decides whether the database is up.
 
 use axum::extract::State;
 use axum::http::header;
@@ -7,18 +7,18 @@ use axum::response::{IntoResponse, Response};
 
 use crate::core::listener::Listening;
 
-use super::Source;
+use super::MonitoringState;
 
-/// Answers within 2 s, whatever the database does.
-pub(super) async fn metrics(State(source): State<Source>) -> Response {
-    let seen = source.fleet.read().await;
-    let metrics = &source.metrics;
+/// Responds within 2 s, with or without the database.
+pub(super) async fn metrics(State(state): State<MonitoringState>) -> Response {
+    let seen = state.fleet.read().await;
+    let metrics = &state.metrics;
     metrics.db_up.set(i64::from(seen.answers));
     metrics.scrape_complete.set(i64::from(seen.complete));
-    // Read where it is known, so that a scrape never lags behind the listener.
-    let listening = *source.vitals.listening.borrow() == Listening::Yes;
+    // Read at the scrape, so that the metric never lags behind the listener.
+    let listening = *state.readiness.listening.borrow() == Listening::Yes;
     metrics.listen_connected.set(i64::from(listening));
-    let pool = source.fleet.pool_use();
+    let pool = state.fleet.pool_use();
     metrics.pool(pool.open, pool.idle, pool.waiting);
     let mut text = metrics.scrape();
     for part in [seen.fleet, seen.clusters].into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! The one reader behind all streams: hears the bell of the page, reads what
-//! changed, and looks from time to time without a bell.
+//! The reader behind all streams: it reads the changes after each notification,
+//! and from time to time without one.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,76 +17,80 @@ use crate::store::{Changes, Store};
 
 use super::{Feed, View};
 
-/// How long it follows after the last stream closed.
+/// Time to follow after the last stream closed.
 const LINGER: Duration = Duration::from_secs(30);
-/// How long the database rings for us without being asked again.
+/// How long the database sends notifications after a registration, in seconds.
 const WATCH_FOR: f64 = 60.0;
-/// How often it is asked.
-const WATCH_AGAIN: Duration = Duration::from_secs(20);
-/// Between two looks while the bell works; and while it does not.
-const LOOK_RUNG: Duration = Duration::from_secs(5);
-const LOOK_DEAF: Duration = Duration::from_secs(1);
-/// Between two reads of everything: changes made with triggers off are found.
-const LOOK_AT_ALL: Duration = Duration::from_secs(30);
+/// Time between two registrations.
+const WATCH_EVERY: Duration = Duration::from_secs(20);
+/// Time between two reads while notifications arrive.
+const READ_EVERY: Duration = Duration::from_secs(5);
+/// The same while they do not arrive.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Time between two reads of all rows, which find changes made with triggers
+/// disabled.
+const READ_ALL_EVERY: Duration = Duration::from_secs(30);
 
 /// Follows the database for a [`Feed`].
 pub struct Follower {
     // inputs
-    /// How to listen.
+    /// For the listener.
     pub database: Database,
     /// The channel of the page.
     pub channel: String,
-    /// How to read.
+    /// Reads the clusters.
     pub store: Store,
     /// Unique to this process.
     pub owner: String,
     // outputs
-    /// Who is told.
+    /// Receives the changes.
     pub feed: Feed,
 }
 
-/// One time of following.
-struct Following {
+/// The progress of following.
+struct FollowState {
+    /// The oldest transaction that was running at the last read.
     horizon: String,
     all_read: Instant,
     watched: Option<Instant>,
 }
 
 impl Follower {
-    /// Follows whenever somebody looks, until `shutdown`.
+    /// Follows while streams are open, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut watchers = self.feed.shared.watchers.subscribe();
         loop {
             tokio::select! {
-                looked_at = watchers.wait_for(|watchers| *watchers > 0) => {
-                    if looked_at.is_err() { return }
+                opened = watchers.wait_for(|watchers| *watchers > 0) => {
+                    if opened.is_err() { return }
                 }
                 () = shutdown.cancelled() => return,
             }
             self.follow(&shutdown).await;
             self.feed.shared.loaded.send_replace(false);
-            self.feed.lock().forget();
+            self.feed.lock().reset();
             if let Err(error) = self.store.unwatch(&self.owner).await {
                 debug!(
                     error = &error as &dyn std::error::Error,
-                    "watchers end by themselves"
+                    "cannot unregister the watcher; it expires"
                 );
             }
         }
     }
 
-    /// From the first look to some time after the last.
+    /// Follows until some time after the last stream closed.
     async fn follow(&self, shutdown: &CancellationToken) {
         let wakeups = WakeupQueue::default();
-        let (told, listening) = watch::channel(Listening::No("not connected yet".to_owned()));
+        let (listening_state, listening) =
+            watch::channel(Listening::No("not connected yet".to_owned()));
         let stop = shutdown.child_token();
         let route = Route {
             channel: self.channel.clone(),
             wakeups: wakeups.clone(),
         };
-        let listener = Listener::new(self.database.clone(), [route], told);
+        let listener = Listener::new(self.database.clone(), [route], listening_state);
         let listener = tokio::spawn(listener.run(stop.clone()));
-        let mut following = Following {
+        let mut following = FollowState {
             horizon: Changes::BEGINNING.to_owned(),
             all_read: Instant::now(),
             watched: None,
@@ -95,14 +99,18 @@ impl Follower {
         let mut unwatched_since = None;
         let mut first = true;
         loop {
-            self.look(&mut following).await;
-            let deaf = *listening.borrow() != Listening::Yes;
-            // Soon after the first: whoever was writing when we asked to be
-            // rung did not know of us.
-            let pause = if deaf || first { LOOK_DEAF } else { LOOK_RUNG };
+            self.update(&mut following).await;
+            let listens = *listening.borrow() == Listening::Yes;
+            // The second read follows soon: a transaction that began before the
+            // registration sends no notification.
+            let pause = if listens && !first {
+                READ_EVERY
+            } else {
+                POLL_EVERY
+            };
             first = false;
-            let nobody = *watchers.borrow_and_update() == 0;
-            unwatched_since = nobody.then(|| unwatched_since.unwrap_or_else(Instant::now));
+            let unwatched = *watchers.borrow_and_update() == 0;
+            unwatched_since = unwatched.then(|| unwatched_since.unwrap_or_else(Instant::now));
             let end = unwatched_since.map(|since: Instant| since + LINGER);
             tokio::select! {
                 _ = wakeups.wait() => {}
@@ -116,27 +124,27 @@ impl Follower {
         let _ = listener.await;
     }
 
-    /// Reads what changed, and says whether that worked.
-    async fn look(&self, following: &mut Following) {
-        let trouble = match self.read(following).await {
+    /// Reads the changes; after a failure the data is stale.
+    async fn update(&self, following: &mut FollowState) {
+        let stale = match self.read(following).await {
             Ok(()) => {
                 self.feed.shared.loaded.send_replace(true);
                 None
             }
             Err(error) => Some(chain(&error)),
         };
-        self.feed.lock().trouble(trouble);
+        self.feed.lock().set_stale(stale);
     }
 
-    async fn read(&self, following: &mut Following) -> Result<(), DatabaseError> {
-        let ask = following
+    async fn read(&self, following: &mut FollowState) -> Result<(), DatabaseError> {
+        let register = following
             .watched
-            .is_none_or(|at| at.elapsed() >= WATCH_AGAIN);
-        if ask {
+            .is_none_or(|at| at.elapsed() >= WATCH_EVERY);
+        if register {
             self.store.watch(&self.owner, WATCH_FOR).await?;
             following.watched = Some(Instant::now());
         }
-        let everything = following.all_read.elapsed() >= LOOK_AT_ALL;
+        let everything = following.all_read.elapsed() >= READ_ALL_EVERY;
         if everything {
             following.horizon = Changes::BEGINNING.to_owned();
             following.all_read = Instant::now();
@@ -151,7 +159,7 @@ impl Follower {
             state.total()
         };
         following.horizon = changes.horizon;
-        // All rows that are there are known, so more are known only if some went.
+        // All present rows are known, so a different count means removed rows.
         if known != changes.total {
             let names: HashSet<String> = self.store.names().await?.into_iter().collect();
             self.feed.lock().keep_only(&names);

@@ -1,13 +1,11 @@
-//! The clusters as they change, for everybody who looks: one reader of the
-//! database, however many streams are open.
+//! Live changes of the clusters: one reader of the database for all streams.
 //!
-//! Driven by the database: a statement that writes to `clusters`, whoever runs
-//! it, rings the channel of the page once; the follower then reads what changed
-//! since its last read and hands each change, rendered once, to all streams.
-//! It follows only while somebody looks, and a while longer, so that a page
-//! which reconnects resumes where it was.
+//! A statement that writes to `clusters` sends one notification on the page's
+//! channel. The follower then reads the changes since its last read, renders
+//! each once and sends it to all streams. It works only while a stream is open,
+//! and for some time after, so that a page which reconnects can resume.
 //!
-//! This module must not act on what it reads and must not know HTTP.
+//! This module must not act on clusters and must not know HTTP.
 
 mod follower;
 mod state;
@@ -25,81 +23,81 @@ pub use state::{Frame, FrameKind};
 pub use steps::StepView;
 pub use view::{SpecView, View};
 
-use state::State;
+use state::FeedState;
 
-/// How long a stream may wait for the first read.
+/// Deadline for the first read of the database.
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What happened while nobody of this stream looked, or where it starts.
+/// The start of a stream.
 #[derive(Debug)]
 pub enum Backlog {
-    /// Every cluster, rendered.
+    /// All clusters, rendered.
     Snapshot(Vec<Arc<str>>),
-    /// The changes since the id that was shown.
+    /// The changes since the id of the client.
     Missed(Vec<Arc<Frame>>),
 }
 
-/// One stream's view of the feed; dropping it is no longer looking.
+/// The subscription of one stream; it ends when dropped.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Where it starts.
+    /// The events before `frames`.
     pub backlog: Backlog,
-    /// How many clusters there are at the start.
+    /// The number of clusters at the start.
     pub total: usize,
     /// The id of the last change in `backlog`.
     pub id: String,
-    /// A status, as JSON, if what is shown is old.
+    /// A status, as JSON, if the data may be stale.
     pub warning: Option<String>,
-    /// What happens from then on. A reader that lags too far is told so by the
-    /// channel, and should end.
+    /// The changes from then on. The channel returns an error to a receiver that
+    /// lags too far; the stream should then end.
     pub frames: broadcast::Receiver<Arc<Frame>>,
-    _watching: Watching,
+    _watcher: WatcherGuard,
 }
 
-/// The database did not answer yet, so there is nothing to show.
+/// The clusters were not read yet.
 #[derive(Debug, thiserror::Error)]
 #[error("the clusters cannot be read yet: {0}")]
 pub struct NotLoaded(String);
 
-/// The clusters as they change; cheap to clone.
+/// Live changes of the clusters; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    shared: Arc<Shared>,
+    shared: Arc<FeedShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct FeedShared {
     watchers: watch::Sender<usize>,
     loaded: watch::Sender<bool>,
-    state: Mutex<State>,
+    state: Mutex<FeedState>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(FeedShared {
                 watchers: watch::Sender::new(0),
                 loaded: watch::Sender::new(false),
-                state: Mutex::new(State::new()),
+                state: Mutex::new(FeedState::new()),
             }),
         }
     }
 }
 
 impl Feed {
-    /// Looks from now on. `last` is the id of the last change that was seen, if
-    /// any; if it is still known, only what followed is told.
+    /// Subscribes a stream. `last` is the id of the last change that the client
+    /// received; if it is still known, the backlog has only later changes.
     ///
     /// # Errors
     /// [`NotLoaded`] when the database does not answer within 5 s.
     pub async fn subscribe(&self, last: Option<&str>) -> Result<Subscription, NotLoaded> {
-        let watching = Watching::begin(self.clone());
+        let watcher = WatcherGuard::begin(self.clone());
         let mut loaded = self.shared.loaded.subscribe();
         let ready = timeout(LOADED_WITHIN, loaded.wait_for(|loaded| *loaded));
         if ready.await.is_err() {
-            return Err(NotLoaded(self.lock().trouble_told()));
+            return Err(NotLoaded(self.lock().reason()));
         }
-        // Under one lock, so that no change falls between the two.
+        // Under one lock, so that no change falls between backlog and `frames`.
         let state = self.lock();
         let missed = last.and_then(|last| state.since(last));
         Ok(Subscription {
@@ -108,16 +106,16 @@ impl Feed {
             id: state.id(),
             warning: state.warning(),
             frames: state.subscribe(),
-            _watching: watching,
+            _watcher: watcher,
         })
     }
 
-    /// How many streams are open.
+    /// The number of open streams.
     pub fn watchers(&self) -> usize {
         *self.shared.watchers.borrow()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FeedState> {
         self.shared
             .state
             .lock()
@@ -125,20 +123,20 @@ impl Feed {
     }
 }
 
-/// Somebody looks, until this is dropped.
+/// Counts a stream as open until it is dropped.
 #[derive(Debug)]
-struct Watching {
+struct WatcherGuard {
     feed: Feed,
 }
 
-impl Watching {
+impl WatcherGuard {
     fn begin(feed: Feed) -> Self {
         feed.shared.watchers.send_modify(|watchers| *watchers += 1);
         Self { feed }
     }
 }
 
-impl Drop for Watching {
+impl Drop for WatcherGuard {
     fn drop(&mut self) {
         let watchers = &self.feed.shared.watchers;
         watchers.send_modify(|watchers| *watchers = watchers.saturating_sub(1));

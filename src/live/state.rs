@@ -1,5 +1,5 @@
-//! What is known of the clusters, and the last changes, each rendered once.
-//! Memory only: the follower fills it.
+//! The rendered clusters and the latest changes, in memory. The follower fills
+//! it.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use tokio::sync::broadcast;
 
 use super::view::View;
 
-/// So many changes are remembered for streams that resume, and a reader may lag
-/// behind by so many until it is dropped.
-const REMEMBERED: usize = 4096;
+/// How many changes are kept for streams that resume, and by how many a stream
+/// may lag before it is dropped.
+const MAX_RECENT: usize = 4096;
 
-/// What a frame tells.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// A cluster is new or changed.
     Upsert,
-    /// A cluster is gone.
+    /// A cluster was removed.
     Remove,
-    /// Whether what is shown can be trusted has changed.
+    /// Whether the data is current has changed.
     Status,
 }
 
@@ -39,53 +39,53 @@ impl FrameKind {
 /// One change, rendered.
 #[derive(Debug)]
 pub struct Frame {
-    /// Its place among all changes.
+    /// Its id, which a client sends to resume.
     pub id: String,
-    /// What it tells.
+    /// The kind of the change.
     pub kind: FrameKind,
-    /// The cluster, or nothing for a status.
+    /// The name of the cluster; empty for a status.
     pub name: String,
-    /// The JSON.
+    /// JSON.
     pub data: Arc<str>,
     number: u64,
 }
 
 #[derive(Debug)]
-struct Row {
+struct FeedRow {
     view: View,
     rendered: Arc<str>,
 }
 
-/// Rows and changes of one time of following.
+/// The rows and recent changes since following began.
 #[derive(Debug)]
-pub(super) struct State {
-    /// Differs for each time of following, so that an id of another is unknown.
+pub(super) struct FeedState {
+    /// Random for each start of following, so that ids of another are unknown.
     epoch: u64,
     number: u64,
-    rows: BTreeMap<String, Row>,
+    rows: BTreeMap<String, FeedRow>,
     recent: VecDeque<Arc<Frame>>,
     sender: broadcast::Sender<Arc<Frame>>,
-    /// Why what is shown may be old, if it may.
-    trouble: Option<String>,
+    /// Why the data may be stale, if it may.
+    stale: Option<String>,
     /// When the database was last read.
     read_at: Option<Timestamp>,
 }
 
-impl State {
+impl FeedState {
     pub(super) fn new() -> Self {
         Self {
             epoch: fastrand::u64(..),
             number: 0,
             rows: BTreeMap::new(),
             recent: VecDeque::new(),
-            sender: broadcast::channel(REMEMBERED).0,
-            trouble: None,
+            sender: broadcast::channel(MAX_RECENT).0,
+            stale: None,
             read_at: None,
         }
     }
 
-    /// Forgets everything: what follows is another time.
-    pub(super) fn forget(&mut self) {
+    /// Clears everything and starts a new epoch.
+    pub(super) fn reset(&mut self) {
         *self = Self {
             sender: self.sender.clone(),
             ..Self::new()
@@ -108,7 +108,7 @@ impl State {
         self.rows.values().map(|row| row.rendered.clone()).collect()
     }
 
-    /// What followed a change; `None` if that is not known any more.
+    /// The changes after an id; `None` if the id is unknown or too old.
     pub(super) fn since(&self, last: &str) -> Option<Vec<Arc<Frame>>> {
         let (epoch, number) = last.split_once('-')?;
         let seen: u64 = number.parse().ok()?;
@@ -125,7 +125,7 @@ impl State {
         })
     }
 
-    /// Notes a cluster as it is; tells of it if that is new.
+    /// Stores a cluster; sends a frame if it is new or changed.
     pub(super) fn upsert(&mut self, view: View) {
         if self
             .rows
@@ -136,11 +136,11 @@ impl State {
         }
         let rendered = render(&view);
         let name = view.name.clone();
-        self.tell(FrameKind::Upsert, name.clone(), rendered.clone());
-        self.rows.insert(name, Row { view, rendered });
+        self.send(FrameKind::Upsert, name.clone(), rendered.clone());
+        self.rows.insert(name, FeedRow { view, rendered });
     }
 
-    /// Forgets the clusters that are not among `names`, and tells of them.
+    /// Removes the clusters that are not in `names`; sends a frame for each.
     pub(super) fn keep_only(&mut self, names: &HashSet<String>) {
         let gone: Vec<String> = self
             .rows
@@ -151,38 +151,39 @@ impl State {
         for name in gone {
             self.rows.remove(&name);
             let data = json!({ "name": name }).to_string();
-            self.tell(FrameKind::Remove, name, data.into());
+            self.send(FrameKind::Remove, name, data.into());
         }
     }
 
-    /// Notes whether what is shown may be old, and tells if that changed.
-    pub(super) fn trouble(&mut self, trouble: Option<String>) {
-        if trouble.is_none() {
+    /// Stores whether the data may be stale; sends a frame if that changed.
+    pub(super) fn set_stale(&mut self, stale: Option<String>) {
+        if stale.is_none() {
             self.read_at = Some(Timestamp::now());
         }
-        if self.trouble == trouble {
+        if self.stale == stale {
             return;
         }
-        self.trouble = trouble;
+        self.stale = stale;
         let data = self.status().to_string();
-        self.tell(FrameKind::Status, String::new(), data.into());
+        self.send(FrameKind::Status, String::new(), data.into());
     }
 
-    /// What whoever looks from now on has to know: that what is shown is old.
+    /// The status for a new stream, if the data may be stale.
     pub(super) fn warning(&self) -> Option<String> {
-        self.trouble.as_ref().map(|_| self.status().to_string())
+        self.stale.as_ref().map(|_| self.status().to_string())
     }
 
     fn status(&self) -> serde_json::Value {
-        json!({ "current": self.trouble.is_none(), "why": self.trouble, "as_of": self.read_at })
+        json!({ "current": self.stale.is_none(), "why": self.stale, "as_of": self.read_at })
     }
 
-    pub(super) fn trouble_told(&self) -> String {
-        let told = self.trouble.clone();
-        told.unwrap_or_else(|| "the database did not answer in time".to_owned())
+    /// Why there is no data yet.
+    pub(super) fn reason(&self) -> String {
+        let reason = self.stale.clone();
+        reason.unwrap_or_else(|| "the database did not answer in time".to_owned())
     }
 
-    fn tell(&mut self, kind: FrameKind, name: String, data: Arc<str>) {
+    fn send(&mut self, kind: FrameKind, name: String, data: Arc<str>) {
         self.number += 1;
         let frame = Arc::new(Frame {
             id: self.id(),
@@ -191,16 +192,16 @@ impl State {
             data,
             number: self.number,
         });
-        if self.recent.len() == REMEMBERED {
+        if self.recent.len() == MAX_RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(frame.clone());
-        // Nobody may be looking.
+        // Fails if no stream is open.
         let _ = self.sender.send(frame);
     }
 }
 
-/// A view has only texts, numbers and lists in it, so this cannot fail.
+/// Cannot fail: a view holds only strings, numbers and lists.
 fn render(view: &View) -> Arc<str> {
     serde_json::to_string(view).unwrap_or_default().into()
 }
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_rows_are_told_once_and_gone_ones_are_told() {
-        let mut state = State::new();
+    fn only_changed_and_removed_rows_send_frames() {
+        let mut state = FeedState::new();
         let start = state.id();
         state.upsert(view("a", 1));
         state.upsert(view("a", 1));
         state.upsert(view("b", 1));
         state.keep_only(&HashSet::from(["b".to_owned()]));
-        let told: Vec<_> = state
+        let sent: Vec<_> = state
             .since(&start)
             .unwrap()
             .iter()
@@ -235,34 +236,34 @@ mod tests {
             (FrameKind::Upsert, "b".to_owned()),
             (FrameKind::Remove, "a".to_owned()),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(sent, expected);
         assert_eq!((state.total(), state.rendered().len()), (1, 1));
     }
 
     #[test]
-    fn whoever_comes_in_trouble_is_told_since_when() {
-        let mut state = State::new();
+    fn a_new_stream_learns_since_when_the_data_is_stale() {
+        let mut state = FeedState::new();
         assert_eq!(state.warning(), None);
-        state.trouble(None);
-        state.trouble(Some("it is away".to_owned()));
+        state.set_stale(None);
+        state.set_stale(Some("unreachable".to_owned()));
         let warning: serde_json::Value = serde_json::from_str(&state.warning().unwrap()).unwrap();
         assert_eq!(
             (&warning["current"], &warning["why"]),
-            (&json!(false), &json!("it is away"))
+            (&json!(false), &json!("unreachable"))
         );
         assert!(warning["as_of"].is_string(), "{warning}");
-        state.trouble(None);
+        state.set_stale(None);
         assert_eq!(state.warning(), None);
     }
 
     #[test]
-    fn an_id_resumes_as_long_as_it_is_remembered_and_no_longer() {
-        let mut state = State::new();
+    fn an_id_resumes_while_its_changes_are_kept() {
+        let mut state = FeedState::new();
         let start = state.id();
-        for n in 0..i64::try_from(REMEMBERED).unwrap() {
+        for n in 0..i64::try_from(MAX_RECENT).unwrap() {
             state.upsert(view("a", n));
         }
-        assert_eq!(state.since(&start).unwrap().len(), REMEMBERED);
+        assert_eq!(state.since(&start).unwrap().len(), MAX_RECENT);
         let last = state.id();
         assert_eq!(state.since(&last).unwrap().len(), 0);
         state.upsert(view("a", -1));
@@ -272,7 +273,7 @@ mod tests {
         for unknown in ["", "x", "0-1", "-", future.as_str()] {
             assert!(state.since(unknown).is_none(), "{unknown}");
         }
-        state.forget();
+        state.reset();
         assert!(state.since(&last).is_none());
     }
 }

@@ -1,5 +1,4 @@
-//! The steps of a cluster as clients see them: one shape for the API and the
-//! command line.
+//! The steps of a cluster as clients see them: the same JSON in the API and the CLI.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,35 +13,35 @@ pub struct StepView {
     pub driver: String,
     /// Its name.
     pub name: String,
-    /// Its place in the order, from 1.
+    /// Its position in the order, from 1.
     pub position: i32,
     /// How many steps the driver has.
     pub total: i32,
-    /// The version of the step that wrote this.
+    /// The version of the step that wrote this record.
     pub version: i32,
-    /// Whether its failure fails the cluster; otherwise it is tried again while the cluster runs.
+    /// Whether its failure fails the cluster; a best-effort step is retried while the cluster runs.
     pub required: bool,
     /// `pending`, `running`, `done`, `failed`, `skipped`, `removing` or `removed`.
     pub state: &'static str,
-    /// Attempts in a row that failed, and the one under way.
+    /// Failed attempts in a row, plus the one in progress.
     pub attempt: u32,
-    /// Why it is in this state, as a word.
+    /// The reason for the state, as one word.
     pub reason: Option<String>,
-    /// Why it is in this state, in a sentence.
+    /// The reason for the state, as a sentence.
     pub message: Option<String>,
-    /// When it last began.
+    /// When it last started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it last ended; none while it runs.
+    /// When it last ended; null while it runs.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// When a failed best-effort step is tried again.
+    /// When a failed best-effort step is retried.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_try_at: Option<Timestamp>,
 }
 
 impl StepView {
-    /// Recorded steps, in the same order.
+    /// Converts step records; keeps their order.
     pub fn of_records(records: Vec<StepRecord>) -> Vec<Self> {
         records.into_iter().map(Self::of).collect()
     }

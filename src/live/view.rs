@@ -1,7 +1,6 @@
-//! A cluster as clients see it: one shape for lists, single reads and streams.
+//! A cluster as clients see it: the same JSON in lists, single reads and streams.
 //!
-//! The first fields are those of the system that Kindler replaces, by their old
-//! names; the rest was added.
+//! The first fields keep the names of the system that Kindler replaces.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -13,27 +12,26 @@ use crate::clusters::{Cluster, FieldKind, Spec, SpecField};
 use crate::core::database::Undecodable;
 use crate::store::{Live, Work};
 
-/// A cluster as clients see it. Of a row that cannot be read there is only the
-/// name, and why.
+/// A cluster. For a row that cannot be decoded only `name` and `unreadable` are set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct View {
-    /// The key.
+    /// Its name, unique among the present clusters.
     pub name: String,
-    /// The identity of the row; a later cluster of the same name has another. None if the row
-    /// cannot be read.
+    /// The identity of the row; a later cluster of the same name has another one. Null if the
+    /// row cannot be decoded.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub uid: Option<Uuid>,
-    /// Every field of the spec, by its name in the API.
+    /// The fields of the spec, by their names in the API.
     #[serde(flatten)]
     #[schema(ignore)]
     pub spec: SpecView,
-    /// The same as `actual_state`, by its old name.
+    /// Same as `actual_state`, under its old name.
     pub status: String,
     /// `present`, `stopped` or `absent`.
     pub desired_state: String,
-    /// What was last recorded.
+    /// The state that was last recorded.
     pub actual_state: String,
-    /// The last failure; none after a success.
+    /// The error of the last attempt; null after a success.
     pub reconcile_error: Option<String>,
     /// When it was declared.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -41,54 +39,54 @@ pub struct View {
     /// When its declaration last changed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub updated_at: Option<Timestamp>,
-    /// The last time that a reconcile wrote to it.
+    /// When a reconcile last wrote its status.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_reconciled_at: Option<Timestamp>,
-    /// Why it is as it is, as a word.
+    /// The reason for the state, as one word.
     pub reason: Option<String>,
-    /// Why it is as it is, in a sentence.
+    /// The reason for the state, as a sentence.
     pub message: Option<String>,
     /// Free labels.
     #[schema(value_type = Object)]
     pub labels: serde_json::Value,
-    /// Only looked at until it is resumed.
+    /// Paused: Kindler observes it and changes nothing until it is resumed.
     pub paused: bool,
-    /// Only ever looked at.
+    /// Protected: Kindler observes it and never changes it.
     pub protected: bool,
     /// Raised with every change of spec or desired state.
     pub generation: i64,
-    /// The generation that was last reached.
+    /// The generation that was last reconciled.
     pub observed_generation: i64,
-    /// Whether just this spec was applied.
+    /// Whether the present spec was applied.
     pub spec_applied: bool,
     /// Whether nothing is left to do.
     pub settled: bool,
     /// Failed attempts in a row.
     pub failed_attempts: u32,
-    /// When the next attempt is due, if one is awaited.
+    /// When the next attempt is due, if one is scheduled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
     /// Failed probes in a row.
     pub health_failures: u32,
-    /// The last healthy probe.
+    /// When a probe last succeeded.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_healthy_at: Option<Timestamp>,
-    /// When it is looked at again.
+    /// When the next health check is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_check_at: Option<Timestamp>,
-    /// When somebody last asked for an attempt at once.
+    /// When a retry was last requested.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub retry_requested_at: Option<Timestamp>,
-    /// The address that the host's scripts recorded.
+    /// The server address that the scripts recorded.
     pub server_ip: Option<String>,
-    /// The selector of the daemons that it stays with, if daemons select.
+    /// Its placement: the selector of the daemons that work on it, if they have one.
     pub placed_by: Option<String>,
-    /// That its labels would put it elsewhere by now, in a sentence.
+    /// A sentence if its labels no longer match its placement.
     pub strays: Option<String>,
-    /// Who works on it now, under which fence, since when.
+    /// The lease of the daemon that works on it now: owner, fence, start.
     #[schema(value_type = Option<Object>)]
     pub work: Option<Work>,
-    /// Why the row cannot be read, if it cannot.
+    /// Why the row cannot be decoded, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
@@ -127,7 +125,7 @@ impl Serialize for SpecView {
 }
 
 impl View {
-    /// A cluster, and who works on it.
+    /// A cluster and its lease.
     pub fn of(cluster: &Cluster, work: Option<Work>) -> Self {
         Self {
             name: cluster.name.to_string(),
@@ -158,14 +156,14 @@ impl View {
             server_ip: cluster.server_ip.clone(),
             placed_by: cluster.placed_by.clone(),
             strays: cluster.strays(),
-            // A lease is also held for a look, and its release writes no row:
-            // work is told only of states in which there is some.
+            // An observation also holds a lease, and releasing it writes no row:
+            // only states in which an action runs show it.
             work: work.filter(|_| cluster.actual.is_at_work()),
             unreadable: None,
         }
     }
 
-    /// A row as it was read.
+    /// A row of the database.
     pub fn of_row(row: Result<Live, (String, Undecodable)>) -> Self {
         match row {
             Ok(Live { cluster, work }) => Self::of(&cluster, work),

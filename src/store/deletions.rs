@@ -2,6 +2,7 @@
 //! one at a time over all replicas, so that none overshoots the cap together
 //! with another.
 
+use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use crate::clusters::plan::{DeletionQueue, Status};
@@ -12,6 +13,8 @@ use crate::core::steps::StepChange;
 
 use super::object::ClusterStatus;
 use super::{Store, queries};
+
+const OPERATION: &str = "begin a deletion";
 
 impl Store {
     /// Writes, under the fence, what `decide` makes of the queue of deletions:
@@ -28,11 +31,10 @@ impl Store {
         steps: &[StepChange],
         decide: impl FnOnce(&DeletionQueue) -> Status,
     ) -> Result<Written<Cluster>, DatabaseError> {
-        let operation = "begin a deletion";
         let (name, generation) = (row.object.name.as_str(), row.generation);
         let (connections, selector) = (&self.connections, self.selector());
         let found = connections
-            .in_transaction(operation, async |transaction| {
+            .in_transaction(OPERATION, async |transaction| {
                 let run = async |sql: &str, params: &[Param<'_>]| {
                     connections.rows_in(transaction, sql, params).await
                 };
@@ -49,18 +51,62 @@ impl Store {
                 };
                 let begins = status.actual == Actual::Deleting;
                 let steps = if begins { steps } else { &[] };
-                let written = ClusterStatus::new(&status, &row.object.spec_hash);
-                let (sql, (status, place, steps)) =
-                    self.claims.write_statement(lease, row, &written, steps);
-                let row = run(sql, &[&status, &place, &steps]).await?.pop();
-                if row.is_some() && begins {
-                    run(&queries::COUNT_DELETION, &[&name, &generation]).await?;
-                }
-                Ok(Ok(row))
+                let written = self
+                    .write_counted(transaction, lease, row, &status, steps)
+                    .await?;
+                Ok(Ok(written))
             })
             .await?;
-        let row = found.map_err(|source| DatabaseError::Unreadable { operation, source })?;
+        let row = found.map_err(|source| DatabaseError::Unreadable {
+            operation: OPERATION,
+            source,
+        })?;
         Rows::<Cluster>::written(row.as_ref())
+    }
+
+    /// The same where no cap is set: the deletion is counted, because another replica
+    /// may have a cap, and waits for no other one.
+    ///
+    /// # Errors
+    /// As [`Store::begin_deletion`].
+    pub async fn begin_uncapped_deletion(
+        &self,
+        lease: &Lease,
+        row: &Leased<Cluster>,
+        steps: &[StepChange],
+        intent: &Status,
+    ) -> Result<Written<Cluster>, DatabaseError> {
+        let row = self
+            .connections
+            .in_transaction(OPERATION, async |transaction| {
+                self.write_counted(transaction, lease, row, intent, steps)
+                    .await
+            })
+            .await?;
+        Rows::<Cluster>::written(row.as_ref())
+    }
+
+    /// Writes a status; an intent to delete that is written is counted.
+    async fn write_counted(
+        &self,
+        transaction: &Transaction<'_>,
+        lease: &Lease,
+        row: &Leased<Cluster>,
+        status: &Status,
+        steps: &[StepChange],
+    ) -> Result<Option<Row>, tokio_postgres::Error> {
+        let written = ClusterStatus::new(status, &row.object.spec_hash);
+        let (sql, (json, place, steps)) = self.claims.write_statement(lease, row, &written, steps);
+        let connections = &self.connections;
+        let params: &[Param<'_>] = &[&json, &place, &steps];
+        let found = connections.rows_in(transaction, sql, params).await?.pop();
+        if found.is_some() && status.actual == Actual::Deleting {
+            let params: &[Param<'_>] = &[&row.object.name.as_str(), &row.generation];
+            connections
+                .rows_in(transaction, &queries::COUNT_DELETION, params)
+                .await?;
+        }
+        Ok(found)
     }
 }
 

@@ -1,5 +1,4 @@
-// What people run into beside the main road: wrong input, odd addresses, long
-// words, a database that is away.
+// Edge cases: invalid input, odd addresses, long texts, an unreachable database.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,7 +6,7 @@ import { test } from "node:test";
 
 import { eventually, freePort, row, scene, state } from "./kit.mjs";
 
-/** What a test sees, where PICTURES names a folder for it. */
+/** Takes a screenshot if PICTURES names a folder. */
 const picture = (page, name) => process.env.PICTURES && page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage: true });
 
 const dialogOf = async (page) => {
@@ -17,18 +16,18 @@ const dialogOf = async (page) => {
   return dialog;
 };
 
-test("what is no port is refused at its field, and is not taken for the default", () => scene({}, async (daemon, browser) => {
+test("an invalid port is refused, not replaced by the default", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   const dialog = await dialogOf(page);
-  assert.equal(await dialog.locator("summary").last().textContent(), "The same as a command and as SQL");
+  assert.equal(await dialog.locator("summary").last().textContent(), "Equivalent command and SQL");
   await dialog.locator('[name="name"]').fill("demo");
   await dialog.locator('[name="http_port"]').fill("80a");
   await dialog.getByText(/http_port "80a" is out of range/).waitFor();
   await dialog.locator("summary").first().click();
   await dialog.locator('[name="labels"]').fill("env");
   await dialog.getByText("env is not KEY=VALUE").waitFor();
-  // One wrong field does not hide another.
+  // One invalid field does not hide another.
   await dialog.getByText(/http_port "80a" is out of range/).waitFor();
   await dialog.locator("button.main").click();
   await dialog.locator('[name="labels"]').fill("");
@@ -46,7 +45,7 @@ test("what is no port is refused at its field, and is not taken for the default"
   assert.equal((await daemon.api("GET", "/api/clusters/demo")).generation, 1);
 }));
 
-test("a cluster that comes to be while one looks at its address is shown with all of it", () => scene({}, async (daemon, browser) => {
+test("a cluster appears on its open page after its creation", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/later`);
   await page.getByText("There is no cluster later.").waitFor();
@@ -57,7 +56,7 @@ test("a cluster that comes to be while one looks at its address is shown with al
   await page.locator("pre.log").getByText("create succeeded").waitFor();
 }));
 
-test("addresses that are broken are views too, and ways back lead to the list as it was left", () => scene({}, async (daemon, browser) => {
+test("malformed addresses work; back keeps the list's filters", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/%FF`);
@@ -72,7 +71,7 @@ test("addresses that are broken are views too, and ways back lead to the list as
   }
 }));
 
-test("what is refused of many is told beside what was done, and nothing is offered in vain", () => scene({}, async (daemon, browser) => {
+test("a partly refused action shows both parts", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   await daemon.psql("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'kind', true)");
   await daemon.psql("INSERT INTO clusters (name, provider, paused) VALUES ('asleep', 'kind', true)");
@@ -84,13 +83,13 @@ test("what is refused of many is told beside what was done, and nothing is offer
   await page.goto(`${daemon.url}/clusters/asleep`);
   await page.locator('[data-action="resume"]').waitFor();
   assert.equal(await page.locator('[data-action="retry"]').count(), 0);
-  // A search without a find says so; names are offered.
+  // A search without a match says so; names are suggested.
   await page.goto(`${daemon.url}/activity?cluster=nobody`);
-  await page.getByText("No event fits these filters.").waitFor();
+  await page.getByText("No event matches these filters.").waitFor();
   await page.locator('datalist option[value="demo"]').waitFor({ state: "attached" });
 }));
 
-test("a page that is opened while the database is away says so, and goes on by itself", () => scene({}, async (daemon, browser) => {
+test("a page opened during a database outage recovers", () => scene({}, async (daemon, browser) => {
   const { execFileSync } = await import("node:child_process");
   await daemon.declare("demo");
   const file = await readFile(join(daemon.state, "postgres", "data", "postmaster.pid"), "utf8");
@@ -103,26 +102,26 @@ test("a page that is opened while the database is away says so, and goes on by i
   try {
     const page = await browser.page();
     await page.goto(`${daemon.url}/clusters/demo`);
-    await page.getByText(/Nothing can be shown yet: .+/).waitFor();
+    await page.getByText(/No data yet: .+/).waitFor();
     signal("SIGCONT");
     await page.getByText("Conditions").waitFor();
     await page.locator("#banner").waitFor({ state: "hidden" });
-    // The log was refused meanwhile; it is asked for again.
+    // The page reopens the log, which was refused meanwhile.
     await page.locator("pre.log").getByText("create succeeded").waitFor();
     signal("SIGSTOP");
     await page.getByText(/The database cannot be read: /).waitFor();
-    // Whoever comes now is told the same, with the time of the last truth.
+    // A new page shows the same message and time.
     const until = await page.locator("#banner").textContent();
     const late = await browser.page();
     await late.goto(daemon.url);
-    await late.getByText(until.split("What you see is of ")[1]).waitFor();
+    await late.getByText(until.split("The data is from ")[1]).waitFor();
     await state(late, "demo", "running");
   } finally {
     signal("SIGCONT");
   }
 }));
 
-test("long names and labels fit every view, from 360 pixels on", () => scene({}, async (daemon, browser) => {
+test("long names and labels fit every view from 360 pixels", () => scene({}, async (daemon, browser) => {
   const name = `long-${"n".repeat(58)}`;
   const labels = { "a-very-long-label-key-indeed.example.org/owner": "x".repeat(120), "<img src=x onerror=alert(1)>": "<script>alert(2)</script>" };
   await daemon.declare(name, { provider: "kind", labels });
@@ -135,7 +134,7 @@ test("long names and labels fit every view, from 360 pixels on", () => scene({},
       const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(beyond, 0, `${path} is ${beyond} px too wide ${JSON.stringify(options)}`);
     }
-    // What happened is read without scrolling sideways.
+    // The audit log needs no sideways scrolling.
     await page.goto(`${daemon.url}/activity`);
     const told = page.locator("tbody tr").last().locator("td").last();
     await told.waitFor();
@@ -144,7 +143,7 @@ test("long names and labels fit every view, from 360 pixels on", () => scene({},
   }
 }));
 
-test("who changed labels is told, and neither that nor a look at it moves its steps", () => scene({ KINDLER_HEALTH_INTERVAL: "1s" }, async (daemon, browser) => {
+test("label changes and health checks do not change the steps", () => scene({ KINDLER_HEALTH_INTERVAL: "1s" }, async (daemon, browser) => {
   await daemon.declare("demo", { labels: { env: "dev" } });
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);
@@ -160,7 +159,7 @@ test("who changed labels is told, and neither that nor a look at it moves its st
   assert.equal(await times.last().getAttribute("datetime"), verified);
 }));
 
-test("with a login, the bar fits 360 pixels in both languages", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+test("the bar with a logout fits 360 pixels in both languages", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
   const token = await daemon.token("alice", "read");
   for (const [locale, logIn, logOut] of [["en-GB", "Token", "Log out"], ["zh-CN", "令牌", "退出"]]) {
     const page = await browser.page({ viewport: { width: 360, height: 740 }, locale });
@@ -172,20 +171,20 @@ test("with a login, the bar fits 360 pixels in both languages", () => scene({ KI
   }
 }));
 
-test("in Chinese, spans of time and reasons are Chinese too", () => scene({}, async (daemon, browser) => {
+test("durations and reasons are Chinese in Chinese", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   await daemon.psql("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')");
   const page = await browser.page({ locale: "zh-CN" });
   await page.goto(daemon.url);
   await state(page, "demo", "running");
   await row(page, "demo").getByText(/^\d+秒$/).waitFor();
-  // Said once.
+  // The reason is not repeated.
   await row(page, "devops").getByText(/^受保护$/).waitFor();
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.getByText(/^(创建完成|探测正常) · \d+秒前$/).waitFor();
 }));
 
-test("no text of the page is defined twice", async () => {
+test("no text is defined twice", async () => {
   for (const language of ["en", "zh"]) {
     const path = join(import.meta.dirname, "..", "..", "web", "assets", `${language}.js`);
     const keys = [...(await readFile(path, "utf8")).matchAll(/(?<=[{,\n]\s*)(\w+): "/g)].map(([, key]) => key);
@@ -194,7 +193,7 @@ test("no text of the page is defined twice", async () => {
   }
 });
 
-test("what no daemon selects is shown, and where a cluster is placed", () => scene({ KINDLER_SELECTOR: "host=a" }, async (daemon, browser) => {
+test("unselected clusters and placements are shown", () => scene({ KINDLER_SELECTOR: "host=a" }, async (daemon, browser) => {
   const page = await browser.page();
   await daemon.declare("demo", { labels: { host: "b" } });
   await page.goto(`${daemon.url}/system`);
@@ -202,28 +201,28 @@ test("what no daemon selects is shown, and where a cluster is placed", () => sce
   await page.getByText("No daemon selects it.").waitFor();
   const relabel = (host) => daemon.api("PATCH", "/api/clusters/demo", { labels: { host } });
   await relabel("a");
-  await page.getByText("Nothing is held back.").waitFor();
+  await page.getByText("Nothing deferred or failed.").waitFor();
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.locator("dd", { hasText: /^host=a$/ }).first().waitFor();
   await relabel("b");
   await page.getByText("its labels do not match host=a any more; it stays there until it is deleted").waitFor();
 }));
 
-test("a daemon that stands aside is not shown as one that works", () => scene({}, async (daemon, browser) => {
+test("a daemon on standby is not shown as alive", () => scene({}, async (daemon, browser) => {
   await daemon.psql("INSERT INTO kindler_migrations (version, name) VALUES (999, 'of a later release')");
-  for (const [locale, words] of [["en-GB", "stands aside"], ["zh-CN", "旁观"]]) {
+  for (const [locale, words] of [["en-GB", "standby"], ["zh-CN", "待命"]]) {
     const page = await browser.page({ locale });
     await page.goto(`${daemon.url}/system`);
     await page.locator(".state.warn").getByText(words).waitFor();
     assert.equal(await page.locator(".state.good").count(), 0);
     await page.getByText("newer than this release knows").first().waitFor();
-    await picture(page, `aside-${locale}`);
+    await picture(page, `standby-${locale}`);
   }
 }));
 
-test("a search in the log that finds nothing says how far it looked", () => scene({}, async (daemon, browser) => {
+test("a log search without a match names its range", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
-  for (const [locale, words] of [["en-GB", /^Nothing fits in the last \d+ lines/], ["zh-CN", /^最后 \d+ 行中没有匹配/]]) {
+  for (const [locale, words] of [["en-GB", /^No match in the last \d+ lines/], ["zh-CN", /^最后 \d+ 行中没有匹配/]]) {
     const page = await browser.page({ locale });
     await page.goto(`${daemon.url}/clusters/demo?log=no+such+words`);
     await page.locator("pre.log").getByText(words).waitFor();
@@ -233,7 +232,7 @@ test("a search in the log that finds nothing says how far it looked", () => scen
   }
 }));
 
-test("every revision can be seen and compared, however many there are", () => scene({}, async (daemon, browser) => {
+test("all of many revisions can be shown and compared", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo", { http_port: 18080 });
   for (let port = 20001; port < 20050; port += 1) await daemon.api("PATCH", "/api/clusters/demo", { http_port: port });
   const page = await browser.page();
@@ -241,7 +240,7 @@ test("every revision can be seen and compared, however many there are", () => sc
   await page.goto(`${daemon.url}/clusters/demo`);
   await revision(31).waitFor();
   assert.equal(await page.locator(".past li").count(), 20);
-  // The address names one that is older than what is shown.
+  // The address names a revision that is not on the first page.
   await page.goto(`${daemon.url}/clusters/demo?compare=3..1`);
   await revision(3).getByText("http_port: 18080 → 20002").waitFor();
   assert.equal(await page.locator(".past li").count(), 21);
@@ -256,17 +255,17 @@ test("every revision can be seen and compared, however many there are", () => sc
   await revision(1).getByRole("button", { name: "Roll back to this" }).click();
   await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);
   await revision(51).waitFor();
-  assert.equal(await page.locator(".past li").count(), 51, "what was opened stays open");
-  // What cannot be compared is told, and leaves the address.
+  assert.equal(await page.locator(".past li").count(), 51, "the opened pages stay open");
+  // An invalid comparison shows a message and leaves the address.
   for (const wrong of ["99..1", "3..99", "3..3", "abc"]) {
     await page.goto(`${daemon.url}/clusters/demo?log=x&compare=${wrong}`);
-    await page.locator(".toast").getByText(`There is nothing to compare: ${wrong}`).waitFor();
+    await page.locator(".toast").getByText(`These revisions cannot be compared: ${wrong}`).waitFor();
     assert.equal(new URL(page.url()).search, "?log=x");
   }
   await picture(page, "compare-wrong");
 }));
 
-test("the dialog for a new cluster is where its address is, back and forth", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+test("the create dialog follows its address, back and forward", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
   const token = await daemon.token("alice", "write");
   const page = await browser.page();
   const dialog = page.locator("dialog[open]");
@@ -297,7 +296,7 @@ test("the dialog for a new cluster is where its address is, back and forth", () 
   await away();
   await page.waitForURL(`${daemon.url}/activity`);
 
-  // A dialog of a view that was left is gone, too.
+  // The dialogs of a left view close.
   await page.keyboard.press("?");
   await dialog.waitFor();
   await page.goBack();
@@ -308,7 +307,7 @@ test("the dialog for a new cluster is where its address is, back and forth", () 
     await page.getByText("No clusters yet").waitFor();
     assert.equal(await dialog.count(), 0, other);
   }
-  // Whoever is logged out meanwhile logs in first.
+  // After the end of the session the login comes first.
   await page.goto(`${daemon.url}/?create=1`);
   await dialog.locator('[name="name"]').waitFor();
   await daemon.kindler("token", "revoke", "alice");
@@ -317,7 +316,7 @@ test("the dialog for a new cluster is where its address is, back and forth", () 
   assert.equal(page.url(), `${daemon.url}/?create=1`);
 }));
 
-test("what goes on after `kindler dev` is told before", () => scene({}, async (daemon) => {
+test("kindler dev says that sandbox clusters outlive it", () => scene({}, async (daemon) => {
   assert.match(daemon.output, /Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first/);
   const port = await freePort();
   await daemon.declare("demo", { http_port: port });
@@ -328,19 +327,19 @@ test("what goes on after `kindler dev` is told before", () => scene({}, async (d
   await daemon.kindler("delete", "demo", "--yes", "--wait");
 }));
 
-test("what is typed at the login is not lost to an answer that comes late", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+test("a late response keeps the typed token", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
   const page = await browser.page();
-  const held = [];
-  // The page asks at its start, and again when a request of its own is refused.
-  await page.route("**/api/session", (route) => { held.push(route); });
+  const pending = [];
+  // The page requests the session at its start, and again after a 401.
+  await page.route("**/api/session", (route) => { pending.push(route); });
   await page.goto(daemon.url);
-  await eventually("a second question", () => held.length > 1);
-  await held[0].continue();
+  await eventually("a second request", () => pending.length > 1);
+  await pending[0].continue();
   await page.getByLabel("Token").last().fill("kdl_typed");
   const answered = page.waitForResponse("**/api/session");
-  await held[1].continue();
+  await pending[1].continue();
   await (await answered).finished();
-  // An answer to a later question comes after what the page did with the earlier one.
+  // A later response arrives after the page has handled the earlier one.
   await page.unroute("**/api/session");
   await page.evaluate(() => fetch("/api/session").then((answer) => answer.json()));
   assert.equal(await page.getByLabel("Token").last().inputValue(), "kdl_typed");

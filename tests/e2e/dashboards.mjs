@@ -1,7 +1,7 @@
-// Makes the pictures in docs/dashboards: `make dashboards`. Grafana is not needed:
-// the queries of each panel are put to a real Prometheus that scraped a real
-// daemon for some minutes, and the answers are drawn by panels.mjs in Chromium.
-// Looked at by people; nothing here is a test.
+// Draws the pictures in docs/dashboards: `make dashboards`. It does not need
+// Grafana: a real Prometheus scrapes a real daemon for some minutes, answers the
+// queries of each panel, and panels.mjs draws the results in Chromium. This is
+// not a test.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -16,7 +16,7 @@ const root = join(import.meta.dirname, "..", "..");
 const folder = process.env.SCREENSHOTS ?? join(root, "docs", "dashboards");
 const SCRAPE = 5;
 const WIDTH = 1600, CELL = 36, GAP = 8;
-/** The cluster that never comes up, and that of the dashboard of one. */
+/** The cluster that always fails, and the one of the cluster dashboard. */
 const NEVER = "ml-train", ONE = "orders-uat";
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
@@ -41,7 +41,7 @@ class Prometheus {
     return data.result;
   }
 
-  /** The series of a query, as a panel asks for them: over the range, or as it is at its end. */
+  /** The series of a panel's query: over the range, or at its end. */
   async series(query, instant, { from, to, step }) {
     if (!instant) return this.ask("query_range", { query, start: from, end: to, step });
     return (await this.ask("query", { query, time: to })).map(({ metric, value }) => ({ metric, values: [value] }));
@@ -54,7 +54,7 @@ class Prometheus {
   }
 }
 
-/** A page beside the daemon, on the same database. */
+/** An API-only server on the same database. */
 async function pageBeside(daemon) {
   const port = await freePort();
   const url = (await readFile(join(daemon.state, "database-url"), "utf8")).trim();
@@ -65,7 +65,7 @@ async function pageBeside(daemon) {
   return { port, stop: async () => { page.kill("SIGTERM"); await ended; } };
 }
 
-/** Kills the process that is a sandbox cluster of this daemon. */
+/** Kills the process of a sandbox cluster of this daemon. */
 async function breaks(daemon, name) {
   for (const pid of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
     const line = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
@@ -73,7 +73,7 @@ async function breaks(daemon, name) {
   }
 }
 
-/** What a fleet goes through in some minutes. */
+/** The events of some minutes in a fleet. */
 async function play(daemon) {
   const names = ["payments-prod", "payments-dev", "search-prod", "search-uat", "billing", "edge-lab", NEVER];
   const declare = async (name) => daemon.declare(name, { provider: name.endsWith("dev") ? "kind" : "k3d" });
@@ -82,7 +82,7 @@ async function play(daemon) {
   fetch(`${daemon.url}/api/stream`, { signal: watching.signal }).then(async ({ body }) => { for await (const _ of body); }).catch(() => {});
   const looking = setInterval(() => { daemon.api("GET", "/api/clusters").catch(() => {}); fetch(`${daemon.url}/api/clusters/none`).catch(() => {}); }, 700);
   for (const name of names.slice(0, 4)) await declare(name);
-  // Its port is taken for a while, so it cannot be made.
+  // Its port is in use at first, so the creation fails.
   const squatter = createServer().listen(0, "127.0.0.1");
   await once(squatter, "listening");
   await daemon.declare(ONE, { provider: "k3d", http_port: squatter.address().port });

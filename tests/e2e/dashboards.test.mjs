@@ -1,5 +1,5 @@
-// The dashboards fit the types that Grafana publishes for its own: every
-// option of every panel is one that is there, and holds a value that it knows.
+// The dashboards match Grafana's published types: every option of every panel
+// exists and has a valid value.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { readFile, writeFile, mkdtemp, rm } from "node:fs/promises";
@@ -10,7 +10,7 @@ const root = join(import.meta.dirname, "..", "..");
 const types = join(import.meta.dirname, "node_modules", "@grafana", "schema", "dist", "types", "raw");
 const KINDS = { stat: "stat", timeseries: "timeseries", "state-timeline": "statetimeline", bargauge: "bargauge", table: "table", heatmap: "heatmap" };
 
-/** JSON has words where Grafana's types have enumerations of words. */
+/** JSON has strings where Grafana's types have enumerations. */
 const LOOSE = "type Loose<T> = T extends string ? `${T}` : T extends (infer U)[] ? Loose<U>[] : T extends object ? { [K in keyof T]: Loose<T[K]> } : T;";
 
 function program(dashboard) {
@@ -29,13 +29,13 @@ function program(dashboard) {
     is('Omit<Panel, "options">', other);
     is(`${kind}.Options`, options);
     const { custom } = panel.fieldConfig.defaults;
-    // The table's are not published.
+    // Grafana does not publish those of the table.
     if (custom && kind !== "table") is(`${kind}.FieldConfig`, custom);
   }
   return lines.join("\n");
 }
 
-async function complaints(dashboard) {
+async function typeErrors(dashboard) {
   const folder = await mkdtemp(join(import.meta.dirname, "node_modules", ".types-"));
   try {
     const file = join(folder, "dashboard.ts");
@@ -52,15 +52,15 @@ async function complaints(dashboard) {
 const read = async (name) => JSON.parse(await readFile(join(root, "dashboards", `${name}.json`), "utf8"));
 
 for (const name of ["fleet", "reconciler", "cluster"]) {
-  test(`${name} fits Grafana's types`, async () => {
-    assert.deepEqual(await complaints(await read(name)), []);
+  test(`${name} matches Grafana's types`, async () => {
+    assert.deepEqual(await typeErrors(await read(name)), []);
   });
 }
 
-test("an option that Grafana does not know is told", async () => {
+test("an unknown option is reported", async () => {
   const dashboard = await read("fleet");
   dashboard.panels[1].options.graphMode = "areas";
-  const found = await complaints(dashboard);
+  const found = await typeErrors(dashboard);
   assert.equal(found.length, 1);
   assert.match(found[0], /graphMode|areas/);
 });

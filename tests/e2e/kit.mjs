@@ -1,5 +1,5 @@
-// The real daemon and a real browser, for one test: a state folder and a port
-// of its own, everything ended when the test has.
+// A real daemon and a real browser for one test, with their own state folder and
+// port; both end with the test.
 import { execFile, spawn } from "node:child_process";
 import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -13,18 +13,18 @@ const run = promisify(execFile);
 const root = join(import.meta.dirname, "..", "..");
 const kindler = process.env.KINDLER_BIN ?? join(root, "target", "debug", "kindler");
 
-/** Waits for a condition with a deadline; its value. */
+/** Waits for a truthy value, with a deadline; returns it. */
 export async function eventually(awaited, look, within = 20_000) {
   const end = Date.now() + within;
   for (;;) {
     const value = await look();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`waited ${within} ms in vain for: ${awaited}`);
+    if (Date.now() > end) throw new Error(`timed out after ${within} ms waiting for ${awaited}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
 }
 
-/** A port of this machine that nobody listens on: any, or the first from one on. */
+/** A free port of this machine: any, or the first from the given one. */
 export async function freePort(from = 0) {
   const server = createServer().listen(from, "127.0.0.1");
   const free = await new Promise((resolve) => server.once("listening", () => resolve(true)).once("error", () => resolve(false)));
@@ -39,7 +39,7 @@ export class Daemon {
   static async start(settings = {}) {
     const daemon = new Daemon();
     daemon.state = await mkdtemp(join(tmpdir(), "kindler-e2e-"));
-    // For root, Postgres runs as another user, who has to get in.
+    // As root, Postgres runs as another user, which needs access.
     await chmod(daemon.state, 0o711);
     daemon.port = await freePort();
     daemon.url = `http://127.0.0.1:${daemon.port}`;
@@ -81,18 +81,18 @@ export class Daemon {
     return response.json();
   }
 
-  /** Declares a cluster, on a port that is free on this machine. */
+  /** Declares a cluster on a free port. */
   async declare(name, more = {}) {
     return this.api("POST", "/api/clusters", { name, provider: "k3d", http_port: await freePort(), ...more });
   }
 
-  /** Runs a command beside it; what it printed. */
+  /** Runs a command on the same database; returns its output. */
   async kindler(...args) {
     const env = { PATH: process.env.PATH, HOME: this.state, KINDLER_STATE_DIR: this.state };
     return (await run(kindler, args, { env })).stdout;
   }
 
-  /** A new token. */
+  /** Creates a token. */
   async token(name, scope) {
     return (await this.kindler("token", "create", name, "--scope", scope)).trim();
   }
@@ -103,7 +103,7 @@ export class Daemon {
   }
 }
 
-/** A browser that fails the test when the page complains. */
+/** A browser that fails the test after an error of the page. */
 export class Browser {
   static async start() {
     const browser = new Browser();
@@ -112,7 +112,7 @@ export class Browser {
     if (process.getuid() === 0) flags.push("--no-sandbox");
     const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
     browser.chromium = await chromium.launch({ executablePath, args: flags });
-    browser.complaints = [];
+    browser.errors = [];
     return browser;
   }
 
@@ -120,10 +120,10 @@ export class Browser {
     const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB", ...options });
     const page = await context.newPage();
     page.setDefaultTimeout(20_000);
-    page.on("pageerror", (error) => this.complaints.push(`error: ${error.message}`));
+    page.on("pageerror", (error) => this.errors.push(`error: ${error.message}`));
     page.on("console", (message) => {
-      // A refused or lost request is told by the browser too; the page tells it to people.
-      if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) this.complaints.push(message.text());
+      // The browser logs failed requests, too; the page shows them to the user.
+      if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) this.errors.push(message.text());
     });
     await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`)));
     return page;
@@ -131,11 +131,11 @@ export class Browser {
 
   async stop() {
     await this.chromium.close();
-    if (this.complaints.length) throw new Error(`the page complained:\n${this.complaints.join("\n")}`);
+    if (this.errors.length) throw new Error(`errors of the page:\n${this.errors.join("\n")}`);
   }
 }
 
-/** A test with a daemon and a browser of its own. */
+/** Runs a test with its own daemon and browser. */
 export async function scene(settings, play) {
   const daemon = await Daemon.start(settings);
   try {
@@ -155,12 +155,12 @@ export async function scene(settings, play) {
 export const row = (page, name) => page.locator(`.row[data-name="${name}"]`);
 export const state = (page, name, wanted) => row(page, name).locator(`[data-state="${wanted}"]`).waitFor();
 
-/** Creates a cluster by the page's own dialog. */
+/** Creates a cluster with the dialog of the page. */
 export async function create(page, name) {
   await page.locator("#create").click();
   const dialog = page.locator("dialog[open]");
   await dialog.locator('[name="name"]').fill(name);
-  // A free port is suggested; here other programs may hold it, so it is replaced.
+  // Replaces the suggested port, which another program here may use.
   await eventually("a port", async () => (await dialog.locator('[name="http_port"]').inputValue()) !== "");
   await dialog.locator('[name="http_port"]').fill(String(await freePort()));
   await dialog.locator("button.main").click();

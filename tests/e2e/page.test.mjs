@@ -7,15 +7,15 @@ import { create, eventually, freePort, row, scene, state } from "./kit.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
-/** Serious findings of axe-core on what is shown. */
+/** The serious findings of axe-core on the page. */
 async function findings(page) {
-  // Evaluated from outside: the page's own policy would not let it in.
+  // Evaluated by the driver: the content policy of the page blocks other scripts.
   await page.evaluate(await readFile(axe, "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   return violations.filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.map((node) => node.target).join(", ")}`);
 }
 
-test("from nothing to a running cluster, seen in two browsers", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "500ms" }, async (daemon, browser) => {
+test("a new cluster is shown running in two browsers", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "500ms" }, async (daemon, browser) => {
   const [one, other] = [await browser.page(), await browser.page()];
   await one.goto(daemon.url);
   await other.goto(daemon.url);
@@ -23,13 +23,13 @@ test("from nothing to a running cluster, seen in two browsers", () => scene({ KI
   await create(one, "demo");
   for (const page of [one, other]) await state(page, "demo", "creating");
   for (const page of [one, other]) await state(page, "demo", "running");
-  // What the other does is seen by the one.
+  // A change in one browser is shown in the other.
   await other.goto(`${daemon.url}/clusters/demo`);
   await other.locator('[data-action="stop"]').click();
   await state(one, "demo", "stopped");
 }));
 
-test("a change by psql and a removal are seen at once", () => scene({}, async (daemon, browser) => {
+test("a change by SQL and a removal are shown at once", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   await page.getByText("No clusters yet").waitFor();
@@ -42,22 +42,22 @@ test("a change by psql and a removal are seen at once", () => scene({}, async (d
   await row(page, "by-hand").waitFor({ state: "detached" });
 }));
 
-test("a failure says why, what was tried and when it goes on, and a retry is one click", () => scene({ KINDLER_SANDBOX_FAIL: "broken", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+test("a failure shows reason, attempts and next attempt", () => scene({ KINDLER_SANDBOX_FAIL: "broken", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   await create(page, "broken");
   await state(page, "broken", "failed");
   await row(page, "broken").getByText("failed on purpose").waitFor();
-  await row(page, "broken").getByText(/next try in \d+s/).waitFor();
+  await row(page, "broken").getByText(/next attempt in \d+s/).waitFor();
   await row(page, "broken").getByRole("link").click();
-  await page.getByText("What happened").waitFor();
+  await page.getByRole("heading", { name: "History" }).waitFor();
   await page.locator("pre.log").getByText("failed on purpose").first().waitFor();
-  // What is looked for in the log stays in the address.
+  // The log search is in the address.
   await page.getByLabel("Search the log").fill("on purpose");
   await page.waitForURL(/log=on\+purpose/);
   await page.reload();
   await page.locator("pre.log mark").getByText("on purpose").first().waitFor();
-  // Sandbox clusters have no kubeconfig, which is told in words.
+  // Sandbox clusters have no kubeconfig; a message says so.
   await page.locator('[data-action="kubeconfig"]').click();
   await page.locator(".toast.bad").getByText(/kubeconfig/).waitFor();
   const attempts = () => page.locator(".timeline").first().getByText("creating → failed").count();
@@ -66,7 +66,7 @@ test("a failure says why, what was tried and when it goes on, and a retry is one
   await eventually("the second attempt", async () => (await attempts()) === 2);
 }));
 
-test("a cluster is deleted while it is created, after its name was typed", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "60s" }, async (daemon, browser) => {
+test("a cluster is deleted during its creation", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "60s" }, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   await create(page, "wrong");
@@ -80,18 +80,18 @@ test("a cluster is deleted while it is created, after its name was typed", () =>
   assert.equal(await confirm.isDisabled(), true);
   await dialog.getByRole("textbox").fill("wrong");
   await confirm.click();
-  await page.getByText("The cluster wrong is gone").waitFor();
+  await page.getByText("Cluster wrong was removed").waitFor();
   await page.goto(daemon.url);
   await page.getByText("No clusters yet").waitFor();
 }));
 
-test("a daemon that restarts is waited for, and what is shown is said to be old", () => scene({}, async (daemon, browser) => {
+test("the page marks stale data while the daemon restarts", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   await create(page, "demo");
   await state(page, "demo", "running");
   await daemon.end();
-  await page.getByText(/Reconnecting\. What you see is of/).waitFor();
+  await page.getByText(/Reconnecting\. The data is from/).waitFor();
   await row(page, "demo").waitFor();
   await daemon.spawn();
   await page.locator("#banner").waitFor({ state: "hidden" });
@@ -99,10 +99,10 @@ test("a daemon that restarts is waited for, and what is shown is said to be old"
   await state(page, "demo", "stopped");
   await page.goto(`${daemon.url}/system`);
   await page.getByText("Queue").waitFor();
-  await page.getByText(/nothing due|due and not begun|^empty$/).waitFor();
+  await page.getByText(/nothing due|due, the oldest|^empty$/).waitFor();
 }));
 
-test("everything is done with the keyboard alone", () => scene({}, async (daemon, browser) => {
+test("the keyboard alone is enough", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   await page.getByText("No clusters yet").waitFor();
@@ -140,7 +140,7 @@ test("everything is done with the keyboard alone", () => scene({}, async (daemon
   await page.waitForURL((url) => url.pathname === "/");
 }));
 
-test("what is refused is told at its field and nothing is lost", () => scene({}, async (daemon, browser) => {
+test("an invalid field shows its error and keeps its value", () => scene({}, async (daemon, browser) => {
   await daemon.declare("taken", { http_port: 18080 });
   const page = await browser.page();
   await page.goto(daemon.url);
@@ -156,14 +156,14 @@ test("what is refused is told at its field and nothing is lost", () => scene({},
   await dialog.locator('[name="http_port"]').fill("18080");
   await dialog.getByText(/also declared by cluster taken/).waitFor();
   assert.equal(await dialog.locator('[name="name"]').inputValue(), "fine");
-  // The dialog has an address.
+  // The dialog has its own address.
   await page.goto(`${daemon.url}/?q=taken&create=1`);
   await dialog.locator('[name="name"]').waitFor();
   await page.keyboard.press("Escape");
   await page.waitForURL(`${daemon.url}/?q=taken`);
 }));
 
-test("a spec is changed, lost to another, shown with its history, and rolled back", () => scene({}, async (daemon, browser) => {
+test("a spec is edited, merged, compared and rolled back", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo", { http_port: 18080 });
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);
@@ -172,14 +172,14 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   const form = page.locator("section form");
   await form.locator("input").first().fill("18201");
   await form.locator("button.main").click();
-  await form.getByText(/Somebody else changed it meanwhile/).waitFor();
-  // Theirs is in the field, ours beside it.
+  await form.getByText(/The cluster was changed meanwhile/).waitFor();
+  // The field has the new value, with the user's own beside it.
   assert.equal(await form.locator("input").first().inputValue(), "18200");
   await form.getByText("yours: 18201").waitFor();
   await form.locator("input").first().fill("18202");
   await form.locator("button.main").click();
   await page.getByText("http_port: 18200 → 18202").first().waitFor();
-  // Any two revisions can be compared, not only neighbours.
+  // Any two revisions can be compared.
   await page.getByLabel("Compare revision 3 with").selectOption("1");
   await page.getByText("http_port: 18080 → 18202").first().waitFor();
   assert.match(page.url(), /compare=3\.\.1/);
@@ -189,7 +189,7 @@ test("a spec is changed, lost to another, shown with its history, and rolled bac
   await eventually("the first port again", async () => (await daemon.api("GET", "/api/clusters/demo")).http_port === 18080);
 }));
 
-test("every view is accessible, light and dark, wide and narrow, in English and Chinese", () => scene({ KINDLER_SANDBOX_FAIL: "broken" }, async (daemon, browser) => {
+test("every view is accessible in each theme, width and language", () => scene({ KINDLER_SANDBOX_FAIL: "broken" }, async (daemon, browser) => {
   for (const [name, labels] of [["api", { env: "prod" }], ["broken", { env: "dev" }]]) await daemon.declare(name, { labels });
   for (const options of [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "light", viewport: { width: 360, height: 740 }, locale: "zh-CN" }]) {
     const page = await browser.page(options);
@@ -206,21 +206,21 @@ test("every view is accessible, light and dark, wide and narrow, in English and 
     assert.deepEqual(await findings(page), [], `the dialog ${JSON.stringify(options)}`);
     if (!options.locale) continue;
     assert.equal(await page.locator("h1").first().textContent(), "集群");
-    // What the daemon says has words too.
+    // Reasons have Chinese texts.
     await row(page, "api").getByText("探测正常").waitFor();
     await row(page, "broken").getByText("创建失败：").waitFor();
   }
 }));
 
-test("every text of the page is there in English and in Chinese", async () => {
+test("every text exists in English and Chinese", async () => {
   const [{ en }, { zh }] = await Promise.all(["en", "zh"].map((one) => import(`../../web/assets/${one}.js`)));
-  // Reasons are the daemon's own English words already.
+  // The daemon's messages are English, so only Chinese has texts for reasons.
   assert.deepEqual(Object.keys(zh).filter((key) => !key.startsWith("r_")).sort(), Object.keys(en).sort());
   const holes = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
   for (const key of Object.keys(en).filter((one) => one !== "by")) assert.deepEqual(holes(zh[key]), holes(en[key]), key);
 });
 
-test("ten thousand clusters are shown, and what is chosen stays in view", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
+test("ten thousand clusters are shown; the selection bar stays", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
   await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
   const page = await browser.page();
   await page.goto(daemon.url);
@@ -228,14 +228,14 @@ test("ten thousand clusters are shown, and what is chosen stays in view", () => 
   assert.ok((await page.locator(".row").count()) < 60);
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await eventually("the last rows", async () => (await page.locator(".row").last().evaluate((one) => one.style.top)) === `${9999 * 56}px`);
-  // What can be done with the selection stays in view, however long the list.
+  // The actions on the selection stay in view.
   await page.evaluate(() => scrollTo(0, 0));
   await page.locator(".row input").first().check();
   const bar = await page.locator(".batch").boundingBox();
   assert.ok(bar.y > 0 && bar.y + bar.height <= 800, JSON.stringify(bar));
 }));
 
-test("a server that asks for a token gets it from the page, and only then is anything shown", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
+test("a server that requires a token shows only the login", () => scene({ KINDLER_AUTH: "required" }, async (daemon, browser) => {
   const [alice, reader] = [await daemon.token("alice", "write"), await daemon.token("reader", "read")];
   await daemon.psql(`INSERT INTO clusters (name, provider, http_port) VALUES ('demo', 'k3d', ${await freePort()})`);
   const page = await browser.page();
@@ -248,10 +248,10 @@ test("a server that asks for a token gets it from the page, and only then is any
   await shut();
   assert.equal(await page.getByText("demo").count(), 0);
   await logIn(`kdl_${"A".repeat(43)}`);
-  await page.getByText("this token is not known").waitFor();
+  await page.getByText("this token is unknown").waitFor();
   assert.deepEqual(await findings(page), [], "the login");
 
-  // Who is in sees all, live, and the books name who it was.
+  // After the login the page is live, and the audit log names the actor.
   await logIn(alice);
   await state(page, "demo", "running");
   const kept = await page.evaluate(() => JSON.stringify([document.cookie, { ...localStorage }, { ...sessionStorage }]));
@@ -264,21 +264,21 @@ test("a server that asks for a token gets it from the page, and only then is any
   await page.goto(`${daemon.url}/activity`);
   await page.getByText("api:alice").first().waitFor();
 
-  // Out is out, and nothing is left that opens.
+  // After a logout the old cookie is invalid.
   await page.getByRole("button", { name: "Log out" }).click();
   await shut();
   await page.context().addCookies([cookie]);
   await page.goto(daemon.url);
   await shut();
 
-  // Whoever may only look is told so.
+  // A token with the scope read cannot change anything.
   await logIn(reader);
   await state(page, "demo", "running");
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.locator('[data-action="pause"]').click();
-  await page.getByText("token reader may read").first().waitFor();
+  await page.getByText("token reader has the scope read").first().waitFor();
 
-  // A revoked token ends what it opened, by itself.
+  // A revoked token ends the session of an open page.
   await page.goto(daemon.url);
   await state(page, "demo", "running");
   await daemon.kindler("token", "revoke", "reader");
@@ -289,7 +289,7 @@ test("a server that asks for a token gets it from the page, and only then is any
   for (const secret of [alice, reader, cookie.value]) assert.ok(!daemon.output.includes(secret.slice(4)), "a secret is in the log");
 }));
 
-test("where no stream gets through, the page asks for lists", () => scene({}, async (daemon, browser) => {
+test("without a stream the page polls the list", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   const page = await browser.page();
   await page.route(/\/api\/stream$/, (route) => route.fulfill({ status: 502, body: "no streams here" }));
@@ -299,7 +299,7 @@ test("where no stream gets through, the page asks for lists", () => scene({}, as
   await state(page, "demo", "stopped");
 }));
 
-test("a click that has begun outlives what changes meanwhile", () => scene({ KINDLER_SANDBOX_FAIL: "demo", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+test("an update does not interrupt a click", () => scene({ KINDLER_SANDBOX_FAIL: "demo", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
   await daemon.declare("demo");
   const page = await browser.page();
   const slowly = async (element, changing) => {
@@ -310,11 +310,11 @@ test("a click that has begun outlives what changes meanwhile", () => scene({ KIN
     await page.mouse.up();
   };
   await page.goto(daemon.url);
-  await slowly(row(page, "demo").getByRole("link"), row(page, "demo").getByText(/next try in/));
+  await slowly(row(page, "demo").getByRole("link"), row(page, "demo").getByText(/next attempt in/));
   await page.waitForURL(/clusters\/demo/);
-  await slowly(page.locator('[data-action="pause"]'), page.getByText(/next try in/));
+  await slowly(page.locator('[data-action="pause"]'), page.getByText(/next attempt in/));
   await page.locator('[data-action="resume"]').waitFor();
-  // What a person closed stays closed.
+  // A closed section stays closed.
   await page.locator("summary").first().click();
   await page.locator("section pre").first().waitFor({ state: "hidden" });
   await daemon.psql("UPDATE clusters SET labels = '{\"a\": \"b\"}'");

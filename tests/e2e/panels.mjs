@@ -1,5 +1,5 @@
-// Draws the panels of a dashboard from the answers of Prometheus: as much of
-// Grafana's look as it takes to judge what a dashboard says. Pure: data in, HTML out.
+// Draws the panels of a dashboard from Prometheus results, close enough to Grafana
+// to judge the dashboard. Pure: data in, HTML out.
 
 const NAMED = { green: "#73bf69", red: "#f2495c", orange: "#ff9830", blue: "#5794f2", "light-blue": "#8ab8ff", purple: "#b877d9", yellow: "#fade2a", text: "#d8d9da" };
 const PALETTE = ["#73bf69", "#fade2a", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0", "#96d98d", "#ffee52", "#c0d8ff", "#ffb357"];
@@ -27,7 +27,7 @@ function scaled(value, step, endings) {
   return trimmed(value) + endings[index];
 }
 
-/** A number in its unit, as Grafana writes it. */
+/** A number with its unit, as in Grafana. */
 export function shown(value, unit) {
   switch (unit) {
     case "s": return duration(value);
@@ -49,7 +49,7 @@ function legend(format, labels) {
   return Object.entries(labels).map(([key, value]) => `${key}="${value}"`).join(", ");
 }
 
-/** All series of a panel: name, colour, values by moment. */
+/** The series of a panel: name, colour, values over time. */
 function seriesOf(panel, answers) {
   const all = panel.targets.flatMap((target, index) => answers[index].map(({ metric, values }) => ({
     name: legend(target.legendFormat, metric) || "value", labels: metric, ref: target.refId,
@@ -60,8 +60,8 @@ function seriesOf(panel, answers) {
   return all;
 }
 
-/** What a value is called and coloured, by the panel's mappings and thresholds. */
-function told(panel, value) {
+/** Text and colour of a value, by the panel's mappings and thresholds. */
+function display(panel, value) {
   const { mappings, thresholds, unit, color } = panel.fieldConfig.defaults;
   const mapped = mappings?.[0]?.options[String(value)];
   if (mapped) return { text: mapped.text, colour: colour(mapped.color) };
@@ -77,7 +77,7 @@ function stat(panel, all, frame, width) {
   if (!all.length) return `<div class="stat"><b style="color:#8e8e8e;font-size:20px">${escape(defaults.noValue ?? "No data")}</b></div>`;
   const { textMode, colorMode } = panel.options;
   const cells = all.map((series) => {
-    const { text, colour: shade } = told(panel, last(series));
+    const { text, colour: shade } = display(panel, last(series));
     const named = textMode === "name";
     const label = !named && all.length > 1 || textMode === "value_and_name" ? `<small>${escape(series.name)}</small>` : "";
     const size = Math.min(34, (width / all.length - 10) / Math.max(4, (named ? series.name : text).length) * 1.7);
@@ -89,7 +89,7 @@ function stat(panel, all, frame, width) {
 
 /** Round steps from 0 up to a value. */
 function ticks(top, unit) {
-  // Bytes go by 1024.
+  // Bytes use powers of 1024.
   const base = unit === "bytes" ? 1024 ** Math.floor(Math.log(top) / Math.log(1024)) : 1;
   return rounded(top / base, 4).map((mark) => mark * base);
 }
@@ -107,7 +107,7 @@ function moments(frame, x, y) {
   return [0, 1, 2, 3, 4].map((n) => `<text x="${x(frame.from + n * step)}" y="${y}" text-anchor="${n === 0 ? "start" : n === 4 ? "end" : "middle"}">${text(frame.from + n * step)}</text>`).join("");
 }
 
-/** The pieces of a line: a gap is a moment without a sample. */
+/** The parts of a line; a missing sample makes a gap. */
 function pieces(points, step) {
   const parts = [[]];
   for (const point of points) {
@@ -173,7 +173,7 @@ function timeline(panel, all, frame, width, height) {
       else spans.push({ from: at, to: at, value });
     }
     const bars = spans.map(({ from, to, value }) => {
-      const { text, colour: shade } = told(panel, value);
+      const { text, colour: shade } = display(panel, value);
       const wide = Math.max(2, x(to) - x(from));
       const word = panel.options.showValue !== "never" && wide > text.length * 7 ? `<text x="${x(from) + wide / 2}" y="${row * high + high / 2 + 4}" text-anchor="middle" fill="#fff">${escape(text)}</text>` : "";
       return `<rect x="${x(from)}" y="${row * high + 2}" width="${wide}" height="${high - 4}" fill="${shade}" opacity=".85"/>${word}`;
@@ -189,13 +189,13 @@ function bargauge(panel, all) {
   if (!all.length) return none();
   const top = panel.fieldConfig.defaults.max ?? Math.max(...all.map(last), 1e-9);
   const rows = all.map((series) => {
-    const { text, colour: shade } = told(panel, panel.fieldConfig.defaults.decimals === 0 ? Math.round(last(series)) : last(series));
+    const { text, colour: shade } = display(panel, panel.fieldConfig.defaults.decimals === 0 ? Math.round(last(series)) : last(series));
     return `<tr><td>${escape(series.name)}</td><td class="bar"><div style="width:${(last(series) / top) * 100}%;background:${shade}"></div></td><td style="color:${shade}">${escape(text)}</td></tr>`;
   });
   return `<table class="bars">${rows.join("")}</table>`;
 }
 
-/** The transformations that the dashboards use: merge, and organize. */
+/** Applies the transformations of the dashboards: merge and organize. */
 function table(panel, all) {
   const merged = new Map();
   for (const series of all) {
@@ -228,7 +228,7 @@ const none = (text = "No data") => `<div class="none">${escape(text)}</div>`;
 
 const KINDS = { stat, timeseries, "state-timeline": timeline, bargauge, table, heatmap };
 
-/** The inside of a panel, for a space of this size. */
+/** The content of a panel in this size. */
 export function drawn(panel, answers, frame, width, height) {
   return KINDS[panel.type](panel, seriesOf(panel, answers), frame, width, height);
 }

@@ -1,5 +1,5 @@
-// Makes the pictures in docs/screenshots of a real daemon with clusters in every
-// state: `make screenshots`. Looked at by people; nothing here is a test.
+// Takes the pictures in docs/screenshots of a real daemon with clusters in every
+// state: `make screenshots`. This is not a test.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -68,7 +68,7 @@ await mkdir(folder, { recursive: true });
 const daemon = await Daemon.start({ KINDLER_SANDBOX_CREATE_DELAY: "3s", KINDLER_SANDBOX_FAIL: "ml-train", KINDLER_CONCURRENCY: "12", KINDLER_BACKOFF_INITIAL: "4m" });
 const browser = await Browser.start();
 try {
-  // Long enough for all pictures, once the others are there.
+  // The last cluster stays in `creating` for all pictures.
   await play(daemon);
   const narrow = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5 };
   await shoot(browser, daemon, "light", { colorScheme: "light" }, VIEWS);

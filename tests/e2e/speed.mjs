@@ -1,6 +1,6 @@
-// How fast the page is, in Chromium against the real daemon: the last part of
-// `make bench`. It fails only when something breaks; a slow figure says `over`
-// and no more, because a busy machine is no defect.
+// Measures the page in Chromium against the real daemon: the last part of
+// `make bench`. A slow figure is marked `over` and does not fail: the machine may
+// be busy.
 import { create, scene, state } from "./kit.mjs";
 
 const CLICKS = 100;
@@ -15,7 +15,7 @@ function figure(what, value, most) {
   console.log(`${what.padEnd(50)} ${`${value.toFixed(value < 100 ? 1 : 0)} ms`.padStart(12)} ${verdict}`.trimEnd());
 }
 
-/** From the click until the row says `creating`, the daemon's own word, on the screen. */
+/** The time from the click until the row shows `creating`, the state from the daemon. */
 async function clicks(daemon, browser) {
   const page = await browser.page();
   await page.goto(daemon.url);
@@ -31,19 +31,19 @@ async function clicks(daemon, browser) {
     await create(page, name);
     took.push(await page.evaluate(async () => (await globalThis.seen) - performance.getEntriesByName("declared").at(-1).startTime));
     await state(page, name, "running");
-    // Deleted again, so that the next one is the first in the list and seen.
+    // Deletes it, so that the next one is first in the list and in view.
     await daemon.api("DELETE", `/api/clusters/${name}`);
   }
   figure("page, click to creating, p50", percentile(took, 0.5), 50);
   figure("page, click to creating, p95", percentile(took, 0.95), 150);
 }
 
-/** From the navigation to the frame after the first rows, and long scrolls. */
+/** The time from the navigation to the frame after the first rows, and of scrolling. */
 async function many(daemon, browser) {
   await daemon.psql(`INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, ${CLUSTERS}) n`);
   const first = await browser.page();
   await first.goto(daemon.url);
-  // The daemon has read them all: what is measured is the page.
+  // Now the daemon has read all rows, so the second page measures only itself.
   await first.locator(".chip b").getByText(String(CLUSTERS)).first().waitFor();
   await first.context().close();
   const page = await browser.page();
@@ -67,7 +67,7 @@ async function many(daemon, browser) {
     }
     return times;
   }, STEPS);
-  // A jump of eighty screens in each frame is the worst that a person can do.
+  // Each frame jumps eighty screens, the worst case.
   figure("page, a frame while scrolling 10,000, p50", percentile(frames, 0.5));
   figure("page, a frame while scrolling 10,000, p95", percentile(frames, 0.95), 50);
 }

@@ -1,4 +1,4 @@
-// The steps of a cluster on its page: they advance, fail with a reason, and are removed.
+// The steps on the page of a cluster: they advance, fail with a reason, are removed.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -9,10 +9,10 @@ import { eventually, scene } from "./kit.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
-/** What a test sees, where PICTURES names a folder for it. */
+/** Takes a screenshot if PICTURES names a folder. */
 const picture = (page, name) => process.env.PICTURES && page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage: true });
 
-/** Serious findings of axe-core within the steps. */
+/** The serious findings of axe-core in the steps. */
 async function findings(page) {
   await page.evaluate(await readFile(axe, "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run(".steps"));
@@ -23,14 +23,14 @@ const step = (page, name) => page.locator(".steps li").filter({ has: page.locato
 const is = (page, name, state) => page.locator(`.steps li.${state}`).filter({ hasText: name }).waitFor();
 const names = (page) => page.locator(".steps b").allTextContents();
 
-test("steps advance while a cluster is made, and are removed with it", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "6s", KINDLER_SANDBOX_DELETE_DELAY: "4s" }, async (daemon, browser) => {
+test("steps advance during the creation and are removed after", () => scene({ KINDLER_SANDBOX_CREATE_DELAY: "6s", KINDLER_SANDBOX_DELETE_DELAY: "4s" }, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);
   await page.getByText("There is no cluster demo.").waitFor();
   await daemon.declare("demo");
   await is(page, "folder", "running");
   assert.equal(await step(page, "folder").getAttribute("aria-current"), "step");
-  // The time of the step that runs goes on.
+  // The duration of the running step increases.
   const time = step(page, "folder").locator("time");
   const before = await time.textContent();
   await eventually("more time", async () => (await time.textContent()) !== before);
@@ -47,10 +47,10 @@ test("steps advance while a cluster is made, and are removed with it", () => sce
   await is(page, "process", "removing");
   await is(page, "about", "removed");
   await is(page, "folder", "done");
-  await page.getByText("The cluster demo is gone").waitFor();
+  await page.getByText("Cluster demo was removed").waitFor();
 }));
 
-test("a failed step says why, and what came before it stays done", () => scene({ KINDLER_SANDBOX_FAIL: "broken:process", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+test("a failed step has a reason; earlier steps stay done", () => scene({ KINDLER_SANDBOX_FAIL: "broken:process", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
   await daemon.declare("broken");
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/broken`);
@@ -60,16 +60,16 @@ test("a failed step says why, and what came before it stays done", () => scene({
   await page.locator(".steps li").last().getByText("+2 pending").waitFor();
   await page.locator("tr", { hasText: "Steps done" }).getByText("process").waitFor();
   await page.locator('[data-action="retry"]').click();
-  await step(page, "process").getByText("attempt 2").waitFor();
+  // A retry on demand starts the count of attempts again.
   await page.locator(".timeline").first().getByText("step process: ").nth(1).waitFor();
   await picture(page, "steps-failed");
   await page.goto(`${daemon.url}/activity?kind=step`);
   await page.locator("tbody .bad-text").getByText(/step process: .*on purpose/).first().waitFor();
 }));
 
-test("a failed best-effort step looks different and tells its next try", () => scene({ KINDLER_SANDBOX_FAIL: "soft:about", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
+test("a failed best-effort step shows its next attempt", () => scene({ KINDLER_SANDBOX_FAIL: "soft:about", KINDLER_BACKOFF_INITIAL: "60s", KINDLER_BACKOFF_MAX: "60s" }, async (daemon, browser) => {
   await daemon.declare("soft");
-  for (const [scheme, locale, words] of [["light", "en-GB", [/best effort/, /next try in \d+s/]], ["dark", "zh-CN", [/可失败/, /下次重试：\d+秒后/]]]) {
+  for (const [scheme, locale, words] of [["light", "en-GB", [/best effort/, /next attempt in \d+s/]], ["dark", "zh-CN", [/尽力而为/, /下次尝试：\d+秒后/]]]) {
     const page = await browser.page({ colorScheme: scheme, locale });
     await page.goto(`${daemon.url}/clusters/soft`);
     await page.locator('[data-state="running"]').waitFor();
@@ -86,7 +86,7 @@ test("a failed best-effort step looks different and tells its next try", () => s
   }
 }));
 
-test("what a step says is text and nothing else", () => scene({}, async (daemon, browser) => {
+test("a step message is shown as text only", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   const page = await browser.page();
   await page.goto(`${daemon.url}/clusters/demo`);

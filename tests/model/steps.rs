@@ -251,7 +251,8 @@ pub fn observe(
     }
 }
 
-/// Whether a driver of this layout does an action in steps. A stop is at once.
+/// Whether a driver of this layout does an action in steps. A stop is at once:
+/// it leaves something of the cluster's step, which a removed step must not.
 pub fn has_steps(layout: Layout, action: Action) -> bool {
     match layout {
         Layout::AtOnce => false,

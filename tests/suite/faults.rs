@@ -37,7 +37,7 @@ pub(crate) fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
-/// Tells what a test saw, for docs/RELIABILITY.md; also into the file that
+/// Tells what a test saw, for docs/MEASUREMENTS.md; also into the file that
 /// `KINDLER_CHAOS_REPORT` names, because a long run is read when it is over.
 pub(crate) fn report(fault: &str, figures: &str) {
     let line = format!("chaos: {fault}: {figures}\n");

@@ -1,17 +1,15 @@
-// Requests. A refusal is an error with words for people, never a blank page.
+// Requests to the API. A refusal becomes an error with a readable message.
 import { t } from "./i18n.js";
 
 export class Refused extends Error {
   constructor(status, body) {
-    const faults = Array.isArray(body?.detail) ? body.detail : [];
-    super(faults.length ? faults.map((fault) => fault.msg).join("; ") : body?.detail || `HTTP ${status}`);
-    this.status = status;
-    this.faults = faults;
-    this.body = body;
+    const errors = Array.isArray(body?.detail) ? body.detail : [];
+    super(errors.length ? errors.map(({ msg }) => msg).join("; ") : body?.detail || `HTTP ${status}`);
+    Object.assign(this, { status, errors, body });
   }
 }
 
-async function ask(method, path, body) {
+async function send(method, path, body) {
   const headers = { "X-Kindler-CSRF": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
@@ -22,15 +20,15 @@ async function ask(method, path, body) {
   }
   const text = await response.text();
   let answer = text;
-  try { answer = JSON.parse(text); } catch { /* a text is an answer too */ }
-  // Another view shows what to do about it.
+  try { answer = JSON.parse(text); } catch { /* plain text */ }
+  // The login view opens.
   if (response.status === 401 && path !== "/api/login") dispatchEvent(new Event("kindler-login"));
   if (!response.ok) throw new Refused(response.status, typeof answer === "string" ? { detail: answer } : answer);
   return answer;
 }
 
-export const get = (path) => ask("GET", path);
-export const post = (path, body) => ask("POST", path, body);
-export const patch = (path, body) => ask("PATCH", path, body);
-export const remove = (path) => ask("DELETE", path);
+export const get = (path) => send("GET", path);
+export const post = (path, body) => send("POST", path, body);
+export const patch = (path, body) => send("PATCH", path, body);
+export const remove = (path) => send("DELETE", path);
 export const of = (name, rest = "") => `/api/clusters/${encodeURIComponent(name)}${rest}`;

@@ -1,5 +1,4 @@
-// Puts the page together: the bar at the top, the view of the address, the
-// banner when what is shown may be old, the keyboard.
+// Assembles the page: top bar, the view of the address, the banner for stale data, the keyboard.
 import { keyboardHelp } from "./actions.js";
 import { activity } from "./activity.js";
 import { openCreate } from "./create.js";
@@ -7,7 +6,7 @@ import { detail } from "./detail.js";
 import { $, fill, h, isWriting } from "./dom.js";
 import { otherLanguage, t } from "./i18n.js";
 import { list } from "./list.js";
-import { isAsked, login, logout, session } from "./login.js";
+import { login, logout, needsLogin, session } from "./login.js";
 import { go, lastList, query, start } from "./router.js";
 import { connect, link, watch } from "./store.js";
 import { system } from "./system.js";
@@ -21,10 +20,10 @@ applyTheme();
 dark.addEventListener("change", applyTheme);
 
 let view = { leave() {}, keys: {} };
-let who = { auth: "open" };
+let user = { auth: "open" };
 let known = false;
 
-/** An address that somebody broke is shown as it is. */
+/** Decodes a part of the address; a malformed one stays as it is. */
 function decoded(text) {
   try {
     return text && decodeURIComponent(text);
@@ -39,38 +38,51 @@ function render() {
   const name = decoded(path.match(/^\/clusters\/([^/]+)\/?$/)?.[1]);
   const main = $("#main");
   const places = { "/activity": [activity, "activity"], "/system": [system, "system"] };
-  const [make, place] = name ? [(main) => detail(main, name), "clusters"] : places[path] ?? [list, "clusters"];
-  document.title = name ? `${name} · Kindler` : `${t(place)} · Kindler`;
+  const cluster = name && [(main) => detail(main, name), "clusters"];
+  const [make, place] = cluster || places[path] || [list, "clusters"];
+  document.title = `${name || t(place)} · Kindler`;
   top(place);
-  view = isAsked(who) ? login(main) : make(main);
+  view = needsLogin(user) ? login(main) : make(main);
   follow();
 }
 
-/** The dialog for a new cluster is open where the address says so; others end with their view. */
+/** Opens the create dialog if the address asks for it; closes the dialogs of other views. */
 function follow() {
-  const wanted = known && !isAsked(who) && query().get("create") === "1";
+  const wanted = known && !needsLogin(user) && query().get("create") === "1";
   const open = $("dialog[open]");
   if (wanted && open?.id === "declare") return;
   open?.close("left");
   if (wanted) openCreate();
 }
 
+function toggleTheme() {
+  localStorage.setItem("theme", theme() === "dark" ? "light" : "dark");
+  applyTheme();
+}
+
 function top(place) {
-  const to = (path, key) => h("a", { href: path, "aria-current": key === place ? "page" : undefined }, t(key));
-  fill($("#top"), h("a", { class: "brand", href: "/" }, h("img", { src: "/assets/icon.svg", alt: "Kindler" }), h("span", {}, "Kindler")),
+  const to = (href, key) => h("a", { href, "aria-current": key === place ? "page" : null }, t(key));
+  const button = (label, onclick, ...text) => h("button.bare", { title: label, "aria-label": label, onclick }, text);
+  const out = user.scope && user.auth === "token" && button(t("logout"), logout,
+    h("span.wide-only", t("logout")), h("span.narrow-only", { "aria-hidden": "true" }, "↪"));
+  if (out) out.title = `${t("logout")}: ${user.name} (${user.scope})`;
+  const help = button(t("help"), keyboardHelp, "?");
+  help.classList.add("wide-only");
+  fill($("#top"),
+    h("a.brand", { href: "/" }, h("img", { src: "/assets/icon.svg", alt: "Kindler" }), h("span", "Kindler")),
     h("nav", { "aria-label": "Kindler" }, to("/", "clusters"), to("/activity", "activity"), to("/system", "system")),
-    who.scope && who.auth === "token" ? h("button", { class: "bare", title: `${t("logout")}: ${who.name} (${who.scope})`, "aria-label": t("logout"), onclick: logout }, h("span", { class: "wide-only" }, t("logout")), h("span", { class: "narrow-only", "aria-hidden": "true" }, "↪")) : null,
-    h("button", { class: "bare", onclick: otherLanguage }, t("language")),
-    h("button", { class: "bare", title: t("theme"), "aria-label": t("theme"), onclick: () => { localStorage.setItem("theme", theme() === "dark" ? "light" : "dark"); applyTheme(); } }, "◐"),
-    h("button", { class: "bare wide-only", title: t("help"), "aria-label": t("help"), onclick: keyboardHelp }, "?"));
+    out, h("button.bare", { onclick: otherLanguage }, t("language")), button(t("theme"), toggleTheme, "◐"), help);
 }
 
 function banner() {
   const box = $("#banner");
   const time = link.truth ? clock(new Date(link.truth).toISOString()) : "–";
-  const words = !link.connected && link.truth ? t("reconnecting", { time }) : link.why ? t("stale", { why: link.why, time }) : !link.connected && link.failed ? t("unreadable", { why: link.failed }) : "";
-  box.hidden = !words;
-  if (box.textContent !== words) box.textContent = words;
+  let text = "";
+  if (!link.connected && link.truth) text = t("reconnecting", { time });
+  else if (link.why) text = t("stale", { why: link.why, time });
+  else if (!link.connected && link.failed) text = t("unreadable", { why: link.failed });
+  box.hidden = !text;
+  if (box.textContent !== text) box.textContent = text;
 }
 
 document.addEventListener("keydown", (event) => {
@@ -79,25 +91,27 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") view.keys.Escape?.();
     return;
   }
-  const everywhere = { c: () => openCreate(), "?": keyboardHelp, Escape: () => location.pathname !== "/" && go(lastList()) };
-  const act = (event.key === "Escape" && location.pathname !== "/" ? everywhere.Escape : view.keys[event.key]) ?? everywhere[event.key];
+  const inside = location.pathname !== "/";
+  const everywhere = { c: () => openCreate(), "?": keyboardHelp, Escape: () => inside && go(lastList()) };
+  const own = event.key === "Escape" && inside ? null : view.keys[event.key];
+  const act = own ?? everywhere[event.key];
   if (!act) return;
   event.preventDefault();
   act();
 });
 
-async function recognise() {
-  const told = await session();
+async function identify() {
+  const found = await session();
   known = true;
-  // Compared with what another answer may have changed meanwhile.
-  if (JSON.stringify(told) !== JSON.stringify(who)) {
-    who = told;
+  // Another request may have changed `user` meanwhile.
+  if (JSON.stringify(found) !== JSON.stringify(user)) {
+    user = found;
     render();
   } else if (!$("dialog[open]")) follow();
 }
 
 watch(banner);
-addEventListener("kindler-login", recognise);
+addEventListener("kindler-login", identify);
 connect();
 start(render);
-recognise();
+identify();

@@ -1,5 +1,5 @@
-// The dialog for a new cluster: free ports are filled in, the server checks
-// while one types, and the row is there at once.
+// The dialog for a new cluster: it suggests free ports, and the server checks the input while the
+// user types.
 import { show } from "./actions.js";
 import * as api from "./api.js";
 import { copyable, fill, h, toast } from "./dom.js";
@@ -11,42 +11,44 @@ import { FLAGS, PORTS, readLabels, readPort } from "./words.js";
 
 export async function openCreate() {
   const inputs = {};
-  const faults = {};
+  const errors = {};
   let limits = { name_max: { k3d: 32, kind: 63 } };
   let latest = 0;
   let waiting;
-  const field = (key, label, props = {}, wide = false) => {
-    inputs[key] = h("input", { type: "text", name: key, autocomplete: "off", spellcheck: false, oninput: check, ...props });
-    faults[key] = h("span", { class: "error" });
-    return h("label", { class: wide ? "field wide" : "field" }, label, inputs[key], faults[key]);
+  const field = (key, label, props = {}) => {
+    inputs[key] = h("input", {
+      type: "text", name: key, autocomplete: "off", spellcheck: false, oninput: check, ...props,
+    });
+    errors[key] = h("span.error");
+    return h("label.field", label, inputs[key], errors[key]);
   };
-  const portFields = (which) => PORTS.filter(which).map((port) => field(port.name, t(port.name), { inputMode: "numeric" }));
-  const hint = h("span", { class: "faint" });
-  const provider = h("select", { name: "provider", onchange: check }, ["k3d", "kind"].map((one) => h("option", {}, one)));
-  const verdict = h("div", { class: "faint", role: "status", "aria-live": "polite" });
-  const same = h("div", { class: "stack" });
+  const port = ({ name }) => field(name, t(name), { inputMode: "numeric" });
+  const hint = h("span.faint");
+  const provider = h("select", { name: "provider", onchange: check }, ["k3d", "kind"].map((one) => h("option", one)));
+  const verdict = h("div.faint", { role: "status", "aria-live": "polite" });
+  const same = h("div.stack");
   const flags = FLAGS.map(({ name: key, initial }) => {
     inputs[key] = h("input", { type: "checkbox", checked: initial, onchange: check });
-    return h("label", { class: "check" }, inputs[key], t(key));
+    return h("label.check", inputs[key], t(key));
   });
-  const submit = h("button", { class: "main" }, t("declare"));
+  const submit = h("button.main", t("declare"));
   const dialog = h("dialog", { id: "declare", "aria-label": t("create") }, h("form", { onsubmit: send },
-    h("h1", {}, t("create")),
-    h("div", { class: "fields" }, field("name", t("name")), h("label", { class: "field" }, t("provider"), provider), h("div", { class: "wide" }, hint),
-      portFields((port) => port.main)),
-    h("details", {}, h("summary", {}, t("more")), h("div", { class: "fields" },
-      portFields((port) => !port.main),
-      field("cluster_subnet", t("subnet")), field("labels", t("labels"), { placeholder: t("labelsHint") }), h("div", { class: "stack wide" }, flags))),
+    h("h1", t("create")),
+    h("div.fields", field("name", t("name")), h("label.field", t("provider"), provider), h("div.wide", hint),
+      PORTS.filter((one) => one.main).map(port)),
+    h("details", h("summary", t("more")), h("div.fields",
+      PORTS.filter((one) => !one.main).map(port), field("cluster_subnet", t("subnet")),
+      field("labels", t("labels"), { placeholder: t("labelsHint") }), h("div.stack.wide", flags))),
     verdict,
-    h("details", {}, h("summary", {}, t("same")), same),
-    h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), submit)));
+    h("details", h("summary", t("same")), same),
+    h("div.actions", h("button", { type: "button", onclick: () => dialog.close() }, t("cancel")), submit)));
   show(dialog, inputs.name);
   setQuery({ create: "1" });
-  // Closed by the address, it leaves the address alone.
+  // If the address closed it, the address is right already.
   dialog.addEventListener("close", () => dialog.returnValue || setQuery({ create: "" }));
 
-  const tellLimit = () => fill(hint, t("nameHint", { max: limits.name_max[provider.value] }));
-  tellLimit();
+  const showLimit = () => fill(hint, t("nameHint", { max: limits.name_max[provider.value] }));
+  showLimit();
   try {
     const free = await api.get("/api/suggest");
     limits = free.limits;
@@ -75,26 +77,26 @@ export async function openCreate() {
     return declared;
   }
 
-  /** Shows each fault at its field. */
-  function told(error) {
-    for (const key of Object.keys(faults)) mark(key, key === "labels" ? wrongLabels() : "");
-    const elsewhere = [];
-    for (const fault of error?.faults ?? []) {
-      const key = fault.loc.at(-1);
-      if (faults[key]) mark(key, fault.msg);
-      else elsewhere.push(fault.msg);
+  /** Marks each invalid field; returns the errors of other fields. */
+  function markAll(refused) {
+    for (const key of Object.keys(errors)) mark(key, key === "labels" ? wrongLabels() : "");
+    const others = [];
+    for (const { loc, msg } of refused?.errors ?? []) {
+      const key = loc.at(-1);
+      if (errors[key]) mark(key, msg);
+      else others.push(msg);
     }
-    if (error && !error.faults?.length) elsewhere.push(error.message);
-    return elsewhere.join("; ");
+    if (refused && !refused.errors?.length) others.push(refused.message);
+    return others.join("; ");
   }
 
   function mark(key, message) {
-    faults[key].textContent = message;
+    errors[key].textContent = message;
     inputs[key].setAttribute("aria-invalid", String(Boolean(message)));
   }
 
   function check() {
-    tellLimit();
+    showLimit();
     clearTimeout(waiting);
     waiting = setTimeout(ask, 120);
   }
@@ -105,13 +107,14 @@ export async function openCreate() {
     try {
       const answer = await api.post("/api/clusters?dry_run=true", body());
       if (mine !== latest) return;
-      told(null);
+      markAll(null);
       if (wrongLabels()) return fill(verdict);
-      fill(verdict, answer.warnings.length ? answer.warnings.map((one) => h("div", { class: "warning" }, one.message)) : t("fine"));
+      const warnings = answer.warnings.map((one) => h("div.warning", one.message));
+      fill(verdict, warnings.length ? warnings : t("fine"));
       fill(same, copyable(answer.cli, t("copy")), copyable(answer.sql, t("copy")));
     } catch (error) {
       if (mine !== latest) return;
-      fill(verdict, h("div", { class: "error" }, told(error)));
+      fill(verdict, h("div.error", markAll(error)));
     }
   }
 
@@ -121,14 +124,15 @@ export async function openCreate() {
     if (wrongLabels()) return mark("labels", wrongLabels());
     const declared = body();
     submit.disabled = true;
-    expect({ ...declared, optimistic: true, actual_state: "unknown", desired_state: "present", created_at: new Date(now()).toISOString() });
+    const created_at = new Date(now()).toISOString();
+    expect({ ...declared, optimistic: true, actual_state: "unknown", desired_state: "present", created_at });
     performance.mark("declared");
     try {
       await api.post("/api/clusters", declared);
       dialog.close();
       toast(t("declared", { name: declared.name }));
     } catch (error) {
-      fill(verdict, h("div", { class: "error" }, told(error)));
+      fill(verdict, h("div.error", markAll(error)));
       submit.disabled = false;
     } finally {
       setTimeout(() => expectNoMore(declared.name), submit.disabled ? 5000 : 0);

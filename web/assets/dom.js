@@ -1,15 +1,19 @@
-// Making and finding elements. Text only ever becomes text: nothing here parses HTML.
+// Creates and finds elements. Text is only ever inserted as text: nothing here parses HTML.
 
-/** An element with properties (on… are listeners) and children (texts, elements, nothing). */
-export function h(tag, props = {}, ...children) {
-  const element = document.createElement(tag);
+/** Creates an element: `h("p.faint", { onclick }, child, …)`. The tag may carry classes, `on…` are
+    listeners, properties may be omitted, and empty children are skipped. */
+export function h(tag, props, ...children) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (props?.constructor !== Object) [props, children] = [{}, [props, ...children]];
   for (const [key, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) on(element, key.slice(2), value);
-    else if (key === "class") element.className = value;
+    else if (key === "class") classes.push(value);
     else if (key in element && key !== "list" && !key.startsWith("aria")) element[key] = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
+  if (classes.join("")) element.className = classes.filter(Boolean).join(" ");
   add(element, children);
   return element;
 }
@@ -21,15 +25,15 @@ function add(element, children) {
   }
 }
 
-/** Replaces what is in an element. */
+/** Replaces the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren();
   add(element, children);
   return element;
 }
 
-/** As `fill`, but what is there already stays the same element: a click that has begun, the
-    focus and a selected text outlive the new words. A `data-name` tells rows apart. */
+/** Like `fill`, but updates the present elements in place, so that a click in progress, the focus
+    and a text selection survive. `data-name` identifies rows. */
 export function renew(element, ...children) {
   const fresh = document.createDocumentFragment();
   add(fresh, children);
@@ -38,7 +42,8 @@ export function renew(element, ...children) {
 }
 
 function settle(parent, fresh) {
-  const named = new Map([...parent.children].filter((one) => one.dataset.name).map((one) => [one.dataset.name, one]));
+  const rows = [...parent.children].filter((one) => one.dataset.name);
+  const named = new Map(rows.map((one) => [one.dataset.name, one]));
   let at = parent.firstChild;
   for (const node of fresh) {
     const name = node.dataset?.name;
@@ -59,9 +64,11 @@ function patch(old, node) {
     if (old.data !== node.data) old.data = node.data;
     return old;
   }
-  for (const { name } of [...old.attributes]) if (!node.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  for (const { name } of [...old.attributes]) {
+    if (!node.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
   for (const { name, value } of node.attributes) {
-    // The policy forbids styles as attributes; what people opened or closed is theirs.
+    // The content policy forbids style attributes; `open` belongs to the user.
     if (name === "style") old.style.cssText = node.style.cssText;
     else if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
@@ -72,7 +79,7 @@ function patch(old, node) {
   return old;
 }
 
-/** Listens; a later listener of the same kind takes the place of the earlier. */
+/** Sets the one listener for an event type. */
 function on(element, type, act) {
   element.acts ??= {};
   if (!(type in element.acts)) element.addEventListener(type, (event) => element.acts[type]?.(event));
@@ -81,29 +88,27 @@ function on(element, type, act) {
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 
-/** Says something to people who listen instead of look. */
+/** Announces a text to screen readers. */
 export function say(text) {
   $("#said").textContent = text;
 }
 
-/** A message that goes by itself; a failure stays longer. */
+/** Shows a message for a few seconds, a failure for longer. */
 export function toast(text, bad = false) {
-  const box = h("div", { class: bad ? "toast bad" : "toast" }, text);
+  const box = h("div.toast", { class: bad && "bad" }, text);
   $("#toasts").append(box);
   setTimeout(() => box.remove(), bad ? 9000 : 4000);
 }
 
-/** A text to copy, with its button. */
+/** A text with a copy button. */
 export function copyable(text, label) {
-  const button = h("button", {
-    type: "button",
-    onclick: async () => {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "✓";
-    },
-  }, label);
-  return h("div", { class: "copy" }, h("pre", { tabindex: "0" }, text), button);
+  const onclick = async () => {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "✓";
+  };
+  const button = h("button", { type: "button", onclick }, label);
+  return h("div.copy", h("pre", { tabindex: "0" }, text), button);
 }
 
-/** Whether somebody is writing. */
-export const isWriting = (target) => /^(INPUT|SELECT|TEXTAREA)$/.test(target?.tagName) && target.type !== "checkbox";
+/** Whether the user is typing into this element. */
+export const isWriting = ({ tagName, type }) => /^(INPUT|SELECT|TEXTAREA)$/.test(tagName) && type !== "checkbox";

@@ -1,8 +1,8 @@
-// Which words are shown: English or Chinese, by the browser or by choice.
+// The texts: English or Chinese, by the browser's language or by choice.
 import { en } from "./en.js";
 import { zh } from "./zh.js";
 
-const words = { en, zh };
+const texts = { en, zh };
 const browser = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
 let chosen = localStorage.getItem("language") || browser;
 
@@ -11,12 +11,12 @@ document.documentElement.lang = language();
 
 /** The text of a key, with {name} filled in. */
 export function t(key, values = {}) {
-  const text = words[chosen]?.[key] ?? en[key] ?? key;
+  const text = texts[chosen]?.[key] ?? en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-/** Whether a key has words in the language that is shown. */
-export const has = (key) => key in (words[chosen] ?? en);
+/** Whether the chosen language has a text for the key. */
+export const has = (key) => key in (texts[chosen] ?? en);
 
 export function otherLanguage() {
   localStorage.setItem("language", chosen === "zh" ? "en" : "zh");

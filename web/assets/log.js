@@ -1,34 +1,38 @@
-// The log of a cluster's commands: followed live, searched, downloaded.
+// The log of a cluster's commands: follow, search, download.
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { query, setQuery } from "./router.js";
 
-const MOST = 5000;
+const MAX_LINES = 5000;
 
 export function logPanel(name) {
   let lines = [];
   let source = null;
-  const text = h("pre", { class: "log", tabindex: "0", "aria-label": t("log") });
-  const search = h("input", { type: "search", placeholder: t("searchLog"), "aria-label": t("searchLog"), value: query().get("log") ?? "", oninput: () => { setQuery({ log: search.value }); draw(); } });
+  const text = h("pre.log", { tabindex: "0", "aria-label": t("log") });
+  const search = h("input", {
+    type: "search", placeholder: t("searchLog"), "aria-label": t("searchLog"), value: query().get("log") ?? "",
+    oninput: () => { setQuery({ log: search.value }); draw(); },
+  });
   const follow = h("input", { type: "checkbox", checked: true, onchange: () => (follow.checked ? open() : close()) });
-  const element = h("section", { class: "panel pad" },
-    h("div", { class: "head" }, h("h2", {}, t("log")), h("span", { class: "grow" }), h("label", { class: "check" }, follow, t("follow")), h("a", { class: "button", href: api.of(name, "/log?download=true"), download: `${name}.log` }, t("download"))),
-    search, text);
-  let asked = false;
+  const download = h("a.button", { href: api.of(name, "/log?download=true"), download: `${name}.log` }, t("download"));
+  const element = h("section.panel.pad",
+    h("div.head", h("h2", t("log")), h("span.grow"), h("label.check", follow, t("follow")), download), search, text);
+  let scheduled = false;
 
   function soon() {
-    if (asked) return;
-    asked = true;
-    setTimeout(() => { asked = false; draw(); }, 50);
+    if (scheduled) return;
+    scheduled = true;
+    setTimeout(() => { scheduled = false; draw(); }, 50);
   }
 
   function draw() {
     const wanted = search.value.toLowerCase();
     const shown = wanted ? lines.filter((line) => line.toLowerCase().includes(wanted)) : lines;
-    const end = text.scrollTop + text.clientHeight >= text.scrollHeight - 30;
-    fill(text, shown.length ? shown.flatMap((line) => [...marked(line, wanted), "\n"]) : lines.length ? t("noLine", { n: lines.length }) : t("noLog"));
-    if (end) text.scrollTop = text.scrollHeight;
+    const atEnd = text.scrollTop + text.clientHeight >= text.scrollHeight - 30;
+    const none = lines.length ? t("noLine", { n: lines.length }) : t("noLog");
+    fill(text, shown.length ? shown.flatMap((line) => [...marked(line, wanted), "\n"]) : none);
+    if (atEnd) text.scrollTop = text.scrollHeight;
   }
 
   function open() {
@@ -37,10 +41,10 @@ export function logPanel(name) {
     source = new EventSource(api.of(name, "/log?follow=true&lines=500"));
     source.addEventListener("line", ({ data }) => {
       lines.push(data);
-      if (lines.length > MOST) lines.splice(0, lines.length - MOST);
+      if (lines.length > MAX_LINES) lines.splice(0, lines.length - MAX_LINES);
       soon();
     });
-    // It begins with the last lines each time it is opened.
+    // Each connection starts with the last lines.
     source.onopen = () => { lines = []; soon(); };
     draw();
   }
@@ -50,7 +54,7 @@ export function logPanel(name) {
     source = null;
   }
 
-  /** What was refused, as without the database, is asked for again. */
+  /** Reopens a stream that the server refused. */
   const wake = () => { if (follow.checked && source?.readyState === EventSource.CLOSED) open(); };
 
   open();
@@ -60,5 +64,6 @@ export function logPanel(name) {
 function marked(line, wanted) {
   if (!wanted) return [line];
   const at = line.toLowerCase().indexOf(wanted);
-  return [line.slice(0, at), h("mark", {}, line.slice(at, at + wanted.length)), line.slice(at + wanted.length)];
+  const end = at + wanted.length;
+  return [line.slice(0, at), h("mark", line.slice(at, end)), line.slice(end)];
 }

@@ -1,28 +1,30 @@
-// Asked for only where the server asks: a token is exchanged for a cookie that
-// scripts cannot read. The token itself is kept nowhere.
+// The login, shown only if the server requires a token: it exchanges the token for a cookie that
+// scripts cannot read, and does not store the token.
 import { attempt } from "./actions.js";
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 
-/** Who the server takes us for; a server without tokens asks nobody. */
+/** The identity of this session; a server without tokens needs none. */
 export async function session() {
   try {
-    const told = await api.get("/api/session");
-    return typeof told === "object" ? told : { auth: "open" };
+    const found = await api.get("/api/session");
+    return typeof found === "object" ? found : { auth: "open" };
   } catch (refused) {
-    // Somebody here was refused too often: the login says so.
+    // 429: too many invalid credentials from this address; the login shows the message.
     return { auth: refused.status === 429 ? "token" : "open" };
   }
 }
 
-export const isAsked = (who) => who.auth === "token" && !who.scope;
+export const needsLogin = (user) => user.auth === "token" && !user.scope;
 
 export function login(main) {
-  const error = h("div", { class: "error", role: "alert" });
-  const token = h("input", { type: "password", autocomplete: "current-password", "aria-label": t("token"), required: true });
-  const enter = h("button", { class: "main" }, t("login"));
-  async function send(event) {
+  const error = h("div.error", { role: "alert" });
+  const token = h("input", {
+    type: "password", autocomplete: "current-password", "aria-label": t("token"), required: true,
+  });
+  const enter = h("button.main", t("login"));
+  async function onsubmit(event) {
     event.preventDefault();
     enter.disabled = true;
     try {
@@ -34,8 +36,8 @@ export function login(main) {
       token.select();
     }
   }
-  fill(main, h("form", { class: "panel login", onsubmit: send }, h("h1", {}, t("loginTitle")), h("label", { class: "field" }, t("token"), token),
-    error, h("div", { class: "faint" }, t("loginHint")), h("div", { class: "actions" }, enter)));
+  fill(main, h("form.panel.login", { onsubmit }, h("h1", t("loginTitle")), h("label.field", t("token"), token),
+    error, h("div.faint", t("loginHint")), h("div.actions", enter)));
   token.focus();
   return { leave() {}, keys: {}, alone: true };
 }

@@ -1,4 +1,4 @@
-// Every view has an address, and so do its filters.
+// Every view and its filters have an address.
 
 let show = () => {};
 
@@ -7,7 +7,8 @@ export function start(render) {
   addEventListener("popstate", () => show());
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='/']");
-    if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || link.hasAttribute("download")) return;
+    const modified = event.button || event.metaKey || event.ctrlKey || event.shiftKey;
+    if (!link || event.defaultPrevented || modified || link.hasAttribute("download")) return;
     event.preventDefault();
     go(link.getAttribute("href"));
   });
@@ -16,7 +17,7 @@ export function start(render) {
 
 let list = "/";
 
-/** Where the list was left, with its filters. */
+/** The address of the list as it was left, with its filters. */
 export const lastList = () => list;
 
 export function go(path) {
@@ -28,7 +29,7 @@ export function go(path) {
 
 export const query = () => new URLSearchParams(location.search);
 
-/** Changes the query without a new place in the history; nothing is no entry. */
+/** Changes the query in place, without a new history entry; an empty value removes the key. */
 export function setQuery(changes) {
   const params = query();
   for (const [key, value] of Object.entries(changes)) {

@@ -1,21 +1,21 @@
-// What this page knows of the clusters: one stream, kept by name. Views ask
-// here and are told when something changed, at most once a frame.
+// The clusters, kept by name from one event stream. Views subscribe with `watch` and are called
+// at most once per frame.
 import * as api from "./api.js";
 import { say } from "./dom.js";
 import { t } from "./i18n.js";
-import { now, serverSays } from "./time.js";
+import { now, setServerTime } from "./time.js";
 
 export const clusters = new Map();
-/** Declared here and not heard of yet. */
+/** Declared on this page, and not received from the stream yet. */
 export const sent = new Map();
-/** `truth` is when what is shown was true; `why` it may be old; `failed` why there is nothing. */
+/** `truth`: when the data was current; `why` it may be stale; `failed`: why there is none. */
 export const link = { synced: false, connected: false, why: null, truth: null, failed: null };
 
 const listeners = new Set();
 let changed = new Set();
-let asked = false;
+let scheduled = false;
 
-/** Calls back with the names that changed; returns how to stop. */
+/** Calls the listener with the changed names (`*`: all); returns a function that stops it. */
 export function watch(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -23,12 +23,12 @@ export function watch(listener) {
 
 export function touch(name) {
   changed.add(name);
-  if (asked) return;
-  asked = true;
-  // A hidden page has no frames, and is told all the same.
+  if (scheduled) return;
+  scheduled = true;
+  // A hidden page gets no frames.
   const soon = document.hidden ? (f) => setTimeout(f, 100) : requestAnimationFrame;
   soon(() => {
-    asked = false;
+    scheduled = false;
     const names = changed;
     changed = new Set();
     for (const listener of listeners) listener(names);
@@ -63,7 +63,7 @@ function upsert(view) {
 let source;
 let failures = 0;
 
-/** Opens the stream, and again whenever it ends. */
+/** Opens the stream, and reopens it whenever it ends. */
 export function connect() {
   let seen = new Set();
   let whole = false;
@@ -85,7 +85,7 @@ export function connect() {
     touch("*");
   });
   on("synced", ({ at }) => {
-    serverSays(at);
+    setServerTime(at);
     if (whole) for (const name of clusters.keys()) if (!seen.has(name)) clusters.delete(name);
     Object.assign(link, { synced: true, connected: true, why: null, failed: null, truth: now() });
     whole = false;
@@ -104,17 +104,17 @@ export function connect() {
   source.onerror = () => {
     link.connected = false;
     touch("*");
-    // The browser reconnects by itself unless the answer was a refusal.
+    // The browser reconnects by itself, except after an error status.
     if (source.readyState !== EventSource.CLOSED) return;
     failures += 1;
-    // Perhaps because a login has ended.
+    // The session may have ended.
     dispatchEvent(new Event("kindler-login"));
     setTimeout(connect, Math.min(5000, 500 * failures));
     if (failures > 2 || !link.truth) poll();
   };
 }
 
-/** Where no stream gets through, lists are better than nothing. */
+/** Reads a list, for networks that block the stream. */
 async function poll() {
   try {
     const rows = await api.get("/api/clusters?limit=10000");
@@ -122,7 +122,7 @@ async function poll() {
     for (const view of rows) clusters.set(view.name, view);
     Object.assign(link, { synced: true, connected: true, failed: null, truth: now() });
   } catch (refused) {
-    // Who has to log in is shown that.
+    // After 401 the login is shown instead.
     link.failed = refused.status === 401 ? null : refused.message;
   }
   touch("*");

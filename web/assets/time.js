@@ -1,11 +1,9 @@
-// Times as people say them. The server's clock is the one that counts: every
-// stream tells it, and ours is corrected by the difference.
+// Times for people, by the server's clock: each stream sends its time, and the page corrects its own.
 import { t, language } from "./i18n.js";
 
 let ahead = 0;
 
-/** Learns the server's time. */
-export function serverSays(at) {
+export function setServerTime(at) {
   ahead = Date.parse(at) - Date.now();
 }
 
@@ -21,12 +19,12 @@ export function span(ms) {
   return of("days", s / 86400);
 }
 
-/** The largest unit only: for ages. */
-export const age = (at) => (at ? span(now() - Date.parse(at)).split(" ")[0] : "");
 export const since = (at) => (at ? span(now() - Date.parse(at)) : "");
+/** An age in its largest unit. */
+export const age = (at) => since(at).split(" ")[0];
 export const ago = (at) => (at ? t("ago", { span: since(at) }) : "–");
 
-/** `in 12s`, or that it is due. */
+/** `in 12s`, or `now` if it is due. */
 export function until(at) {
   const left = Date.parse(at) - now();
   return left > 0 ? t("in", { span: span(left + 999) }) : t("dueNow");

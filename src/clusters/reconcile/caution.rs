@@ -107,12 +107,18 @@ impl ClusterReconciler {
     ) -> Result<Written<Cluster>, DatabaseError> {
         let cap = self.policy.delete_cap;
         let decide = |queue: &DeletionQueue| {
-            let status = hold_deletion(&row.object, intent, cap, queue);
+            let status = hold_deletion(&row.object, intent.clone(), cap, queue);
             self.caution.deletion_settled(&status, cap, queue);
             status
         };
-        let lease = pass.work.lease();
-        let written = self.store.begin_deletion(lease, row, steps, decide).await?;
+        let (store, lease) = (&self.store, pass.work.lease());
+        let written = if cap == 0 {
+            store
+                .begin_uncapped_deletion(lease, row, steps, &intent)
+                .await?
+        } else {
+            store.begin_deletion(lease, row, steps, decide).await?
+        };
         if matches!(&written, Written::Yes(row) if row.object.actual == Actual::Deleting) {
             pass.work.recorded(steps);
         }

@@ -157,7 +157,9 @@ pub struct StepSet<'a> {
     pub driver: &'static str,
     /// First to last; removed last to first.
     pub steps: Vec<Box<dyn Step + 'a>>,
-    /// Which of them a run goes over, as a range of indices.
+    /// Which of them a run goes over, as a range of indices. A run backward over a
+    /// part, as for a stop, may hold only steps of which it leaves nothing: a delete
+    /// does not remove a second time what is recorded as removed. The model found it.
     pub range: Range<usize>,
     /// Who sees how a run over them ended.
     pub observer: Option<Arc<dyn RunObserver + 'a>>,

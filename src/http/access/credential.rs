@@ -1,5 +1,5 @@
-//! What a request shows of who asks: a token or a login's cookie; and the
-//! cookie itself.
+//! The credential of a request, a token or a session cookie, and the cookie
+//! itself.
 
 use std::time::Duration;
 
@@ -7,50 +7,50 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::access::{Fingerprint, Secret};
 
-/// The cookie of a login; over TLS under a name that no page of a neighbouring
-/// host can set, such as the services of the clusters are.
+/// The session cookie.
 const COOKIE: &str = "kindler_session";
-const COOKIE_OF_TLS: &str = "__Host-kindler_session";
+/// The session cookie over TLS: with this prefix, pages on sibling hosts, such
+/// as the services of the clusters, cannot set it.
+const TLS_COOKIE: &str = "__Host-kindler_session";
 
-/// What a page of this server sends with every request, and no other page can.
+/// The page sends this header with every request; pages of other sites cannot.
 const CSRF_HEADER: &str = "x-kindler-csrf";
 
-/// What was shown; inside, nothing if it cannot be one.
+/// The credential of a request; `None` inside if it is malformed.
 #[derive(Debug)]
-pub(in crate::http) enum Shown {
-    /// A token.
+pub(in crate::http) enum Credential {
     Token(Option<Secret>),
-    /// A login's cookie.
     Session(Option<Secret>),
 }
 
-impl Shown {
+impl Credential {
+    /// Reads the credential of a request; a token takes precedence over a cookie.
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let text = value.to_str().unwrap_or_default();
+            let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+            // Other schemes are meant for a proxy in front of this server.
+            if scheme.eq_ignore_ascii_case("bearer") {
+                return Some(Self::Token(Secret::parse_token(rest.trim())));
+            }
+        }
+        let value = cookie(headers, TLS_COOKIE).or_else(|| cookie(headers, COOKIE))?;
+        Some(Self::Session(Secret::parse_session(value)))
+    }
+
     pub(in crate::http) fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
             Self::Token(secret) | Self::Session(secret) => secret.as_ref().map(Secret::fingerprint),
         }
     }
 
-    pub(super) fn what(&self) -> &'static str {
+    /// The kind of credential, for messages.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
-            Self::Session(_) => "login",
+            Self::Session(_) => "session",
         }
     }
-}
-
-/// What a request shows, if anything. A token goes before a cookie.
-pub(in crate::http) fn shown(headers: &HeaderMap) -> Option<Shown> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let text = value.to_str().unwrap_or_default();
-        let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-        // Another scheme is some proxy's before us.
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return Some(Shown::Token(Secret::parse_token(rest.trim())));
-        }
-    }
-    let value = cookie(headers, COOKIE_OF_TLS).or_else(|| cookie(headers, COOKIE))?;
-    Some(Shown::Session(Secret::parse_session(value)))
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -61,41 +61,41 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Whether the header is missing that no form and no other page can send.
-pub(in crate::http) fn without_csrf_header(headers: &HeaderMap) -> bool {
+/// Whether the CSRF header is missing.
+pub(in crate::http) fn lacks_csrf_header(headers: &HeaderMap) -> bool {
     headers.get(CSRF_HEADER).is_none_or(HeaderValue::is_empty)
 }
 
-/// The cookie of a login. Over TLS, which a proxy before us speaks, it is for
-/// TLS only. The browser's or the proxy's word is enough for that: whoever lies
-/// about it makes only their own cookie stricter.
+/// The cookie of a new session; `Secure` if the browser uses TLS, which a proxy
+/// terminates. The request headers can be trusted for that: a client that forges
+/// them only makes its own cookie stricter.
 pub(in crate::http) fn session_cookie(
     request: &HeaderMap,
     secret: &Secret,
-    life: Duration,
+    lifetime: Duration,
 ) -> Option<HeaderValue> {
-    let says = |name: header::HeaderName, word: &str| {
+    let starts = |name: header::HeaderName, prefix: &str| {
         let value = request.get(name).and_then(|value| value.to_str().ok());
-        value.is_some_and(|value| value.trim().starts_with(word))
+        value.is_some_and(|value| value.trim().starts_with(prefix))
     };
     let forwarded = header::HeaderName::from_static("x-forwarded-proto");
-    let tls = says(header::ORIGIN, "https://") || says(forwarded, "https");
+    let tls = starts(header::ORIGIN, "https://") || starts(forwarded, "https");
     let (name, secure) = if tls {
-        (COOKIE_OF_TLS, "; Secure")
+        (TLS_COOKIE, "; Secure")
     } else {
         (COOKIE, "")
     };
     let text = format!(
         "{name}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
         secret.expose(),
-        life.as_secs()
+        lifetime.as_secs()
     );
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// Makes the browser forget the cookie.
+/// Makes the browser delete both cookies.
 pub(in crate::http) fn clear_cookie(response: &mut HeaderMap) {
     for text in [
         "kindler_session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0",
@@ -118,34 +118,39 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_before_a_cookie_and_other_schemes_are_not_ours() {
+    fn a_token_precedes_a_cookie_and_other_schemes_are_ignored() {
         let token = Secret::token([1; 32]);
         let bearer = format!("bearer  {}", token.expose());
         let session = Secret::session([2; 32]);
         let cookie = format!("a=b; kindler_session={}; c=d", session.expose());
         let both = headers(&[("authorization", &bearer), ("cookie", &cookie)]);
-        let fingerprint = |shown: Option<Shown>| shown.unwrap().fingerprint();
-        assert_eq!(fingerprint(shown(&both)), Some(token.fingerprint()));
-        let (set_by, ours) = (Secret::session([3; 32]), session.fingerprint());
-        let neighbour = format!(
+        let fingerprint = |headers: &HeaderMap| Credential::of(headers).unwrap().fingerprint();
+        assert_eq!(fingerprint(&both), Some(token.fingerprint()));
+        // A sibling host can set only the cookie without the prefix.
+        let foreign = Secret::session([3; 32]);
+        let cookies = format!(
             "kindler_session={}; __Host-kindler_session={}",
-            set_by.expose(),
+            foreign.expose(),
             session.expose()
         );
-        let neighbour = headers(&[("cookie", &neighbour)]);
-        assert_eq!(fingerprint(shown(&neighbour)), Some(ours));
+        let cookies = headers(&[("cookie", &cookies)]);
+        assert_eq!(fingerprint(&cookies), Some(session.fingerprint()));
         let basic = headers(&[("authorization", "Basic eDp5"), ("cookie", &cookie)]);
-        assert_eq!(fingerprint(shown(&basic)), Some(session.fingerprint()));
-        assert!(shown(&headers(&[("authorization", "Basic eDp5")])).is_none());
-        assert!(shown(&headers(&[("cookie", "kindler_sessions=x; y")])).is_none());
+        assert_eq!(fingerprint(&basic), Some(session.fingerprint()));
+        for none in [
+            ("authorization", "Basic eDp5"),
+            ("cookie", "kindler_sessions=x; y"),
+        ] {
+            assert!(Credential::of(&headers(&[none])).is_none());
+        }
         for broken in ["Bearer", "Bearer ", "Bearer kdl_short", "Bearer a b"] {
-            let shown = shown(&headers(&[("authorization", broken)]));
-            assert!(matches!(shown, Some(Shown::Token(None))), "{broken}");
+            let found = Credential::of(&headers(&[("authorization", broken)]));
+            assert!(matches!(found, Some(Credential::Token(None))), "{broken}");
         }
     }
 
     #[test]
-    fn a_cookie_is_for_tls_only_where_the_browser_speaks_tls() {
+    fn a_session_cookie_over_tls_is_secure() {
         let secret = Secret::session([2; 32]);
         let cookie = |pairs: &[(&'static str, &str)]| {
             let value = session_cookie(&headers(pairs), &secret, Duration::from_secs(60));

@@ -1,17 +1,17 @@
-//! Who asks, and whether they may: every request of the API passes here, and
-//! what it needs is read from the API's own description.
+//! Authentication and authorization: every API request passes here. The scope
+//! that an operation needs comes from the OpenAPI document.
 //!
-//! On a loopback address everybody is let in, unless the settings say otherwise.
-//! Elsewhere a request shows a token (`Authorization: Bearer`) or the cookie of
-//! a login that was begun with one. Each is looked up at every request, so that
-//! a revoked one ends with the next, and open streams end within seconds.
+//! On a loopback address no credential is needed, unless the settings require
+//! one. Elsewhere a request carries a token (`Authorization: Bearer`) or the
+//! cookie of a session. Each is looked up at every request: after a revocation
+//! the next request fails, and open streams end within seconds.
 //!
-//! No secret is logged, stored or sent back from here.
+//! This module must not log, store or return a secret.
 
-mod attempts;
 mod credential;
+mod rate_limit;
 mod rules;
-mod tenure;
+mod stream_guard;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,93 +29,92 @@ use crate::store::{Bearer, Standing, Store};
 
 use super::actor::Actor;
 use super::error::ApiError;
-use attempts::Attempts;
-use tenure::OpenStreams;
+use rate_limit::RateLimiter;
+use stream_guard::OpenStreams;
 
-pub(super) use credential::{Shown, clear_cookie, session_cookie, shown, without_csrf_header};
-pub(super) use rules::{Rules, annotate};
-pub(super) use tenure::Tenure;
+pub(super) use credential::{Credential, clear_cookie, lacks_csrf_header, session_cookie};
+pub(super) use rules::{ScopeRules, annotate};
+pub(super) use stream_guard::StreamGuard;
 
-/// Whom the API lets in; cheap to clone.
+/// Checks the credentials of requests; cheap to clone.
 #[derive(Clone)]
 pub struct Access {
-    inner: Arc<Inner>,
+    inner: Arc<AccessInner>,
 }
 
-struct Inner {
+struct AccessInner {
     store: Store,
     required: bool,
     closing: CancellationToken,
-    attempts: Attempts,
+    limiter: RateLimiter,
     streams: OpenStreams,
 }
 
-/// Who was recognised.
+/// The identity behind a valid credential.
 #[derive(Clone, Debug)]
 pub(super) struct Principal {
-    /// The token's number.
+    /// The token's id.
     pub(super) token: i64,
-    /// Its name.
+    /// The token's name.
     pub(super) name: String,
-    /// What it may be used for.
     pub(super) scope: Scope,
-    /// The login, if one was shown instead of the token.
+    /// The session, if the request carries its cookie instead of the token.
     session: Option<Fingerprint>,
 }
 
 impl Access {
-    /// Tokens are looked up in `store`; if they are not `required`, everybody
-    /// may do everything. Open streams end when `closing` is cancelled.
+    /// Looks up tokens in `store`. If they are not `required`, every request is
+    /// allowed. Open streams end when `closing` is cancelled.
     pub fn new(store: Store, required: bool, closing: CancellationToken) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(AccessInner {
                 store,
                 required,
                 closing,
-                attempts: Attempts::default(),
+                limiter: RateLimiter::default(),
                 streams: OpenStreams::default(),
             }),
         }
     }
 
-    /// Whether whoever asks has to say who they are.
+    /// Whether requests need a credential.
     pub(super) fn is_required(&self) -> bool {
         self.inner.required
     }
 
-    /// Ends open streams whose token or login has ended, until it closes.
+    /// Ends open streams whose credential is no longer valid, until it closes.
     pub(super) async fn watch(self) {
-        let Inner { store, closing, .. } = &*self.inner;
+        let AccessInner { store, closing, .. } = &*self.inner;
         self.inner.streams.watch(store, closing).await;
     }
 
-    /// Whose secret this is.
+    /// The identity behind a credential.
     ///
     /// # Errors
-    /// 401 for one that is not known or has ended, 429 after too many of those,
-    /// 503 without the database.
-    pub(super) async fn recognise(
+    /// 401 for an invalid credential, 429 after too many of them, 503 without the
+    /// database.
+    pub(super) async fn authenticate(
         &self,
         peer: IpAddr,
-        shown: &Shown,
+        credential: &Credential,
     ) -> Result<Principal, ApiError> {
-        let (what, fingerprint) = (shown.what(), shown.fingerprint());
-        let attempt = self.inner.attempts.begin(peer, fingerprint)?;
-        let refused = |how| Err(ApiError::Unauthorized(format!("this {what} {how}")));
+        let (kind, fingerprint) = (credential.kind(), credential.fingerprint());
+        let attempt = self.inner.limiter.begin(peer, fingerprint)?;
+        let refused = |why| Err(ApiError::Unauthorized(format!("this {kind} {why}")));
         let Some(fingerprint) = fingerprint else {
-            return refused("is not one of this server");
+            return refused("is malformed");
         };
         let store = &self.inner.store;
-        let found = match shown {
-            Shown::Token(_) => store.bearer(&fingerprint).await,
-            Shown::Session(_) => store.session(&fingerprint).await,
+        let found = match credential {
+            Credential::Token(_) => store.bearer(&fingerprint).await,
+            Credential::Session(_) => store.session(&fingerprint).await,
         };
         let found = match found {
             Ok(found) => found,
             Err(error) => {
                 attempt.withdraw();
                 return Err(ApiError::Unavailable(format!(
-                    "who asks cannot be told: {}",
+                    "the credentials cannot be checked: {}",
                     chain(&error)
                 )));
             }
@@ -123,18 +122,18 @@ impl Access {
         let standing = found.as_ref().map(|bearer| bearer.standing);
         let Some(bearer) = found.filter(|bearer| bearer.standing == Standing::Live) else {
             attempt.failed();
-            let how = match standing {
+            let why = match standing {
                 Some(Standing::Expired) => "has expired",
                 Some(_) => "was revoked",
-                None => "is not known",
+                None => "is unknown",
             };
-            // Bounded by the limit on attempts.
-            info!(%peer, "refused: this {what} {how}");
-            return refused(how);
+            // The rate limiter bounds how often this is logged.
+            info!(%peer, "refused: this {kind} {why}");
+            return refused(why);
         };
         attempt.succeeded();
         self.note_use(&bearer).await;
-        let session = matches!(shown, Shown::Session(_)).then_some(fingerprint);
+        let session = matches!(credential, Credential::Session(_)).then_some(fingerprint);
         Ok(Principal {
             token: bearer.token,
             name: bearer.name,
@@ -149,14 +148,18 @@ impl Access {
         }
         if let Err(error) = self.inner.store.note_token_use(bearer.token).await {
             let error = &error as &dyn std::error::Error;
-            debug!(error, token = bearer.name, "the use is not noted");
+            debug!(
+                error,
+                token = bearer.name,
+                "cannot record the use of a token"
+            );
         }
     }
 }
 
-/// Lets a request through to its handler if whoever asks may do that.
-pub(super) async fn admit(
-    State((access, rules)): State<(Access, Arc<Rules>)>,
+/// Passes a request to its handler if its credential has the scope.
+pub(super) async fn authorize(
+    State((access, rules)): State<(Access, Arc<ScopeRules>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -166,8 +169,8 @@ pub(super) async fn admit(
     let (true, Some(needed)) = (access.is_required(), needed) else {
         return next.run(request).await;
     };
-    let asked = Asked::of(&request);
-    match asked.principal(&access, needed).await {
+    let credentials = RequestCredentials::of(&request);
+    match credentials.principal(&access, needed).await {
         Ok(principal) => {
             let actor = Actor(format!("api:{}", principal.name).into());
             request.extensions_mut().insert(actor);
@@ -175,9 +178,9 @@ pub(super) async fn admit(
             next.run(request).await
         }
         Err(error) => {
-            let gone = matches!(error, ApiError::Unauthorized(_));
+            let invalid = matches!(error, ApiError::Unauthorized(_));
             let mut response = error.into_response();
-            if gone && asked.with_cookie() {
+            if invalid && credentials.has_cookie() {
                 clear_cookie(response.headers_mut());
             }
             response
@@ -185,47 +188,47 @@ pub(super) async fn admit(
     }
 }
 
-/// What of a request tells who asks.
-struct Asked {
-    shown: Option<Shown>,
+/// The parts of a request that identify its sender.
+struct RequestCredentials {
+    credential: Option<Credential>,
     peer: IpAddr,
-    /// Whether it changes something on the word of a cookie alone, which the
-    /// browser sends whoever made it ask.
-    on_a_cookie_alone: bool,
+    /// Whether a cookie alone authenticates a change. The browser sends cookies
+    /// with requests from any site, so that could be a CSRF attack.
+    lacks_csrf_header: bool,
 }
 
-impl Asked {
+impl RequestCredentials {
     fn of(request: &Request) -> Self {
-        let (headers, shown) = (request.headers(), shown(request.headers()));
+        let headers = request.headers();
+        let credential = Credential::of(headers);
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let cookie = matches!(shown, Some(Shown::Session(_)));
+        let cookie = matches!(credential, Some(Credential::Session(_)));
         Self {
-            shown,
+            credential,
             peer: peer(request.extensions()),
-            on_a_cookie_alone: cookie && !safe && without_csrf_header(headers),
+            lacks_csrf_header: cookie && !safe && lacks_csrf_header(headers),
         }
     }
 
-    fn with_cookie(&self) -> bool {
-        matches!(self.shown, Some(Shown::Session(_)))
+    fn has_cookie(&self) -> bool {
+        matches!(self.credential, Some(Credential::Session(_)))
     }
 
     async fn principal(&self, access: &Access, needed: Scope) -> Result<Principal, ApiError> {
-        let Some(shown) = &self.shown else {
+        let Some(credential) = &self.credential else {
             return Err(ApiError::Unauthorized(
                 "send a token as \"Authorization: Bearer\", or log in on the page".to_owned(),
             ));
         };
-        if self.on_a_cookie_alone {
+        if self.lacks_csrf_header {
             return Err(ApiError::Forbidden(
-                "a login's cookie is not enough to change something: send X-Kindler-CSRF too"
-                    .to_owned(),
+                "a change with a session cookie needs the header X-Kindler-CSRF".to_owned(),
             ));
         }
-        let principal = access.recognise(self.peer, shown).await?;
+        let principal = access.authenticate(self.peer, credential).await?;
         if principal.scope < needed {
             return Err(ApiError::Forbidden(format!(
-                "token {} may {}: this takes one that may {needed}",
+                "token {} has the scope {}: this request needs the scope {needed}",
                 principal.name, principal.scope
             )));
         }
@@ -233,7 +236,7 @@ impl Asked {
     }
 }
 
-/// The address that a request came from.
+/// The client address of a request.
 pub(super) fn peer(extensions: &Extensions) -> IpAddr {
     let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(peer)| peer.ip())

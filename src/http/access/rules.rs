@@ -1,5 +1,5 @@
-//! What each operation of the API takes, from its own description: the document
-//! that people read is the one that is kept.
+//! The scope of each operation, read from the OpenAPI document: what is
+//! documented is what the server enforces.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 
 use crate::access::Scope;
 
-/// The scope that each operation takes.
+/// The scope that each operation needs.
 #[derive(Debug)]
-pub(in crate::http) struct Rules {
+pub(in crate::http) struct ScopeRules {
     operations: HashMap<(Method, String), Option<Scope>>,
 }
 
-impl Rules {
-    /// Reads a description. What does not say whom it is for is for
-    /// administrators.
+impl ScopeRules {
+    /// Reads the OpenAPI document. An operation without a valid scope needs `admin`.
     pub(in crate::http) fn of_document(document: &Value) -> Self {
         let mut operations = HashMap::new();
         for (path, methods) in document["paths"].as_object().into_iter().flatten() {
@@ -29,8 +28,8 @@ impl Rules {
         Self { operations }
     }
 
-    /// What a request to a path of the document takes; `None` is open to
-    /// everybody. Of a method that is not described, only that is told.
+    /// The scope that a request needs; `None` if it needs no credential. Unknown
+    /// operations need `read`: they do nothing but answer 404 or 405.
     pub(in crate::http) fn of(&self, method: &Method, path: &str) -> Option<Scope> {
         let method = match *method {
             Method::HEAD => Method::GET,
@@ -51,8 +50,8 @@ fn needed(operation: &Value) -> Option<Scope> {
     }
 }
 
-/// Says of every operation which scope it takes, and that a login does as well
-/// as a token.
+/// Documents the scope of every operation, and that a session is as good as a
+/// token.
 pub(in crate::http) fn annotate(document: &mut Value) {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (_, methods) in paths {
@@ -61,11 +60,12 @@ pub(in crate::http) fn annotate(document: &mut Value) {
             operation["x-scope"] = json!(scope);
             if scope != "none" {
                 operation["security"] = json!([{ "token": [scope] }, { "login": [scope] }]);
-                let nobody = json!({ "description": "nobody known asks" });
-                operation["responses"]["401"] = nobody;
+                let unauthorized = json!({ "description": "missing or invalid credentials" });
+                operation["responses"]["401"] = unauthorized;
                 let refused = &mut operation["responses"]["403"];
                 if refused["description"].as_str().is_none_or(str::is_empty) {
-                    *refused = json!({ "description": "not with this scope, or not this cluster" });
+                    *refused =
+                        json!({ "description": "insufficient scope, or a protected cluster" });
                 }
             }
         }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_nothing_is_for_administrators_and_a_head_is_a_get() {
+    fn operations_without_a_scope_need_admin_and_head_is_get() {
         let mut document = json!({ "paths": {
             "/open": { "get": { "security": [{}] } },
             "/read": { "get": { "security": [{ "token": ["read"] }] }, "post": { "security": [{ "token": ["write"] }] } },
@@ -86,7 +86,7 @@ mod tests {
             "/misspelt": { "get": { "security": [{ "token": ["raed"] }] } },
         }});
         annotate(&mut document);
-        let rules = Rules::of_document(&document);
+        let rules = ScopeRules::of_document(&document);
         for (method, path, expected) in [
             (Method::GET, "/open", None),
             (Method::HEAD, "/open", None),

@@ -1,5 +1,5 @@
-//! What this server is and how it does: health and settings as the old clients
-//! ask for them, suggestions for a new cluster, and the state of the system.
+//! Information about this server: health and settings for old clients,
+//! suggestions for a new cluster, and the state of the system.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,14 +12,14 @@ use crate::store::SCHEMA_VERSION;
 
 use super::super::error::ApiError;
 use super::Api;
-use super::body::LOWEST_PORT;
+use super::body::MIN_PORT;
 
-/// So many failing clusters are told.
-const FAILING: i64 = 100;
-/// So many clusters that no daemon selects are told.
-const UNSELECTED: i64 = 100;
+/// Maximum number of failing clusters in a status.
+const MAX_FAILING: i64 = 100;
+/// Maximum number of unselected clusters in a status.
+const MAX_UNSELECTED: i64 = 100;
 
-/// That this server answers.
+/// Whether this server is alive.
 #[utoipa::path(get, path = "/api/health", tag = "system", security(()), responses((status = 200, body = Object)))]
 pub(super) async fn health() -> Json<Value> {
     Json(json!({
@@ -44,16 +44,16 @@ pub(super) async fn config(State(api): State<Api>) -> Json<Value> {
     }))
 }
 
-/// Ports and a network that no declared cluster uses and nobody listens on here, and the limits
-/// of names and ports.
+/// Free ports and a free subnet for a new cluster: no cluster declares them, and no process on
+/// this host listens on the ports. Also the limits of names and ports.
 #[utoipa::path(get, path = "/api/suggest", tag = "clusters", security(("token" = ["read"])),
     responses((status = 200, body = Object)))]
 pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let free = api.store.suggest().await?;
-    // Where nothing is reconciled the clusters are on another host.
+    // An API-only server does not run on the host of the clusters.
     let first = |ports: Vec<i32>| {
         let mut ports = ports.into_iter();
-        ports.find(|port| api.api_only || nobody_listens(*port))
+        ports.find(|port| api.api_only || is_free(*port))
     };
     let mut suggested = json!({
         "name": free.name,
@@ -61,7 +61,7 @@ pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiEr
         "cluster_subnet": free.subnet,
         "limits": {
             "name_max": { "k3d": crate::clusters::MAX_K3D_NAME, "kind": crate::clusters::MAX_NAME },
-            "port": [LOWEST_PORT, u16::MAX],
+            "port": [MIN_PORT, u16::MAX],
         },
     });
     for (field, ports) in free.ports {
@@ -74,13 +74,14 @@ fn default_of(field: &str) -> Option<SpecValue> {
     Spec::field(field).map(SpecField::default)
 }
 
-/// Whether a port of this host can be had; it is given back at once.
-fn nobody_listens(port: i32) -> bool {
+/// Whether no process on this host listens on a port.
+fn is_free(port: i32) -> bool {
     u16::try_from(port).is_ok_and(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// Daemons, what they hold, the database, the listener, what waits and why. A daemon with
-/// `aside` begins nothing, because a later release owns the schema; its `notice` says so.
+/// Daemons, leases, database, listener, queue, deferred and failing clusters. A daemon with
+/// `aside` is on standby: the schema is newer than its release, so it begins nothing. Its
+/// `notice` says why.
 #[utoipa::path(get, path = "/api/status", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object), (status = 503)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
@@ -91,7 +92,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         json!({ "alive": alive, "replica": seen })
     });
     let replicas: Vec<Value> = replicas.collect();
-    let listener = match &*api.vitals.listening.borrow() {
+    let listener = match &*api.readiness.listening.borrow() {
         Listening::Yes => json!({ "state": "listening" }),
         Listening::No(why) => json!({ "state": "disconnected", "why": why }),
         Listening::Deaf(why) => json!({ "state": "deaf", "why": why }),
@@ -107,8 +108,8 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "work": store.leases().await?,
         "queue": store.queue().await?,
         "waiting": store.waiting().await?,
-        "unselected": store.unselected(HEARTBEAT * 3, None, UNSELECTED).await?,
+        "unselected": store.unselected(HEARTBEAT * 3, None, MAX_UNSELECTED).await?,
         "counts": store.counts().await?,
-        "failing": store.failing(FAILING).await?,
+        "failing": store.failing(MAX_FAILING).await?,
     })))
 }

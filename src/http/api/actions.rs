@@ -1,5 +1,4 @@
-//! What people do to a cluster beside declaring it: try again, pause, start,
-//! stop, roll back.
+//! Actions on a cluster: retry, pause, resume, start, stop, roll back.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,22 +13,22 @@ use crate::live::View;
 use super::super::actor::Actor;
 use super::super::error::ApiError;
 use super::Api;
-use super::body::Fields;
-use super::expected::{Expected, changed_or_lost};
+use super::body::BodyFields;
+use super::expected::{ExpectedGeneration, changed_or_conflict};
 use super::history::revisions_of;
-use super::named::free_to_change;
+use super::lookup::find_changeable;
 use super::tasks::Accepted;
 
-async fn shown(
+async fn respond(
     api: &Api,
     name: &ClusterName,
     changed: Option<Cluster>,
 ) -> Result<Response, ApiError> {
-    let cluster = changed_or_lost(api, name, changed).await?;
+    let cluster = changed_or_conflict(api, name, changed).await?;
     Ok(super::read::one(&cluster))
 }
 
-/// Try again at once, with the count of failures started over.
+/// Retry at once, with the count of failures reset.
 #[utoipa::path(post, path = "/api/clusters/{name}/retry", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -37,15 +36,15 @@ pub(super) async fn retry(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<Response, ApiError> {
-    let (known, _) = free_to_change(&api, &name).await?;
+    let (name, _) = find_changeable(&api, &name).await?;
     let store = api.declaring(&actor);
-    let asked = store.request_retry(&known, expected.0).await?;
-    shown(&api, &known, asked).await
+    let requested = store.request_retry(&name, expected.0).await?;
+    respond(&api, &name, requested).await
 }
 
-/// Only look at it until it is resumed.
+/// Pause a cluster: Kindler observes it and changes nothing until it is resumed.
 #[utoipa::path(post, path = "/api/clusters/{name}/pause", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -53,15 +52,15 @@ pub(super) async fn pause(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<Response, ApiError> {
-    let (known, _) = free_to_change(&api, &name).await?;
+    let (name, _) = find_changeable(&api, &name).await?;
     let store = api.declaring(&actor);
-    let paused = store.set_paused(&known, true, expected.0).await?;
-    shown(&api, &known, paused).await
+    let paused = store.set_paused(&name, true, expected.0).await?;
+    respond(&api, &name, paused).await
 }
 
-/// Act on it again.
+/// Resume a paused cluster.
 #[utoipa::path(post, path = "/api/clusters/{name}/resume", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -69,15 +68,15 @@ pub(super) async fn resume(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<Response, ApiError> {
-    let (known, _) = free_to_change(&api, &name).await?;
+    let (name, _) = find_changeable(&api, &name).await?;
     let store = api.declaring(&actor);
-    let resumed = store.set_paused(&known, false, expected.0).await?;
-    shown(&api, &known, resumed).await
+    let resumed = store.set_paused(&name, false, expected.0).await?;
+    respond(&api, &name, resumed).await
 }
 
-/// Declare it present.
+/// Start a cluster: declare it present.
 #[utoipa::path(post, path = "/api/clusters/{name}/start", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -85,12 +84,12 @@ pub(super) async fn start(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    order(&api, &actor, &name, Desired::Present, expected).await
+    declare_state(&api, &actor, &name, Desired::Present, expected).await
 }
 
-/// Declare it stopped.
+/// Stop a cluster: declare it stopped.
 #[utoipa::path(post, path = "/api/clusters/{name}/stop", tag = "actions", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 202, body = Accepted), (status = 403), (status = 404), (status = 409), (status = 422)))]
@@ -98,25 +97,24 @@ pub(super) async fn stop(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    order(&api, &actor, &name, Desired::Stopped, expected).await
+    declare_state(&api, &actor, &name, Desired::Stopped, expected).await
 }
 
-async fn order(
+async fn declare_state(
     api: &Api,
     actor: &Actor,
     name: &str,
     desired: Desired,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let (known, _) = free_to_change(api, name).await?;
+    let (name, _) = find_changeable(api, name).await?;
     let store = api.declaring(actor);
-    let declared = store.set_desired(&known, desired, expected.0).await?;
-    let cluster = changed_or_lost(api, &known, declared).await?;
-    // The task is the revision's: the one that this made, or the one that
-    // already said the same.
-    let revisions = revisions_of(api, &known).await?;
+    let declared = store.set_desired(&name, desired, expected.0).await?;
+    let cluster = changed_or_conflict(api, &name, declared).await?;
+    // The task of the revision: the new one, or the present one if nothing changed.
+    let revisions = revisions_of(api, &name).await?;
     let revision = revisions
         .into_iter()
         .find(|one| one.generation == cluster.generation);
@@ -125,22 +123,22 @@ async fn order(
     Ok((StatusCode::ACCEPTED, Json(Accepted::new(task_id, message))))
 }
 
-/// Declare the spec of an earlier revision anew, as a new revision.
+/// Declare the spec of an earlier revision again, as a new revision.
 #[utoipa::path(post, path = "/api/clusters/{name}/rollback", tag = "actions", security(("token" = ["write"])),
-    request_body(content = Object, description = "generation: the revision to go back to; if_generation: what was read, against a lost race"),
+    request_body(content = Object, description = "generation: the revision to restore; if_generation: the generation that was read, refuses a change made meanwhile"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read, as if_generation")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn rollback(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let (known, cluster) = free_to_change(&api, &name).await?;
-    let mut fields = Fields::of_body(&body)?;
+    let (name, cluster) = find_changeable(&api, &name).await?;
+    let mut fields = BodyFields::of_body(&body)?;
     if !fields.given("generation") {
-        fields.fault(
+        fields.error(
             "missing",
             "generation",
             "generation is missing",
@@ -151,13 +149,13 @@ pub(super) async fn rollback(
     let generation = expected.or_in(&mut fields, "if_generation");
     fields.finish()?;
     let revision = revision.unwrap_or_default();
-    let revisions = revisions_of(&api, &known).await?;
+    let revisions = revisions_of(&api, &name).await?;
     if !revisions.iter().any(|one| one.generation == revision) {
         let detail = format!("Revision {revision} of cluster {name} not found");
         return Err(ApiError::NotFound(detail));
     }
     let expected = generation.unwrap_or(cluster.generation);
     let store = api.declaring(&actor);
-    let changed = store.roll_back(&known, revision, Some(expected)).await?;
-    shown(&api, &known, changed).await
+    let changed = store.roll_back(&name, revision, Some(expected)).await?;
+    respond(&api, &name, changed).await
 }

@@ -1,5 +1,5 @@
-//! Reading bodies field by field, so that all that is wrong is told at once and
-//! each fault names its field and limit.
+//! Reads request bodies field by field, so that one response lists all invalid
+//! fields with their limits.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -8,51 +8,51 @@ use serde_json::{Map, Value, json};
 
 use crate::clusters::{FieldKind, Port, SpecField, SpecValue, Subnet};
 
-use super::super::error::{ApiError, Fault};
+use super::super::error::{ApiError, FieldError};
 
-/// The ports that the API takes; the others are the system's.
-pub(super) const LOWEST_PORT: u16 = 1024;
+/// The API rejects privileged ports.
+pub(super) const MIN_PORT: u16 = 1024;
 
-/// The fields of an object that were not read yet, and the faults so far.
-pub(super) struct Fields {
+/// The fields of an object that are not read yet, and the errors so far.
+pub(super) struct BodyFields {
     fields: Map<String, Value>,
     at: Vec<Value>,
-    faults: Vec<Fault>,
+    errors: Vec<FieldError>,
 }
 
-impl Fields {
+impl BodyFields {
     /// The body as an object; an empty one counts as `{}`.
     pub(super) fn of_body(body: &[u8]) -> Result<Self, ApiError> {
         let whole = if body.is_empty() { b"{}" } else { body };
         let value: Value = serde_json::from_slice(whole).map_err(|error| {
-            ApiError::Invalid(vec![Fault {
+            ApiError::Invalid(vec![FieldError {
                 kind: "json_invalid",
                 loc: vec![json!("body")],
-                msg: format!("the body is no JSON: {error}"),
+                msg: format!("the body is not valid JSON: {error}"),
                 input: Value::Null,
             }])
         })?;
-        Self::of(value, vec![json!("body")]).map_err(|fault| ApiError::Invalid(vec![fault]))
+        Self::of(value, vec![json!("body")]).map_err(|error| ApiError::Invalid(vec![error]))
     }
 
-    /// A value that should be an object, found at `at`.
-    pub(super) fn of(value: Value, at: Vec<Value>) -> Result<Self, Fault> {
+    /// The fields of a value at `at`, which must be an object.
+    pub(super) fn of(value: Value, at: Vec<Value>) -> Result<Self, FieldError> {
         match value {
             Value::Object(fields) => Ok(Self {
                 fields,
                 at,
-                faults: Vec::new(),
+                errors: Vec::new(),
             }),
-            other => Err(Fault {
+            other => Err(FieldError {
                 kind: "object_type",
                 loc: at,
-                msg: "an object is wanted here".to_owned(),
+                msg: "expected an object".to_owned(),
                 input: other,
             }),
         }
     }
 
-    pub(super) fn fault(
+    pub(super) fn error(
         &mut self,
         kind: &'static str,
         field: &str,
@@ -61,7 +61,7 @@ impl Fields {
     ) {
         let mut loc = self.at.clone();
         loc.push(json!(field));
-        self.faults.push(Fault {
+        self.errors.push(FieldError {
             kind,
             loc,
             msg: msg.into(),
@@ -77,12 +77,12 @@ impl Fields {
         self.fields.contains_key(field)
     }
 
-    /// Whether the field is there and holds something.
+    /// Whether the field is present and not null.
     pub(super) fn given(&self, field: &str) -> bool {
         self.fields.get(field).is_some_and(|value| !value.is_null())
     }
 
-    /// A text that is checked when it is read.
+    /// A parsed string.
     pub(super) fn text<T>(&mut self, field: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
@@ -92,15 +92,15 @@ impl Fields {
             Value::String(text) => match text.parse() {
                 Ok(value) => Some(value),
                 Err(error) => {
-                    self.fault("value_error", field, error.to_string(), json!(text));
+                    self.error("value_error", field, error.to_string(), json!(text));
                     None
                 }
             },
             other => {
-                self.fault(
+                self.error(
                     "string_type",
                     field,
-                    format!("{field}: a text is wanted"),
+                    format!("{field}: expected a string"),
                     other,
                 );
                 None
@@ -108,14 +108,14 @@ impl Fields {
         }
     }
 
-    /// The same, but it has to be there.
+    /// A required parsed string.
     pub(super) fn required<T>(&mut self, field: &str) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
         if self.fields.get(field).is_none_or(Value::is_null) {
             self.take(field);
-            self.fault("missing", field, format!("{field} is missing"), Value::Null);
+            self.error("missing", field, format!("{field} is missing"), Value::Null);
             return None;
         }
         self.text(field)
@@ -129,10 +129,10 @@ impl Fields {
         let port = value
             .as_i64()
             .and_then(|number| Port::new(field, number).ok());
-        let port = port.filter(|port| port.get() >= LOWEST_PORT);
+        let port = port.filter(|port| port.get() >= MIN_PORT);
         if port.is_none() {
-            let msg = format!("{field} {value} is out of range: use {LOWEST_PORT} to 65535");
-            self.fault("value_error", field, msg, value);
+            let msg = format!("{field} {value} is out of range: use {MIN_PORT} to 65535");
+            self.error("value_error", field, msg, value);
         }
         port
     }
@@ -142,10 +142,10 @@ impl Fields {
             Value::Null => None,
             Value::Bool(flag) => Some(flag),
             other => {
-                self.fault(
+                self.error(
                     "bool_type",
                     field,
-                    format!("{field}: true or false is wanted"),
+                    format!("{field}: expected true or false"),
                     other,
                 );
                 None
@@ -158,10 +158,10 @@ impl Fields {
             Value::Null => None,
             Value::Number(number) if number.is_i64() => number.as_i64(),
             other => {
-                self.fault(
+                self.error(
                     "int_type",
                     field,
-                    format!("{field}: a whole number is wanted"),
+                    format!("{field}: expected an integer"),
                     other,
                 );
                 None
@@ -169,8 +169,8 @@ impl Fields {
         }
     }
 
-    /// A network; an empty text is none. The outer option says whether the
-    /// field is there.
+    /// A subnet; an empty string means none. The outer option is `None` if the
+    /// field is missing.
     fn subnet(&mut self, field: &str) -> Option<Option<Subnet>> {
         if !self.has(field) {
             return None;
@@ -193,76 +193,76 @@ impl Fields {
         }
     }
 
-    /// Labels: texts, and in an edit nulls, which remove.
+    /// Labels: strings, and in an edit nulls, which remove a label.
     pub(super) fn labels(&mut self, field: &str, nulls: bool) -> Option<Value> {
         let value = self.take(field)?;
-        // Postgres' jsonb holds no NUL.
+        // Postgres does not store NUL in jsonb.
         let fits = |(key, value): (&String, &Value)| {
             let text = value
                 .as_str()
-                .is_some_and(|text| text.len() <= LONGEST_LABEL && !text.contains('\0'));
+                .is_some_and(|text| text.len() <= MAX_LABEL_BYTES && !text.contains('\0'));
             !key.is_empty()
                 && !key.contains('\0')
-                && key.len() <= LONGEST_LABEL
+                && key.len() <= MAX_LABEL_BYTES
                 && (text || (nulls && value.is_null()))
         };
         match &value {
             Value::Null => return None,
-            Value::Object(labels) if labels.len() <= MOST_LABELS && labels.iter().all(fits) => {
+            Value::Object(labels) if labels.len() <= MAX_LABELS && labels.iter().all(fits) => {
                 return Some(value);
             }
             _ => {}
         }
         let msg = format!(
-            "{field}: an object of at most {MOST_LABELS} texts is wanted, keys and values of at \
-             most {LONGEST_LABEL} bytes"
+            "{field}: expected an object of at most {MAX_LABELS} strings, with keys and values of \
+             at most {MAX_LABEL_BYTES} bytes"
         );
-        self.fault("value_error", field, msg, value);
+        self.error("value_error", field, msg, value);
         None
     }
 
-    /// Labels to add to those that are there, or (null) to remove of them.
-    pub(super) fn more_labels(&mut self, field: &str, before: &Value) -> Option<Value> {
+    /// Labels to add to the present ones, or (null) to remove from them.
+    pub(super) fn label_changes(&mut self, field: &str, before: &Value) -> Option<Value> {
         let change = self.labels(field, true)?;
         let mut after = before.as_object().cloned().unwrap_or_default();
-        // Where psql wrote more, they can still be changed and removed.
-        let most = after.len().max(MOST_LABELS);
+        // SQL may have written more labels; changing and removing them is allowed.
+        let max = after.len().max(MAX_LABELS);
         for (key, value) in change.as_object().into_iter().flatten() {
             match value {
                 Value::Null => after.remove(key),
                 value => after.insert(key.clone(), value.clone()),
             };
         }
-        if after.len() <= most {
+        if after.len() <= max {
             return Some(change);
         }
         let msg = format!(
-            "{field}: {} in all are too many: use {MOST_LABELS}",
+            "{field}: {} are too many: use at most {MAX_LABELS}",
             after.len()
         );
-        self.fault("value_error", field, msg, change);
+        self.error("value_error", field, msg, change);
         None
     }
 
-    /// What was wrong, also with fields that nobody asked for.
-    pub(super) fn faults(mut self) -> Vec<Fault> {
+    /// All errors, including one for each unknown field.
+    pub(super) fn errors(mut self) -> Vec<FieldError> {
         for (field, value) in std::mem::take(&mut self.fields) {
-            let msg = format!("{field} is no field of this request");
-            self.fault("extra_forbidden", &field, msg, value);
+            let msg = format!("{field} is not a field of this request");
+            self.error("extra_forbidden", &field, msg, value);
         }
-        self.faults
+        self.errors
     }
 
-    /// Ends reading.
+    /// Fails if there are errors.
     pub(super) fn finish(self) -> Result<(), ApiError> {
-        let faults = self.faults();
-        if faults.is_empty() {
+        let errors = self.errors();
+        if errors.is_empty() {
             Ok(())
         } else {
-            Err(ApiError::Invalid(faults))
+            Err(ApiError::Invalid(errors))
         }
     }
 }
 
-pub(super) const MOST_LABELS: usize = 64;
-pub(super) const LONGEST_LABEL: usize = 256;
+pub(super) const MAX_LABELS: usize = 64;
+pub(super) const MAX_LABEL_BYTES: usize = 256;

@@ -1,5 +1,5 @@
-//! Declaring: new clusters, changes, deletions, many at once. These write what
-//! people want; the reconciler acts.
+//! Declares new clusters, changes and deletions, one by one or in a batch. The
+//! handlers write only the declaration; the reconciler acts on it.
 
 use std::collections::HashSet;
 
@@ -16,16 +16,16 @@ use crate::live::View;
 use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
 
 use super::super::actor::Actor;
-use super::super::error::{ApiError, Fault};
+use super::super::error::{ApiError, FieldError};
 use super::Api;
-use super::body::Fields;
-use super::expected::{Expected, changed_or_lost};
-use super::named::{free_to_change, free_to_declare};
+use super::body::BodyFields;
+use super::expected::{ExpectedGeneration, changed_or_conflict};
+use super::json_errors::ValidQuery;
+use super::lookup::{check_declarable, find_changeable};
 use super::tasks::{Accepted, create_task, delete_task};
-use super::words::Asked;
 
-/// So many changes fit in one batch.
-const MOST_IN_A_BATCH: usize = 500;
+/// Maximum number of entries in a batch.
+const MAX_BATCH: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +34,7 @@ pub(super) struct CreateQuery {
     dry_run: bool,
 }
 
-/// Declare a cluster; `?dry_run=true` only checks, and tells the same as a command and as SQL.
+/// Declare a cluster. `?dry_run=true` only checks it and returns the equivalent command and SQL.
 #[utoipa::path(
     post, path = "/api/clusters", tag = "clusters", security(("token" = ["write"])),
     request_body(content = Object, description = "name, provider; optional: {spec}, labels, paused, desired_state"),
@@ -44,14 +44,15 @@ pub(super) struct CreateQuery {
 pub(super) async fn create(
     State(api): State<Api>,
     actor: Actor,
-    Asked(query): Asked<CreateQuery>,
+    ValidQuery(query): ValidQuery<CreateQuery>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::of_body(&body)?;
+    let mut fields = BodyFields::of_body(&body)?;
     let declaration = declaration(&mut fields);
     fields.finish()?;
-    let new = declaration.ok_or_else(|| ApiError::Internal("a body without faults".into()))?;
-    free_to_declare(&api, &new.name).await?;
+    let new = declaration
+        .ok_or_else(|| ApiError::Internal("a valid body without a declaration".into()))?;
+    check_declarable(&api, &new.name).await?;
     if query.dry_run {
         return super::dry_run::dry_run(&api, &new).await;
     }
@@ -63,9 +64,8 @@ pub(super) async fn create(
     }
 }
 
-/// Reads a declaration; `None` if something is wrong with it, which the fields
-/// know.
-fn declaration(fields: &mut Fields) -> Option<Declaration> {
+/// Reads a declaration; `None` if it is invalid, with the errors in `fields`.
+fn declaration(fields: &mut BodyFields) -> Option<Declaration> {
     let name: Option<ClusterName> = fields.required("name");
     // It is the one field without a default here.
     let provider: Option<Provider> = fields.required("provider");
@@ -79,7 +79,7 @@ fn declaration(fields: &mut Fields) -> Option<Declaration> {
     }
     let labels = fields.labels("labels", false).unwrap_or_else(|| json!({}));
     let paused = fields.flag("paused").unwrap_or(false);
-    let desired = wish(fields).unwrap_or(Desired::Present);
+    let desired = desired_state(fields).unwrap_or(Desired::Present);
     provider?;
     let new = Declaration {
         name: name?,
@@ -93,27 +93,27 @@ fn declaration(fields: &mut Fields) -> Option<Declaration> {
             SpecError::SamePort { other, port, .. } => (*other, json!(port)),
             _ => ("name", json!(new.name)),
         };
-        fields.fault("value_error", field, error.to_string(), input);
+        fields.error("value_error", field, error.to_string(), input);
     }
     Some(new)
 }
 
-/// What is wanted; absence is asked for by DELETE.
-fn wish(fields: &mut Fields) -> Option<Desired> {
+/// The desired state; `absent` needs a DELETE.
+fn desired_state(fields: &mut BodyFields) -> Option<Desired> {
     match fields.text("desired_state")? {
         Desired::Absent => {
-            let msg = "desired_state \"absent\" is asked for by DELETE: use present or stopped";
-            fields.fault("value_error", "desired_state", msg, json!("absent"));
+            let msg = "desired_state \"absent\" is not accepted here: use present or stopped, or DELETE the cluster";
+            fields.error("value_error", "desired_state", msg, json!("absent"));
             None
         }
         other => Some(other),
     }
 }
 
-/// Change what is declared of a cluster, if nobody else did meanwhile.
+/// Change the declaration of a cluster; with a generation, only if it was not changed meanwhile.
 #[utoipa::path(
     patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "any of {spec}, labels (null removes one), paused, desired_state; generation (or If-Match) guards against a lost race"),
+    request_body(content = Object, description = "any of {spec}, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read, refuses a change made meanwhile"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
@@ -121,16 +121,16 @@ pub(super) async fn change(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let (name, before) = free_to_change(&api, &name).await?;
-    let mut fields = Fields::of_body(&body)?;
+    let (name, before) = find_changeable(&api, &name).await?;
+    let mut fields = BodyFields::of_body(&body)?;
     let fixed = Spec::FIELDS.iter().filter(|field| field.fixed);
     for fixed in std::iter::once("name").chain(fixed.map(|field| field.api_name)) {
         if let Some(value) = fields.take(fixed) {
-            let msg = format!("{fixed} is fixed: delete the cluster and declare it again");
-            fields.fault("value_error", fixed, msg, value);
+            let msg = format!("{fixed} cannot be changed: delete the cluster and declare it again");
+            fields.error("value_error", fixed, msg, value);
         }
     }
     let mut spec = PartialSpec::default();
@@ -141,18 +141,18 @@ pub(super) async fn change(
     }
     let edit = Edit {
         spec,
-        labels: fields.more_labels("labels", &before.labels),
+        labels: fields.label_changes("labels", &before.labels),
         paused: fields.flag("paused"),
-        desired: wish(&mut fields),
+        desired: desired_state(&mut fields),
     };
     let generation = expected.or_in(&mut fields, "generation");
     fields.finish()?;
     let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
-    let cluster = changed_or_lost(&api, &name, changed).await?;
+    let cluster = changed_or_conflict(&api, &name, changed).await?;
     Ok(super::read::one(&cluster))
 }
 
-/// Declare a cluster absent: it is deleted, then its row goes.
+/// Declare a cluster absent: Kindler deletes it, then removes its row.
 #[utoipa::path(
     delete, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
@@ -162,21 +162,21 @@ pub(super) async fn delete(
     State(api): State<Api>,
     actor: Actor,
     Path(name): Path<String>,
-    expected: Expected,
+    expected: ExpectedGeneration,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let (name, _) = free_to_change(&api, &name).await?;
+    let (name, _) = find_changeable(&api, &name).await?;
     let declared = api
         .declaring(&actor)
         .set_desired(&name, Desired::Absent, expected.0)
         .await?;
-    changed_or_lost(&api, &name, declared).await?;
+    changed_or_conflict(&api, &name, declared).await?;
     Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
 }
 
-/// Declare many creations and deletions: all of them or, if one is refused, none.
+/// Declare creations and deletions in one transaction: all of them, or none if one is refused.
 #[utoipa::path(
     post, path = "/api/batch", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in all"),
+    request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in total"),
     responses((status = 202, description = "tasks"), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
 pub(super) async fn batch(
@@ -186,11 +186,11 @@ pub(super) async fn batch(
 ) -> Result<Response, ApiError> {
     let batch = read_batch(&body)?;
     for new in &batch.create {
-        free_to_declare(&api, &new.name).await?;
+        check_declarable(&api, &new.name).await?;
     }
     let mut unknown = Vec::new();
     for name in &batch.delete {
-        match free_to_change(&api, name.as_str()).await {
+        match find_changeable(&api, name.as_str()).await {
             Err(ApiError::NotFound(_)) => unknown.push(name.clone()),
             checked => drop(checked?),
         }
@@ -229,66 +229,66 @@ fn names(names: &[ClusterName]) -> String {
 }
 
 fn read_batch(body: &[u8]) -> Result<Batch, ApiError> {
-    let mut fields = Fields::of_body(body)?;
+    let mut fields = BodyFields::of_body(body)?;
     let (create, delete) = (list(&mut fields, "create"), list(&mut fields, "delete"));
     let count = create.len() + delete.len();
-    if count == 0 || count > MOST_IN_A_BATCH {
-        let msg = format!("create and delete hold {count} in all: use 1 to {MOST_IN_A_BATCH}");
-        fields.fault("value_error", "create", msg, json!(count));
+    if count == 0 || count > MAX_BATCH {
+        let msg = format!("create and delete have {count} entries in total: use 1 to {MAX_BATCH}");
+        fields.error("value_error", "create", msg, json!(count));
     }
-    let mut faults = fields.faults();
+    let mut errors = fields.errors();
     let (mut batch, mut named) = (Batch::default(), HashSet::new());
-    for (n, one) in create.into_iter().enumerate().take(MOST_IN_A_BATCH) {
+    for (n, one) in create.into_iter().enumerate().take(MAX_BATCH) {
         let at = vec![json!("body"), json!("create"), json!(n)];
-        match Fields::of(one, at) {
+        match BodyFields::of(one, at) {
             Ok(mut fields) => {
                 let new = declaration(&mut fields);
                 let name = new.as_ref().map(|new| new.name.clone());
                 if let Some(again) = name.filter(|name| !named.insert(name.clone())) {
-                    fields.fault("value_error", "name", named_twice(&again), json!(again));
+                    fields.error("value_error", "name", named_twice(&again), json!(again));
                 }
                 batch.create.extend(new);
-                faults.extend(fields.faults());
+                errors.extend(fields.errors());
             }
-            Err(fault) => faults.push(fault),
+            Err(error) => errors.push(error),
         }
     }
-    for (n, one) in delete.into_iter().enumerate().take(MOST_IN_A_BATCH) {
+    for (n, one) in delete.into_iter().enumerate().take(MAX_BATCH) {
         let name = one.as_str().unwrap_or_default().parse::<ClusterName>();
-        let refused = match &name {
+        let invalid = match &name {
             Ok(name) if named.insert(name.clone()) => None,
             Ok(name) => Some(named_twice(name)),
             Err(error) => Some(error.to_string()),
         };
         batch.delete.extend(name);
-        faults.extend(refused.map(|msg| Fault {
+        errors.extend(invalid.map(|msg| FieldError {
             kind: "value_error",
             loc: vec![json!("body"), json!("delete"), json!(n)],
             msg,
             input: one,
         }));
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(batch)
     } else {
-        Err(ApiError::Invalid(faults))
+        Err(ApiError::Invalid(errors))
     }
 }
 
-/// Which of the two would be meant is not for this server to guess.
+/// A name twice in a batch is ambiguous.
 fn named_twice(name: &ClusterName) -> String {
     format!("{name} is named twice in this batch: name it once, in create or in delete")
 }
 
-fn list(fields: &mut Fields, field: &str) -> Vec<Value> {
+fn list(fields: &mut BodyFields, field: &str) -> Vec<Value> {
     match fields.take(field) {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(list)) => list,
         Some(other) => {
-            fields.fault(
+            fields.error(
                 "list_type",
                 field,
-                format!("{field}: a list is wanted"),
+                format!("{field}: expected a list"),
                 other,
             );
             Vec::new()

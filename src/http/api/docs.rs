@@ -1,23 +1,22 @@
-//! `/docs`: the description of the API for people, made of the same document
-//! as `/openapi.json`, so that it needs no script.
+//! `/docs`: the OpenAPI document as a page without scripts.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// The page.
+/// Renders the page.
 pub(super) fn page(document: &Value) -> String {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>Kindler: the API</title><link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\n\
-         <body class=\"docs\"><main><h1>Kindler: the API</h1>\n\
+         <title>Kindler API</title><link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\n\
+         <body class=\"docs\"><main><h1>Kindler API</h1>\n\
          <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>. Errors are <code>{\"detail\": …}</code>; \
-         for input that breaks a limit, status 422 and a list that names each field.</p>\n",
+         invalid input gets status 422 and a list with an entry for each invalid field.</p>\n",
     );
     let paths = document["paths"].as_object().into_iter().flatten();
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().into_iter().flatten() {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = section(&mut page, &method.to_uppercase(), path, operation);
         }
     }
@@ -35,15 +34,15 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
     }
     match operation["security"][0]["token"][0].as_str() {
         Some(scope) => writeln!(page, "<p>Scope: <code>{}</code></p>", escaped(scope))?,
-        None => writeln!(page, "<p>Open to everybody.</p>")?,
+        None => writeln!(page, "<p>No token required.</p>")?,
     }
     let parameters = operation["parameters"].as_array();
     if let Some(parameters) = parameters.filter(|list| !list.is_empty()) {
         writeln!(page, "<ul>")?;
         for one in parameters {
             let (name, place) = (text(&one["name"]), text(&one["in"]));
-            let told = text(&one["description"]);
-            writeln!(page, "<li><code>{name}</code> ({place}) {told}</li>")?;
+            let description = text(&one["description"]);
+            writeln!(page, "<li><code>{name}</code> ({place}) {description}</li>")?;
         }
         writeln!(page, "</ul>")?;
     }
@@ -51,12 +50,12 @@ fn section(page: &mut String, method: &str, path: &str, operation: &Value) -> st
     if !body.is_empty() {
         writeln!(page, "<p>Body: {body}</p>")?;
     }
-    let answers = operation["responses"].as_object().into_iter().flatten();
-    let answers: Vec<String> = answers
-        .map(|(status, answer)| format!("{} {}", escaped(status), text(&answer["description"])))
-        .map(|answer| answer.trim().to_owned())
+    let responses = operation["responses"].as_object().into_iter().flatten();
+    let responses: Vec<String> = responses
+        .map(|(status, one)| format!("{} {}", escaped(status), text(&one["description"])))
+        .map(|response| response.trim().to_owned())
         .collect();
-    writeln!(page, "<p>Answers: {}</p>", answers.join(", "))
+    writeln!(page, "<p>Responses: {}</p>", responses.join(", "))
 }
 
 fn escaped(text: &str) -> String {
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_document_stay_words() {
+    fn texts_of_the_document_are_escaped() {
         let document = serde_json::json!({ "paths": { "/<b>": { "get": {
             "summary": "<script>alert(1)</script>", "responses": { "200": { "description": "a & b" } },
         } } } });

@@ -1,5 +1,5 @@
-//! A declaration that is only checked: what would collide, and the same as a
-//! command and as SQL, for people who like to keep them.
+//! Checks a declaration without writing it: conflicts, and the equivalent command
+//! and SQL.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -26,7 +26,7 @@ pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, Ap
     Ok(Json(body).into_response())
 }
 
-/// The cluster as it would be listed.
+/// The cluster as a list would show it.
 fn info(new: &Declaration) -> View {
     View {
         name: new.name.to_string(),
@@ -41,8 +41,8 @@ fn info(new: &Declaration) -> View {
     }
 }
 
-/// Ports that others declare: k3d and kind would fail on them, but only if both
-/// clusters run on one host, so this is no error.
+/// Ports that other clusters declare. That is no error, because it fails only if
+/// both clusters run on one host.
 async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> {
     let users = api
         .store
@@ -70,7 +70,7 @@ async fn warnings(api: &Api, new: &Declaration) -> Result<Vec<Value>, ApiError> 
     Ok(warnings)
 }
 
-/// Every value was checked, so none needs quoting for a shell.
+/// The values are validated, so none needs quoting for a shell.
 fn command(new: &Declaration) -> String {
     let mut command = format!("kindler create {}", new.name);
     for (field, value) in new.spec.listed() {

@@ -1,5 +1,5 @@
-//! The generation that a change was decided on, so that nobody overwrites what
-//! they have not seen. It is compared in the statement that writes, never here.
+//! The generation that a change expects, so that it does not overwrite a
+//! concurrent change. The statement that writes compares it.
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -11,13 +11,13 @@ use crate::live::View;
 
 use super::super::error::ApiError;
 use super::Api;
-use super::body::Fields;
-use super::named::known;
+use super::body::BodyFields;
+use super::lookup::find;
 
-/// The generation in `If-Match`; `None` if whichever it is will do.
-pub(super) struct Expected(pub(super) Option<i64>);
+/// The generation in `If-Match`; `None` if any is accepted.
+pub(super) struct ExpectedGeneration(pub(super) Option<i64>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Expected {
+impl<S: Send + Sync> FromRequestParts<S> for ExpectedGeneration {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -40,22 +40,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Expected {
     }
 }
 
-impl Expected {
-    /// The same generation may be given in the body, too.
-    pub(super) fn or_in(self, fields: &mut Fields, field: &str) -> Option<i64> {
+impl ExpectedGeneration {
+    /// Reads the generation from the body, too; both must agree.
+    pub(super) fn or_in(self, fields: &mut BodyFields, field: &str) -> Option<i64> {
         let read = fields.number(field);
         if let (Some(read), Some(matched)) = (read, self.0)
             && read != matched
         {
-            let msg = format!("{field} {read} is not that of If-Match, {matched}");
-            fields.fault("value_error", field, msg, json!(read));
+            let msg = format!("{field} {read} differs from If-Match, {matched}");
+            fields.error("value_error", field, msg, json!(read));
         }
         read.or(self.0)
     }
 }
 
-/// The cluster as changed, or why it was not: somebody else was faster.
-pub(super) async fn changed_or_lost(
+/// The changed cluster, or 409 if a concurrent change came first.
+pub(super) async fn changed_or_conflict(
     api: &Api,
     name: &ClusterName,
     changed: Option<Cluster>,
@@ -63,9 +63,9 @@ pub(super) async fn changed_or_lost(
     if let Some(cluster) = changed {
         return Ok(cluster);
     }
-    let current = known(api, name).await?;
+    let current = find(api, name).await?;
     let detail = format!(
-        "Cluster {name} was changed by somebody else: it is of generation {} now",
+        "Cluster {name} was changed meanwhile: its generation is {} now",
         current.generation
     );
     let current = Box::new(View::of(&current, None));

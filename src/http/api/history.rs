@@ -1,5 +1,5 @@
-//! What happened: events of one cluster and of all, revisions and what differs
-//! between two of them.
+//! History: events of one cluster and of all, revisions, differences between
+//! two revisions.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,13 +11,13 @@ use crate::store::{AuditFilter, Audited, Incarnation, Revision};
 
 use super::super::error::ApiError;
 use super::Api;
-use super::named::named;
-use super::words::Asked;
+use super::json_errors::ValidQuery;
+use super::lookup::parse_name;
 
-const MOST_EVENTS: i64 = 1000;
-const EVENTS: i64 = 100;
+const MAX_EVENTS: i64 = 1000;
+const DEFAULT_EVENTS: i64 = 100;
 
-/// What happens to a cluster; `sql/migrations/0012_steps.sql` has the same.
+/// The kinds of events; `sql/migrations/0012_steps.sql` has the same list.
 const KINDS: [&str; 12] = [
     "declared",
     "changed",
@@ -51,9 +51,9 @@ async fn events(
     query: EventQuery,
     incarnation: Option<Incarnation>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
-    let limit = query.limit.unwrap_or(EVENTS);
-    if !(1..=MOST_EVENTS).contains(&limit) {
-        let msg = format!("limit {limit} is out of range: use 1 to {MOST_EVENTS}");
+    let limit = query.limit.unwrap_or(DEFAULT_EVENTS);
+    if !(1..=MAX_EVENTS).contains(&limit) {
+        let msg = format!("limit {limit} is out of range: use 1 to {MAX_EVENTS}");
         return Err(ApiError::field("query", "limit", msg, json!(limit)));
     }
     let kinds: Option<Vec<String>> = query.kind.map(|kinds| {
@@ -81,8 +81,8 @@ async fn events(
     Ok(Json(api.store.audit(&filter, limit).await?))
 }
 
-/// The newest events of all clusters, newest first; with `cluster`, those of every cluster that
-/// had this name (`uid` tells them apart).
+/// The audit log: the events of all clusters, newest first. `cluster` selects every cluster that
+/// ever had the name; `uid` tells them apart.
 #[utoipa::path(get, path = "/api/events", tag = "history", security(("token" = ["read"])),
     params(("cluster" = Option<String>, Query), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
         ("before" = Option<i64>, Query, description = "only older than this id"),
@@ -90,35 +90,39 @@ async fn events(
     responses((status = 200, body = Vec<Object>), (status = 422)))]
 pub(super) async fn audit(
     State(api): State<Api>,
-    Asked(query): Asked<EventQuery>,
+    ValidQuery(query): ValidQuery<EventQuery>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
     events(&api, query, None).await
 }
 
-/// The newest events of one cluster, newest first; also of the last that had the name. With
-/// `all`, also of earlier clusters of the name (`uid` tells them apart).
+/// The events of one cluster, newest first; if no cluster has the name, those of the last one.
+/// `all` adds earlier clusters of the name; `uid` tells them apart.
 #[utoipa::path(get, path = "/api/clusters/{name}/events", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("actor" = Option<String>, Query), ("kind" = Option<String>, Query),
         ("before" = Option<i64>, Query), ("after" = Option<i64>, Query), ("limit" = Option<i64>, Query),
-        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
+        ("all" = Option<bool>, Query, description = "include earlier clusters of this name")),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn of_cluster(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Asked(query): Asked<EventQuery>,
+    ValidQuery(query): ValidQuery<EventQuery>,
 ) -> Result<Json<Vec<Audited>>, ApiError> {
-    let known = named(&name)?;
-    let cluster = Some(known.to_string());
-    let of = shown(&api, &known, query.all).await?;
+    let name = parse_name(&name)?;
+    let cluster = Some(name.to_string());
+    let of = selected(&api, &name, query.all).await?;
     let found = events(&api, EventQuery { cluster, ..query }, of).await?;
-    if found.is_empty() && api.store.get(&known).await?.is_none() {
-        return Err(ApiError::unknown(&name));
+    if found.is_empty() && api.store.get(&name).await?.is_none() {
+        return Err(ApiError::unknown(name.as_str()));
     }
     Ok(found)
 }
 
-/// The row that history is told of: the present one or the last; none for all.
-async fn shown(api: &Api, name: &ClusterName, all: bool) -> Result<Option<Incarnation>, ApiError> {
+/// The row whose history is shown: the present or the last one; `None` for all.
+async fn selected(
+    api: &Api,
+    name: &ClusterName,
+    all: bool,
+) -> Result<Option<Incarnation>, ApiError> {
     if all {
         return Ok(None);
     }
@@ -132,27 +136,27 @@ pub(super) struct RevisionQuery {
     all: bool,
 }
 
-/// The specs of a cluster as they were declared, newest first. With `all`, also of earlier
-/// clusters of the name (`uid` tells them apart), to which nothing goes back.
+/// The declared specs of a cluster, newest first. `all` adds earlier clusters of the name (`uid`
+/// tells them apart); a rollback to one of those is not possible.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path),
-        ("all" = Option<bool>, Query, description = "also of earlier clusters of this name")),
+        ("all" = Option<bool>, Query, description = "include earlier clusters of this name")),
     responses((status = 200, body = Vec<Object>), (status = 404), (status = 422)))]
 pub(super) async fn revisions(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Asked(query): Asked<RevisionQuery>,
+    ValidQuery(query): ValidQuery<RevisionQuery>,
 ) -> Result<Json<Vec<Revision>>, ApiError> {
-    let known = named(&name)?;
-    let of = shown(&api, &known, query.all).await?;
-    let found = api.store.revisions(&known, of.as_ref()).await?;
+    let name = parse_name(&name)?;
+    let of = selected(&api, &name, query.all).await?;
+    let found = api.store.revisions(&name, of.as_ref()).await?;
     if found.is_empty() {
-        return Err(ApiError::unknown(&name));
+        return Err(ApiError::unknown(name.as_str()));
     }
     Ok(Json(found))
 }
 
-/// The revisions of the present row, or of the last that had the name.
+/// The revisions of the present row, or of the last one with the name.
 pub(super) async fn revisions_of(api: &Api, name: &ClusterName) -> Result<Vec<Revision>, ApiError> {
     let of = api.store.incarnation(name).await?;
     Ok(api.store.revisions(name, Some(&of)).await?)
@@ -165,16 +169,16 @@ pub(super) struct DiffQuery {
     to: i64,
 }
 
-/// What differs between two revisions of a cluster, as `field: [before, after]`.
+/// The differences between two revisions of a cluster, as `field: [before, after]`.
 #[utoipa::path(get, path = "/api/clusters/{name}/revisions/diff", tag = "history", security(("token" = ["read"])),
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
     responses((status = 200, body = Object), (status = 404)))]
 pub(super) async fn diff(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Asked(query): Asked<DiffQuery>,
+    ValidQuery(query): ValidQuery<DiffQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let revisions = revisions_of(&api, &named(&name)?).await?;
+    let revisions = revisions_of(&api, &parse_name(&name)?).await?;
     let declared = |generation: i64| {
         let found = revisions.iter().find(|one| one.generation == generation);
         let found = found.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The kubeconfig of a cluster, as the driver of this host reads it.
+//! The kubeconfig of a cluster, read by the driver of this host.
 
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -8,23 +8,23 @@ use crate::drivers::KubeconfigError;
 
 use super::super::error::ApiError;
 use super::Api;
-use super::named::{known, named};
+use super::lookup::{find, parse_name};
 
-/// Why there is none where nothing is reconciled.
-const ELSEWHERE: &str =
-    "No clusters are on this host: ask on the host of the daemon that makes them";
+/// The error of a server that does not reconcile.
+const NO_DRIVER: &str =
+    "This server manages no clusters: ask the API on the host of the daemon that does";
 
-/// The kubeconfig of a cluster, as its provider gives it; it lets its holder do everything there.
+/// The kubeconfig of a cluster, from its provider. It gives full access to the cluster.
 #[utoipa::path(get, path = "/api/clusters/{name}/kubeconfig", tag = "clusters", security(("token" = ["admin"])),
     params(("name" = String, Path)),
-    responses((status = 200, description = "YAML"), (status = 404, description = "there is none, and why")))]
+    responses((status = 200, description = "YAML"), (status = 404, description = "no such cluster, or no kubeconfig; detail says why")))]
 pub(super) async fn kubeconfig(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let cluster = known(&api, &named(&name)?).await?;
+    let cluster = find(&api, &parse_name(&name)?).await?;
     let Some(driver) = &api.driver else {
-        return Err(ApiError::NotFound(ELSEWHERE.to_owned()));
+        return Err(ApiError::NotFound(NO_DRIVER.to_owned()));
     };
     let read = driver.kubeconfig(&cluster).await;
     let config = read.map_err(|error| {

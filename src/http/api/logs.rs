@@ -1,5 +1,5 @@
-//! What the commands for a cluster printed. The log is a file on the host of
-//! the daemon that ran them, so it can be shown only there.
+//! The output of a cluster's commands. The log is a file on the host of the
+//! daemon that ran them, so only that server can show it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use serde_json::json;
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::{Follow, LogFile, LogOwner, tail};
 
-use super::super::access::Tenure;
+use super::super::access::StreamGuard;
 use super::super::error::ApiError;
 use super::Api;
-use super::named::named;
-use super::words::Asked;
+use super::json_errors::ValidQuery;
+use super::lookup::parse_name;
 
-const LINES: usize = 500;
-const MOST_LINES: usize = 10_000;
-/// What a download holds at most; the log itself is bounded besides.
+const DEFAULT_LINES: usize = 500;
+const MAX_LINES: usize = 10_000;
+/// Maximum lines of a download; the size of a log is limited, too.
 const ALL_LINES: usize = 1_000_000;
 
 #[derive(Deserialize)]
@@ -36,13 +36,14 @@ pub(super) struct LogQuery {
     download: bool,
 }
 
-/// The log of a cluster for those who read of this row.
+/// The log of the present row of a cluster.
 pub(super) fn log_of(api: &Api, cluster: &Cluster) -> LogFile {
     let owner = LogOwner::row(cluster.uid, cluster.created_at);
     api.logs.of(cluster.name.as_str(), owner)
 }
 
-/// The log of the present row, or whichever was the last of a name that no row has.
+/// The log of the present row, or the last log of a name without a row; and
+/// whether there is a row.
 async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), ApiError> {
     Ok(match api.store.get(name).await? {
         Some(cluster) => (log_of(api, &cluster), true),
@@ -50,35 +51,36 @@ async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), A
     })
 }
 
-/// The end of a cluster's log as text; with `follow` as server-sent events, a line each, until
-/// another cluster has the name; with `download` all of it. Of a name that no cluster has, the last.
+/// The last lines of a cluster's log. `follow` streams them as server-sent events, one per line,
+/// until the log of a later cluster of the name begins; `download` returns the whole log. If no
+/// cluster has the name, the log is that of the last one.
 #[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
         ("download" = Option<bool>, Query)),
     responses((status = 200, description = "text"), (status = 404)))]
 pub(super) async fn log(
     State(api): State<Api>,
-    tenure: Tenure,
+    guard: StreamGuard,
     Path(name): Path<String>,
-    Asked(query): Asked<LogQuery>,
+    ValidQuery(query): ValidQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
-    let name = named(&name)?;
-    let lines = query.lines.unwrap_or(LINES);
-    if lines > MOST_LINES {
-        let msg = format!("lines {lines} is out of range: use 0 to {MOST_LINES}");
+    let name = parse_name(&name)?;
+    let lines = query.lines.unwrap_or(DEFAULT_LINES);
+    if lines > MAX_LINES {
+        let msg = format!("lines {lines} is out of range: use 0 to {MAX_LINES}");
         return Err(ApiError::field("query", "lines", msg, json!(lines)));
     }
-    let (file, is_there) = log_of_name(&api, &name).await?;
-    if !is_there && (query.follow || !file.exists()) {
+    let (file, has_row) = log_of_name(&api, &name).await?;
+    if !has_row && (query.follow || !file.exists()) {
         return Err(ApiError::unknown(name.as_str()));
     }
     if query.follow {
-        return follow(tenure, file, lines);
+        return follow(guard, file, lines);
     }
     if !file.exists() {
         return Err(ApiError::NotFound(format!(
-            "There is no log of cluster {name} on this host: it appears when a command runs for it, \
-             on the host of the daemon that runs it"
+            "There is no log of cluster {name} on this host: the first command for the cluster \
+             creates it, on the host of the daemon that runs the command"
         )));
     }
     let lines = if query.download { ALL_LINES } else { lines };
@@ -96,14 +98,14 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(tenure: Tenure, file: LogFile, lines: usize) -> Result<Response, ApiError> {
+fn follow(guard: StreamGuard, file: LogFile, lines: usize) -> Result<Response, ApiError> {
     let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |mut follow| async move {
         let line = follow.next().await.ok()??;
         let event = Event::default().event("line").data(line);
         Some((Ok::<_, Infallible>(event), follow))
     });
-    let events = events.take_until(async move { tenure.over().await });
+    let events = events.take_until(async move { guard.ended().await });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

@@ -1,30 +1,30 @@
-//! The API: what programs and the page read and declare.
+//! The API for programs and the page.
 //!
-//! Paths, bodies, status codes and messages of the system that Kindler replaces
-//! are kept (docs/API.md); the rest was added. Every route is described where
-//! it is written, and `/openapi.json` is made of that, so the two cannot differ.
+//! It keeps the paths, bodies and status codes of the system that Kindler
+//! replaces (docs/API.md). `/openapi.json` is generated from the descriptions
+//! beside the handlers, so that both agree.
 
 mod about;
 mod actions;
 mod body;
 mod declare;
-mod described;
 mod docs;
 mod dry_run;
 mod expected;
 mod history;
+mod json_errors;
 mod kubeconfig;
 mod login;
 mod logs;
-mod named;
+mod lookup;
 mod read;
 mod services;
 mod socket;
 mod spec_schema;
 mod steps;
 mod stream;
+mod strict_input;
 mod tasks;
-mod words;
 
 use std::sync::Arc;
 
@@ -43,30 +43,30 @@ use crate::drivers::Driver;
 use crate::live::Feed;
 use crate::store::Store;
 
-use super::Vitals;
-use super::access::{Access, Rules, admit, annotate};
+use super::Readiness;
+use super::access::{Access, ScopeRules, annotate, authorize};
 use super::actor::Actor;
 
-use described::Described;
+use strict_input::OperationInputs;
 
-/// What the handlers work with.
+/// The state of the handlers.
 #[derive(Clone)]
 pub struct Api {
-    /// The database, under the role that may declare.
+    /// The database, with the role for declaring.
     pub store: Store,
-    /// The clusters as they change.
+    /// The clusters, with every change.
     pub feed: Feed,
-    /// Where the logs of this host lie.
+    /// The logs of this host.
     pub logs: LogDir,
-    /// How this server does.
-    pub vitals: Vitals,
-    /// What makes the clusters of this host; none where nothing is reconciled.
+    /// Whether the daemon can work.
+    pub readiness: Readiness,
+    /// The driver of this host; `None` if this server does not reconcile.
     pub driver: Option<Arc<dyn Driver>>,
-    /// The domain under which services of clusters are found.
+    /// The parent domain of the services of clusters.
     pub base_domain: Arc<str>,
-    /// Who is let in.
+    /// Authentication of requests.
     pub access: Access,
-    /// Whether nothing is reconciled here.
+    /// Whether this server only serves the API and the page.
     pub api_only: bool,
 }
 
@@ -77,7 +77,7 @@ impl FromRef<Api> for Access {
 }
 
 impl Api {
-    /// The store, with the books naming who asked.
+    /// The store, with this actor for the audit log.
     fn declaring(&self, actor: &Actor) -> Store {
         self.store.declaring_as(&actor.0)
     }
@@ -87,21 +87,21 @@ impl Api {
 #[openapi(
     info(
         title = "Kindler",
-        description = "Local Kubernetes clusters, declared as rows of Postgres and kept as declared."
+        description = "Reconciles local Kubernetes clusters with rows of Postgres."
     ),
-    modifiers(&Tokens)
+    modifiers(&SecuritySchemes)
 )]
-struct Description;
+struct ApiDocument;
 
-/// How a program says who it is.
-struct Tokens;
+/// The security schemes of the document.
+struct SecuritySchemes;
 
-impl utoipa::Modify for Tokens {
+impl utoipa::Modify for SecuritySchemes {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let cookie = ApiKeyValue::with_description(
             "kindler_session",
-            "from /api/login, over TLS with __Host- before its name; whatever changes something needs the header X-Kindler-CSRF too",
+            "set by /api/login; over TLS its name has the prefix __Host-; a change also needs the header X-Kindler-CSRF",
         );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
@@ -112,7 +112,7 @@ impl utoipa::Modify for Tokens {
 
 /// Every route, with its description.
 pub(super) fn router(api: Api) -> Router {
-    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+    let (router, document) = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(about::health))
         .routes(routes!(about::config))
         .routes(routes!(about::suggest))
@@ -143,26 +143,26 @@ pub(super) fn router(api: Api) -> Router {
         .routes(routes!(login::logout))
         .routes(routes!(login::tokens))
         .split_for_parts();
-    let mut description = serde_json::json!(description);
-    annotate(&mut description);
-    spec_schema::describe(&mut description);
-    let rules = Arc::new(Rules::of_document(&description));
-    let described = Arc::new(Described::of_document(&description));
-    let page: Arc<str> = docs::page(&description).into();
-    let shown = async move || Html(page.to_string());
-    let description = Arc::new(description);
-    let told = move || {
-        let description = description.clone();
-        async move { Json((*description).clone()) }
+    let mut document = serde_json::json!(document);
+    annotate(&mut document);
+    spec_schema::describe(&mut document);
+    let rules = Arc::new(ScopeRules::of_document(&document));
+    let inputs = Arc::new(OperationInputs::of_document(&document));
+    let page: Arc<str> = docs::page(&document).into();
+    let page = async move || Html(page.to_string());
+    let document = Arc::new(document);
+    let openapi = move || {
+        let document = document.clone();
+        async move { Json((*document).clone()) }
     };
-    let guard = from_fn_with_state((api.access.clone(), rules), admit);
+    let authorized = from_fn_with_state((api.access.clone(), rules), authorize);
     router
-        .layer(from_fn_with_state(described, described::keep))
-        .layer(guard)
-        // After the guard, so before it for nobody: they tell nothing of this installation.
-        .route("/openapi.json", get(told))
-        .route("/docs", get(shown))
-        .layer(from_fn(words::answer_in_time))
-        .layer(from_fn(words::put_in_words))
+        .layer(from_fn_with_state(inputs, strict_input::reject_unknown))
+        .layer(authorized)
+        // Routes added after the layer need no credential: these two are public.
+        .route("/openapi.json", get(openapi))
+        .route("/docs", get(page))
+        .layer(from_fn(json_errors::time_out))
+        .layer(from_fn(json_errors::json_errors))
         .with_state(api)
 }

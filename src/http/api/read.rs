@@ -1,4 +1,4 @@
-//! Reading clusters: lists with filters, one, its status.
+//! Reads clusters: lists with filters, one cluster, its status.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -13,14 +13,13 @@ use crate::store::Filter;
 
 use super::super::error::ApiError;
 use super::Api;
-use super::named::{known, named};
-use super::steps::{Detailed, detailed};
-use super::words::Asked;
+use super::json_errors::ValidQuery;
+use super::lookup::{find, parse_name};
+use super::steps::{ClusterWithSteps, with_steps};
 
-/// A page that is not asked for in parts.
-const LONGEST_PAGE: i64 = 100_000;
+/// Maximum and default size of a list.
+const MAX_PAGE: i64 = 100_000;
 
-/// The orders of a list.
 const ORDERS: [&str; 6] = [
     "name",
     "-name",
@@ -45,20 +44,20 @@ pub(super) struct ListQuery {
     offset: Option<i64>,
 }
 
-/// All clusters, newest first; filtered, sorted and in pages if asked. X-Total-Count tells how
-/// many there are on all pages.
+/// All clusters, newest first, with optional filters, order and pages. X-Total-Count is the
+/// number on all pages.
 #[utoipa::path(get, path = "/api/clusters", tag = "clusters", security(("token" = ["read"])),
     params(("q" = Option<String>, Query, description = "part of the name"),
         ("provider" = Option<String>, Query), ("desired" = Option<String>, Query, description = "states, separated by commas"),
         ("actual" = Option<String>, Query, description = "states, separated by commas"), ("reason" = Option<String>, Query),
         ("paused" = Option<bool>, Query), ("selector" = Option<String>, Query, description = "env=prod,team in (a,b),!old"),
-        ("sort" = Option<String>, Query, description = "name, created_at or actual_state; with - the other way"),
+        ("sort" = Option<String>, Query, description = "name, created_at or actual_state; a leading - reverses the order"),
         ("limit" = Option<i64>, Query), ("offset" = Option<i64>, Query)),
     responses((status = 200, body = Vec<View>), (status = 422)))]
 pub(super) async fn list(
     State(api): State<Api>,
     uri: Uri,
-    Asked(query): Asked<ListQuery>,
+    ValidQuery(query): ValidQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
     let filter = filter(query)?;
     let listed = api.store.filtered(&filter).await?;
@@ -89,10 +88,10 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// Another page of the same list: the query as it was asked, from elsewhere on.
+/// The link to another page: the same query with another offset.
 fn page_link(uri: &Uri, offset: i64, rel: &str) -> String {
-    let asked = uri.query().unwrap_or_default().split('&');
-    let kept = asked.filter(|part| !part.is_empty() && !part.starts_with("offset="));
+    let given = uri.query().unwrap_or_default().split('&');
+    let kept = given.filter(|part| !part.is_empty() && !part.starts_with("offset="));
     let offset = format!("offset={offset}");
     let query: Vec<&str> = kept.chain([offset.as_str()]).collect();
     format!("<{}?{}>; rel=\"{rel}\"", uri.path(), query.join("&"))
@@ -101,26 +100,26 @@ fn page_link(uri: &Uri, offset: i64, rel: &str) -> String {
 fn filter(query: ListQuery) -> Result<Filter, ApiError> {
     let wrong =
         |field: &str, msg: String, input: Value| ApiError::field("query", field, msg, input);
-    let words = |field: &str, given: Option<String>, allowed: &[&str]| {
+    let values = |field: &str, given: Option<String>, allowed: &[&str]| {
         let Some(given) = given else { return Ok(None) };
-        let words: Vec<String> = given
+        let values: Vec<String> = given
             .split(',')
-            .map(|word| word.trim().to_owned())
+            .map(|value| value.trim().to_owned())
             .collect();
-        match words
+        match values
             .iter()
-            .find(|word| !allowed.is_empty() && !allowed.contains(&word.as_str()))
+            .find(|value| !allowed.is_empty() && !allowed.contains(&value.as_str()))
         {
             Some(bad) => {
                 let msg = format!("{field} {bad:?} is not known: use {}", allowed.join(", "));
                 Err(wrong(field, msg, json!(given)))
             }
-            None => Ok(Some(words)),
+            None => Ok(Some(values)),
         }
     };
     let within = |field: &str, given: Option<i64>, least: i64, default: i64| match given {
-        Some(n) if !(least..=LONGEST_PAGE).contains(&n) => {
-            let msg = format!("{field} {n} is out of range: use {least} to {LONGEST_PAGE}");
+        Some(n) if !(least..=MAX_PAGE).contains(&n) => {
+            let msg = format!("{field} {n} is out of range: use {least} to {MAX_PAGE}");
             Err(wrong(field, msg, json!(n)))
         }
         given => Ok(given.unwrap_or(default)),
@@ -139,39 +138,39 @@ fn filter(query: ListQuery) -> Result<Filter, ApiError> {
         return Err(wrong("sort", msg, json!(order)));
     }
     let states: Vec<&str> = Actual::ALL.iter().map(|state| state.as_str()).collect();
-    let wishes: Vec<&str> = Desired::ALL.iter().map(|wish| wish.as_str()).collect();
+    let desired: Vec<&str> = Desired::ALL.iter().map(|state| state.as_str()).collect();
     Ok(Filter {
-        // As names are.
+        // Names are lower-case.
         part: query.q.map(|part| part.to_lowercase()),
-        providers: words(
+        providers: values(
             "provider",
             query.provider,
             &Provider::ALL.map(Provider::as_str),
         )?,
-        desired: words("desired", query.desired, &wishes)?,
-        actual: words("actual", query.actual, &states)?,
-        reasons: words("reason", query.reason, &[])?,
+        desired: values("desired", query.desired, &desired)?,
+        actual: values("actual", query.actual, &states)?,
+        reasons: values("reason", query.reason, &[])?,
         paused: query.paused,
         labels: json!(selector),
         order,
-        limit: within("limit", query.limit, 1, LONGEST_PAGE)?,
+        limit: within("limit", query.limit, 1, MAX_PAGE)?,
         offset: within("offset", query.offset, 0, 0)?,
     })
 }
 
 /// One cluster with its steps; its ETag is its generation.
 #[utoipa::path(get, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["read"])),
-    params(("name" = String, Path)), responses((status = 200, body = Detailed), (status = 404)))]
+    params(("name" = String, Path)), responses((status = 200, body = ClusterWithSteps), (status = 404)))]
 pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let cluster = known(&api, &named(&name)?).await?;
-    let detailed = detailed(&api, &cluster).await?;
-    Ok((etag(&cluster), Json(detailed)).into_response())
+    let cluster = find(&api, &parse_name(&name)?).await?;
+    let body = with_steps(&api, &cluster).await?;
+    Ok((etag(&cluster), Json(body)).into_response())
 }
 
-/// A cluster as an answer.
+/// The response for one cluster.
 pub(super) fn one(cluster: &Cluster) -> Response {
     (etag(cluster), Json(View::of(cluster, None))).into_response()
 }
@@ -180,17 +179,17 @@ fn etag(cluster: &Cluster) -> [(HeaderName, String); 1] {
     [(header::ETAG, format!("\"{}\"", cluster.generation))]
 }
 
-/// The state of one cluster in the old system's short form. Portainer and Argo CD are asked if
-/// the cluster is registered there, which takes at most 5 s.
+/// The state of one cluster in the short form of the old system. Checks Portainer and Argo CD
+/// if the cluster is registered there, for at most 5 s.
 #[utoipa::path(get, path = "/api/clusters/{name}/status", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path)), responses((status = 200, body = Object), (status = 404)))]
 pub(super) async fn status(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let cluster = known(&api, &named(&name)?).await?;
+    let cluster = find(&api, &parse_name(&name)?).await?;
     let of = async |service, registered: bool| match registered {
-        true => super::services::word(service, &api.base_domain).await,
+        true => super::services::service_status(service, &api.base_domain).await,
         false => Value::from("unknown"),
     };
     let (portainer, argocd) = futures_util::future::join(

@@ -1,5 +1,4 @@
-//! Whether the services beside the clusters answer, on the management
-//! cluster's hosts.
+//! The state of the services of the management cluster.
 
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use crate::clusters::MANAGEMENT_CLUSTER;
 
 use super::Api;
 
-/// How long a service may take to say that it is there.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Deadline of a check.
+const CHECK_WITHIN: Duration = Duration::from_secs(5);
 
-/// The services, each with its words for answering and for not.
+/// The services, each with the status of a healthy and of a failed one.
 const SERVICES: [(&str, [&str; 2]); 4] = [
     ("portainer", ["online", "offline"]),
     ("argocd", ["healthy", "degraded"]),
@@ -25,41 +24,41 @@ const SERVICES: [(&str, [&str; 2]); 4] = [
     ("git", ["online", "offline"]),
 ];
 
-/// Portainer, Argo CD, HAProxy and Git: where they are and whether they answer over HTTP.
+/// URL and state of Portainer, Argo CD, HAProxy and Git, checked over HTTP.
 #[utoipa::path(get, path = "/api/services", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object)))]
 pub(super) async fn services(State(api): State<Api>) -> Json<Value> {
-    let looks = SERVICES.map(|(name, words)| look(name, words, &api.base_domain));
-    let looks = futures_util::future::join_all(looks).await;
-    Json(Value::Object(Map::from_iter(looks)))
+    let checks = SERVICES.map(|(name, statuses)| check(name, statuses, &api.base_domain));
+    let checks = futures_util::future::join_all(checks).await;
+    Json(Value::Object(Map::from_iter(checks)))
 }
 
-/// The word for one of the services, as a cluster that is registered with it has it.
-pub(super) async fn word(name: &str, base_domain: &str) -> Value {
+/// The status of one service, for a cluster that is registered with it.
+pub(super) async fn service_status(name: &str, base_domain: &str) -> Value {
     match SERVICES.iter().find(|(known, _)| *known == name) {
-        Some((_, words)) => look(name, *words, base_domain).await.1["status"].take(),
+        Some((_, statuses)) => check(name, *statuses, base_domain).await.1["status"].take(),
         None => Value::from("unknown"),
     }
 }
 
-async fn look(name: &str, [up, down]: [&str; 2], base_domain: &str) -> (String, Value) {
+async fn check(name: &str, [up, down]: [&str; 2], base_domain: &str) -> (String, Value) {
     let host = format!("{name}.{MANAGEMENT_CLUSTER}.{base_domain}");
-    let answer = timeout(ANSWER_WITHIN, status(&host)).await;
-    let (word, message) = match answer {
+    let answer = timeout(CHECK_WITHIN, http_status(&host)).await;
+    let (status, message) = match answer {
         Ok(Ok(Some(status))) if status < 500 => (up, format!("HTTP {status}")),
         Ok(Ok(Some(status))) => (down, format!("HTTP {status}")),
         Ok(Ok(None)) => (down, "no HTTP answer".to_owned()),
         Ok(Err(error)) => (down, error.to_string()),
-        Err(_) => (down, format!("no answer within {ANSWER_WITHIN:?}")),
+        Err(_) => (down, format!("no answer within {CHECK_WITHIN:?}")),
     };
-    let told = json!({
-        "name": name, "status": word, "url": format!("http://{host}"), "message": message,
+    let service = json!({
+        "name": name, "status": status, "url": format!("http://{host}"), "message": message,
     });
-    (name.to_owned(), told)
+    (name.to_owned(), service)
 }
 
-/// The status that a host answers `GET /` with.
-async fn status(host: &str) -> std::io::Result<Option<u16>> {
+/// The HTTP status of `GET /` on a host.
+async fn http_status(host: &str) -> std::io::Result<Option<u16>> {
     let mut stream = TcpStream::connect((host, 80)).await?;
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

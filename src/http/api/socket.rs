@@ -1,5 +1,5 @@
-//! `/ws/tasks`, as clients of the old system know it: they subscribe to tasks
-//! and are told of every change. Unknown messages are ignored.
+//! `/ws/tasks`, as in the old system: clients subscribe to tasks and receive
+//! every change. Unknown messages are ignored.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 
 use crate::live::{Frame, Subscription};
 
-use super::super::access::Tenure;
+use super::super::access::StreamGuard;
 use super::super::error::ApiError;
-use super::super::observe::Streams;
+use super::super::request_metrics::StreamLimiter;
 use super::Api;
 use super::tasks::{cluster_of, task, tasks_of};
 
-/// The longest message that a client may send.
-const LONGEST_MESSAGE: usize = 4096;
-/// So many tasks may be followed over one connection.
-const MOST_TASKS: usize = 1000;
+/// Maximum size of a client message, in bytes.
+const MAX_MESSAGE: usize = 4096;
+/// Maximum number of tasks that one connection may follow.
+const MAX_TASKS: usize = 1000;
 
 #[derive(Deserialize)]
-struct Request {
+struct SocketRequest {
     #[serde(rename = "type")]
     kind: String,
     task_id: Option<String>,
@@ -37,65 +37,65 @@ struct Request {
     responses((status = 101, description = "a WebSocket"), (status = 503)))]
 pub(super) async fn tasks(
     State(api): State<Api>,
-    tenure: Tenure,
-    Extension(streams): Extension<Streams>,
+    guard: StreamGuard,
+    Extension(streams): Extension<StreamLimiter>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
-    let open = streams.open()?;
-    let followed = upgrade
-        .max_message_size(LONGEST_MESSAGE)
+    let permit = streams.open()?;
+    let response = upgrade
+        .max_message_size(MAX_MESSAGE)
         .on_upgrade(move |socket| async move {
-            let _counted = open;
-            // It ends when the other side goes; there is nobody to tell.
-            let _ = follow(api, tenure, socket).await;
+            let _permit = permit;
+            // `None` means that the connection has ended.
+            let _ = follow(api, guard, socket).await;
         });
-    Ok(followed)
+    Ok(response)
 }
 
-/// The tasks that are followed. Of a task that a revision ordered, with the
-/// cluster that it is about, once that was read; nobody's has an empty name.
-type Wanted = HashMap<String, Option<String>>;
+/// The followed tasks. A task of a revision has the name of its cluster once that
+/// was read; the name is empty if there is no such revision.
+type Followed = HashMap<String, Option<String>>;
 
-/// Between two tries to follow the clusters, while the database is away.
-const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two attempts to subscribe while the database is unreachable.
+const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 
-async fn follow(api: Api, tenure: Tenure, mut socket: WebSocket) -> Option<()> {
-    let mut wanted = Wanted::new();
-    // Before anything is answered, so that nothing which follows an answer is missed.
-    // Without the database there is nothing to follow yet; pings still work.
+async fn follow(api: Api, guard: StreamGuard, mut socket: WebSocket) -> Option<()> {
+    let mut followed = Followed::new();
+    // Subscribes before it answers, so that no change after an answer is missed.
+    // Without the database it subscribes later; pings work at once.
     let mut changes = api.feed.subscribe(None).await.ok();
     let mut late = Box::pin(subscribed_late(&api));
     loop {
         tokio::select! {
             subscription = &mut late, if changes.is_none() => {
                 changes = Some(subscription);
-                // What was missed meanwhile.
-                let missed: Vec<String> = wanted.keys().cloned().collect();
-                for update in told(&api, &missed).await {
+                // These may have changed meanwhile.
+                let missed: Vec<String> = followed.keys().cloned().collect();
+                for update in updates(&api, &missed).await {
                     socket.send(Message::text(update.to_string())).await.ok()?;
                 }
             }
             message = socket.recv() => {
                 let Message::Text(text) = message?.ok()? else { continue };
-                if let Some(answer) = answer(&text, &mut wanted) {
+                if let Some(answer) = answer(&text, &mut followed) {
                     socket.send(Message::text(answer.to_string())).await.ok()?;
                 }
             }
             frame = next(&mut changes) => {
                 let frame = frame?;
-                let touched = touched(&api, &frame, &mut wanted).await;
-                for update in told(&api, &touched).await {
+                let changed = changed_tasks(&api, &frame, &mut followed).await;
+                for update in updates(&api, &changed).await {
                     socket.send(Message::text(update.to_string())).await.ok()?;
                 }
             }
-            () = tenure.over() => return None,
+            () = guard.ended() => return None,
         }
     }
 }
 
 async fn subscribed_late(api: &Api) -> Subscription {
     loop {
-        tokio::time::sleep(FOLLOW_AGAIN).await;
+        tokio::time::sleep(SUBSCRIBE_RETRY).await;
         if let Ok(subscription) = api.feed.subscribe(None).await {
             return subscription;
         }
@@ -109,38 +109,38 @@ async fn next(changes: &mut Option<Subscription>) -> Option<std::sync::Arc<Frame
     }
 }
 
-/// What to say to a message of the client, if anything.
-fn answer(text: &str, wanted: &mut Wanted) -> Option<Value> {
-    let request: Request = serde_json::from_str(text).ok()?;
+/// The answer to a client message, if it has one.
+fn answer(text: &str, followed: &mut Followed) -> Option<Value> {
+    let request: SocketRequest = serde_json::from_str(text).ok()?;
     match (request.kind.as_str(), request.task_id) {
         ("ping", _) => Some(json!({ "type": "pong" })),
-        ("subscribe", Some(task)) if wanted.len() < MOST_TASKS => {
-            wanted.entry(task.clone()).or_default();
+        ("subscribe", Some(task)) if followed.len() < MAX_TASKS => {
+            followed.entry(task.clone()).or_default();
             Some(json!({ "type": "subscribed", "task_id": task }))
         }
         ("unsubscribe", Some(task)) => {
-            wanted.remove(&task);
+            followed.remove(&task);
             Some(json!({ "type": "unsubscribed", "task_id": task }))
         }
         _ => None,
     }
 }
 
-/// The tasks that a change is news for.
-async fn touched(api: &Api, frame: &Frame, wanted: &mut Wanted) -> Vec<String> {
-    let mut touched = Vec::new();
+/// The followed tasks that a change concerns.
+async fn changed_tasks(api: &Api, frame: &Frame, followed: &mut Followed) -> Vec<String> {
+    let mut changed = Vec::new();
     if frame.name.is_empty() {
-        return touched;
+        return changed;
     }
     let named = tasks_of(&frame.name);
-    for (id, cluster) in wanted {
+    for (id, cluster) in followed {
         if id.starts_with("reconcile-") {
             if named.contains(id) {
-                touched.push(id.clone());
+                changed.push(id.clone());
             }
             continue;
         }
-        // Only the books tell whose the other ids are; they are asked once.
+        // Other ids are those of revisions, and are looked up once.
         if cluster.is_none() {
             *cluster = match cluster_of(api, id).await {
                 Ok(name) => Some(name),
@@ -149,14 +149,14 @@ async fn touched(api: &Api, frame: &Frame, wanted: &mut Wanted) -> Vec<String> {
             };
         }
         if cluster.as_ref() == Some(&frame.name) {
-            touched.push(id.clone());
+            changed.push(id.clone());
         }
     }
-    touched
+    changed
 }
 
-/// Tasks as they are now.
-async fn told(api: &Api, ids: &[String]) -> Vec<Value> {
+/// The present state of tasks.
+async fn updates(api: &Api, ids: &[String]) -> Vec<Value> {
     let mut updates = Vec::new();
     for id in ids {
         if let Ok(task) = task(api, id).await {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clusters::{Desired, FieldKind, MAX_NAME, Provider, Spec, SpecField};
 
-use super::body::{LONGEST_LABEL, LOWEST_PORT, MOST_LABELS};
+use super::body::{MAX_LABEL_BYTES, MAX_LABELS, MIN_PORT};
 
 /// Completes the description: the view of a cluster, and the bodies that declare and
 /// change one.
@@ -82,7 +82,7 @@ fn properties_of_body(
     let mut properties: Map<String, Value> = fields
         .map(|field| (field.api_name.to_owned(), property_of_body(field, new)))
         .collect();
-    let texts = |kinds: Value| json!({ "type": kinds, "maxLength": LONGEST_LABEL });
+    let texts = |kinds: Value| json!({ "type": kinds, "maxLength": MAX_LABEL_BYTES });
     let label = match new {
         true => texts(json!("string")),
         // In a change, null removes a label.
@@ -94,7 +94,7 @@ fn properties_of_body(
             "labels",
             json!({
                 "type": ["object", "null"], "additionalProperties": label,
-                "maxProperties": MOST_LABELS,
+                "maxProperties": MAX_LABELS,
             }),
         ),
         ("paused", json!({ "type": ["boolean", "null"] })),
@@ -115,7 +115,7 @@ fn property_of_body(field: &SpecField, new: bool) -> Value {
         }
         FieldKind::Subnet => json!({ "type": ["string", "null"] }),
         FieldKind::Port { .. } => json!({
-            "type": ["integer", "null"], "minimum": LOWEST_PORT, "maximum": u16::MAX,
+            "type": ["integer", "null"], "minimum": MIN_PORT, "maximum": u16::MAX,
         }),
         FieldKind::Flag { .. } => json!({ "type": ["boolean", "null"] }),
     };

@@ -1,4 +1,4 @@
-//! The steps of a cluster: what its driver has done, does and will try again.
+//! The steps of a cluster's driver.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,20 +10,21 @@ use crate::live::{StepView, View};
 
 use super::super::error::ApiError;
 use super::Api;
-use super::named::{known, named};
+use super::lookup::{find, parse_name};
 
-/// A cluster with its steps. Lists and the stream leave them out.
+/// A cluster with its steps. Lists and the stream omit the steps.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Detailed {
+#[schema(as = Detailed)]
+pub(super) struct ClusterWithSteps {
     #[serde(flatten)]
     view: View,
-    /// The steps of its driver, in their order.
+    /// The steps of its driver, in order.
     steps: Vec<StepView>,
 }
 
-/// A cluster and what is recorded of the same row.
-pub(super) async fn detailed(api: &Api, cluster: &Cluster) -> Result<Detailed, ApiError> {
-    Ok(Detailed {
+/// A cluster with the steps of the same row.
+pub(super) async fn with_steps(api: &Api, cluster: &Cluster) -> Result<ClusterWithSteps, ApiError> {
+    Ok(ClusterWithSteps {
         view: View::of(cluster, None),
         steps: of(api, cluster).await?,
     })
@@ -33,14 +34,14 @@ async fn of(api: &Api, cluster: &Cluster) -> Result<Vec<StepView>, ApiError> {
     Ok(StepView::of_records(api.store.steps(cluster.uid).await?))
 }
 
-/// The steps of the driver's work on a cluster, in their order; none before the first action. A
-/// driver that does all at once has one.
+/// The driver's steps of a cluster, in order; empty before the first action. A driver that runs
+/// one command has one step.
 #[utoipa::path(get, path = "/api/clusters/{name}/steps", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path)), responses((status = 200, body = Vec<StepView>), (status = 404)))]
 pub(super) async fn steps(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<StepView>>, ApiError> {
-    let cluster = known(&api, &named(&name)?).await?;
+    let cluster = find(&api, &parse_name(&name)?).await?;
     of(&api, &cluster).await.map(Json)
 }

@@ -1,5 +1,5 @@
-//! The live stream (SSE): every cluster, then every change, until the reader
-//! goes or cannot keep up.
+//! The event stream: all clusters, then every change, until the client
+//! disconnects or falls too far behind.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,40 +15,40 @@ use serde_json::json;
 
 use crate::live::{Backlog, Frame, FrameKind, Subscription};
 
-use super::super::access::Tenure;
+use super::super::access::StreamGuard;
 use super::super::error::ApiError;
 use super::Api;
 
-/// So many clusters come in one part of a snapshot, so that the first are seen
-/// before the last were sent.
+/// Clusters per part of a snapshot: a client shows the first part before it
+/// receives the last.
 const PART: usize = 500;
-/// A comment keeps proxies from closing a quiet stream.
+/// Interval of comments, which keep proxies from closing an idle stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Every cluster and then every change, as server-sent events: snapshot (parts), synced, upsert,
-/// remove, status. Last-Event-ID resumes.
+/// All clusters and then every change, as server-sent events: snapshot (in parts), synced, upsert,
+/// remove, status. Last-Event-ID resumes the stream.
 #[utoipa::path(get, path = "/api/stream", tag = "live", security(("token" = ["read"])),
     responses((status = 200, description = "text/event-stream"), (status = 503)))]
 pub(super) async fn stream(
     State(api): State<Api>,
-    tenure: Tenure,
+    guard: StreamGuard,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let subscription = api.feed.subscribe(last).await;
     let subscription = subscription.map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let events = opening(&subscription).chain(following(subscription));
-    // An open stream does not keep the server from ending, nor does it outlive its token.
-    let events = events.take_until(async move { tenure.over().await });
+    // A stream ends with its credential, and must not block a shutdown.
+    let events = events.take_until(async move { guard.ended().await });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
-/// Where the stream starts: everything, or what was missed.
+/// The first events: all clusters, or the missed changes.
 fn opening(subscription: &Subscription) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let mut events = Vec::new();
     match &subscription.backlog {
-        Backlog::Missed(frames) => events.extend(frames.iter().map(|frame| told(frame))),
+        Backlog::Missed(frames) => events.extend(frames.iter().map(|frame| event_of(frame))),
         Backlog::Snapshot(rows) => {
             let parts = rows.chunks(PART);
             let count = parts.len().max(1);
@@ -74,7 +74,7 @@ fn opening(subscription: &Subscription) -> impl Stream<Item = Result<Event, Infa
         .event("synced")
         .data(synced.to_string());
     events.push(synced);
-    // Without an id: it is no change, and whoever resumes is told again.
+    // Without an id: it is not a change, and a resumed stream repeats it.
     if let Some(warning) = &subscription.warning {
         let kind = FrameKind::Status.as_str();
         events.push(Event::default().event(kind).data(warning));
@@ -82,16 +82,16 @@ fn opening(subscription: &Subscription) -> impl Stream<Item = Result<Event, Infa
     stream::iter(events.into_iter().map(Ok))
 }
 
-/// What happens from then on. A reader that lags too far behind is let go: it
-/// comes back and gets everything anew.
+/// The changes from then on. The stream ends if the client falls too far behind;
+/// a new stream sends all clusters again.
 fn following(subscription: Subscription) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(subscription, |mut subscription| async move {
         let frame = subscription.frames.recv().await.ok()?;
-        Some((Ok(told(&frame)), subscription))
+        Some((Ok(event_of(&frame)), subscription))
     })
 }
 
-fn told(frame: &Frame) -> Event {
+fn event_of(frame: &Frame) -> Event {
     Event::default()
         .id(&frame.id)
         .event(frame.kind.as_str())

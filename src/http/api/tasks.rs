@@ -1,9 +1,8 @@
-//! Tasks, as programs know them from the old system: how far an order has got.
+//! Tasks, as in the old system: the progress of a request.
 //!
-//! There is no second bookkeeping: a task is the row, read with the question
-//! "is what was ordered reached?". Its id names the cluster, or the revision
-//! that ordered a start or a stop. A task of a removed row never speaks of a
-//! later row of the same name.
+//! Tasks are not stored: the state of a task is derived from the row. Its id
+//! names the cluster, or the revision of a start or a stop. A task of a removed
+//! row never shows a later row of the same name.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -19,17 +18,18 @@ use super::Api;
 use super::history::revisions_of;
 use super::logs::log_of;
 
-/// So many lines of the log come with a task.
+/// Lines of the log in a task.
 const LOG_LINES: usize = 500;
 
-/// The progress of an action that has no parts.
+/// The progress of an action without steps.
 const WITHOUT_STEPS: u8 = 50;
 
-const OF_CREATE: &str = "reconcile-";
-/// Follows [`OF_CREATE`] in the task of a deletion.
-const DELETED: &str = "delete-";
+/// The prefix of a task that is named after a cluster.
+const PREFIX: &str = "reconcile-";
+/// Follows [`PREFIX`] in the task of a deletion.
+const DELETION: &str = "delete-";
 
-/// That an order was taken.
+/// The response to an accepted request.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Accepted {
     task_id: String,
@@ -49,32 +49,32 @@ impl Accepted {
 
 pub(super) fn create_task(name: &ClusterName) -> Accepted {
     let message = format!("Cluster {name} is declared; it is being created");
-    Accepted::new(format!("{OF_CREATE}{name}"), message)
+    Accepted::new(format!("{PREFIX}{name}"), message)
 }
 
 pub(super) fn delete_task(name: &ClusterName) -> Accepted {
     let message = format!("Cluster {name} is declared absent; it is being deleted");
-    Accepted::new(format!("{OF_CREATE}{DELETED}{name}"), message)
+    Accepted::new(format!("{PREFIX}{DELETION}{name}"), message)
 }
 
-/// The tasks that a change of this cluster is news for.
+/// The tasks that a change of this cluster concerns.
 pub(super) fn tasks_of(name: &str) -> [String; 2] {
     [
-        format!("{OF_CREATE}{name}"),
-        format!("{OF_CREATE}{DELETED}{name}"),
+        format!("{PREFIX}{name}"),
+        format!("{PREFIX}{DELETION}{name}"),
     ]
 }
 
-/// How far an order has got.
+/// The progress of a task.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Task {
     task_id: String,
-    /// `pending`, `running`, `completed` or `failed` (and tried again).
+    /// `pending`, `running`, `completed` or `failed` (Kindler retries it).
     status: &'static str,
-    /// 0 to 100: the done part of the driver's steps.
+    /// 0 to 100: the share of the driver's steps that are done.
     progress: u8,
     message: String,
-    /// The last lines that its commands printed, where they lie on this host.
+    /// The last lines of output of its commands, if the log is on this host.
     logs: Vec<String>,
     error: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -85,7 +85,7 @@ pub(super) struct Task {
     completed_at: Option<Timestamp>,
 }
 
-/// How far an order has got.
+/// The progress of a task.
 #[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", security(("token" = ["read"])),
     params(("id" = String, Path)), responses((status = 200, body = Task), (status = 404)))]
 pub(super) async fn read(
@@ -95,144 +95,149 @@ pub(super) async fn read(
     task(&api, &id).await.map(Json)
 }
 
-/// What a task orders.
-struct Order {
+/// What a task stands for.
+struct TaskRequest {
     name: ClusterName,
-    /// The revision that ordered it, if it is about one.
+    /// The generation of its revision, if it has one.
     generation: Option<i64>,
     deletion: bool,
-    ordered_at: Option<Timestamp>,
+    requested_at: Option<Timestamp>,
 }
 
-/// The row that a task is about: never another that has its name by now.
-enum Subject {
+/// The row of a task, never a later row of the name.
+enum TaskRow {
     Present(Box<Cluster>),
     Removed(Removal),
 }
 
-impl Order {
+impl TaskRequest {
     fn of_name(name: ClusterName, deletion: bool) -> Self {
         Self {
             name,
             generation: None,
             deletion,
-            ordered_at: None,
+            requested_at: None,
         }
     }
 }
 
 pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
-    let (order, subject) = found(api, id).await?;
-    match subject {
-        Subject::Removed(removal) => gone(api, id, &order, removal).await,
-        Subject::Present(cluster) => {
+    let (request, row) = find(api, id).await?;
+    match row {
+        TaskRow::Removed(removal) => removed(api, id, &request, removal).await,
+        TaskRow::Present(cluster) => {
             let logs = lines(log_of(api, &cluster)).await;
-            if order.deletion && cluster.desired != Desired::Absent {
-                return Ok(withdrawn(id, &order, &cluster, logs));
+            if request.deletion && cluster.desired != Desired::Absent {
+                return Ok(withdrawn(id, &request, &cluster, logs));
             }
             let steps = api.store.steps(cluster.uid).await?;
             let steps = StepProgress::of(&cluster, &steps);
-            Ok(under_way(id, &order, &cluster, steps, logs))
+            Ok(in_progress(id, &request, &cluster, steps, logs))
         }
     }
 }
 
 /// The cluster that a task is about.
 pub(super) async fn cluster_of(api: &Api, id: &str) -> Result<String, ApiError> {
-    Ok(found(api, id).await?.0.name.to_string())
+    Ok(find(api, id).await?.0.name.to_string())
 }
 
-fn unknown(id: &str) -> ApiError {
+fn not_found(id: &str) -> ApiError {
     ApiError::NotFound(format!("Task {id} not found"))
 }
 
-async fn found(api: &Api, id: &str) -> Result<(Order, Subject), ApiError> {
-    let found = if let Some(name) = id.strip_prefix(OF_CREATE) {
+async fn find(api: &Api, id: &str) -> Result<(TaskRequest, TaskRow), ApiError> {
+    let found = if let Some(name) = id.strip_prefix(PREFIX) {
         of_name(api, name).await?
     } else if is_uuid(id) {
         of_revision(api, id).await?
     } else {
         None
     };
-    found.ok_or_else(|| unknown(id))
+    found.ok_or_else(|| not_found(id))
 }
 
-/// The task that is called after a cluster: of a deletion, unless there is a
-/// cluster that is called delete-something.
-async fn of_name(api: &Api, name: &str) -> Result<Option<(Order, Subject)>, ApiError> {
+/// The task that is named after a cluster. A deletion, unless there is a cluster
+/// whose own name begins with `delete-`.
+async fn of_name(api: &Api, name: &str) -> Result<Option<(TaskRequest, TaskRow)>, ApiError> {
     if let Ok(itself) = name.parse::<ClusterName>()
         && let Some(cluster) = api.store.get(&itself).await?
     {
-        let order = Order::of_name(itself, false);
-        return Ok(Some((order, Subject::Present(Box::new(cluster)))));
+        let request = TaskRequest::of_name(itself, false);
+        return Ok(Some((request, TaskRow::Present(Box::new(cluster)))));
     }
-    if let Some(deleted) = name.strip_prefix(DELETED) {
+    if let Some(deleted) = name.strip_prefix(DELETION) {
         let Ok(deleted) = deleted.parse::<ClusterName>() else {
             return Ok(None);
         };
-        let subject = deleted_row(api, &deleted).await?;
-        return Ok(subject.map(|subject| (Order::of_name(deleted, true), subject)));
+        let row = deleted_row(api, &deleted).await?;
+        return Ok(row.map(|row| (TaskRequest::of_name(deleted, true), row)));
     }
     let Ok(name) = name.parse::<ClusterName>() else {
         return Ok(None);
     };
     let removal = api.store.removal(&name).await?;
-    Ok(removal.map(|removal| (Order::of_name(name, false), Subject::Removed(removal))))
+    Ok(removal.map(|removal| (TaskRequest::of_name(name, false), TaskRow::Removed(removal))))
 }
 
-/// The row that a deletion is about: the present one if it was ever declared
-/// absent, and otherwise the last that was removed.
-async fn deleted_row(api: &Api, name: &ClusterName) -> Result<Option<Subject>, ApiError> {
+/// The row of a deletion: the present one if it was ever declared absent,
+/// otherwise the last removed one.
+async fn deleted_row(api: &Api, name: &ClusterName) -> Result<Option<TaskRow>, ApiError> {
     if let Some(cluster) = api.store.get(name).await? {
         let absent = Desired::Absent;
-        let ordered = cluster.desired == absent
+        let declared = cluster.desired == absent
             || revisions_of(api, name)
                 .await?
                 .iter()
                 .any(|one| one.desired_state == absent.as_str());
-        if ordered {
-            return Ok(Some(Subject::Present(Box::new(cluster))));
+        if declared {
+            return Ok(Some(TaskRow::Present(Box::new(cluster))));
         }
     }
-    Ok(api.store.removal(name).await?.map(Subject::Removed))
+    Ok(api.store.removal(name).await?.map(TaskRow::Removed))
 }
 
-async fn of_revision(api: &Api, id: &str) -> Result<Option<(Order, Subject)>, ApiError> {
+async fn of_revision(api: &Api, id: &str) -> Result<Option<(TaskRequest, TaskRow)>, ApiError> {
     let Some(revision) = api.store.task_revision(id).await? else {
         return Ok(None);
     };
     let Ok(name) = revision.cluster_name.parse() else {
         return Ok(None);
     };
-    let order = Order {
+    let request = TaskRequest {
         name,
         generation: Some(revision.generation),
         deletion: revision.desired_state == Desired::Absent.as_str(),
-        ordered_at: Some(revision.at),
+        requested_at: Some(revision.at),
     };
-    let subject = match (revision.row, revision.removed_at) {
-        (Some(cluster), _) => Subject::Present(Box::new(cluster)),
-        (None, Some(at)) => Subject::Removed(Removal {
+    let row = match (revision.row, revision.removed_at) {
+        (Some(cluster), _) => TaskRow::Present(Box::new(cluster)),
+        (None, Some(at)) => TaskRow::Removed(Removal {
             at,
             uid: revision.uid,
         }),
         (None, None) => return Ok(None),
     };
-    Ok(Some((order, subject)))
+    Ok(Some((request, row)))
 }
 
 fn is_uuid(id: &str) -> bool {
     id.parse::<uuid::fmt::Hyphenated>().is_ok()
 }
 
-/// Of a row that is gone: a deletion is done, and whatever else was ordered will
-/// not be, also if there is another row of this name.
-async fn gone(api: &Api, id: &str, order: &Order, removal: Removal) -> Result<Task, ApiError> {
-    let name = &order.name;
+/// The task of a removed row: a deletion is completed, any other task has failed,
+/// even if a later row has the name.
+async fn removed(
+    api: &Api,
+    id: &str,
+    request: &TaskRequest,
+    removal: Removal,
+) -> Result<Task, ApiError> {
+    let name = &request.name;
     let successor = api.store.get(name).await?.is_some();
     let owner = match removal.uid {
         Some(uid) => Some(LogOwner::row(uid, None)),
-        // Of an earlier release: nothing tells its lines from those of its successor.
+        // An earlier release recorded no UID: its lines cannot be told from later ones.
         None => (!successor).then_some(LogOwner::Last),
     };
     let logs = match owner {
@@ -245,7 +250,7 @@ async fn gone(api: &Api, id: &str, order: &Order, removal: Removal) -> Result<Ta
     };
     Ok(Task {
         task_id: id.to_owned(),
-        status: if order.deletion {
+        status: if request.deletion {
             "completed"
         } else {
             "failed"
@@ -253,70 +258,70 @@ async fn gone(api: &Api, id: &str, order: &Order, removal: Removal) -> Result<Ta
         progress: 100,
         message: format!("Cluster {name} is deleted{later}"),
         logs,
-        error: (!order.deletion).then(|| format!("cluster {name} was deleted meanwhile{later}")),
-        created_at: order.ordered_at.or(Some(removal.at)),
+        error: (!request.deletion).then(|| format!("cluster {name} was deleted meanwhile{later}")),
+        created_at: request.requested_at.or(Some(removal.at)),
         updated_at: Some(removal.at),
         completed_at: Some(removal.at),
     })
 }
 
-/// A deletion of a row that is wanted again.
-fn withdrawn(id: &str, order: &Order, cluster: &Cluster, logs: Vec<String>) -> Task {
-    let name = &order.name;
+/// The task of a deletion that was withdrawn.
+fn withdrawn(id: &str, request: &TaskRequest, cluster: &Cluster, logs: Vec<String>) -> Task {
+    let name = &request.name;
     Task {
         task_id: id.to_owned(),
         status: "failed",
         progress: 100,
-        message: told(cluster, None),
+        message: message(cluster, None),
         logs,
         error: Some(format!(
             "cluster {name} was declared again before it was deleted"
         )),
-        created_at: order.ordered_at.or(cluster.updated_at),
+        created_at: request.requested_at.or(cluster.updated_at),
         updated_at: cluster.updated_at,
         completed_at: cluster.updated_at,
     }
 }
 
-fn under_way(
+fn in_progress(
     id: &str,
-    order: &Order,
+    request: &TaskRequest,
     cluster: &Cluster,
     steps: Option<StepProgress<'_>>,
     logs: Vec<String>,
 ) -> Task {
-    let progress = Progress::of(order, cluster, steps);
+    let progress = TaskProgress::of(request, cluster, steps);
     let done = progress.status == "completed";
     Task {
         task_id: id.to_owned(),
         status: progress.status,
         progress: progress.percent,
-        message: told(cluster, steps),
+        message: message(cluster, steps),
         logs,
         error: cluster.reconcile_error.clone(),
-        created_at: order.ordered_at.or(cluster.updated_at),
+        created_at: request.requested_at.or(cluster.updated_at),
         updated_at: cluster.last_reconciled_at.or(cluster.updated_at),
         completed_at: cluster.last_reconciled_at.filter(|_| done),
     }
 }
 
-fn told(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> String {
+fn message(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> String {
     let step = steps.and_then(|steps| steps.sentence());
     let why = step.as_deref().or(cluster.status_message.as_deref());
-    let why = why.unwrap_or("not looked at yet");
+    let why = why.unwrap_or("not observed yet");
     format!("Cluster {}: {}, {why}", cluster.name, cluster.actual)
 }
 
-struct Progress {
+struct TaskProgress {
     status: &'static str,
     percent: u8,
 }
 
-impl Progress {
-    fn of(order: &Order, cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
-        let reached = match order.generation {
+impl TaskProgress {
+    fn of(request: &TaskRequest, cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
+        let reached = match request.generation {
             Some(generation) => cluster.observed_generation >= generation,
-            None => cluster.settled() && !order.deletion,
+            None => cluster.settled() && !request.deletion,
         };
         let status = match cluster.actual {
             _ if reached => "completed",
@@ -334,7 +339,7 @@ impl Progress {
     }
 }
 
-/// The last lines of a log, if it lies on this host.
+/// The last lines of a log, if it is on this host.
 async fn lines(log: LogFile) -> Vec<String> {
     let read = tokio::task::spawn_blocking(move || tail(&log, LOG_LINES));
     read.await.ok().and_then(Result::ok).unwrap_or_default()
@@ -345,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_revisions_have_their_form() {
+    fn ids_of_revisions_are_uuids() {
         assert!(is_uuid("44f6ba53-4a2e-f295-983d-8af09dbc5de0"));
         for other in [
             "",

@@ -1,5 +1,5 @@
-//! Failures are counted, for each address and for all; and no secret leaves a
-//! trace.
+//! Rate limits of invalid credentials, per address and in total; and secrets are
+//! never exposed.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ fn wrong(n: usize) -> String {
 }
 
 #[tokio::test]
-async fn whoever_shows_too_many_wrong_ones_has_to_wait_and_nobody_else() {
+async fn only_clients_with_invalid_credentials_are_rate_limited() {
     let site = guarded().await;
     let token = site.token("alice", Scope::Read).await;
     let late = site.token("late", Scope::Read).await;
@@ -37,39 +37,39 @@ async fn whoever_shows_too_many_wrong_ones_has_to_wait_and_nobody_else() {
         }
     }
     assert!((5..=10).contains(&refused), "{refused}");
-    // One that was good stays so; one that nobody knows yet has to wait, here.
+    // A credential that was valid is exempt; a new one from this address waits.
     site.get_as(&token, "/api/clusters").await.is(200);
     site.get_as(&late, "/api/clusters").await.is(429);
-    let shown = bearer(&late);
+    let credential = bearer(&late);
     let elsewhere = site.http.from(Ipv4Addr::new(127, 0, 0, 2));
     elsewhere
         .send(
             Method::GET,
             "/api/clusters",
             None,
-            &[("authorization", &shown)],
+            &[("authorization", &credential)],
         )
         .await
         .is(200);
-    // Who shows nothing is not counted.
+    // A request without a credential does not count.
     site.http.get("/api/clusters").await.is(401);
     site.http.get("/api/session").await.is(200);
 }
 
 #[tokio::test]
-async fn a_flood_from_everywhere_is_bounded_and_shuts_nobody_out_who_is_in() {
+async fn a_flood_is_limited_and_spares_valid_sessions() {
     let site = guarded().await;
     let token = site.token("alice", Scope::Read).await;
     site.get_as(&token, "/api/clusters").await.is(200);
     let mut refused = 0;
-    // Many at once, or a slow machine would stay below what is allowed.
+    // Many at once: on a slow machine single requests would stay below the limit.
     for batch in 0..10_u16 {
         let answers = (0..40).map(async |n| {
             let n = batch * 40 + n;
             let [high, low] = n.to_be_bytes();
             let http = site.http.from(Ipv4Addr::new(127, 2, high, low));
-            let shown = bearer(&wrong(n.into()));
-            let headers = [("authorization", &*shown)];
+            let credential = bearer(&wrong(n.into()));
+            let headers = [("authorization", &*credential)];
             let status = http.status(Method::GET, "/api/clusters", None, &headers);
             status.await
         });
@@ -80,12 +80,12 @@ async fn a_flood_from_everywhere_is_bounded_and_shuts_nobody_out_who_is_in() {
             }
         }
     }
-    assert!(refused > 0, "300 at once, and 10 a second");
+    assert!(refused > 0, "the limit is 300 at once, and 10 per second");
     site.get_as(&token, "/api/clusters").await.is(200);
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_log_an_event_an_answer_or_a_process_list() {
+async fn no_secret_is_logged_stored_or_returned() {
     let site = guarded_with(|daemon| {
         daemon
             .on_every_address()
@@ -95,10 +95,10 @@ async fn no_secret_is_in_a_log_an_event_an_answer_or_a_process_list() {
     let token = site.token("alice", Scope::Admin).await;
     let wrong = wrong(7);
     let cookie = site.cookie(&token).await;
-    let shown = bearer(&token);
+    let credential = bearer(&token);
     let mut answers = String::new();
     for headers in [
-        [("authorization", &*shown), CSRF],
+        [("authorization", &*credential), CSRF],
         [("cookie", &*cookie), CSRF],
     ] {
         let body = json!({ "name": "dev", "provider": "k3d" });
@@ -119,10 +119,7 @@ async fn no_secret_is_in_a_log_an_event_an_answer_or_a_process_list() {
     let tables = "SELECT string_agg(t::text, ' ') FROM kindler_tokens t";
     let tables: String = site.database.value(tables).await;
     let log = site.daemon.log();
-    assert!(
-        log.contains("TRACE"),
-        "the log is as talkative as it can be"
-    );
+    assert!(log.contains("TRACE"), "the log has the finest level");
     let processes: String = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())

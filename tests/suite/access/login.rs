@@ -1,4 +1,4 @@
-//! Logins, and what ends them: at the next request, and open streams within
+//! Sessions and their end: the next request fails, and open streams end within
 //! seconds.
 
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::{CSRF, SOON, bearer, guarded, guarded_with};
 
 #[tokio::test]
-async fn a_login_is_a_cookie_that_scripts_cannot_read_and_that_is_not_the_token() {
+async fn a_session_cookie_is_http_only_and_not_the_token() {
     let site = guarded().await;
-    let nobody = json!({ "auth": "token", "name": null, "scope": null });
-    assert_eq!(site.who(&[]).await, nobody);
+    let anonymous = json!({ "auth": "token", "name": null, "scope": null });
+    assert_eq!(site.who(&[]).await, anonymous);
     let token = site.token("alice", Scope::Write).await;
     let answer = site.log_in(&token).await.is(204);
     let set = answer.header("set-cookie");
@@ -32,30 +32,34 @@ async fn a_login_is_a_cookie_that_scripts_cannot_read_and_that_is_not_the_token(
     let kept: String = site.database.value(kept).await;
     assert!(!kept.contains(cookie.split_once('=').unwrap().1), "{kept}");
 
-    let shown = [("cookie", &*cookie), CSRF];
+    let credential = [("cookie", &*cookie), CSRF];
     let who = json!({ "auth": "token", "name": "alice", "scope": "write" });
-    assert_eq!(site.who(&shown).await, who);
+    assert_eq!(site.who(&credential).await, who);
     let body = json!({ "name": "dev", "provider": "k3d" });
     site.http
-        .send(Method::POST, "/api/clusters", Some(body), &shown)
+        .send(Method::POST, "/api/clusters", Some(body), &credential)
         .await
         .is(202);
     let actor = "SELECT actor FROM cluster_events WHERE kind = 'declared'";
     assert_eq!(site.database.value::<String>(actor).await, "api:alice");
 
-    let out = site.http.send(Method::POST, "/api/logout", None, &shown);
+    let out = site
+        .http
+        .send(Method::POST, "/api/logout", None, &credential);
     let out = out.await.is(204);
     assert!(out.header("set-cookie").contains("Max-Age=0"));
-    let answer = site.http.send(Method::GET, "/api/clusters", None, &shown);
+    let answer = site
+        .http
+        .send(Method::GET, "/api/clusters", None, &credential);
     let answer = answer.await.is(401);
     assert!(answer.header("set-cookie").contains("Max-Age=0"));
     assert_eq!(answer.header("www-authenticate"), "Bearer");
-    assert_eq!(site.who(&shown).await, nobody);
+    assert_eq!(site.who(&credential).await, anonymous);
     site.get_as(&token, "/api/clusters").await.is(200);
 }
 
 #[tokio::test]
-async fn another_page_cannot_log_anybody_in_or_out() {
+async fn another_site_cannot_log_a_user_in_or_out() {
     let site = guarded().await;
     let token = site.token("alice", Scope::Write).await;
     let cookie = site.cookie(&token).await;
@@ -72,27 +76,27 @@ async fn another_page_cannot_log_anybody_in_or_out() {
         .raw(Method::POST, path, body.to_string().into(), &[form, CSRF])
         .await
         .is(415);
-    let shown = [("cookie", &*cookie)];
+    let credential = [("cookie", &*cookie)];
     site.http
-        .send(Method::POST, "/api/logout", None, &shown)
+        .send(Method::POST, "/api/logout", None, &credential)
         .await
         .is(403);
-    assert_eq!(site.who(&shown).await["name"], "alice");
-    // Over TLS, which a proxy speaks, the cookie is for TLS only.
+    assert_eq!(site.who(&credential).await["name"], "alice");
+    // Behind a TLS proxy the cookie is secure.
     let tls = [CSRF, ("x-forwarded-proto", "https")];
     let answer = site.http.send(Method::POST, path, Some(body), &tls).await;
     assert!(answer.header("set-cookie").ends_with("; Secure"));
 }
 
 #[tokio::test]
-async fn a_revoked_token_ends_everything_that_was_opened_with_it() {
+async fn a_revoked_token_ends_its_requests_and_streams() {
     let site = guarded().await;
     let declare = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
     site.database.execute(declare).await;
     let other = site.token("other", Scope::Read).await;
     let token = site.token("alice", Scope::Read).await;
-    let (shown, cookie) = (bearer(&token), site.cookie(&token).await);
-    let by_token = [("authorization", &*shown)];
+    let (credential, cookie) = (bearer(&token), site.cookie(&token).await);
+    let by_token = [("authorization", &*credential)];
     let by_cookie = [("cookie", &*cookie)];
     let (by_other, log) = (bearer(&other), "/api/clusters/dev/log?follow=true");
     let mut kept = site
@@ -135,7 +139,7 @@ async fn a_revoked_token_ends_everything_that_was_opened_with_it() {
     let took = revoked.elapsed();
     println!("open streams ended {took:?} after their token");
     assert!(took < Duration::from_secs(10), "{took:?}");
-    // And nobody else's.
+    // The stream of the other token stays open.
     site.database
         .execute("UPDATE clusters SET http_port = 18777")
         .await;
@@ -143,17 +147,19 @@ async fn a_revoked_token_ends_everything_that_was_opened_with_it() {
 }
 
 #[tokio::test]
-async fn a_logout_and_the_end_of_a_login_end_its_streams() {
+async fn the_end_of_a_session_ends_its_streams() {
     let site = guarded().await;
     let token = site.token("alice", Scope::Read).await;
     let end_all = "UPDATE kindler_sessions SET expires_at = now()";
     for by_hand in [true, false] {
         let cookie = site.cookie(&token).await;
-        let shown = [("cookie", &*cookie), CSRF];
-        let mut stream = site.http.events_with("/api/stream", &shown).await;
+        let credential = [("cookie", &*cookie), CSRF];
+        let mut stream = site.http.events_with("/api/stream", &credential).await;
         stream.until("synced").await;
         if by_hand {
-            let out = site.http.send(Method::POST, "/api/logout", None, &shown);
+            let out = site
+                .http
+                .send(Method::POST, "/api/logout", None, &credential);
             out.await.is(204);
         } else {
             site.database.execute(end_all).await;
@@ -163,7 +169,7 @@ async fn a_logout_and_the_end_of_a_login_end_its_streams() {
 }
 
 #[tokio::test]
-async fn a_socket_of_another_page_is_refused() {
+async fn a_websocket_of_another_site_is_refused() {
     let site = guarded_with(|daemon| {
         daemon
             .on_every_address()

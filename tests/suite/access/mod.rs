@@ -1,5 +1,5 @@
-//! Who may do what, against the real server: every route with every kind of
-//! credential, logins, limits, and how a server starts that others reach.
+//! Access control of the real server: every route with every kind of credential,
+//! sessions, rate limits, and the start on a public address.
 
 mod limits;
 mod login;
@@ -17,18 +17,18 @@ use serde_json::{Value, json};
 use crate::api::client::{Answer, Client};
 use crate::kit::{Daemon, DaemonBuilder, Database, Host};
 
-/// Long enough for a busy machine; nothing waits that long when all is well.
+/// Deadline of a wait on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
 const CSRF: (&str, &str) = ("x-kindler-csrf", "1");
 
-/// A server that asks for tokens, and what it stands on.
+/// A server that requires tokens, with its database and host.
 struct Guarded {
-    // Ends first: it uses the rest.
+    // Dropped first: it uses the rest.
     daemon: Daemon,
-    // Kept for its folder.
+    // Keeps its directory.
     _host: Host,
     database: Database,
     store: Store,
@@ -41,8 +41,7 @@ async fn migrated() -> (Database, Store) {
     (database, Store::new(&url, 2, "owner"))
 }
 
-/// A server on every address, which declares and does not reconcile, under the
-/// role of the API.
+/// An API-only server on every address, with the database role of the API.
 async fn guarded() -> Guarded {
     guarded_with(|daemon| daemon.on_every_address()).await
 }
@@ -72,16 +71,16 @@ async fn guarded_with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> 
     }
 }
 
-/// Makes a token; what a client sends.
+/// Creates a token; returns its secret.
 async fn create(store: &Store, name: &str, scope: Scope) -> String {
     let mut random = [0; 32];
     getrandom::fill(&mut random).unwrap();
     let (secret, name) = (Secret::token(random), TokenName::parse(name).unwrap());
-    let made = store
+    let created = store
         .create_token(&name, &secret.fingerprint(), scope, None)
         .await
         .unwrap();
-    assert!(made.is_some(), "{name} is new");
+    assert!(created.is_some(), "{name} is new");
     secret.expose().to_owned()
 }
 
@@ -100,8 +99,8 @@ impl Guarded {
     }
 
     async fn get_as(&self, token: &str, path: &str) -> Answer {
-        let shown = bearer(token);
-        let headers = [("authorization", &*shown)];
+        let credential = bearer(token);
+        let headers = [("authorization", &*credential)];
         self.http.send(Method::GET, path, None, &headers).await
     }
 
@@ -113,7 +112,7 @@ impl Guarded {
             .await
     }
 
-    /// Logs in; the cookie as a browser sends it back.
+    /// Logs in; returns the cookie as a browser sends it.
     async fn cookie(&self, token: &str) -> String {
         let answer = self.log_in(token).await.is(204);
         cookie_of(&answer)

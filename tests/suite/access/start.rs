@@ -1,5 +1,5 @@
-//! How a server starts that others reach: not without a token, and not before
-//! that is known.
+//! The start of the server: a public address needs a live token, and without the
+//! database every request fails.
 
 use hyper::Method;
 use kindler::access::Scope;
@@ -10,7 +10,7 @@ use crate::api::client::Client;
 use crate::kit::{Daemon, Host, PrivateServer, eventually};
 
 #[tokio::test]
-async fn an_address_that_others_reach_is_not_served_without_a_token() {
+async fn a_public_address_needs_a_token_to_start() {
     let (database, store) = migrated().await;
     let host = Host::new();
     let start = || {
@@ -28,7 +28,7 @@ async fn an_address_that_others_reach_is_not_served_without_a_token() {
     ] {
         assert!(log.contains(words), "{words} in {log}");
     }
-    // One that is over is none.
+    // An expired token does not count.
     create(&store, "old", Scope::Admin).await;
     database
         .execute("UPDATE kindler_tokens SET expires_at = now()")
@@ -40,8 +40,8 @@ async fn an_address_that_others_reach_is_not_served_without_a_token() {
     daemon.ready().await;
     let http = Client::to(daemon.port());
     http.get("/api/clusters").await.is(401);
-    let shown = bearer(&token);
-    let headers = [("authorization", &*shown)];
+    let credential = bearer(&token);
+    let headers = [("authorization", &*credential)];
     let answer = http
         .send(Method::GET, "/api/clusters", None, &headers)
         .await;
@@ -50,7 +50,7 @@ async fn an_address_that_others_reach_is_not_served_without_a_token() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_it_waits_and_lets_nobody_in() {
+async fn without_the_database_no_request_authenticates() {
     let server = PrivateServer::create().await;
     let database = server.database().await;
     let url = kindler::core::database::Database::parse(&database.url()).unwrap();
@@ -68,8 +68,8 @@ async fn while_the_database_is_away_it_waits_and_lets_nobody_in() {
         daemon.get("/healthz").await.is_some()
     })
     .await;
-    let shown = bearer(&token);
-    let headers = [("authorization", &*shown)];
+    let credential = bearer(&token);
+    let headers = [("authorization", &*credential)];
     http.get("/api/clusters").await.is(401);
     let body = json!({ "name": "dev", "provider": "k3d" });
     let path = "/api/clusters";
@@ -86,13 +86,13 @@ async fn while_the_database_is_away_it_waits_and_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn the_loopback_is_open_unless_the_settings_say_otherwise() {
+async fn loopback_needs_no_token_by_default() {
     let open = guarded_with(|daemon| daemon).await;
-    let told = json!({ "auth": "open", "name": null, "scope": null });
-    assert_eq!(open.who(&[]).await, told);
+    let anonymous = json!({ "auth": "open", "name": null, "scope": null });
+    assert_eq!(open.who(&[]).await, anonymous);
     let body = json!({ "name": "dev", "provider": "k3d" });
     open.http.post("/api/clusters", body.clone()).await.is(202);
-    // A page of another server may not, with or without an origin.
+    // A page of another site is refused, with or without an origin.
     for header in [
         ("origin", "https://evil.example.org"),
         ("sec-fetch-site", "cross-site"),
@@ -113,7 +113,7 @@ async fn the_loopback_is_open_unless_the_settings_say_otherwise() {
 }
 
 #[tokio::test]
-async fn required_on_the_loopback_starts_without_a_token_and_says_so() {
+async fn required_auth_on_loopback_starts_without_a_token() {
     let (database, store) = migrated().await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host)
@@ -127,8 +127,8 @@ async fn required_on_the_loopback_starts_without_a_token_and_says_so() {
     );
     let http = Client::to(daemon.port());
     http.get("/api/clusters").await.is(401);
-    let shown = bearer(&create(&store, "alice", Scope::Read).await);
-    let headers = [("authorization", &*shown)];
+    let credential = bearer(&create(&store, "alice", Scope::Read).await);
+    let headers = [("authorization", &*credential)];
     let answer = http
         .send(Method::GET, "/api/clusters", None, &headers)
         .await;
@@ -136,14 +136,14 @@ async fn required_on_the_loopback_starts_without_a_token_and_says_so() {
 }
 
 #[tokio::test]
-async fn pages_of_allowed_origins_may_read_and_show_a_token() {
+async fn pages_of_allowed_origins_may_use_a_token() {
     let site = guarded_with(|daemon| {
         daemon
             .on_every_address()
             .set("KINDLER_ALLOWED_ORIGINS", "https://ops.example.org")
     })
     .await;
-    let shown = bearer(&site.token("ops", Scope::Write).await);
+    let credential = bearer(&site.token("ops", Scope::Write).await);
     let asks = [
         ("origin", "https://ops.example.org"),
         ("access-control-request-method", "POST"),
@@ -161,7 +161,7 @@ async fn pages_of_allowed_origins_may_read_and_show_a_token() {
     let headers = answer.header("access-control-allow-headers");
     assert!(!headers.contains("csrf") && headers.contains("authorization"));
     let body = json!({ "name": "dev", "provider": "k3d" });
-    let with = [asks[0], ("authorization", &*shown)];
+    let with = [asks[0], ("authorization", &*credential)];
     let answer = site
         .http
         .send(Method::POST, path, Some(body.clone()), &with);
@@ -179,7 +179,7 @@ async fn pages_of_allowed_origins_may_read_and_show_a_token() {
     }
     let foreign = [
         ("origin", "https://evil.example.org"),
-        ("authorization", &*shown),
+        ("authorization", &*credential),
     ];
     let answer = site
         .http

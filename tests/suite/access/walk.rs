@@ -1,6 +1,5 @@
-//! Every route of the description with every kind of credential: 0 holes. The
-//! oracle is the list in this file, so a route that is not on it fails, and so
-//! does any status but the one that stands here.
+//! Every route of the OpenAPI document with every kind of credential. The list in
+//! this file has the expected statuses; a route that is not in it fails.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,8 +13,8 @@ use crate::api::client::Client;
 
 use Scope::{Admin, Read, Write};
 
-/// A route, the scope that it takes, how it is asked here, and what it says to
-/// those who may.
+/// A route, the scope that it needs, the path and body of the request, and the
+/// expected status.
 type Route = (
     &'static str,
     Option<Scope>,
@@ -170,11 +169,11 @@ const ROUTES: &[Route] = &[
     ),
     ("GET /api/stream", Some(Read), "/api/stream", None, 200),
     ("GET /ws/tasks", Some(Read), "/ws/tasks", None, 101),
-    // Last: it ends the logins that the walk is made with.
+    // Last: it ends the sessions that the test uses.
     ("POST /api/logout", None, "/api/logout", None, 204),
 ];
 
-/// Of a WebSocket; to other routes they say nothing.
+/// The headers of a WebSocket; other routes ignore them.
 const UPGRADE: [(&str, &str); 4] = [
     ("connection", "upgrade"),
     ("upgrade", "websocket"),
@@ -182,31 +181,31 @@ const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-/// What is shown, and what it may: nothing, if it is not good.
-struct Shown {
+/// A credential and its scope; `None` if it is invalid.
+struct TestCredential {
     what: String,
     header: Option<(&'static str, String)>,
-    may: Option<Scope>,
+    scope: Option<Scope>,
 }
 
-/// Each of the kinds, as a token and as a login's cookie.
-async fn all_kinds(site: &Guarded) -> Vec<Shown> {
-    let mut all = vec![Shown {
+/// Every kind of credential, as a token and as a session cookie.
+async fn all_kinds(site: &Guarded) -> Vec<TestCredential> {
+    let mut all = vec![TestCredential {
         what: "none".to_owned(),
         header: None,
-        may: None,
+        scope: None,
     }];
-    let mut kind = |what: &str, token: &str, cookie: Option<&str>, may| {
-        all.push(Shown {
+    let mut kind = |what: &str, token: &str, cookie: Option<&str>, scope| {
+        all.push(TestCredential {
             what: format!("{what} token"),
             header: Some(("authorization", bearer(token))),
-            may,
+            scope,
         });
         if let Some(cookie) = cookie {
-            all.push(Shown {
+            all.push(TestCredential {
                 what: format!("{what} login"),
                 header: Some(("cookie", cookie.to_owned())),
-                may,
+                scope,
             });
         }
     };
@@ -216,16 +215,16 @@ async fn all_kinds(site: &Guarded) -> Vec<Shown> {
     );
     kind("wrong", &format!("kdl_{wrong}"), Some(&cookie), None);
     kind("no", "' OR true --", None, None);
-    for (name, may) in [
+    for (name, scope) in [
         ("expired", None),
         ("revoked", None),
         ("read", Some(Read)),
         ("write", Some(Write)),
         ("admin", Some(Admin)),
     ] {
-        let token = site.token(name, may.unwrap_or(Admin)).await;
+        let token = site.token(name, scope.unwrap_or(Admin)).await;
         let cookie = site.cookie(&token).await;
-        kind(name, &token, Some(&cookie), may);
+        kind(name, &token, Some(&cookie), scope);
     }
     site.revoke("revoked").await;
     let end = "UPDATE kindler_tokens SET expires_at = now() WHERE name = 'expired'";
@@ -233,25 +232,31 @@ async fn all_kinds(site: &Guarded) -> Vec<Shown> {
     all
 }
 
-/// Calls as somebody else each time, so that no limit hides a hole.
+/// Sends each request from another address, so that the rate limit does not hide
+/// an error.
 struct Walker {
     http: Client,
     steps: u32,
 }
 
 impl Walker {
-    async fn asks(
+    async fn request(
         &mut self,
         method: &Method,
         path: &str,
         body: Option<&Value>,
-        shown: &Shown,
+        credential: &TestCredential,
         csrf: bool,
     ) -> u16 {
         self.steps += 1;
         let from = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + self.steps);
         let mut headers = UPGRADE.to_vec();
-        headers.extend(shown.header.as_ref().map(|(name, value)| (*name, &**value)));
+        headers.extend(
+            credential
+                .header
+                .as_ref()
+                .map(|(name, value)| (*name, &**value)),
+        );
         if csrf {
             headers.push(CSRF);
         }
@@ -263,7 +268,7 @@ impl Walker {
 }
 
 #[tokio::test]
-async fn every_route_with_every_kind_of_credential_leaves_no_hole() {
+async fn every_route_checks_every_kind_of_credential() {
     let site = guarded().await;
     site.database
         .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d'), ('gone', 'k3d')")
@@ -275,46 +280,54 @@ async fn every_route_with_every_kind_of_credential_leaves_no_hole() {
         http: site.http,
         steps: 0,
     };
-    let mut holes = Vec::new();
+    let mut failures = Vec::new();
     for (route, needed, path, body, status) in ROUTES {
         let method: Method = route.split_once(' ').unwrap().0.parse().unwrap();
         let body: Option<Value> = body.map(|text| serde_json::from_str(text).unwrap());
-        for shown in &kinds {
-            let expected = match (needed, shown.may) {
+        for credential in &kinds {
+            let expected = match (needed, credential.scope) {
                 (None, _) => *status,
                 (Some(_), None) => 401,
-                (Some(needed), Some(may)) if may < *needed => 403,
+                (Some(needed), Some(scope)) if scope < *needed => 403,
                 (Some(_), Some(_)) => *status,
             };
-            let found = walker.asks(&method, path, body.as_ref(), shown, true).await;
+            let found = walker
+                .request(&method, path, body.as_ref(), credential, true)
+                .await;
             if found != expected {
-                holes.push(format!("{route}, {}: {found}, not {expected}", shown.what));
+                failures.push(format!(
+                    "{route}, {}: {found}, not {expected}",
+                    credential.what
+                ));
             }
             // A page of another server cannot send the header.
-            let cookie = shown.what.ends_with("login");
+            let cookie = credential.what.ends_with("login");
             if cookie && method != Method::GET && needed.is_some() {
                 let found = walker
-                    .asks(&method, path, body.as_ref(), shown, false)
+                    .request(&method, path, body.as_ref(), credential, false)
                     .await;
                 if found != 403 {
-                    holes.push(format!("{route}, {} without CSRF: {found}", shown.what));
+                    failures.push(format!(
+                        "{route}, {} without CSRF: {found}",
+                        credential.what
+                    ));
                 }
             }
         }
     }
-    assert!(holes.is_empty(), "{}", holes.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(walker.steps > 400, "{}", walker.steps);
 }
 
 #[tokio::test]
-async fn no_other_method_and_no_other_spelling_leads_past_the_guard() {
+async fn no_method_or_spelling_bypasses_the_check() {
     let site = guarded().await;
     let admin = site.token("admin", Admin).await;
     let (none, admin) = (None, Some(("authorization", bearer(&admin))));
-    let [none, admin] = [none, admin].map(|header| Shown {
+    let [none, admin] = [none, admin].map(|header| TestCredential {
         what: String::new(),
         header,
-        may: None,
+        scope: None,
     });
     let mut walker = Walker {
         http: site.http,
@@ -322,10 +335,13 @@ async fn no_other_method_and_no_other_spelling_leads_past_the_guard() {
     };
     for (_, needed, path, _, _) in ROUTES.iter().filter(|route| route.1.is_some()) {
         for method in [Method::HEAD, Method::PUT, Method::OPTIONS, Method::TRACE] {
-            let found = walker.asks(&method, path, None, &none, true).await;
-            assert_eq!(found, 401, "{method} {path} for nobody, {needed:?}");
+            let found = walker.request(&method, path, None, &none, true).await;
+            assert_eq!(
+                found, 401,
+                "{method} {path} without a credential, {needed:?}"
+            );
         }
-        let found = walker.asks(&Method::PUT, path, None, &admin, true).await;
+        let found = walker.request(&Method::PUT, path, None, &admin, true).await;
         assert_eq!(found, 405, "{path}");
     }
     for path in [
@@ -341,9 +357,9 @@ async fn no_other_method_and_no_other_spelling_leads_past_the_guard() {
         "/api/clusters%00",
     ] {
         let answer = site.http.get(path).await;
-        let shown = answer.header("content-type").starts_with("text/html");
+        let is_page = answer.header("content-type").starts_with("text/html");
         assert!(
-            [401, 404].contains(&answer.status) || (answer.status == 200 && shown),
+            [401, 404].contains(&answer.status) || (answer.status == 200 && is_page),
             "{path}: {} {}",
             answer.status,
             answer.text
@@ -352,7 +368,7 @@ async fn no_other_method_and_no_other_spelling_leads_past_the_guard() {
 }
 
 #[tokio::test]
-async fn no_scope_reaches_what_is_protected() {
+async fn no_scope_may_change_protected_clusters() {
     let site = guarded().await;
     site.database
         .execute(
@@ -362,8 +378,8 @@ async fn no_scope_reaches_what_is_protected() {
         .await;
     let rows = "SELECT string_agg(xmin::text, ' ' ORDER BY name) FROM clusters";
     let before: String = site.database.value(rows).await;
-    let shown = bearer(&site.token("admin", Admin).await);
-    let headers = [("authorization", &*shown)];
+    let credential = bearer(&site.token("admin", Admin).await);
+    let headers = [("authorization", &*credential)];
     for name in ["devops", "safe"] {
         for (method, rest, body) in [
             (Method::DELETE, "", None),
@@ -382,7 +398,7 @@ async fn no_scope_reaches_what_is_protected() {
 }
 
 #[tokio::test]
-async fn what_shows_the_login_and_what_machines_watch_is_open_to_all() {
+async fn the_login_page_and_monitoring_need_no_token() {
     let site = guarded().await;
     for path in [
         "/",
@@ -405,7 +421,8 @@ async fn what_shows_the_login_and_what_machines_watch_is_open_to_all() {
     }
 }
 
-/// The routes of the document with their scopes, each told in both ways.
+/// The routes of the document with their scopes; checks that both schemes are
+/// listed.
 fn described(document: &Value) -> BTreeSet<String> {
     let mut described = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -427,9 +444,9 @@ fn described(document: &Value) -> BTreeSet<String> {
 }
 
 fn expected() -> BTreeSet<String> {
-    let told = |(route, scope, ..): &Route| {
+    let line = |(route, scope, ..): &Route| {
         let scope = scope.map_or("none", Scope::as_str);
         format!("{route} {scope}")
     };
-    ROUTES.iter().map(told).collect()
+    ROUTES.iter().map(line).collect()
 }

@@ -6,7 +6,7 @@ use super::{SOON, quiet_site, site};
 use crate::kit::eventually;
 
 #[tokio::test]
-async fn a_retry_is_tried_at_once() {
+async fn a_retry_runs_at_once() {
     let site = site().await;
     site.host.control("dev.create", "exit 1");
     site.host.control("probe", "exit 1");
@@ -20,7 +20,7 @@ async fn a_retry_is_tried_at_once() {
     .await;
     let info = site
         .http
-        .order("/api/clusters/dev/retry")
+        .post_empty("/api/clusters/dev/retry")
         .await
         .is(200)
         .json();
@@ -29,13 +29,13 @@ async fn a_retry_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn pausing_and_resuming() {
+async fn a_paused_cluster_is_unchanged_until_resumed() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
     assert_eq!(
         site.http
-            .order("/api/clusters/dev/pause")
+            .post_empty("/api/clusters/dev/pause")
             .await
             .is(200)
             .json()["paused"],
@@ -46,7 +46,7 @@ async fn pausing_and_resuming() {
     assert_eq!(site.host.world("dev").as_deref(), Some("healthy"));
     assert_eq!(
         site.http
-            .order("/api/clusters/dev/resume")
+            .post_empty("/api/clusters/dev/resume")
             .await
             .is(200)
             .json()["paused"],
@@ -56,14 +56,14 @@ async fn pausing_and_resuming() {
 }
 
 #[tokio::test]
-async fn stop_and_start_are_desires_with_tasks() {
+async fn stop_and_start_declare_a_state_and_have_tasks() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
     for (action, state) in [("stop", "stopped"), ("start", "running")] {
         let task = site
             .http
-            .order(&format!("/api/clusters/dev/{action}"))
+            .post_empty(&format!("/api/clusters/dev/{action}"))
             .await
             .is(202)
             .json();
@@ -85,10 +85,10 @@ async fn stop_and_start_are_desires_with_tasks() {
             site.until("dev", "actual_state", state).await["actual_state"],
             state
         );
-        // Ordered again, nothing changes: the same task, done.
+        // The same request again changes nothing and has the same task.
         let again = site
             .http
-            .order(&format!("/api/clusters/dev/{action}"))
+            .post_empty(&format!("/api/clusters/dev/{action}"))
             .await
             .is(202)
             .json();
@@ -98,7 +98,7 @@ async fn stop_and_start_are_desires_with_tasks() {
 }
 
 #[tokio::test]
-async fn the_books_tell_who_did_what() {
+async fn events_name_actors_and_can_be_filtered() {
     let site = quiet_site().await;
     site.declare("a").await;
     site.declare("b").await;
@@ -164,7 +164,7 @@ async fn the_books_tell_who_did_what() {
 }
 
 #[tokio::test]
-async fn revisions_can_be_compared_and_gone_back_to() {
+async fn revisions_can_be_compared_and_rolled_back() {
     let site = quiet_site().await;
     site.declare("dev").await;
     site.http
@@ -250,7 +250,7 @@ async fn revisions_can_be_compared_and_gone_back_to() {
         ),
         (&json!(4), &json!(18080), &json!(true))
     );
-    // The past is not rewritten.
+    // A rollback changes no earlier revision.
     let kept = "SELECT string_agg(generation || ':' || (spec ->> 'http_port'), ' ' ORDER BY generation) FROM cluster_revisions";
     assert_eq!(site.text(kept).await, "1:18080 2:18300 3:18300 4:18080");
 }

@@ -1,5 +1,5 @@
-//! Declaring: dry runs, changes with a generation, batches; and that nothing is
-//! ever half written.
+//! Declaring: dry runs, changes with a generation, batches. Nothing is ever
+//! written in part.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -14,39 +14,42 @@ async fn a_dry_run_checks_everything_and_writes_nothing() {
         "name": "dev", "provider": "k3d", "http_port": 18080, "register_argocd": false,
         "labels": {"env": "it's"}, "paused": true, "desired_state": "stopped",
     });
-    let told = site
+    let dry_run = site
         .http
         .post("/api/clusters?dry_run=true", body.clone())
         .await
         .is(200)
         .json();
-    assert_eq!(told["valid"], true);
-    assert_eq!(told["info"]["name"], "dev");
-    let warned: Vec<&str> = told["warnings"]
+    assert_eq!(dry_run["valid"], true);
+    assert_eq!(dry_run["info"]["name"], "dev");
+    let warned: Vec<&str> = dry_run["warnings"]
         .as_array()
         .unwrap()
         .iter()
         .map(|w| w["field"].as_str().unwrap())
         .collect();
-    assert!(warned.contains(&"http_port"), "{told}");
-    assert!(told["warnings"].to_string().contains("other"), "{told}");
+    assert!(warned.contains(&"http_port"), "{dry_run}");
+    assert!(
+        dry_run["warnings"].to_string().contains("other"),
+        "{dry_run}"
+    );
     assert_eq!(
         site.text("SELECT string_agg(name, ' ') FROM clusters")
             .await,
         "other"
     );
-    // The statement declares just the same.
-    site.run(told["sql"].as_str().unwrap()).await;
+    // The SQL of the dry run declares the same.
+    site.run(dry_run["sql"].as_str().unwrap()).await;
     let by_sql = site.http.get("/api/clusters/dev").await.json();
     for (field, value) in body.as_object().unwrap() {
-        assert_eq!(&by_sql[field], value, "{field} by {}", told["sql"]);
+        assert_eq!(&by_sql[field], value, "{field} by {}", dry_run["sql"]);
     }
     assert!(
-        told["cli"]
+        dry_run["cli"]
             .as_str()
             .unwrap()
             .starts_with("kindler create dev --provider k3d"),
-        "{told}"
+        "{dry_run}"
     );
     let taken = json!({ "name": "other", "provider": "k3d" });
     site.http
@@ -61,7 +64,7 @@ async fn a_dry_run_checks_everything_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_reaches_the_row_and_the_books() {
+async fn a_change_reaches_the_row_and_the_audit_log() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let before = site.http.get("/api/clusters/dev").await;
@@ -83,7 +86,7 @@ async fn a_change_reaches_the_row_and_the_books() {
         }
     }
     assert_eq!(answer.header("etag"), format!("\"{}\"", info["generation"]));
-    // Null removes one label, and an empty subnet the network.
+    // Null removes a label, an empty subnet removes the subnet.
     let change = json!({ "labels": {"team": null, "tier": "1"}, "cluster_subnet": "" });
     let info = site
         .http
@@ -98,20 +101,20 @@ async fn a_change_reaches_the_row_and_the_books() {
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_is_refused_whole() {
+async fn an_invalid_change_is_refused_as_a_whole() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let change = json!({ "name": "x", "provider": "kind", "http_port": 80, "desired_state": "absent", "colour": 1, "labels": {"a": 1} });
-    let mut faults = site
+    let mut errors = site
         .http
         .patch("/api/clusters/dev", change)
         .await
         .is(422)
-        .faults();
-    faults.sort();
-    let fields: Vec<&str> = faults
+        .errors();
+    errors.sort();
+    let fields: Vec<&str> = errors
         .iter()
-        .map(|fault| fault.split(": ").next().unwrap())
+        .map(|error| error.split(": ").next().unwrap())
         .collect();
     let expected = [
         "body.colour",
@@ -123,8 +126,8 @@ async fn a_change_that_cannot_be_is_refused_whole() {
     ];
     assert_eq!(fields, expected);
     assert!(
-        faults[2].contains("1024") && faults[2].contains("65535"),
-        "{faults:?}"
+        errors[2].contains("1024") && errors[2].contains("65535"),
+        "{errors:?}"
     );
     assert_eq!(
         site.http.get("/api/clusters/dev").await.json()["generation"],
@@ -133,7 +136,7 @@ async fn a_change_that_cannot_be_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn many_changes_of_labels_stay_within_the_limit_of_one() {
+async fn label_changes_respect_the_limit_in_total() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let labels = |from: usize, to: usize, value: Value| {
@@ -150,12 +153,16 @@ async fn many_changes_of_labels_stay_within_the_limit_of_one() {
         .patch(path, labels(60, 65, json!("v")))
         .await
         .is(422);
-    assert!(answer.faults()[0].contains("use 64"), "{}", answer.text);
+    assert!(
+        answer.errors()[0].contains("use at most 64"),
+        "{}",
+        answer.text
+    );
     site.http
         .patch(path, labels(60, 64, json!("v")))
         .await
         .is(200);
-    // What is there is changed and removed all the same, also where psql wrote more.
+    // Present labels can be changed and removed, even above the limit.
     site.run("UPDATE clusters SET labels = labels || jsonb_build_object('x', '1', 'y', '1')")
         .await;
     site.http
@@ -171,7 +178,7 @@ async fn many_changes_of_labels_stay_within_the_limit_of_one() {
 }
 
 #[tokio::test]
-async fn two_generations_in_one_request_are_told() {
+async fn two_different_generations_are_refused() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = || Some(json!({ "generation": 1, "pf_port": 20000 }));
@@ -181,7 +188,7 @@ async fn two_generations_in_one_request_are_told() {
         .send(Method::PATCH, path, body(), &[("if-match", "\"7\"")])
         .await
         .is(422);
-    assert!(other.faults()[0].starts_with("body.generation: "));
+    assert!(other.errors()[0].starts_with("body.generation: "));
     site.http
         .send(Method::PATCH, path, body(), &[("if-match", "\"1\"")])
         .await
@@ -189,7 +196,7 @@ async fn two_generations_in_one_request_are_told() {
 }
 
 #[tokio::test]
-async fn of_many_who_change_the_same_generation_one_wins() {
+async fn one_of_many_concurrent_changes_wins() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let tries = (0..16).map(|n| {
@@ -240,7 +247,7 @@ async fn of_many_who_change_the_same_generation_one_wins() {
 }
 
 #[tokio::test]
-async fn a_batch_is_declared_whole() {
+async fn a_batch_is_declared_as_a_whole() {
     let site = quiet_site().await;
     site.declare("old").await;
     let body = json!({
@@ -265,7 +272,7 @@ async fn a_batch_is_declared_whole() {
 }
 
 #[tokio::test]
-async fn a_batch_with_anything_wrong_writes_nothing() {
+async fn an_invalid_batch_writes_nothing() {
     let site = quiet_site().await;
     site.declare("old").await;
     site.run("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'k3d', true)")
@@ -273,7 +280,7 @@ async fn a_batch_with_anything_wrong_writes_nothing() {
     let rows = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) || (SELECT count(*) FROM cluster_events) FROM clusters";
     let before = site.text(rows).await;
     let fine = json!({ "name": "fine", "provider": "k3d" });
-    for (body, status, told) in [
+    for (body, status, part) in [
         (
             json!({ "create": [fine, { "name": "x", "provider": "k3d", "http_port": 1 }] }),
             422,
@@ -337,13 +344,13 @@ async fn a_batch_with_anything_wrong_writes_nothing() {
     ] {
         let answer = site.http.post("/api/batch", body.clone()).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.text);
-        assert!(answer.text.contains(told), "{body}: {}", answer.text);
+        assert!(answer.text.contains(part), "{body}: {}", answer.text);
         assert_eq!(site.text(rows).await, before, "{body}");
     }
 }
 
 #[tokio::test]
-async fn a_change_of_spec_is_applied_by_the_daemon() {
+async fn the_daemon_applies_a_changed_spec() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;

@@ -1,4 +1,4 @@
-//! A small HTTP client over a real socket, and a reader of event streams.
+//! A small HTTP client, and a reader of event streams.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use serde_json::Value;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-/// Far beyond what an answer takes; passing it means that none comes.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Deadline of a response.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Speaks to one server.
+/// A client of one server.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     port: u16,
-    /// Another address of this machine's loopback, to be somebody else.
+    /// The source address on loopback, to act as another client.
     from: Ipv4Addr,
 }
 
-/// What the server said.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -41,34 +41,34 @@ impl Answer {
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Panics, showing the answer, unless it has this status.
+    /// Panics with the response unless it has this status.
     #[track_caller]
     pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
         self
     }
 
-    /// The words of an error.
+    /// The detail of an error.
     pub fn detail(&self) -> String {
         match &self.json()["detail"] {
-            Value::String(words) => words.clone(),
+            Value::String(text) => text.clone(),
             other => other.to_string(),
         }
     }
 
-    /// Each fault of a 422 as `loc: msg`.
-    pub fn faults(&self) -> Vec<String> {
+    /// Each error of a 422 as `loc: msg`.
+    pub fn errors(&self) -> Vec<String> {
         let detail = self.json()["detail"].clone();
-        let faults = detail.as_array().expect("a list of faults").iter();
-        faults
-            .map(|fault| {
-                assert!(fault["type"].is_string(), "{fault}");
-                assert!(fault.get("input").is_some(), "{fault}");
-                let loc = fault["loc"].as_array().expect("a place").iter();
+        let errors = detail.as_array().expect("a list of errors").iter();
+        errors
+            .map(|error| {
+                assert!(error["type"].is_string(), "{error}");
+                assert!(error.get("input").is_some(), "{error}");
+                let loc = error["loc"].as_array().expect("a location").iter();
                 let loc: Vec<String> = loc
                     .map(|part| part.as_str().map_or(part.to_string(), str::to_owned))
                     .collect();
-                format!("{}: {}", loc.join("."), fault["msg"].as_str().unwrap())
+                format!("{}: {}", loc.join("."), error["msg"].as_str().unwrap())
             })
             .collect()
     }
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// The same, calling from another address.
+    /// The same with another source address.
     pub fn from(self, from: Ipv4Addr) -> Self {
         Self { from, ..self }
     }
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// A POST without a body.
-    pub async fn order(&self, path: &str) -> Answer {
+    pub async fn post_empty(&self, path: &str) -> Answer {
         self.send(Method::POST, path, None, &[]).await
     }
 
@@ -121,7 +121,7 @@ impl Client {
         self.raw(method, path, body, &headers).await
     }
 
-    /// Any bytes at all.
+    /// Sends any bytes as the body.
     pub async fn raw(
         &self,
         method: Method,
@@ -139,11 +139,11 @@ impl Client {
                 text: String::from_utf8_lossy(&bytes).into_owned(),
             }
         };
-        let answered = timeout(ANSWER_WITHIN, answered).await;
+        let answered = timeout(RESPONSE_WITHIN, answered).await;
         answered.unwrap_or_else(|_| panic!("no answer to {path}"))
     }
 
-    /// The status alone; what follows, as a stream, is not waited for.
+    /// The status; it does not wait for the body, which may be a stream.
     pub async fn status(
         &self,
         method: Method,
@@ -154,7 +154,7 @@ impl Client {
         let kind = body.map(|_| ("content-type", "application/json"));
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
         let headers: Vec<_> = kind.into_iter().chain(headers.iter().copied()).collect();
-        let opened = timeout(ANSWER_WITHIN, self.open(method, path, body, &headers)).await;
+        let opened = timeout(RESPONSE_WITHIN, self.open(method, path, body, &headers)).await;
         let response = opened.unwrap_or_else(|_| panic!("no answer to {path}"));
         response.status().as_u16()
     }
@@ -195,7 +195,7 @@ impl Client {
     /// Opens an event stream with these headers.
     pub async fn events_with(&self, path: &str, headers: &[(&str, &str)]) -> Events {
         let opened = self.open(Method::GET, path, Bytes::new(), headers);
-        let response = timeout(ANSWER_WITHIN, opened).await.expect("a stream");
+        let response = timeout(RESPONSE_WITHIN, opened).await.expect("a stream");
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Events {
@@ -229,11 +229,11 @@ impl Event {
 impl Events {
     /// The next event; `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<Event> {
-        let next = timeout(ANSWER_WITHIN, self.read()).await;
-        next.expect("the stream is silent")
+        let next = timeout(RESPONSE_WITHIN, self.read()).await;
+        next.expect("no event in time")
     }
 
-    /// The next event of a kind, whatever stands before it.
+    /// The next event of a kind; skips others.
     pub async fn until(&mut self, kind: &str) -> Event {
         loop {
             let event = self.next().await.expect("the stream has ended");

@@ -1,4 +1,4 @@
-//! What programs of the old system rely on: paths, bodies, words and codes.
+//! The contract with clients of the old system: paths, bodies, texts and codes.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const INFO: [&str; 17] = [
 ];
 
 #[tokio::test]
-async fn health_and_config_are_as_ever() {
+async fn health_and_config_are_those_of_the_old_system() {
     let site = site_with(|daemon| daemon.set("KINDLER_BASE_DOMAIN", "example.org")).await;
     let health = site.http.get("/api/health").await.is(200).json();
     assert_eq!(health["status"], "healthy");
@@ -81,7 +81,7 @@ async fn every_field_of_a_body_reaches_its_column() {
         row,
         r#"10.110.0.0/16 31000 18100 f {"env": "prod"} t stopped"#
     );
-    // An empty subnet is none, as the old page sends it.
+    // The old page sends an empty subnet for none.
     let body = json!({ "name": "empty", "provider": "kind", "cluster_subnet": "" });
     site.http.post("/api/clusters", body).await.is(202);
     assert_eq!(
@@ -91,7 +91,7 @@ async fn every_field_of_a_body_reaches_its_column() {
 }
 
 #[tokio::test]
-async fn names_that_are_taken_unknown_or_reserved() {
+async fn used_unknown_and_reserved_names_are_refused() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = json!({ "name": "dev", "provider": "kind" });
@@ -110,7 +110,7 @@ async fn names_that_are_taken_unknown_or_reserved() {
     for path in ["start", "stop", "retry", "pause", "resume"] {
         let answer = site
             .http
-            .order(&format!("/api/clusters/nobody/{path}"))
+            .post_empty(&format!("/api/clusters/nobody/{path}"))
             .await
             .is(404);
         assert!(
@@ -120,7 +120,7 @@ async fn names_that_are_taken_unknown_or_reserved() {
         );
     }
     site.http.delete("/api/clusters/nobody").await.is(404);
-    // Before 404: there is no row yet.
+    // 403 precedes 404: there is no row yet.
     site.http.delete("/api/clusters/devops").await.is(403);
     site.http.get("/api/tasks/reconcile-nobody").await.is(404);
     site.http.get("/api/tasks/nonsense").await.is(404);
@@ -150,7 +150,10 @@ async fn protected_clusters_are_listed_and_never_changed() {
             .await
             .is(403);
         for action in ["start", "stop", "retry", "pause", "resume"] {
-            site.http.order(&format!("{path}/{action}")).await.is(403);
+            site.http
+                .post_empty(&format!("{path}/{action}"))
+                .await
+                .is(403);
         }
         site.http
             .post(&format!("{path}/rollback"), json!({ "generation": 1 }))
@@ -165,7 +168,7 @@ async fn protected_clusters_are_listed_and_never_changed() {
 }
 
 #[tokio::test]
-async fn a_delete_says_absent_and_ends_with_the_row_gone() {
+async fn a_delete_declares_absent_and_removes_the_row() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
@@ -184,7 +187,7 @@ async fn a_delete_says_absent_and_ends_with_the_row_gone() {
     ] {
         assert_eq!(status[field], value, "{field}");
     }
-    // It is registered with both, and neither is on this machine.
+    // The cluster is registered with both services; neither runs here.
     assert!(["online", "offline"].contains(&status["portainer_status"].as_str().unwrap()));
     assert!(["healthy", "degraded"].contains(&status["argocd_status"].as_str().unwrap()));
     let apart = json!({ "register_portainer": false, "register_argocd": false });
@@ -202,7 +205,7 @@ async fn a_delete_says_absent_and_ends_with_the_row_gone() {
 }
 
 #[tokio::test]
-async fn services_are_offered_with_their_words() {
+async fn every_service_has_a_status() {
     let site = quiet_site().await;
     let services = site.http.get("/api/services").await.is(200).json();
     for name in ["portainer", "argocd", "haproxy", "git"] {

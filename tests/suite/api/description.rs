@@ -1,4 +1,4 @@
-//! `/openapi.json` says what there is, and what there is is in it.
+//! `/openapi.json` and the routes match.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::quiet_site;
 
-/// Every route of the agreed interface; the document must say the same.
+/// Every route of the contract.
 const ROUTES: &[&str] = &[
     "GET /api/health",
     "GET /api/config",
@@ -40,7 +40,7 @@ const ROUTES: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn the_document_and_the_routes_are_the_same() {
+async fn the_openapi_document_matches_the_routes() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let document = site.http.get("/openapi.json").await.is(200).json();
@@ -55,12 +55,14 @@ async fn the_document_and_the_routes_are_the_same() {
                     .is_some_and(|r| !r.is_empty()),
                 "{path}"
             );
-            let told = operation.get("summary").or(operation.get("description"));
+            let summary = operation.get("summary").or(operation.get("description"));
             assert!(
-                told.and_then(Value::as_str).is_some_and(|t| !t.is_empty()),
-                "{method} {path} is not told"
+                summary
+                    .and_then(Value::as_str)
+                    .is_some_and(|t| !t.is_empty()),
+                "{method} {path} has no summary"
             );
-            // Who may: known for all but what is open to everybody.
+            // Every operation except the public ones has a scope.
             if path != "/api/health"
                 && !path.starts_with("/api/session")
                 && !path.starts_with("/api/log")
@@ -84,7 +86,7 @@ async fn the_document_and_the_routes_are_the_same() {
         .filter(|route| !described.contains(**route))
         .collect();
     assert!(missing.is_empty(), "not described: {missing:?}");
-    // What is described is served: never "not found" for the path, never "no such method".
+    // Every described operation is routed: no 405, and no 404 for the path.
     for route in &described {
         let (method, path) = route.split_once(' ').unwrap();
         if path == "/api/stream" || path == "/ws/tasks" || path.starts_with("/api/log") {
@@ -102,7 +104,7 @@ async fn the_document_and_the_routes_are_the_same() {
 }
 
 #[tokio::test]
-async fn every_reference_of_the_document_leads_somewhere() {
+async fn every_reference_of_the_document_resolves() {
     let site = quiet_site().await;
     let document = site.http.get("/openapi.json").await.is(200).json();
     let mut left = vec![&document];
@@ -127,7 +129,7 @@ async fn every_reference_of_the_document_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn the_description_is_a_page_without_scripts_in_it() {
+async fn the_docs_page_has_no_scripts() {
     let site = quiet_site().await;
     let page = site.http.get("/docs").await.is(200);
     assert!(page.header("content-type").starts_with("text/html"));

@@ -1,4 +1,4 @@
-//! Logs and kubeconfigs: what lies on this host.
+//! Logs and kubeconfigs, read on this host.
 
 use super::{quiet_site, site, site_with};
 use std::os::unix::fs::PermissionsExt;
@@ -55,8 +55,8 @@ async fn the_log_can_be_read_followed_and_downloaded() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_is_the_providers_own() {
-    // A k3d that knows one cluster, found in the daemon's PATH.
+async fn a_kubeconfig_comes_from_the_provider() {
+    // A fake k3d with one cluster, in the daemon's PATH.
     let tools = tempfile::tempdir().unwrap();
     let k3d = tools.path().join("k3d");
     std::fs::write(&k3d, "#!/bin/sh\n[ \"$*\" = 'kubeconfig get dev' ] && { echo 'apiVersion: v1'; exit 0; }\necho 'no such cluster' >&2; exit 1\n").unwrap();
@@ -92,7 +92,7 @@ async fn a_kubeconfig_is_the_providers_own() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_kubeconfig_the_reason_is_told() {
+async fn a_missing_kubeconfig_has_a_reason() {
     let only = quiet_site().await;
     only.declare("dev").await;
     let answer = only.http.get("/api/clusters/dev/kubeconfig").await.is(404);

@@ -1,4 +1,4 @@
-//! Bad input: every fault is told by field and limit, and nothing breaks.
+//! Invalid and hostile input: every error names its field and limit.
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use super::quiet_site;
 
 #[tokio::test]
-async fn every_fault_of_a_body_is_told_at_once() {
+async fn a_response_lists_all_invalid_fields() {
     let site = quiet_site().await;
     let body = json!({
         "name": "UPPER", "provider": "minikube", "node_port": 0, "pf_port": 70000, "http_port": "80x", "https_port": 1023.5,
         "cluster_subnet": "10.0.0.1/16", "register_portainer": "perhaps", "labels": [1], "colour": "red",
         "desired_state": "gone",
     });
-    let mut faults = site.http.post("/api/clusters", body).await.is(422).faults();
-    faults.sort();
-    let fields: Vec<&str> = faults
+    let mut errors = site.http.post("/api/clusters", body).await.is(422).errors();
+    errors.sort();
+    let fields: Vec<&str> = errors
         .iter()
-        .map(|fault| fault.split(": ").next().unwrap())
+        .map(|error| error.split(": ").next().unwrap())
         .collect();
     assert_eq!(
         fields,
@@ -43,17 +43,17 @@ async fn every_fault_of_a_body_is_told_at_once() {
         ("provider", "k3d or kind"),
         ("desired_state", "present"),
     ] {
-        let fault = faults
+        let error = errors
             .iter()
-            .find(|fault| fault.starts_with(&format!("body.{field}")))
+            .find(|error| error.starts_with(&format!("body.{field}")))
             .unwrap();
-        assert!(fault.contains(limit), "{fault}");
+        assert!(error.contains(limit), "{error}");
     }
     assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
 }
 
 #[tokio::test]
-async fn each_limit_holds_at_its_edge() {
+async fn limits_hold_at_their_boundaries() {
     let site = quiet_site().await;
     let mut n = 0;
     for (field, value, fits) in [
@@ -108,24 +108,24 @@ async fn each_limit_holds_at_its_edge() {
 }
 
 #[tokio::test]
-async fn ports_of_the_host_are_not_given_twice() {
+async fn a_host_port_cannot_be_declared_twice() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let same = json!({ "name": "same", "provider": "k3d", "http_port": 18443 });
     for path in ["/api/clusters", "/api/clusters?dry_run=true"] {
-        let told = site.http.post(path, same.clone()).await.is(422).faults();
-        let words = "http_port and https_port are both 18443: use a port of its own for each";
-        assert_eq!(told, [format!("body.https_port: {words}")], "{path}");
+        let errors = site.http.post(path, same.clone()).await.is(422).errors();
+        let message = "http_port and https_port are both 18443: use a port of its own for each";
+        assert_eq!(errors, [format!("body.https_port: {message}")], "{path}");
     }
-    let told = site
+    let errors = site
         .http
         .patch("/api/clusters/dev", json!({ "pf_port": 18080 }))
         .await
         .is(422)
-        .faults();
+        .errors();
     assert!(
-        told[0].contains("pf_port and http_port are both 18080"),
-        "{told:?}"
+        errors[0].contains("pf_port and http_port are both 18080"),
+        "{errors:?}"
     );
     let fine = json!({ "node_port": 18080 });
     site.http.patch("/api/clusters/dev", fine).await.is(200);
@@ -133,7 +133,7 @@ async fn ports_of_the_host_are_not_given_twice() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_bodies() {
+async fn invalid_bodies_are_refused() {
     let site = quiet_site().await;
     let json = ("content-type", "application/json");
     for body in [
@@ -158,14 +158,14 @@ async fn bodies_that_are_no_bodies() {
             )
             .await;
         assert_eq!(answer.status, 422, "{body:?}: {}", answer.text);
-        assert!(!answer.faults().is_empty());
+        assert!(!answer.errors().is_empty());
     }
     let invalid = Bytes::from_static(b"{\"name\": \"\xff\xfe\"}");
     site.http
         .raw(Method::POST, "/api/clusters", invalid, &[json])
         .await
         .is(422);
-    // Deep nesting must not cost the stack.
+    // Deep nesting must not overflow the stack.
     let deep = "[".repeat(500_000);
     site.http
         .raw(Method::POST, "/api/clusters", deep.into(), &[json])
@@ -194,7 +194,7 @@ async fn bodies_that_are_no_bodies() {
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_are_not_there() {
+async fn unknown_paths_and_methods_are_refused() {
     let site = quiet_site().await;
     site.declare("dev").await;
     for path in [
@@ -236,7 +236,7 @@ async fn paths_and_methods_that_are_not_there() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_is_refused_by_its_field() {
+async fn an_invalid_query_names_its_field() {
     let site = quiet_site().await;
     site.declare("dev").await;
     for (path, field) in [
@@ -252,22 +252,22 @@ async fn a_query_that_cannot_be_is_refused_by_its_field() {
             "form",
         ),
     ] {
-        let faults = site.http.get(path).await.is(422).faults();
+        let errors = site.http.get(path).await.is(422).errors();
         let named = format!("query.{field}: ");
-        assert!(faults[0].starts_with(&named), "{path}: {faults:?}");
+        assert!(errors[0].starts_with(&named), "{path}: {errors:?}");
     }
-    // A check that is misspelt must not become the deed.
+    // A misspelt dry run must not be executed.
     let body = json!({ "name": "checked", "provider": "k3d" });
     let misspelt = site.http.post("/api/clusters?dryrun=true", body).await;
-    assert!(misspelt.is(422).faults()[0].starts_with("query.dryrun: "));
+    assert!(misspelt.is(422).errors()[0].starts_with("query.dryrun: "));
     assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "1");
-    // Names have no capitals, people write them.
+    // The search ignores case: names are lower-case.
     let found = site.http.get("/api/clusters?q=DEV").await.is(200).json();
     assert_eq!(found[0]["name"], "dev");
 }
 
 #[tokio::test]
-async fn the_management_cluster_is_not_declared_by_anybody() {
+async fn the_management_cluster_cannot_be_declared() {
     let site = quiet_site().await;
     let devops = json!({ "name": "devops", "provider": "k3d" });
     let fine = json!({ "name": "fine", "provider": "k3d" });
@@ -280,7 +280,7 @@ async fn the_management_cluster_is_not_declared_by_anybody() {
         assert!(answer.detail().contains("devops"), "{}", answer.text);
     }
     assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
-    // Where it is listed, its name is taken.
+    // With a row, the name is in use.
     site.run("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
         .await;
     let answer = site.http.post("/api/clusters", devops).await.is(409);
@@ -288,7 +288,7 @@ async fn the_management_cluster_is_not_declared_by_anybody() {
 }
 
 #[tokio::test]
-async fn the_page_is_only_read_and_json_is_json_in_any_case() {
+async fn the_page_is_read_only_and_json_is_case_insensitive() {
     let site = quiet_site().await;
     for path in ["/", "/clusters/dev", "/assets/app.js", "/apiclusters"] {
         let answer = site.http.send(Method::POST, path, None, &[]).await;
@@ -304,7 +304,7 @@ async fn the_page_is_only_read_and_json_is_json_in_any_case() {
 }
 
 #[tokio::test]
-async fn hostile_values_stay_values() {
+async fn hostile_values_are_only_data() {
     let site = quiet_site().await;
     let evil = "'; DROP TABLE clusters; --";
     let body = json!({ "name": "dev", "provider": "k3d", "labels": { "note": evil } });

@@ -1,5 +1,5 @@
-//! A cluster is declared, runs, is deleted and declared again: what is told of the
-//! name is told of the second, and nothing that the first was is taken for it.
+//! A cluster is declared, deleted and declared again: the API shows the second
+//! row of the name, never data of the first.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::socket::Socket;
 use super::{SOON, Site, site};
 use crate::kit::eventually;
 
-/// What is known of the first.
+/// The first row.
 struct First {
     uid: Value,
     /// The path of the task that stopped it.
@@ -25,7 +25,7 @@ async fn first(site: &Site) -> First {
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
     let uid = uid(site).await;
-    let stop = site.http.order("/api/clusters/dev/stop").await.is(202);
+    let stop = site.http.post_empty("/api/clusters/dev/stop").await.is(202);
     let stop = stop.json()["task_id"].as_str().unwrap().to_owned();
     site.until("dev", "actual_state", "stopped").await;
     site.http.delete("/api/clusters/dev").await.is(202);
@@ -33,7 +33,7 @@ async fn first(site: &Site) -> First {
     First { uid, stop }
 }
 
-/// Declares `dev` again; nothing is done for it until it is resumed.
+/// Declares `dev` again, paused.
 async fn second(site: &Site) -> Value {
     site.host.control("dev.create", "echo 'of the second'");
     let body = json!({ "name": "dev", "provider": "k3d", "http_port": 18300, "paused": true });
@@ -61,19 +61,19 @@ async fn task(site: &Site, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn events_and_revisions_are_of_the_second() {
+async fn events_and_revisions_are_those_of_the_present_row() {
     let (site, first, second) = both().await;
     for path in ["events", "revisions"] {
-        let told = list(&site, path).await;
-        assert!(told.iter().all(|one| one["uid"] == second), "{told:?}");
+        let shown = list(&site, path).await;
+        assert!(shown.iter().all(|one| one["uid"] == second), "{shown:?}");
         let all = list(&site, &format!("{path}?all=true")).await;
         let of_first = all.iter().filter(|one| one["uid"] == first.uid).count();
-        assert_eq!(all.len(), told.len() + of_first, "{all:?}");
+        assert_eq!(all.len(), shown.len() + of_first, "{all:?}");
         assert!(of_first >= 3, "{all:?}");
     }
     let events = list(&site, "events").await;
     assert_eq!(events.last().unwrap()["kind"], "declared", "{events:?}");
-    // The audit trail is of all clusters, whatever they were called.
+    // The audit log has the events of both rows.
     let trail = site.http.get("/api/events?cluster=dev&limit=1000").await;
     let trail = trail.is(200).json();
     let kinds = trail.as_array().unwrap().iter();
@@ -83,7 +83,7 @@ async fn events_and_revisions_are_of_the_second() {
 }
 
 #[tokio::test]
-async fn the_second_cannot_go_back_to_the_first() {
+async fn a_rollback_to_an_earlier_row_is_refused() {
     let (site, _, _) = both().await;
     let own = list(&site, "revisions").await[0]["generation"].clone();
     let path = "/api/clusters/dev/rollback";
@@ -103,11 +103,14 @@ async fn the_second_cannot_go_back_to_the_first() {
 }
 
 #[tokio::test]
-async fn tasks_of_the_first_are_answered_about_the_first() {
+async fn a_task_shows_the_row_of_its_request() {
     let (site, first, _) = both().await;
     for second_runs in [false, true] {
         if second_runs {
-            site.http.order("/api/clusters/dev/resume").await.is(200);
+            site.http
+                .post_empty("/api/clusters/dev/resume")
+                .await
+                .is(200);
             site.until("dev", "actual_state", "running").await;
         }
         let stop = task(&site, &first.stop).await;
@@ -130,7 +133,7 @@ async fn tasks_of_the_first_are_answered_about_the_first() {
         assert!(!logs.contains("of the first"), "{own}");
         assert_eq!(logs.contains("of the second"), second_runs, "{own}");
     }
-    // Once the second is deleted, too, the deletion is of the second.
+    // After the deletion of the second row, the task shows that one.
     site.host.control(
         "dev.delete",
         "while [ ! -e \"$here/go\" ]; do sleep 0.05; done",
@@ -148,7 +151,7 @@ async fn tasks_of_the_first_are_answered_about_the_first() {
 }
 
 #[tokio::test]
-async fn a_withdrawn_deletion_is_of_the_row_it_was_ordered_for() {
+async fn a_withdrawn_deletion_shows_its_own_row() {
     let (site, _, _) = both().await;
     site.http.delete("/api/clusters/dev").await.is(202);
     let path = "/api/clusters/dev";
@@ -160,28 +163,31 @@ async fn a_withdrawn_deletion_is_of_the_row_it_was_ordered_for() {
 }
 
 #[tokio::test]
-async fn a_follower_of_a_task_of_the_first_hears_of_the_first() {
+async fn a_followed_task_shows_the_row_of_its_request() {
     let (site, first, _) = both().await;
     let mut socket = Socket::open(&site).await;
     let subscribe = json!({"type": "subscribe", "task_id": first.stop});
-    socket.say(subscribe).await;
-    assert_eq!(socket.hear().await["type"], "subscribed");
-    site.http.order("/api/clusters/dev/resume").await.is(200);
-    let told = socket.hear().await;
-    assert_eq!(told["task"]["status"], "failed", "{told}");
+    socket.send_json(subscribe).await;
+    assert_eq!(socket.receive().await["type"], "subscribed");
+    site.http
+        .post_empty("/api/clusters/dev/resume")
+        .await
+        .is(200);
+    let update = socket.receive().await;
+    assert_eq!(update["task"]["status"], "failed", "{update}");
     assert!(
-        told["task"]["message"]
+        update["task"]["message"]
             .to_string()
             .contains("another cluster")
     );
 }
 
 #[tokio::test]
-async fn the_log_begins_with_the_second() {
+async fn the_log_begins_with_the_present_row() {
     let site = site().await;
     first(&site).await;
     let path = "/api/clusters/dev/log";
-    // Of a cluster that is gone, the last log is shown.
+    // Without a row, the last log is shown.
     assert!(
         site.http
             .get(path)
@@ -205,7 +211,10 @@ async fn the_log_begins_with_the_second() {
         .is(404);
     let follow = format!("{path}?follow=true&lines=500");
     let mut events = site.http.events(&follow, None).await;
-    site.http.order("/api/clusters/dev/resume").await.is(200);
+    site.http
+        .post_empty("/api/clusters/dev/resume")
+        .await
+        .is(200);
     let heading = events.until("line").await.data;
     assert!(heading.starts_with("--- "), "{heading}");
     assert_eq!(events.until("line").await.data, "of the second");
@@ -215,7 +224,7 @@ async fn the_log_begins_with_the_second() {
         assert!(text.contains("of the second"), "{text}");
         assert!(!text.contains("of the first"), "{text}");
     }
-    // A stream ends where a third begins; who comes back reads of the third.
+    // A stream ends where the log of a third row begins.
     site.http.delete("/api/clusters/dev").await.is(202);
     site.until_gone("dev").await;
     site.host.control("dev.create", "echo 'of the third'");

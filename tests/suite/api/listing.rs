@@ -1,4 +1,4 @@
-//! Lists: every filter, every order, pages, and rows that cannot be read.
+//! Lists: filters, orders, pages, and rows that cannot be decoded.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ fn names(listed: &Value) -> String {
 }
 
 #[tokio::test]
-async fn filters_and_orders() {
+async fn filters_and_orders_select_clusters() {
     let site = filled().await;
     for (query, expected) in [
         ("", "delta gamma beta alpha"),
@@ -59,7 +59,7 @@ async fn filters_and_orders() {
 }
 
 #[tokio::test]
-async fn pages_tell_the_total_and_lead_on_with_their_filter() {
+async fn pages_have_a_total_and_links_with_the_filter() {
     let site = filled().await;
     let answer = site
         .http
@@ -91,7 +91,7 @@ async fn pages_tell_the_total_and_lead_on_with_their_filter() {
 }
 
 #[tokio::test]
-async fn a_wrong_query_is_told_by_its_field_and_limit() {
+async fn an_invalid_filter_names_its_field() {
     let site = quiet_site().await;
     for (query, field) in [
         ("limit=0", "limit"),
@@ -109,17 +109,17 @@ async fn a_wrong_query_is_told_by_its_field_and_limit() {
             .get(&format!("/api/clusters?{query}"))
             .await
             .is(422);
-        let faults = answer.faults();
-        assert_eq!(faults.len(), 1, "{query}: {faults:?}");
+        let errors = answer.errors();
+        assert_eq!(errors.len(), 1, "{query}: {errors:?}");
         assert!(
-            faults[0].starts_with(&format!("query.{field}: ")),
-            "{query}: {faults:?}"
+            errors[0].starts_with(&format!("query.{field}: ")),
+            "{query}: {errors:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_does_not_hide_the_others() {
+async fn an_undecodable_row_does_not_hide_others() {
     let site = filled().await;
     site.run("ALTER TABLE clusters DROP CONSTRAINT clusters_desired_state_is_known; ALTER TABLE clusters DISABLE TRIGGER USER;
               UPDATE clusters SET desired_state = 'dreaming' WHERE name = 'beta'")
@@ -136,7 +136,7 @@ async fn a_row_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[tokio::test]
-async fn suggestions_are_free_and_tell_the_limits() {
+async fn suggestions_are_free_and_have_the_limits() {
     let site = quiet_site().await;
     site.run("INSERT INTO clusters (name, provider, pf_port, http_port, https_port, subnet) VALUES
               ('a', 'k3d', 19001, 18090, 18443, '10.101.0.0/16'), ('b', 'k3d', 19003, 18092, 18091, '10.102.128.0/24')")

@@ -1,5 +1,5 @@
-//! The API as programs meet it: the real binary over real HTTP, on a real
-//! Postgres. The oracle is the database, not the answer.
+//! The API: the real binary over real HTTP, on a real Postgres. The tests check
+//! the database, not only the response.
 
 mod actions;
 mod changing;
@@ -15,9 +15,9 @@ mod rights;
 mod seed;
 mod socket;
 mod steps;
-mod strange;
 mod stream;
 mod tasks;
+mod unknown_input;
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ use crate::kit::{Daemon, DaemonBuilder, Database, Host, PrivateServer, eventuall
 
 use client::{Answer, Client};
 
-/// Long enough for a busy machine; nothing waits that long when all is well.
+/// Deadline of a wait on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A server, what it stands on, and a client of it.
+/// A server with its database and host, and a client of it.
 struct Site {
-    // Ends first: it uses the rest.
+    // Dropped first: it uses the rest.
     daemon: Daemon,
     host: Host,
     sql: Sql,
@@ -46,13 +46,13 @@ async fn site() -> Site {
     site_with(|daemon| daemon).await
 }
 
-/// A server that only declares, so that nothing changes but by the test.
+/// An API-only server: only the test changes rows.
 async fn quiet_site() -> Site {
     site_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await
 }
 
-/// The same on a Postgres that the test may end.
-async fn on_a_server_of_its_own() -> (PrivateServer, Site) {
+/// The same on a private Postgres, which the test may stop.
+async fn site_with_own_postgres() -> (PrivateServer, Site) {
     let server = PrivateServer::create().await;
     let database = server.database().await.migrate().await;
     let quiet = |daemon: DaemonBuilder| daemon.set("KINDLER_API_ONLY", "true");

@@ -1,4 +1,4 @@
-//! `If-Match`: nobody undoes what they have not seen, whatever they order.
+//! `If-Match`: no request overwrites a concurrent change.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Client};
 use super::quiet_site;
 
-/// Every change that can be held to a generation.
+/// Every change that accepts a generation.
 const CHANGES: [(Method, &str); 8] = [
     (Method::PATCH, ""),
     (Method::DELETE, ""),
@@ -35,7 +35,7 @@ async fn send(http: Client, name: &str, change: &(Method, &str), tags: &[&str]) 
 }
 
 #[tokio::test]
-async fn what_was_decided_on_an_older_generation_is_not_done() {
+async fn a_request_with_an_old_generation_changes_nothing() {
     let site = quiet_site().await;
     let row = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) || (SELECT count(*) FROM cluster_events) FROM clusters";
     for (n, change) in CHANGES.iter().enumerate() {
@@ -55,10 +55,10 @@ async fn what_was_decided_on_an_older_generation_is_not_done() {
             &["\"1\", \"2\""],
             &["\"2\"", "\"1\""],
         ] {
-            let told = send(site.http, name, change, wrong).await.is(422).faults();
+            let errors = send(site.http, name, change, wrong).await.is(422).errors();
             assert!(
-                told[0].starts_with("header.If-Match: "),
-                "{change:?}: {told:?}"
+                errors[0].starts_with("header.If-Match: "),
+                "{change:?}: {errors:?}"
             );
         }
         assert_eq!(site.text(row).await, before, "{change:?}");
@@ -74,7 +74,7 @@ async fn what_was_decided_on_an_older_generation_is_not_done() {
 }
 
 #[tokio::test]
-async fn of_a_deletion_a_stop_and_an_edit_of_one_generation_one_wins() {
+async fn one_of_concurrent_delete_stop_and_edit_wins() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let racers = [&CHANGES[0], &CHANGES[1], &CHANGES[3]].into_iter();
@@ -102,7 +102,7 @@ async fn of_a_deletion_a_stop_and_an_edit_of_one_generation_one_wins() {
 }
 
 #[tokio::test]
-async fn a_rollback_names_one_generation_however_it_is_given() {
+async fn a_rollback_accepts_only_one_generation() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let path = "/api/clusters/dev/rollback";
@@ -110,7 +110,7 @@ async fn a_rollback_names_one_generation_however_it_is_given() {
         let body = Some(json!({ "generation": 1, "if_generation": 1 }));
         site.http.send(Method::POST, path, body, tag)
     };
-    let told = both(&[("if-match", "\"7\"")]).await.is(422).faults();
-    assert!(told[0].starts_with("body.if_generation: "), "{told:?}");
+    let errors = both(&[("if-match", "\"7\"")]).await.is(422).errors();
+    assert!(errors[0].starts_with("body.if_generation: "), "{errors:?}");
     both(&[("if-match", "\"1\"")]).await.is(200);
 }

@@ -1,5 +1,5 @@
-//! Under the role of the API, without the daemon: declaring works, reconciling
-//! does not happen, and a missing right is told by role and setting.
+//! Database roles: with the role of the API declaring works, and a missing
+//! privilege names role and setting. An API-only server does not reconcile.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::kit::{Daemon, Host, eventually};
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
 #[tokio::test]
-async fn everything_works_under_the_role_of_the_api() {
+async fn every_operation_works_with_the_role_kindler_api() {
     let database = migrated().await;
     let login = format!("page_{}", std::process::id());
     database.execute(ROLES).await;
@@ -35,11 +35,11 @@ async fn everything_works_under_the_role_of_the_api() {
     .await
     .is(200);
     for action in ["resume", "pause", "retry"] {
-        http.order(&format!("/api/clusters/dev/{action}"))
+        http.post_empty(&format!("/api/clusters/dev/{action}"))
             .await
             .is(200);
     }
-    http.order("/api/clusters/dev/stop").await.is(202);
+    http.post_empty("/api/clusters/dev/stop").await.is(202);
     http.post("/api/clusters/dev/rollback", json!({ "generation": 1 }))
         .await
         .is(200);
@@ -63,13 +63,13 @@ async fn everything_works_under_the_role_of_the_api() {
 }
 
 #[tokio::test]
-async fn a_server_of_the_api_alone_is_no_daemon() {
+async fn an_api_only_server_is_not_a_daemon() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let status = site.http.get("/api/status").await.is(200).json();
     assert_eq!(status["api_only"], true);
     assert_eq!(status["replicas"], json!([]));
-    // Nobody takes what is due.
+    // No daemon claims what is due.
     assert_eq!(status["queue"]["due"], 1);
     assert!(status["queue"]["oldest_due_at"].is_string(), "{status}");
     assert_eq!(
@@ -78,7 +78,7 @@ async fn a_server_of_the_api_alone_is_no_daemon() {
         "0"
     );
     let other = super::site().await;
-    // It is ready a moment before its first heartbeat is written.
+    // The daemon is ready before its first heartbeat.
     let status = eventually(SOON, "the daemon to be listed", || async {
         let status = other.http.get("/api/status").await.is(200).json();
         (status["replicas"].as_array().unwrap().len() == 1).then_some(status)
@@ -90,7 +90,7 @@ async fn a_server_of_the_api_alone_is_no_daemon() {
 }
 
 #[tokio::test]
-async fn a_missing_right_names_role_and_setting() {
+async fn a_missing_privilege_names_role_and_setting() {
     let database = migrated().await;
     let login = format!("reader_{}", std::process::id());
     database.execute(ROLES).await;

@@ -1,4 +1,4 @@
-//! The old system's list of clusters is taken over once, at start.
+//! The import of the old system's list of clusters at start.
 
 use std::fs;
 
@@ -19,10 +19,10 @@ fn seeded(database: &Database, host: &Host) -> DaemonBuilder {
 }
 
 #[tokio::test]
-async fn the_old_list_is_taken_over_once() {
+async fn the_old_csv_is_imported_once() {
     let (database, host) = (migrated().await, Host::new());
     fs::write(host.path().join("environments.csv"), LIST).unwrap();
-    // One that is there already stays as it is, and one that was deleted stays away.
+    // Existing clusters are unchanged, and deleted ones are not declared again.
     database
         .execute("INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', 18777), ('gone', 'kind', 18778)")
         .await;
@@ -40,7 +40,7 @@ async fn the_old_list_is_taken_over_once() {
     assert_eq!(database.value::<String>(actors).await, "seed");
     daemon.stop().await;
 
-    // A second start finds nothing new, not even what was deleted meanwhile.
+    // A second start declares nothing, not even a cluster deleted meanwhile.
     database
         .execute("DELETE FROM clusters WHERE name = 'uat'")
         .await;
@@ -51,14 +51,14 @@ async fn the_old_list_is_taken_over_once() {
     })
     .await;
     let left = "SELECT string_agg(name, ' ' ORDER BY name) FROM clusters";
-    eventually(SOON, "the deleted one to stay away", || async {
+    eventually(SOON, "the deleted cluster to stay removed", || async {
         database.value::<String>(left).await == "dev devops"
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_wrong_list_is_refused_with_its_line_before_anything_is_declared() {
+async fn an_invalid_csv_names_its_line_and_declares_nothing() {
     let (database, host) = (migrated().await, Host::new());
     let wrong =
         "a,kind,30081,19001,true,off,18091,18444,\nb,kind,99999,19001,true,off,18091,18444,\n";

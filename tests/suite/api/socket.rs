@@ -1,4 +1,4 @@
-//! `/ws/tasks` with a real client.
+//! `/ws/tasks`, with a real WebSocket client.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{SOON, Site, on_a_server_of_its_own, quiet_site, site};
+use super::{SOON, Site, quiet_site, site, site_with_own_postgres};
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
@@ -20,18 +20,18 @@ impl Socket {
         Self(client_async(url, stream).await.unwrap().0)
     }
 
-    pub async fn say(&mut self, message: Value) {
+    pub async fn send_json(&mut self, message: Value) {
         self.0
             .send(Message::text(message.to_string()))
             .await
             .unwrap();
     }
 
-    pub async fn hear(&mut self) -> Value {
+    pub async fn receive(&mut self) -> Value {
         loop {
             let message = timeout(SOON, self.0.next())
                 .await
-                .expect("the socket is silent");
+                .expect("no message in time");
             if let Message::Text(text) = message.expect("an open socket").unwrap() {
                 return serde_json::from_str(&text).unwrap();
             }
@@ -40,22 +40,22 @@ impl Socket {
 }
 
 #[tokio::test]
-async fn subscribers_and_only_they_hear_of_their_tasks() {
+async fn only_subscribers_receive_updates_of_a_task() {
     let site = site().await;
     let (mut mine, mut other) = (Socket::open(&site).await, Socket::open(&site).await);
-    mine.say(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
+    mine.send_json(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
         .await;
     assert_eq!(
-        mine.hear().await,
+        mine.receive().await,
         json!({"type": "subscribed", "task_id": "reconcile-dev"})
     );
     other
-        .say(json!({"type": "subscribe", "task_id": "reconcile-else"}))
+        .send_json(json!({"type": "subscribe", "task_id": "reconcile-else"}))
         .await;
-    assert_eq!(other.hear().await["type"], "subscribed");
+    assert_eq!(other.receive().await["type"], "subscribed");
     site.declare("dev").await;
     loop {
-        let update = mine.hear().await;
+        let update = mine.receive().await;
         assert_eq!(update["type"], "task_update");
         let task = &update["task"];
         assert_eq!(task["task_id"], "reconcile-dev");
@@ -77,41 +77,41 @@ async fn subscribers_and_only_they_hear_of_their_tasks() {
             break;
         }
     }
-    // Nothing stood before this answer.
-    other.say(json!({"type": "ping"})).await;
-    assert_eq!(other.hear().await, json!({"type": "pong"}));
-    mine.say(json!({"type": "unsubscribe", "task_id": "reconcile-dev"}))
+    // The other client received no update before this answer.
+    other.send_json(json!({"type": "ping"})).await;
+    assert_eq!(other.receive().await, json!({"type": "pong"}));
+    mine.send_json(json!({"type": "unsubscribe", "task_id": "reconcile-dev"}))
         .await;
-    while mine.hear().await["type"] != "unsubscribed" {}
+    while mine.receive().await["type"] != "unsubscribed" {}
     site.http.delete("/api/clusters/dev").await.is(202);
     site.until_gone("dev").await;
-    mine.say(json!({"type": "ping"})).await;
-    assert_eq!(mine.hear().await["type"], "pong");
+    mine.send_json(json!({"type": "ping"})).await;
+    assert_eq!(mine.receive().await["type"], "pong");
 }
 
 #[tokio::test]
-async fn a_deletion_is_told_to_its_end() {
+async fn a_deletion_sends_updates_until_it_is_completed() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
     let mut socket = Socket::open(&site).await;
     socket
-        .say(json!({"type": "subscribe", "task_id": "reconcile-delete-dev"}))
+        .send_json(json!({"type": "subscribe", "task_id": "reconcile-delete-dev"}))
         .await;
-    socket.hear().await;
+    socket.receive().await;
     let stop = site
         .http
-        .order("/api/clusters/dev/stop")
+        .post_empty("/api/clusters/dev/stop")
         .await
         .is(202)
         .json();
     socket
-        .say(json!({"type": "subscribe", "task_id": stop["task_id"]}))
+        .send_json(json!({"type": "subscribe", "task_id": stop["task_id"]}))
         .await;
     site.until("dev", "actual_state", "stopped").await;
     site.http.delete("/api/clusters/dev").await.is(202);
     loop {
-        let update = socket.hear().await;
+        let update = socket.receive().await;
         if update["task"]["task_id"] == "reconcile-delete-dev"
             && update["task"]["status"] == "completed"
         {
@@ -121,10 +121,10 @@ async fn a_deletion_is_told_to_its_end() {
 }
 
 #[tokio::test]
-async fn nonsense_is_ignored() {
+async fn invalid_messages_are_ignored() {
     let site = site().await;
     let mut socket = Socket::open(&site).await;
-    for nonsense in [
+    for message in [
         "",
         "{",
         "[]",
@@ -133,16 +133,16 @@ async fn nonsense_is_ignored() {
         "{\"type\": \"shout\"}",
         "{\"type\": \"subscribe\"}",
     ] {
-        socket.0.send(Message::text(nonsense)).await.unwrap();
+        socket.0.send(Message::text(message)).await.unwrap();
     }
     socket
         .0
         .send(Message::binary(vec![0, 159, 146, 150]))
         .await
         .unwrap();
-    socket.say(json!({"type": "ping"})).await;
-    assert_eq!(socket.hear().await, json!({"type": "pong"}));
-    // One that is too long ends the connection and nothing else.
+    socket.send_json(json!({"type": "ping"})).await;
+    assert_eq!(socket.receive().await, json!({"type": "pong"}));
+    // An oversized message ends the connection only.
     let _ = socket.0.send(Message::text("x".repeat(1 << 20))).await;
     while let Some(Ok(message)) = timeout(SOON, socket.0.next()).await.expect("an end") {
         assert!(message.is_close(), "{message}");
@@ -151,42 +151,42 @@ async fn nonsense_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_task_of_a_revision_is_told_of_its_own_cluster_only() {
+async fn only_its_own_cluster_updates_a_revision_task() {
     let site = quiet_site().await;
     site.declare("dev").await;
     site.declare("else").await;
-    let stop = site.http.order("/api/clusters/dev/stop").await.json();
+    let stop = site.http.post_empty("/api/clusters/dev/stop").await.json();
     let mut socket = Socket::open(&site).await;
     for id in [&stop["task_id"], &json!("reconcile-else")] {
         socket
-            .say(json!({"type": "subscribe", "task_id": id}))
+            .send_json(json!({"type": "subscribe", "task_id": id}))
             .await;
-        assert_eq!(socket.hear().await["type"], "subscribed");
+        assert_eq!(socket.receive().await["type"], "subscribed");
     }
     for n in 1..=3 {
         let labels = json!({ "labels": { "n": n.to_string() } });
         site.http.patch("/api/clusters/else", labels).await.is(200);
-        let told = socket.hear().await;
-        assert_eq!(told["task"]["task_id"], "reconcile-else", "{told}");
+        let update = socket.receive().await;
+        assert_eq!(update["task"]["task_id"], "reconcile-else", "{update}");
     }
     let labels = json!({ "labels": { "a": "b" } });
     site.http.patch("/api/clusters/dev", labels).await.is(200);
-    assert_eq!(socket.hear().await["task"]["task_id"], stop["task_id"]);
+    assert_eq!(socket.receive().await["task"]["task_id"], stop["task_id"]);
 }
 
 #[tokio::test]
-async fn a_socket_that_was_opened_without_the_database_hears_when_it_is_back() {
-    let (server, site) = on_a_server_of_its_own().await;
+async fn a_socket_recovers_after_a_database_outage() {
+    let (server, site) = site_with_own_postgres().await;
     server.kill().await;
     let mut socket = Socket::open(&site).await;
     socket
-        .say(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
+        .send_json(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
         .await;
-    assert_eq!(socket.hear().await["type"], "subscribed");
+    assert_eq!(socket.receive().await["type"], "subscribed");
     server.start().await;
     site.database
         .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
         .await;
-    let told = socket.hear().await;
-    assert_eq!(told["task"]["task_id"], "reconcile-dev", "{told}");
+    let update = socket.receive().await;
+    assert_eq!(update["task"]["task_id"], "reconcile-dev", "{update}");
 }

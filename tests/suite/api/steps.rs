@@ -1,5 +1,5 @@
-//! The steps of a cluster, as the API shows them while the real driver works, and
-//! the progress of tasks that is made of them.
+//! The steps of a cluster in the API, with the real driver, and the progress of
+//! tasks.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ const FIELDS: [&str; 13] = [
     "next_try_at",
 ];
 
-/// A daemon with the sandbox, in which the clusters `fail` fail.
+/// A daemon with the sandbox driver, in which the clusters `fail` fail.
 async fn sandbox(fail: &str, create_delay: &str) -> Site {
     site_with(|daemon| {
         daemon
@@ -37,7 +37,7 @@ async fn sandbox(fail: &str, create_delay: &str) -> Site {
     .await
 }
 
-/// Declares `dev` on a port that no other test takes.
+/// Declares `dev` on a port that no other test uses.
 async fn declare(site: &Site) -> crate::kit::ClaimedPort {
     let port = claim_port();
     let body = json!({ "name": "dev", "provider": "k3d", "http_port": port.number });
@@ -50,9 +50,9 @@ async fn steps(site: &Site) -> Vec<Value> {
     steps.as_array().expect("an array").clone()
 }
 
-fn words(steps: &[Value]) -> Vec<String> {
-    let word = |step: &Value| format!("{} {}", step["name"], step["state"]).replace('"', "");
-    steps.iter().map(word).collect()
+fn states(steps: &[Value]) -> Vec<String> {
+    let state = |step: &Value| format!("{} {}", step["name"], step["state"]).replace('"', "");
+    steps.iter().map(state).collect()
 }
 
 /// Writes a step of `dev` as a reconciler with several steps would.
@@ -70,14 +70,14 @@ fn step(name: &str, position: u32, state: &str) -> String {
 }
 
 #[tokio::test]
-async fn steps_are_shown_in_order_of_one_cluster_only() {
+async fn steps_are_shown_in_order() {
     let site = sandbox("", "0s").await;
     site.http.get(STEPS).await.is(404);
     let _port = declare(&site).await;
     let cluster = site.until("dev", "actual_state", "running").await;
     let steps = steps(&site).await;
     assert_eq!(
-        words(&steps),
+        states(&steps),
         [
             "folder done",
             "port done",
@@ -101,7 +101,7 @@ async fn steps_are_shown_in_order_of_one_cluster_only() {
         assert!(step["finished_at"].is_string(), "{step}");
     }
     assert_eq!(cluster["steps"], json!(steps));
-    // Lists do not pay for them.
+    // Lists omit the steps.
     let list = site.http.get("/api/clusters").await.is(200).json();
     assert_eq!(list[0].get("steps"), None);
     let events = "/api/clusters/dev/events?kind=step";
@@ -119,13 +119,13 @@ async fn steps_are_shown_in_order_of_one_cluster_only() {
 }
 
 #[tokio::test]
-async fn a_failed_step_says_why_and_the_task_stands_there() {
+async fn a_failed_step_has_a_reason_and_stops_the_task() {
     let site = sandbox("dev:process", "0s").await;
     let _port = declare(&site).await;
     site.until("dev", "actual_state", "failed").await;
     let steps = steps(&site).await;
     assert_eq!(
-        words(&steps),
+        states(&steps),
         ["folder done", "port done", "process failed"]
     );
     assert_eq!(steps[2]["reason"], "Failed");
@@ -167,17 +167,17 @@ async fn a_failed_best_effort_step_leaves_the_cluster_running() {
 }
 
 #[tokio::test]
-async fn who_follows_a_task_sees_it_go_through_the_steps() {
+async fn a_followed_task_advances_with_the_steps() {
     let site = sandbox("", "900ms").await;
     let mut socket = Socket::open(&site).await;
     socket
-        .say(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
+        .send_json(json!({"type": "subscribe", "task_id": "reconcile-dev"}))
         .await;
-    socket.hear().await;
+    socket.receive().await;
     let _port = declare(&site).await;
     let (mut progress, mut messages) = (Vec::new(), Vec::new());
     while progress.last() != Some(&100) {
-        let task = socket.hear().await["task"].clone();
+        let task = socket.receive().await["task"].clone();
         progress.push(task["progress"].as_u64().unwrap());
         messages.push(task["message"].as_str().unwrap().to_owned());
     }
@@ -193,7 +193,7 @@ async fn who_follows_a_task_sees_it_go_through_the_steps() {
 }
 
 #[tokio::test]
-async fn progress_is_the_done_part_of_the_steps_not_text_of_a_log() {
+async fn progress_comes_from_steps_not_from_the_log() {
     let site = quiet_site().await;
     site.declare("dev").await;
     assert_eq!(steps(&site).await, Vec::<Value>::new());
@@ -216,7 +216,7 @@ async fn progress_is_the_done_part_of_the_steps_not_text_of_a_log() {
         task["message"],
         "Cluster dev: creating, step 2 of 5: cluster"
     );
-    // Deleting goes the other way.
+    // A deletion counts the removed steps.
     let deleting = "UPDATE cluster_steps SET state = 'removed', finished_at = now() WHERE position = 2; \
         UPDATE cluster_steps SET state = 'removing', finished_at = NULL WHERE position = 1; \
         UPDATE clusters SET desired_state = 'absent', actual_state = 'deleting'";
@@ -237,7 +237,7 @@ async fn progress_is_the_done_part_of_the_steps_not_text_of_a_log() {
 }
 
 #[tokio::test]
-async fn one_step_has_no_parts() {
+async fn one_step_has_no_partial_progress() {
     let site = site().await;
     let slow = r#"echo "step 1/4 network"; while [ ! -e "$here/go" ]; do sleep 0.05; done"#;
     site.host.control("dev.create", slow);
@@ -255,19 +255,19 @@ async fn one_step_has_no_parts() {
         (&json!("running"), &json!(50))
     );
     let all = steps(&site).await;
-    assert_eq!(words(&all), ["create_env.sh running"]);
+    assert_eq!(states(&all), ["create_env.sh running"]);
     assert_eq!(all[0]["finished_at"], Value::Null);
     std::fs::write(site.host.path().join("go"), "").unwrap();
     site.until("dev", "actual_state", "running").await;
-    assert_eq!(words(&steps(&site).await), ["create_env.sh done"]);
+    assert_eq!(states(&steps(&site).await), ["create_env.sh done"]);
 }
 
 #[tokio::test]
-async fn a_later_cluster_of_the_name_has_none_of_the_steps() {
+async fn a_later_row_has_no_earlier_steps() {
     let site = quiet_site().await;
     site.declare("dev").await;
     site.run(&step("network", 1, "done")).await;
-    assert_eq!(words(&steps(&site).await), ["network done"]);
+    assert_eq!(states(&steps(&site).await), ["network done"]);
     site.run("SET session_replication_role = replica; DELETE FROM clusters; SET session_replication_role = origin")
         .await;
     site.http.get(STEPS).await.is(404);

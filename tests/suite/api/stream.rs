@@ -1,5 +1,5 @@
-//! The stream: everything, then every change, whoever made it and whatever
-//! happens to the database meanwhile.
+//! The event stream: all clusters, then every change, also after an outage of
+//! the database.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::client::Events;
 use super::{Client, SOON, Site, quiet_site, site};
 use crate::kit::{Daemon, Host, PrivateServer, eventually};
 
-/// Reads the opening: the names of the snapshot and the id where it ends.
+/// Reads until `synced`: the names of the snapshot, and the last id.
 async fn opened(events: &mut Events) -> (Vec<String>, String) {
     let mut names = Vec::new();
     loop {
@@ -34,8 +34,8 @@ async fn opened(events: &mut Events) -> (Vec<String>, String) {
     }
 }
 
-/// Reads until this cluster is told with this value.
-async fn told(events: &mut Events, name: &str, field: &str, value: &str) -> Value {
+/// Reads until an upsert of this cluster has this value.
+async fn until_upsert(events: &mut Events, name: &str, field: &str, value: &str) -> Value {
     let seen = async {
         loop {
             let row = events.until("upsert").await.json();
@@ -44,25 +44,25 @@ async fn told(events: &mut Events, name: &str, field: &str, value: &str) -> Valu
             }
         }
     };
-    // Health checks go on being told, so silence alone would never end this.
+    // Health checks send upserts, so the deadline of `next` is not enough.
     let seen = tokio::time::timeout(SOON, seen).await;
-    seen.unwrap_or_else(|_| panic!("{name} was never told with {field} {value}"))
+    seen.unwrap_or_else(|_| panic!("no upsert of {name} with {field} {value}"))
 }
 
 #[tokio::test]
-async fn a_stream_shows_everything_and_then_every_change() {
+async fn a_stream_has_all_clusters_and_then_every_change() {
     let site = site().await;
     site.declare("first").await;
     site.until("first", "actual_state", "running").await;
     let mut events = site.http.events("/api/stream", None).await;
     let (names, _) = opened(&mut events).await;
     assert_eq!(names, ["first"]);
-    // By psql, by the daemon, by the API, and to the end.
+    // Changes by SQL, by the daemon, by the API, and the removal.
     site.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'kind')")
         .await;
-    // The daemon may be quicker than the first look, so in whichever state.
-    told(&mut events, "dev", "provider", "kind").await;
-    told(&mut events, "dev", "actual_state", "running").await;
+    // The daemon may act before the first read, so in any state.
+    until_upsert(&mut events, "dev", "provider", "kind").await;
+    until_upsert(&mut events, "dev", "actual_state", "running").await;
     site.http
         .patch(
             "/api/clusters/dev",
@@ -89,8 +89,8 @@ async fn a_change_by_psql_arrives_within_milliseconds() {
         .await;
     let mut events = site.http.events("/api/stream", None).await;
     opened(&mut events).await;
-    // The first looks do not wait for a ring; from the third on only a ring is this fast.
-    rung(&site, &mut events).await;
+    // The first reads need no notification; later ones are this fast only with one.
+    notified(&site, &mut events).await;
     let mut times = Vec::new();
     for port in 20000..20020 {
         let began = Instant::now();
@@ -107,8 +107,8 @@ async fn a_change_by_psql_arrives_within_milliseconds() {
     assert!(times[10] < Duration::from_millis(100), "{times:?}");
 }
 
-/// Changes a row until a change arrives faster than any look without a ring.
-async fn rung(site: &Site, events: &mut Events) {
+/// Changes a row until a change arrives faster than by polling.
+async fn notified(site: &Site, events: &mut Events) {
     for port in 21000..21050 {
         let began = Instant::now();
         site.run(&format!("UPDATE clusters SET http_port = {port}"))
@@ -118,11 +118,11 @@ async fn rung(site: &Site, events: &mut Events) {
             return;
         }
     }
-    panic!("no change arrives by ring");
+    panic!("no change arrives by notification");
 }
 
 #[tokio::test]
-async fn changes_of_another_replica_and_with_triggers_off_arrive_too() {
+async fn changes_without_notifications_arrive() {
     let site = quiet_site().await;
     let mut events = site.http.events("/api/stream", None).await;
     opened(&mut events).await;
@@ -135,14 +135,14 @@ async fn changes_of_another_replica_and_with_triggers_off_arrive_too() {
         )
         .await
         .is(202);
-    told(&mut events, "theirs", "actual_state", "running").await;
-    // Nothing rings and nothing is stamped: the count tells, or the look at everything.
+    until_upsert(&mut events, "theirs", "actual_state", "running").await;
+    // No notification and no transaction id: the row count or a full read finds it.
     site.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider) VALUES ('silent', 'k3d')").await;
-    told(&mut events, "silent", "provider", "k3d").await;
+    until_upsert(&mut events, "silent", "provider", "k3d").await;
 }
 
 #[tokio::test]
-async fn a_late_commit_of_an_early_transaction_is_not_missed() {
+async fn a_late_commit_is_not_missed() {
     let site = quiet_site().await;
     let mut events = site.http.events("/api/stream", None).await;
     opened(&mut events).await;
@@ -156,14 +156,14 @@ async fn a_late_commit_of_an_early_transaction_is_not_missed() {
             "INSERT INTO clusters (name, provider) VALUES ('late-{n}', 'k3d')"
         ))
         .await;
-        told(&mut events, &format!("late-{n}"), "provider", "k3d").await;
+        until_upsert(&mut events, &format!("late-{n}"), "provider", "k3d").await;
     }
     early.batch_execute("COMMIT").await.unwrap();
-    told(&mut events, "early", "provider", "k3d").await;
+    until_upsert(&mut events, "early", "provider", "k3d").await;
 }
 
 #[tokio::test]
-async fn a_stream_resumes_where_it_was() {
+async fn a_stream_resumes_from_its_last_event() {
     let site = quiet_site().await;
     let mut events = site.http.events("/api/stream", None).await;
     let (_, id) = opened(&mut events).await;
@@ -186,7 +186,7 @@ async fn a_stream_resumes_where_it_was() {
                 panic!("too many");
             }
         }
-        // What was missed may also come right behind, if the read was not done yet.
+        // A missed change may come after `synced`, if it was not read yet.
         if upserts < expected {
             again.until("upsert").await;
         }
@@ -199,10 +199,10 @@ async fn a_stream_resumes_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_is_dropped() {
+async fn a_stalled_reader_is_dropped() {
     let site = quiet_site().await;
     site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 500) n").await;
-    // Asks and never reads.
+    // Sends a request and never reads.
     let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", site.daemon.port()))
         .await
         .unwrap();
@@ -216,32 +216,32 @@ async fn a_reader_that_does_not_read_is_dropped() {
         streams().await == Some(2)
     })
     .await;
-    // The one that reads says which port it knows of every cluster; what is
-    // written in quick succession may be told once.
-    let (knows, mut known) = tokio::sync::watch::channel(0);
+    // The other reader reports each port once all clusters have it; quick changes
+    // may be merged.
+    let (reached, mut known) = tokio::sync::watch::channel(0);
     tokio::spawn(async move {
-        let mut told = HashMap::<u64, HashSet<String>>::new();
+        let mut seen = HashMap::<u64, HashSet<String>>::new();
         while let Some(event) = watching.next().await {
             let row = event.json();
             let port = row["http_port"].as_u64().expect("a cluster");
-            let names = told.entry(port).or_default();
+            let names = seen.entry(port).or_default();
             names.insert(row["name"].to_string());
             if names.len() == 500 {
-                knows.send_replace(port);
+                reached.send_replace(port);
             }
         }
     });
     let before = rss(&site);
-    // It sets the pace, so that it never falls behind. The kernel holds some
-    // megabytes for one that does not read; here are up to a hundred.
+    // The writes wait for that reader, so it never lags. The kernel buffers some
+    // megabytes for the stalled one; the test writes up to a hundred.
     let mut port = 20_000;
     while streams().await != Some(1) {
         port += 1;
-        assert!(port < 20_300, "the slow reader is not dropped");
+        assert!(port < 20_300, "the stalled reader is not dropped");
         site.run(&format!("UPDATE clusters SET http_port = {port}"))
             .await;
-        let told = tokio::time::timeout(SOON, known.wait_for(|known| *known == port)).await;
-        told.expect("every change is told")
+        let seen = tokio::time::timeout(SOON, known.wait_for(|known| *known == port)).await;
+        seen.expect("every change arrives")
             .expect("the reader that reads is not dropped");
     }
     let grown = rss(&site).saturating_sub(before);
@@ -261,7 +261,7 @@ fn rss(site: &Site) -> u64 {
 }
 
 #[tokio::test]
-async fn ten_thousand_clusters_come_in_parts() {
+async fn a_snapshot_of_ten_thousand_clusters_has_parts() {
     let site = quiet_site().await;
     site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 10000) n").await;
     let began = Instant::now();
@@ -289,7 +289,7 @@ async fn ten_thousand_clusters_come_in_parts() {
 }
 
 #[tokio::test]
-async fn a_restart_of_postgres_is_told_and_survived() {
+async fn a_stream_survives_a_restart_of_postgres() {
     let server = PrivateServer::create().await;
     let database = server.database().await.migrate().await;
     let host = Host::new();
@@ -304,7 +304,7 @@ async fn a_restart_of_postgres_is_told_and_survived() {
     let lost = events.until("status").await.json();
     assert_eq!(lost["current"], false);
     assert!(lost["why"].is_string(), "{lost}");
-    // Whoever comes only now is told so, and since when.
+    // A new stream gets the status, too, with its time.
     let mut late = http.events("/api/stream", None).await;
     opened(&mut late).await;
     let warned = late.next().await.expect("an open stream");
@@ -321,18 +321,18 @@ async fn a_restart_of_postgres_is_told_and_survived() {
         answer.text
     );
     server.start().await;
-    // While it starts, the reason why it is not there yet may change.
+    // During the start the reason may change.
     let current = async { while events.until("status").await.json()["current"] != true {} };
     let current = tokio::time::timeout(SOON, current).await;
     current.expect("the stream to be current again");
     database
         .execute("INSERT INTO clusters (name, provider) VALUES ('after', 'k3d')")
         .await;
-    told(&mut events, "after", "provider", "k3d").await;
+    until_upsert(&mut events, "after", "provider", "k3d").await;
 }
 
 #[tokio::test]
-async fn nobody_looks_and_nobody_is_rung() {
+async fn the_watcher_is_registered_only_while_a_stream_is_open() {
     let site = quiet_site().await;
     let watchers = "SELECT count(*)::text FROM kindler_watchers WHERE until > now()";
     assert_eq!(site.text(watchers).await, "0");

@@ -1,10 +1,10 @@
-//! Tasks: read from the row, so that they say what the loop says.
+//! Tasks: their state is derived from the row.
 
 use serde_json::Value;
 
 use serde_json::json;
 
-use super::{SOON, on_a_server_of_its_own, quiet_site, site};
+use super::{SOON, quiet_site, site, site_with_own_postgres};
 use crate::kit::eventually;
 
 #[tokio::test]
@@ -65,13 +65,13 @@ async fn a_task_follows_its_cluster_from_pending_to_completed() {
     })
     .await;
     assert_eq!(gone["progress"], 100);
-    // Clients of the old system read a time here, always.
+    // Clients of the old system need this time.
     assert!(gone["created_at"].is_string(), "{gone}");
     assert!(gone["message"].as_str().unwrap().contains("dev"), "{gone}");
 }
 
 #[tokio::test]
-async fn a_failed_task_says_so_and_why() {
+async fn a_failed_task_has_its_error() {
     let site = site().await;
     site.host
         .control("dev.create", "echo 'no space left on device'; exit 7");
@@ -93,14 +93,14 @@ async fn a_failed_task_says_so_and_why() {
 }
 
 #[tokio::test]
-async fn a_start_that_cannot_be_is_no_completed_task() {
+async fn a_failed_stop_is_a_failed_task() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
     site.host.control("dev.stop", "exit 3");
     let task = site
         .http
-        .order("/api/clusters/dev/stop")
+        .post_empty("/api/clusters/dev/stop")
         .await
         .is(202)
         .json();
@@ -112,7 +112,7 @@ async fn a_start_that_cannot_be_is_no_completed_task() {
 }
 
 #[tokio::test]
-async fn a_cluster_called_delete_something_is_not_a_deletion() {
+async fn a_cluster_named_delete_me_is_not_a_deletion() {
     let site = site().await;
     site.declare("delete-me").await;
     let done = eventually(SOON, "the task to be completed", || async {
@@ -136,11 +136,11 @@ async fn a_cluster_called_delete_something_is_not_a_deletion() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_overtaken_by_a_new_wish_ends() {
+async fn a_withdrawn_deletion_is_a_failed_task() {
     let site = site().await;
     site.declare("dev").await;
     site.until("dev", "actual_state", "running").await;
-    // It cannot be deleted, and then it is wanted again.
+    // The deletion fails, and then the cluster is declared present again.
     site.host.control("dev.delete", "exit 3");
     site.http.delete("/api/clusters/dev").await.is(202);
     site.until("dev", "actual_state", "failed").await;
@@ -163,7 +163,7 @@ async fn a_deletion_that_was_overtaken_by_a_new_wish_ends() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_nobody_asked_for_is_no_task() {
+async fn a_deletion_without_a_request_has_no_task() {
     let site = quiet_site().await;
     site.declare("dev").await;
     site.http
@@ -177,10 +177,10 @@ async fn a_deletion_that_nobody_asked_for_is_no_task() {
         .is(200);
 }
 
-/// What cannot be read is not taken for what is not there.
+/// An unreachable database is not a missing task.
 #[tokio::test]
-async fn without_the_database_a_task_is_not_said_to_be_unknown() {
-    let (server, site) = on_a_server_of_its_own().await;
+async fn without_the_database_a_task_is_unavailable() {
+    let (server, site) = site_with_own_postgres().await;
     let never = "/api/tasks/44f6ba53-4a2e-f295-983d-8af09dbc5de0";
     site.http.get(never).await.is(404);
     server.kill().await;

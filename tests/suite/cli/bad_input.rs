@@ -1,11 +1,11 @@
-//! What no door lets in, the command line and SQL refuse in the same words,
-//! and nothing is half written.
+//! Invalid input: the command line and SQL refuse it with the same message, and
+//! write nothing.
 
 use kindler::store::SCHEMA_VERSION;
 
-use super::rig::{Fleet, Home};
+use super::fixture::{Fleet, Home};
 
-/// A value, as a flag and as a column.
+/// An invalid value, as flags and as columns.
 struct Bad {
     args: &'static [&'static str],
     columns: &'static str,
@@ -71,7 +71,7 @@ const BAD: [Bad; 11] = [
 ];
 
 #[tokio::test]
-async fn the_command_line_and_sql_refuse_the_same_in_the_same_words() {
+async fn cli_and_sql_have_the_same_error_messages() {
     let fleet = Fleet::new().await;
     let client = fleet.database.connect().await;
     for bad in BAD {
@@ -80,16 +80,13 @@ async fn the_command_line_and_sql_refuse_the_same_in_the_same_words() {
             bad.columns, bad.values
         );
         let refused = client.batch_execute(&insert).await.expect_err(&insert);
-        let words = refused
-            .as_db_error()
-            .expect("words of the server")
-            .message();
-        let said = fleet
+        let message = refused.as_db_error().expect("a server error").message();
+        let result = fleet
             .run(&[&["create"], bad.args].concat())
             .await
-            .ends(2)
-            .complains(words);
-        assert!(said.out.is_empty(), "{said:?}");
+            .exits(2)
+            .stderr_has(message);
+        assert!(result.out.is_empty(), "{result:?}");
     }
     assert_eq!(
         fleet
@@ -101,9 +98,9 @@ async fn the_command_line_and_sql_refuse_the_same_in_the_same_words() {
 }
 
 #[tokio::test]
-async fn values_that_sql_has_no_words_for_name_their_field_too() {
+async fn errors_of_flags_name_their_field() {
     let home = Home::new();
-    for (args, told) in [
+    for (args, message) in [
         (
             vec!["create", "x", "--http-port", "many"],
             "http_port many is out of range: use 1 to 65535",
@@ -138,18 +135,18 @@ async fn values_that_sql_has_no_words_for_name_their_field_too() {
         (vec!["destroy", "x"], "unrecognized subcommand 'destroy'"),
         (vec!["lst"], "list"),
     ] {
-        home.run(&args).await.ends(2).complains(told);
+        home.run(&args).await.exits(2).stderr_has(message);
     }
 }
 
 #[tokio::test]
-async fn the_management_cluster_is_never_declared() {
+async fn the_management_cluster_cannot_be_declared() {
     let fleet = Fleet::new().await;
     fleet
         .run(&["create", "devops"])
         .await
-        .ends(2)
-        .complains("management cluster");
+        .exits(2)
+        .stderr_has("management cluster");
     fleet
         .database
         .execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
@@ -157,33 +154,33 @@ async fn the_management_cluster_is_never_declared() {
     fleet
         .run(&["delete", "devops"])
         .await
-        .ends(2)
-        .complains("cluster devops is protected");
+        .exits(2)
+        .stderr_has("cluster devops is protected");
     fleet
         .run(&["stop", "devops"])
         .await
-        .ends(2)
-        .complains("cluster devops is protected");
+        .exits(2)
+        .stderr_has("cluster devops is protected");
     assert_eq!(fleet.desired("devops").await, "present");
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_told_with_the_one_that_was_meant() {
+async fn an_unknown_name_suggests_a_similar_one() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     for command in [
         "get", "delete", "start", "stop", "pause", "resume", "retry", "events", "logs",
     ] {
         fleet
             .run(&[command, "dmeo"])
             .await
-            .ends(2)
-            .complains("error: no cluster is named dmeo\nhint: did you mean demo?");
+            .exits(2)
+            .stderr_has("error: no cluster is named dmeo\nhint: did you mean demo?");
     }
 }
 
 #[tokio::test]
-async fn a_database_that_was_not_migrated_says_what_to_run() {
+async fn an_unmigrated_database_names_the_command() {
     let database = crate::kit::Database::create().await;
     let home = Home::new().with("DATABASE_URL", database.url());
     for command in [
@@ -194,21 +191,24 @@ async fn a_database_that_was_not_migrated_says_what_to_run() {
     ] {
         home.run(command)
             .await
-            .ends(2)
-            .complains("run `kindler migrate`");
+            .exits(2)
+            .stderr_has("run `kindler migrate`");
     }
-    let said = home.run(&["migrate"]).await.ends(0);
+    let result = home.run(&["migrate"]).await.exits(0);
     let all: Vec<_> = (1..=SCHEMA_VERSION).map(|step| step.to_string()).collect();
     let schema = format!("schema public is at version {SCHEMA_VERSION}");
-    assert_eq!(said.out, format!("{schema} (applied {})\n", all.join(", ")));
-    let said = home.run(&["migrate"]).await.ends(0);
-    assert_eq!(said.out, format!("{schema} already\n"));
+    assert_eq!(
+        result.out,
+        format!("{schema} (applied {})\n", all.join(", "))
+    );
+    let result = home.run(&["migrate"]).await.exits(0);
+    assert_eq!(result.out, format!("{schema} already\n"));
 }
 
 #[tokio::test]
-async fn what_a_role_may_not_do_is_a_failure_with_the_servers_words() {
+async fn a_missing_privilege_shows_the_server_message() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     let reader = format!("reader_of_{}", fleet.database.name());
     fleet
         .database
@@ -217,14 +217,19 @@ async fn what_a_role_may_not_do_is_a_failure_with_the_servers_words() {
         ))
         .await;
     let home = Home::new().with("DATABASE_URL", fleet.database.url_as(&reader));
-    home.run(&["list"]).await.ends(0);
-    let said = home.run(&["stop", "demo"]).await.ends(1);
+    home.run(&["list"]).await.exits(0);
+    let result = home.run(&["stop", "demo"]).await.exits(1);
     assert!(
-        said.err
+        result
+            .err
             .ends_with("the database role may not do this: permission denied for table clusters\n"),
-        "{said:?}"
+        "{result:?}"
     );
-    assert_eq!(said.err.matches("permission denied").count(), 1, "{said:?}");
+    assert_eq!(
+        result.err.matches("permission denied").count(),
+        1,
+        "{result:?}"
+    );
     let away = format!("DROP OWNED BY {reader}; DROP ROLE {reader}");
     fleet.database.execute(&away).await;
 }

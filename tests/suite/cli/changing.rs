@@ -1,28 +1,28 @@
-//! The commands that declare: what they write, and what they say about it.
+//! The commands that declare: what they write and print.
 
-use super::rig::Fleet;
+use super::fixture::Fleet;
 
 #[tokio::test]
-async fn create_declares_once_and_says_so_again() {
+async fn create_is_idempotent() {
     let fleet = Fleet::new().await;
-    let said = fleet
+    let result = fleet
         .run(&["create", "demo"])
         .await
-        .ends(0)
-        .complains("next: kindler get demo");
+        .exits(0)
+        .stderr_has("next: kindler get demo");
     assert_eq!(
-        said.out,
+        result.out,
         "cluster demo declared: k3d, http 18090, https 18443\n"
     );
-    let said = fleet.run(&["create", "demo"]).await.ends(0);
+    let result = fleet.run(&["create", "demo"]).await.exits(0);
     assert_eq!(
-        said.out,
+        result.out,
         "cluster demo is already declared: k3d, http 18090, https 18443\n"
     );
     fleet
         .run(&["create", "demo", "-p", "k3d", "--http-port", "18090"])
         .await
-        .ends(0);
+        .exits(0);
     let actor: String = fleet
         .database
         .value("SELECT actor FROM cluster_events WHERE kind = 'declared'")
@@ -38,21 +38,21 @@ async fn create_declares_once_and_says_so_again() {
 }
 
 #[tokio::test]
-async fn create_with_other_values_names_them_and_changes_nothing() {
+async fn create_with_other_values_names_them_and_fails() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     let args = "create demo -p kind --http-port 1 --subnet 10.9.0.0/16 --no-haproxy-route";
-    let said = fleet
+    let result = fleet
         .run(&args.split(' ').collect::<Vec<_>>())
         .await
-        .ends(2);
+        .exits(2);
     for field in [
         "provider is k3d, not kind",
         "http_port is 18090, not 1",
         "subnet is not set, not 10.9.0.0/16",
         "haproxy_route is true, not false",
     ] {
-        assert!(said.err.contains(field), "{field}: {}", said.err);
+        assert!(result.err.contains(field), "{field}: {}", result.err);
     }
     assert_eq!(
         fleet
@@ -72,7 +72,7 @@ async fn every_flag_of_create_reaches_its_column() {
     fleet
         .run(&args.split_whitespace().collect::<Vec<_>>())
         .await
-        .ends(0);
+        .exits(0);
     let row: String = fleet
         .database
         .value(
@@ -84,14 +84,14 @@ async fn every_flag_of_create_reaches_its_column() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_given_is_not_found_free_for_another_purpose() {
+async fn a_given_port_is_not_chosen_for_another_field() {
     let fleet = Fleet::new().await;
     for (name, flag, port, found) in [
         ("a", "--http-port", "18443", "19001 18443 18444"),
         ("b", "--http-port", "19002", "19003 19002 18445"),
         ("c", "--https-port", "18090", "19002 18091 18090"),
     ] {
-        fleet.run(&["create", name, flag, port]).await.ends(0);
+        fleet.run(&["create", name, flag, port]).await.exits(0);
         let row =
             "SELECT concat_ws(' ', pf_port, http_port, https_port) FROM clusters WHERE name = ";
         let row: String = fleet.database.value(&format!("{row}'{name}'")).await;
@@ -100,15 +100,15 @@ async fn a_port_that_is_given_is_not_found_free_for_another_purpose() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_to_go_is_declared_present_again() {
+async fn create_declares_an_absent_cluster_present() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     for was in ["absent", "stopped"] {
-        let wish = format!("UPDATE clusters SET desired_state = '{was}'");
-        fleet.database.execute(&wish).await;
-        let said = fleet.run(&["create", "demo"]).await.ends(0);
+        let declare = format!("UPDATE clusters SET desired_state = '{was}'");
+        fleet.database.execute(&declare).await;
+        let result = fleet.run(&["create", "demo"]).await.exits(0);
         assert_eq!(
-            said.out,
+            result.out,
             format!("cluster demo is declared present again; it was {was}\n")
         );
         assert_eq!(fleet.desired("demo").await, "present");
@@ -116,37 +116,37 @@ async fn a_cluster_that_was_to_go_is_declared_present_again() {
 }
 
 #[tokio::test]
-async fn desires_are_declared_and_said() {
+async fn stop_start_and_delete_declare_a_state() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     for (command, desired, was) in [
         ("stop", "stopped", "present"),
         ("start", "present", "stopped"),
         ("delete", "absent", "present"),
     ] {
-        let said = fleet.run(&[command, "demo"]).await.ends(0);
+        let result = fleet.run(&[command, "demo"]).await.exits(0);
         assert_eq!(
-            said.out,
+            result.out,
             format!("cluster demo is declared {desired}; it was {was}\n")
         );
         assert_eq!(fleet.desired("demo").await, desired);
-        let said = fleet.run(&[command, "demo"]).await.ends(0);
+        let result = fleet.run(&[command, "demo"]).await.exits(0);
         assert_eq!(
-            said.out,
+            result.out,
             format!("cluster demo is already declared {desired}\n")
         );
     }
 }
 
 #[tokio::test]
-async fn pause_resume_and_retry_change_just_that() {
+async fn pause_resume_and_retry_change_nothing_else() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     fleet
         .run(&["pause", "demo"])
         .await
-        .ends(0)
-        .complains("next: kindler resume demo");
+        .exits(0)
+        .stderr_has("next: kindler resume demo");
     assert!(
         fleet
             .database
@@ -156,9 +156,9 @@ async fn pause_resume_and_retry_change_just_that() {
     fleet
         .run(&["stop", "demo"])
         .await
-        .ends(0)
-        .complains("it is paused");
-    fleet.run(&["resume", "demo"]).await.ends(0);
+        .exits(0)
+        .stderr_has("it is paused");
+    fleet.run(&["resume", "demo"]).await.exits(0);
     assert!(
         !fleet
             .database
@@ -171,8 +171,8 @@ async fn pause_resume_and_retry_change_just_that() {
             "failed_attempts = 3, next_attempt_at = now() + interval '1 h'",
         )
         .await;
-    let said = fleet.run(&["retry", "demo"]).await.ends(0);
-    assert_eq!(said.out, "cluster demo is tried again at once\n");
+    let result = fleet.run(&["retry", "demo"]).await.exits(0);
+    assert_eq!(result.out, "cluster demo is retried at once\n");
     let waits = "SELECT failed_attempts = 0 AND next_attempt_at IS NULL FROM clusters";
     assert!(fleet.database.value::<bool>(waits).await);
 }

@@ -1,4 +1,4 @@
-//! Logs and events, as they are and as they go on.
+//! Logs and events, shown and followed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::io::Write;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use super::rig::{Fleet, Home, SOON};
+use super::fixture::{Fleet, Home, SOON};
 
 fn stdout(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
     BufReader::new(child.stdout.take().unwrap()).lines()
@@ -22,35 +22,35 @@ async fn logs_show_the_last_lines_without_a_database() {
     let home = Home::new();
     home.write("state/logs/demo.log", "one\ntwo\n\x1b[31mthree\n");
     assert_eq!(
-        home.run(&["logs", "demo"]).await.ends(0).out,
+        home.run(&["logs", "demo"]).await.exits(0).out,
         "one\ntwo\nthree\n"
     );
     assert_eq!(
-        home.run(&["logs", "demo", "-n", "1"]).await.ends(0).out,
+        home.run(&["logs", "demo", "-n", "1"]).await.exits(0).out,
         "three\n"
     );
     home.run(&["logs", "other"])
         .await
-        .ends(1)
-        .complains("no log of other at")
-        .complains("state/logs/other.log");
+        .exits(1)
+        .stderr_has("no log of other at")
+        .stderr_has("state/logs/other.log");
 }
 
 #[tokio::test]
-async fn a_log_on_another_host_is_pointed_to() {
+async fn a_log_on_another_host_has_a_hint() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     fleet
         .run(&["logs", "demo"])
         .await
-        .ends(1)
-        .complains("no daemon is running now");
+        .exits(1)
+        .stderr_has("no daemon is running now");
     fleet.daemon("faraway", 0, true).await;
     fleet
         .run(&["logs", "demo"])
         .await
-        .ends(1)
-        .complains("which runs on faraway");
+        .exits(1)
+        .stderr_has("which runs on faraway");
 }
 
 #[tokio::test]
@@ -66,9 +66,9 @@ async fn logs_are_followed() {
 }
 
 #[tokio::test]
-async fn events_are_followed_as_objects_a_line() {
+async fn followed_events_are_one_object_per_line() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     let mut child = fleet.home.start(&["events", "demo", "-f", "-o", "json"]);
     let mut lines = stdout(&mut child);
     let kind = |line: String| {
@@ -76,6 +76,6 @@ async fn events_are_followed_as_objects_a_line() {
         event["kind"].as_str().unwrap().to_owned()
     };
     assert_eq!(kind(next(&mut lines).await), "declared");
-    fleet.run(&["pause", "demo"]).await.ends(0);
+    fleet.run(&["pause", "demo"]).await.exits(0);
     assert_eq!(kind(next(&mut lines).await), "paused");
 }

@@ -1,10 +1,10 @@
-//! The real binary as a person or a script uses it, against a real Postgres.
+//! The command line: the real binary against a real Postgres.
 
 mod bad_input;
 mod changing;
+mod fixture;
 mod following;
 mod identity;
-mod rig;
 mod secrets;
 mod settings;
 mod shell;

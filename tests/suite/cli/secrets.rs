@@ -1,14 +1,14 @@
 //! No command prints a password, whatever goes wrong.
 
-use super::rig::Home;
+use super::fixture::Home;
 
 const CANARY: &str = "hunter2canary";
 
 async fn assert_hidden(home: &Home, args: &[&str]) {
-    let said = home.run(args).await;
-    let told = format!("{}{}", said.out, said.err);
-    assert!(!told.contains("hunter2"), "{args:?}: {told}");
-    assert!(!told.is_empty(), "{args:?}");
+    let result = home.run(args).await;
+    let output = format!("{}{}", result.out, result.err);
+    assert!(!output.contains("hunter2"), "{args:?}: {output}");
+    assert!(!output.is_empty(), "{args:?}");
 }
 
 const COMMANDS: [&[&str]; 14] = [
@@ -49,7 +49,7 @@ async fn a_password_in_the_environment_is_never_printed() {
 }
 
 #[tokio::test]
-async fn a_password_in_a_file_or_in_a_wrong_place_is_never_printed() {
+async fn a_misplaced_password_is_never_printed() {
     let url = format!("postgresql://u:{CANARY}@127.0.0.1:1/x");
     for text in [
         format!("database_url = \"{url}\""),
@@ -80,8 +80,8 @@ async fn a_password_in_a_file_or_in_a_wrong_place_is_never_printed() {
     }
 }
 
-/// Every user of the machine reads the arguments of every process, for as long
-/// as it runs: a daemon that took one would show it for ever.
+/// Every local user can read the arguments of a running process, so a daemon
+/// would expose the password as long as it runs.
 #[tokio::test]
 async fn a_password_on_the_command_line_is_refused() {
     let home = Home::new();
@@ -95,16 +95,16 @@ async fn a_password_on_the_command_line_is_refused() {
             ("serve", "--database-url"),
             ("serve", "--api-database-url"),
         ] {
-            let said = home.run(&[command, flag, &url]).await.ends(2).complains(&format!(
+            let result = home.run(&[command, flag, &url]).await.exits(2).stderr_has(&format!(
                 "error: {flag} holds a password, which the process list would show to everybody here\n\
                  hint: give the URL in the environment"
             ));
-            assert!(!said.err.contains(CANARY), "{said:#?}");
+            assert!(!result.err.contains(CANARY), "{result:#?}");
         }
     }
-    // Without one it is as good as any other place.
+    // A URL without a password is accepted.
     home.run(&["list", "--database-url", "postgresql://u@127.0.0.1:1/x"])
         .await
-        .ends(2)
-        .complains("Connection refused");
+        .exits(2)
+        .stderr_has("Connection refused");
 }

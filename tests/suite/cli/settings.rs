@@ -1,17 +1,17 @@
-//! Where settings come from, and what is said of those that cannot be used.
+//! The sources of settings, and the errors of invalid ones.
 
 use std::fs;
 
-use super::rig::Home;
+use super::fixture::Home;
 
-/// A URL that names who gave it and reaches nobody.
+/// An unreachable URL whose user names its source.
 fn nowhere(user: &str) -> String {
     format!("postgresql://{user}@127.0.0.1:1/x")
 }
 
 async fn database_user(home: &Home, args: &[&str]) -> String {
-    let said = home.run(&[&["list"], args].concat()).await.ends(2);
-    let after = said
+    let result = home.run(&[&["list"], args].concat()).await.exits(2);
+    let after = result
         .err
         .split_once("error: database ")
         .expect("names the database")
@@ -20,12 +20,12 @@ async fn database_user(home: &Home, args: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn flag_beats_environment_beats_file_beats_what_dev_left() {
+async fn flag_overrides_environment_overrides_file() {
     let home = Home::new();
     home.run(&["list"])
         .await
-        .ends(2)
-        .complains("error: no database is set\nhint: set KINDLER_DATABASE_URL");
+        .exits(2)
+        .stderr_has("error: no database is set\nhint: set KINDLER_DATABASE_URL");
     home.write("state/database-url", &nowhere("dev"));
     assert_eq!(database_user(&home, &[]).await, "dev");
     home.write(
@@ -63,39 +63,39 @@ async fn the_url_may_come_from_a_file_or_a_credential() {
     );
     home.run(&["list"])
         .await
-        .ends(2)
-        .complains("database_url and database_url_file are both set by the settings file");
+        .exits(2)
+        .stderr_has("database_url and database_url_file are both set by the settings file");
     let home = home.with("KINDLER_DATABASE_URL_FILE", file.display().to_string());
     assert_eq!(database_user(&home, &[]).await, "filed");
     home.write("url", "postgresql://u:hunter2@h/d hunter2");
-    let said = home.run(&["list"]).await.ends(2);
+    let result = home.run(&["list"]).await.exits(2);
     assert!(
-        said.err.contains("holds more than one word") && !said.err.contains("hunter2"),
-        "{said:#?}"
+        result.err.contains("holds more than one word") && !result.err.contains("hunter2"),
+        "{result:#?}"
     );
     home.run(&["list", "--database-url-file", "none"])
         .await
-        .ends(2)
-        .complains("the database URL cannot be read from none: No such file");
-    // The URL itself, where it is set, needs no file; two in one place are a mistake.
+        .exits(2)
+        .stderr_has("the database URL cannot be read from none: No such file");
+    // A URL makes a file of a lower source unnecessary; both in one source are an error.
     let home = home.with("KINDLER_DATABASE_URL", nowhere("own"));
-    home.run(&["list"]).await.ends(2).complains(
+    home.run(&["list"]).await.exits(2).stderr_has(
         "database_url and database_url_file are both set by flags and environment: use one",
     );
     let home = home.with("KINDLER_DATABASE_URL_FILE", "");
     home.write("kindler.toml", "database_url_file = \"none\"");
     assert_eq!(database_user(&home, &[]).await, "own");
-    // The login of the page may come from a file as well.
+    // The database login of the page may come from a file, too.
     let home = home.with("KINDLER_API_DATABASE_URL_FILE", "of-the-page");
     home.run(&["serve"])
         .await
-        .ends(2)
-        .complains("the database URL cannot be read from of-the-page");
+        .exits(2)
+        .stderr_has("the database URL cannot be read from of-the-page");
     home.write("of-the-page", "mysql://hunter2");
-    let said = home.run(&["serve", "--api-only"]).await.ends(2);
+    let result = home.run(&["serve", "--api-only"]).await.exits(2);
     assert!(
-        said.err.contains("database URL") && !said.err.contains("hunter2"),
-        "{said:#?}"
+        result.err.contains("database URL") && !result.err.contains("hunter2"),
+        "{result:#?}"
     );
 }
 
@@ -109,29 +109,29 @@ async fn the_state_folder_follows_the_same_order() {
     } else {
         "/nowhere/kindler/logs/x.log"
     };
-    home.run(&["logs", "x"]).await.ends(1).complains(default);
+    home.run(&["logs", "x"]).await.exits(1).stderr_has(default);
     home.write("kindler.toml", "state_dir = \"/of-file\"");
     home.run(&["logs", "x"])
         .await
-        .complains("/of-file/logs/x.log");
+        .stderr_has("/of-file/logs/x.log");
     let home = home.with("KINDLER_STATE_DIR", "/of-env");
     home.run(&["logs", "x"])
         .await
-        .complains("/of-env/logs/x.log");
+        .stderr_has("/of-env/logs/x.log");
     home.run(&["logs", "x", "--state-dir=/of-flag"])
         .await
-        .complains("/of-flag/logs/x.log");
+        .stderr_has("/of-flag/logs/x.log");
 }
 
 #[tokio::test]
-async fn help_shows_what_would_be_used() {
+async fn help_shows_the_effective_defaults() {
     let home = Home::new();
-    let help = home.run(&["serve", "--help"]).await.ends(0).out;
+    let help = home.run(&["serve", "--help"]).await.exits(0).out;
     assert!(
         help.contains("[default: 30s]") && help.contains("[default: script]"),
         "{help}"
     );
-    let dev = home.run(&["dev", "--help"]).await.ends(0).out;
+    let dev = home.run(&["dev", "--help"]).await.exits(0).out;
     assert!(
         dev.contains("[default: 15s]") && dev.contains("[default: sandbox]"),
         "{dev}"
@@ -141,7 +141,7 @@ async fn help_shows_what_would_be_used() {
         "resync_interval = \"7s\"\ndriver = \"script\"\n",
     );
     for command in ["serve", "dev", "once"] {
-        let help = home.run(&[command, "--help"]).await.ends(0).out;
+        let help = home.run(&[command, "--help"]).await.exits(0).out;
         assert!(
             help.contains("[default: 7s]") && help.contains("[default: script]"),
             "{help}"
@@ -150,34 +150,34 @@ async fn help_shows_what_would_be_used() {
 }
 
 #[tokio::test]
-async fn the_file_is_found_in_its_places() {
+async fn the_settings_file_is_found_in_its_places() {
     let home = Home::new();
-    let told = |user: &str| format!("database_url = {:?}", nowhere(user));
-    home.write(".config/kindler/kindler.toml", &told("home"));
+    let settings = |user: &str| format!("database_url = {:?}", nowhere(user));
+    home.write(".config/kindler/kindler.toml", &settings("home"));
     assert_eq!(database_user(&home, &[]).await, "home");
-    home.write("xdg/kindler/kindler.toml", &told("xdg"));
+    home.write("xdg/kindler/kindler.toml", &settings("xdg"));
     let home_path = home.path().display().to_string();
     let home = home.with("XDG_CONFIG_HOME", format!("{home_path}/xdg"));
     assert_eq!(database_user(&home, &[]).await, "xdg");
-    home.write("kindler.toml", &told("here"));
+    home.write("kindler.toml", &settings("here"));
     assert_eq!(database_user(&home, &[]).await, "here");
-    home.write("env.toml", &told("env"));
+    home.write("env.toml", &settings("env"));
     let home = home.with("KINDLER_CONFIG", "env.toml");
     assert_eq!(database_user(&home, &[]).await, "env");
-    home.write("flag.toml", &told("flag"));
+    home.write("flag.toml", &settings("flag"));
     assert_eq!(
         database_user(&home, &["--config", "flag.toml"]).await,
         "flag"
     );
     home.run(&["list", "--config=none.toml"])
         .await
-        .ends(2)
-        .complains("none.toml does not exist");
+        .exits(2)
+        .stderr_has("none.toml does not exist");
 }
 
 #[tokio::test]
-async fn mistakes_in_file_and_environment_name_their_place_and_the_limit() {
-    for (text, told) in [
+async fn invalid_settings_name_their_source_and_limit() {
+    for (text, message) in [
         (
             "resync_intervall = \"1s\"",
             "kindler.toml: key \"resync_intervall\" is not known: did you mean resync_interval?",
@@ -190,14 +190,14 @@ async fn mistakes_in_file_and_environment_name_their_place_and_the_limit() {
     ] {
         let home = Home::new();
         home.write("kindler.toml", text);
-        let said = home.run(&["serve"]).await.ends(2).complains(told);
-        assert!(said.out.is_empty());
-        // Help is what one needs then.
-        home.run(&["--help"]).await.ends(0);
-        home.run(&["serve", "--help"]).await.ends(0);
-        home.run(&["completions", "bash"]).await.ends(0);
+        let result = home.run(&["serve"]).await.exits(2).stderr_has(message);
+        assert!(result.out.is_empty());
+        // Help works with a broken settings file.
+        home.run(&["--help"]).await.exits(0);
+        home.run(&["serve", "--help"]).await.exits(0);
+        home.run(&["completions", "bash"]).await.exits(0);
     }
-    for (name, value, told) in [
+    for (name, value, message) in [
         (
             "KINDLER_RESYNC_INTERVALL",
             "1s",
@@ -257,22 +257,22 @@ async fn mistakes_in_file_and_environment_name_their_place_and_the_limit() {
         let home = Home::new().with(name, value);
         home.run(&["serve"])
             .await
-            .ends(2)
-            .complains(&format!("environment variable {told}"));
+            .exits(2)
+            .stderr_has(&format!("environment variable {message}"));
     }
     let home = Home::new().with("DATABASE_URL", nowhere("x"));
     home.run(&["serve", "--backoff-initial", "10m"])
         .await
-        .ends(2)
-        .complains("backoff_initial 10m is more than backoff_max 5m");
+        .exits(2)
+        .stderr_has("backoff_initial 10m is more than backoff_max 5m");
     home.run(&["serve", "--concurrency", "257"])
         .await
-        .ends(2)
-        .complains("concurrency 257 is out of range: use 1 to 256");
+        .exits(2)
+        .stderr_has("concurrency 257 is out of range: use 1 to 256");
 }
 
 #[tokio::test]
-async fn variables_of_the_old_system_and_of_commands_are_no_mistakes() {
+async fn variables_of_the_old_system_are_accepted() {
     let home = Home::new()
         .with("KINDLER_NS", "devops")
         .with("KINDLER_NAME", "dev")
@@ -280,30 +280,33 @@ async fn variables_of_the_old_system_and_of_commands_are_no_mistakes() {
         .with(kindler::command::RUN_MARK, "1");
     home.run(&["list"])
         .await
-        .ends(2)
-        .complains("no database is set");
+        .exits(2)
+        .stderr_has("no database is set");
 }
 
 #[tokio::test]
-async fn a_daemon_needs_a_database_that_was_set_for_it() {
+async fn a_daemon_needs_an_explicit_database() {
     let home = Home::new();
     home.write("state/database-url", &nowhere("dev"));
     for command in ["serve", "once"] {
         home.run(&[command])
             .await
-            .ends(2)
-            .complains("no database is set");
+            .exits(2)
+            .stderr_has("no database is set");
     }
     let home = home.with("DATABASE_URL", "mysql://x");
     for command in ["serve", "once", "dev", "list"] {
-        home.run(&[command]).await.ends(2).complains("database URL");
+        home.run(&[command])
+            .await
+            .exits(2)
+            .stderr_has("database URL");
     }
 }
 
 /// The table of the README is printed by `kindler settings-table`.
 #[tokio::test]
-async fn the_readme_lists_the_settings_as_they_are() {
-    let table = Home::new().run(&["settings-table"]).await.ends(0).out;
+async fn the_readme_lists_the_settings() {
+    let table = Home::new().run(&["settings-table"]).await.exits(0).out;
     assert_eq!(table, kindler::config::settings_table());
     assert!(
         table.contains("| `resync_interval` | `KINDLER_RESYNC_INTERVAL` | `30s` |"),
@@ -315,25 +318,25 @@ async fn the_readme_lists_the_settings_as_they_are() {
     let Some((_, after)) = readme.split_once("<!-- settings -->") else {
         return;
     };
-    let (told, _) = after
+    let (listed, _) = after
         .split_once("<!-- /settings -->")
         .expect("the table ends");
     assert_eq!(
-        told.trim(),
+        listed.trim(),
         table.trim(),
         "renew it with `kindler settings-table`"
     );
 }
 
 #[tokio::test]
-async fn a_selector_that_cannot_be_ends_the_start_with_one_line() {
+async fn an_invalid_selector_is_one_line_of_error() {
     let home = Home::new().with("DATABASE_URL", nowhere("x"));
-    let serve = async |home: Home, told: &str| {
-        let said = home.run(&["serve"]).await.ends(2).complains(told);
-        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    let serve = async |home: Home, message: &str| {
+        let result = home.run(&["serve"]).await.exits(2).stderr_has(message);
+        assert_eq!(result.err.lines().count(), 1, "{result:?}");
     };
     let too_long = "a".repeat(1001);
-    for (selector, told) in [
+    for (selector, message) in [
         (
             "host in a",
             "selector: \"host in a\" is not understood: use KEY=VALUE",
@@ -347,7 +350,7 @@ async fn a_selector_that_cannot_be_ends_the_start_with_one_line() {
         let by_env = Home::new()
             .with("DATABASE_URL", nowhere("x"))
             .with("KINDLER_SELECTOR", selector);
-        serve(by_env, &format!("KINDLER_SELECTOR: {told}")).await;
+        serve(by_env, &format!("KINDLER_SELECTOR: {message}")).await;
     }
     home.write("kindler.toml", "selector = \"a b\"");
     serve(home, "selector: \"a b\" is not understood: use KEY=VALUE").await;

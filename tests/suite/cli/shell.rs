@@ -1,16 +1,16 @@
-//! The command line among other programs: pipes, completions, terminals.
+//! The command line with pipes, completions and terminals.
 
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use super::rig::{Fleet, Home, end_of};
+use super::fixture::{Fleet, Home, wait_for};
 
 #[tokio::test]
-async fn help_alone_shows_every_command_and_the_exit_codes() {
+async fn help_shows_every_command_and_the_exit_codes() {
     let home = Home::new();
-    let help = home.run(&["--help"]).await.ends(0).out;
+    let help = home.run(&["--help"]).await.exits(0).out;
     for command in [
         "dev",
         "serve",
@@ -35,25 +35,25 @@ async fn help_alone_shows_every_command_and_the_exit_codes() {
             help.contains(&format!("\n  {command} ")),
             "{command} in\n{help}"
         );
-        home.run(&[command, "--help"]).await.ends(0);
+        home.run(&[command, "--help"]).await.exits(0);
     }
     assert!(
         help.contains("Exit codes: 0 done; 1 it failed; 2 bad input"),
         "{help}"
     );
     assert!(!help.contains("settings-table"), "{help}");
-    home.run(&[]).await.ends(2).complains("Usage: kindler");
+    home.run(&[]).await.exits(2).stderr_has("Usage: kindler");
     assert!(
         home.run(&["--version"])
             .await
-            .ends(0)
+            .exits(0)
             .out
             .starts_with("kindler 0.")
     );
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_no_failure() {
+async fn a_closed_pipe_is_not_an_error() {
     let fleet = Fleet::new().await;
     fleet
         .database
@@ -67,13 +67,13 @@ async fn a_reader_that_goes_away_is_no_failure() {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut first).await.unwrap();
         drop(stdout);
-        let said = end_of(child).await.ends(0);
-        assert_eq!(said.err, "");
+        let result = wait_for(child).await.exits(0);
+        assert_eq!(result.err, "");
     }
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told() {
+async fn a_full_disk_is_an_error() {
     let home = Home::new();
     let full = std::fs::File::options()
         .write(true)
@@ -81,17 +81,17 @@ async fn a_full_disk_is_told() {
         .unwrap();
     let mut command = home.command(&["settings-table"]);
     let child = command.stdout(full).spawn().unwrap();
-    end_of(child)
+    wait_for(child)
         .await
-        .ends(1)
-        .complains("error: the output cannot be written: ");
+        .exits(1)
+        .stderr_has("error: the output cannot be written: ");
 }
 
 #[tokio::test]
 async fn completions_parse() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
-        let script = home.run(&["completions", shell]).await.ends(0).out;
+        let script = home.run(&["completions", shell]).await.exits(0).out;
         assert!(
             script.contains("kindler") && script.contains("retry"),
             "{shell}"
@@ -112,12 +112,12 @@ async fn completions_parse() {
             .write_all(script.as_bytes())
             .await
             .unwrap();
-        end_of(child).await.ends(0);
+        wait_for(child).await.exits(0);
     }
-    home.run(&["completions", "tcsh"]).await.ends(2);
+    home.run(&["completions", "tcsh"]).await.exits(2);
 }
 
-/// Runs a command on a terminal of its own; none if `script` is not installed.
+/// Runs a command on a new terminal; `None` if `script` is not installed.
 async fn on_terminal(
     home: &Home,
     args: &str,
@@ -146,14 +146,14 @@ async fn on_terminal(
     let mut child = script.spawn().ok()?;
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(answer.as_bytes()).await.unwrap();
-    let said = end_of(child).await;
-    Some((said.code, said.out))
+    let result = wait_for(child).await;
+    Some((result.code, result.out))
 }
 
 #[tokio::test]
-async fn colour_is_for_terminals_that_want_it() {
+async fn colour_is_only_for_terminals() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     fleet.reached("demo", "running").await;
     let xterm = ("TERM", "xterm");
     for (args, env, coloured) in [
@@ -175,9 +175,9 @@ async fn colour_is_for_terminals_that_want_it() {
 }
 
 #[tokio::test]
-async fn delete_asks_on_a_terminal() {
+async fn delete_asks_for_confirmation_on_a_terminal() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     let xterm = [("TERM", "xterm")];
     let Some((code, shown)) = on_terminal(&fleet.home, "delete demo", &xterm, "n\n").await else {
         return;
@@ -190,7 +190,7 @@ async fn delete_asks_on_a_terminal() {
     assert_eq!(fleet.desired("demo").await, "present");
     on_terminal(&fleet.home, "delete demo", &xterm, "y\n").await;
     assert_eq!(fleet.desired("demo").await, "absent");
-    fleet.run(&["start", "demo"]).await.ends(0);
+    fleet.run(&["start", "demo"]).await.exits(0);
     let (code, shown) = on_terminal(&fleet.home, "delete demo --yes", &xterm, "")
         .await
         .unwrap();

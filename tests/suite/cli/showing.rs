@@ -1,23 +1,23 @@
-//! What list, get and events show: to people in any window, and to programs.
+//! The output of `list`, `get` and `events`, for any window and for programs.
 
 use serde_json::Value;
 
-use super::rig::{Fleet, Home};
+use super::fixture::{Fleet, Home};
 
 const ERROR: &str = "/opt/create_env.sh exited with code 1\nlast lines:\nno space left on device";
 
-/// Four clusters: one runs, one failed, one is paused, one is the management's.
+/// Four clusters: running, failed, paused, and the management cluster.
 async fn fleet() -> Fleet {
     let fleet = Fleet::new().await;
     for name in ["runs", "fails", "rests"] {
-        fleet.run(&["create", name]).await.ends(0);
+        fleet.run(&["create", name]).await.exits(0);
     }
     fleet
         .database
         .execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'kind')")
         .await;
     fleet.reached("runs", "running").await;
-    fleet.run(&["pause", "rests"]).await.ends(0);
+    fleet.run(&["pause", "rests"]).await.exits(0);
     let failed = format!(
         "actual_state = 'failed', failed_attempts = 3, next_attempt_at = now() + interval '50 s', \
          status_reason = 'CreateFailed', status_message = '/opt/create_env.sh exited with code 1', \
@@ -33,9 +33,9 @@ fn row<'a>(table: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn list_shows_what_is_wanted_what_is_and_why() {
+async fn list_shows_desired_state_state_and_reason() {
     let fleet = fleet().await;
-    let table = fleet.run(&["list"]).await.ends(0).out;
+    let table = fleet.run(&["list"]).await.exits(0).out;
     let header: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
         header,
@@ -53,19 +53,19 @@ async fn list_shows_what_is_wanted_what_is_and_why() {
     assert!(row(&table, "rests").contains("paused"), "{table}");
     assert!(row(&table, "runs").contains("running"), "{table}");
     assert!(!table.contains('\x1b'), "colour without a terminal");
-    let wide = fleet.run(&["list", "-o", "wide"]).await.ends(0).out;
+    let wide = fleet.run(&["list", "-o", "wide"]).await.exits(0).out;
     assert!(wide.contains("GENERATION") && row(&wide, "runs").contains("30080,19001,18090,18443"));
 }
 
 #[tokio::test]
-async fn list_is_readable_at_60_columns_and_survives_any_width() {
+async fn list_fits_any_width() {
     let fleet = fleet().await;
     for width in [1, 5, 20, 40, 60, 80, 200] {
         let home = Home::new()
             .with("DATABASE_URL", fleet.database.url())
             .with("COLUMNS", width.to_string());
         for output in ["table", "wide"] {
-            let table = home.run(&["list", "-o", output]).await.ends(0).out;
+            let table = home.run(&["list", "-o", output]).await.exits(0).out;
             let longest = table
                 .lines()
                 .map(|line| line.chars().count())
@@ -86,9 +86,9 @@ async fn list_is_readable_at_60_columns_and_survives_any_width() {
 }
 
 #[tokio::test]
-async fn json_has_the_names_of_the_table() {
+async fn json_has_the_column_names() {
     let fleet = fleet().await;
-    let list = fleet.run(&["list", "-o", "json"]).await.ends(0).json();
+    let list = fleet.run(&["list", "-o", "json"]).await.exits(0).json();
     let list = list.as_array().expect("an array");
     assert_eq!(list.len(), 4);
     let fails = list.iter().find(|row| row["name"] == "fails").unwrap();
@@ -110,7 +110,7 @@ async fn json_has_the_names_of_the_table() {
     let mut get = fleet
         .run(&["get", "fails", "-o", "json"])
         .await
-        .ends(0)
+        .exits(0)
         .json();
     let steps = get.as_object_mut().unwrap().remove("steps");
     assert_eq!(steps, Some(Value::Array(Vec::new())));
@@ -118,20 +118,20 @@ async fn json_has_the_names_of_the_table() {
 }
 
 #[tokio::test]
-async fn an_empty_list_says_what_to_do_on_stderr_only() {
+async fn an_empty_list_has_a_hint_on_stderr() {
     let fleet = Fleet::new().await;
-    let said = fleet
+    let result = fleet
         .run(&["list"])
         .await
-        .ends(0)
-        .complains("kindler create demo");
-    assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1));
-    let said = fleet.run(&["list", "-o", "json"]).await.ends(0);
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("[]\n", ""));
+        .exits(0)
+        .stderr_has("kindler create demo");
+    assert_eq!((result.out.as_str(), result.err.lines().count()), ("", 1));
+    let result = fleet.run(&["list", "-o", "json"]).await.exits(0);
+    assert_eq!((result.out.as_str(), result.err.as_str()), ("[]\n", ""));
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_shown_with_its_error() {
+async fn an_undecodable_row_is_shown_with_its_error() {
     let fleet = fleet().await;
     fleet
         .force(
@@ -139,7 +139,7 @@ async fn a_row_that_cannot_be_read_is_shown_with_its_error() {
              UPDATE clusters SET http_port = 0 WHERE name = 'runs'",
         )
         .await;
-    let table = fleet.run(&["list"]).await.ends(0).out;
+    let table = fleet.run(&["list"]).await.exits(0).out;
     let broken = row(&table, "runs");
     assert!(broken.contains("unreadable"), "{broken}");
     assert!(
@@ -147,7 +147,7 @@ async fn a_row_that_cannot_be_read_is_shown_with_its_error() {
         "{broken}"
     );
     assert!(row(&table, "fails").contains("failed"));
-    let list = fleet.run(&["list", "-o", "json"]).await.ends(0).json();
+    let list = fleet.run(&["list", "-o", "json"]).await.exits(0).json();
     let broken = list
         .as_array()
         .unwrap()
@@ -161,12 +161,12 @@ async fn a_row_that_cannot_be_read_is_shown_with_its_error() {
     fleet
         .run(&["get", "runs"])
         .await
-        .ends(1)
-        .complains("http_port 0 is out of range");
+        .exits(1)
+        .stderr_has("http_port 0 is out of range");
 }
 
 #[tokio::test]
-async fn texts_of_others_cannot_steer_the_terminal() {
+async fn untrusted_texts_cannot_control_the_terminal() {
     let fleet = fleet().await;
     fleet
         .status(
@@ -175,20 +175,20 @@ async fn texts_of_others_cannot_steer_the_terminal() {
         )
         .await;
     for args in [&["list"][..], &["get", "runs"], &["events", "runs"]] {
-        let said = fleet.run(args).await.ends(0);
+        let result = fleet.run(args).await.exits(0);
         assert!(
-            !said.out.contains('\x1b') && !said.out.contains('\x07'),
-            "{said:?}"
+            !result.out.contains('\x1b') && !result.out.contains('\x07'),
+            "{result:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn get_tells_everything_about_one_cluster() {
+async fn get_shows_one_cluster_in_full() {
     let fleet = fleet().await;
     fleet.home.write("state/logs/fails.log", "x\n");
-    let text = fleet.run(&["get", "fails"]).await.ends(0).out;
-    for told in [
+    let text = fleet.run(&["get", "fails"]).await.exits(0).out;
+    for part in [
         "state         failed",
         "3 attempts in a row\n",
         "next attempt  in ",
@@ -196,15 +196,15 @@ async fn get_tells_everything_about_one_cluster() {
         "state/logs/fails.log",
         "  no space left on device",
     ] {
-        assert!(text.contains(told), "{told:?} in\n{text}");
+        assert!(text.contains(part), "{part:?} in\n{text}");
     }
 }
 
 #[tokio::test]
-async fn events_tell_who_did_what_also_of_what_is_gone() {
+async fn events_name_actors_and_survive_a_removal() {
     let fleet = fleet().await;
-    fleet.run(&["stop", "fails"]).await.ends(0);
-    let text = fleet.run(&["events", "fails"]).await.ends(0).out;
+    fleet.run(&["stop", "fails"]).await.exits(0);
+    let text = fleet.run(&["events", "fails"]).await.exits(0).out;
     assert!(
         text.contains("unknown -> failed  CreateFailed: /opt/create_env.sh"),
         "{text}"
@@ -220,7 +220,7 @@ async fn events_tell_who_did_what_also_of_what_is_gone() {
     let last = fleet
         .run(&["events", "fails", "-n", "1", "-o", "json"])
         .await
-        .ends(0)
+        .exits(0)
         .json();
     assert_eq!(last.as_array().unwrap().len(), 1);
     assert_eq!(last[0]["kind"], "changed");
@@ -231,6 +231,6 @@ async fn events_tell_who_did_what_also_of_what_is_gone() {
     fleet
         .force("DELETE FROM clusters WHERE name = 'fails'")
         .await;
-    let text = fleet.run(&["events", "fails"]).await.ends(0).out;
+    let text = fleet.run(&["events", "fails"]).await.exits(0).out;
     assert!(text.contains("declared"), "{text}");
 }

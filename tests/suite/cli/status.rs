@@ -1,88 +1,91 @@
-//! `kindler status` tells the truth, and its exit code does, too.
+//! `kindler status` and its exit code.
 
 use kindler::store::SCHEMA_VERSION;
 
-use super::rig::{Fleet, Home};
+use super::fixture::{Fleet, Home};
 
 #[tokio::test]
-async fn all_is_well_with_a_listening_daemon_and_no_failure() {
+async fn status_is_healthy_with_a_listening_daemon() {
     let fleet = Fleet::new().await;
-    let said = fleet.run(&["status"]).await.ends(1);
+    let result = fleet.run(&["status"]).await.exits(1);
     assert!(
-        said.out.contains("none is running; next: kindler serve"),
-        "{said:?}"
+        result.out.contains("none is running; next: kindler serve"),
+        "{result:?}"
     );
     fleet.daemon("silent", 16, true).await;
-    fleet.run(&["status"]).await.ends(1);
+    fleet.run(&["status"]).await.exits(1);
     fleet.daemon("deaf", 0, false).await;
-    let said = fleet.run(&["status"]).await.ends(1);
-    assert!(said.out.contains("NOT listening"), "{said:?}");
+    let result = fleet.run(&["status"]).await.exits(1);
+    assert!(result.out.contains("NOT listening"), "{result:?}");
     fleet.daemon("well", 0, true).await;
-    let said = fleet.run(&["status"]).await.ends(0);
+    let result = fleet.run(&["status"]).await.exits(0);
     assert!(
-        said.out
+        result
+            .out
             .contains("well pid 4711 version 0.1.0, http 127.0.0.1:8080"),
-        "{said:?}"
+        "{result:?}"
     );
     assert!(
-        said.out.contains("silent pid 4711") && said.out.contains("silent for 1"),
-        "{said:?}"
+        result.out.contains("silent pid 4711") && result.out.contains("no heartbeat for 1"),
+        "{result:?}"
     );
     let schema = format!("schema version {SCHEMA_VERSION}");
-    assert!(said.out.contains(&schema) && said.out.contains("none is declared"));
+    assert!(result.out.contains(&schema) && result.out.contains("none is declared"));
 }
 
 #[tokio::test]
-async fn a_daemon_that_crashes_all_the_time_does_not_hide_the_others() {
+async fn a_crash_loop_does_not_hide_other_daemons() {
     let fleet = Fleet::new().await;
     for n in 0..50 {
         fleet.daemon(&format!("crashed-{n}"), 60, false).await;
     }
     fleet.daemon("well", 0, true).await;
-    let said = fleet.run(&["status"]).await.ends(0);
-    assert!(said.out.contains("well pid 4711"), "{said:?}");
-    assert_eq!(said.out.matches("crashed-").count(), 3, "{said:?}");
+    let result = fleet.run(&["status"]).await.exits(0);
+    assert!(result.out.contains("well pid 4711"), "{result:?}");
+    assert_eq!(result.out.matches("crashed-").count(), 3, "{result:?}");
     assert!(
-        said.out.contains("and 47 more that fell silent"),
-        "{said:?}"
+        result
+            .out
+            .contains("and 47 more that stopped sending heartbeats"),
+        "{result:?}"
     );
-    let report = fleet.run(&["status", "-o", "json"]).await.ends(0).json();
+    let report = fleet.run(&["status", "-o", "json"]).await.exits(0).json();
     assert_eq!(report["daemons"].as_array().unwrap().len(), 51);
 }
 
 #[tokio::test]
-async fn daemons_that_stand_aside_are_told_and_are_not_enough() {
+async fn daemons_on_standby_are_shown_and_do_not_count() {
     let fleet = Fleet::new().await;
     fleet.daemon("old", 0, true).await;
-    fleet.stands_aside("old").await;
-    let said = fleet.run(&["status"]).await.ends(1);
-    let told = "every daemon stands aside: nothing new is begun";
-    assert!(said.out.contains(told), "{said:?}");
+    fleet.set_standby("old").await;
+    let result = fleet.run(&["status"]).await.exits(1);
+    let all = "all replicas are on standby: the schema is newer";
+    assert!(result.out.contains(all), "{result:?}");
     assert!(
-        said.out.contains("; STANDS ASIDE; the schema is newer"),
-        "{said:?}"
+        result.out.contains("; STANDBY; the schema is newer"),
+        "{result:?}"
     );
-    let report = fleet.run(&["status", "-o", "json"]).await.ends(1).json();
+    let report = fleet.run(&["status", "-o", "json"]).await.exits(1).json();
     assert_eq!(report["ok"], false);
     assert_eq!(report["daemons"][0]["aside"], true);
-    // One that works and does not listen beside one that listens and does not work.
+    // One daemon works and does not listen, the other listens and is on standby.
     fleet.daemon("deaf", 0, false).await;
-    let said = fleet.run(&["status"]).await.ends(1);
-    assert!(!said.out.contains(told), "{said:?}");
+    let result = fleet.run(&["status"]).await.exits(1);
+    assert!(!result.out.contains(all), "{result:?}");
     fleet.daemon("new", 0, true).await;
-    let said = fleet.run(&["status"]).await.ends(0);
+    let result = fleet.run(&["status"]).await.exits(0);
     assert!(
-        said.out.contains("STANDS ASIDE") && !said.out.contains(told),
-        "{said:?}"
+        result.out.contains("STANDBY") && !result.out.contains(all),
+        "{result:?}"
     );
 }
 
 #[tokio::test]
-async fn work_and_failures_are_told_with_the_next_try() {
+async fn status_shows_work_and_failures() {
     let fleet = Fleet::new().await;
     fleet.daemon("well", 0, true).await;
-    fleet.run(&["create", "demo"]).await.ends(0);
-    fleet.run(&["create", "bad"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
+    fleet.run(&["create", "bad"]).await.exits(0);
     fleet
         .status(
             "demo",
@@ -96,24 +99,25 @@ async fn work_and_failures_are_told_with_the_next_try() {
              VALUES ('demo', 'well-1', 7, now() - interval '65 s', now(), now() + interval '1 h')",
         )
         .await;
-    fleet.run(&["status"]).await.ends(0);
+    fleet.run(&["status"]).await.exits(0);
     let failed = "actual_state = 'failed', failed_attempts = 2, \
                   next_attempt_at = now() + interval '50 s', status_message = 'exited with code 1'";
     fleet.status("bad", failed).await;
-    let said = fleet.run(&["status"]).await.ends(1);
-    assert!(said.out.contains("demo creating for 1m"), "{said:?}");
-    assert!(said.out.contains("running create_env.sh"), "{said:?}");
+    let result = fleet.run(&["status"]).await.exits(1);
+    assert!(result.out.contains("demo creating for 1m"), "{result:?}");
+    assert!(result.out.contains("running create_env.sh"), "{result:?}");
     assert!(
-        said.out
+        result
+            .out
             .contains("bad: exited with code 1 (attempt 2, next in 4"),
-        "{said:?}"
+        "{result:?}"
     );
     assert!(
-        said.out.contains("1 creating") && said.out.contains("1 failed"),
-        "{said:?}"
+        result.out.contains("1 creating") && result.out.contains("1 failed"),
+        "{result:?}"
     );
 
-    let report = fleet.run(&["status", "-o", "json"]).await.ends(1).json();
+    let report = fleet.run(&["status", "-o", "json"]).await.exits(1).json();
     assert_eq!(report["ok"], false);
     assert_eq!(report["database"]["reachable"], true);
     assert_eq!(report["database"]["schema_version"], SCHEMA_VERSION);
@@ -125,23 +129,23 @@ async fn work_and_failures_are_told_with_the_next_try() {
 }
 
 #[tokio::test]
-async fn no_database_is_told_as_such() {
+async fn status_reports_a_missing_database() {
     let home = Home::new().with("DATABASE_URL", "postgresql://u@127.0.0.1:1/x");
     home.run(&["status"])
         .await
-        .ends(2)
-        .complains("hint: check KINDLER_DATABASE_URL");
-    let said = home.run(&["status", "-o", "json"]).await.ends(2);
-    assert_eq!(said.json()["database"]["reachable"], false);
+        .exits(2)
+        .stderr_has("hint: check KINDLER_DATABASE_URL");
+    let result = home.run(&["status", "-o", "json"]).await.exits(2);
+    assert_eq!(result.json()["database"]["reachable"], false);
     Home::new()
         .run(&["status"])
         .await
-        .ends(2)
-        .complains("no database is set");
+        .exits(2)
+        .stderr_has("no database is set");
     let home = Home::new();
     home.write("state/database-url", "postgresql://u@127.0.0.1:1/x");
     home.run(&["status"])
         .await
-        .ends(2)
-        .complains("is that still running?");
+        .exits(2)
+        .stderr_has("is it still running?");
 }

@@ -1,10 +1,11 @@
-//! The steps of a cluster in get, events and the wait; the test plays the reconciler.
+//! The steps of a cluster in `get`, `events` and `--wait`; the test acts as the
+//! reconciler.
 
-use super::rig::end_of;
-use super::rig::{Fleet, Home};
+use super::fixture::wait_for;
+use super::fixture::{Fleet, Home};
 use super::waiting::{Lines, start};
 
-/// A step of `demo` as it is recorded; `rest` is what follows its state.
+/// Records a step of `demo`; `rest` is the columns after its state.
 async fn record(fleet: &Fleet, name: &str, position: u32, required: bool, state: &str, rest: &str) {
     let sql = format!(
         "INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state, attempt, \
@@ -17,7 +18,7 @@ async fn record(fleet: &Fleet, name: &str, position: u32, required: bool, state:
 
 async fn fleet() -> Fleet {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
+    fleet.run(&["create", "demo"]).await.exits(0);
     let done =
         "1, 'Applied', 'applied in 3.0 s', now() - interval '9 s', now() - interval '6 s', NULL";
     record(&fleet, "folder", 1, true, "done", done).await;
@@ -31,7 +32,7 @@ async fn fleet() -> Fleet {
 #[tokio::test]
 async fn get_shows_the_steps_as_a_table() {
     let fleet = fleet().await;
-    let text = fleet.run(&["get", "demo"]).await.ends(0).out;
+    let text = fleet.run(&["get", "demo"]).await.exits(0).out;
     let table: Vec<&str> = text
         .lines()
         .skip_while(|line| !line.starts_with("STEP"))
@@ -56,18 +57,18 @@ async fn get_shows_the_steps_as_a_table() {
 #[tokio::test]
 async fn get_shows_no_table_before_the_first_step() {
     let fleet = Fleet::new().await;
-    fleet.run(&["create", "demo"]).await.ends(0);
-    let text = fleet.run(&["get", "demo"]).await.ends(0).out;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    let text = fleet.run(&["get", "demo"]).await.exits(0).out;
     assert!(!text.contains("STEP"), "{text}");
 }
 
 #[tokio::test]
-async fn steps_fit_into_a_narrow_window() {
+async fn steps_fit_a_narrow_window() {
     let fleet = fleet().await;
     let home = Home::new()
         .with("DATABASE_URL", fleet.database.url())
         .with("COLUMNS", "40");
-    let text = home.run(&["get", "demo"]).await.ends(0).out;
+    let text = home.run(&["get", "demo"]).await.exits(0).out;
     let table: Vec<&str> = text
         .lines()
         .skip_while(|line| !line.starts_with("STEP"))
@@ -80,12 +81,12 @@ async fn steps_fit_into_a_narrow_window() {
 }
 
 #[tokio::test]
-async fn json_has_the_steps_by_the_names_of_the_api() {
+async fn json_has_the_steps_as_in_the_api() {
     let fleet = fleet().await;
     let get = fleet
         .run(&["get", "demo", "-o", "json"])
         .await
-        .ends(0)
+        .exits(0)
         .json();
     assert_eq!(get["name"], "demo");
     let steps = get["steps"].as_array().expect("an array");
@@ -101,9 +102,9 @@ async fn json_has_the_steps_by_the_names_of_the_api() {
 }
 
 #[tokio::test]
-async fn events_tell_which_step_ended_and_how() {
+async fn events_show_which_step_ended_and_how() {
     let fleet = fleet().await;
-    let text = fleet.run(&["events", "demo"]).await.ends(0).out;
+    let text = fleet.run(&["events", "demo"]).await.exits(0).out;
     let lines: Vec<_> = text
         .lines()
         .filter(|line| line.contains("  step "))
@@ -118,7 +119,7 @@ async fn events_tell_which_step_ended_and_how() {
 }
 
 #[tokio::test]
-async fn a_wait_shows_which_step_is_worked_on() {
+async fn a_wait_shows_the_running_step() {
     let fleet = Fleet::new().await;
     let mut child = start(&fleet, &["create", "demo", "--wait"], "present").await;
     let started = "1, 'Started', 'begun', now(), NULL, NULL";
@@ -129,8 +130,8 @@ async fn a_wait_shows_which_step_is_worked_on() {
             "actual_state = 'creating', status_message = 'create begun'",
         )
         .await;
-    let mut told = Lines::of(&mut child);
-    told.until("demo creating: step 1 of 5: folder").await;
+    let mut stderr = Lines::of(&mut child);
+    stderr.until("demo creating: step 1 of 5: folder").await;
     let next = "UPDATE cluster_steps SET state = 'done', finished_at = now()";
     fleet.database.execute(next).await;
     let started = "1, 'Started', 'begun', now() + interval '1 s', NULL, NULL";
@@ -138,7 +139,7 @@ async fn a_wait_shows_which_step_is_worked_on() {
     fleet
         .status("demo", "status_message = 'step 3 of 5: process'")
         .await;
-    told.until("demo creating: step 3 of 5: process").await;
+    stderr.until("demo creating: step 3 of 5: process").await;
     fleet.reached("demo", "running").await;
-    end_of(child).await.ends(0);
+    wait_for(child).await.exits(0);
 }

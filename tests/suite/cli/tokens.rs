@@ -1,14 +1,14 @@
-//! `kindler token`: shown once, never again, and nowhere else.
+//! `kindler token`: a token is shown once and stored as a hash.
 
 use kindler::core::database::Database as Url;
 use kindler::store::Store;
 
-use super::rig::Fleet;
+use super::fixture::Fleet;
 
 #[tokio::test]
-async fn a_token_is_printed_once_and_only_its_hash_is_kept() {
+async fn a_token_is_printed_once_and_stored_as_a_hash() {
     let fleet = Fleet::new().await;
-    let made = fleet
+    let created = fleet
         .run(&[
             "token",
             "create",
@@ -19,16 +19,16 @@ async fn a_token_is_printed_once_and_only_its_hash_is_kept() {
             "30d",
         ])
         .await
-        .ends(0)
-        .complains("token ci may write, until ");
-    let token = made.out.strip_suffix('\n').expect("one line");
+        .exits(0)
+        .stderr_has("token ci, scope write, expires ");
+    let token = created.out.strip_suffix('\n').expect("one line");
     assert!(token.starts_with("kdl_") && token.len() == 47, "{token}");
-    assert!(!made.err.contains(token), "only on stdout");
+    assert!(!created.err.contains(token), "only on stdout");
     let other = fleet
         .run(&["token", "create", "alice", "--scope", "admin"])
         .await
-        .ends(0);
-    assert_ne!(other.out, made.out);
+        .exits(0);
+    assert_ne!(other.out, created.out);
 
     let kept = "SELECT string_agg(t::text, ' ') FROM kindler_tokens t";
     let kept: String = fleet.database.value(kept).await;
@@ -36,7 +36,7 @@ async fn a_token_is_printed_once_and_only_its_hash_is_kept() {
     let hash = "SELECT encode(hash, 'hex') FROM kindler_tokens WHERE name = 'ci'";
     let hash: String = fleet.database.value(hash).await;
     for output in ["table", "wide", "json"] {
-        let shown = fleet.run(&["token", "list", "-o", output]).await.ends(0);
+        let shown = fleet.run(&["token", "list", "-o", output]).await.exits(0);
         for secret in [&token[4..], &hash, "hash"] {
             assert!(!shown.out.contains(secret), "{}", shown.out);
         }
@@ -52,23 +52,23 @@ async fn a_token_is_printed_once_and_only_its_hash_is_kept() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_kept_in_the_list_and_its_name_is_free() {
+async fn a_revoked_token_is_listed_and_frees_its_name() {
     let fleet = Fleet::new().await;
     let create = ["token", "create", "ci", "--scope", "read"];
-    fleet.run(&create).await.ends(0);
+    fleet.run(&create).await.exits(0);
     fleet
         .run(&create)
         .await
-        .ends(2)
-        .complains("a token ci is there already");
-    fleet.run(&["token", "revoke", "ci"]).await.ends(0);
+        .exits(2)
+        .stderr_has("token ci already exists");
+    fleet.run(&["token", "revoke", "ci"]).await.exits(0);
     fleet
         .run(&["token", "revoke", "ci"])
         .await
-        .ends(2)
-        .complains("kindler token list");
-    fleet.run(&create).await.ends(0);
-    let listed = fleet.run(&["token", "list"]).await.ends(0).out;
+        .exits(2)
+        .stderr_has("kindler token list");
+    fleet.run(&create).await.exits(0);
+    let listed = fleet.run(&["token", "list"]).await.exits(0).out;
     assert!(
         listed.contains("live") && listed.contains("revoked"),
         "{listed}"
@@ -76,9 +76,9 @@ async fn a_revoked_token_is_kept_in_the_list_and_its_name_is_free() {
 }
 
 #[tokio::test]
-async fn bad_input_names_field_and_limit_and_repeats_no_token() {
+async fn errors_name_the_field_and_repeat_no_token() {
     let fleet = Fleet::new().await;
-    for (args, words) in [
+    for (args, message) in [
         (&["create", "CI", "--scope", "read"][..], "lower-case"),
         (&["create", "ci", "--scope", "root"], "read, write"),
         (&["create", "ci"], "--scope"),
@@ -93,17 +93,17 @@ async fn bad_input_names_field_and_limit_and_repeats_no_token() {
         (&["create"], "<NAME>"),
     ] {
         let args: Vec<_> = ["token"].iter().chain(args).copied().collect();
-        fleet.run(&args).await.ends(2).complains(words);
+        fleet.run(&args).await.exits(2).stderr_has(message);
     }
     let token = "kdl_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let said = fleet.run(&["token", "revoke", token]).await.ends(2);
-    assert!(!said.err.contains("AAAA"), "{}", said.err);
+    let result = fleet.run(&["token", "revoke", token]).await.exits(2);
+    assert!(!result.err.contains("AAAA"), "{}", result.err);
     let tokens = "SELECT count(*)::text FROM kindler_tokens";
     assert_eq!(fleet.database.value::<String>(tokens).await, "0");
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_make_tokens_is_told_whose_url_it_takes() {
+async fn a_role_that_cannot_create_tokens_gets_a_hint() {
     let fleet = Fleet::new().await;
     let login = format!("page_{}", fleet.database.name());
     fleet
@@ -117,7 +117,7 @@ async fn a_role_that_may_not_make_tokens_is_told_whose_url_it_takes() {
         ))
         .await;
     let url = fleet.database.url_as(&login);
-    let said = fleet
+    let result = fleet
         .home
         .run(&[
             "--database-url",
@@ -129,9 +129,9 @@ async fn a_role_that_may_not_make_tokens_is_told_whose_url_it_takes() {
             "admin",
         ])
         .await
-        .ends(1)
-        .complains("owner of the tables");
-    assert_eq!(said.out, "", "no token that is none");
+        .exits(1)
+        .stderr_has("owner of the tables");
+    assert_eq!(result.out, "", "no token that is none");
     let store = Store::new(&Url::parse(&fleet.database.url()).unwrap(), 1, "test");
     assert!(!store.has_live_token().await.unwrap());
 }

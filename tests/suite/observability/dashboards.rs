@@ -343,24 +343,21 @@ fn the_dashboard_of_a_cluster_says_why_and_nothing_where_nothing_is_known() {
             vec![info(), is("Progressing", "true"), failed_until("1x9")],
             Some("CreateFailed"),
         ),
-        (
-            vec![info(), failed_until("1x3 stale")],
-            Some("nothing is amiss"),
-        ),
+        (vec![info(), failed_until("1x3 stale")], Some("as declared")),
         (
             vec![
                 info(),
                 unknown(),
                 of("kindler_cluster_spec_paused", "", "1x9"),
             ],
-            Some("it is paused"),
+            Some("paused"),
         ),
-        (vec![info(), is("Held", "true")], Some("it is held back")),
+        (vec![info(), is("Held", "true")], Some("deferred")),
         (
             vec![info(), unknown(), is("Progressing", "true")],
-            Some("it is on its way"),
+            Some("in progress"),
         ),
-        (vec![info(), unknown()], Some("its state is not known")),
+        (vec![info(), unknown()], Some("state unknown")),
         (vec![of("kindler_cluster_info", "", "1x3 stale")], None),
     ];
     let groups: Vec<_> = cases

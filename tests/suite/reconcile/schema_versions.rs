@@ -61,8 +61,8 @@ async fn a_later_schema_is_left_to_the_later_release() {
         "{told}"
     );
     assert_eq!(status.status.code(), Some(1), "{told}");
-    assert!(told.contains("every daemon stands aside"), "{told}");
-    assert_eq!(told.matches("; STANDS ASIDE; ").count(), 2, "{told}");
+    assert!(told.contains("all replicas are on standby"), "{told}");
+    assert_eq!(told.matches("; STANDBY; ").count(), 2, "{told}");
     let (_, status) = daemon.get("/api/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     for seen in status["replicas"].as_array().unwrap() {

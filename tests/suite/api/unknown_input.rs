@@ -1,4 +1,4 @@
-//! What an operation would ignore is refused, and nothing is done then.
+//! Unknown input is refused, and the request changes nothing.
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Site, quiet_site};
 
-/// Sent with everything, so that the login's operations look at the rest, too.
-const OF_THE_PAGE: (&str, &str) = ("x-kindler-csrf", "1");
+/// Sent with every request: the login operations need it.
+const CSRF: (&str, &str) = ("x-kindler-csrf", "1");
 
-/// One operation of the description, in a form that would be carried out.
+/// One operation of the OpenAPI document, with valid input.
 struct Operation {
     method: Method,
     path: String,
@@ -28,7 +28,7 @@ async fn operations(site: &Site) -> Vec<Operation> {
                 "/api/clusters/{name}/rollback" => json!({ "generation": 1 }),
                 "/api/batch" => json!({ "delete": ["dev"] }),
                 "/api/login" => json!({ "token": "x" }),
-                other => panic!("{other} takes a body: say which"),
+                other => panic!("{other} takes a body: add one here"),
             });
             let path = path.replace("{name}", "dev");
             let path = path.replace("{id}", "reconcile-dev");
@@ -39,8 +39,8 @@ async fn operations(site: &Site) -> Vec<Operation> {
     operations
 }
 
-/// Everything that an operation could have written.
-const BOOKS: &str = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) \
+/// Everything that an operation could write.
+const WRITTEN: &str = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) \
      || (SELECT count(*) FROM cluster_events) || ' ' || (SELECT count(*) FROM cluster_revisions) \
      FROM clusters";
 
@@ -48,29 +48,29 @@ const BOOKS: &str = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) \
 async fn no_operation_ignores_a_parameter() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(BOOKS).await;
+    let before = site.text(WRITTEN).await;
     for Operation { method, path, body } in operations(&site).await {
         for query in ["zzz=1", "from=1&to=1&dry%5Frun=true&zzz"] {
-            // Where it is a parameter, it is kept to.
+            // Known parameters are accepted.
             let known = |name: &str| {
                 (path.ends_with("/diff") && matches!(name, "from" | "to"))
                     || (path == "/api/clusters" && method == Method::POST && name == "dry_run")
             };
-            let asked = format!("{path}?{query}");
-            let asked_by = &[OF_THE_PAGE];
+            let uri = format!("{path}?{query}");
+            let headers = &[CSRF];
             let answer = site
                 .http
-                .send(method.clone(), &asked, body.clone(), asked_by)
+                .send(method.clone(), &uri, body.clone(), headers)
                 .await;
-            assert_eq!(answer.status, 422, "{method} {asked}: {}", answer.text);
-            let told = answer.faults().join("; ");
+            assert_eq!(answer.status, 422, "{method} {uri}: {}", answer.text);
+            let errors = answer.errors().join("; ");
             assert!(
-                told.contains("query.zzz: zzz is no"),
-                "{method} {asked}: {told}"
+                errors.contains("query.zzz: zzz is not a parameter"),
+                "{method} {uri}: {errors}"
             );
             let wanted = query.contains("dry") && !known("dry_run");
-            assert_eq!(told.contains("query.dry_run: "), wanted, "{method} {asked}");
-            assert_eq!(site.text(BOOKS).await, before, "{method} {asked}");
+            assert_eq!(errors.contains("query.dry_run: "), wanted, "{method} {uri}");
+            assert_eq!(site.text(WRITTEN).await, before, "{method} {uri}");
         }
     }
     site.http.delete("/api/clusters/dev?").await.is(202);
@@ -80,7 +80,7 @@ async fn no_operation_ignores_a_parameter() {
 async fn no_operation_ignores_a_field() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(BOOKS).await;
+    let before = site.text(WRITTEN).await;
     for Operation { method, path, body } in operations(&site).await {
         if method == Method::GET {
             continue;
@@ -89,28 +89,31 @@ async fn no_operation_ignores_a_field() {
         body["zzz"] = json!(1);
         let answer = site
             .http
-            .send(method.clone(), &path, Some(body), &[OF_THE_PAGE])
+            .send(method.clone(), &path, Some(body), &[CSRF])
             .await;
         let answer = answer.is(422);
-        let told = answer.faults().join("; ");
+        let errors = answer.errors().join("; ");
         assert!(
-            told.contains("body.zzz: zzz is no"),
-            "{method} {path}: {told}"
+            errors.contains("body.zzz: zzz is not a field"),
+            "{method} {path}: {errors}"
         );
-        assert_eq!(site.text(BOOKS).await, before, "{method} {path}");
+        assert_eq!(site.text(WRITTEN).await, before, "{method} {path}");
     }
     let stop = "/api/clusters/dev/stop";
-    for (bytes, named) in [("[]", "body: an object"), ("{", "body: the body is no")] {
+    for (bytes, named) in [
+        ("[]", "body: expected an object"),
+        ("{", "body: the body is not"),
+    ] {
         let json = &[("content-type", "application/json")];
         let answer = site.http.raw(Method::POST, stop, bytes.into(), json).await;
-        let told = answer.is(422).faults().join("; ");
-        assert!(told.starts_with(named), "{bytes}: {told}");
+        let errors = answer.is(422).errors().join("; ");
+        assert!(errors.starts_with(named), "{bytes}: {errors}");
     }
-    assert_eq!(site.text(BOOKS).await, before);
+    assert_eq!(site.text(WRITTEN).await, before);
 }
 
 #[tokio::test]
-async fn orders_come_with_an_empty_body_or_none() {
+async fn actions_accept_an_empty_body_or_none() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let json = ("content-type", "application/json");
@@ -131,10 +134,10 @@ async fn orders_come_with_an_empty_body_or_none() {
 }
 
 #[tokio::test]
-async fn a_precondition_that_cannot_be_kept_is_refused() {
+async fn an_unsupported_precondition_is_refused() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(BOOKS).await;
+    let before = site.text(WRITTEN).await;
     for (path, body) in [
         ("/api/clusters", json!({ "name": "new", "provider": "k3d" })),
         ("/api/batch", json!({ "delete": ["dev"] })),
@@ -144,8 +147,8 @@ async fn a_precondition_that_cannot_be_kept_is_refused() {
             .http
             .send(Method::POST, path, Some(body), headers)
             .await;
-        let told = answer.is(422).faults().join("; ");
-        assert!(told.starts_with("header.If-Match: "), "{path}: {told}");
+        let errors = answer.is(422).errors().join("; ");
+        assert!(errors.starts_with("header.If-Match: "), "{path}: {errors}");
     }
-    assert_eq!(site.text(BOOKS).await, before);
+    assert_eq!(site.text(WRITTEN).await, before);
 }

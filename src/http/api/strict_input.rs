@@ -1,9 +1,8 @@
-//! Holds every request to the description of its operation: query parameters,
-//! a precondition and a body that are not described there are refused, before a
-//! handler runs. What is ignored is worse: a misspelt or hoped-for
-//! `?dry_run=true` would become the deed.
+//! Rejects query parameters, preconditions and bodies that the OpenAPI document
+//! does not describe, before a handler runs. Ignoring them would be dangerous: a
+//! misspelt `?dry_run=true` would execute the request.
 //!
-//! It reads only what is not described; the rest is the handlers' to check.
+//! The handlers validate the described input.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,38 +14,38 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::super::error::{ApiError, Fault};
-use super::body::Fields;
+use super::super::error::{ApiError, FieldError};
+use super::body::BodyFields;
 
-/// What the operations take.
+/// The input that each operation accepts.
 #[derive(Debug)]
-pub(super) struct Described {
-    operations: HashMap<(Method, String), Takes>,
+pub(super) struct OperationInputs {
+    operations: HashMap<(Method, String), OperationInput>,
 }
 
-/// What one operation takes.
+/// The input that one operation accepts.
 #[derive(Debug)]
-struct Takes {
+struct OperationInput {
     query: Vec<String>,
     if_match: bool,
     body: bool,
 }
 
-impl Described {
-    /// Reads a description.
+impl OperationInputs {
+    /// Reads the OpenAPI document.
     pub(super) fn of_document(document: &Value) -> Self {
         let mut operations = HashMap::new();
         for (path, methods) in document["paths"].as_object().into_iter().flatten() {
             for (method, operation) in methods.as_object().into_iter().flatten() {
                 if let Ok(method) = method.to_uppercase().parse() {
-                    operations.insert((method, path.clone()), Takes::of(operation));
+                    operations.insert((method, path.clone()), OperationInput::of(operation));
                 }
             }
         }
         Self { operations }
     }
 
-    fn of(&self, method: &Method, path: &str) -> Option<&Takes> {
+    fn of(&self, method: &Method, path: &str) -> Option<&OperationInput> {
         let method = match *method {
             Method::HEAD => Method::GET,
             ref other => other.clone(),
@@ -55,7 +54,7 @@ impl Described {
     }
 }
 
-impl Takes {
+impl OperationInput {
     fn of(operation: &Value) -> Self {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let named = |place: &'static str| {
@@ -69,35 +68,36 @@ impl Takes {
         }
     }
 
-    /// Parameters that nobody described; they would be ignored.
-    fn strange(&self, uri: &Uri) -> Result<(), ApiError> {
+    /// Rejects unknown query parameters.
+    fn check_query(&self, uri: &Uri) -> Result<(), ApiError> {
         let Ok(Query(given)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
-            // The handlers' own reading says what is wrong with it.
+            // The handler reports a malformed query.
             return Ok(());
         };
-        let strange = given
+        let unknown = given
             .into_iter()
             .filter(|(name, _)| !self.query.contains(name));
-        let faults: Vec<Fault> = strange
-            .map(|(name, value)| Fault {
+        let errors: Vec<FieldError> = unknown
+            .map(|(name, value)| FieldError {
                 kind: "extra_forbidden",
-                msg: format!("{name} is no parameter of this request"),
+                msg: format!("{name} is not a parameter of this request"),
                 loc: vec![json!("query"), json!(name)],
                 input: json!(value),
             })
             .collect();
-        if faults.is_empty() {
+        if errors.is_empty() {
             Ok(())
         } else {
-            Err(ApiError::Invalid(faults))
+            Err(ApiError::Invalid(errors))
         }
     }
 
-    /// A precondition that nothing would be held to.
-    fn unkept(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Rejects a precondition that the operation would not check.
+    fn check_precondition(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
         match headers.get(header::IF_MATCH) {
             Some(given) if !self.if_match && changes(method) => {
-                let msg = "If-Match: this request cannot be held to a generation: leave it out";
+                let msg =
+                    "If-Match: this request does not support a precondition: remove the header";
                 let given = String::from_utf8_lossy(given.as_bytes());
                 Err(ApiError::field("header", "If-Match", msg, json!(given)))
             }
@@ -110,31 +110,30 @@ fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Lets a request through to its handler if it holds nothing that its operation
-/// would ignore.
-pub(super) async fn keep(
-    State(described): State<Arc<Described>>,
+/// Passes a request to its handler if the operation accepts all of its input.
+pub(super) async fn reject_unknown(
+    State(inputs): State<Arc<OperationInputs>>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.extensions().get::<MatchedPath>();
     let path = path.map_or(request.uri().path(), MatchedPath::as_str);
-    // A method that is not described is refused with the ones that are.
-    let Some(takes) = described.of(request.method(), path) else {
+    // The router answers 405 to other methods.
+    let Some(input) = inputs.of(request.method(), path) else {
         return next.run(request).await;
     };
-    match kept(takes, request).await {
+    match checked(input, request).await {
         Ok(request) => next.run(request).await,
         Err(refused) => refused,
     }
 }
 
-async fn kept(takes: &Takes, request: Request) -> Result<Request, Response> {
-    takes
-        .strange(request.uri())
-        .and_then(|()| takes.unkept(request.method(), request.headers()))
+async fn checked(input: &OperationInput, request: Request) -> Result<Request, Response> {
+    input
+        .check_query(request.uri())
+        .and_then(|()| input.check_precondition(request.method(), request.headers()))
         .map_err(IntoResponse::into_response)?;
-    if takes.body || !changes(request.method()) {
+    if input.body || !changes(request.method()) {
         return Ok(request);
     }
     let (head, body) = request.into_parts();
@@ -142,8 +141,8 @@ async fn kept(takes: &Takes, request: Request) -> Result<Request, Response> {
     let body = Bytes::from_request(whole, &())
         .await
         .map_err(IntoResponse::into_response)?;
-    Fields::of_body(&body)
-        .and_then(Fields::finish)
+    BodyFields::of_body(&body)
+        .and_then(BodyFields::finish)
         .map_err(IntoResponse::into_response)?;
     Ok(Request::from_parts(head, Body::from(body)))
 }
@@ -152,8 +151,8 @@ async fn kept(takes: &Takes, request: Request) -> Result<Request, Response> {
 mod tests {
     use super::*;
 
-    fn takes() -> Takes {
-        Takes::of(&json!({ "parameters": [
+    fn input() -> OperationInput {
+        OperationInput::of(&json!({ "parameters": [
             { "in": "path", "name": "name" },
             { "in": "query", "name": "limit" },
             { "in": "header", "name": "If-Match" },
@@ -161,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn only_described_parameters_pass_however_they_are_written() {
-        for (query, strange) in [
+    fn only_described_parameters_pass_in_any_encoding() {
+        for (query, unknown) in [
             ("", None),
             ("?", None),
             ("?limit=1", None),
@@ -174,22 +173,25 @@ mod tests {
             ("?=1", Some("")),
         ] {
             let uri: Uri = format!("/api/x{query}").parse().unwrap();
-            let refused = takes().strange(&uri).err();
+            let refused = input().check_query(&uri).err();
             let found = refused.map(|error| match error {
-                ApiError::Invalid(faults) => faults[0].loc[1].as_str().unwrap().to_owned(),
+                ApiError::Invalid(errors) => errors[0].loc[1].as_str().unwrap().to_owned(),
                 other => panic!("{other:?}"),
             });
-            assert_eq!(found.as_deref(), strange, "{query}");
+            assert_eq!(found.as_deref(), unknown, "{query}");
         }
     }
 
     #[test]
-    fn a_precondition_is_refused_where_nothing_is_held_to_it() {
+    fn an_unsupported_precondition_is_rejected() {
         let headers = HeaderMap::from_iter([(header::IF_MATCH, "\"1\"".parse().unwrap())]);
-        let not = Takes::of(&json!({}));
-        assert!(takes().unkept(&Method::POST, &headers).is_ok());
-        assert!(not.unkept(&Method::POST, &headers).is_err());
-        assert!(not.unkept(&Method::GET, &headers).is_ok());
-        assert!(not.unkept(&Method::POST, &HeaderMap::new()).is_ok());
+        let without = OperationInput::of(&json!({}));
+        let check = |input: &OperationInput, method: Method, headers: &HeaderMap| {
+            input.check_precondition(&method, headers).is_ok()
+        };
+        assert!(check(&input(), Method::POST, &headers));
+        assert!(!check(&without, Method::POST, &headers));
+        assert!(check(&without, Method::GET, &headers));
+        assert!(check(&without, Method::POST, &HeaderMap::new()));
     }
 }

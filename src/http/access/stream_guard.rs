@@ -1,4 +1,5 @@
-//! Open streams end with the token or the login that they were opened with.
+//! Ends open streams when their token is revoked or expires, or their session
+//! ends.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,21 +15,22 @@ use tracing::debug;
 use crate::access::Fingerprint;
 use crate::store::{LiveGrants, Store};
 
-use super::{Access, Inner, Principal};
+use super::{Access, AccessInner, Principal};
 
-/// How often the tokens of open streams are looked at, while there are any.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the credentials of open streams are checked, while there are any.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// The streams that somebody opened with a token or a login.
+/// The open streams that were authenticated.
 #[derive(Debug)]
 pub(super) struct OpenStreams {
-    open: Mutex<HashMap<u64, Open>>,
+    open: Mutex<HashMap<u64, StreamGrant>>,
     count: watch::Sender<usize>,
     next: AtomicU64,
 }
 
+/// The credential of one stream.
 #[derive(Debug)]
-struct Open {
+struct StreamGrant {
     token: i64,
     session: Option<Fingerprint>,
     ended: CancellationToken,
@@ -45,11 +47,12 @@ impl Default for OpenStreams {
 }
 
 impl OpenStreams {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, StreamGrant>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> LiveGrants {
+    /// The tokens and sessions of all open streams.
+    fn grants(&self) -> LiveGrants {
         let open = self.lock();
         let tokens: HashSet<i64> = open.values().map(|one| one.token).collect();
         let sessions = open.values().filter_map(|one| one.session);
@@ -60,6 +63,7 @@ impl OpenStreams {
         }
     }
 
+    /// Ends the streams whose token or session is not live.
     fn keep_only(&self, live: &LiveGrants) {
         for one in self.lock().values() {
             let token = live.tokens.contains(&one.token);
@@ -73,42 +77,41 @@ impl OpenStreams {
         }
     }
 
-    /// Ends those whose token or login has ended, until `shutdown`. While the
-    /// database is out of reach nothing can be told, and nothing new is shown
-    /// either.
+    /// Checks the open streams until `shutdown`. Without the database nothing
+    /// can be checked, but the streams get no new data either.
     pub(super) async fn watch(&self, store: &Store, shutdown: &CancellationToken) {
         let mut count = self.count.subscribe();
         loop {
             let next = async {
-                // The sender lives as long as this.
+                // Cannot fail: `self` holds the sender.
                 let _ = count.wait_for(|count| *count > 0).await;
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(CHECK_EVERY).await;
             };
             tokio::select! {
                 () = next => {}
                 () = shutdown.cancelled() => return,
             }
-            match store.live_grants(&self.asked()).await {
+            match store.live_grants(&self.grants()).await {
                 Ok(live) => self.keep_only(&live),
                 Err(error) => debug!(
                     error = &error as &dyn std::error::Error,
-                    "open streams are not looked at"
+                    "cannot check the credentials of open streams"
                 ),
             }
         }
     }
 }
 
-/// How long a stream may stay open: as long as whoever opened it may look.
-pub(in crate::http) struct Tenure {
+/// Limits the life of a stream to that of its credential.
+pub(in crate::http) struct StreamGuard {
     ended: CancellationToken,
     closing: CancellationToken,
-    registered: Option<(Arc<Inner>, u64)>,
+    registered: Option<(Arc<AccessInner>, u64)>,
 }
 
-impl Tenure {
+impl StreamGuard {
     /// Waits until the stream has to end.
-    pub(in crate::http) async fn over(&self) {
+    pub(in crate::http) async fn ended(&self) {
         tokio::select! {
             () = self.ended.cancelled() => {}
             () = self.closing.cancelled() => {}
@@ -116,7 +119,7 @@ impl Tenure {
     }
 }
 
-impl Drop for Tenure {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         if let Some((access, number)) = &self.registered {
             access.streams.lock().remove(number);
@@ -125,7 +128,7 @@ impl Drop for Tenure {
     }
 }
 
-impl<S> FromRequestParts<S> for Tenure
+impl<S> FromRequestParts<S> for StreamGuard
 where
     S: Send + Sync,
     Access: FromRef<S>,
@@ -137,12 +140,12 @@ where
         let (ended, closing) = (CancellationToken::new(), access.closing.clone());
         let registered = parts.extensions.get::<Principal>().map(|principal| {
             let number = access.streams.next.fetch_add(1, Ordering::Relaxed);
-            let open = Open {
+            let grant = StreamGrant {
                 token: principal.token,
                 session: principal.session,
                 ended: ended.clone(),
             };
-            access.streams.lock().insert(number, open);
+            access.streams.lock().insert(number, grant);
             access.streams.count.send_modify(|count| *count += 1);
             (access, number)
         });

@@ -1,5 +1,5 @@
-//! Counts requests by route template, and streams while they are open, of which
-//! there is a most. It must not change what is answered otherwise.
+//! Counts requests by route template; counts open streams and limits them. It
+//! must not change responses in any other way.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,58 +17,58 @@ use crate::metrics::Metrics;
 
 use super::error::ApiError;
 
-/// What no route matches is the page, whatever its path.
+/// The route label of all paths that no route matches: they serve the page.
 const PAGE: &str = "page";
 
-/// The streams that are open. Given to handlers whose stream does not end with
-/// their answer's body.
+/// Counts open streams and limits them. Handlers whose stream outlives the
+/// response body use it directly.
 #[derive(Clone)]
-pub(super) struct Streams {
+pub(super) struct StreamLimiter {
     metrics: Arc<Metrics>,
-    places: Arc<Semaphore>,
-    most: usize,
+    slots: Arc<Semaphore>,
+    max: usize,
 }
 
-/// An open stream, until it is dropped.
-pub(super) struct Open {
+/// Counts as an open stream until it is dropped.
+pub(super) struct StreamPermit {
     _counted: Occupied,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
-impl Streams {
-    /// At most so many at once.
-    pub(super) fn new(metrics: Arc<Metrics>, most: usize) -> Self {
+impl StreamLimiter {
+    /// Allows `max` open streams.
+    pub(super) fn new(metrics: Arc<Metrics>, max: usize) -> Self {
         Self {
             metrics,
-            places: Arc::new(Semaphore::new(most)),
-            most,
+            slots: Arc::new(Semaphore::new(max)),
+            max,
         }
     }
 
-    /// Counts a stream as open, until the answer is dropped.
+    /// Opens a stream.
     ///
     /// # Errors
-    /// 503 when there are as many as there may be.
-    pub(super) fn open(&self) -> Result<Open, ApiError> {
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| {
-            let most = self.most;
-            ApiError::Unavailable(format!("{most} streams are open, and no more may be"))
+    /// 503 at the limit.
+    pub(super) fn open(&self) -> Result<StreamPermit, ApiError> {
+        let slot = self.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| {
+            let max = self.max;
+            ApiError::Unavailable(format!("the limit of {max} open streams is reached"))
         })?;
-        Ok(Open {
+        Ok(StreamPermit {
             _counted: self.metrics.http.stream(),
-            _place: place,
+            _slot: slot,
         })
     }
 }
 
-pub(super) async fn observe(
-    State(streams): State<Streams>,
+pub(super) async fn record(
+    State(streams): State<StreamLimiter>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let method = method_word(request.method());
+    let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(streams.clone());
     let response = next.run(request).await;
@@ -79,16 +79,16 @@ pub(super) async fn observe(
     };
     let route = route.as_ref().map_or(PAGE, MatchedPath::as_str);
     let code = response.status();
-    // How long somebody looks is no latency.
-    let endless = is_event_stream(&response) || code == StatusCode::SWITCHING_PROTOCOLS;
-    let took = (!endless).then(|| began.elapsed());
+    // The duration of a stream is not a latency.
+    let is_stream = is_event_stream(&response) || code == StatusCode::SWITCHING_PROTOCOLS;
+    let took = (!is_stream).then(|| began.elapsed());
     let http = &streams.metrics.http;
     http.answered(method, route, code.as_u16(), took);
     response
 }
 
-/// A closed set: a client may send any word as its method.
-fn method_word(method: &Method) -> &'static str {
+/// The label for a method, from a closed set: a client may send any method.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -107,11 +107,11 @@ fn is_event_stream(response: &Response) -> bool {
         .is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }
 
-/// The same answer, whose body holds `open` until it goes.
-fn counted(response: Response, open: Open) -> Response {
+/// Keeps the permit until the body of the response is dropped.
+fn counted(response: Response, permit: StreamPermit) -> Response {
     response.map(|body| {
         Body::from_stream(body.into_data_stream().inspect(move |_| {
-            let _held = &open;
+            let _permit = &permit;
         }))
     })
 }
@@ -130,27 +130,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn there_is_a_most_of_streams_and_what_ends_is_answered_besides() {
-        let streams = Streams::new(Arc::new(Metrics::new()), 1);
+    async fn streams_are_limited_and_short_requests_are_not() {
+        let streams = StreamLimiter::new(Arc::new(Metrics::new()), 1);
         let endless = async || Sse::new(pending::<Result<Event, Infallible>>());
         let mut app = Router::new()
             .route("/endless", get(endless))
             .route("/short", get(async || "short"))
-            .layer(from_fn_with_state(streams.clone(), observe));
-        let mut ask = async |path| {
+            .layer(from_fn_with_state(streams.clone(), record));
+        let mut get = async |path| {
             let request = Request::get(path).body(Body::empty()).unwrap();
             app.call(request).await.unwrap()
         };
-        let first = ask("/endless").await;
+        let first = get("/endless").await;
         assert_eq!(first.status(), StatusCode::OK);
         assert_eq!(
-            ask("/endless").await.status(),
+            get("/endless").await.status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         assert!(streams.open().is_err());
-        assert_eq!(ask("/short").await.status(), StatusCode::OK);
+        assert_eq!(get("/short").await.status(), StatusCode::OK);
         drop(first);
-        assert_eq!(ask("/endless").await.status(), StatusCode::OK);
+        assert_eq!(get("/endless").await.status(), StatusCode::OK);
         drop(streams.open().unwrap());
     }
 }

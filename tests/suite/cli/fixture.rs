@@ -1,5 +1,5 @@
-//! What the tests of the command line share: running it in an empty home, and
-//! playing the reconciler through SQL.
+//! Shared code of the tests: runs commands in an empty home directory and writes
+//! the statuses of a reconciler through SQL.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use tokio::process::{Child, Command};
 
 use crate::kit::Database;
 
-/// Far longer than a command takes on a busy machine.
+/// Deadline of a command on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// What a command said and how it ended.
+/// The output and exit code of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandResult {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
-impl Said {
+impl CommandResult {
     fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
         Self {
@@ -34,17 +34,17 @@ impl Said {
         }
     }
 
-    /// Panics unless it ended with this code.
+    /// Panics unless it exited with this code.
     #[track_caller]
-    pub fn ends(self, code: i32) -> Self {
+    pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
     /// Panics unless stderr has this text.
     #[track_caller]
-    pub fn complains(self, words: &str) -> Self {
-        assert!(self.err.contains(words), "no {words:?} in {self:#?}");
+    pub fn stderr_has(self, text: &str) -> Self {
+        assert!(self.err.contains(text), "no {text:?} in {self:#?}");
         self
     }
 
@@ -55,7 +55,7 @@ impl Said {
     }
 }
 
-/// A home of its own: no settings but those that a test gives.
+/// An empty home directory, with only the settings of the test.
 pub struct Home {
     folder: TempDir,
     env: Vec<(String, String)>,
@@ -71,7 +71,7 @@ impl Home {
         }
     }
 
-    /// The same with one more variable; an empty one counts as not set.
+    /// Adds a variable; an empty value counts as not set.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.retain(|(other, _)| other != name);
         self.env.push((name.to_owned(), value.into()));
@@ -82,7 +82,7 @@ impl Home {
         self.folder.path()
     }
 
-    /// Writes a file below the home.
+    /// Writes a file in the home directory.
     pub fn write(&self, file: &str, text: &str) -> PathBuf {
         let path = self.path().join(file);
         fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
@@ -112,16 +112,16 @@ impl Home {
         self.command(args).spawn().expect("start kindler")
     }
 
-    /// Runs it to its end.
-    pub async fn run(&self, args: &[&str]) -> Said {
-        end_of(self.start(args)).await
+    /// Runs a command to its end.
+    pub async fn run(&self, args: &[&str]) -> CommandResult {
+        wait_for(self.start(args)).await
     }
 }
 
 /// Waits for the end of a command.
-pub async fn end_of(child: Child) -> Said {
+pub async fn wait_for(child: Child) -> CommandResult {
     let output = tokio::time::timeout(SOON, child.wait_with_output());
-    Said::of(
+    CommandResult::of(
         output
             .await
             .expect("kindler ends in time")
@@ -129,7 +129,7 @@ pub async fn end_of(child: Child) -> Said {
     )
 }
 
-/// A migrated database and a home that knows it.
+/// A migrated database, and a home directory with its URL.
 pub struct Fleet {
     pub database: Database,
     pub home: Home,
@@ -144,7 +144,7 @@ impl Fleet {
         Self { database, home }
     }
 
-    pub async fn run(&self, args: &[&str]) -> Said {
+    pub async fn run(&self, args: &[&str]) -> CommandResult {
         self.home.run(args).await
     }
 
@@ -157,7 +157,7 @@ impl Fleet {
         self.database.execute(&sql).await;
     }
 
-    /// Writes that what is declared was reached.
+    /// Writes a status in which the declared state is reached.
     pub async fn reached(&self, name: &str, actual: &str) {
         let settled = format!(
             "actual_state = '{actual}', observed_generation = generation, \
@@ -166,13 +166,13 @@ impl Fleet {
         self.status(name, &settled).await;
     }
 
-    /// Changes what the triggers would refuse.
+    /// Runs SQL with triggers disabled.
     pub async fn force(&self, sql: &str) {
         let sql = format!("SET session_replication_role = replica; {sql}");
         self.database.execute(&sql).await;
     }
 
-    /// A daemon that was heard of so many seconds ago.
+    /// Adds a daemon with its last heartbeat this long ago.
     pub async fn daemon(&self, host: &str, silent_seconds: u32, listening: bool) {
         let sql = format!(
             "INSERT INTO kindler_replicas (owner, host, pid, version, listen, listening, seen_at) \
@@ -182,8 +182,8 @@ impl Fleet {
         self.database.execute(&sql).await;
     }
 
-    /// Makes a daemon stand aside, as a later schema does.
-    pub async fn stands_aside(&self, host: &str) {
+    /// Puts a daemon on standby, as a newer schema does.
+    pub async fn set_standby(&self, host: &str) {
         let sql = format!(
             "UPDATE kindler_replicas SET aside = true, notice = 'the schema is newer' \
              WHERE host = '{host}'"
