@@ -9,7 +9,9 @@ import { specPanel } from "./spec.js";
 import { stepper } from "./steps.js";
 import { clusters, link, watch } from "./store.js";
 import { absolute, ago, clock, span, until } from "./time.js";
-import { BUSY, desired, explain, faint, labels, next, reason, state, symbol, tag, time, why } from "./words.js";
+import {
+  BUSY, PORTS, desired, explain, faint, labels, next, reason, state, symbol, tag, time, why,
+} from "./words.js";
 
 export function detail(main, name) {
   const head = h("div.head");
