@@ -1,7 +1,7 @@
--- The logins on the private Postgres of `kindler dev`: the daemon's is a member
--- of kindler_daemon, which cannot write what people declare; the page's and the
--- API's one of kindler_api, which cannot write status. On a database of your
--- own, logins are your administrator's.
+-- The login roles of the embedded Postgres of `kindler dev`. The daemon's is a member of
+-- kindler_daemon, which cannot write declarations; the page's and the API's is a member
+-- of kindler_api, which cannot write status. On any other server an administrator
+-- creates the login roles.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'kindler_reconciler') THEN

@@ -8,9 +8,8 @@
 --     CREATE ROLE reconciler LOGIN PASSWORD '...' IN ROLE kindler_daemon;
 --
 -- kindler_owner   owns tables and functions, and migrates
--- kindler_daemon  writes status, leases and replicas; cannot write what
---                 people declare
--- kindler_api     writes what people declare; cannot write status
+-- kindler_daemon  writes status, leases and replicas, but no declarations
+-- kindler_api     writes declarations, but no status
 -- kindler_reader  reads
 
 DO $$

@@ -1,8 +1,8 @@
-//! Who may do what: scopes, the names of tokens, and secrets with their hashes.
+//! Scopes, token names, and secrets with their hashes.
 //!
-//! A secret is 256 random bits, so a plain SHA-256 of it can be kept and looked
-//! up: nobody can try 2^256 values, however fast a hash is. It never prints.
-//! Nothing here draws randomness or knows HTTP.
+//! A secret has 256 random bits, so a plain SHA-256 of it is safe to store: trying
+//! 2^256 values is infeasible with any hash. Secrets are never printed. This module
+//! generates no randomness and imports nothing of HTTP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,24 +15,24 @@ use subtle::ConstantTimeEq;
 
 use crate::clusters::{MAX_NAME, is_label};
 
-/// What every token begins with, so that people and scanners know one.
+/// The prefix of every token, so that people and secret scanners recognize one.
 const TOKEN_PREFIX: &str = "kdl_";
 
-/// How many random bytes a secret is made of.
+/// Number of random bytes in a secret.
 pub const SECRET_BYTES: usize = 32;
 
-/// These bytes as URL-safe base64 without padding.
+/// Length of these bytes in URL-safe base64 without padding.
 const SECRET_TEXT: usize = 43;
 
-/// What a token may be used for; each includes those before it.
+/// What a token permits; each scope includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Look at everything but keys.
+    /// Read everything except keys.
     Read,
     /// Declare, change and delete clusters.
     Write,
-    /// Fetch kubeconfigs, see who has tokens.
+    /// Read kubeconfigs and the list of tokens.
     Admin,
 }
 
@@ -44,10 +44,10 @@ pub struct ScopeError {
 }
 
 impl Scope {
-    /// All of them, the least first.
+    /// All scopes, the smallest first.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
 
-    /// The word for it.
+    /// The scope as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -74,7 +74,7 @@ impl FromStr for Scope {
     }
 }
 
-/// A checked name of a token; the books name it for what was done with it.
+/// A valid token name. It is the actor in the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenName(String);
 
@@ -97,7 +97,7 @@ impl TokenName {
         if is_label(text, b"._-") {
             return Ok(Self(text.to_owned()));
         }
-        // Somebody may have put the token itself where its name belongs.
+        // The caller may have passed the token instead of its name.
         let given = if text.starts_with(TOKEN_PREFIX) {
             format!("{TOKEN_PREFIX}...")
         } else {
@@ -118,29 +118,28 @@ impl fmt::Display for TokenName {
     }
 }
 
-/// A token, or what a login's cookie holds; it shows itself only to who asks by
-/// name.
+/// A token or the value of a login cookie. Only [`Secret::expose`] shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A token of random bytes.
+    /// A token from random bytes.
     pub fn token(random: [u8; SECRET_BYTES]) -> Self {
         Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
     }
 
-    /// What a login's cookie holds, of random bytes.
+    /// The value of a login cookie from random bytes.
     pub fn session(random: [u8; SECRET_BYTES]) -> Self {
         Self(URL_SAFE_NO_PAD.encode(random))
     }
 
-    /// A text that could be a token.
+    /// A text with the form of a token.
     pub fn parse_token(text: &str) -> Option<Self> {
         Self::parse_session(text.strip_prefix(TOKEN_PREFIX)?)?;
         Some(Self(text.to_owned()))
     }
 
-    /// A text that could stand in a login's cookie.
+    /// A text with the form of a login cookie's value.
     pub fn parse_session(text: &str) -> Option<Self> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         let whole = text.len() == SECRET_TEXT && text.bytes().all(fits);
@@ -152,7 +151,7 @@ impl Secret {
         &self.0
     }
 
-    /// Its hash, which is all that is kept.
+    /// The hash, which is stored instead of the secret.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(Sha256::digest(self.0.as_bytes()).into())
     }
@@ -169,20 +168,19 @@ impl fmt::Debug for Secret {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// All of it.
+    /// All bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Its beginning, by which it is looked up.
+    /// The prefix by which the hash is looked up.
     pub fn selector(&self) -> &[u8] {
         &self.0[..8]
     }
 
-    /// Whether it is the same as a kept one, in a time that does not tell how
-    /// much of it is.
-    pub fn matches(&self, kept: &[u8]) -> bool {
-        self.0.ct_eq(kept).into()
+    /// Compares with a stored hash in constant time.
+    pub fn matches(&self, stored: &[u8]) -> bool {
+        self.0.ct_eq(stored).into()
     }
 }
 
@@ -202,12 +200,12 @@ mod tests {
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse(), Ok(scope));
         }
-        let told = "root".parse::<Scope>().unwrap_err().to_string();
-        assert!(told.contains("read, write or admin"), "{told}");
+        let message = "root".parse::<Scope>().unwrap_err().to_string();
+        assert!(message.contains("read, write or admin"), "{message}");
     }
 
     #[test]
-    fn names_are_checked_and_a_token_in_their_place_is_not_repeated() {
+    fn a_token_in_place_of_its_name_is_not_shown() {
         for good in ["ci", "a", "alice.b_c-1", &"n".repeat(63)] {
             assert_eq!(TokenName::parse(good).unwrap().as_str(), good);
         }
@@ -215,12 +213,12 @@ mod tests {
             assert!(TokenName::parse(bad).is_err(), "{bad}");
         }
         let token = Secret::token([7; 32]);
-        let told = TokenName::parse(token.expose()).unwrap_err().to_string();
-        assert!(!told.contains(&token.expose()[4..]), "{told}");
+        let message = TokenName::parse(token.expose()).unwrap_err().to_string();
+        assert!(!message.contains(&token.expose()[4..]), "{message}");
     }
 
     #[test]
-    fn secrets_are_read_back_and_do_not_print() {
+    fn secrets_are_parsed_back_and_not_printed() {
         let token = Secret::token([200; 32]);
         assert_eq!(Secret::parse_token(token.expose()), Some(token.clone()));
         let session = Secret::session([251; 32]);

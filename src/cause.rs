@@ -1,21 +1,21 @@
-//! An error together with its causes, for people.
+//! Formats an error with its causes.
 
 use std::error::Error;
 
-/// An error and its causes on one line, saying nothing twice: some libraries
-/// repeat their cause in their own message.
+/// An error and its causes on one line. A cause that the message already ends with is
+/// skipped: some libraries repeat their cause.
 pub fn chain(error: &dyn Error) -> String {
-    let mut told = error.to_string();
+    let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let message = cause.to_string();
-        if !told.ends_with(&message) {
-            told.push_str(": ");
-            told.push_str(&message);
+        if !text.ends_with(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
         }
         next = cause.source();
     }
-    told.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -31,9 +31,9 @@ mod tests {
     struct Middle(#[source] std::fmt::Error);
 
     #[test]
-    fn causes_follow_and_nothing_is_said_twice() {
+    fn causes_follow_without_repetition() {
         let inner = std::fmt::Error;
-        let told = chain(&Outer("it", Middle(inner)));
-        assert_eq!(told, format!("reading it failed: no answer: {inner}"));
+        let text = chain(&Outer("it", Middle(inner)));
+        assert_eq!(text, format!("reading it failed: no answer: {inner}"));
     }
 }

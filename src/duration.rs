@@ -1,6 +1,6 @@
-//! Durations as people write them: `30s`, `5m`, `1h30m`, `250ms`.
+//! Parses and formats durations: `30s`, `5m`, `1h30m`, `250ms`.
 //!
-//! A bare number is refused, because its unit would be a guess.
+//! A number without a unit is rejected.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ pub struct DurationError {
     given: String,
 }
 
-/// Reads `30s`, `5m`, `1h30m`, `250ms`.
+/// Parses `30s`, `5m`, `1h30m`, `250ms`.
 ///
 /// # Errors
-/// [`DurationError`] for a bare number, a sign, or an unknown unit.
+/// [`DurationError`] for a number without a unit, a sign, or an unknown unit.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
-    let refused = || DurationError {
+    let rejected = || DurationError {
         given: text.chars().take(40).collect(),
     };
     let friendly = text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains("ago");
     if !friendly {
-        return Err(refused());
+        return Err(rejected());
     }
-    let signed: SignedDuration = text.parse().map_err(|_| refused())?;
-    Duration::try_from(signed).map_err(|_| refused())
+    let signed: SignedDuration = text.parse().map_err(|_| rejected())?;
+    Duration::try_from(signed).map_err(|_| rejected())
 }
 
-/// Writes a duration compactly in at most two units: `45s`, `5m`, `1h30m`,
-/// `2d4h`, and `1.2s` below ten seconds where that is not a whole number.
+/// Formats a duration in at most two units: `45s`, `5m`, `1h30m`, `2d4h`; fractions of
+/// seconds below ten seconds: `1.2s`.
 pub fn compact(duration: Duration) -> String {
     let millis = duration.as_millis();
     let seconds = duration.as_secs();
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_carry_their_unit() {
+    fn a_duration_requires_a_unit() {
         for (text, millis) in [
             ("30s", 30_000),
             ("5m", 300_000),
@@ -99,7 +99,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_in_whole_seconds_below_an_hour_reads_back(seconds in 1u64..3600) {
+        fn whole_seconds_below_an_hour_are_parsed_back(seconds in 1u64..3600) {
             let duration = Duration::from_secs(seconds);
             proptest::prop_assert_eq!(parse(&compact(duration)).unwrap(), duration);
         }

@@ -1,30 +1,29 @@
-//! Kindler keeps local Kubernetes clusters as their rows in Postgres declare
-//! them.
+//! Kindler reconciles local Kubernetes clusters with their rows in Postgres.
 //!
 //! # The map
 //! Imports point downwards only; `tests/suite/house.rs` checks it.
 //!
-//! **Outside.** `cli` (commands and their output), `daemon` (the parts of a
-//! running process and their end), `http` (page, API, health, metrics), `config`
-//! (settings).
+//! **Outside.** `cli` (commands and their output), `daemon` (the parts of a running
+//! process), `http` (page, API, health, metrics), `config` (settings).
 //!
-//! **Conduct.** `clusters::reconcile` (one pass over one cluster).
+//! **Reconcile.** `clusters::reconcile` (one pass over one cluster).
 //!
-//! **Edges, one outside thing each.** `store` (the clusters' tables), `live`
-//! (changes, for everybody who looks), `drivers` (clusters on the host),
-//! `command` (the only process spawner), `metrics`, `postgres` (the embedded
-//! server).
+//! **Edges.** `store` (the clusters' tables), `live` (changes, for every open page
+//! and stream), `drivers` (clusters on the host), `command` (runs host commands),
+//! `metrics`, `postgres` (the embedded server). Besides `command`, only `postgres`
+//! (its server programs) and the sandbox driver (its nodes) start processes.
 //!
-//! **The domain, pure: no async, no clock, no randomness.** [`clusters`]: a row
-//! and its spec, observations, reasons, health, and [`clusters::plan`] (what to
-//! do); [`access`] (scopes and secrets).
+//! **The domain, pure: no async, no clock, no randomness.** [`clusters`] (except
+//! `clusters::reconcile`): rows and specs, observations, reasons, health, and
+//! [`clusters::plan`] (decides the next action); [`access`] (scopes and secrets).
 //!
-//! **The core.** [`core`]: a reconciler for rows of any table. It imports nothing
-//! of clusters, HTTP or the command line.
+//! **The core.** [`core`]: a reconciler for rows of any table. It imports nothing of
+//! clusters, HTTP or the command line.
 //!
-//! **Pure words.** [`duration`], [`cause`], [`redact`].
+//! **Pure text functions.** [`duration`], [`cause`], [`redact`].
 //!
-//! A reader in a hurry reads [`clusters::plan`], then `clusters::reconcile`.
+//! SQL is in `sql/`, [`core`], `store` and `postgres` only. To start reading, take
+//! [`clusters::plan`], then `clusters::reconcile`.
 
 pub mod access;
 pub mod cause;

@@ -1,4 +1,4 @@
-//! The binary only parses and calls.
+//! The binary: selects the entry point.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = env::args_os().skip(1);
-    // Before anything else: both must start in a few milliseconds and need no settings.
+    // These two come first: they must start within milliseconds and need no settings.
     match args.next().as_deref().and_then(OsStr::to_str) {
         Some("guard") => kindler::command::guard::main(args),
         Some("sandbox-node") => kindler::drivers::sandbox::node::main(args),

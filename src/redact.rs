@@ -1,37 +1,35 @@
-//! Hides what looks like a secret in text that others wrote: what commands
-//! print, and what comes back in an error.
+//! Hides what looks like a secret in the output of commands and in error messages.
 //!
-//! A net and no wall: what a script prints without a word that tells what it
-//! is cannot be known for a secret, unless its value was given beforehand
-//! ([`Redactor::new`]). Too much hidden costs a word, too little a password, so
-//! in doubt it is hidden.
+//! This is best effort: a secret without a recognizable context is hidden only if its
+//! value is known ([`Redactor::new`]). In doubt text is hidden, because a leaked
+//! password costs more than a hidden word.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 const HIDDEN: &[u8] = b"***";
 
-/// Shorter values are too likely to be something else as well.
+/// Shorter values are too likely to occur as normal text.
 const SHORTEST_KNOWN: usize = 6;
 
-/// The group `keep` stays, the rest of a match is hidden.
+/// The named group of a match is kept, the rest is hidden.
 static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let value = r#"(?:"[^"]*"|'[^']*'|[^\s"'&,;`<>]+)"#;
     let word = "(?:password|passwd|passphrase|secret|token|jwt|api[_-]?key|access[_-]?key|\
                 secret[_-]?key|private[_-]?key|edge[_-]?key|key-data|credentials?)";
     let pattern = [
-        // postgresql://user:password@host; not a port, and not our own words on
-        // how to write one.
+        // postgresql://user:password@host; not a port, and not the template of a URL
+        // in Kindler's own messages.
         r#"(?P<user>://[^\s:/@"'`<>]*:)[^\s"'`<>]+@"#.to_owned(),
         // ADMIN_PASSWORD=value, "token": "value", client-key-data: value.
         format!(r#"(?P<key>{word}["']?\s*[=:]\s*){value}"#),
         // --admin-password value
         format!(r#"(?P<flag>--[a-z-]*{word}\s+){value}"#),
         r"(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}".to_owned(),
-        // Tokens that are known by their looks: ours, JWTs, those of Git servers.
+        // Tokens with a known form: Kindler's, JWTs, those of Git servers.
         r"\bkdl_[a-z0-9_-]{4,}".to_owned(),
         r"\beyj[a-z0-9_-]{8,}\.[a-z0-9_-]+\.[a-z0-9_-]*".to_owned(),
         r"\b(?:gh[pousr]_|github_pat_|glpat-)[a-z0-9_-]{16,}".to_owned(),
@@ -43,10 +41,10 @@ static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
 static KEY_BEGINS: LazyLock<Regex> =
     LazyLock::new(|| of_bytes("-----BEGIN [A-Z ]*PRIVATE KEY", false));
 static KEY_ENDS: LazyLock<Regex> = LazyLock::new(|| of_bytes("-----END [A-Z ]*PRIVATE KEY", false));
-/// Our own words on how to write a URL.
-static OUR_WORDS: LazyLock<Regex> =
+/// The template of a URL in Kindler's own messages.
+static URL_TEMPLATE: LazyLock<Regex> =
     LazyLock::new(|| of_bytes(r"USER(?:\[:PASSWORD\]|:PASSWORD)", false));
-/// A URL with a user, up to wherever its text was cut.
+/// A URL with a user whose text may be cut before its `@`.
 static CUT_URL: LazyLock<Regex> = LazyLock::new(|| {
     of_bytes(
         r#"(?P<user>://[^\s:/@"'`<>]*:)(?P<rest>[^\s"'`<>]+)"#,
@@ -60,8 +58,8 @@ static SECRET_NAME: LazyLock<Regex> = LazyLock::new(|| {
     of_bytes(names, true)
 });
 
-/// A pattern of bytes. Not of Unicode, whose tables are left out of what ships,
-/// while tests, whose own dependencies bring them, would not miss them.
+/// A pattern of bytes, without Unicode: the release build of `regex` lacks the Unicode
+/// tables, and tests would not notice, because their dependencies enable them.
 fn of_bytes(pattern: &str, any_case: bool) -> Regex {
     RegexBuilder::new(pattern)
         .case_insensitive(any_case)
@@ -70,30 +68,29 @@ fn of_bytes(pattern: &str, any_case: bool) -> Regex {
         .expect("a constant")
 }
 
-/// Hides secrets in the lines of one stream, whose keys may span lines.
+/// Hides secrets in the lines of one stream; a private key may span lines.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
-    known: Known,
+    known: KnownSecrets,
     in_key: bool,
 }
 
-/// Values that are secret wherever they stand.
+/// Values that are hidden wherever they occur.
 #[derive(Clone, Default)]
-pub struct Known {
+pub struct KnownSecrets {
     values: Arc<[Vec<u8>]>,
-    /// Any of them.
+    /// Matches any of the values.
     any: Option<Regex>,
 }
 
-impl Known {
-    /// These values; short ones are left out, since hiding every `1` of an
-    /// output would hide the output.
+impl KnownSecrets {
+    /// Short values are ignored: hiding every `1` would make the output unreadable.
     pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let mut known: Vec<Vec<u8>> = values
             .into_iter()
             .filter(|value| value.len() >= SHORTEST_KNOWN)
             .collect();
-        // The longest first: one may be a part of another.
+        // The longest first: one value may be a part of another.
         known.sort_by_key(|value| std::cmp::Reverse(value.len()));
         let escaped = known.iter().map(|value| escape(value));
         let any = escaped.collect::<Vec<_>>().join("|");
@@ -104,7 +101,7 @@ impl Known {
         }
     }
 
-    /// These, and the values of variables whose names speak of a secret.
+    /// Adds the values of variables whose names suggest a secret.
     pub fn and_variables(&self, variables: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
         let secret = variables
             .into_iter()
@@ -114,25 +111,24 @@ impl Known {
     }
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for KnownSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Known({} values)", self.values.len())
+        write!(f, "KnownSecrets({} values)", self.values.len())
     }
 }
 
 impl Redactor {
-    /// One that also hides these values.
-    pub fn new(known: Known) -> Self {
+    /// Also hides these values.
+    pub fn new(known: KnownSecrets) -> Self {
         Self {
             known,
             in_key: false,
         }
     }
 
-    /// The same lines without what looks like a secret.
+    /// Returns the lines with secrets hidden.
     pub fn lines(&mut self, mut block: Vec<u8>) -> Vec<u8> {
-        // What a command prints may come in floods: nothing is copied where
-        // nothing is hidden.
+        // Commands may print a lot: the block is copied only if something is hidden.
         if let Some(known) = &self.known.any
             && let Cow::Owned(hidden) = known.replace_all(&block, HIDDEN)
         {
@@ -147,8 +143,7 @@ impl Redactor {
         block
     }
 
-    /// Leaves out what stands between the first and the last line of a private
-    /// key.
+    /// Removes the lines between the first and the last line of a private key.
     fn without_keys(&mut self, block: &[u8]) -> Vec<u8> {
         let mut kept = Vec::with_capacity(block.len());
         for line in block.split_inclusive(|byte| *byte == b'\n') {
@@ -175,16 +170,15 @@ fn keep(found: &Captures<'_>) -> Vec<u8> {
     [kept, HIDDEN, ends].concat()
 }
 
-/// A pattern of just these bytes.
+/// A pattern that matches exactly these bytes.
 fn escape(value: &[u8]) -> String {
     value.iter().map(|byte| format!("\\x{byte:02x}")).collect()
 }
 
-/// A text without what looks like a secret, also where a URL was cut before
-/// its `@`.
+/// Hides secrets in a text, also in a URL that was cut before its `@`.
 pub fn without_secrets(text: &str) -> String {
     let hidden = LOOKS_SECRET.replace_all(text.as_bytes(), |found: &Captures<'_>| {
-        if OUR_WORDS.is_match(&found[0]) {
+        if URL_TEMPLATE.is_match(&found[0]) {
             return found[0].to_vec();
         }
         keep(found)
@@ -213,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_hidden() {
+    fn secrets_are_hidden() {
         for (text, expected) in [
             (
                 "at postgresql://u:p@ss/w@h:1/d?x",
@@ -254,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_speaks_of_secrets_stays() {
+    fn text_about_secrets_is_kept() {
         for text in [
             "password authentication failed for user dev",
             "secret/argocd-manager-token created",
@@ -268,8 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn known_values_are_hidden_wherever_they_stand() {
-        let known = Known::new([b"hunter2".to_vec(), b"hunter2-long".to_vec(), b"1".to_vec()]);
+    fn known_values_are_hidden_everywhere() {
+        let known =
+            KnownSecrets::new([b"hunter2".to_vec(), b"hunter2-long".to_vec(), b"1".to_vec()]);
         let mut redactor = Redactor::new(known.clone());
         let lines = redactor.lines(b"is hunter2-long, not hunter2 (1)\n".to_vec());
         assert_eq!(lines, b"is ***, not *** (1)\n");
@@ -282,27 +277,30 @@ mod tests {
     }
 
     #[test]
-    fn the_body_of_a_private_key_is_left_out_across_blocks() {
+    fn a_private_key_is_removed_across_blocks() {
         let mut redactor = Redactor::default();
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         for block in [
             "before\n-----BEGIN RSA PRIVATE KEY-----\nAAAA\n",
             "BBBB\n",
             "CCCC\n-----END RSA PRIVATE KEY-----\nafter\n",
             "-----BEGIN CERTIFICATE-----\nDDDD\n-----END CERTIFICATE-----\n",
         ] {
-            told.extend(redactor.lines(block.as_bytes().to_vec()));
+            shown.extend(redactor.lines(block.as_bytes().to_vec()));
         }
-        let told = String::from_utf8(told).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
         assert!(
-            told.starts_with("before\n-----BEGIN RSA PRIVATE KEY-----\n-----END"),
-            "{told}"
+            shown.starts_with("before\n-----BEGIN RSA PRIVATE KEY-----\n-----END"),
+            "{shown}"
         );
-        assert!(told.contains("after\n") && told.contains("DDDD"), "{told}");
+        assert!(
+            shown.contains("after\n") && shown.contains("DDDD"),
+            "{shown}"
+        );
     }
 
     #[test]
-    fn passwords_of_urls_are_hidden_in_errors_and_the_rest_is_kept() {
+    fn passwords_of_urls_are_hidden_in_errors() {
         for (text, expected) in [
             (
                 "at postgresql://u:p@ss/w@h:1/d?x",
@@ -330,7 +328,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_comes_no_line_is_lost_and_no_password_stays(
+        fn no_line_is_lost_and_no_password_is_kept(
             before in "[ -~]{0,40}", password in "[a-zA-Z0-9]{6,20}", after in "[ -~]{0,40}",
         ) {
             let text = format!("{before}\nx://u:{password}@h PASSWORD={password} \n{after}\n");

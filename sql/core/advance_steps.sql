@@ -1,8 +1,7 @@
--- Writes how steps ended and which begins, in the middle of work, under the
--- fence, and reads the row. A step begins only while the generation is the one
--- that the work is for and the row may be acted on; else only ends are written,
--- and the caller sees by the row that it has to plan again. No row: the lease is
--- lost.
+-- Writes the ends of steps and the start of the next one during work, under the fence,
+-- and reads the row. A step starts only while the generation is the one of the work and
+-- the row is actionable; otherwise only ends are written, and the caller sees from the
+-- row that it must plan again. No row: the lease is lost.
 -- $1 fence: key, uid, owner, term, generation; $2 the message of the row, $3 steps
 WITH fence AS (
     SELECT s.row_key, s.row_uid, s.row_generation

@@ -1,12 +1,11 @@
--- Claims rows that are due and this owner's to work on: one row for each key
--- that exists, with the term of the new lease if this claim won it. Losing is a
--- null term, never a race: the primary key of the leases lets one claim in, and a
--- lease is taken over only after it has expired by this clock. A row that is
--- being removed is waited for, so that its absence is no row either. Keys are
--- locked in their order, so that two claims of several cannot wait for each other.
--- Why a claim was lost is looked up only then, because every wake-up waits for
--- this statement.
--- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 which rows this owner selects
+-- Claims due rows that this owner selects. Returns one row per existing key, with the
+-- term of the new lease if this claim won it; a lost claim is a null term. Claims cannot
+-- race: the primary key of the leases admits one, and a lease is taken over only after
+-- it expired by the server's clock. The statement waits for a concurrent removal of a
+-- row, so that a missing result means a missing row. Keys are locked in order, so that
+-- two claims of several keys cannot deadlock. Why a claim was lost is looked up only
+-- after a loss, because every wake-up waits for this statement.
+-- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
 WITH due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}

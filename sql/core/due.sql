@@ -1,8 +1,8 @@
--- The full pass: what is due now or within the horizon, is this owner's to work
--- on and not leased, oldest first. Its cost grows with what is due, not with
--- the table (an index over due_at; now() and not clock_timestamp(), because only
--- a stable function can bound an index scan).
--- $1 horizon in seconds, $2 at most so many, $3 which rows this owner selects
+-- The full pass: rows that are due now or within the horizon, that this owner selects
+-- and that are not leased, oldest first. The cost depends on the number of due rows and
+-- not on the size of the table (an index on due_at; now() and not clock_timestamp(),
+-- because only a stable function can bound an index scan).
+-- $1 horizon in seconds, $2 limit, $3 selector of this owner
 SELECT {t}.{key} AS row_key,
        CASE WHEN {t}.due_at <= now() THEN 0 ELSE extract(epoch FROM {t}.due_at - now()) END::float8 AS in_seconds
 FROM {table} {t}

@@ -1,12 +1,12 @@
--- Rows of this owner's to work on whose lease has expired: to be looked at without
--- waiting for the next full pass. Where nothing is due no claim would take the
--- expired lease over, so it is deleted.
--- $1 at most so many, $2 which rows this owner selects
+-- Rows that this owner selects and whose lease has expired, so that they are reconciled
+-- before the next full pass. If a row is not due, no claim would take its expired lease
+-- over, so the lease is deleted.
+-- $1 limit, $2 selector of this owner
 WITH over AS (
     SELECT l.{lease_key} AS key, l.term, l.expires_at, {t}.due_at <= now() AS due
     FROM {leases} l JOIN {table} {t} ON {t}.{key} = l.{lease_key}
     WHERE l.expires_at <= now() AND ({selects})
-), taken_away AS (
+), deleted AS (
     DELETE FROM {leases} l USING over
     WHERE l.{lease_key} = over.key AND l.term = over.term AND NOT over.due
 )

@@ -1,3 +1,3 @@
--- Gives back whatever an owner that is ending still holds.
+-- Releases all leases of an owner that ends.
 -- $1 owner
 DELETE FROM {leases} WHERE owner = $1

@@ -1,7 +1,7 @@
--- Removes a row whose object is verified gone, under its fence, and only while
--- that is declared and it is not placed elsewhere. The setting shows the fence to
--- the guard on DELETE; it ends with the statement.
--- :place the place of this owner, if it has one
+-- Removes a row whose object is verified absent, under its fence, and only while it is
+-- declared absent and not placed elsewhere. The setting shows the fence to the trigger
+-- that guards DELETE; it ends with the transaction.
+-- :place the placement of this owner, if it has one
 DELETE FROM {table} {t}
 USING {leases} l
 WHERE {t}.{key} = :key AND {t}.uid = :uid AND {t}.generation = :generation AND {removable}

@@ -1,8 +1,8 @@
--- Renews a lease and reads the row and its steps under it. No row: the lease is lost, and with
--- it the right to act. An expired lease is not revived, even if no other owner
--- took it over; nor does a lease give a right to a row that is placed elsewhere, which
--- only a claim can win that was overtaken while it ran.
--- :ttl lifetime in seconds, :place the place of this owner, if it has one
+-- Renews a lease and reads the row and its steps under it. No row: the lease is lost,
+-- and with it the right to act. An expired lease is not renewed, even if no other owner
+-- took it over. A lease gives no right to a row that is placed elsewhere; only a claim
+-- that was overtaken while it ran can win such a lease.
+-- :ttl lifetime in seconds, :place the placement of this owner, if it has one
 WITH renewed AS (
     UPDATE {leases}
     SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => :ttl)

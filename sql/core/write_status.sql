@@ -1,11 +1,10 @@
--- Writes statuses, each under its fence: only while the lease is held by this
--- owner under this term, the row is the same one (uid), the generation is the one
--- that was decided on, the state is the one that was read, and the row is not
--- placed elsewhere. Losing is no row. The share lock on the lease makes a takeover
--- wait for this write, or this write see the takeover. A status is written only
--- under the very lease that it was sent with, also beside others of the same key;
--- a step change, only with the status that it belongs to.
--- $1 statuses, $2 the place of this owner, if it has one, $3 steps
+-- Writes statuses, each under its fence: only while this owner holds the lease under
+-- this term, and the row has the same UID, the generation that the decision used, the
+-- state that was read, and no other placement. A lost fence returns no row. The share
+-- lock on the lease makes a takeover wait for this write, or this write see the
+-- takeover. A status counts only with the lease that it was sent with, also next to
+-- others of the same key; a step change only with its status.
+-- $1 statuses, $2 the placement of this owner, if it has one, $3 steps
 WITH status AS (
     SELECT * FROM {statuses} AS s (
         row_key text, row_uid uuid, row_owner text, row_term bigint, row_generation bigint, row_was text,

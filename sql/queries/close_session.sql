@@ -1,3 +1,3 @@
--- Ends a login.
--- $1 SHA-256 of its cookie
+-- Deletes a login session.
+-- $1 SHA-256 of the cookie
 DELETE FROM kindler_sessions WHERE hash = $1

@@ -1,6 +1,5 @@
--- The columns of one cluster, for the alias c, besides those of its spec, which
--- follow them. Named one by one, because a later release may add columns while this
--- one runs.
+-- The columns of one cluster, for the alias c; the columns of its spec follow them.
+-- They are listed, because a newer release may add columns while this one runs.
 c.name, c.uid, c.labels, c.paused, c.protected,
 c.desired_state, c.actual_state, c.status_reason, c.status_message, c.reconcile_error,
 c.generation, c.observed_generation, coalesce(c.observed_spec_hash = c.spec_hash, false) AS spec_applied,

@@ -1,2 +1,2 @@
--- How many clusters are in which state, for metrics and status.
+-- Number of clusters by desired and actual state. For metrics and status.
 SELECT desired_state, actual_state, count(*) AS clusters FROM clusters GROUP BY 1, 2

@@ -1,6 +1,6 @@
--- How many clusters are due and nobody works on them, since when the oldest is,
--- and when the next one will be. What was never looked at is due since its last
--- change. For status.
+-- Number of clusters that are due and not leased, since when the oldest of them is
+-- due, and when the next one becomes due. A row that was never reconciled is due since
+-- its last change. For status.
 SELECT count(*) FILTER (WHERE c.due_at <= now()) AS due,
        min(CASE WHEN isfinite(c.due_at) THEN c.due_at ELSE c.updated_at END)
            FILTER (WHERE c.due_at <= now()) AS oldest_due_at,

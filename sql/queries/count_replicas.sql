@@ -1,7 +1,7 @@
--- How many daemons were heard of lately, and how many of them stand aside; and
--- how full the queue of notifications is. For metrics.
--- $1 seconds without a word after which a daemon counts as gone
-SELECT count(*) FILTER (WHERE NOT aside) AS reconciling, count(*) FILTER (WHERE aside) AS aside,
+-- Number of live daemons that reconcile and of those on standby, and the used share
+-- of the notification queue. For metrics.
+-- $1 seconds without a heartbeat after which a daemon counts as gone
+SELECT count(*) FILTER (WHERE NOT aside) AS reconciling, count(*) FILTER (WHERE aside) AS standby,
        pg_notification_queue_usage() AS queue_usage
 FROM kindler_replicas
 WHERE seen_at > clock_timestamp() - make_interval(secs => $1)

@@ -1,4 +1,4 @@
--- How many clusters have each step in each state.
+-- Number of clusters by step and step state.
 SELECT driver, name, state, count(*) AS clusters
 FROM cluster_steps
 GROUP BY driver, name, state

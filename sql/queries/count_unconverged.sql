@@ -1,6 +1,6 @@
--- What keeps `kindler once` from reporting success: rows of this daemon that
--- failed, and those that are not settled, in the sense of the code (`settled`).
--- $1 for which clusters this daemon works
+-- What keeps `kindler once` from reporting success: this daemon's rows that failed, and
+-- those that are not settled, by the same rule as `settled` in the code.
+-- $1 selector of this daemon
 SELECT count(*) FILTER (WHERE actual_state = 'failed' OR failed_attempts > 0) AS failed,
        count(*) FILTER (WHERE NOT (observed_generation = generation
                                    AND (desired_state = 'present' AND actual_state = 'running'

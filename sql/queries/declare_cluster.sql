@@ -1,5 +1,5 @@
 -- Declares a new cluster; no row if the name is taken.
--- :spec every field of its spec, :declarer who declares, if it is not the session's own
+-- :spec every field of the spec, :declarer the actor, if it is not the session's
 WITH me AS (SELECT set_config('kindler.actor', coalesce(:declarer, current_setting('kindler.actor', true), ''), true))
 INSERT INTO clusters AS c (name, {spec_columns}, labels, desired_state, paused)
 SELECT :name, {spec_values}, :labels, :desired, :paused

@@ -1,7 +1,6 @@
--- Changes some of what is declared of a cluster; no row if there is none, or
--- if it is of another generation by now.
--- :generation the one that was read, if it matters, :spec the fields that change,
--- :labels to add, change or (null) remove, :declarer who declares, if it is not the session's own
+-- Changes a declared cluster; no row if it does not exist or has another generation.
+-- :generation the expected one, null: any, :spec the fields that change,
+-- :labels to add, change or (null) remove, :declarer the actor, if it is not the session's
 WITH me AS (SELECT set_config('kindler.actor', coalesce(:declarer, current_setting('kindler.actor', true), ''), true)),
 d AS (SELECT :spec::jsonb AS spec)
 UPDATE clusters c

@@ -1,6 +1,6 @@
--- Which part of a name's history is about its row; about the last row of the name
--- where there is none. Whatever has the uid belongs to it; of what an earlier
--- release wrote without one, what follows the removal before it.
+-- Which part of a name's history belongs to its present row or, if there is none, to
+-- its last one: everything with the row's UID, and of what an earlier release wrote
+-- without a UID, everything after the removal of the previous row.
 -- $1 name
 WITH present AS (
     SELECT uid FROM clusters WHERE name = $1

@@ -1,7 +1,6 @@
--- The host's ports of a new cluster: those that are given, else the first of their
--- range that no declared cluster uses, and that is not given for another purpose.
--- What is used is gathered once: an OR of two columns would read all clusters for
--- each port.
+-- The ports of the host of a new cluster: the given ones, else the first of their range
+-- that no declared cluster uses and that is not given for another purpose. The used ports
+-- are collected once: an OR of two columns would read all clusters for each port.
 -- $1 the fields that are given
 WITH used AS MATERIALIZED (
     SELECT DISTINCT ports.pool, ports.port

@@ -1,7 +1,6 @@
--- The revision that a task is about, when its row was removed, and otherwise the
--- row. A revision of an earlier release has no uid: the first removal after it is
--- that of its row.
--- $1 task
+-- The revision of a task, with the removal of its row or else the row. A revision of
+-- an earlier release has no UID: the first removal after it is that of its row.
+-- $1 task ID
 SELECT r.cluster_name AS task_cluster, r.uid AS task_uid, r.generation AS task_generation,
        r.desired_state AS task_desired, r.at AS task_at, gone.at AS removed_at, {cluster}
 FROM cluster_revisions r

@@ -1,6 +1,6 @@
 -- The newest events of all clusters or of one, newest first.
--- :before, :after ids; :removal the removal before the row of :cluster, null for every row of
--- that name; :uid its uid
+-- :before, :after IDs, :removal the removal before the row of :cluster, null: every row
+-- of the name, :uid the row's UID
 SELECT id, cluster_name, uid, at, kind, actor, generation, term, from_state, to_state, attempt, reason, message, error, change
 FROM cluster_events
 WHERE (:cluster::text IS NULL OR cluster_name = :cluster)

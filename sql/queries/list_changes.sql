@@ -1,9 +1,9 @@
--- Every cluster that changed since an earlier read, with who works on it, how
--- many clusters there are, and what to give to the next read. Where nothing
--- changed there is one row without a name. Who wrote what a snapshot shows is
--- older than the snapshot's xmax: what seems younger was written on the server
--- that a dump came from, and is told with everything only.
--- $1 what the earlier read gave; '0' for everything
+-- Every cluster that changed since an earlier read, with its lease, the number of
+-- clusters, and the argument of the next read. If nothing changed, one row without a
+-- name. Every visible row was written by a transaction older than the snapshot's xmax;
+-- a row that seems newer was written on the server that a dump came from, and only a
+-- read of everything returns it.
+-- $1 the result of the earlier read; '0' for everything
 SELECT {cluster}, l.owner AS lease_owner, l.term AS lease_term, l.acquired_at AS lease_since,
        s.horizon, s.total
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,

@@ -1,5 +1,5 @@
--- The newest events of a name after an id, oldest first: all, or those of one row.
--- :after an id; :removal the removal before the row, null for all; :uid its uid
+-- The newest events of a name after an ID, oldest first: of all rows, or of one.
+-- :removal the removal before the row, null: all rows, :uid the row's UID
 SELECT * FROM (
     SELECT id, uid, at, kind, actor, generation, term, from_state, to_state, attempt, reason, message, error, change
     FROM cluster_events

@@ -1,6 +1,5 @@
--- What failed last and when it is tried next, soonest first; and how many
--- wait undue. For metrics and status.
--- $1 at most so many
+-- Failed clusters and their next attempts, soonest first. For status.
+-- $1 limit
 SELECT name, coalesce(status_reason, '') AS reason, coalesce(status_message, '') AS message,
        failed_attempts, next_attempt_at
 FROM clusters

@@ -1,5 +1,5 @@
--- The clusters that pass every filter that is given, a page of them, with who
--- works on each and how many there are in all.
+-- One page of the clusters that match every given filter, with the lease of each and
+-- the number of matches on all pages.
 -- :part part of the name, :labels requirements as [{"key", "op", "values"}]
 SELECT {cluster}, l.owner AS lease_owner, l.term AS lease_term, l.acquired_at AS lease_since,
        count(*) OVER () AS total

@@ -1,4 +1,4 @@
--- What is being done now, and by whom.
+-- The leases, with their owners and the state of the clusters.
 SELECT l.cluster_name, l.owner, l.term, l.acquired_at, c.actual_state,
        coalesce(c.status_message, '') AS message, l.expires_at > clock_timestamp() AS live
 FROM cluster_leases l JOIN clusters c ON c.name = l.cluster_name

@@ -1,5 +1,5 @@
--- Which of these tokens, and which of these logins, may still be used.
--- $1 ids of tokens, $2 hashes of logins
+-- The valid ones of these tokens and login sessions.
+-- $1 IDs of tokens, $2 hashes of sessions
 SELECT t.id, NULL::bytea AS hash
 FROM kindler_tokens t
 WHERE t.id = ANY ($1) AND t.revoked_at IS NULL AND coalesce(t.expires_at > now(), true)

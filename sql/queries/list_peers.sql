@@ -1,6 +1,6 @@
--- A few other clusters of this daemon that should run, those looked at last
--- first: asked whether it is one cluster that is ill, or the host.
--- $1 not these, $2 at most so many, $3 for which clusters this daemon works
+-- Other clusters of this daemon that should run, the most recently checked first. Their
+-- health shows whether one cluster is unhealthy or the host has a fault.
+-- $1 names to exclude, $2 limit, $3 selector of this daemon
 SELECT {cluster} FROM clusters c
 WHERE c.desired_state = 'present' AND c.actual_state = 'running' AND NOT c.paused AND NOT c.protected
   AND c.name <> ALL ($1::text[])

@@ -1,4 +1,4 @@
--- Which other clusters declare one of these ports of the host, and of which pool.
+-- The other clusters that declare one of these ports of the host, and in which pools.
 -- $1 name, $2 the spec with the ports
 SELECT * FROM (
     SELECT c.name, {pools_in_use}

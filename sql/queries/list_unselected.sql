@@ -1,9 +1,9 @@
--- Clusters that wait for no one: no daemon that was heard of lately and begins
--- work selects them. Nothing is said of paused and protected ones, nor where no
--- daemon is at all. Those that are placed are found by their place; of the others
--- each set of labels is judged once, because many have the same.
--- $1 seconds without a word after which a daemon counts as gone, $2 only this one,
--- $3 at most so many
+-- Clusters that no live daemon selects, except paused and protected ones. Daemons on
+-- standby do not count; without any live daemon the list is empty. Placed clusters are
+-- found by their placement; for the others each set of labels is evaluated once,
+-- because many clusters have the same labels.
+-- $1 seconds without a heartbeat after which a daemon counts as gone, $2 only this cluster,
+-- $3 limit
 WITH live AS (
     SELECT DISTINCT selector FROM kindler_replicas
     WHERE seen_at > clock_timestamp() - make_interval(secs => $1) AND NOT aside

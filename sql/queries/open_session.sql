@@ -1,7 +1,6 @@
--- Begins a login with a live token, and forgets logins that are over or that
--- are too many for one token.
--- $1 the token's id, $2 SHA-256 of the cookie, $3 how many seconds it lives at
--- most, $4 how many a token may have
+-- Creates a login session for a valid token. Also deletes expired sessions and the
+-- oldest ones above the limit of the token.
+-- $1 the token's ID, $2 SHA-256 of the cookie, $3 lifetime in seconds, $4 limit per token
 WITH forgotten AS (
     DELETE FROM kindler_sessions
     WHERE expires_at <= now()

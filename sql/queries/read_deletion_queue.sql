@@ -1,10 +1,10 @@
--- What the cap on deletions judges by: which deletions were begun lately,
--- whether this one was counted before, and how many wait before and behind it.
--- All that were begun count, whoever began them; only those wait in one line that
--- the same daemons work on, or a place without a daemon would hold up the others.
--- now() and not clock_timestamp() in the bound, because only a stable function
--- can bound an index scan; the reader cuts off what is older.
--- $1 name, $2 generation, $3 for which clusters this daemon works
+-- The input of the cap on deletions: which deletions began within the last minute,
+-- whether this one was counted already, and how many wait before and behind it. The
+-- deletions of all daemons count. The queue has only clusters of the same placement;
+-- otherwise clusters without a live daemon would block the others. The bound uses
+-- now() and not clock_timestamp(), because only a stable function can bound an index
+-- scan; the caller drops older entries.
+-- $1 name, $2 generation, $3 selector of this daemon
 WITH waiting AS (
     SELECT c.name, coalesce(c.absent_since, timestamptz '-infinity') AS since
     FROM clusters c

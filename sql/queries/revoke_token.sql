@@ -1,4 +1,4 @@
--- Ends a token and every login with it; no row if none of this name is left to revoke.
+-- Revokes a token and deletes its sessions; no row if no unrevoked token has the name.
 -- $1 name
 WITH revoked AS (
     UPDATE kindler_tokens SET revoked_at = now(), revoked_by = kindler_actor()

@@ -1,8 +1,8 @@
--- Declares the spec of an earlier revision anew; no row if there is no such
--- cluster, no such revision of this row, or if it is of another generation by now.
--- A field that the revision does not know stays as it is.
--- :revision generation of the revision, :generation the one that was read, if it matters,
--- :declarer who declares, if it is not the session's own
+-- Declares the spec of an earlier revision again; no row if the cluster does not
+-- exist, this row has no such revision, or it has another generation. A field that the
+-- revision does not contain stays as it is.
+-- :revision generation of the revision, :generation the expected one, null: any,
+-- :declarer the actor, if it is not the session's
 WITH me AS (SELECT set_config('kindler.actor', coalesce(:declarer, current_setting('kindler.actor', true), ''), true))
 UPDATE clusters c
 SET {spec_changes}

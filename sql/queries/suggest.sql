@@ -1,7 +1,7 @@
--- A name, ports, the lowest first, and a network that no declared cluster uses.
--- What is used is gathered once: an OR of two columns, or &&, would read all
--- clusters for each candidate. What lies within one candidate network counts as
--- all of it, so that there are few.
+-- A name, ports (lowest first) and a network that no declared cluster uses. The used
+-- values are collected once: an OR of two columns, or &&, would read all clusters for
+-- each candidate. A subnet within a candidate network counts as the whole network, so
+-- that there are few networks.
 WITH used AS MATERIALIZED (
     SELECT DISTINCT ports.pool, ports.port
     FROM clusters c, LATERAL (VALUES {ports_by_pool}) AS ports (pool, port)

@@ -32,7 +32,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use crate::config::{self, Connection, ConnectionArgs, DaemonArgs, DaemonSettings};
-use crate::daemon::{self, DaemonError, Ended};
+use crate::daemon::{self, DaemonError, DaemonExit};
 use crate::metrics;
 use crate::store;
 
@@ -156,7 +156,7 @@ fn daemon_settings(
 /// The command is spawned as a task: run in `block_on`, it would be on the main
 /// thread, and every wake-up would cross threads twice.
 fn on_workers(
-    command: impl Future<Output = Result<Ended, DaemonError>> + Send + 'static,
+    command: impl Future<Output = Result<DaemonExit, DaemonError>> + Send + 'static,
 ) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(DAEMON_THREADS)
@@ -167,8 +167,8 @@ fn on_workers(
         .block_on(runtime.spawn(command))
         .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
     Ok(match ended? {
-        Ended::Well => Exit::Done,
-        Ended::Unconverged => Exit::Failed,
+        DaemonExit::Done => Exit::Done,
+        DaemonExit::Unconverged => Exit::Failed,
     })
 }
 

@@ -10,7 +10,8 @@ use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::store::{
-    Failing, LeaseHeld, ReplicaSeen, SCHEMA_VERSION, StateCount, Unselected, Waiting, newer_schema,
+    DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, StateCount, Unselected,
+    newer_schema,
 };
 
 use super::args::Output;
@@ -41,9 +42,9 @@ struct StatusReport {
     ok: bool,
     database: DatabaseReport,
     daemons: Vec<DaemonReport>,
-    working: Vec<LeaseHeld>,
+    working: Vec<LeaseInfo>,
     counts: Vec<StateCount>,
-    held: Vec<Waiting>,
+    held: Vec<DeferredCount>,
     unselected: Unselected,
     failing: Vec<Failing>,
 }
@@ -59,7 +60,7 @@ struct DatabaseReport {
 #[derive(Debug, Serialize)]
 struct DaemonReport {
     #[serde(flatten)]
-    seen: ReplicaSeen,
+    seen: ReplicaStatus,
     alive: bool,
 }
 
@@ -99,7 +100,7 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
         .filter(|lease| lease.live)
         .collect();
     let counts = store.counts().await?;
-    let held = store.waiting().await?;
+    let held = store.deferred_counts().await?;
     let unselected = store
         .unselected(HEARTBEAT * 3, None, MAX_UNSELECTED)
         .await?;
@@ -289,7 +290,7 @@ fn counts_text(counts: &[StateCount]) -> String {
 }
 
 /// Work that a safety limit defers, and until when.
-fn deferred_text(held: &Waiting, now: Timestamp) -> String {
+fn deferred_text(held: &DeferredCount, now: Timestamp) -> String {
     let next = held
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));

@@ -66,13 +66,11 @@ pub enum Reason {
     Protected,
     /// Its row cannot be read.
     RowInvalid,
-    /// The reconcile itself failed or panicked: a defect of Kindler.
-    InternalError,
 }
 
 impl Reason {
-    /// Every reason, so that metrics can start all of them at zero.
-    pub const ALL: [Self; 30] = [
+    /// Every reason.
+    pub const ALL: [Self; 29] = [
         Self::Creating,
         Self::Created,
         Self::CreatedWithWarning,
@@ -102,7 +100,6 @@ impl Reason {
         Self::Paused,
         Self::Protected,
         Self::RowInvalid,
-        Self::InternalError,
     ];
 
     /// The reason that a word names, if it names one.
@@ -142,7 +139,6 @@ impl Reason {
             Self::Paused => "Paused",
             Self::Protected => "Protected",
             Self::RowInvalid => "RowInvalid",
-            Self::InternalError => "InternalError",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::log::CommandLog;
-use crate::redact::{Known, Redactor};
+use crate::redact::{KnownSecrets, Redactor};
 
 /// How many of the last lines are kept.
 pub const TAIL_LINES: usize = 20;
@@ -44,7 +44,7 @@ impl<'a> Capture<'a> {
     pub(super) fn new(
         log: Option<&'a mut CommandLog>,
         stdout_kept: usize,
-        secrets: &Known,
+        secrets: &KnownSecrets,
     ) -> Self {
         let (out, err) = (Stream::new(secrets), Stream::new(secrets));
         Self {
@@ -124,7 +124,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(secrets: &Known) -> Self {
+    fn new(secrets: &KnownSecrets) -> Self {
         Self {
             unfinished: Unfinished::default(),
             redactor: Redactor::new(secrets.clone()),
@@ -255,8 +255,8 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        Capture, Known, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail, Unfinished,
-        clean_line,
+        Capture, KnownSecrets, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail,
+        Unfinished, clean_line,
     };
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn stdout_is_kept_up_to_its_bound_and_counted_beyond_it() {
-        let mut capture = Capture::new(None, STDOUT_KEPT, &Known::default());
+        let mut capture = Capture::new(None, STDOUT_KEPT, &KnownSecrets::default());
         let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
         capture.drain(out.as_slice(), b"oops".as_slice()).await;
         let kept = capture.finish().await;

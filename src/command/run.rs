@@ -18,7 +18,7 @@ use super::line::{CommandLine, Limits};
 use super::log::CommandLog;
 use super::outcome::{Ending, Finished, SpawnError};
 use crate::core::trust::{MonotonicDeadline, Trust};
-use crate::redact::Known;
+use crate::redact::KnownSecrets;
 
 /// How long after the end of the grace a guard may take to report before it counts as deaf.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ pub struct Runner {
     pub stdout_kept: usize,
     /// What is hidden wherever a command prints it, besides the values of the variables that
     /// [`pass_env`](Self::pass_env) names and whose names speak of a secret.
-    pub secrets: Known,
+    pub secrets: KnownSecrets,
 }
 
 impl Default for Runner {
@@ -47,7 +47,7 @@ impl Default for Runner {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
             stdout_kept: STDOUT_KEPT,
-            secrets: Known::default(),
+            secrets: KnownSecrets::default(),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Runner {
         })
     }
 
-    fn known_secrets(&self) -> Known {
+    fn known_secrets(&self) -> KnownSecrets {
         let passed = environment::passed(std::env::vars_os(), &self.pass_env);
         let bytes = |text: OsString| text.into_vec();
         self.secrets.and_variables(

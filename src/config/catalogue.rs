@@ -1,5 +1,5 @@
-//! The list of all settings, told by the clap definition itself, so that no
-//! document needs to repeat it unchecked.
+//! The list of all settings, derived from the clap definition, so that documents
+//! can be generated and checked.
 
 use clap::Arg;
 
@@ -16,9 +16,9 @@ pub struct Setting {
     pub env: String,
     /// The default of `kindler serve`; empty if there is none.
     pub default: String,
-    /// The default of `kindler dev`, where it is another.
+    /// The default of `kindler dev`, where it differs.
     pub dev_default: Option<String>,
-    /// One line.
+    /// One line of documentation.
     pub doc: String,
 }
 
@@ -76,12 +76,12 @@ pub fn settings_table() -> String {
     table
 }
 
-/// A `kindler.toml` that says everything and sets nothing: each setting as a
-/// comment, with its default or the kind of its value.
+/// A `kindler.toml` in which every setting is commented out, with its default or
+/// the kind of its value.
 pub fn settings_example() -> String {
     let mut text = String::from(
-        "# Settings of Kindler. A flag goes before the environment, the environment before\n\
-         # this file, this file before the defaults, which stand here as comments.\n",
+        "# Settings of Kindler. A flag overrides the environment, the environment overrides\n\
+         # this file, and this file overrides the defaults, which are shown as comments.\n",
     );
     let mut heading = None;
     for arg in every_setting().get_arguments() {
@@ -99,7 +99,7 @@ pub fn settings_example() -> String {
     text
 }
 
-/// A default as TOML writes it, else the kind of value in quotes.
+/// The default in TOML, else the kind of value in quotes.
 fn example(arg: &Arg) -> String {
     match shown_default(arg).as_str() {
         "" => {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_has_a_variable_of_its_name_and_a_line_of_documentation() {
+    fn every_setting_has_a_variable_and_a_line_of_documentation() {
         let all = settings();
         assert_eq!(all.len(), every_setting().get_arguments().count());
         for setting in &all {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_names_every_setting_and_its_defaults_hold() {
+    fn the_example_has_every_setting_with_its_default() {
         let example = settings_example();
         let lines = |of: &Setting| {
             example
@@ -143,7 +143,7 @@ mod tests {
         for setting in settings().iter().filter(|s| s.name != NOT_IN_FILE) {
             assert_eq!(lines(setting), 1, "{setting:?}");
         }
-        // With every comment taken away that has a default, it is a file that sets just these.
+        // Uncommented, the lines with a default form a valid file.
         let uncommented: String = settings()
             .iter()
             .filter(|setting| !setting.default.is_empty())
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn dev_looks_more_often_and_plays_in_the_sandbox() {
+    fn dev_checks_more_often_and_uses_the_sandbox() {
         let dev: Vec<_> = settings()
             .into_iter()
             .filter_map(|s| Some((s.name, s.dev_default?)))

@@ -1,9 +1,9 @@
-//! The list of clusters that the old system kept in a file, `environments.csv`.
+//! Reads `environments.csv`, the cluster list of the bash system.
 //!
-//! Its columns, in this order, have no header: name, provider, node port,
+//! The file has no header. Its columns are: name, provider, node port,
 //! port-forward port, register with Portainer, route in HAProxy, HTTP port,
-//! HTTPS port, subnet. What is left out at the end of a line, or empty, gets the
-//! old defaults. Everything is checked before anything is declared.
+//! HTTPS port, subnet. A missing or empty column gets the default of the bash
+//! system. The whole file is checked before any cluster is declared.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,60 +18,60 @@ use crate::clusters::{
 };
 use crate::store::Declaration;
 
-/// A list of thousands of clusters is far below this; another file is above it.
-const LONGEST: u64 = 1024 * 1024;
+/// Enough for thousands of clusters; a larger file is not such a list.
+const MAX_BYTES: u64 = 1024 * 1024;
 
-/// What the flags of the old lists call true; anything else is false.
+/// The values that count as true; any other counts as false.
 const TRUE: [&str; 5] = ["1", "y", "yes", "true", "on"];
 
-/// The clusters of one file, all of them allowed.
+/// The clusters of one file, all of them valid.
 #[derive(Clone, Debug)]
 pub struct Environments {
-    /// In the file's order.
+    /// In the order of the file.
     pub clusters: Vec<Declaration>,
 }
 
-/// Why a list is refused; the line counts from 1.
+/// Why a list is rejected; lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentsError {
     /// The file cannot be read.
     #[error("seed_csv cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// It is no list of clusters.
-    #[error("seed_csv is longer than 1 MiB: use a list with one cluster a line")]
+    /// The file is too long for a list of clusters.
+    #[error("seed_csv is longer than 1 MiB: use a list with one cluster per line")]
     TooLong,
-    /// It is not text.
-    #[error("seed_csv is not text in UTF-8: use a list with one cluster a line")]
+    /// The file is not UTF-8.
+    #[error("seed_csv is not UTF-8 text: use a list with one cluster per line")]
     NotText(#[from] std::string::FromUtf8Error),
-    /// More columns than there are.
+    /// A line has too many columns.
     #[error(
         "line {0}: more than 9 columns: use env,provider,node_port,pf_port,register_portainer,haproxy_route,http_port,https_port,cluster_subnet"
     )]
     Columns(usize),
-    /// A name that no cluster can have.
+    /// The name is invalid.
     #[error("line {line}: {why}")]
     Name {
-        /// Where.
+        /// The line.
         line: usize,
-        /// The limit.
+        /// The rule.
         why: NameError,
     },
-    /// A value that no cluster can have.
+    /// A value is invalid.
     #[error("line {line}: {why}")]
     Value {
-        /// Where.
+        /// The line.
         line: usize,
         /// The field and its limit.
         why: SpecError,
     },
-    /// One name for two clusters.
-    #[error("line {line}: {name} is in line {first} already: name each cluster once")]
+    /// Two lines have the same name.
+    #[error("line {line}: {name} is already in line {first}: list each cluster once")]
     Twice {
-        /// Where.
+        /// The line.
         line: usize,
         /// The name.
         name: ClusterName,
-        /// Where it came first.
+        /// The line that has it first.
         first: usize,
     },
 }
@@ -83,9 +83,9 @@ pub enum EnvironmentsError {
 pub fn environments(path: &str) -> Result<Environments, EnvironmentsError> {
     let mut text = Vec::new();
     File::open(Path::new(path))?
-        .take(LONGEST + 1)
+        .take(MAX_BYTES + 1)
         .read_to_end(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    if text.len() as u64 > MAX_BYTES {
         return Err(EnvironmentsError::TooLong);
     }
     parse(&String::from_utf8(text)?)
@@ -110,7 +110,7 @@ fn parse(text: &str) -> Result<Environments, EnvironmentsError> {
 }
 
 fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsError> {
-    // A comma at the end of a line begins nothing.
+    // Empty columns at the end of a line are allowed.
     if columns.len() > 9 && columns[9..].iter().any(|column| !column.is_empty()) {
         return Err(EnvironmentsError::Columns(line));
     }
@@ -157,7 +157,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn the_old_lists_are_read_as_they_were_written() {
+    fn lists_of_the_bash_system_are_read_with_its_defaults() {
         let list = "# env,provider,node_port,...\r\n\r\n  , \n\
                     dev,kind,30081,19001,true,off,18091,18444,\r\n\
                     uat , k3d , , 19002 , 1 , YES , 18092 , 18445 , 10.101.0.0/16 \n\
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_its_line() {
+    fn an_error_names_the_line_and_the_field() {
         for (list, parts) in [
             ("# x\nDev,kind\n", &["line 2", "name", "Dev"][..]),
             ("dev,k8s\n", &["line 1", "provider", "k3d or kind"]),
@@ -188,7 +188,10 @@ mod tests {
                 "a,kind\n\nb,k3d,1,1,y,y,1,1,10.1.1.1/16\n",
                 &["line 3", "subnet"],
             ),
-            ("a,kind\nb,kind\na,k3d\n", &["line 3", "a is in line 1"]),
+            (
+                "a,kind\nb,kind\na,k3d\n",
+                &["line 3", "a is already in line 1"],
+            ),
             ("a,kind,1,1,1,1,1,1,,x\n", &["line 1", "9 columns"]),
             (
                 "a-name-that-is-much-too-long-for-k3d,k3d\n",

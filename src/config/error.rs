@@ -1,5 +1,5 @@
-//! Why the settings cannot be used: one line that names the field and where
-//! its value came from, and a hint where there is one.
+//! Errors of the settings: one line that names the field and the source of its
+//! value, with a hint where one helps.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use crate::core::database::DatabaseUrlError;
 
-/// Why the settings cannot be used. Never contains a secret value.
+/// Why the settings are rejected. Never contains a secret value.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file that was asked for is not there.
+    /// The file given by flag or environment does not exist.
     #[error("config file {} does not exist", .0.display())]
     NoFile(PathBuf),
-    /// It is there, but cannot be read.
+    /// The file exists but cannot be read.
     #[error("config file {} cannot be read", path.display())]
     ReadFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// It is not TOML. The line itself is not shown, it may hold a password.
+    /// The file is not TOML. The line is not shown, because it may contain a password.
     #[error("{} line {line} is not valid TOML: {message}", path.display())]
     Syntax {
         /// The file.
@@ -32,129 +32,131 @@ pub enum ConfigError {
         /// What the parser expected.
         message: String,
     },
-    /// A key that no setting has.
+    /// No setting has this key.
     #[error("{}: key {key:?} is not known: did you mean {nearest}?", path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,
-        /// As it stands there.
+        /// The key.
         key: String,
-        /// The setting whose name is nearest.
+        /// The setting with the most similar name.
         nearest: String,
     },
-    /// A table or a date, where only plain values can stand.
-    #[error("{}: {key} is a {found}: use a text, a number or a list of texts", path.display())]
+    /// A table or a date; only plain values are allowed.
+    #[error("{}: {key} is a {found}: use a string, a number or a list of strings", path.display())]
     FileType {
         /// The file.
         path: PathBuf,
         /// The setting.
         key: String,
-        /// What stands there.
+        /// The TOML type found.
         found: &'static str,
     },
-    /// A value that its setting refuses.
+    /// The setting rejects the value in the file.
     #[error("{}: {key}: {why}", path.display())]
     FileValue {
         /// The file.
         path: PathBuf,
         /// The setting.
         key: String,
-        /// Field and limit.
+        /// The field and its limit.
         why: String,
     },
-    /// A variable that no setting has.
+    /// No setting has this variable.
     #[error("environment variable {name} is not known: did you mean {nearest}?")]
     UnknownVariable {
-        /// As it is set.
+        /// The variable.
         name: String,
-        /// The variable whose name is nearest.
+        /// The variable with the most similar name.
         nearest: String,
     },
-    /// A value that its setting refuses.
+    /// The setting rejects the value of the variable.
     #[error("environment variable {name}: {why}")]
     Variable {
-        /// As it is set.
+        /// The variable.
         name: String,
-        /// Field and limit.
+        /// The field and its limit.
         why: String,
     },
-    /// The two bounds are the wrong way round.
+    /// The initial delay is longer than the longest one.
     #[error(
         "backoff_initial {} is more than backoff_max {}: use at most that",
         crate::duration::compact(*initial), crate::duration::compact(*max)
     )]
     BackoffOrder {
-        /// After the first failure.
+        /// The delay after the first failure.
         initial: Duration,
-        /// The longest.
+        /// The longest delay.
         max: Duration,
     },
-    /// Nobody said where the database is.
+    /// No setting names a database.
     #[error("no database is set")]
     NoDatabase,
-    /// A URL and the file that holds it are both given in the same place.
+    /// A URL and a file with the URL are both set, by the same source.
     #[error("{url} and {url}_file are both set by {by}: use one of them")]
     TwoUrls {
         /// The setting of the URL.
         url: &'static str,
-        /// The place.
+        /// The source.
         by: &'static str,
     },
-    /// A flag holds a password.
-    #[error("--{flag} holds a password, which the process list would show to everybody here")]
+    /// A flag contains a password.
+    #[error(
+        "--{flag} contains a password, which every user of this machine could read in the process list"
+    )]
     PasswordInFlag {
         /// The flag.
         flag: String,
     },
-    /// The file that holds the URL cannot be read.
+    /// The file with the URL cannot be read.
     #[error("the database URL cannot be read from {}", path.display())]
     UrlFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// What it holds cannot be a URL.
-    #[error("the file of the database URL, {}, {why}: it holds one line, the URL", path.display())]
+    /// The file does not contain a URL.
+    #[error("the file of the database URL, {}, {why}: write the URL into it, on one line", path.display())]
     UrlFileContent {
         /// The file.
         path: PathBuf,
-        /// What is wrong, never what it holds.
+        /// What is wrong, never the content.
         why: &'static str,
     },
-    /// The URL cannot be used.
+    /// The URL is invalid.
     #[error(transparent)]
     DatabaseUrl(DatabaseUrlError),
-    /// What `kindler dev` left cannot be read.
+    /// The URL file of `kindler dev` cannot be read.
     #[error("the database URL of `kindler dev` cannot be read from {}", path.display())]
     DevUrl {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
 }
 
 impl ConfigError {
-    /// What to do about it, where that is not in the message.
+    /// What to do, where the message does not say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoDatabase => Some(
                 "set KINDLER_DATABASE_URL to \
-                 postgresql://USER:PASSWORD@HOST/NAME, or start `kindler dev`, which brings its own",
+                 postgresql://USER:PASSWORD@HOST/NAME, or start `kindler dev`, which includes a database",
             ),
             Self::PasswordInFlag { .. } => Some(
-                "give the URL in the environment (KINDLER_DATABASE_URL, KINDLER_API_DATABASE_URL) \
+                "set the URL in the environment (KINDLER_DATABASE_URL, KINDLER_API_DATABASE_URL) \
                  or in a file (--database-url-file, --api-database-url-file)",
             ),
             Self::DevUrl { .. } => {
-                Some("run this as the user who runs `kindler dev`, or set KINDLER_DATABASE_URL")
+                Some("run this as the user of `kindler dev`, or set KINDLER_DATABASE_URL")
             }
-            Self::UnknownVariable { .. } => {
-                Some("`kindler serve --help` lists the variables; unset what is not meant for it")
-            }
+            Self::UnknownVariable { .. } => Some(
+                "`kindler serve --help` lists the variables; unset this one if it is not for Kindler",
+            ),
             Self::UnknownKey { .. } => {
                 Some("keys are the long flags of `kindler serve --help`, with _ for -")
             }

@@ -1,6 +1,6 @@
-//! `kindler.toml`: one flat table whose keys are the settings' names.
+//! Reads `kindler.toml`: one flat table whose keys are the names of the settings.
 //!
-//! Its lines are never repeated in an error, because one may hold a password.
+//! Errors never quote a line of it, because a line may contain a password.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,13 @@ use clap::Command;
 use toml::{Table, Value};
 
 use super::error::ConfigError;
-use super::values::{Values, check, nearest};
+use super::values::{SettingValues, check, nearest};
 
-/// Settings that cannot stand in the file, since they say where it is.
+/// The setting that the file cannot contain, because it names the file.
 pub(super) const NOT_IN_FILE: &str = "config";
 
 /// Reads and checks the file.
-pub(super) fn read(path: &Path, settings: &Command) -> Result<Values, ConfigError> {
+pub(super) fn read(path: &Path, settings: &Command) -> Result<SettingValues, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::ReadFile {
         path: path.to_owned(),
         source,
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path, settings: &Command) -> Result<Values, ConfigErro
     parse(path, &text, settings)
 }
 
-fn parse(path: &Path, text: &str, settings: &Command) -> Result<Values, ConfigError> {
+fn parse(path: &Path, text: &str, settings: &Command) -> Result<SettingValues, ConfigError> {
     let table: Table = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start).min(text.len());
         ConfigError::Syntax {
@@ -36,7 +36,7 @@ fn parse(path: &Path, text: &str, settings: &Command) -> Result<Values, ConfigEr
                 .message()
                 .lines()
                 .next()
-                .unwrap_or("not understood")
+                .unwrap_or("syntax error")
                 .to_owned(),
         }
     })?;
@@ -49,7 +49,7 @@ fn parse(path: &Path, text: &str, settings: &Command) -> Result<Values, ConfigEr
         .collect()
 }
 
-/// The values of one key as the texts that its flag would be given.
+/// The values of one key, as strings for its flag.
 fn checked(
     path: &Path,
     key: &str,
@@ -105,12 +105,12 @@ mod tests {
     use super::super::settings::every_setting;
     use super::*;
 
-    fn read(text: &str) -> Result<Values, String> {
+    fn read(text: &str) -> Result<SettingValues, String> {
         parse(Path::new("kindler.toml"), text, &every_setting()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn texts_numbers_and_lists_become_what_a_flag_would_be_given() {
+    fn strings_numbers_and_lists_become_flag_values() {
         let values = read("concurrency = 5\nhealth_interval = \"1m\"\npass_env = [\"A\", \"B\"]\n");
         let values = values.unwrap();
         assert_eq!(values["concurrency"], ["5"]);
@@ -119,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_the_file_and_the_key() {
-        for (text, told) in [
+    fn errors_name_the_file_and_the_key() {
+        for (text, message) in [
             (
                 "resync_intervall = 1",
                 "kindler.toml: key \"resync_intervall\" is not known: did you mean resync_interval?",
@@ -144,7 +144,7 @@ mod tests {
             ),
         ] {
             let error = read(text).unwrap_err();
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(message), "{error}");
         }
     }
 

@@ -1,22 +1,22 @@
-//! Names of servers as settings, in the one form in which they are compared:
-//! lower case, without a dot at the end, IPv6 in brackets.
+//! Host names in settings, normalized for comparison: lower case, no final dot,
+//! IPv6 in brackets.
 
 use std::net::Ipv6Addr;
 
-/// The longest name that DNS knows, and the longest part of one.
-const LONGEST_NAME: usize = 253;
-const LONGEST_PART: usize = 63;
+/// The limits of DNS: a whole name, and one label.
+const MAX_HOST_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
 
-/// Why a name is refused.
+/// Why a name is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HostError {
-    /// Not what stands in a `Host`.
+    /// Not a valid `Host` header.
     #[error(
         "allowed_hosts {0:?} is not a host: use a name such as kindler.example.org or an address, \
-         with :PORT at most; no scheme, no path, no '*', and nothing empty between commas"
+         optionally with :PORT; no scheme, no path, no '*', no empty item between commas"
     )]
     Host(String),
-    /// Not a name of DNS.
+    /// Not a DNS name.
     #[error(
         "base_domain {0:?} is not a domain: use a name such as kindler.example.org, without \
          scheme, port, path or '*'"
@@ -24,49 +24,49 @@ pub(super) enum HostError {
     Domain(String),
 }
 
-/// Reads what a `Host` may be: a name or an address, maybe with a port.
+/// Parses a `Host`: a name or an address, with an optional port.
 pub(super) fn host(text: &str) -> Result<String, HostError> {
-    let refused = || HostError::Host(text.chars().take(80).collect());
+    let rejected = || HostError::Host(text.chars().take(80).collect());
     let given = text.trim();
     if let Ok(address) = given.parse::<Ipv6Addr>() {
         return Ok(format!("[{address}]"));
     }
-    let (called, port) = match given.rsplit_once(':') {
-        Some((called, port)) if !given.ends_with(']') => {
-            let port: u16 = port.parse().map_err(|_| refused())?;
-            (called, format!(":{port}"))
+    let (host, port) = match given.rsplit_once(':') {
+        Some((host, port)) if !given.ends_with(']') => {
+            let port: u16 = port.parse().map_err(|_| rejected())?;
+            (host, format!(":{port}"))
         }
         _ => (given, String::new()),
     };
-    let bare = called
+    let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    let called = match bare {
+    let host = match bare {
         Some(bare) => bare
             .parse::<Ipv6Addr>()
             .map(|address| format!("[{address}]"))
             .ok(),
-        None => name(called),
+        None => name(host),
     };
-    called.map(|called| called + &port).ok_or_else(refused)
+    host.map(|host| host + &port).ok_or_else(rejected)
 }
 
-/// Reads a domain, below which other names are.
+/// Parses a domain.
 pub(super) fn domain(text: &str) -> Result<String, HostError> {
     name(text.trim()).ok_or_else(|| HostError::Domain(text.chars().take(80).collect()))
 }
 
-/// A name of DNS, or of a container, whose names may hold `_`.
+/// A DNS name, or a container name, which may contain `_`.
 fn name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let part = |part: &str| {
-        (1..=LONGEST_PART).contains(&part.len())
+        (1..=MAX_LABEL).contains(&part.len())
             && part.chars().all(fits)
             && !part.starts_with('-')
             && !part.ends_with('-')
     };
-    (name.len() <= LONGEST_NAME && name.split('.').all(part)).then_some(name)
+    (name.len() <= MAX_HOST_NAME && name.split('.').all(part)).then_some(name)
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_in_one_form() {
+    fn hosts_are_normalized() {
         for (given, read) in [
             ("kindler.example.org", "kindler.example.org"),
             (" Kindler.Example.ORG. ", "kindler.example.org"),
@@ -111,9 +111,9 @@ mod tests {
             "ü.example.org",
             &long,
         ] {
-            let told = host(bad).unwrap_err().to_string();
+            let message = host(bad).unwrap_err().to_string();
             let named = format!("allowed_hosts {bad:?} is not a host");
-            assert!(told.starts_with(&named), "{told}");
+            assert!(message.starts_with(&named), "{message}");
         }
     }
 
@@ -127,10 +127,10 @@ mod tests {
             assert_eq!(domain(given).unwrap(), read);
         }
         for bad in ["", "http://x y", "x:80", "*.x", "x/", "[::1]"] {
-            let told = domain(bad).unwrap_err().to_string();
+            let message = domain(bad).unwrap_err().to_string();
             assert!(
-                told.contains("base_domain") && told.contains("is not a domain"),
-                "{told}"
+                message.contains("base_domain") && message.contains("is not a domain"),
+                "{message}"
             );
         }
     }

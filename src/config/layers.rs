@@ -1,5 +1,5 @@
-//! The layers below the flags: what the environment and the file say, checked
-//! one by one so that an error names its place, then handed to clap.
+//! The sources below the flags: environment and file. Each value is checked here,
+//! so that an error names its source, and then becomes a default in clap.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ use crate::command::RUN_MARK;
 
 use super::error::ConfigError;
 use super::settings::{LOG_LEVEL, every_setting};
-use super::values::{Values, check, flag_value, nearest};
+use super::values::{SettingValues, check, flag_value, nearest};
 use super::{file, paths, url_file};
 
-/// What Kindler passes to the commands that it runs; a command that calls
-/// `kindler` has them set.
+/// Variables that Kindler sets for the commands that it runs. They are not
+/// settings, but a command that calls `kindler` passes them on.
 pub const COMMAND_ENV: [&str; 9] = [
     "KINDLER_NAME",
     "KINDLER_UID",
@@ -28,17 +28,17 @@ pub const COMMAND_ENV: [&str; 9] = [
     RUN_MARK,
 ];
 
-/// The namespace variable of the bash system, which hosts still set.
+/// The namespace variable of the bash system. Some hosts still set it.
 const OLD_SYSTEM_ENV: &str = "KINDLER_NS";
 
-/// Where `kindler dev` differs: one wants to see a repair while watching.
+/// The defaults of `kindler dev` that differ: repairs start within seconds.
 const DEV_DEFAULTS: [(&str, &str); 3] = [
     ("driver", "sandbox"),
     ("health_interval", "15s"),
     ("health_reprobe", "2s"),
 ];
 
-/// Gives a command with the daemon's settings the defaults of `kindler dev`.
+/// Applies the defaults of `kindler dev` to a command with the daemon's settings.
 pub fn for_dev(command: Command) -> Command {
     DEV_DEFAULTS
         .into_iter()
@@ -47,20 +47,20 @@ pub fn for_dev(command: Command) -> Command {
         })
 }
 
-/// Leaves out of the help what only `kindler dev` uses.
+/// Hides the settings that only `kindler dev` uses from the help.
 pub fn outside_dev(command: Command) -> Command {
     command.mut_arg("postgres_bin", |arg| arg.hide(true))
 }
 
-/// Puts environment and file below the flags of a command and of all its
-/// subcommands, after checking every value of theirs.
+/// Checks environment and file and makes their values the defaults of the flags
+/// of a command and all its subcommands.
 ///
 /// # Errors
-/// [`ConfigError`] for an unknown name or a refused value, naming its place.
+/// [`ConfigError`] for an unknown name or an invalid value, with its source.
 pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigError> {
     let settings = every_setting();
     check_variables(&settings)?;
-    let mut values = Values::new();
+    let mut values = SettingValues::new();
     values.insert(
         "state_dir".to_owned(),
         vec![paths::state_dir().display().to_string()],
@@ -68,13 +68,13 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     if let Some(path) = config_path(args)? {
         values.extend(file::read(&path, &settings)?);
     }
-    let mut from_files = Values::new();
+    let mut from_files = SettingValues::new();
     for url in url_file::URLS {
         if let Some(text) = url_file::below_variable(url, args, &values)? {
             from_files.insert(url.to_owned(), vec![text]);
         }
     }
-    // The common name of the variable: below our own, above the file.
+    // DATABASE_URL ranks below KINDLER_DATABASE_URL and above the file.
     if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         values.insert("database_url".to_owned(), vec![url]);
     }
@@ -82,13 +82,13 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     Ok(inject(command, &values))
 }
 
-/// The setting `log` as it is now: the flag and the environment are as they
-/// were at the start, the file is read anew.
+/// The current value of the setting `log`. Flag and environment cannot change
+/// while the process runs; the file is read again.
 ///
 /// # Errors
-/// [`ConfigError`] for a file that cannot be used, naming its place.
+/// [`ConfigError`] for an invalid file.
 pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
-    // Both were checked at the start.
+    // Flag and environment were checked at the start.
     let given = flag_value(args, "--log").or_else(|| env::var_os("KINDLER_LOG"));
     if let Some(given) = given.filter(|given| !given.is_empty()) {
         return Ok(given.to_string_lossy().into_owned());
@@ -97,15 +97,15 @@ pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
         Some(path) => file::read(&path, &every_setting())?.remove("log"),
         None => None,
     };
-    let told = in_file.and_then(|values| values.into_iter().next());
-    Ok(told.unwrap_or_else(|| LOG_LEVEL.to_owned()))
+    let level = in_file.and_then(|values| values.into_iter().next());
+    Ok(level.unwrap_or_else(|| LOG_LEVEL.to_owned()))
 }
 
-/// The file to read: the one that is asked for, else the first that exists.
+/// The file to read: the one that is set, else the first default that exists.
 fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
-    let asked = flag_value(args, "--config")
+    let given = flag_value(args, "--config")
         .or_else(|| env::var_os("KINDLER_CONFIG").filter(|path| !path.is_empty()));
-    match asked.map(PathBuf::from) {
+    match given.map(PathBuf::from) {
         Some(path) if path.exists() => Ok(Some(path)),
         Some(path) => Err(ConfigError::NoFile(path)),
         None => Ok(paths::config_files().into_iter().find(|path| path.exists())),
@@ -132,7 +132,7 @@ fn check_variables(settings: &Command) -> Result<(), ConfigError> {
                 nearest,
             });
         };
-        // What is not text is refused by clap; what is empty counts as not set.
+        // Clap rejects values that are not UTF-8. An empty value counts as not set.
         if let Some(value) = value.to_str().filter(|value| !value.is_empty()) {
             check(arg, &[value.to_owned()]).map_err(|why| ConfigError::Variable {
                 name: name.to_owned(),
@@ -143,8 +143,8 @@ fn check_variables(settings: &Command) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Makes values the defaults of the flags that they belong to.
-fn inject(mut command: Command, values: &Values) -> Command {
+/// Makes each value the default of its flag.
+fn inject(mut command: Command, values: &SettingValues) -> Command {
     let args: Vec<(String, bool)> = command
         .get_arguments()
         .map(|arg| {

@@ -1,4 +1,4 @@
-//! What a setting may be; the error names the field and the limit.
+//! Parsers of settings. Their errors name the field and the limit.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -8,92 +8,92 @@ use std::time::Duration;
 use crate::clusters::{Selector, SelectorError};
 use crate::duration::{self, DurationError};
 
-/// Why a value is refused.
+/// Why a value is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    /// Not a duration at all.
+    /// Not a duration.
     #[error("{field} {why}")]
     NotADuration {
         /// The setting.
         field: &'static str,
-        /// What is wrong with the text.
+        /// The rule.
         why: DurationError,
     },
-    /// Not a number at all.
+    /// Not a number.
     #[error("{field} {given:?} is not a number: use {least} to {most}")]
     NotANumber {
         /// The setting.
         field: &'static str,
-        /// The refused text.
+        /// The rejected text.
         given: String,
-        /// The smallest that is allowed.
+        /// The smallest allowed value.
         least: String,
-        /// The largest that is allowed.
+        /// The largest allowed value.
         most: String,
     },
-    /// Below or above what is allowed.
+    /// Below or above the limits.
     #[error("{field} {given} is out of range: use {least} to {most}")]
     OutOfRange {
         /// The setting.
         field: &'static str,
-        /// The refused text.
+        /// The rejected text.
         given: String,
-        /// The smallest that is allowed.
+        /// The smallest allowed value.
         least: String,
-        /// The largest that is allowed.
+        /// The largest allowed value.
         most: String,
     },
     /// Neither IP address nor localhost, or no port.
     #[error("listen {0:?} is not an address: use IP:PORT, such as 127.0.0.1:8080 or [::1]:8080")]
     NotAnAddress(String),
-    /// Not what a browser calls the server of a page.
+    /// Not an origin as browsers send it.
     #[error(
         "allowed_origins {0:?} is not an origin: use http://HOST or https://HOST, with :PORT if it \
-         is another than 80 or 443, and nothing after it"
+         is not 80 or 443, and nothing after it"
     )]
     NotAnOrigin(String),
-    /// Not a name of environment variables.
+    /// Not the name of an environment variable.
     #[error(
         "pass_env {0:?} is not the name of a variable: use letters, digits and '_', \
          and at most a '*' at the end"
     )]
     NotAVariable(String),
-    /// Not understood by the log filter.
+    /// The log filter cannot parse it.
     #[error("log {0:?} is not a level: use error, warn, info, debug or trace, or kindler=debug")]
     NotAFilter(String),
     /// Not a label selector.
     #[error(transparent)]
     NotASelector(#[from] SelectorError),
-    /// A label selector with a comma and nothing else, which would select all.
+    /// A selector of commas alone, which would select every cluster.
     #[error("selector {0:?} names no label: use KEY=VALUE, or leave it empty to select everything")]
     EmptySelector(String),
-    /// A label selector that is no place's name.
-    #[error("selector is {0} characters long: use at most {LONGEST_SELECTOR}")]
+    /// A selector that is too long to be stored as a placement.
+    #[error("selector is {0} characters long: use at most {MAX_SELECTOR}")]
     LongSelector(usize),
     /// An empty path.
     #[error("{0} is empty: use a path")]
     EmptyPath(&'static str),
 }
 
-/// A place is told in one line.
-const LONGEST_SELECTOR: usize = 1000;
+/// The selector's text is stored in each row that it places, and shown on one line.
+const MAX_SELECTOR: usize = 1000;
 
-/// Seconds, for limits.
+/// A limit in seconds.
 pub(super) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Minutes, for limits.
+/// A limit in minutes.
 pub(super) const fn minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }
 
-/// Hours, for limits.
+/// A limit in hours.
 pub(super) const fn hours(n: u64) -> Duration {
     Duration::from_secs(n * 3600)
 }
 
-/// Reads a duration within limits.
+/// Parses a duration within limits.
 pub fn duration_within(
     field: &'static str,
     limits: RangeInclusive<Duration>,
@@ -112,7 +112,7 @@ pub fn duration_within(
     }
 }
 
-/// A limit as text: `0s`, where [`duration::compact`] would say `0ms`.
+/// A limit as text: `0s` instead of the `0ms` of [`duration::compact`].
 fn plain(limit: Duration) -> String {
     if limit.is_zero() {
         "0s".to_owned()
@@ -121,7 +121,7 @@ fn plain(limit: Duration) -> String {
     }
 }
 
-/// Reads a number within limits.
+/// Parses a number within limits.
 pub fn number_within<T>(
     field: &'static str,
     limits: RangeInclusive<T>,
@@ -134,7 +134,7 @@ where
         let given = text.chars().take(40).collect();
         match text.trim().parse::<T>() {
             Ok(number) if limits.contains(&number) => Ok(number),
-            // A number of another kind, such as -1 or 1.5: out of range, not nonsense.
+            // A number of another type, such as -1 or 1.5, is out of range.
             _ if text.trim().parse::<f64>().is_ok() => Err(LimitError::OutOfRange {
                 field,
                 given,
@@ -151,7 +151,7 @@ where
     }
 }
 
-/// Reads the origin of a page, in the form in which browsers send it.
+/// Parses an origin in the form in which browsers send it.
 pub(super) fn origin(text: &str) -> Result<String, LimitError> {
     let text = text.trim();
     let rest = text.strip_prefix("http://");
@@ -163,7 +163,7 @@ pub(super) fn origin(text: &str) -> Result<String, LimitError> {
     }
 }
 
-/// Reads `IP:PORT` or `localhost:PORT`.
+/// Parses `IP:PORT` or `localhost:PORT`.
 pub fn address(text: &str) -> Result<SocketAddr, LimitError> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -174,10 +174,10 @@ pub fn address(text: &str) -> Result<SocketAddr, LimitError> {
         .map_err(|_| LimitError::NotAnAddress(text.chars().take(80).collect()))
 }
 
-/// Reads a label selector; only an empty text selects everything.
+/// Parses a label selector. Only an empty text selects every cluster.
 pub(super) fn selector(text: &str) -> Result<Selector, LimitError> {
     let length = text.chars().count();
-    if length > LONGEST_SELECTOR {
+    if length > MAX_SELECTOR {
         return Err(LimitError::LongSelector(length));
     }
     let selector: Selector = text.parse()?;
@@ -187,7 +187,7 @@ pub(super) fn selector(text: &str) -> Result<Selector, LimitError> {
     Ok(selector)
 }
 
-/// Reads the name of an environment variable, or the start of several.
+/// Parses the name of an environment variable, or a prefix followed by `*`.
 pub(super) fn variable(text: &str) -> Result<String, LimitError> {
     let name = text.trim();
     let stem = name.strip_suffix('*').unwrap_or(name);
@@ -200,7 +200,7 @@ pub(super) fn variable(text: &str) -> Result<String, LimitError> {
     }
 }
 
-/// Reads a log filter; it is kept as text, because it is used once.
+/// Checks a log filter and returns its text.
 pub(super) fn log_filter(text: &str) -> Result<String, LimitError> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_held_to_their_limits_by_name() {
+    fn a_duration_out_of_range_names_field_and_limits() {
         let parse = duration_within("resync_interval", seconds(1)..=hours(1));
         assert_eq!(parse("90s").unwrap(), seconds(90));
         let error = parse("2h").unwrap_err().to_string();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_held_to_their_limits_by_name() {
+    fn a_number_out_of_range_names_field_and_limits() {
         let parse = number_within("concurrency", 1_usize..=256);
         assert_eq!(parse("3").unwrap(), 3);
         for bad in ["0", "-1", "257", "1.5"] {
@@ -270,12 +270,15 @@ mod tests {
         assert!(selector(" ").unwrap().is_empty());
         assert_eq!(selector("b,a=1").unwrap().to_string(), "a=1,b");
         for bad in [",", "a b", &"a".repeat(1001)] {
-            let told = selector(bad).unwrap_err().to_string();
-            assert!(told.starts_with("selector"), "{told}");
-            assert!(told.contains(": use ") && told.len() < 200, "{told}");
+            let message = selector(bad).unwrap_err().to_string();
+            assert!(message.starts_with("selector"), "{message}");
+            assert!(
+                message.contains(": use ") && message.len() < 200,
+                "{message}"
+            );
         }
         assert!(
-            log_filter("kindler=loudly")
+            log_filter("kindler=loud")
                 .unwrap_err()
                 .to_string()
                 .starts_with("log ")

@@ -1,9 +1,9 @@
 //! Settings: flag, else environment, else `kindler.toml`, else default.
 //!
-//! The precedence is clap's own: what the file says becomes the default of the
-//! flag ([`layered`]), so that `--help` shows the value that would be used.
-//! Every value is checked here, once, with an error that names the field and
-//! the limit. Nothing here connects to anything.
+//! Clap applies the precedence: a value from the file becomes the default of the
+//! flag ([`layered`]), so `--help` shows the value in effect. Each value is
+//! checked once, with an error that names the field and its limit. This module
+//! opens no connection.
 
 mod catalogue;
 mod environments;
@@ -29,7 +29,7 @@ pub use limits::{LimitError, address, duration_within, number_within};
 pub use secret::DatabaseUrl;
 pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
-    Retries, SandboxSettings, Serving,
+    Retries, SandboxArgs, Serving,
 };
 pub use web::{AuthMode, Web};
 
@@ -42,36 +42,36 @@ use crate::core::database::Database;
 use crate::core::lease::LeasePolicy;
 use crate::drivers::Deadlines;
 
-/// How often a daemon says in the database that it is there; one that was
-/// silent for three of these is taken for gone.
+/// Interval of a daemon's heartbeat in the database. A daemon that misses three
+/// heartbeats counts as gone.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The file in the state folder that holds the URL of a running `kindler dev`.
+/// File in the state folder with the database URL of a running `kindler dev`.
 const DEV_URL_FILE: &str = "database-url";
 
-/// Where a database URL came from, for hints.
+/// Source of a database URL, for hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag, the environment or the file.
+    /// A flag, the environment or the settings file.
     Given,
-    /// A running `kindler dev` left it in the state folder.
+    /// The file that a running `kindler dev` wrote into the state folder.
     Dev,
 }
 
-/// How to reach the database and the state folder: all that a command which
-/// only declares or reads needs.
+/// The database and the state folder: sufficient for commands that only declare
+/// or read.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The database, if one is known.
     pub database_url: Option<DatabaseUrl>,
-    /// Where `database_url` came from.
+    /// Source of `database_url`.
     pub origin: Origin,
-    /// Logs, sandbox clusters, the embedded Postgres.
+    /// Folder of logs, sandbox clusters and the embedded Postgres.
     pub state_dir: PathBuf,
 }
 
 impl Connection {
-    /// What was given, and nothing else: for the daemon.
+    /// The settings alone, without the URL of `kindler dev`: for the daemon.
     pub fn given(args: &ConnectionArgs) -> Self {
         Self {
             database_url: args.database_url.clone(),
@@ -80,11 +80,11 @@ impl Connection {
         }
     }
 
-    /// What was given, else the database of a running `kindler dev`: for
-    /// commands in another shell.
+    /// The settings, else the database of a running `kindler dev`: for commands
+    /// in another shell.
     ///
     /// # Errors
-    /// [`ConfigError::DevUrl`] if that is there and cannot be read.
+    /// [`ConfigError::DevUrl`] if the file of `kindler dev` exists and cannot be read.
     pub fn given_or_dev(args: &ConnectionArgs) -> Result<Self, ConfigError> {
         let mut connection = Self::given(args);
         if connection.database_url.is_none() {
@@ -97,7 +97,7 @@ impl Connection {
     /// The database.
     ///
     /// # Errors
-    /// [`ConfigError`] if none is known, or its URL cannot be used.
+    /// [`ConfigError`] if none is set, or its URL is invalid.
     pub fn database(&self) -> Result<Database, ConfigError> {
         let url = self.database_url.as_ref().ok_or(ConfigError::NoDatabase)?;
         Database::parse(url.expose()).map_err(ConfigError::DatabaseUrl)
@@ -108,43 +108,44 @@ impl Connection {
         self.state_dir.join("logs")
     }
 
-    /// Where a running `kindler dev` leaves its URL, readable by its user only.
+    /// See [`dev_url_path`].
     pub fn dev_url_path(&self) -> PathBuf {
         dev_url_path(&self.state_dir)
     }
 }
 
-/// Where a `kindler dev` on this state folder leaves its URL.
+/// The file into which `kindler dev` on this state folder writes its URL. Only its
+/// user can read it.
 pub fn dev_url_path(state_dir: &Path) -> PathBuf {
     state_dir.join(DEV_URL_FILE)
 }
 
-/// Everything that a daemon is told from outside.
+/// All settings of a daemon.
 #[derive(Clone, Debug)]
 pub struct DaemonSettings {
     /// Database and state folder.
     pub connection: Connection,
-    /// How it runs and is seen.
+    /// Address, driver, workers, logs.
     pub serving: Serving,
     /// The page and the API.
     pub web: Web,
-    /// When it looks.
+    /// When clusters are health-checked.
     pub health: Health,
-    /// When it tries again.
+    /// When failed work is retried.
     pub retries: Retries,
     /// What the script driver runs.
     pub commands: HostCommands,
-    /// How the sandbox driver behaves.
-    pub sandbox: SandboxSettings,
+    /// Behaviour of the sandbox driver.
+    pub sandbox: SandboxArgs,
     /// The embedded Postgres of `kindler dev`.
     pub embedded: Embedded,
 }
 
 impl DaemonSettings {
-    /// Checks what only several settings together can tell.
+    /// Checks the rules that involve several settings.
     ///
     /// # Errors
-    /// [`ConfigError`] names fields and limit.
+    /// [`ConfigError`] names the fields and the limit.
     pub fn new(connection: Connection, args: DaemonArgs) -> Result<Self, ConfigError> {
         let Retries {
             backoff_initial,
@@ -177,7 +178,7 @@ impl DaemonSettings {
         })
     }
 
-    /// The numbers that decisions depend on.
+    /// The numbers that the plan depends on.
     pub fn policy(&self) -> Policy {
         Policy {
             backoff: Backoff {
@@ -198,7 +199,7 @@ impl DaemonSettings {
     /// the daemon's.
     ///
     /// # Errors
-    /// [`ConfigError`] if none is known, or its URL cannot be used.
+    /// [`ConfigError`] if none is set, or its URL is invalid.
     pub fn api_database(&self) -> Result<Database, ConfigError> {
         match &self.web.api_database_url {
             Some(url) => Database::parse(url.expose()).map_err(ConfigError::DatabaseUrl),
@@ -206,14 +207,14 @@ impl DaemonSettings {
         }
     }
 
-    /// How long leases live.
+    /// Lifetime of leases.
     pub fn lease_policy(&self) -> LeasePolicy {
         LeasePolicy {
             ttl: self.serving.lease_ttl,
         }
     }
 
-    /// How long each kind of work may take.
+    /// Deadline of each kind of work.
     pub fn deadlines(&self) -> Deadlines {
         Deadlines {
             create: self.commands.create_deadline,

@@ -1,5 +1,5 @@
-//! Where files are when nobody says: the config file, the state folder, the
-//! URL that a running `kindler dev` leaves.
+//! Default paths: the settings file and the state folder. Also reads the URL file of
+//! `kindler dev`.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::secret::DatabaseUrl;
 
-/// The state folder: the system's for root, else one of the user's.
+/// The state folder: `/var/lib/kindler` for root, else a folder of the user.
 pub(super) fn state_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/kindler");
@@ -18,7 +18,7 @@ pub(super) fn state_dir() -> PathBuf {
         .map_or_else(|| PathBuf::from(".kindler"), |dir| dir.join("kindler"))
 }
 
-/// The config files that are looked for, in order; the first that exists counts.
+/// The default settings files, in order; the first that exists is used.
 pub(super) fn config_files() -> Vec<PathBuf> {
     let own = user_dir("XDG_CONFIG_HOME", ".config").map(|dir| dir.join("kindler/kindler.toml"));
     [PathBuf::from("kindler.toml")]
@@ -28,7 +28,7 @@ pub(super) fn config_files() -> Vec<PathBuf> {
         .collect()
 }
 
-/// A folder of the XDG base directories; a relative one is to be ignored.
+/// An XDG base directory. The standard says to ignore a relative one.
 fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |name: &str| {
         env::var_os(name)
@@ -38,7 +38,7 @@ fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
     absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
 }
 
-/// The URL that a `kindler dev` left at `path`, if there is one.
+/// The URL in the file that `kindler dev` wrote, if the file exists.
 pub(super) fn read_url(path: &Path) -> Result<Option<DatabaseUrl>, ConfigError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim())

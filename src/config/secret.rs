@@ -1,20 +1,20 @@
-//! A database URL as it was given. It may hold a password, so it never prints.
+//! A database URL. It may contain a password, so it is never printed.
 
 use std::convert::Infallible;
 use std::fmt;
 
-/// A database URL that shows itself to nobody who does not ask by name.
+/// A database URL. Only [`DatabaseUrl::expose`] shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// Takes any text: whether it can be used is told by
-    /// [`crate::store::Database::parse`], whose errors do not repeat it.
+    /// Accepts any text. [`crate::core::database::Database::parse`] checks it, and its
+    /// errors do not repeat the URL.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// For clap, whose errors would repeat a value that its parser refuses.
+    /// For clap: never fails, because clap's errors would show the value.
     pub(super) fn accept(text: &str) -> Result<Self, Infallible> {
         Ok(Self::new(text))
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_does_not_print() {
+    fn a_url_is_not_printed() {
         let url = DatabaseUrl::new("postgresql://u:hunter2@h/d");
         assert!(!format!("{url} {url:?}").contains("hunter2"));
     }

@@ -1,7 +1,7 @@
-//! Every setting: its flag, its variable, its default, its limits, and one
-//! line of documentation. The field's name is the key in `kindler.toml`.
+//! Every setting: flag, variable, default, limits and one line of documentation.
+//! The name of the field is the key in `kindler.toml`.
 //!
-//! These structs are both what clap fills in and what the daemon is given.
+//! Clap fills these structs, and the daemon reads them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,26 +17,26 @@ use super::secret::DatabaseUrl;
 use super::web::Web;
 use crate::clusters::Selector;
 
-/// Where the daemon listens when nobody says.
+/// The default listen address.
 pub const LISTEN: &str = "127.0.0.1:8080";
 
-/// What is logged when nobody says.
+/// The default log level.
 pub(super) const LOG_LEVEL: &str = "info";
 
-/// A tenth of a second, the shortest time between two looks.
-const TENTH: Duration = Duration::from_millis(100);
-/// A hundredth, the shortest delay before another attempt.
-const HUNDREDTH: Duration = Duration::from_millis(10);
+/// The lower limit of probe times.
+const MIN_PROBE: Duration = Duration::from_millis(100);
+/// The lower limit of backoff delays.
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
 
-/// What every command needs.
+/// The settings of every command.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
-    /// Settings file; if not given: ./kindler.toml, ~/.config/kindler/kindler.toml, /etc/kindler/kindler.toml
+    /// Settings file; default: the first of ./kindler.toml, ~/.config/kindler/kindler.toml, /etc/kindler/kindler.toml
     #[arg(long, global = true, env = "KINDLER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Postgres, as postgresql://USER:PASSWORD@HOST/NAME; DATABASE_URL works too; as a flag without the password; `kindler dev` brings its own
+    /// Database URL, postgresql://USER:PASSWORD@HOST/NAME; DATABASE_URL also works; the flag must not contain the password; `kindler dev` includes a database
     #[arg(
         long,
         global = true,
@@ -48,7 +48,7 @@ pub struct ConnectionArgs {
     )]
     pub database_url: Option<DatabaseUrl>,
 
-    /// File whose one line is the database URL; systemd's credential database_url is used by itself
+    /// File with the database URL on one line; the systemd credential database_url is used automatically
     #[arg(
         long,
         global = true,
@@ -57,12 +57,12 @@ pub struct ConnectionArgs {
     )]
     pub database_url_file: Option<PathBuf>,
 
-    /// Folder of logs, sandbox clusters and the embedded Postgres; as root /var/lib/kindler, else ~/.local/state/kindler
+    /// Folder of logs, sandbox clusters and the embedded Postgres; default: /var/lib/kindler for root, else ~/.local/state/kindler
     #[arg(long, global = true, env = "KINDLER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
 
-/// What only a daemon needs.
+/// The settings of a daemon.
 #[derive(Args, Clone, Debug)]
 pub struct DaemonArgs {
     #[command(flatten)]
@@ -82,43 +82,43 @@ pub struct DaemonArgs {
     pub commands: HostCommands,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub sandbox: SandboxSettings,
+    pub sandbox: SandboxArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub embedded: Embedded,
 }
 
-/// A command with every setting and nothing else.
+/// A command that has every setting as a flag.
 pub(super) fn every_setting() -> Command {
     DaemonArgs::augment_args(ConnectionArgs::augment_args(Command::default()))
 }
 
-/// What makes clusters.
+/// The driver, which makes clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DriverKind {
     /// The host's own scripts.
     #[value(help = None::<&str>)]
     Script,
-    /// A background process per cluster, for trying and testing.
+    /// A background process for each cluster, for trials and tests.
     #[value(help = None::<&str>)]
     Sandbox,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, else JSON.
     #[value(help = None::<&str>)]
     Auto,
-    /// For people.
+    /// Readable text.
     #[value(help = None::<&str>)]
     Text,
-    /// For machines.
+    /// One JSON object per line.
     #[value(help = None::<&str>)]
     Json,
 }
 
-/// How the daemon runs and is seen.
+/// Address, driver, workers and logs.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub struct Serving {
@@ -132,11 +132,11 @@ pub struct Serving {
     )]
     pub listen: SocketAddr,
 
-    /// What makes clusters: the host's scripts, or sandbox processes for trying
+    /// Driver that makes clusters: the host's scripts, or sandbox processes for trials
     #[arg(long, env = "KINDLER_DRIVER", default_value = "script", value_enum)]
     pub driver: DriverKind,
 
-    /// Clusters worked on at the same time (1 to 256)
+    /// Number of clusters worked on at the same time (1 to 256)
     #[arg(
         long,
         env = "KINDLER_CONCURRENCY",
@@ -146,7 +146,7 @@ pub struct Serving {
     )]
     pub concurrency: usize,
 
-    /// Deletions that may begin within a minute, over all daemons (0 to 10000; 0: any number)
+    /// Number of deletions that may begin per minute, over all daemons (0 to 10000; 0: no limit)
     #[arg(
         long,
         env = "KINDLER_DELETE_CAP",
@@ -156,7 +156,7 @@ pub struct Serving {
     )]
     pub delete_cap: usize,
 
-    /// Labels of the clusters to work on, such as host=a,tier in (dev,qa); without it: every cluster
+    /// Label selector of the clusters to work on, such as host=a,tier in (dev,qa); default: every cluster
     #[arg(
         long,
         env = "KINDLER_SELECTOR",
@@ -177,7 +177,7 @@ pub struct Serving {
     )]
     pub resync_interval: Duration,
 
-    /// How long a claim on a cluster lives without renewal (2s to 10m)
+    /// Lifetime of the lease on a cluster without renewal (2s to 10m)
     #[arg(
         long,
         env = "KINDLER_LEASE_TTL",
@@ -187,7 +187,7 @@ pub struct Serving {
     )]
     pub lease_ttl: Duration,
 
-    /// How long running work may finish at shutdown before it is cancelled (0s to 1h)
+    /// Time that running work gets at shutdown before it is cancelled (0s to 1h)
     #[arg(
         long,
         env = "KINDLER_SHUTDOWN_GRACE",
@@ -207,11 +207,11 @@ pub struct Serving {
     )]
     pub log: String,
 
-    /// Log lines as text or JSON; auto is text on a terminal
+    /// Format of log lines, text or JSON; auto: text on a terminal, else JSON
     #[arg(long, env = "KINDLER_LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
 
-    /// Whether /metrics tells of each cluster; with false its size does not grow with their number
+    /// Whether /metrics has series for each cluster; with false its size does not depend on their number
     #[arg(
         long,
         env = "KINDLER_METRICS_PER_CLUSTER",
@@ -225,7 +225,7 @@ pub struct Serving {
     pub metrics_per_cluster: bool,
 }
 
-/// When running clusters are looked at.
+/// When running clusters are health-checked.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Health checks")]
 pub struct Health {
@@ -239,17 +239,17 @@ pub struct Health {
     )]
     pub health_interval: Duration,
 
-    /// Time before the next check after one that failed (100ms to 1h)
+    /// Time between a failed check and the next one (100ms to 1h)
     #[arg(
         long,
         env = "KINDLER_HEALTH_REPROBE",
         default_value = "10s",
         value_name = "DURATION",
-        value_parser = duration_within("health_reprobe", TENTH..=hours(1))
+        value_parser = duration_within("health_reprobe", MIN_PROBE..=hours(1))
     )]
     pub health_reprobe: Duration,
 
-    /// Failed checks in a row that make a cluster failed (1 to 100)
+    /// Consecutive failed checks after which a cluster counts as failed (1 to 100)
     #[arg(
         long,
         env = "KINDLER_HEALTH_THRESHOLD",
@@ -260,17 +260,17 @@ pub struct Health {
     pub health_threshold: u32,
 }
 
-/// When failed work is tried again.
+/// When failed work is retried.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Retries")]
 pub struct Retries {
-    /// Delay after the first failure; it doubles from there (10ms to 1h)
+    /// Delay after the first failure; it doubles with each further failure (10ms to 1h)
     #[arg(
         long,
         env = "KINDLER_BACKOFF_INITIAL",
         default_value = "5s",
         value_name = "DURATION",
-        value_parser = duration_within("backoff_initial", HUNDREDTH..=hours(1))
+        value_parser = duration_within("backoff_initial", MIN_BACKOFF..=hours(1))
     )]
     pub backoff_initial: Duration,
 
@@ -280,12 +280,12 @@ pub struct Retries {
         env = "KINDLER_BACKOFF_MAX",
         default_value = "5m",
         value_name = "DURATION",
-        value_parser = duration_within("backoff_max", HUNDREDTH..=hours(24))
+        value_parser = duration_within("backoff_max", MIN_BACKOFF..=hours(24))
     )]
     pub backoff_max: Duration,
 }
 
-/// What the script driver runs, and for how long.
+/// The commands of the script driver and their deadlines.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Host commands (script driver)")]
 pub struct HostCommands {
@@ -297,23 +297,23 @@ pub struct HostCommands {
     #[arg(long, env = "KINDLER_DELETE_COMMAND", value_name = "PATH")]
     pub delete_command: Option<PathBuf>,
 
-    /// Tells health by its exit code: PATH NAME PROVIDER; without it: kubectl get nodes
+    /// Checks health, exit code 0 is healthy: PATH NAME PROVIDER; default: kubectl get nodes
     #[arg(long, env = "KINDLER_PROBE_COMMAND", value_name = "PATH")]
     pub probe_command: Option<PathBuf>,
 
-    /// Tells existence by its exit code: PATH NAME PROVIDER; without it: the provider's own list
+    /// Checks existence by exit code: PATH NAME PROVIDER; default: the provider's list command
     #[arg(long, env = "KINDLER_EXISTS_COMMAND", value_name = "PATH")]
     pub exists_command: Option<PathBuf>,
 
-    /// Starts a stopped cluster: PATH NAME PROVIDER; without it: the provider's own start
+    /// Starts a stopped cluster: PATH NAME PROVIDER; default: the provider's start command
     #[arg(long, env = "KINDLER_START_COMMAND", value_name = "PATH")]
     pub start_command: Option<PathBuf>,
 
-    /// Stops a cluster: PATH NAME PROVIDER; without it: the provider's own stop
+    /// Stops a cluster: PATH NAME PROVIDER; default: the provider's stop command
     #[arg(long, env = "KINDLER_STOP_COMMAND", value_name = "PATH")]
     pub stop_command: Option<PathBuf>,
 
-    /// Further variables that commands inherit, separated by commas; a final * stands for any ending
+    /// Additional environment variables that commands inherit, separated by commas; a final * matches any suffix
     #[arg(
         long,
         env = "KINDLER_PASS_ENV",
@@ -323,7 +323,7 @@ pub struct HostCommands {
     )]
     pub pass_env: Vec<String>,
 
-    /// How long a create, an update or a start may take (1s to 24h)
+    /// Deadline of a create, an update or a start (1s to 24h)
     #[arg(
         long,
         env = "KINDLER_CREATE_DEADLINE",
@@ -333,7 +333,7 @@ pub struct HostCommands {
     )]
     pub create_deadline: Duration,
 
-    /// How long a delete or a stop may take (1s to 24h)
+    /// Deadline of a delete or a stop (1s to 24h)
     #[arg(
         long,
         env = "KINDLER_DELETE_DEADLINE",
@@ -343,17 +343,17 @@ pub struct HostCommands {
     )]
     pub delete_deadline: Duration,
 
-    /// How long one look at one cluster may take (100ms to 10m)
+    /// Deadline of one probe of one cluster (100ms to 10m)
     #[arg(
         long,
         env = "KINDLER_PROBE_DEADLINE",
         default_value = "10s",
         value_name = "DURATION",
-        value_parser = duration_within("probe_deadline", TENTH..=minutes(10))
+        value_parser = duration_within("probe_deadline", MIN_PROBE..=minutes(10))
     )]
     pub probe_deadline: Duration,
 
-    /// Time between asking a command to end (TERM) and ending it (KILL) (0s to 5m)
+    /// Time between SIGTERM and SIGKILL when a command is ended (0s to 5m)
     #[arg(
         long,
         env = "KINDLER_KILL_GRACE",
@@ -364,11 +364,11 @@ pub struct HostCommands {
     pub kill_grace: Duration,
 }
 
-/// How the sandbox driver behaves.
+/// Behaviour of the sandbox driver.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sandbox driver")]
-pub struct SandboxSettings {
-    /// How long a sandbox create takes (0s to 1h)
+pub struct SandboxArgs {
+    /// Duration of a sandbox create (0s to 1h)
     #[arg(
         long,
         env = "KINDLER_SANDBOX_CREATE_DELAY",
@@ -378,7 +378,7 @@ pub struct SandboxSettings {
     )]
     pub sandbox_create_delay: Duration,
 
-    /// How long a sandbox delete takes (0s to 1h)
+    /// Duration of a sandbox delete (0s to 1h)
     #[arg(
         long,
         env = "KINDLER_SANDBOX_DELETE_DELAY",
@@ -398,7 +398,7 @@ pub struct SandboxSettings {
     )]
     pub sandbox_failure_rate: f64,
 
-    /// Sandbox clusters that can never be made or started, as NAME or NAME:STEP, separated by commas
+    /// Sandbox clusters whose create and start always fail, as NAME or NAME:STEP, separated by commas
     #[arg(
         long,
         env = "KINDLER_SANDBOX_FAIL",
@@ -423,7 +423,7 @@ pub struct SandboxSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Embedded Postgres (dev)")]
 pub struct Embedded {
-    /// Folder with the Postgres server programs that `kindler dev` uses; without it: the newest installed
+    /// Folder of the Postgres server programs for `kindler dev`; default: the newest installed version
     #[arg(long, env = "KINDLER_POSTGRES_BIN", value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
 }
@@ -439,7 +439,7 @@ mod tests {
     use crate::drivers::Deadlines;
 
     #[test]
-    fn the_defaults_are_those_of_the_modules_that_they_are_for() {
+    fn defaults_match_those_of_the_modules_that_use_them() {
         let command = DaemonArgs::augment_args(Command::new("kindler"));
         let matches = command.try_get_matches_from(["kindler"]).unwrap();
         let connection = Connection {

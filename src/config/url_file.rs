@@ -1,6 +1,5 @@
-//! Database URLs from files: one that a setting names, or the credential that
-//! systemd hands to the unit. What a file holds is never shown, and a password
-//! is not taken from the command line.
+//! Database URLs from files: a file that a setting names, or a systemd credential.
+//! The content is never shown, and a password in a flag is rejected.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,24 +8,24 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::values::{Values, flag_value};
+use super::values::{SettingValues, flag_value};
 use crate::core::database::Database;
 
-/// The settings that hold a URL. Each has another one, `…_file`, and a
-/// credential of its own name in `$CREDENTIALS_DIRECTORY`.
+/// The URL settings. Each has a setting `…_file` and a systemd credential of the
+/// same name in `$CREDENTIALS_DIRECTORY`.
 pub(super) const URLS: [&str; 2] = ["database_url", "api_database_url"];
 
-/// Far longer than any URL; a file that is longer is another one.
-const LONGEST: u64 = 16 * 1024;
+/// Far longer than any URL; a larger file cannot be a URL file.
+const MAX_BYTES: u64 = 16 * 1024;
 
-/// The URL to put below the flag and the variable of the setting `url` itself,
-/// if a file or a credential gives one. `file` is what the settings file says.
+/// The URL from a file or credential, if there is one and neither flag nor
+/// variable sets `url`. `file` has the values of the settings file.
 pub(super) fn below_variable(
     url: &'static str,
     args: &[OsString],
-    file: &Values,
+    file: &SettingValues,
 ) -> Result<Option<String>, ConfigError> {
-    refuse_password(url, args)?;
+    reject_password(url, args)?;
     let outside = |name: &str| {
         flag_value(args, &format!("--{}", flag(name)))
             .or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
@@ -51,8 +50,8 @@ fn flag(setting: &str) -> String {
     setting.replace('_', "-")
 }
 
-/// Every user of the machine reads the arguments of every process.
-fn refuse_password(url: &str, args: &[OsString]) -> Result<(), ConfigError> {
+/// Every user of the machine can read the arguments of every process.
+fn reject_password(url: &str, args: &[OsString]) -> Result<(), ConfigError> {
     let flag = flag(url);
     let given = flag_value(args, &format!("--{flag}"));
     match given.as_deref().and_then(OsStr::to_str) {
@@ -65,31 +64,33 @@ fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// What systemd's `LoadCredential=NAME:…` left for this process.
+/// The credential that systemd's `LoadCredential=NAME:…` passed to this process.
 fn credential(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let refused = |why| ConfigError::UrlFileContent {
+    let rejected = |why| ConfigError::UrlFileContent {
         path: path.to_owned(),
         why,
     };
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|source| ConfigError::UrlFile {
             path: path.to_owned(),
             source,
         })?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(refused("is longer than 16 KiB"));
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(rejected("is longer than 16 KiB"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| refused("is not text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| rejected("is not UTF-8 text"))?;
     match text.trim() {
-        "" => Err(refused("is empty")),
-        url if url.contains(char::is_whitespace) => Err(refused("holds more than one word")),
+        "" => Err(rejected("is empty")),
+        url if url.contains(char::is_whitespace) => {
+            Err(rejected("contains a space or a second line"))
+        }
         url => Ok(url.to_owned()),
     }
 }
@@ -105,14 +106,14 @@ mod tests {
         let path = folder.path().join("url");
         fs::write(&path, text).unwrap();
         read(&path).map_err(|error| {
-            let told = error.to_string();
-            assert!(told.contains(&path.display().to_string()), "{told}");
-            told
+            let message = error.to_string();
+            assert!(message.contains(&path.display().to_string()), "{message}");
+            message
         })
     }
 
     #[test]
-    fn a_url_with_a_line_break_behind_it_is_that_url() {
+    fn a_final_line_break_is_not_part_of_the_url() {
         assert_eq!(
             read_text(b"postgresql://u:p@h/d\n").unwrap(),
             "postgresql://u:p@h/d"
@@ -120,24 +121,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_url_is_refused_and_not_shown() {
+    fn a_file_without_a_url_is_rejected_and_not_shown() {
         let long = vec![b'x'; 17 * 1024];
-        for (text, told) in [
+        for (text, reason) in [
             (&b" \n"[..], "is empty"),
-            (b"postgresql://u:hunter2@h/d\nhunter2", "more than one word"),
-            (b"\xff\xfehunter2", "is not text"),
+            (b"postgresql://u:hunter2@h/d\nhunter2", "a second line"),
+            (b"\xff\xfehunter2", "is not UTF-8 text"),
             (&long, "is longer than 16 KiB"),
         ] {
             let error = read_text(text).unwrap_err();
             assert!(
-                error.contains(told) && !error.contains("hunter2"),
+                error.contains(reason) && !error.contains("hunter2"),
                 "{error}"
             );
         }
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let error = read(Path::new("/nowhere/url")).unwrap_err();
         assert_eq!(
             error.to_string(),

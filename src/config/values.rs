@@ -1,5 +1,5 @@
-//! Values of settings before clap has them: found among the flags, and checked
-//! as the flag itself would. This module must not know where they came from.
+//! Values of settings before clap parses them: found among the flags and checked
+//! by the flag's own parser. This module must not know their source.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
 
-/// Values by setting, to become the defaults of the flags.
-pub(super) type Values = BTreeMap<String, Vec<String>>;
+/// Values by setting; they become the defaults of the flags.
+pub(super) type SettingValues = BTreeMap<String, Vec<String>>;
 
-/// The value of a flag, found before the real parse, which needs the file.
+/// The value of a flag, before clap parses: clap needs the defaults from the file.
 pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
     let mut args = args.iter().take_while(|arg| *arg != "--");
     while let Some(arg) = args.next() {
@@ -28,8 +28,8 @@ pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
     None
 }
 
-/// Checks values as the flag itself would, without letting clap word the
-/// error, since clap would blame the flag.
+/// Checks values with the parser of the flag. Clap's own message is not used,
+/// because it names the flag instead of the source.
 pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
     let flag = arg.get_long().unwrap_or_default();
     let alone = arg
@@ -56,7 +56,7 @@ pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
     ))
 }
 
-/// The name that is most like a given one.
+/// The most similar name.
 pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|name| (strsim::damerau_levenshtein(given, name), name))
@@ -73,7 +73,7 @@ mod tests {
     use super::{check, flag_value, nearest};
 
     #[test]
-    fn the_file_is_found_before_the_real_parse() {
+    fn the_file_is_found_before_clap_parses() {
         let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let value = |line: &str| flag_value(&args(line), "--config");
         assert_eq!(value("kindler list --config a.toml"), Some("a.toml".into()));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_refused_in_the_words_of_its_limit() {
+    fn an_invalid_value_names_the_limit() {
         let settings = every_setting();
         let check = |name: &str, value: &str| {
             let arg = settings

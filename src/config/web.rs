@@ -1,6 +1,6 @@
 //! The settings of the page and the API; the others are in [`settings`].
 //!
-//! [`settings`]: super::settings
+//! [`settings`]: mod@super::settings
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use super::hosts::{domain, host};
 use super::limits::origin;
 use super::secret::DatabaseUrl;
 
-/// Where whoever calls the API has to say who they are.
+/// On which addresses the API requires a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuthMode {
-    /// On every address but the loopback ones.
+    /// On every address except loopback.
     #[value(help = None::<&str>)]
     Auto,
     /// On every address.
@@ -26,7 +26,7 @@ pub enum AuthMode {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Page and API")]
 pub struct Web {
-    /// Postgres as what the page and the API may declare under; without it: as the daemon
+    /// Database URL for the page and the API, with their own role; default: database_url
     #[arg(
         long,
         env = "KINDLER_API_DATABASE_URL",
@@ -37,11 +37,11 @@ pub struct Web {
     )]
     pub api_database_url: Option<DatabaseUrl>,
 
-    /// File whose one line is that URL; systemd's credential api_database_url is used by itself
+    /// File with that URL on one line; the systemd credential api_database_url is used automatically
     #[arg(long, env = "KINDLER_API_DATABASE_URL_FILE", value_name = "FILE")]
     pub api_database_url_file: Option<PathBuf>,
 
-    /// Serve page and API and reconcile nothing, as in a container beside a daemon on the host
+    /// Serve only the page and the API and reconcile nothing, for example in a container next to a daemon on the host
     #[arg(
         long,
         env = "KINDLER_API_ONLY",
@@ -54,7 +54,7 @@ pub struct Web {
     )]
     pub api_only: bool,
 
-    /// Further names by which this server is called, separated by commas; localhost and the address are known
+    /// Host names that requests to this server may use, separated by commas; localhost and the listen address are always allowed
     #[arg(
         long,
         env = "KINDLER_ALLOWED_HOSTS",
@@ -64,7 +64,7 @@ pub struct Web {
     )]
     pub allowed_hosts: Vec<String>,
 
-    /// Pages of other servers that may call the API, as https://HOST:PORT, separated by commas
+    /// Origins of other pages that may call the API, as https://HOST:PORT, separated by commas
     #[arg(
         long,
         env = "KINDLER_ALLOWED_ORIGINS",
@@ -74,11 +74,11 @@ pub struct Web {
     )]
     pub allowed_origins: Vec<String>,
 
-    /// Whether the API takes a token: auto on every address but loopback, or required everywhere
+    /// When the API requires a token: auto (on every address except loopback) or required (on every address)
     #[arg(long, env = "KINDLER_AUTH", default_value = "auto", value_enum)]
     pub auth: AuthMode,
 
-    /// Domain below which services of clusters are found, for the API's clients
+    /// Base domain of the clusters' services, which the API reports to its clients
     #[arg(
         long,
         env = "KINDLER_BASE_DOMAIN",
@@ -88,7 +88,7 @@ pub struct Web {
     )]
     pub base_domain: String,
 
-    /// The old system's environments.csv: its clusters are declared at start, unless their names were ever known here
+    /// environments.csv of the bash system: at start, declares those of its clusters whose names were never used in this database
     #[arg(
         long,
         env = "KINDLER_SEED_CSV",

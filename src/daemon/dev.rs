@@ -1,6 +1,5 @@
-//! `kindler dev`: everything from one state folder. A private Postgres, the
-//! schema, the roles, then the daemon under its own role; or the same on a
-//! database of your own.
+//! `kindler dev`: an embedded Postgres in the state folder, its schema and roles, and a
+//! daemon under its own role; or the daemon on a given database.
 
 use std::fs;
 use std::io::Write;
@@ -11,32 +10,32 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::begun::begin;
 use super::process::Databases;
 use super::serving::run;
-use super::{DaemonError, Ended};
+use super::startup::start;
+use super::{DaemonError, DaemonExit};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
 use crate::postgres::{self, Server};
 use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
 
-/// Runs Postgres (unless a database is given), migrates, and reconciles until
-/// SIGTERM or SIGINT.
+/// Runs Postgres unless a database is given, migrates, and reconciles until SIGTERM
+/// or SIGINT.
 ///
 /// # Errors
-/// [`DaemonError`] for what no waiting mends.
-pub async fn dev(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let begun = begin(&settings)?;
-    let ended = playing(settings, begun.shutdown).await;
-    begun.traces.end().await;
-    ended
+/// [`DaemonError`] if waiting cannot help.
+pub async fn dev(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
+    let startup = start(&settings)?;
+    let result = run_dev(settings, startup.shutdown).await;
+    startup.traces.shutdown().await;
+    result
 }
 
-async fn playing(
+async fn run_dev(
     settings: DaemonSettings,
     shutdown: CancellationToken,
-) -> Result<Ended, DaemonError> {
+) -> Result<DaemonExit, DaemonError> {
     let given = match settings.connection.database_url {
         Some(_) => Some(Databases {
             daemon: settings.connection.database()?,
@@ -47,23 +46,23 @@ async fn playing(
     let socket = http::bind(settings.serving.listen).await?;
     if let Some(databases) = given {
         let migrated = migrate(&databases.daemon).await?;
-        announce(&settings, &migrated, None);
+        print_banner(&settings, &migrated, None);
         return run(settings, databases, socket, shutdown)
             .await
-            .map(|()| Ended::Well);
+            .map(|()| DaemonExit::Done);
     }
     let server = Server::start(postgres::Options {
         bin_dir: settings.embedded.postgres_bin.clone(),
         ..postgres::Options::new(settings.connection.state_dir.clone())
     })
     .await?;
-    let ended = on_private_postgres(settings, &server, socket, shutdown).await;
+    let result = on_embedded_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
-    info!("the private Postgres has stopped");
-    ended.map(|()| Ended::Well)
+    info!("the embedded Postgres has stopped");
+    result.map(|()| DaemonExit::Done)
 }
 
-async fn on_private_postgres(
+async fn on_embedded_postgres(
     settings: DaemonSettings,
     server: &Server,
     socket: TcpListener,
@@ -78,7 +77,7 @@ async fn on_private_postgres(
             source,
         }
     })?;
-    announce(&settings, &migrated, Some(&server.admin_url()));
+    print_banner(&settings, &migrated, Some(&server.admin_url()));
     let login = |role| {
         let url = server.url(role, postgres::DATABASE);
         Database::parse(&url).map_err(ConfigError::DatabaseUrl)
@@ -89,17 +88,17 @@ async fn on_private_postgres(
     };
     let lost = shutdown.clone();
     tokio::select! {
-        ended = run(settings, databases, socket, shutdown) => ended,
-        // It restarts by itself; only when that is given up does this end.
+        result = run(settings, databases, socket, shutdown) => result,
+        // The supervisor restarts Postgres; this resolves when it gives up.
         status = server.exited() => {
-            error!(status = ?status, "the private Postgres has ended for good");
+            error!(status = ?status, "the embedded Postgres ended and cannot be restarted");
             lost.cancel();
             Err(DaemonError::PostgresEnded { log: server.log_path().to_owned() })
         }
     }
 }
 
-/// Writes a file that only its owner may read, in one step.
+/// Writes a file that only its owner can read, atomically.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let part = path.with_extension("part");
     let mut file = fs::OpenOptions::new()
@@ -112,8 +111,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(part, path)
 }
 
-/// What a person reads first.
-fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str>) {
+/// Prints the banner.
+fn print_banner(settings: &DaemonSettings, migrated: &Migrated, embedded: Option<&str>) {
     let state = settings.connection.state_dir.display();
     let mut lines = vec![format!(
         "Kindler {} is starting.",
@@ -126,17 +125,17 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
     lines.push(format!("  state      {state}"));
     lines.push(format!(
         "  driver     {}",
-        driver_told(settings.serving.driver)
+        describe_driver(settings.serving.driver)
     ));
-    match private {
+    match embedded {
         Some(url) => lines.push(format!("  database   psql '{url}'")),
         None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
     }
     if !migrated.applied.is_empty() {
-        lines.push(format!("  migrated   steps {:?}", migrated.applied));
+        lines.push(format!("  migrated   versions {:?}", migrated.applied));
     }
     lines.push(String::new());
-    lines.push(match private {
+    lines.push(match embedded {
         Some(_) => "Try, in another shell:".into(),
         None => "Try, in another shell with the same KINDLER_DATABASE_URL:".into(),
     });
@@ -145,26 +144,27 @@ fn announce(settings: &DaemonSettings, migrated: &Migrated, private: Option<&str
     lines.push(format!("  {prefix} list"));
     lines.push(format!("  {prefix} delete demo --yes --wait"));
     if settings.serving.driver == DriverKind::Sandbox {
-        // As real clusters do, and their ports surprise whoever starts anew elsewhere.
+        // Their ports would conflict with a `kindler dev` on another state folder.
         lines.push(String::new());
         lines.push(
-            "Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first.".into(),
+            "Sandbox clusters keep running after Ctrl-C and keep their ports: delete them first."
+                .into(),
         );
     }
     lines.push(String::new());
-    // A closed stdout is no reason to stop.
+    // A closed stdout must not end the daemon.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
 }
 
-fn driver_told(driver: DriverKind) -> &'static str {
+fn describe_driver(driver: DriverKind) -> &'static str {
     match driver {
         DriverKind::Script => "script: the host's own commands",
         DriverKind::Sandbox => "sandbox: a background process for each cluster, no Kubernetes",
     }
 }
 
-/// How a person calls this binary in another shell, so that it finds this
-/// database.
+/// The command with which a person calls this binary in another shell, so that it
+/// finds this database.
 fn command_prefix(settings: &DaemonSettings) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "kindler".into());
     match std::env::var_os("KINDLER_STATE_DIR") {
@@ -176,7 +176,7 @@ fn command_prefix(settings: &DaemonSettings) -> String {
     }
 }
 
-/// A word as a shell reads it back.
+/// Quotes a word for a shell, if necessary.
 fn for_shell(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
     if word.chars().all(plain) {

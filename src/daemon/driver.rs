@@ -1,4 +1,4 @@
-//! The driver that the settings ask for.
+//! Creates the driver from the settings.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::config::{DaemonSettings, DriverKind};
 use crate::drivers::Driver;
 use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use crate::drivers::script::{ScriptDriver, ScriptSettings};
-use crate::redact::Known;
+use crate::redact::KnownSecrets;
 
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
@@ -35,7 +35,7 @@ fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
     }
 }
 
-/// What runs commands, and hides what it knows to be secret in their output.
+/// The runner of commands; it hides the database passwords in their output.
 fn runner(settings: &DaemonSettings) -> Runner {
     let databases = [settings.connection.database(), settings.api_database()];
     let passwords = databases.into_iter().filter_map(|database| {
@@ -44,7 +44,7 @@ fn runner(settings: &DaemonSettings) -> Runner {
     });
     Runner {
         pass_env: settings.commands.pass_env.clone(),
-        secrets: Known::new(passwords),
+        secrets: KnownSecrets::new(passwords),
         ..Runner::default()
     }
 }

@@ -1,57 +1,57 @@
-//! Why a daemon cannot start, or go on, and what to do about it.
+//! Errors that end a daemon, with hints.
 
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 use crate::core::database::DatabaseError;
 
-/// Why the daemon cannot start.
+/// Why the daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A setting is missing or wrong.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Setting(#[from] ConfigError),
-    /// The HTTP address is taken.
+    /// The HTTP address cannot be used.
     #[error(transparent)]
     Listen(#[from] crate::http::HttpListenError),
-    /// Others reach the address, and nobody has a token.
+    /// Other hosts can reach the address, and no token exists.
     #[error(
-        "listen {address}: others reach this address, so the API asks for a token, and there is \
-         none yet"
+        "listen {address}: other hosts can reach this address, so the API requires a token, and \
+         none exists"
     )]
     NoToken {
-        /// Where it would be served.
+        /// The listen address.
         address: SocketAddr,
     },
-    /// The embedded Postgres.
-    #[error("the private Postgres cannot be used")]
+    /// The embedded Postgres failed.
+    #[error("the embedded Postgres failed")]
     Postgres(#[from] crate::postgres::PostgresError),
-    /// It ended, and restarting it was given up.
-    #[error("the private Postgres has ended for good; see {}", log.display())]
+    /// The embedded Postgres ended, and restarts of it failed.
+    #[error("the embedded Postgres ended and cannot be restarted; see {}", log.display())]
     PostgresEnded {
         /// Its log.
         log: std::path::PathBuf,
     },
-    /// The schema.
+    /// The migration failed.
     #[error(transparent)]
     Migrate(#[from] crate::store::MigrateError),
-    /// The database does not serve.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] DatabaseError),
-    /// The operating system.
+    /// The operating system rejected an operation.
     #[error("{operation} failed")]
     System {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl DaemonError {
-    /// Whether the settings are at fault, or the database is not there: what a
-    /// caller must mend before trying again.
+    /// Whether the caller must correct the settings or the database before the next
+    /// start.
     pub fn is_callers(&self) -> bool {
         match self {
             Self::Setting(_)
@@ -63,12 +63,12 @@ impl DaemonError {
         }
     }
 
-    /// What to do about it, where the error does not say.
+    /// What to do, where the error does not say it.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Setting(error) => error.hint(),
             Self::NoToken { .. } => Some(
-                "make one as the tables' owner: kindler token create NAME --scope admin (for \
+                "create one as the owner of the tables: kindler token create NAME --scope admin (for \
                  `kindler dev`, while it runs on 127.0.0.1); or set KINDLER_LISTEN=127.0.0.1:8080",
             ),
             _ => None,

@@ -1,5 +1,5 @@
-//! The daemon's pulse: says in the database that it is here, hears whether the
-//! database serves and with which schema, notices leases that nobody renews, and tells systemd.
+//! The heartbeat of a daemon: writes its row in `kindler_replicas`, checks the
+//! database and its schema version, and finds expired leases.
 
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,16 +14,16 @@ use crate::core::wakeups::WakeupQueue;
 use crate::http::Readiness;
 use crate::store::{Replica, Store, newer_schema};
 
-/// So many expired leases are rung for in one beat.
-const EXPIRED_AT_ONCE: i64 = 1000;
+/// The largest number of expired leases that one heartbeat handles.
+const MAX_EXPIRED: i64 = 1000;
 
-/// What one beat reads and writes.
+/// The inputs and outputs of the heartbeat.
 pub(super) struct Heartbeat {
     // inputs
     pub(super) store: Store,
     pub(super) me: Replica,
     pub(super) vitals: Readiness,
-    /// Whether this daemon reconciles, and so belongs on the list of those that do.
+    /// Whether this daemon reconciles, and so has a row in `kindler_replicas`.
     pub(super) reconciles: bool,
     // outputs
     pub(super) database: watch::Sender<Option<String>>,
@@ -32,38 +32,38 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats until `shutdown`, then takes this daemon off the list.
+    /// Runs until `shutdown`.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut ticks = interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told_ready = false;
+        let mut logged_ready = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                // A listener that comes or goes is told at once; one that ended ends this.
+                // A change of the listener is written at once. The end of the listener ends this.
                 changed = self.vitals.listening.changed() => if changed.is_err() { break },
                 () = shutdown.cancelled() => break,
             }
             self.beat().await;
             let ready = self.vitals.troubles().is_empty();
-            if ready && !told_ready {
+            if ready && !logged_ready {
                 info!("ready");
-                told_ready = true;
+                logged_ready = true;
             }
         }
     }
 
     async fn beat(&mut self) {
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
-        // Hearing oneself is the proof that no pooler stands between.
+        // A listener that receives its own notification proves that there is no pooler.
         self.store.set_own_sessions(listening);
-        let beaten = self.announce_and_look(listening).await;
-        let trouble = beaten.err().map(|error| chain(&error));
+        let result = self.write_and_check(listening).await;
+        let trouble = result.err().map(|error| chain(&error));
         self.database.send_if_modified(|was| {
             let changed = was.is_some() != trouble.is_some();
             match &trouble {
-                Some(why) if changed => warn!(reason = why, "the database does not serve"),
-                None if changed => info!("the database serves"),
+                Some(why) if changed => warn!(reason = why, "the database is unavailable"),
+                None if changed => info!("the database is available"),
                 Some(_) | None => {}
             }
             *was = trouble;
@@ -71,9 +71,9 @@ impl Heartbeat {
         });
     }
 
-    /// Stands aside while a later release owns the schema, and goes on when it
-    /// was rolled back.
-    fn heed_schema(&self, version: i32) {
+    /// Puts this daemon on standby while the schema is newer than this release, and
+    /// back to work after a rollback of the schema.
+    fn check_schema(&self, version: i32) {
         let newer = newer_schema(version).map(|error| error.to_string());
         let changed = self.schema.send_if_modified(|was| {
             let changed = *was != newer;
@@ -81,26 +81,26 @@ impl Heartbeat {
             changed
         });
         match newer {
-            Some(why) if changed => warn!(reason = why, "nothing new is begun"),
+            Some(why) if changed => warn!(reason = why, "on standby: no work is started"),
             None if changed => {
-                info!("the schema is one that this release knows: work goes on");
+                info!("this release supports the schema again: standby ends");
                 self.wakeups.wake_everything();
             }
             Some(_) | None => {}
         }
     }
 
-    async fn announce_and_look(&self, listening: bool) -> Result<(), DatabaseError> {
-        self.heed_schema(self.store.check().await?);
+    async fn write_and_check(&self, listening: bool) -> Result<(), DatabaseError> {
+        self.check_schema(self.store.check().await?);
         if !self.reconciles {
             return Ok(());
         }
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
-        let aside = self.vitals.schema.borrow().is_some();
-        let said = self.store.announce(&self.me, listening, aside, notice);
-        said.await?;
-        for name in self.store.claims().expired(EXPIRED_AT_ONCE).await? {
+        let standby = self.vitals.schema.borrow().is_some();
+        let written = self.store.heartbeat(&self.me, listening, standby, notice);
+        written.await?;
+        for name in self.store.claims().expired(MAX_EXPIRED).await? {
             self.wakeups.wake(&name);
         }
         Ok(())

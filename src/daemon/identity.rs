@@ -1,9 +1,9 @@
-//! Who this process is among the daemons of one database.
+//! The identity of this process among the daemons of one database.
 
 use crate::store::Replica;
 
-/// This start of this process; the owner is unique to it, so that a restarted
-/// daemon is never taken for the one that died.
+/// The owner is unique to this start of the process, so that a restarted daemon is
+/// never confused with its predecessor.
 pub(super) fn this_process(listen: Option<String>) -> Replica {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())

@@ -1,5 +1,5 @@
-//! Where log lines go: stderr, for people on a terminal, as JSON otherwise. And
-//! how much is told, which two signals change while the daemon runs.
+//! Logging to stderr: text on a terminal, else JSON. Two signals change the level
+//! while the daemon runs.
 
 use std::io::IsTerminal;
 
@@ -9,30 +9,29 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use super::traces::Traces;
+use super::Traces;
 use crate::config::{self, DaemonSettings, LogFormat};
 
-/// What SIGUSR1 adds to the level that is set: everything of Kindler's own, and
-/// no more of its libraries.
-const MORE: &str = "kindler=debug";
+/// Added to the level by SIGUSR1: debug lines of Kindler, not of its libraries.
+const DEBUG: &str = "kindler=debug";
 
-/// The driver of the database tells the parameters of each statement, hashes of
-/// tokens among them, unless somebody asks for just that.
-const LESS: &str = "tokio_postgres=info";
+/// The database client logs the parameters of each statement at debug level, among
+/// them hashes of tokens; only an explicit filter enables that.
+const LIBRARY_LEVEL: &str = "tokio_postgres=info";
 
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("{LESS},{level}"))
+    EnvFilter::new(format!("{LIBRARY_LEVEL},{level}"))
 }
 
-/// How much is told, for as long as the daemon runs.
-pub(super) struct Level {
+/// The log level of the running daemon.
+pub(super) struct LogLevel {
     filter: reload::Handle<EnvFilter, Registry>,
-    /// As it was set last, without what SIGUSR1 adds.
+    /// The configured level, without the addition of SIGUSR1.
     set: String,
 }
 
 /// Starts logging; a second call changes nothing.
-pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> Level {
+pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> LogLevel {
     let set = settings.serving.log.clone();
     let (filter, handle) = reload::Layer::new(filter(&set));
     let json = match settings.serving.log_format {
@@ -42,7 +41,7 @@ pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> Level {
     };
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
-        // A reader of stderr that went away must not take the daemon with it.
+        // A closed stderr must not end the daemon.
         .log_internal_errors(false);
     let lines = if json {
         lines
@@ -56,33 +55,33 @@ pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> Level {
             .with_ansi(std::io::stderr().is_terminal())
             .boxed()
     };
-    // A failure means that a test already set one up.
+    // This fails only if a test has set up a log already.
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(lines)
         .with(traces.layer())
         .try_init();
-    traces.tell();
-    Level {
+    traces.log_failure();
+    LogLevel {
         filter: handle,
         set,
     }
 }
 
-impl Level {
-    /// Heeds SIGUSR1 (tell more) and SIGUSR2 (as it is set; the setting is read
-    /// anew), which would end the process otherwise.
+impl LogLevel {
+    /// Handles SIGUSR1 (adds debug lines) and SIGUSR2 (reads the setting again and
+    /// applies it). Without a handler these signals would end the process.
     ///
     /// # Errors
-    /// When the operating system refuses the handlers.
-    pub(super) fn heed_signals(mut self) -> std::io::Result<()> {
-        let mut more = signal(SignalKind::user_defined1())?;
-        let mut as_set = signal(SignalKind::user_defined2())?;
+    /// If the operating system rejects the handlers.
+    pub(super) fn watch_signals(mut self) -> std::io::Result<()> {
+        let mut debug = signal(SignalKind::user_defined1())?;
+        let mut reset = signal(SignalKind::user_defined2())?;
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Some(()) = more.recv() => self.apply(format!("{},{MORE}", self.set)),
-                    Some(()) = as_set.recv() => self.read_anew(),
+                    Some(()) = debug.recv() => self.apply(format!("{},{DEBUG}", self.set)),
+                    Some(()) = reset.recv() => self.reset(),
                     else => return,
                 }
             }
@@ -90,7 +89,7 @@ impl Level {
         Ok(())
     }
 
-    fn read_anew(&mut self) {
+    fn reset(&mut self) {
         let args: Vec<_> = std::env::args_os().collect();
         match config::log_setting(&args) {
             Ok(set) => {
@@ -99,18 +98,18 @@ impl Level {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                error!(error, "the log level stays as it is");
+                error!(error, "the log level is unchanged");
             }
         }
     }
 
     fn apply(&self, level: String) {
         match self.filter.reload(filter(&level)) {
-            // Not `level`: a JSON line has its own under that key.
+            // Not `level`: that key holds the level of the line in JSON.
             Ok(()) => info!(log = level, "log level is changed"),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                error!(error, "the log level stays as it is");
+                error!(error, "the log level is unchanged");
             }
         }
     }

@@ -1,26 +1,28 @@
 //! The running process: its parts, each with an owner that waits for its end.
 //!
-//! [`serve`] reconciles until it is asked to end, [`once`] makes one complete
-//! pass, [`dev`] brings a private Postgres. No decision about clusters here.
+//! [`serve`] reconciles until a signal, [`once`] makes one complete pass, [`dev()`]
+//! includes an embedded Postgres. This module makes no decision about clusters.
 
-mod admission;
-mod begun;
+mod api_auth;
+mod database_wait;
 mod dev;
 mod driver;
 mod error;
+mod health_channels;
 mod heartbeat;
 mod identity;
 mod logging;
-mod opening;
+#[cfg(not(feature = "otel"))]
+mod no_traces;
 mod orphans;
 mod process;
 mod reconnects;
 mod seed;
-mod senses;
 mod serving;
 mod signals;
+mod startup;
 mod systemd;
-#[cfg_attr(not(feature = "otel"), path = "no_traces.rs")]
+#[cfg(feature = "otel")]
 mod traces;
 
 use tokio::sync::watch;
@@ -32,41 +34,45 @@ use crate::core::wakeups::WakeupQueue;
 use crate::http;
 use crate::store::newer_schema;
 
-use begun::begin;
+#[cfg(not(feature = "otel"))]
+use no_traces::NoTraces as Traces;
 use process::{Databases, Process};
 use serving::run;
+use startup::start;
+#[cfg(feature = "otel")]
+use traces::TraceExporter as Traces;
 
 pub use dev::dev;
 pub use error::DaemonError;
 
-/// How a daemon's command ended.
+/// Result of a command of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// As it was asked to; everything is as declared, for a single pass.
-    Well,
-    /// A single pass left something that failed or is not as declared yet.
+pub enum DaemonExit {
+    /// Ended by a signal or, for a single pass, with everything as declared.
+    Done,
+    /// A single pass left clusters that failed or are not as declared.
     Unconverged,
 }
 
 /// Reconciles until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`DaemonError`] for what no waiting mends; an unreachable database is
-/// waited for.
-pub async fn serve(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let begun = begin(&settings)?;
-    let ended = served(settings, begun.shutdown).await;
-    begun.traces.end().await;
-    ended
+/// [`DaemonError`] if waiting cannot help. The daemon waits for an unreachable
+/// database.
+pub async fn serve(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
+    let startup = start(&settings)?;
+    let result = run_serve(settings, startup.shutdown).await;
+    startup.traces.shutdown().await;
+    result
 }
 
-async fn served(
+async fn run_serve(
     settings: DaemonSettings,
     shutdown: CancellationToken,
-) -> Result<Ended, DaemonError> {
+) -> Result<DaemonExit, DaemonError> {
     let page = settings.api_database()?;
     let databases = Databases {
-        // Where nothing is reconciled, no right to do so is needed.
+        // Without reconciling, the daemon's own role is not needed.
         daemon: if settings.web.api_only {
             page.clone()
         } else {
@@ -77,25 +83,24 @@ async fn served(
     let socket = http::bind(settings.serving.listen).await?;
     run(settings, databases, socket, shutdown)
         .await
-        .map(|()| Ended::Well)
+        .map(|()| DaemonExit::Done)
 }
 
-/// Makes one complete pass and waits for what it started: exit code 0 when
-/// everything is as declared, 1 when something failed or is not yet.
+/// Makes one complete pass and waits until its work is finished.
 ///
 /// # Errors
-/// [`DaemonError`], also when the database cannot be reached.
-pub async fn once(settings: DaemonSettings) -> Result<Ended, DaemonError> {
-    let begun = begin(&settings)?;
-    let ended = one_pass(settings, begun.shutdown).await;
-    begun.traces.end().await;
-    ended
+/// [`DaemonError`], also if the database cannot be reached.
+pub async fn once(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
+    let startup = start(&settings)?;
+    let result = one_pass(settings, startup.shutdown).await;
+    startup.traces.shutdown().await;
+    result
 }
 
 async fn one_pass(
     settings: DaemonSettings,
     shutdown: CancellationToken,
-) -> Result<Ended, DaemonError> {
+) -> Result<DaemonExit, DaemonError> {
     let database = settings.connection.database()?;
     let process = Process::new(settings, &database, None);
     if let Some(newer) = newer_schema(process.store.check().await?) {
@@ -103,12 +108,12 @@ async fn one_pass(
     }
     process.preflight().await;
     let lease = process.settings.lease_policy().ttl;
-    orphans::end_before_the_start(lease, &shutdown).await;
-    let (_schema, known) = watch::channel(None);
-    let controller = process.controller(WakeupQueue::default(), known);
-    let ended = controller.run_once(shutdown.clone()).await;
+    orphans::end_at_start(lease, &shutdown).await;
+    let (_schema, standby) = watch::channel(None);
+    let controller = process.controller(WakeupQueue::default(), standby);
+    let result = controller.run_once(shutdown.clone()).await;
     process.release().await;
-    ended?;
+    result?;
     let left = process.store.unconverged().await?;
     info!(
         failed = left.failed,
@@ -117,8 +122,8 @@ async fn one_pass(
     );
     let converged = left.failed == 0 && left.unsettled == 0 && !shutdown.is_cancelled();
     Ok(if converged {
-        Ended::Well
+        DaemonExit::Done
     } else {
-        Ended::Unconverged
+        DaemonExit::Unconverged
     })
 }

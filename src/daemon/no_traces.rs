@@ -1,14 +1,14 @@
-//! Without the feature `otel` nothing is exported.
+//! Replaces the trace exporter in builds without the feature `otel`.
 
 use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-/// In place of what exports.
-pub(super) struct Traces;
+/// Exports nothing.
+pub(super) struct NoTraces;
 
-impl Traces {
-    pub(super) fn begin() -> Self {
+impl NoTraces {
+    pub(super) fn start() -> Self {
         Self
     }
 
@@ -19,7 +19,7 @@ impl Traces {
         None
     }
 
-    pub(super) fn tell(&self) {}
+    pub(super) fn log_failure(&self) {}
 
-    pub(super) async fn end(self) {}
+    pub(super) async fn shutdown(self) {}
 }

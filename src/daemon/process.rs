@@ -1,5 +1,5 @@
-//! What the parts of one process share, and how each is made of the settings.
-//! It must not start any of them.
+//! What the parts of one process share, and how they are created from the settings.
+//! This module must not start any part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::live::Feed;
 use crate::metrics::Metrics;
 use crate::store::{Replica, Store};
 
-/// Connections besides one for each worker: heartbeat, passes, scrapes.
+/// Connections in addition to one per worker: heartbeat, passes, scrapes.
 const SPARE_CONNECTIONS: usize = 4;
 
 /// Connections for the page and the API.
 const PAGE_CONNECTIONS: usize = 8;
 
-/// For the statements that release what this process held, and open requests.
-const RELEASE_WITHIN: Duration = Duration::from_secs(30);
+/// Time for releasing leases at shutdown, and for open requests.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One database, under the role that reconciles and under the one that declares.
+/// One database, under the role of the daemon and under that of the page and the API.
 pub(super) struct Databases {
     pub(super) daemon: Database,
     pub(super) page: Database,
@@ -93,17 +93,17 @@ impl Process {
         Controller::new(Arc::new(reconciler), settings, wakeups, metrics)
     }
 
-    /// The grace of the commands, and a moment to say so.
+    /// The grace of the commands, and time to write their results.
     fn stop_within(&self) -> Duration {
         self.settings.deadlines().grace + Duration::from_secs(5)
     }
 
-    /// How long an orderly end may take, with the database's answers to it.
+    /// Upper bound of an orderly shutdown, with its statements.
     pub(super) fn stop_bound(&self) -> Duration {
-        self.settings.serving.shutdown_grace + self.stop_within() + RELEASE_WITHIN
+        self.settings.serving.shutdown_grace + self.stop_within() + RELEASE_TIMEOUT
     }
 
-    /// The database under the role of the page and the API.
+    /// A store under the role of the page and the API.
     pub(super) fn page_store(&self, databases: &Databases) -> Store {
         let page = &databases.page;
         let store = Store::new(page, PAGE_CONNECTIONS, &format!("api@{}", self.me.host));
@@ -114,7 +114,7 @@ impl Process {
         }
     }
 
-    /// What the page and the API work with.
+    /// The context of the page and the API.
     pub(super) fn api(&self, store: Store, access: http::Access, vitals: &Readiness) -> http::Api {
         let settings = &self.settings;
         http::Api {
@@ -129,36 +129,34 @@ impl Process {
         }
     }
 
-    /// Whether this daemon works on clusters, or serves page and API alone.
+    /// Whether this daemon reconciles; otherwise it only serves the page and the API.
     pub(super) fn reconciles(&self) -> bool {
         !self.settings.web.api_only
     }
 
-    /// What cannot work is known before the first cluster is declared; it is
-    /// reported and not fatal, because it may be mended while this runs.
+    /// Logs what the driver is missing, before the first cluster is declared. That is
+    /// not fatal, because it can be repaired while the daemon runs.
     pub(super) async fn preflight(&self) {
         if let Err(problems) = self.driver.preflight().await {
             for problem in problems {
                 error!(
                     driver = self.driver.name(),
-                    problem, "the driver cannot work like this"
+                    problem, "the preflight check of the driver failed"
                 );
             }
         }
     }
 
-    /// Leaves nothing behind that another replica would have to wait for.
+    /// Releases all leases and removes the heartbeat, so that other replicas need not
+    /// wait.
     pub(super) async fn release(&self) {
         let released = async {
             self.store.claims().release_all(&self.me.owner).await?;
-            self.store.retire(&self.me.owner).await
+            self.store.remove_replica(&self.me.owner).await
         };
         if let Err(error) = released.await {
             let error = &error as &dyn std::error::Error;
-            warn!(
-                error,
-                "leases could not be released; they end with their lifetime"
-            );
+            warn!(error, "leases could not be released; they expire");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Counts how often the listener came back after a loss.
+//! Counts the reconnects of the listener.
 
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
 use crate::core::listener::Listening;
 
-/// Counts until the listener ends. The first connection is no return; between
-/// two changes lies the listener's pause, so none is missed.
-pub(super) async fn count(mut listening: watch::Receiver<Listening>, returns: IntCounter) {
+/// Counts until the listener ends. The first connection is not a reconnect. The
+/// listener pauses before each attempt, so no change is missed.
+pub(super) async fn count(mut listening: watch::Receiver<Listening>, reconnects: IntCounter) {
     let mut had = false;
     let mut has = *listening.borrow_and_update() == Listening::Yes;
     loop {
         if has && had {
-            returns.inc();
+            reconnects.inc();
         }
         had |= has;
         let was = has;
@@ -30,11 +30,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_connection_is_no_return() {
+    async fn the_first_connection_is_not_a_reconnect() {
         let (state, listening) = watch::channel(Listening::No("not yet".into()));
-        let returns = IntCounter::new("returns", "for this test").unwrap();
-        let counting = tokio::spawn(count(listening, returns.clone()));
-        let mut told = vec![returns.get()];
+        let reconnects = IntCounter::new("reconnects", "for this test").unwrap();
+        let counting = tokio::spawn(count(listening, reconnects.clone()));
+        let mut counts = vec![reconnects.get()];
         for now in [
             Listening::Yes,
             Listening::No("lost".into()),
@@ -47,9 +47,9 @@ mod tests {
             // The one other task of this thread runs until it waits again.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
-            told.push(returns.get());
+            counts.push(reconnects.get());
         }
-        assert_eq!(told, [0, 0, 0, 0, 1, 1, 2]);
+        assert_eq!(counts, [0, 0, 0, 0, 1, 1, 2]);
         drop(state);
         counting.await.unwrap();
     }

@@ -1,6 +1,6 @@
-//! Declares the clusters of the old system's list at start, when the database is
-//! there. It must not keep anything else from starting: a list that the database
-//! refuses is reported, and the clusters that are known go on.
+//! Declares the clusters of `environments.csv` at start, once the database is
+//! available. It delays no other part: if the database rejects the list, that is
+//! logged, and the declared clusters are reconciled.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::config::Environments;
 use crate::core::backoff::Backoff;
 use crate::store::Store;
 
-/// Between attempts while the database is away.
+/// Between attempts while the database is unreachable.
 const RETRY: Backoff = Backoff {
     initial: Duration::from_secs(1),
     max: Duration::from_secs(30),
@@ -32,7 +32,7 @@ pub(super) async fn declare(
         warn!(
             unselected,
             %selector,
-            "clusters of the seed list are not for this daemon: label them for the one that is to make them"
+            "this daemon does not select some clusters of the seed list: label them for the daemon that is to create them"
         );
     }
     let store = store.declaring_as("seed");
@@ -51,7 +51,10 @@ pub(super) async fn declare(
         };
         if !error.is_unreachable() {
             let error = &error as &dyn std::error::Error;
-            return error!(error, "the seed list is refused, nothing of it is declared");
+            return error!(
+                error,
+                "the seed list is rejected; none of its clusters is declared"
+            );
         }
         warn!(
             reason = chain(&error),

@@ -1,5 +1,4 @@
-//! One running daemon: its parts in the order in which they begin and end, each
-//! with an owner that waits for its end.
+//! One running daemon: starts its parts in order, and waits for the end of each.
 
 use std::net::SocketAddr;
 
@@ -8,12 +7,12 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::admission::Admission;
+use super::api_auth::ApiAuth;
+use super::database_wait::{Channels, wait_for_database};
 use super::error::DaemonError;
+use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
-use super::opening::{Channels, wait_for_database};
 use super::process::{Databases, Process};
-use super::senses::{Senses, senses};
 use super::systemd::Systemd;
 use super::{orphans, reconnects, seed};
 use crate::clusters::reconcile::CONTROLLER;
@@ -25,7 +24,7 @@ use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
 use crate::store::Store;
 
-/// The daemon on a given database, until `shutdown`.
+/// Runs the daemon on a database until `shutdown`.
 pub(super) async fn run(
     settings: DaemonSettings,
     databases: Databases,
@@ -45,33 +44,33 @@ pub(super) async fn run(
     );
     if process.reconciles() {
         process.preflight().await;
-        // Known before the database is, so that every series is there from the start.
+        // Before the database is reached, so that every series exists from the start.
         process.metrics.controller(CONTROLLER);
     }
-    let (senses, vitals) = senses();
-    let returns = process.metrics.listen_reconnects_total.clone();
-    tokio::spawn(reconnects::count(vitals.listening.clone(), returns));
-    let front = Front::open(&process, &databases, (socket, address), &vitals, &shutdown);
+    let (health, vitals) = health_channels();
+    let reconnects = process.metrics.listen_reconnects_total.clone();
+    tokio::spawn(reconnects::count(vitals.listening.clone(), reconnects));
+    let server = HttpServer::start(&process, &databases, (socket, address), &vitals, &shutdown);
     let (wakeups, everything_ended) = (WakeupQueue::default(), CancellationToken::new());
     let systemd = Systemd::new(vitals.clone(), wakeups.clone(), process.stop_bound());
     let systemd = tokio::spawn(systemd.run(shutdown.clone(), everything_ended.clone()));
 
-    // Nothing is claimed before the schema is known to be the right one.
-    let opened = tokio::select! {
-        opened = wait_for_database(&process.store, &front.admission, &senses, &shutdown) => opened,
+    // No lease is claimed before the schema is checked.
+    let available = tokio::select! {
+        available = wait_for_database(&process.store, &server.auth, &health, &shutdown) => available,
         never = wakeups.drain() => match never {},
     };
-    let refused = match opened {
+    let failure = match available {
         Ok(Some(channels)) => {
-            let work = Work {
+            let parts = RunningParts {
                 process: &process,
                 databases,
-                front: &front,
-                senses,
+                server: &server,
+                health,
                 vitals,
                 wakeups,
             };
-            work.until(channels, shutdown).await;
+            parts.run(channels, shutdown).await;
             None
         }
         Ok(None) => None,
@@ -80,23 +79,23 @@ pub(super) async fn run(
             Some(error)
         }
     };
-    ended("HTTP", front.serving.await);
+    check_end("HTTP", server.task.await);
     everything_ended.cancel();
-    ended("systemd", systemd.await);
+    check_end("systemd", systemd.await);
     info!("ended");
-    refused.map_or(Ok(()), Err)
+    failure.map_or(Ok(()), Err)
 }
 
-/// Page, API, health and metrics: there before the database is, and to the end.
-struct Front {
+/// Page, API, health and metrics: from before the database is reached until the end.
+struct HttpServer {
     store: Store,
     feed: Feed,
-    admission: Admission,
-    serving: JoinHandle<()>,
+    auth: ApiAuth,
+    task: JoinHandle<()>,
 }
 
-impl Front {
-    fn open(
+impl HttpServer {
+    fn start(
         process: &Process,
         databases: &Databases,
         (socket, address): (TcpListener, SocketAddr),
@@ -110,63 +109,63 @@ impl Front {
             readiness: vitals.clone(),
         };
         let store = process.page_store(databases);
-        let admission = Admission::new(&process.settings, address, &store);
-        let api = process.api(store.clone(), admission.access(shutdown), vitals);
-        let (feed, doors) = (api.feed.clone(), admission.doors(&process.settings));
-        let serving = http::serve(socket, source, api, doors, shutdown.clone());
+        let auth = ApiAuth::new(&process.settings, address, &store);
+        let api = process.api(store.clone(), auth.access(shutdown), vitals);
+        let (feed, doors) = (api.feed.clone(), auth.doors(&process.settings));
+        let server = http::serve(socket, source, api, doors, shutdown.clone());
         Self {
             store,
             feed,
-            admission,
-            serving: tokio::spawn(serving),
+            auth,
+            task: tokio::spawn(server),
         }
     }
 }
 
-/// What is done once the database serves.
-struct Work<'a> {
+/// The parts that run once the database is available.
+struct RunningParts<'a> {
     process: &'a Process,
     databases: Databases,
-    front: &'a Front,
-    senses: Senses,
+    server: &'a HttpServer,
+    health: HealthChannels,
     vitals: Readiness,
     wakeups: WakeupQueue,
 }
 
-impl Work<'_> {
-    /// Works until `shutdown`, ends all parts, and gives back what was held.
-    async fn until(self, channels: Channels, shutdown: CancellationToken) {
+impl RunningParts<'_> {
+    /// Runs until `shutdown`, then ends all parts and releases the leases.
+    async fn run(self, channels: Channels, shutdown: CancellationToken) {
         let Self {
             process,
             databases,
-            front,
-            senses,
+            server,
+            health,
             vitals,
             wakeups,
         } = self;
-        let seeding = seeding(process, &front.store, &shutdown);
+        let seeding = seeding(process, &server.store, &shutdown);
         let mut controllers = Controllers::default();
         if process.reconciles() {
-            // One for each reconciled table; another is another line here.
+            // One controller for each reconciled table.
             let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
             controllers.add(channels.wake, wakeups.clone(), clusters);
         } else {
             controllers.listen(channels.wake, wakeups.clone());
         }
-        let listener = Listener::new(databases.daemon, controllers.routes(), senses.listening);
+        let listener = Listener::new(databases.daemon, controllers.routes(), health.listening);
         let follower = Follower {
             database: databases.page,
             channel: channels.page,
-            store: front.store.clone(),
+            store: server.store.clone(),
             owner: process.me.owner.clone(),
-            feed: front.feed.clone(),
+            feed: server.feed.clone(),
         };
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
             vitals,
-            database: senses.trouble,
-            schema: senses.schema,
+            database: health.trouble,
+            schema: health.schema,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
         };
@@ -178,12 +177,12 @@ impl Work<'_> {
         if process.reconciles() {
             let lease = process.settings.lease_policy().ttl;
             let orphans = tokio::select! {
-                orphans = orphans::end_before_the_start(lease, &shutdown) => orphans,
+                orphans = orphans::end_at_start(lease, &shutdown) => orphans,
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
             controllers.run(shutdown).await;
-            ended("orphans", orphans.await);
+            check_end("orphans", orphans.await);
         } else {
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -191,10 +190,10 @@ impl Work<'_> {
             }
         }
         for part in parts {
-            ended("listener, heartbeat or follower", part.await);
+            check_end("listener, heartbeat or follower", part.await);
         }
         if let Some(seeding) = seeding {
-            ended("seed", seeding.await);
+            check_end("seed", seeding.await);
         }
         if process.reconciles() {
             process.release().await;
@@ -202,7 +201,7 @@ impl Work<'_> {
     }
 }
 
-/// The clusters of the settings' list are declared meanwhile.
+/// Declares the clusters of the settings' list in the background.
 fn seeding(
     process: &Process,
     store: &Store,
@@ -214,7 +213,7 @@ fn seeding(
     Some(tokio::spawn(seed))
 }
 
-fn ended(part: &'static str, joined: Result<(), JoinError>) {
+fn check_end(part: &'static str, joined: Result<(), JoinError>) {
     if joined.is_err() {
         error!(part, "a part of the daemon panicked");
     }

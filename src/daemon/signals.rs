@@ -1,18 +1,18 @@
-//! How a person or a supervisor ends the process: the first SIGTERM, SIGINT or
-//! SIGHUP asks it to, the second forces it.
+//! Signals that end the process: the first SIGTERM, SIGINT or SIGHUP starts an orderly
+//! shutdown, the second ends the process at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The exit code after a second signal: what a shell shows for Ctrl-C.
+/// The exit code after a second signal, the same as for Ctrl-C in a shell.
 const FORCED: i32 = 130;
 
-/// Cancels `shutdown` at the first signal. At the second the process ends at
-/// once; guards then end the commands, and leases end with their lifetime.
+/// Cancels `shutdown` at the first signal and exits at the second. After an exit the
+/// guards end the commands, and the leases expire.
 ///
 /// # Errors
-/// When the operating system refuses the handlers.
+/// If the operating system rejects the handlers.
 pub(super) fn watch(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -20,9 +20,9 @@ pub(super) fn watch(shutdown: CancellationToken) -> std::io::Result<()> {
     tokio::spawn(async move {
         any(&mut terminate, &mut interrupt, &mut hangup).await;
         shutdown.cancel();
-        info!("ending; a second signal forces it");
+        info!("shutting down; a second signal ends the process at once");
         any(&mut terminate, &mut interrupt, &mut hangup).await;
-        warn!("forced to end");
+        warn!("ended by a second signal");
         std::process::exit(FORCED);
     });
     Ok(())

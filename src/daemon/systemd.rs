@@ -1,9 +1,9 @@
-//! What systemd is told: ready, what is waited for, alive, ending.
+//! Notifies systemd: ready, status, watchdog, stopping.
 //!
-//! The watchdog hears only what was proven since the last time: the
+//! The watchdog is notified only after a proof of progress since the last time: the
 //! controller's loop answered a ping to its wake-up queue, and heartbeat and
-//! listener still run. A process whose threads turn but whose work stands
-//! still is thereby restarted. Outside systemd all of this says nothing.
+//! listener still run. So systemd restarts a process whose work has stopped although
+//! its threads run. Outside systemd nothing is sent.
 
 use std::time::Duration;
 
@@ -16,100 +16,98 @@ use crate::config::HEARTBEAT;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::Readiness;
 
-/// So long the service counts as starting while it is not ready; then it is up
-/// and waits, its status line says for what, and a start does not fail for a
-/// database that is down.
-const STARTS_WITHIN: Duration = Duration::from_secs(10);
-/// Several looks fit into the watchdog's time, so that one answer that comes
-/// late kills nobody.
-const LOOKS_PER_WATCHDOG: u32 = 4;
+/// A service that is not ready by then still counts as started, so that a start does
+/// not fail because the database is down. The status line says what it waits for.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Checks per watchdog interval: one late answer must not cause a restart.
+const CHECKS_PER_WATCHDOG: u32 = 4;
 
-/// Where messages go.
-type Tell = Box<dyn Fn(&[NotifyState<'_>]) + Send + Sync>;
+/// Sends messages to systemd.
+type Notify = Box<dyn Fn(&[NotifyState<'_>]) + Send + Sync>;
 
-/// Tells systemd how the daemon is.
+/// Notifies systemd of the daemon's state.
 pub(super) struct Systemd {
     // inputs
     vitals: Readiness,
     wakeups: WakeupQueue,
-    /// How long an orderly end may take.
-    ends_within: Duration,
+    /// Upper bound of an orderly shutdown.
+    stop_bound: Duration,
     every: Duration,
     // outputs
-    tell: Tell,
+    send: Notify,
     // internal state
     began: Instant,
-    told_ready: bool,
+    sent_ready: bool,
     status: String,
 }
 
 impl Systemd {
-    /// Talks to the socket that systemd named, if it did.
-    pub(super) fn new(vitals: Readiness, wakeups: WakeupQueue, ends_within: Duration) -> Self {
+    /// Sends to the socket of systemd, if there is one.
+    pub(super) fn new(vitals: Readiness, wakeups: WakeupQueue, stop_bound: Duration) -> Self {
         let every = sd_notify::watchdog_enabled().map_or(HEARTBEAT, |within| {
-            (within / LOOKS_PER_WATCHDOG).min(HEARTBEAT)
+            (within / CHECKS_PER_WATCHDOG).min(HEARTBEAT)
         });
-        let tell: Tell = Box::new(|states| {
-            // Nobody is there to be told that nobody listens.
+        let send: Notify = Box::new(|states| {
+            // Ignores send errors: without systemd there is no receiver.
             let _ = sd_notify::notify(states);
         });
-        Self::telling(vitals, wakeups, ends_within, every, tell)
+        Self::sending_to(vitals, wakeups, stop_bound, every, send)
     }
 
-    fn telling(
+    fn sending_to(
         vitals: Readiness,
         wakeups: WakeupQueue,
-        ends_within: Duration,
+        stop_bound: Duration,
         every: Duration,
-        tell: Tell,
+        send: Notify,
     ) -> Self {
         Self {
             vitals,
             wakeups,
-            ends_within,
+            stop_bound,
             every: every.max(Duration::from_millis(1)),
-            tell,
+            send,
             began: Instant::now(),
-            told_ready: false,
+            sent_ready: false,
             status: String::new(),
         }
     }
 
-    /// Tells until `ended`, also while the daemon ends.
+    /// Runs until `ended`, also during the shutdown.
     pub(super) async fn run(mut self, shutdown: CancellationToken, ended: CancellationToken) {
-        let mut looks = interval(self.every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut parts_run = true;
         self.wakeups.ping();
         loop {
-            let mut look = false;
+            let mut tick = false;
             tokio::select! {
-                _ = looks.tick() => look = true,
+                _ = ticks.tick() => tick = true,
                 still = changed(&mut self.vitals.database), if parts_run => parts_run = still,
                 still = changed(&mut self.vitals.listening), if parts_run => parts_run = still,
                 () = shutdown.cancelled() => break,
             }
-            self.tell_state();
-            if look && parts_run && self.wakeups.answered() {
-                (self.tell)(&[NotifyState::Watchdog]);
+            self.send_state();
+            if tick && parts_run && self.wakeups.answered() {
+                (self.send)(&[NotifyState::Watchdog]);
                 self.wakeups.ping();
             }
         }
-        self.tell_end();
-        // Nobody answers a knock any more; the end has a deadline of its own.
+        self.send_stopping();
+        // The controller no longer answers pings; the shutdown has its own deadline.
         loop {
             tokio::select! {
-                _ = looks.tick() => (self.tell)(&[NotifyState::Watchdog]),
+                _ = ticks.tick() => (self.send)(&[NotifyState::Watchdog]),
                 () = ended.cancelled() => return,
             }
         }
     }
 
-    fn tell_state(&mut self) {
+    fn send_state(&mut self) {
         let troubles = self.vitals.troubles();
-        if !self.told_ready && (troubles.is_empty() || self.began.elapsed() >= STARTS_WITHIN) {
-            (self.tell)(&[NotifyState::Ready]);
-            self.told_ready = true;
+        if !self.sent_ready && (troubles.is_empty() || self.began.elapsed() >= START_TIMEOUT) {
+            (self.send)(&[NotifyState::Ready]);
+            self.sent_ready = true;
         }
         let status = if troubles.is_empty() {
             let notices = self.vitals.notices();
@@ -121,27 +119,26 @@ impl Systemd {
         } else {
             format!("not ready: {}", troubles.join("; "))
         };
-        // A message is made of lines.
+        // Messages are separated by line breaks.
         let status = status.replace(char::is_control, " ");
         if status != self.status {
-            (self.tell)(&[NotifyState::Status(&status)]);
+            (self.send)(&[NotifyState::Status(&status)]);
             self.status = status;
         }
     }
 
-    /// Running work gets the time that the settings give it, whatever the unit
-    /// says.
-    fn tell_end(&self) {
-        let micros = u32::try_from(self.ends_within.as_micros()).unwrap_or(u32::MAX);
-        (self.tell)(&[
+    /// Extends the stop timeout of the unit to the bound that the settings give.
+    fn send_stopping(&self) {
+        let micros = u32::try_from(self.stop_bound.as_micros()).unwrap_or(u32::MAX);
+        (self.send)(&[
             NotifyState::Stopping,
-            NotifyState::Status("ending"),
+            NotifyState::Status("stopping"),
             NotifyState::ExtendTimeoutUsec(micros),
         ]);
     }
 }
 
-/// Waits for a change; `false` when whoever made the changes is gone.
+/// Waits for a change; `false` if the sender was dropped.
 async fn changed<T>(seen: &mut watch::Receiver<T>) -> bool {
     seen.changed().await.is_ok()
 }
@@ -155,9 +152,9 @@ mod tests {
 
     const EVERY: Duration = Duration::from_millis(100);
 
-    /// A daemon's parts, as far as systemd hears of them.
-    struct Scene {
-        told: Arc<Mutex<Vec<String>>>,
+    /// The inputs of [`Systemd`], and the messages that it sent.
+    struct Harness {
+        sent: Arc<Mutex<Vec<String>>>,
         database: watch::Sender<Option<String>>,
         listening: watch::Sender<Listening>,
         _schema: watch::Sender<Option<String>>,
@@ -166,8 +163,8 @@ mod tests {
         ended: CancellationToken,
     }
 
-    impl Scene {
-        fn begin() -> Self {
+    impl Harness {
+        fn start() -> Self {
             let (database, database_seen) = watch::channel(Some("not\nthere".to_owned()));
             let (listening, listening_seen) = watch::channel(Listening::Yes);
             let (schema, schema_seen) = watch::channel(None);
@@ -176,16 +173,15 @@ mod tests {
                 listening: listening_seen,
                 schema: schema_seen,
             };
-            let told = Arc::new(Mutex::new(Vec::new()));
-            let heard = told.clone();
-            let tell: Tell = Box::new(move |states| {
-                heard
-                    .lock()
+            let sent = Arc::new(Mutex::new(Vec::new()));
+            let log = sent.clone();
+            let send: Notify = Box::new(move |states| {
+                log.lock()
                     .unwrap()
                     .extend(states.iter().map(ToString::to_string));
             });
-            let scene = Self {
-                told,
+            let harness = Self {
+                sent,
                 database,
                 listening,
                 _schema: schema,
@@ -194,75 +190,75 @@ mod tests {
                 ended: CancellationToken::new(),
             };
             let bound = Duration::from_secs(25);
-            let systemd = Systemd::telling(vitals, scene.wakeups.clone(), bound, EVERY, tell);
-            tokio::spawn(systemd.run(scene.shutdown.clone(), scene.ended.clone()));
-            scene
+            let systemd = Systemd::sending_to(vitals, harness.wakeups.clone(), bound, EVERY, send);
+            tokio::spawn(systemd.run(harness.shutdown.clone(), harness.ended.clone()));
+            harness
         }
 
-        /// What was told during some looks.
-        async fn hears(&self, looks: u32) -> Vec<String> {
-            self.told.lock().unwrap().clear();
-            tokio::time::sleep(EVERY * looks).await;
-            self.told.lock().unwrap().clone()
+        /// The messages sent during some ticks.
+        async fn messages(&self, ticks: u32) -> Vec<String> {
+            self.sent.lock().unwrap().clear();
+            tokio::time::sleep(EVERY * ticks).await;
+            self.sent.lock().unwrap().clone()
         }
     }
 
-    fn count(told: &[String], word: &str) -> usize {
-        told.iter().filter(|line| *line == word).count()
+    fn count(messages: &[String], message: &str) -> usize {
+        messages.iter().filter(|sent| *sent == message).count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readiness_is_told_once_at_once_or_when_the_wait_is_long() {
-        let scene = Scene::begin();
-        let told = scene.hears(3).await;
-        assert_eq!(told[0], "STATUS=not ready: database: not there");
-        assert_eq!(count(&told, "READY=1"), 0);
-        assert_eq!(count(&scene.hears(100).await, "READY=1"), 1);
-        scene.database.send_replace(None);
-        let told = scene.hears(3).await;
-        assert_eq!(count(&told, "STATUS=ready"), 1);
-        assert_eq!(count(&told, "READY=1"), 0);
+    async fn ready_is_sent_once_at_the_latest_after_the_timeout() {
+        let harness = Harness::start();
+        let sent = harness.messages(3).await;
+        assert_eq!(sent[0], "STATUS=not ready: database: not there");
+        assert_eq!(count(&sent, "READY=1"), 0);
+        assert_eq!(count(&harness.messages(100).await, "READY=1"), 1);
+        harness.database.send_replace(None);
+        let sent = harness.messages(3).await;
+        assert_eq!(count(&sent, "STATUS=ready"), 1);
+        assert_eq!(count(&sent, "READY=1"), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_hears_nothing_of_a_loop_that_stands_still() {
-        let scene = Scene::begin();
-        // Nobody waits at the wakeups.
-        assert_eq!(count(&scene.hears(20).await, "WATCHDOG=1"), 0);
-        let wakeups = scene.wakeups.clone();
-        let turning = tokio::spawn(async move { wakeups.drain().await });
-        assert!(count(&scene.hears(20).await, "WATCHDOG=1") >= 18);
-        turning.abort();
-        assert!(count(&scene.hears(20).await, "WATCHDOG=1") <= 1);
+    async fn a_stopped_controller_loop_stops_the_watchdog() {
+        let harness = Harness::start();
+        // Nothing drains the wake-up queue.
+        assert_eq!(count(&harness.messages(20).await, "WATCHDOG=1"), 0);
+        let wakeups = harness.wakeups.clone();
+        let draining = tokio::spawn(async move { wakeups.drain().await });
+        assert!(count(&harness.messages(20).await, "WATCHDOG=1") >= 18);
+        draining.abort();
+        assert!(count(&harness.messages(20).await, "WATCHDOG=1") <= 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nor_of_a_daemon_that_lost_a_part() {
-        for lose in [
-            (|scene: &mut Scene| scene.database = watch::channel(None).0) as fn(&mut Scene),
-            |scene: &mut Scene| scene.listening = watch::channel(Listening::Yes).0,
+    async fn the_end_of_a_part_stops_the_watchdog() {
+        for end_part in [
+            (|harness: &mut Harness| harness.database = watch::channel(None).0) as fn(&mut Harness),
+            |harness: &mut Harness| harness.listening = watch::channel(Listening::Yes).0,
         ] {
-            let mut scene = Scene::begin();
-            let wakeups = scene.wakeups.clone();
+            let mut harness = Harness::start();
+            let wakeups = harness.wakeups.clone();
             tokio::spawn(async move { wakeups.drain().await });
-            assert!(count(&scene.hears(20).await, "WATCHDOG=1") >= 18);
-            lose(&mut scene);
-            assert!(count(&scene.hears(20).await, "WATCHDOG=1") <= 1);
+            assert!(count(&harness.messages(20).await, "WATCHDOG=1") >= 18);
+            end_part(&mut harness);
+            assert!(count(&harness.messages(20).await, "WATCHDOG=1") <= 1);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_gets_its_time_and_is_not_taken_for_a_standstill() {
-        let scene = Scene::begin();
-        scene.hears(1).await;
-        scene.shutdown.cancel();
-        let told = scene.hears(20).await;
-        for word in ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000"] {
-            assert_eq!(count(&told, word), 1, "{told:?}");
+    async fn a_shutdown_extends_the_timeout_and_keeps_the_watchdog() {
+        let harness = Harness::start();
+        harness.messages(1).await;
+        harness.shutdown.cancel();
+        let sent = harness.messages(20).await;
+        for message in ["STOPPING=1", "EXTEND_TIMEOUT_USEC=25000000"] {
+            assert_eq!(count(&sent, message), 1, "{sent:?}");
         }
-        assert!(count(&told, "WATCHDOG=1") >= 18, "{told:?}");
-        scene.ended.cancel();
-        scene.hears(1).await;
-        assert!(scene.hears(5).await.is_empty());
+        assert!(count(&sent, "WATCHDOG=1") >= 18, "{sent:?}");
+        harness.ended.cancel();
+        harness.messages(1).await;
+        assert!(harness.messages(5).await.is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! Traces for an OpenTelemetry collector (the feature `otel`): each reconcile's
-//! span goes there once it has ended. The standard variables say where to
-//! (`OTEL_EXPORTER_OTLP_ENDPOINT` and its kin); without one nothing is sent.
+//! Exports traces to an OpenTelemetry collector (feature `otel`): the span of each
+//! finished reconcile. The standard variables configure it
+//! (`OTEL_EXPORTER_OTLP_ENDPOINT` and others); without an endpoint nothing is sent.
 //!
-//! A collector that is slow or away costs spans and never work: they are sent in
-//! batches by a thread of their own, and dropped when too many wait.
+//! A slow or unreachable collector never delays work: a separate thread sends the
+//! spans in batches, and spans are dropped when its queue is full.
 
 use std::time::Duration;
 
@@ -24,28 +24,28 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::cause;
 use crate::redact::without_secrets;
 
-/// Any of them turns the export on.
+/// Each of these enables the export.
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
-/// What says how spans are written.
+/// The variables that select the protocol.
 const PROTOCOLS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_EXPORTER_OTLP_PROTOCOL",
 ];
-/// How long one batch may take, and the last one at the end.
+/// Timeout for one batch, and for the flush at shutdown.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 
-/// What exports, to be ended in good order.
-pub(super) struct Traces {
+/// The exporter; [`TraceExporter::shutdown`] flushes it.
+pub(super) struct TraceExporter {
     provider: Option<SdkTracerProvider>,
     failed: Option<ExporterBuildError>,
 }
 
-impl Traces {
-    /// Begins to export, if the environment says where to.
-    pub(super) fn begin() -> Self {
+impl TraceExporter {
+    /// Starts the export if the environment sets an endpoint.
+    pub(super) fn start() -> Self {
         if !ENDPOINTS.iter().any(|name| is_set(name)) {
             return Self {
                 provider: None,
@@ -64,7 +64,7 @@ impl Traces {
         }
     }
 
-    /// What hands spans over.
+    /// The layer that passes spans to the exporter.
     pub(super) fn layer<S>(&self) -> Option<Box<dyn Layer<S> + Send + Sync>>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -73,26 +73,26 @@ impl Traces {
         Some(tracing_opentelemetry::layer().with_tracer(tracer).boxed())
     }
 
-    /// Says what is wrong, once there is a log to say it in.
-    pub(super) fn tell(&self) {
+    /// Logs why the export could not start; called once the log is set up.
+    pub(super) fn log_failure(&self) {
         if let Some(error) = &self.failed {
-            // It repeats the address, which may hold a password.
+            // The error contains the endpoint, which may contain a password.
             let error = without_secrets(&cause::chain(error));
             warn!(error, "traces are not exported");
         }
     }
 
-    /// Sends what waits.
-    pub(super) async fn end(self) {
+    /// Sends the queued spans and ends the export.
+    pub(super) async fn shutdown(self) {
         let Some(provider) = self.provider else {
             return;
         };
-        // It blocks, and needs the runtime meanwhile.
-        let ended =
+        // The call blocks and needs the runtime meanwhile.
+        let result =
             tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SEND_WITHIN));
-        if let Ok(Err(error)) = ended.await {
+        if let Ok(Err(error)) = result.await {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "the last traces are not exported");
+            warn!(error, "the last traces were not exported");
         }
     }
 }
@@ -107,7 +107,7 @@ fn provider() -> Result<SdkTracerProvider, ExporterBuildError> {
         client: HyperClient::with_default_connector(SEND_WITHIN, None),
     };
     let mut exporter = SpanExporter::builder().with_http().with_http_client(client);
-    // The default of the standard; the library's own is another.
+    // The default of the standard; the library's default differs.
     if !PROTOCOLS.iter().any(|name| is_set(name)) {
         exporter = exporter.with_protocol(Protocol::HttpBinary);
     }
@@ -122,7 +122,7 @@ fn provider() -> Result<SdkTracerProvider, ExporterBuildError> {
         .build())
 }
 
-/// The exporter's thread knows no runtime; requests are made on ours.
+/// An HTTP client for the exporter's thread, which has no runtime: requests run on ours.
 #[derive(Clone, Debug)]
 struct OnRuntime {
     runtime: Handle,

@@ -120,7 +120,7 @@ impl FleetReader {
         let fleet = self.fleet(states).await?.render();
         results.send_modify(|seen| seen.fleet = Some(Arc::new(fleet)));
         if self.per_cluster {
-            let clusters = self.store.standings().await?;
+            let clusters = self.store.cluster_samples().await?;
             let text = tokio::task::spawn_blocking(move || Arc::new(render_clusters(&clusters)));
             let text = text.await.ok();
             results.send_modify(|seen| seen.clusters = text);
@@ -130,18 +130,18 @@ impl FleetReader {
     }
 
     async fn fleet(&self, states: Vec<StateCount>) -> Result<Fleet, DatabaseError> {
-        let waiting = self.store.waiting().await?;
+        let waiting = self.store.deferred_counts().await?;
         let held = |reason: Reason| {
             let of = waiting.iter().find(|held| held.reason == reason.as_str());
             of.map_or(0, |held| held.clusters)
         };
-        let crew = self.store.crew(HEARTBEAT * 3).await?;
+        let replicas = self.store.replica_counts(HEARTBEAT * 3).await?;
         let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
-        let failing = self.store.worst(WORST_SHOWN).await?;
+        let failing = self.store.failing_samples(WORST_SHOWN).await?;
         let steps = self.store.step_counts().await?.into_iter();
         Ok(Fleet {
-            replicas: (crew.reconciling, crew.aside),
-            notification_queue_usage: crew.queue_usage,
+            replicas: (replicas.reconciling, replicas.standby),
+            notification_queue_usage: replicas.queue_usage,
             deletions_held: held(Reason::DeletionHeld),
             repairs_held: held(Reason::RepairHeld),
             unselected: unselected.total,
@@ -157,7 +157,7 @@ impl FleetReader {
             steps: steps
                 .filter_map(|of| Some((of.driver, of.step, of.state.parse().ok()?, of.clusters)))
                 .collect(),
-            tells_pauses: !self.per_cluster,
+            shows_pauses: !self.per_cluster,
         })
     }
 }

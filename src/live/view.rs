@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::clusters::{Cluster, FieldKind, Spec, SpecField};
 use crate::core::database::Undecodable;
-use crate::store::{Live, Work};
+use crate::store::{ActiveWork, ClusterWithWork};
 
 /// A cluster. For a row that cannot be decoded only `name` and `unreadable` are set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -85,7 +85,7 @@ pub struct View {
     pub strays: Option<String>,
     /// The lease of the daemon that works on it now: owner, fence, start.
     #[schema(value_type = Option<Object>)]
-    pub work: Option<Work>,
+    pub work: Option<ActiveWork>,
     /// Why the row cannot be decoded, if it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
@@ -126,7 +126,7 @@ impl Serialize for SpecView {
 
 impl View {
     /// A cluster and its lease.
-    pub fn of(cluster: &Cluster, work: Option<Work>) -> Self {
+    pub fn of(cluster: &Cluster, work: Option<ActiveWork>) -> Self {
         Self {
             name: cluster.name.to_string(),
             uid: Some(cluster.uid),
@@ -164,9 +164,9 @@ impl View {
     }
 
     /// A row of the database.
-    pub fn of_row(row: Result<Live, (String, Undecodable)>) -> Self {
+    pub fn of_row(row: Result<ClusterWithWork, (String, Undecodable)>) -> Self {
         match row {
-            Ok(Live { cluster, work }) => Self::of(&cluster, work),
+            Ok(ClusterWithWork { cluster, work }) => Self::of(&cluster, work),
             Err((name, why)) => Self {
                 name,
                 unreadable: Some(crate::cause::chain(&why)),

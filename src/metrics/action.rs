@@ -1,4 +1,4 @@
-//! What is done to clusters, and what came of it.
+//! Counters of actions on clusters and their results.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
 use super::catalogue as names;
 use crate::clusters::observation::{Condition, Observation};
 use crate::clusters::plan::Action;
-use crate::core::metrics::collectors as made;
+use crate::core::metrics::collectors;
 
-/// How an action ended.
+/// Result of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionResult {
-    /// The cluster is as wanted.
+    /// The cluster is in the desired state.
     Success,
-    /// It is not; a retry follows.
+    /// The action failed; a retry follows.
     Failure,
-    /// It was cut short.
+    /// The action was cancelled.
     Interrupted,
 }
 
@@ -32,12 +32,12 @@ impl ActionResult {
     }
 }
 
-/// How a running cluster was found instead.
+/// How the observation of a cluster that should run differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drift {
-    /// It is there and does not answer as it should.
+    /// It exists but is unhealthy.
     Unhealthy,
-    /// Somebody stopped it.
+    /// It is stopped.
     Stopped,
     /// It does not exist.
     Gone,
@@ -54,9 +54,9 @@ impl Drift {
         }
     }
 
-    /// What was seen of a cluster that should run and is to be repaired;
-    /// nothing if it answers or nothing is known.
-    pub fn seen(observed: &Observation) -> Option<Self> {
+    /// The drift in an observation of a cluster that should run; `None` if the
+    /// cluster is healthy or its state is unknown.
+    pub fn of(observed: &Observation) -> Option<Self> {
         match observed {
             Observation::Present(Condition::Unhealthy(_)) => Some(Self::Unhealthy),
             Observation::Present(Condition::Stopped) => Some(Self::Stopped),
@@ -66,7 +66,7 @@ impl Drift {
     }
 }
 
-/// The counters of work on clusters.
+/// The counters of actions on clusters.
 #[derive(Debug)]
 pub struct ActionMetrics {
     total: IntCounterVec,
@@ -77,27 +77,27 @@ pub struct ActionMetrics {
 
 impl ActionMetrics {
     pub(super) fn new(r: &Registry) -> Self {
-        let total = made::counters(r, &names::ACTION_TOTAL);
-        let duration_seconds = made::histograms(r, &names::ACTION_DURATION_SECONDS);
+        let total = collectors::counters(r, &names::ACTION_TOTAL);
+        let duration_seconds = collectors::histograms(r, &names::ACTION_DURATION_SECONDS);
         for action in Action::ALL {
             for result in ActionResult::ALL {
                 total.with_label_values(&[action.as_str(), result.as_str()]);
             }
             duration_seconds.with_label_values(&[action.as_str()]);
         }
-        let drift_total = made::counters(r, &names::DRIFT_TOTAL);
+        let drift_total = collectors::counters(r, &names::DRIFT_TOTAL);
         for drift in Drift::ALL {
             drift_total.with_label_values(&[drift.as_str()]);
         }
         Self {
             total,
             duration_seconds,
-            ready_seconds: made::histogram(r, &names::READY_SECONDS),
+            ready_seconds: collectors::histogram(r, &names::READY_SECONDS),
             drift_total,
         }
     }
 
-    /// Counts an ended action.
+    /// Counts a finished action.
     pub fn ended(&self, action: Action, result: ActionResult, took: Duration) {
         self.total
             .with_label_values(&[action.as_str(), result.as_str()])
@@ -107,12 +107,12 @@ impl ActionMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Counts a generation that was reached so long after it was declared.
-    pub fn ready(&self, after: Duration) {
-        self.ready_seconds.observe(after.as_secs_f64());
+    /// Observes the time from a declaration until it was reached.
+    pub fn ready(&self, delay: Duration) {
+        self.ready_seconds.observe(delay.as_secs_f64());
     }
 
-    /// Counts a running cluster that was found otherwise.
+    /// Counts a drift of a running cluster.
     pub fn drifted(&self, drift: Drift) {
         self.drift_total.with_label_values(&[drift.as_str()]).inc();
     }

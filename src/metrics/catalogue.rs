@@ -1,19 +1,19 @@
-//! Every family that Kindler exports; the core's are in [`crate::core::metrics`].
+//! Every metric family that Kindler exports, except those of [`crate::core::metrics`].
 
 use std::fmt::Write;
 
 use crate::core::metrics::{self as core_metrics, FamilyGroup, Kind, families};
 
-/// Cluster creation takes minutes: controller-runtime's buckets end at 60 s.
+/// Cluster creation takes minutes; controller-runtime's buckets end at 60 s.
 const ACTION: Kind = Kind::Histogram(&[
     1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1800.0,
 ]);
-/// From the wish to the cluster that answers, waiting and retries included.
+/// From the declaration to a healthy cluster, with queueing and retries.
 const READY: Kind = Kind::Histogram(&[
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 900.0,
     1800.0, 3600.0,
 ]);
-/// An answer over HTTP.
+/// Latency of HTTP responses.
 const HTTP: Kind = Kind::Histogram(&[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ]);
@@ -21,124 +21,124 @@ const COUNTER: Kind = Kind::Counter;
 const GAUGE: Kind = Kind::Gauge;
 
 families! {
-    "Actions", "What is done to clusters. Actions: create, update, start, stop, delete.":
+    "Actions", "Actions on clusters: create, update, start, stop, delete.":
     ACTION_TOTAL COUNTER "kindler_action_total" ["action" "result"]
-        "Actions on clusters, by how they ended: success, failure, interrupted (the wish changed, the lease was lost, the process ended).",
+        "Actions on clusters, by result: success, failure, interrupted (the desired state changed, the lease was lost or the process ended).",
         "Failures: `kindler status`, then `kindler logs NAME`.";
     ACTION_DURATION_SECONDS ACTION "kindler_action_duration_seconds" ["action"]
-        "How long actions on clusters took, verification included.",
-        "Rising: the host or the network is slow; images may be pulled anew.";
+        "Duration of actions on clusters, including verification.",
+        "Rising: the host or the network is slow, or images are pulled again.";
     READY_SECONDS READY "kindler_ready_seconds" []
-        "From the declaration to the cluster that answers, for each generation that was reached by running; counted by the replica that saw it.",
+        "Time from the declaration of a generation until the cluster runs it and is healthy; observed by the replica that recorded it.",
         "Rising: compare with kindler_action_duration_seconds (the command) and workqueue_queue_duration_seconds (waiting).";
     DRIFT_TOTAL COUNTER "kindler_drift_total" ["reason"]
-        "Running clusters that were found otherwise and are repaired: unhealthy, stopped, or gone.",
-        "Somebody or something changes clusters behind Kindler's back, or the host is ill.";
+        "Running clusters that were observed unhealthy, stopped or gone, and are repaired.",
+        "Clusters are changed outside Kindler, or the host has a fault.";
 
-    "Edges of this process", "What one process sees: each instance has its own.":
+    "Process and its connections", "Values of one process: each instance has its own.":
     BUILD_INFO GAUGE "kindler_build_info" ["version"]
-        "The running release; always 1.", "";
+        "Version of the running release; always 1.", "";
     DB_UP GAUGE "kindler_db_up" []
-        "1 if the database answered during this scrape.",
-        "`curl HOST/readyz` says why not. Clusters that run go on running; nothing is reconciled meanwhile.";
+        "1 if the database responded during this scrape.",
+        "0: `curl HOST/readyz` shows the reason. Running clusters keep running; nothing is reconciled meanwhile.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
-        "1 if all that this scrape has to tell was read in time.",
-        "0 although kindler_db_up is 1: what could not be read within 1.5 s is missing. See to the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
+        "1 if this scrape read everything in time.",
+        "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
     DB_POOL_CONNECTIONS GAUGE "kindler_db_pool_connections" ["state"]
-        "Connections of the pool that are in_use or idle, and calls that are waiting for one.",
-        "Waiting above 0 for long: the database is slow, or KINDLER_CONCURRENCY is above what it allows.";
+        "Connections of the pool that are in_use or idle, and calls waiting for one.",
+        "waiting above 0 for long: the database is slow, or KINDLER_CONCURRENCY is higher than it allows.";
     LISTEN_CONNECTED GAUGE "kindler_listen_connected" []
-        "1 while notifications arrive.",
-        "0: changes are found by full passes only, that is up to KINDLER_RESYNC_INTERVAL later. `/readyz` says why; a transaction pooler is the usual cause.";
+        "1 while the listener receives notifications.",
+        "0: only full passes find changes, up to KINDLER_RESYNC_INTERVAL later. `/readyz` shows the reason; the usual cause is a transaction pooler.";
     LISTEN_RECONNECTS_TOTAL COUNTER "kindler_listen_reconnects_total" []
-        "How often the listener was connected again after a loss.",
-        "Rising steadily: something between Kindler and the database cuts connections.";
+        "Reconnects of the listener after a lost connection.",
+        "Rising steadily: something between Kindler and the database closes connections.";
     STREAMS_OPEN GAUGE "kindler_streams_open" []
-        "Streams that are open: pages, followed logs, WebSockets.", "";
+        "Open streams: pages, followed logs, WebSockets.", "";
 
-    "HTTP", "Routes are templates (`/api/clusters/{name}`), never paths; what no route matches is the page and counts as `page`. A stream is counted when it opens, and its length is no latency: it is not observed.":
+    "HTTP", "Routes are templates (`/api/clusters/{name}`), never paths; a request that matches no route is served by the page and has the route `page`. A stream is counted when it opens; its duration is not observed.":
     HTTP_REQUESTS_TOTAL COUNTER "http_requests_total" ["method" "route" "code"]
-        "Requests that were answered.",
-        "5xx: the log says why. 401 and 403: somebody uses a wrong token or a wrong name of this host.";
+        "HTTP responses.",
+        "5xx: see the log. 401 and 403: a client uses a wrong token or a wrong host name.";
     HTTP_REQUEST_DURATION_SECONDS HTTP "http_request_duration_seconds" ["method" "route"]
-        "From the request to the head of its answer.",
-        "Slow reads: the database. See kindler_db_pool_connections.";
+        "Time from the request to the headers of its response.",
+        "Slow reads: the database is slow. See kindler_db_pool_connections.";
 
-    "Process", "As Prometheus' own clients name them.":
+    "Process", "The standard names of Prometheus client libraries.":
     PROCESS_CPU_SECONDS_TOTAL COUNTER "process_cpu_seconds_total" []
         "Total user and system CPU time spent in seconds.", "";
     PROCESS_OPEN_FDS GAUGE "process_open_fds" []
         "Number of open file descriptors.",
-        "Near process_max_fds: look for what is open with `ls /proc/PID/fd`.";
+        "Near process_max_fds: `ls -l /proc/PID/fd` shows what is open.";
     PROCESS_MAX_FDS GAUGE "process_max_fds" []
         "Maximum number of open file descriptors.", "";
     PROCESS_VIRTUAL_MEMORY_BYTES GAUGE "process_virtual_memory_bytes" []
         "Virtual memory size in bytes.", "";
     PROCESS_RESIDENT_MEMORY_BYTES GAUGE "process_resident_memory_bytes" []
         "Resident memory size in bytes.",
-        "Rising for days: a leak; report it.";
+        "Rising for days: a memory leak; report it.";
     PROCESS_START_TIME_SECONDS GAUGE "process_start_time_seconds" []
         "Start time of the process since unix epoch in seconds.",
-        "Young again and again: it is restarted; ask the supervisor why.";
+        "Recent again and again: the process is restarted; see the logs of its supervisor.";
     PROCESS_THREADS GAUGE "process_threads" []
         "Number of OS threads in the process.", "";
 
-    "Fleet", "Read from the database at each scrape, so every instance on one database tells the same: aggregate with `max by (...)`, never with `sum` over instances. Absent while the database does not answer.":
+    "Fleet", "Read from the database at each scrape, so every instance on one database exports the same values: aggregate with `max by (...)`, never with `sum` over instances. Absent while the database does not respond.":
     REPLICAS GAUGE "kindler_replicas" ["reconciles"]
-        "Daemons that were heard of lately; `false` are those that begin nothing, because a later release owns the schema.",
-        "`true` at 0: nobody does what is declared. Start a daemon, or finish the upgrade.";
+        "Daemons with a recent heartbeat; `false`: on standby, because the schema is newer than their release.",
+        "`true` at 0: nothing is reconciled. Start a daemon, or finish the upgrade.";
     CLUSTERS GAUGE "kindler_clusters" ["desired" "actual"]
-        "Clusters by what is wanted and what is recorded.",
+        "Clusters by desired and actual state.",
         "`kindler list` names them.";
     DELETIONS_HELD GAUGE "kindler_deletions_held" []
-        "Deletions that wait for their turn under KINDLER_DELETE_CAP.",
-        "Was such a wave of deletions meant? If not, declare them present again, or `kindler pause` them.";
+        "Deletions that are deferred by KINDLER_DELETE_CAP.",
+        "If so many deletions are not intended: declare the clusters present again, or `kindler pause` them.";
     REPAIRS_HELD GAUGE "kindler_repairs_held" []
-        "Repairs that wait because most clusters do not answer.",
-        "Look at the host: is the container runtime up?";
+        "Repairs that are deferred because most clusters are unhealthy.",
+        "Check the host: is the container runtime up?";
     CLUSTERS_UNSELECTED GAUGE "kindler_clusters_unselected" []
-        "Clusters that no daemon works on, because no KINDLER_SELECTOR selects them; paused and protected ones left out.",
-        "`kindler status` names them. Label them, or start a daemon of their place.";
+        "Clusters that no daemon works on, because no KINDLER_SELECTOR selects them; without paused and protected ones.",
+        "`kindler status` names them. Label them, or start a daemon whose selector matches.";
     DB_NOTIFICATION_QUEUE_USAGE_RATIO GAUGE "kindler_db_notification_queue_usage_ratio" []
-        "How full the server's queue of notifications is, 0 to 1.",
-        "At 1 every commit that notifies fails. Some session listens inside a transaction that never ends, or its client stands still: find it in pg_stat_activity.";
+        "Used share of the server's notification queue, 0 to 1.",
+        "At 1 every commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
 
     STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
-        "Clusters that have this step of their driver in this state, for each step that is recorded of a cluster.",
+        "Clusters by the recorded state of each step of their driver.",
         "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next try.";
 
-    "What fails", "Of the fleet, always exported, for the 200 worst (most failures in a row).":
+    "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures.":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]
-        "Failed attempts in a row.",
+        "Consecutive failed attempts.",
         "`kindler get NAME` and `kindler logs NAME`.";
     CLUSTER_STATUS_REASON GAUGE "kindler_cluster_status_reason" ["name" "reason"]
-        "1 for the reason that the row gives now: a word of one closed list, never an error's text.", "";
+        "1 for the current reason of the row: one of a closed list, never an error text.", "";
     CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS GAUGE "kindler_cluster_next_retry_timestamp_seconds" ["name"]
-        "When it is tried next, in Unix time; absent while it is being tried or due at once.",
-        "`kindler retry NAME` tries at once.";
+        "Time of the next attempt, in Unix time; absent while an attempt runs or is due now.",
+        "`kindler retry NAME` tries now.";
 
-    "Each cluster", "Of the fleet. Off with KINDLER_METRICS_PER_CLUSTER=false.":
+    "Each cluster", "Part of the fleet. Off with KINDLER_METRICS_PER_CLUSTER=false.":
     CLUSTER_INFO GAUGE "kindler_cluster_info" ["name" "provider" "desired"]
-        "What is declared; always 1.", "";
+        "Provider and desired state; always 1.", "";
     CLUSTER_STATUS_PHASE GAUGE "kindler_cluster_status_phase" ["name" "phase"]
-        "1 for the recorded state, 0 for the others.",
+        "1 for the actual state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the status that holds. Ready: it answers. Progressing: something is left to do and is being done. Held: what is to be done waits for the good of all. StepsDone: every step is done, also those that may fail.",
-        "Ready unknown: the look itself fails; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
+        "1 for the current status of the condition. Ready: the cluster is healthy. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps.",
+        "Ready unknown: the probe cannot run; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
-        "When it was first declared, in Unix time.", "";
+        "Time of the first declaration, in Unix time.", "";
     CLUSTER_SPEC_PAUSED GAUGE "kindler_cluster_spec_paused" ["name"]
-        "1 while it is paused: looked at, never acted on. With KINDLER_METRICS_PER_CLUSTER=false told of what fails only.",
+        "1 while the cluster is paused: observed, never acted on. With KINDLER_METRICS_PER_CLUSTER=false exported for failing clusters only.",
         "`kindler resume NAME`.";
     CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS GAUGE "kindler_cluster_last_reconcile_timestamp_seconds" ["name"]
-        "When a reconcile last wrote to its row, in Unix time; absent before the first.",
-        "Older than a few health intervals: nobody works on it. See kindler_replicas and kindler_last_resync_timestamp_seconds.";
+        "Time at which a reconcile last wrote the row, in Unix time; absent before the first.",
+        "Older than a few health intervals: no daemon works on it. See kindler_replicas and kindler_last_resync_timestamp_seconds.";
     CLUSTER_DECLARED_TIMESTAMP_SECONDS GAUGE "kindler_cluster_declared_timestamp_seconds" ["name"]
-        "When what is wanted now was declared, in Unix time.", "";
+        "Time at which the current generation was declared, in Unix time.", "";
 }
 
-/// All of them, in groups, the core's first.
+/// All families in groups, the core's first.
 pub fn groups() -> impl Iterator<Item = &'static FamilyGroup> {
     core_metrics::catalogue::GROUPS.iter().chain(GROUPS)
 }
@@ -150,7 +150,7 @@ pub fn table() -> String {
         let _ = write!(
             text,
             "### {group}\n\n{about}\n\n\
-             | name | type | labels | meaning | when it looks wrong |\n|---|---|---|---|---|\n"
+             | name | type | labels | meaning | what to do |\n|---|---|---|---|---|\n"
         );
         for family in *families {
             let labels: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();

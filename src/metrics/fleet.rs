@@ -1,7 +1,7 @@
-//! The families about clusters, made anew from the rows at each scrape.
+//! The families about clusters, rebuilt from the rows at each scrape.
 //!
-//! Nothing is kept between scrapes, so the series of a removed cluster go with
-//! it on every path. Every pair of states is shown, with 0 where there is none.
+//! Nothing is stored between scrapes, so the series of a removed cluster always end
+//! with it. Every pair of states is exported, with 0 if no cluster has it.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,33 @@ use super::catalogue as names;
 use super::text::Text;
 use crate::clusters::{Actual, ConditionStatus, ConditionType, Desired, Provider};
 use crate::core::steps::StepState;
-use crate::store::{Stands, Worst};
+use crate::store::{ClusterSample, FailingSample};
 
-/// What one scrape says of the clusters as a whole, of what fails, and of those
-/// who work on them.
+/// What one scrape exports about all clusters, the failing ones, and the daemons.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    /// Daemons that begin work, and daemons that stand aside.
+    /// Daemons that reconcile, and daemons on standby.
     pub replicas: (i64, i64),
-    /// How many clusters are in which (desired, actual) pair.
+    /// Number of clusters in each pair of desired and actual state.
     pub states: Vec<(Desired, Actual, i64)>,
-    /// What fails; the reader bounds how many.
-    pub failing: Vec<Worst>,
-    /// Whether the pauses of what fails are told here, because nothing is told
-    /// of each cluster: a pause silences its alerts.
-    pub tells_pauses: bool,
-    /// Deletions that wait for their turn under the cap.
+    /// Failing clusters; the reader limits their number.
+    pub failing: Vec<FailingSample>,
+    /// Whether to export here whether failing clusters are paused, because the
+    /// series of each cluster are off. A pause silences the alerts of a cluster.
+    pub shows_pauses: bool,
+    /// Deletions deferred by the cap.
     pub deletions_held: i64,
-    /// Repairs that wait until most clusters answer again.
+    /// Repairs deferred until most clusters are healthy again.
     pub repairs_held: i64,
     /// Clusters that no daemon selects.
     pub unselected: i64,
-    /// How full the server's queue of notifications is, 0 to 1.
+    /// Used share of the server's notification queue, 0 to 1.
     pub notification_queue_usage: f64,
-    /// How many clusters have a step (of a driver) in a state.
+    /// Number of clusters by driver, step and step state.
     pub steps: Vec<(String, String, StepState, i64)>,
 }
 
-/// The value of one member of a set of states.
+/// The value of one series of a state set.
 fn flag(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
@@ -81,7 +80,7 @@ impl Fleet {
         }
     }
 
-    /// Every state of each step that a cluster has.
+    /// Every state of each step that is recorded for a cluster.
     fn steps(&self, text: &mut Text) {
         let mut counts = BTreeMap::<_, [i64; StepState::ALL.len()]>::new();
         for (driver, step, state, clusters) in &self.steps {
@@ -115,7 +114,7 @@ impl Fleet {
                 retries.set(&[&cluster.name], seconds);
             }
         }
-        if self.tells_pauses {
+        if self.shows_pauses {
             let mut paused = text.family(&names::CLUSTER_SPEC_PAUSED);
             for cluster in &self.failing {
                 paused.set(&[&cluster.name], flag(cluster.paused));
@@ -125,7 +124,7 @@ impl Fleet {
 }
 
 /// The text of the families of each cluster.
-pub fn render_clusters(clusters: &[Stands]) -> String {
+pub fn render_clusters(clusters: &[ClusterSample]) -> String {
     let mut text = Text::default();
     declared(clusters, &mut text);
     states(clusters, &mut text);
@@ -133,7 +132,7 @@ pub fn render_clusters(clusters: &[Stands]) -> String {
     text.finish()
 }
 
-fn declared(clusters: &[Stands], text: &mut Text) {
+fn declared(clusters: &[ClusterSample], text: &mut Text) {
     let mut info = text.family(&names::CLUSTER_INFO);
     for cluster in clusters {
         let provider = cluster.provider.map_or("invalid", Provider::as_str);
@@ -146,7 +145,7 @@ fn declared(clusters: &[Stands], text: &mut Text) {
     }
 }
 
-fn states(clusters: &[Stands], text: &mut Text) {
+fn states(clusters: &[ClusterSample], text: &mut Text) {
     let mut phases = text.family(&names::CLUSTER_STATUS_PHASE);
     for cluster in clusters {
         for phase in Actual::ALL {
@@ -156,21 +155,21 @@ fn states(clusters: &[Stands], text: &mut Text) {
     }
     let mut conditions = text.family(&names::CLUSTER_STATUS_CONDITION);
     for cluster in clusters {
-        for question in ConditionType::ALL {
-            // Of a row that cannot be read nothing is known.
-            let answer = cluster
+        for condition in ConditionType::ALL {
+            // The conditions of an unreadable row are unknown.
+            let current = cluster
                 .standing
-                .map_or(ConditionStatus::Unknown, |s| s.condition(question));
+                .map_or(ConditionStatus::Unknown, |s| s.condition(condition));
             for status in ConditionStatus::ALL {
-                let labels = [cluster.name.as_str(), question.as_str(), status.as_str()];
-                conditions.set(&labels, flag(status == answer));
+                let labels = [cluster.name.as_str(), condition.as_str(), status.as_str()];
+                conditions.set(&labels, flag(status == current));
             }
         }
     }
 }
 
-fn times(clusters: &[Stands], text: &mut Text) {
-    type Time = fn(&Stands) -> Option<f64>;
+fn times(clusters: &[ClusterSample], text: &mut Text) {
+    type Time = fn(&ClusterSample) -> Option<f64>;
     let families: [(_, Time); 3] = [
         (&names::CLUSTER_CREATED, |cluster| cluster.created),
         (&names::CLUSTER_DECLARED_TIMESTAMP_SECONDS, |cluster| {
@@ -202,7 +201,7 @@ pub(super) mod samples {
         Fleet {
             replicas: (2, 1),
             states: vec![(Desired::Present, Actual::Failed, 1)],
-            failing: vec![Worst {
+            failing: vec![FailingSample {
                 name: "dev".into(),
                 reason: Some(Reason::CreateFailed),
                 failed_attempts: 3,
@@ -215,9 +214,9 @@ pub(super) mod samples {
         }
     }
 
-    /// The same cluster.
-    pub(in super::super) fn clusters() -> Vec<Stands> {
-        vec![Stands {
+    /// The cluster of [`fleet`].
+    pub(in super::super) fn clusters() -> Vec<ClusterSample> {
+        vec![ClusterSample {
             name: "dev".into(),
             provider: Some(Provider::Kind),
             standing: Some(Standing {
@@ -242,13 +241,13 @@ mod tests {
 
     fn has(text: &str, line: &str) {
         assert!(
-            text.lines().any(|told| told == line),
+            text.lines().any(|found| found == line),
             "{line} is missing in\n{text}"
         );
     }
 
     #[test]
-    fn a_cluster_is_told_in_full_and_only_while_it_is_there() {
+    fn every_family_of_an_existing_cluster_is_exported() {
         let text = samples::fleet().render() + &render_clusters(&samples::clusters());
         for line in [
             r#"kindler_replicas{reconciles="true"} 2"#,
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_row_that_cannot_be_read_nothing_is_claimed() {
+    fn an_unreadable_row_has_unknown_conditions() {
         let mut clusters = samples::clusters();
         clusters[0].provider = None;
         clusters[0].standing = None;

@@ -1,11 +1,11 @@
-//! Requests, by route template and never by path.
+//! HTTP metrics, by route template and never by path.
 
 use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::catalogue as names;
-use crate::core::metrics::{Occupied, collectors as made};
+use crate::core::metrics::{Occupied, collectors};
 
 /// The counters of the HTTP server.
 #[derive(Debug)]
@@ -18,14 +18,17 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     pub(super) fn new(r: &Registry) -> Self {
         Self {
-            requests_total: made::counters(r, &names::HTTP_REQUESTS_TOTAL),
-            request_duration_seconds: made::histograms(r, &names::HTTP_REQUEST_DURATION_SECONDS),
-            streams_open: made::gauge(r, &names::STREAMS_OPEN),
+            requests_total: collectors::counters(r, &names::HTTP_REQUESTS_TOTAL),
+            request_duration_seconds: collectors::histograms(
+                r,
+                &names::HTTP_REQUEST_DURATION_SECONDS,
+            ),
+            streams_open: collectors::gauge(r, &names::STREAMS_OPEN),
         }
     }
 
-    /// Counts an answer. `method` and `route` must be of closed sets; `took`
-    /// is none for a stream, whose length is no latency.
+    /// Counts a response. `method` and `route` must be from closed sets; `took` is
+    /// `None` for a stream, whose duration is not a latency.
     pub fn answered(&self, method: &str, route: &str, code: u16, took: Option<Duration>) {
         let code = code.to_string();
         self.requests_total
@@ -38,7 +41,7 @@ impl HttpMetrics {
         }
     }
 
-    /// Counts a stream as open, until the answer is dropped.
+    /// Counts a stream as open until the returned guard is dropped.
     pub fn stream(&self) -> Occupied {
         Occupied::one_of(&self.streams_open)
     }

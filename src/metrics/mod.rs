@@ -1,10 +1,9 @@
-//! What Kindler tells Prometheus: every name in one place ([`catalogue`]),
-//! registered once.
+//! Metrics for Prometheus. [`catalogue`] declares every name; each is registered once.
 //!
-//! Labels are closed sets, all of them start at zero, times are seconds.
-//! Families about clusters are not kept here at all: they are read from the
-//! database at each scrape ([`Fleet`]), so that the series of a row that went
-//! are gone too. This module must not decide and must not read the database.
+//! Labels are closed sets whose series start at zero, and times are in seconds.
+//! Families about clusters are not stored here: they are read from the database at
+//! each scrape ([`Fleet`]), so that the series of a removed row end with it. This
+//! module must not decide and must not read the database.
 
 mod action;
 pub mod catalogue;
@@ -15,7 +14,7 @@ mod text;
 
 use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
-use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors as made};
+use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors};
 
 use self::catalogue as names;
 
@@ -23,22 +22,22 @@ pub use action::{ActionMetrics, ActionResult, Drift};
 pub use fleet::{Fleet, render_clusters};
 pub use http::HttpMetrics;
 
-/// Everything that is counted in this process.
+/// The counters and gauges of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Whether notifications arrive.
+    /// Whether the listener receives notifications.
     pub listen_connected: IntGauge,
-    /// How often they arrived again after a loss.
+    /// Reconnects of the listener.
     pub listen_reconnects_total: IntCounter,
-    /// Whether the database answers; the scrape is its one owner.
+    /// Whether the database responds. Only the scrape sets it.
     pub db_up: IntGauge,
-    /// Whether all that this scrape has to tell was read in time.
+    /// Whether this scrape read everything in time.
     pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
-    /// Work on clusters.
+    /// Actions on clusters.
     pub actions: ActionMetrics,
-    /// Requests and streams.
+    /// HTTP requests and streams.
     pub http: HttpMetrics,
     process: process::ProcessMetrics,
     core: CoreMetrics,
@@ -54,18 +53,18 @@ impl Metrics {
     /// Registers every family.
     ///
     /// # Panics
-    /// If two families share a name, which the first test would tell.
+    /// If two families share a name; tests would show it.
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
-        let build = made::gauges(r, &names::BUILD_INFO);
+        let build = collectors::gauges(r, &names::BUILD_INFO);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            listen_connected: made::gauge(r, &names::LISTEN_CONNECTED),
-            listen_reconnects_total: made::counter(r, &names::LISTEN_RECONNECTS_TOTAL),
-            db_up: made::gauge(r, &names::DB_UP),
-            scrape_complete: made::gauge(r, &names::SCRAPE_COMPLETE),
-            db_pool_connections: made::gauges(r, &names::DB_POOL_CONNECTIONS),
+            listen_connected: collectors::gauge(r, &names::LISTEN_CONNECTED),
+            listen_reconnects_total: collectors::counter(r, &names::LISTEN_RECONNECTS_TOTAL),
+            db_up: collectors::gauge(r, &names::DB_UP),
+            scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
+            db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -76,12 +75,12 @@ impl Metrics {
         metrics
     }
 
-    /// The counters of one controller, all at zero the first time.
+    /// The counters of one controller; the first call registers them at zero.
     pub fn controller(&self, name: &str) -> ControllerMetrics {
         self.core.controller(name)
     }
 
-    /// Shows how full the pool is.
+    /// Sets the use of the connection pool.
     pub fn pool(&self, open: usize, idle: usize, waiting: usize) {
         for (state, count) in [
             ("in_use", open.saturating_sub(idle)),
@@ -95,7 +94,7 @@ impl Metrics {
         }
     }
 
-    /// The text of what this process knows; the fleet's comes behind it.
+    /// The text of this process's families; the fleet's are appended to it.
     pub fn scrape(&self) -> String {
         self.process.refresh();
         self.core.refresh();

@@ -1,6 +1,6 @@
-//! This process, as Prometheus' own clients describe theirs. Read from `/proc`
-//! at each scrape, CPU time to the millisecond (the collector that the library
-//! brings counts whole seconds, too coarse for a daemon that is mostly idle); what
+//! The standard process metrics of Prometheus clients, read from `/proc` at each
+//! scrape. CPU time comes from the process clock, because the collector of the library
+//! counts whole seconds, which is too coarse for a mostly idle daemon. A value that
 //! cannot be read stays as it was.
 
 use std::fs;
@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::catalogue as names;
-use crate::core::metrics::collectors as made;
+use crate::core::metrics::collectors;
 
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
@@ -25,17 +25,17 @@ pub(super) struct ProcessMetrics {
 
 impl ProcessMetrics {
     pub(super) fn new(r: &Registry) -> Self {
-        let start: Gauge = made::float_gauge(r, &names::PROCESS_START_TIME_SECONDS);
-        // Metrics are among the first things that a process makes.
+        let start: Gauge = collectors::float_gauge(r, &names::PROCESS_START_TIME_SECONDS);
+        // The metrics are created right after the start of the process.
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         start.set(since.unwrap_or_default().as_secs_f64());
         Self {
-            cpu_seconds_total: made::float_counter(r, &names::PROCESS_CPU_SECONDS_TOTAL),
-            open_fds: made::gauge(r, &names::PROCESS_OPEN_FDS),
-            max_fds: made::gauge(r, &names::PROCESS_MAX_FDS),
-            virtual_memory_bytes: made::gauge(r, &names::PROCESS_VIRTUAL_MEMORY_BYTES),
-            resident_memory_bytes: made::gauge(r, &names::PROCESS_RESIDENT_MEMORY_BYTES),
-            threads: made::gauge(r, &names::PROCESS_THREADS),
+            cpu_seconds_total: collectors::float_counter(r, &names::PROCESS_CPU_SECONDS_TOTAL),
+            open_fds: collectors::gauge(r, &names::PROCESS_OPEN_FDS),
+            max_fds: collectors::gauge(r, &names::PROCESS_MAX_FDS),
+            virtual_memory_bytes: collectors::gauge(r, &names::PROCESS_VIRTUAL_MEMORY_BYTES),
+            resident_memory_bytes: collectors::gauge(r, &names::PROCESS_RESIDENT_MEMORY_BYTES),
+            threads: collectors::gauge(r, &names::PROCESS_THREADS),
         }
     }
 
@@ -48,7 +48,7 @@ impl ProcessMetrics {
             self.max_fds.set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         if let Some(open) = entries("/proc/self/fd") {
-            // The folder itself was open while it was counted.
+            // Minus the descriptor of the folder that is being read.
             self.open_fds.set(open - 1);
         }
         if let Some(threads) = entries("/proc/self/task") {
@@ -71,7 +71,7 @@ fn entries(folder: &str) -> Option<i64> {
     i64::try_from(found).ok()
 }
 
-/// A size of `/proc/self/status`, which is given in kB.
+/// A size from `/proc/self/status`, which has kB.
 fn bytes_of(status: &str, field: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_all_of_it() {
+    fn every_value_is_read_from_proc() {
         let registry = Registry::new();
         let process = ProcessMetrics::new(&registry);
         process.refresh();

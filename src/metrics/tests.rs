@@ -5,8 +5,8 @@ use crate::core::metrics::ReconcileResult;
 
 use super::*;
 
-/// What a scrape shows once everything was touched.
-fn full() -> String {
+/// A scrape in which every family has a series.
+fn full_scrape() -> String {
     let metrics = Metrics::new();
     let controller = metrics.controller("cluster");
     controller.steps.expect("sandbox", &["folder"]);
@@ -41,7 +41,7 @@ fn known_label_sets_start_at_zero() {
         r#"workqueue_longest_running_processor_seconds{controller="cluster",name="cluster"} 0"#,
     ] {
         assert!(
-            text.lines().any(|told| told == line),
+            text.lines().any(|found| found == line),
             "{line} is missing in\n{text}"
         );
     }
@@ -52,10 +52,10 @@ fn known_label_sets_start_at_zero() {
 }
 
 #[test]
-fn what_is_under_way_is_computed_when_it_is_asked_for() {
+fn running_work_is_measured_at_the_scrape() {
     let metrics = Metrics::new();
     let controller = metrics.controller("cluster");
-    // Both of one scrape: time goes on between two.
+    // Both values from one scrape, because time passes between two scrapes.
     let both = || {
         let text = metrics.scrape();
         let value = |name: &str| -> f64 {
@@ -80,9 +80,9 @@ fn what_is_under_way_is_computed_when_it_is_asked_for() {
     assert_eq!(both(), (0.0, 0.0));
 }
 
-/// Name, type, and the labels that some series of it has.
-fn told(text: &str) -> BTreeSet<(String, String, Vec<String>)> {
-    let mut told = BTreeSet::new();
+/// Name, type and label names of each family.
+fn families_in(text: &str) -> BTreeSet<(String, String, Vec<String>)> {
+    let mut families = BTreeSet::new();
     for (name, kind) in text.lines().filter_map(|line| {
         line.strip_prefix("# TYPE ")
             .and_then(|rest| rest.split_once(' '))
@@ -100,13 +100,13 @@ fn told(text: &str) -> BTreeSet<(String, String, Vec<String>)> {
             .filter(|label| label != "le")
             .collect();
         labels.sort();
-        told.insert((name.to_owned(), kind.to_owned(), labels));
+        families.insert((name.to_owned(), kind.to_owned(), labels));
     }
-    told
+    families
 }
 
 #[test]
-fn the_catalogue_and_a_scrape_name_the_same_families() {
+fn the_catalogue_and_a_scrape_have_the_same_families() {
     let families = names::groups().flat_map(|(_, _, f)| f.iter());
     let known: BTreeSet<_> = families
         .map(|family| {
@@ -116,5 +116,5 @@ fn the_catalogue_and_a_scrape_name_the_same_families() {
             (family.name.to_owned(), kind, labels)
         })
         .collect();
-    assert_eq!(told(&full()), known);
+    assert_eq!(families_in(&full_scrape()), known);
 }

@@ -1,25 +1,25 @@
-//! Writing families that are made anew at each scrape, in the text format.
-//! A fleet of 10,000 clusters is two hundred thousand lines: written at once,
-//! they need none of the registry's bookkeeping.
+//! Writes families in the text format that are rebuilt at each scrape. 10,000
+//! clusters are 200,000 lines; writing them directly avoids the cost of the
+//! registry.
 
 use std::fmt::Write;
 
 use crate::core::metrics::Family;
 
-/// The text of some families.
+/// Text of families.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     text: String,
 }
 
-/// One family that is being written.
+/// The series of one family, while it is written.
 pub(super) struct Series<'a> {
     text: &'a mut String,
     family: &'static Family,
 }
 
 impl Text {
-    /// Begins a family; its series follow at once.
+    /// Starts a family; its series must follow directly.
     pub(super) fn family(&mut self, family: &'static Family) -> Series<'_> {
         let Family { name, help, .. } = family;
         let kind = family.kind.as_str();
@@ -37,7 +37,7 @@ impl Text {
 }
 
 impl Series<'_> {
-    /// Writes one series; the labels' values in the family's order.
+    /// Writes one series; the label values are in the family's order.
     pub(super) fn set(&mut self, labels: &[&str], value: f64) {
         debug_assert_eq!(labels.len(), self.family.labels.len());
         self.text.push_str(self.family.name);
@@ -55,7 +55,7 @@ impl Series<'_> {
     }
 }
 
-/// Names are plain by rule, but a row of an old system may break the rule.
+/// Names need no escape, but a row of the bash system may break the name rule.
 fn escape(text: &mut String, value: &str) {
     for c in value.chars() {
         match c {

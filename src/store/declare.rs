@@ -1,5 +1,4 @@
-//! What people declare: the writes behind the commands. They only declare;
-//! the reconciler acts.
+//! The writes by which people declare clusters. Only the reconciler acts on them.
 
 use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
@@ -13,32 +12,32 @@ use super::{Store, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::typed;
 
-/// A new cluster; what is left out gets a default, ports the first free ones.
+/// A new cluster. A port that is not set gets a default or the first free one.
 #[derive(Clone, Debug)]
 pub struct Declaration {
-    /// Its name.
+    /// The name.
     pub name: ClusterName,
-    /// What of its spec is given.
+    /// The fields of its spec that are given.
     pub spec: PartialSpec,
-    /// Labels: an object of texts.
+    /// Labels: an object of strings.
     pub labels: serde_json::Value,
-    /// Only looked at until it is resumed.
+    /// Whether the cluster is only observed until it is resumed.
     pub paused: bool,
-    /// Present or stopped.
+    /// `present` or `stopped`.
     pub desired: Desired,
 }
 
-/// What became of a declaration.
+/// The result of a declaration.
 #[derive(Debug)]
 pub enum Declared {
-    /// A new row.
+    /// The row was inserted.
     New(Cluster),
-    /// The name is taken, by this row.
+    /// The name belongs to this row already.
     Exists(Cluster),
 }
 
 impl Declaration {
-    /// Checks what only several fields together can tell.
+    /// Checks the rules that involve several fields.
     ///
     /// # Errors
     /// [`SpecError`] names field and limit.
@@ -48,8 +47,8 @@ impl Declaration {
         self.spec.check_ports()
     }
 
-    /// The same as a statement, for people to keep. Every value was checked, so none holds a
-    /// quote.
+    /// The declaration as an INSERT statement, for people to keep. Every value was checked, so
+    /// none contains a quote.
     pub fn as_sql(&self) -> String {
         let mut columns = vec![("name", format!("'{}'", self.name))];
         for (field, value) in self.spec.listed() {
@@ -66,7 +65,7 @@ impl Declaration {
             .as_object()
             .is_some_and(|labels| !labels.is_empty())
         {
-            // Quoted as standard_conforming_strings wants it, which is the default.
+            // Correct with standard_conforming_strings = on, the default.
             let labels = self.labels.to_string().replace('\'', "''");
             columns.push(("labels", format!("'{labels}'")));
         }
@@ -85,15 +84,15 @@ impl Declaration {
     }
 }
 
-/// A declaration in the types of its columns.
-struct DeclarationValues<'a> {
+/// A declaration in the types of the columns.
+struct DeclarationParams<'a> {
     name: &'a str,
     spec: Value,
     desired: &'a str,
     new: &'a Declaration,
 }
 
-impl<'a> DeclarationValues<'a> {
+impl<'a> DeclarationParams<'a> {
     fn of(new: &'a Declaration) -> Self {
         Self {
             name: new.name.as_str(),
@@ -115,21 +114,21 @@ impl<'a> DeclarationValues<'a> {
     }
 }
 
-/// Declares a cluster under the lock that keeps others from the same free ports;
-/// no row if the name is taken.
+/// Declares a cluster. The caller holds the lock that prevents two declarations from
+/// choosing the same free ports. `None` if the name is taken.
 pub(super) async fn declare_locked(
     transaction: &Transaction<'_>,
     new: &Declaration,
     declarer: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
-    let mut values = DeclarationValues::of(new);
+    let mut values = DeclarationParams::of(new);
     if !new.spec.names_every_host_port() {
         let found = transaction
             .query_typed(queries::FIND_PORTS.as_str(), &typed(&[&json!(new.spec)]))
             .await?;
         if let Some(found) = found.first() {
             for (field, _) in host_ports() {
-                // No free one is left: the table refuses the null.
+                // Null if no port is free: the table refuses it.
                 let port: Option<i32> = found.try_get(field.name)?;
                 values.spec[field.name] = json!(port);
             }
@@ -149,12 +148,12 @@ impl Store {
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let declarer = self.declarer();
-        let made = if new.spec.names_every_host_port() {
-            // Nothing is looked for, so one statement is the whole transaction.
-            let values = DeclarationValues::of(new);
+        let inserted = if new.spec.names_every_host_port() {
+            // No free port is searched, so one statement suffices.
+            let values = DeclarationParams::of(new);
             let params = values.parameters(&declarer).values();
-            let made = self.rows(operation, DeclareCluster::sql(), &params).await?;
-            made.into_iter().next()
+            let rows = self.rows(operation, DeclareCluster::sql(), &params).await?;
+            rows.into_iter().next()
         } else {
             self.connections
                 .in_transaction(operation, async |transaction| {
@@ -165,24 +164,24 @@ impl Store {
                 })
                 .await?
         };
-        if let Some(row) = made {
+        if let Some(row) = inserted {
             let cluster = rows::cluster(&row)
                 .map_err(|source| DatabaseError::Unreadable { operation, source })?;
             return Ok(Declared::New(cluster));
         }
         match self.get(&new.name).await? {
             Some(cluster) => Ok(Declared::Exists(cluster)),
-            // It went between the two statements: the name is free after all,
-            // but the caller should decide that, not a loop here.
+            // The row was removed between the two statements. The caller decides
+            // whether to declare again.
             None => Err(DatabaseError::Refused(format!(
-                "cluster {} was just being removed: try again",
+                "cluster {} was just removed: try again",
                 new.name
             ))),
         }
     }
 
-    /// Changes what is wanted of a cluster; `None` if there is none, or if it is
-    /// not of `generation` any more.
+    /// Changes the desired state of a cluster; `None` if it does not exist or is no
+    /// longer at `generation`.
     ///
     /// # Errors
     /// [`DatabaseError::Refused`] for a protected cluster.
@@ -199,8 +198,8 @@ impl Store {
             .await
     }
 
-    /// Pauses or resumes a cluster; `None` if there is none, or if it is not of
-    /// `generation` any more.
+    /// Pauses or resumes a cluster; `None` if it does not exist or is no longer at
+    /// `generation`.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -216,8 +215,8 @@ impl Store {
             .await
     }
 
-    /// Asks for an attempt at once; `None` if there is no such cluster, or if it
-    /// is not of `generation` any more.
+    /// Requests an attempt now; `None` if the cluster does not exist or is no longer at
+    /// `generation`.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -231,16 +230,16 @@ impl Store {
             .await
     }
 
-    /// Reads one cluster; `None` if there is none.
+    /// Reads one cluster; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`DatabaseError`], also when its row cannot be read.
+    /// [`DatabaseError`], also if the row is unreadable.
     pub async fn get(&self, name: &ClusterName) -> Result<Option<Cluster>, DatabaseError> {
         self.one("read a cluster", &queries::GET_CLUSTER, &[&name.as_str()])
             .await
     }
 
-    /// Whom the books name, if not the session's actor.
+    /// Actor written to the audit log, if it is not the session's.
     pub(super) fn declarer(&self) -> Option<&str> {
         self.declarer.as_deref()
     }

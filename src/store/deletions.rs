@@ -1,6 +1,5 @@
-//! Beginning a deletion: counted in the transaction that commits its intent,
-//! one at a time over all replicas, so that none overshoots the cap together
-//! with another.
+//! Begins deletions. Each one is counted in the transaction that commits its intent,
+//! and the replicas take turns by a lock, so that they cannot exceed the cap together.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -17,13 +16,13 @@ use super::{Store, queries};
 const OPERATION: &str = "begin a deletion";
 
 impl Store {
-    /// Writes, under the fence, what `decide` makes of the queue of deletions:
-    /// an intent to delete, which is counted with it and says which step begins, or
-    /// that it waits. No other deletion begins between the reading and the writing.
+    /// Reads the queue of deletions, calls `decide`, and writes the resulting status
+    /// under the fence: the intent to delete, with its count and the first step, or a
+    /// deferral. No other deletion can begin in between.
     ///
     /// # Errors
-    /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be written,
-    /// so read again before acting. An intent that is written is counted.
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] the status may or may not be
+    /// written, so read again before acting. A written intent is always counted.
     pub async fn begin_deletion(
         &self,
         lease: &Lease,
@@ -39,9 +38,9 @@ impl Store {
                     connections.rows_in(transaction, sql, params).await
                 };
                 run(&queries::LOCK_DELETIONS, &[]).await?;
-                let asked: &[Param<'_>] = &[&name, &generation, &selector];
-                let read = run(&queries::READ_DELETION_QUEUE, asked).await?;
-                // It always gives one row; without it nothing may begin.
+                let keys: &[Param<'_>] = &[&name, &generation, &selector];
+                let read = run(&queries::READ_DELETION_QUEUE, keys).await?;
+                // The statement always returns one row; without it no deletion may begin.
                 let Some(read) = read.first() else {
                     return Ok(Ok(None));
                 };

@@ -1,5 +1,5 @@
-//! Changing what is declared of clusters that exist: one at a time with an
-//! optional generation, an earlier revision again, or many in one transaction.
+//! Changes to declared clusters: of one cluster with an optional generation, a
+//! rollback to an earlier revision, or a batch in one transaction.
 
 use serde_json::json;
 use tokio_postgres::types::ToSql;
@@ -13,20 +13,20 @@ use crate::core::database::DatabaseError;
 use crate::core::database::begin;
 use crate::core::database::typed;
 
-/// What changes of a cluster; what is `None` stays.
+/// A change to a declared cluster; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
     /// The fields of its spec that change.
     pub spec: PartialSpec,
-    /// Labels to add and change; null removes.
+    /// Labels to add or change; null removes a label.
     pub labels: Option<serde_json::Value>,
-    /// Whether it is only looked at.
+    /// Whether the cluster is only observed.
     pub paused: Option<bool>,
-    /// What is wanted.
+    /// The desired state.
     pub desired: Option<Desired>,
 }
 
-/// What is declared in one transaction: all of it or nothing.
+/// Declarations for one transaction: all of them are made or none.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// New clusters.
@@ -35,23 +35,23 @@ pub struct Batch {
     pub delete: Vec<ClusterName>,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ordered {
-    /// Everything is declared.
-    All,
-    /// Nothing is: these names are taken, and these are unknown.
-    Nothing {
-        /// Names of new clusters that exist.
+pub enum BatchOutcome {
+    /// All declarations were made.
+    Declared,
+    /// No declaration was made.
+    Rejected {
+        /// Names to create that exist already.
         taken: Vec<ClusterName>,
-        /// Names to delete that do not.
+        /// Names to delete that do not exist.
         unknown: Vec<ClusterName>,
     },
 }
 
 impl Store {
-    /// Changes some of what is declared; `None` if there is no such cluster, or
-    /// if it is not of `generation` any more.
+    /// Changes a declared cluster; `None` if it does not exist or is no longer at
+    /// `generation`.
     ///
     /// # Errors
     /// [`DatabaseError::Refused`] names field and limit.
@@ -74,12 +74,12 @@ impl Store {
             .await
     }
 
-    /// Declares the spec of an earlier revision anew, as a new revision; `None`
-    /// if there is no such cluster or revision, or if the cluster is not of
-    /// `generation` any more.
+    /// Declares the spec of an earlier revision again, as a new revision; `None` if
+    /// the cluster or revision does not exist, or the cluster is no longer at
+    /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] when that spec is not allowed any more.
+    /// [`DatabaseError::Refused`] if that spec is no longer valid.
     pub async fn roll_back(
         &self,
         name: &ClusterName,
@@ -96,11 +96,11 @@ impl Store {
             .await
     }
 
-    /// Declares many changes in one transaction: all of them or nothing.
+    /// Makes all declarations of a batch in one transaction, or none.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit; nothing is declared then.
-    pub async fn order(&self, batch: &Batch) -> Result<Ordered, DatabaseError> {
+    /// [`DatabaseError::Refused`] names field and limit; then nothing is declared.
+    pub async fn declare_batch(&self, batch: &Batch) -> Result<BatchOutcome, DatabaseError> {
         let (operation, declarer) = ("declare a batch", self.declarer());
         self.connections
             .transact(operation, async |client| {
@@ -110,8 +110,8 @@ impl Store {
                     .await?;
                 let (mut taken, mut unknown) = (Vec::new(), Vec::new());
                 for new in &batch.create {
-                    let made = declare_locked(&transaction, new, &declarer).await?;
-                    if made.is_none() {
+                    let inserted = declare_locked(&transaction, new, &declarer).await?;
+                    if inserted.is_none() {
                         taken.push(new.name.clone());
                     }
                 }
@@ -128,10 +128,10 @@ impl Store {
                 }
                 if taken.is_empty() && unknown.is_empty() {
                     transaction.commit().await?;
-                    return Ok(Ordered::All);
+                    return Ok(BatchOutcome::Declared);
                 }
                 transaction.rollback().await?;
-                Ok(Ordered::Nothing { taken, unknown })
+                Ok(BatchOutcome::Rejected { taken, unknown })
             })
             .await
     }

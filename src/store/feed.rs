@@ -1,5 +1,5 @@
-//! Following changes: what was written since an earlier read, exactly, in
-//! whatever order transactions commit.
+//! Reads the rows that changed since an earlier read, exactly, whatever the order in
+//! which transactions commit.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -11,45 +11,45 @@ use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// Somebody works on a cluster.
+/// Work in progress on a cluster: its lease.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Work {
-    /// Who.
+pub struct ActiveWork {
+    /// The owner of the lease.
     pub owner: String,
-    /// Under which fence.
+    /// The term of the lease.
     pub term: i64,
-    /// Since when.
+    /// When it was claimed.
     pub since: Timestamp,
 }
 
-/// A cluster and who works on it.
+/// A cluster and the work in progress on it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Live {
+pub struct ClusterWithWork {
     /// The row.
     pub cluster: Cluster,
-    /// Who holds its lease, if anybody does.
-    pub work: Option<Work>,
+    /// Its lease, if one is held.
+    pub work: Option<ActiveWork>,
 }
 
-/// What changed since an earlier read.
+/// Changes since an earlier read.
 #[derive(Debug)]
 pub struct Changes {
-    /// The rows; one that cannot be read stands there with its raw name.
-    pub rows: Vec<Result<Live, (String, Undecodable)>>,
-    /// How many clusters there are in all.
+    /// The rows; an unreadable one is an error with its raw name.
+    pub rows: Vec<Result<ClusterWithWork, (String, Undecodable)>>,
+    /// Number of all clusters.
     pub total: usize,
-    /// What to give to the next read.
+    /// The argument of the next read.
     pub horizon: String,
 }
 
 impl Changes {
-    /// What the first read is given: everything.
+    /// The argument of the first read, which returns every row.
     pub const BEGINNING: &'static str = "0";
 }
 
 impl Store {
-    /// What was written since the read that gave `horizon`; a row may be told
-    /// again although nothing of it changed.
+    /// The rows written since the read that returned `horizon`. An unchanged row may be
+    /// returned again.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -89,7 +89,7 @@ impl Store {
         .await
     }
 
-    /// Asks for rings on the page's channel, for `seconds`.
+    /// Requests notifications on the page's channel, for `seconds`.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -99,17 +99,17 @@ impl Store {
             .map(drop)
     }
 
-    /// Asks for no more rings.
+    /// Ends the request for notifications.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn unwatch(&self, owner: &str) -> Result<(), DatabaseError> {
-        self.execute("watch no more", &queries::UNWATCH, &[&owner])
+        self.execute("stop watching", &queries::UNWATCH, &[&owner])
             .await
             .map(drop)
     }
 
-    /// The channel on which watchers are rung.
+    /// The channel on which watchers are notified.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -118,18 +118,18 @@ impl Store {
     }
 }
 
-/// Reads a cluster's columns and those of its lease.
-pub(super) fn live(row: &Row) -> Result<Live, Undecodable> {
+/// Decodes the columns of a cluster and its lease.
+pub(super) fn live(row: &Row) -> Result<ClusterWithWork, Undecodable> {
     let owner: Option<String> = column(row, "lease_owner")?;
     let work = match owner {
-        Some(owner) => Some(Work {
+        Some(owner) => Some(ActiveWork {
             owner,
             term: column(row, "lease_term")?,
             since: column(row, "lease_since")?,
         }),
         None => None,
     };
-    Ok(Live {
+    Ok(ClusterWithWork {
         cluster: rows::cluster(row)?,
         work,
     })

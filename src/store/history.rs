@@ -1,5 +1,5 @@
-//! What happened and what was declared: events of one row, the audit trail of all,
-//! the revisions of a spec.
+//! History: the events of one row, the audit log of all rows, the revisions of a
+//! spec.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::report::{Event, event};
 use crate::core::database::DatabaseError;
 use crate::core::database::column;
 
-/// Which events are wanted; `None` is any.
+/// A filter of events; `None` matches any.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     /// Of this cluster.
@@ -24,46 +24,46 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     /// Of these kinds.
     pub kinds: Option<Vec<String>>,
-    /// Older than the event of this id.
+    /// Older than the event with this ID.
     pub before: Option<i64>,
-    /// Newer than the event of this id.
+    /// Newer than the event with this ID.
     pub after: Option<i64>,
     /// Of this row of the cluster.
     pub incarnation: Option<Incarnation>,
 }
 
-/// An event and the cluster it is about.
+/// An event and its cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Audited {
+pub struct AuditEntry {
     /// The cluster.
     pub cluster_name: String,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// A spec as it was declared.
+/// One declared version of a spec.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Revision {
-    /// Its number.
+    /// The generation.
     pub generation: i64,
-    /// Of which row; none if an earlier release wrote it.
+    /// The UID of the row; `None` if an earlier release wrote the revision.
     pub uid: Option<Uuid>,
-    /// When.
+    /// When it was declared.
     pub at: Timestamp,
-    /// By whom.
+    /// The actor that declared it.
     pub actor: String,
-    /// What was wanted then.
+    /// The desired state.
     pub desired_state: String,
     /// Provider, network and registrations.
     pub spec: serde_json::Value,
-    /// The task that this revision ordered.
+    /// The task of this revision.
     pub task_id: String,
 }
 
 impl Store {
-    /// The newest `limit` events of a name after an id, oldest first: those of
-    /// one row, or all.
+    /// The newest `limit` events of a name after an ID, oldest first: of one row, or
+    /// of all rows of the name.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -86,7 +86,7 @@ impl Store {
             .await
     }
 
-    /// The newest `limit` events that pass a filter, newest first.
+    /// The newest `limit` events that match a filter, newest first.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -94,7 +94,7 @@ impl Store {
         &self,
         filter: &AuditFilter,
         limit: i64,
-    ) -> Result<Vec<Audited>, DatabaseError> {
+    ) -> Result<Vec<AuditEntry>, DatabaseError> {
         let of = filter.incarnation;
         let (removal, uid) = (of.map(|of| of.after_event), of.and_then(|of| of.uid));
         let params = ListAudit {
@@ -108,11 +108,11 @@ impl Store {
             uid: &uid,
         };
         self.each(
-            "list the audit trail",
+            "list the audit log",
             ListAudit::sql(),
             &params.values(),
             |row| {
-                Ok(Audited {
+                Ok(AuditEntry {
                     cluster_name: column(row, "cluster_name")?,
                     event: event(row)?,
                 })
@@ -121,8 +121,8 @@ impl Store {
         .await
     }
 
-    /// The specs of a name as they were declared, newest first: those of one
-    /// row, or all.
+    /// The declared specs of a name, newest first: of one row, or of all rows of the
+    /// name.
     ///
     /// # Errors
     /// [`DatabaseError`].

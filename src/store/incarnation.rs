@@ -1,5 +1,5 @@
-//! Which row history is about: a name is used again, and what is known of a
-//! removed row never speaks for its successor.
+//! Which row of a name a history belongs to. Names are reused, and the history of a
+//! removed row must never count for its successor.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -12,47 +12,47 @@ use super::{Store, queries, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// One row of a name, present or removed, as its history is told apart.
+/// One row of a name, present or removed, and where its history begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incarnation {
-    /// Its identity; none if an earlier release removed it.
+    /// The UID; `None` if an earlier release removed the row.
     pub uid: Option<Uuid>,
-    /// The event that removed the row before it; 0 if there was none.
+    /// The `removed` event of the previous row; 0 if there was none.
     pub after_event: i64,
-    /// The generation that this removed; 0 if there was none.
+    /// The generation of that event; 0 if there was none.
     pub after_generation: i64,
 }
 
-/// That a row was removed.
+/// The removal of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// When.
+    /// When the row was removed.
     pub at: Timestamp,
-    /// Which; none if an earlier release removed it.
+    /// The UID; `None` if an earlier release removed the row.
     pub uid: Option<Uuid>,
 }
 
-/// The revision that a task is about.
+/// The revision that a task refers to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRevision {
-    /// Of a cluster of this name.
+    /// The cluster's name.
     pub cluster_name: String,
-    /// Of this row; none if an earlier release wrote it.
+    /// The UID of the row; `None` if an earlier release wrote the revision.
     pub uid: Option<Uuid>,
-    /// Its number.
+    /// The generation.
     pub generation: i64,
-    /// What was wanted.
+    /// The desired state.
     pub desired_state: String,
     /// When it was declared.
     pub at: Timestamp,
-    /// The row, if it is there.
+    /// The row, if it exists.
     pub row: Option<Cluster>,
     /// When the row was removed, if it was.
     pub removed_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// The present row of a name or, if there is none, the last that it had.
+    /// The present row of a name or, if there is none, the last one.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -74,7 +74,7 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// The last removal of a row of this name, also if there is another by now.
+    /// The last removal of a row of this name, also if a new row exists.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -91,8 +91,8 @@ impl Store {
         Ok(found.first().copied())
     }
 
-    /// The revision that ordered a task, with its row or the row's removal;
-    /// `None` if there is none.
+    /// The revision of a task, with its row or the row's removal; `None` if the task is
+    /// unknown.
     ///
     /// # Errors
     /// [`DatabaseError`].

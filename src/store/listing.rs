@@ -1,78 +1,77 @@
-//! Lists for people and programs: filtered, sorted, a page at a time; and what
-//! is free to declare.
+//! Lists of clusters, filtered, sorted and paged; and free names, ports and networks.
 
 use serde_json::json;
 
 use crate::clusters::{ClusterName, Spec, SpecField};
 
 use super::Store;
-use super::feed::{Live, live};
+use super::feed::{ClusterWithWork, live};
 use super::queries::{self, ListFiltered};
 use super::spec_sql::{host_ports, pools};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// Which clusters are wanted; `None` is any.
+/// A filter of clusters, with order and page; `None` matches any.
 #[derive(Clone, Debug)]
-pub struct Filter {
-    /// With this in their name.
+pub struct ClusterFilter {
+    /// Text that the name contains.
     pub part: Option<String>,
-    /// Of these providers.
+    /// Providers.
     pub providers: Option<Vec<String>>,
-    /// Wanted so.
+    /// Desired states.
     pub desired: Option<Vec<String>>,
-    /// Recorded so.
+    /// Actual states.
     pub actual: Option<Vec<String>>,
-    /// For these reasons.
+    /// Reasons.
     pub reasons: Option<Vec<String>>,
-    /// Paused or not.
+    /// Whether the cluster is paused.
     pub paused: Option<bool>,
     /// Label requirements, as `[{"key", "op", "values"}]`.
     pub labels: serde_json::Value,
-    /// `name`, `created_at` or `actual_state`, with `-` for the other way.
+    /// `name`, `created_at` or `actual_state`, with `-` for descending order.
     pub order: String,
-    /// At most so many.
+    /// The largest number of rows.
     pub limit: i64,
-    /// After so many.
+    /// Number of rows to skip.
     pub offset: i64,
 }
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Listed {
-    /// The rows; one that cannot be read stands there with its raw name.
-    pub rows: Vec<Result<Live, (String, Undecodable)>>,
-    /// How many there are on all pages; not known behind the last one.
+pub struct ClusterPage {
+    /// The rows; an unreadable one is an error with its raw name.
+    pub rows: Vec<Result<ClusterWithWork, (String, Undecodable)>>,
+    /// Number of rows on all pages; unknown after the last page.
     pub total: Option<i64>,
 }
 
-/// What no declared cluster uses, the lowest first, at most 50 of each; none
-/// where a range is used up.
+/// Values that no declared cluster uses: at most 50 ports of each kind, lowest first;
+/// empty or `None` where a range is exhausted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
     /// A name.
     pub name: Option<String>,
     /// For each port of the host.
     pub ports: Vec<(&'static SpecField, Vec<i32>)>,
-    /// A network of its own.
+    /// A subnet.
     pub subnet: Option<String>,
 }
 
-/// A cluster that declares a port which another one asks for.
+/// A cluster that already declares a requested port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortUser {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The pools whose ports it declares.
+    /// The pools in which it declares one.
     pub pools: Vec<&'static str>,
 }
 
 impl Store {
-    /// The clusters that pass a filter.
+    /// The clusters that match a filter.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn filtered(&self, filter: &Filter) -> Result<Listed, DatabaseError> {
+    pub async fn filtered(&self, filter: &ClusterFilter) -> Result<ClusterPage, DatabaseError> {
         let operation = "list the clusters";
         let params = ListFiltered {
             part: &filter.part,
@@ -97,10 +96,10 @@ impl Store {
             .iter()
             .map(|row| live(row).map_err(|error| (row.get("name"), error)))
             .collect();
-        Ok(Listed { rows, total })
+        Ok(ClusterPage { rows, total })
     }
 
-    /// Ports and a network that nobody declares.
+    /// A name, ports and a subnet that no declared cluster uses.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -123,7 +122,7 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// Which clusters other than `name` declare a port of the host of this spec.
+    /// The clusters other than `name` that declare one of this spec's ports of the host.
     ///
     /// # Errors
     /// [`DatabaseError`].

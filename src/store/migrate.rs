@@ -1,5 +1,5 @@
-//! Bringing a database to the schema of this release: additive steps, each
-//! once, all in one transaction, under a lock that a second migrator waits for.
+//! Migrates a database to the schema of this release. Migrations only add; each is
+//! applied once, all in one transaction, under a lock that excludes other migrators.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio_postgres::{Client, IsolationLevel};
 
 use crate::core::database::Database;
 
-/// The steps, in their order; each file says what it does.
-const STEPS: [(i32, &str, &str); 12] = [
+/// The migrations in order.
+const MIGRATIONS: [(i32, &str, &str); 12] = [
     (
         1,
         "clusters",
@@ -75,68 +75,68 @@ const STEPS: [(i32, &str, &str); 12] = [
 ];
 
 /// The schema that this release needs.
-pub const SCHEMA_VERSION: i32 = STEPS[STEPS.len() - 1].0;
+pub const SCHEMA_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// The oldest server with everything that the schema uses (13).
+/// The oldest server version that has everything the schema uses (13).
 const OLDEST_SERVER: i32 = 130_000;
 
-/// How long to wait for another migrator, and for users' transactions.
+/// How long to wait for another migrator and for other transactions.
 const LOCK_TIMEOUT: &str = "60s";
 
-/// The whole of it, from connecting on.
+/// The deadline of the whole migration, from connecting on.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// Why a migration did not happen. Nothing is half done: it is one transaction.
+/// Why a migration failed. It is one transaction, so nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// No connection.
+    /// The connection failed.
     #[error("migrate: the database cannot be reached")]
     Unreachable(#[source] tokio_postgres::Error),
-    /// A step failed; everything is as before.
-    #[error("migrate: {step} failed and nothing was changed: {told}")]
-    Step {
-        /// Which one.
-        step: String,
+    /// A statement failed; nothing was changed.
+    #[error("migrate: {operation} failed and nothing was changed: {answer}")]
+    Operation {
+        /// The migration or statement.
+        operation: String,
         /// The server's message and hint.
-        told: String,
-        /// The server's answer.
+        answer: String,
+        /// The error of the client library.
         #[source]
         source: tokio_postgres::Error,
     },
     /// The server is too old.
     #[error("migrate: the server is PostgreSQL {found}; Kindler needs 13 or newer")]
     ServerTooOld {
-        /// Its own version.
+        /// The server's version.
         found: String,
     },
-    /// The database is of a later release.
+    /// The schema is newer than this release.
     #[error(
         "migrate: the schema is at version {found}, newer than this release knows \
          ({SCHEMA_VERSION}): use the newer release"
     )]
     SchemaTooNew {
-        /// What stands in the database.
+        /// The schema version of the database.
         found: i32,
     },
-    /// No schema to put tables into.
+    /// There is no schema for the tables.
     #[error("migrate: search_path names no schema: create one, or set search_path for this role")]
     NoSchema,
-    /// It took too long.
+    /// The deadline passed.
     #[error("migrate: not finished within {0:?}; nothing was changed")]
     Late(Duration),
 }
 
-/// What a migration did.
+/// The result of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
     /// The schema that the tables are in.
     pub schema: String,
-    /// The versions that were missing, in order; empty if none was.
+    /// The applied versions, in order; empty if the schema was current.
     pub applied: Vec<i32>,
 }
 
-/// Brings a database to [`SCHEMA_VERSION`]. Safe to run twice, and by two at
-/// once; takes over an existing `clusters` table with its rows.
+/// Migrates a database to [`SCHEMA_VERSION`]. Safe to repeat and to run concurrently;
+/// an existing `clusters` table is taken over with its rows.
 ///
 /// # Errors
 /// [`MigrateError`]; the database is then unchanged.
@@ -175,15 +175,15 @@ async fn check_server(client: &Client) -> Result<(), MigrateError> {
 }
 
 async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
-    let during = |step: &str| {
-        let step = step.to_owned();
-        move |source: tokio_postgres::Error| MigrateError::Step {
-            told: told(&source),
-            step,
+    let during = |operation: &str| {
+        let operation = operation.to_owned();
+        move |source: tokio_postgres::Error| MigrateError::Operation {
+            answer: answer(&source),
+            operation,
             source,
         }
     };
-    // The version is read after the wait for other migrators, and as they left it.
+    // READ COMMITTED, so that the version is read as other migrators left it.
     let tx = client
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted)
@@ -195,7 +195,7 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
     ))
     .await
     .map_err(during("set limits"))?;
-    // The schema where the table is, else where tables go; never a mixture.
+    // The schema that has the table, else the one where tables are created; never both.
     let schema: Option<String> = tx
         .query_one(
             "SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -239,10 +239,13 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
         return Err(MigrateError::SchemaTooNew { found });
     }
     let mut applied = Vec::new();
-    for (version, name, sql) in STEPS.into_iter().filter(|(version, _, _)| *version > found) {
+    for (version, name, sql) in MIGRATIONS
+        .into_iter()
+        .filter(|(version, _, _)| *version > found)
+    {
         tx.batch_execute(sql)
             .await
-            .map_err(during(&format!("step {version} ({name})")))?;
+            .map_err(during(&format!("migration {version} ({name})")))?;
         tx.execute(
             "INSERT INTO kindler_migrations (version, name) VALUES ($1, $2)",
             &[&version, &name],
@@ -255,8 +258,8 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
     Ok(Migrated { schema, applied })
 }
 
-/// What the server said, with its hint: that is what a person can act on.
-fn told(error: &tokio_postgres::Error) -> String {
+/// The server's message with its hint, so that a person can act on it.
+fn answer(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => match db.hint() {
             Some(hint) => format!("{}. {hint}", db.message()),

@@ -1,9 +1,14 @@
-//! The clusters' tables as domain types: with the core, the only SQL in Rust.
+//! The statements on the clusters' tables, and their rows as domain types.
 //!
-//! Nothing here decides; guards live in the statements, so that losing a claim
-//! or a fence is an answer and not an error.
+//! Most texts are files in `sql/queries`. SQL elsewhere: leases, claims and steps
+//! ([`crate::core`]), and the databases of the embedded server
+//! ([`crate::postgres`]); `tests/suite/house.rs` checks it.
+//!
+//! This module makes no decisions. The statements contain the guards, so losing a
+//! claim or a fence is a result and not an error.
 
 mod declare;
+mod deferred;
 mod deletions;
 mod edit;
 mod feed;
@@ -12,17 +17,16 @@ mod incarnation;
 mod listing;
 mod migrate;
 mod object;
-mod place;
+mod placement;
 mod queries;
 mod report;
 mod roles;
 mod rows;
+mod samples;
 mod seed;
 mod spec_sql;
-mod standing;
 mod steps;
 mod tokens;
-mod waiting;
 
 use std::sync::Arc;
 
@@ -33,20 +37,20 @@ use crate::core::database::{Connections, Database, DatabaseError, Param, PoolUse
 use crate::core::rows::{Placement, Rows};
 
 pub use declare::{Declaration, Declared};
-pub use edit::{Batch, Edit, Ordered};
-pub use feed::{Changes, Live, Work};
-pub use history::{AuditFilter, Audited, Revision};
+pub use deferred::{DeferredCount, DueCount};
+pub use edit::{Batch, BatchOutcome, Edit};
+pub use feed::{ActiveWork, Changes, ClusterWithWork};
+pub use history::{AuditEntry, AuditFilter, Revision};
 pub use incarnation::{Incarnation, Removal, TaskRevision};
-pub use listing::{Filter, Listed, PortUser, Suggestion};
+pub use listing::{ClusterFilter, ClusterPage, PortUser, Suggestion};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
 pub use object::ClusterStatus;
-pub use place::Unselected;
-pub use report::{Event, Failing, LeaseHeld, Replica, ReplicaSeen, StateCount, Unconverged};
+pub use placement::{Unselected, UnselectedCluster};
+pub use report::{Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged};
 pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
-pub use standing::{Crew, Stands, Worst};
+pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
 pub use steps::StepCount;
-pub use tokens::{Bearer, LiveGrants, Standing, Token};
-pub use waiting::{Due, Waiting};
+pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
 /// The statements that find free ports and suggest a cluster, for tests of their plans.
 #[doc(hidden)]
@@ -54,7 +58,8 @@ pub fn free_port_statements() -> [&'static str; 2] {
     [&queries::FIND_PORTS, &queries::SUGGEST]
 }
 
-/// The error of acting on a schema of this version, if a later release made it.
+/// The error of a daemon on a schema of version `found`, if that is newer than this
+/// release.
 pub fn newer_schema(found: i32) -> Option<DatabaseError> {
     (found > SCHEMA_VERSION).then_some(DatabaseError::SchemaTooNew {
         found,
@@ -62,12 +67,11 @@ pub fn newer_schema(found: i32) -> Option<DatabaseError> {
     })
 }
 
-/// The database of the clusters, through a pool.
+/// Access to the clusters' database through a connection pool.
 #[derive(Clone)]
 pub struct Store {
     connections: Connections,
-    /// The actor that the audit log names for what is declared, if it is not
-    /// the session's.
+    /// The actor of declarations in the audit log; `None`: the session's actor.
     declarer: Option<Arc<str>>,
     /// Which clusters this daemon works on.
     placement: Arc<Placement>,
@@ -75,8 +79,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store on `database` with at most `connections`, none opened yet.
-    /// `actor` is written to the audit log with every change made through it.
+    /// A store on `database` with at most `connections`, none of them open yet.
+    /// `actor` is written to the audit log with every change.
     pub fn new(database: &Database, connections: usize, actor: &str) -> Self {
         let connections = Connections::new(database, connections, actor);
         Self {
@@ -87,7 +91,7 @@ impl Store {
         }
     }
 
-    /// The same store, for whose declarations the audit log names `declarer`.
+    /// The same store, with `declarer` as the actor of declarations.
     pub fn declaring_as(&self, declarer: &str) -> Self {
         Self {
             declarer: Some(declarer.into()),
@@ -95,18 +99,18 @@ impl Store {
         }
     }
 
-    /// The connections that it works with.
+    /// The connection pool.
     pub fn connections(&self) -> &Connections {
         &self.connections
     }
 
-    /// The clusters under leases: claims, renewals, writes, removals, what is due.
+    /// Leases and what they guard: claims, renewals, status writes, removals, due rows.
     pub fn claims(&self) -> &Rows<Cluster> {
         &self.claims
     }
 
-    /// The same store, whose sessions count as proven when those of `other`
-    /// are: for two that reach one database in the same way.
+    /// The same store, which shares the session mode of `other`: for two stores that
+    /// reach one database in the same way.
     #[must_use]
     pub fn with_session_mode_of(mut self, other: &Self) -> Self {
         self.connections = self.connections.with_session_mode_of(&other.connections);
@@ -119,17 +123,17 @@ impl Store {
         self.connections.set_own_sessions(proven);
     }
 
-    /// How full the pool is.
+    /// Use of the connection pool.
     pub fn pool_use(&self) -> PoolUse {
         self.connections.pool_use()
     }
 
-    /// Whether the database answers, and with the schema of this release or a
-    /// later one; its version. Later ones only add, so reading goes on; whoever
-    /// acts must ask [`newer_schema`] too.
+    /// Checks that the database responds with the schema of this release or a newer
+    /// one, and returns its version. Newer schemas only add, so reading works with
+    /// them; a caller that acts must also check [`newer_schema`].
     ///
     /// # Errors
-    /// [`DatabaseError`] says what is missing.
+    /// [`DatabaseError`] names what is missing.
     pub async fn check(&self) -> Result<i32, DatabaseError> {
         let operation = "check the schema";
         let row = self

@@ -1,4 +1,4 @@
-//! The table `clusters` as the core sees it, and what is written of a pass.
+//! The table `clusters` as an object of the core, and the status that a pass writes.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Object for Cluster {
     }
 }
 
-/// A [`Status`] as it is written: its fields are the table's `status_columns`.
+/// A [`Status`] in the form of the columns: the fields are the table's `status_columns`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClusterStatus {
     actual_state: &'static str,
@@ -83,24 +83,24 @@ pub struct ClusterStatus {
     reconcile_error: Option<String>,
     failed_attempts: u32,
     next_attempt_at: Option<Timestamp>,
-    /// The same for a row that cannot be read, whose own times are not known.
+    /// The same, relative, for an unreadable row.
     next_attempt_seconds: Option<f64>,
     health_failures: u32,
     healthy: bool,
     next_check_at: Option<Timestamp>,
-    /// Whether the spec does not count as applied any more.
+    /// Whether the spec no longer counts as applied.
     cleared: bool,
-    /// The hash of the spec that was applied, if one was.
+    /// The hash of the spec, if it was applied.
     proven: Option<String>,
     reached: bool,
     absent: bool,
 }
 
 impl ClusterStatus {
-    /// A decision about a row whose spec has this hash.
+    /// The status of a row whose spec has this hash.
     pub fn new(status: &Status, spec_hash: &str) -> Self {
         let proven = status.applied == Applied::Proven;
-        // The column is an integer; nobody fails so often.
+        // The column is a signed integer.
         let count = |count: u32| count.min(i32::MAX as u32);
         Self {
             actual_state: status.actual.as_str(),

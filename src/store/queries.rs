@@ -1,4 +1,4 @@
-//! The query texts: one file and one intention each, in `sql/queries`.
+//! The texts of the queries, one file each in `sql/queries`.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use crate::core::database::{named_parameters, numbered};
 
 use super::spec_sql;
 
-/// The text of one query, with the cluster's columns filled in.
+/// The text of one query.
 pub(super) type Query = LazyLock<String>;
 
 pub(super) const CLUSTER_COLUMNS: &str = concat!(
@@ -15,7 +15,7 @@ pub(super) const CLUSTER_COLUMNS: &str = concat!(
     spec_columns!()
 );
 
-/// What stands in the files for texts that several share.
+/// The text with the parts that several statements share.
 fn filled(text: &str) -> String {
     let text = text.replace("{cluster}", CLUSTER_COLUMNS);
     let marks = spec_sql::marks().into_iter();
@@ -54,8 +54,8 @@ macro_rules! named_queries {
 }
 
 named_queries! {
-    AnnounceReplica = "announce_replica" {
-        owner, host, pid, version, listen, listening, notice, selector, aside
+    WriteHeartbeat = "write_heartbeat" {
+        owner, host, pid, version, listen, listening, notice, selector, standby
     }
     DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, declarer }
     EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, declarer }
@@ -72,7 +72,7 @@ queries! {
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
     COUNT_DUE = "count_due";
-    COUNT_HELD = "count_held";
+    COUNT_DEFERRED = "count_deferred";
     COUNT_REPLICAS = "count_replicas";
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
@@ -92,23 +92,23 @@ queries! {
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
-    LIST_KNOWN = "list_known";
+    LIST_USED_NAMES = "list_used_names";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";
-    LIST_STANDINGS = "list_standings";
+    LIST_CLUSTER_SAMPLES = "list_cluster_samples";
     LIST_STEPS = "list_steps";
     LIST_TOKENS = "list_tokens";
     LIST_UNSELECTED = "list_unselected";
-    LIST_WORST = "list_worst";
+    LIST_FAILING_SAMPLES = "list_failing_samples";
     LOCK_DECLARATIONS = "lock_declarations";
     LOCK_DELETIONS = "lock_deletions";
-    NOTE_TOKEN_USE = "note_token_use";
+    RECORD_TOKEN_USE = "record_token_use";
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
     REQUEST_RETRY = "request_retry";
-    RETIRE_REPLICA = "retire_replica";
+    REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";

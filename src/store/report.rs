@@ -1,4 +1,4 @@
-//! What people and metrics read: lists, events, counts, who is there.
+//! Reads for people and metrics: lists, events, counts and replicas.
 
 use std::time::Duration;
 
@@ -10,141 +10,140 @@ use uuid::Uuid;
 use crate::clusters::Cluster;
 
 use super::Store;
-use super::queries::{self, AnnounceReplica};
+use super::queries::{self, WriteHeartbeat};
 use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// One entry of the books.
+/// One event of the history.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
     /// Rises with time.
     pub id: i64,
-    /// Which row it is about; none if an earlier release wrote it.
+    /// The UID of the row; `None` if an earlier release wrote the event.
     pub uid: Option<Uuid>,
     /// When it was written.
     pub at: Timestamp,
     /// `declared`, `changed`, `transition`, `attempt`, `health`, `removed` ...
     pub kind: String,
-    /// Who did it.
+    /// The actor.
     pub actor: String,
-    /// Under which generation of the declaration.
+    /// The generation.
     pub generation: i64,
-    /// Under which fence, if the reconciler did it.
+    /// The term of the lease, if a reconcile wrote the event.
     pub term: Option<i64>,
     /// The state before.
     pub from_state: Option<String>,
     /// The state after.
     pub to_state: Option<String>,
-    /// Failed attempts in a row.
+    /// Consecutive failed attempts.
     pub attempt: Option<i32>,
-    /// Why, as a word.
+    /// The reason.
     pub reason: Option<String>,
-    /// Why, as a sentence.
+    /// The message.
     pub message: Option<String>,
-    /// The failure, if there was one.
+    /// The error, if there was one.
     pub error: Option<String>,
-    /// What was declared, or which fields changed from what to what.
+    /// The declared fields, or the changed fields with old and new value.
     pub change: Option<serde_json::Value>,
 }
 
-/// How many clusters are in a pair of states.
+/// Number of clusters in a pair of states.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StateCount {
-    /// What is wanted.
+    /// The desired state.
     pub desired_state: String,
-    /// What is recorded.
+    /// The actual state.
     pub actual_state: String,
-    /// So many.
+    /// Number of clusters.
     pub clusters: i64,
 }
 
-/// A cluster that failed and is tried again.
+/// A cluster that failed and is retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failing {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Why, as a word.
+    /// The reason.
     pub reason: String,
-    /// Why, as a sentence.
+    /// The message.
     pub message: String,
-    /// Failed attempts in a row.
+    /// Consecutive failed attempts.
     pub failed_attempts: i32,
-    /// When it is tried next; none means at once.
+    /// When the next attempt is due; `None`: now.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// How a daemon introduces itself.
+/// What a daemon writes about itself in its heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Unique to this start of this process.
+    /// Unique to this start of the process.
     pub owner: String,
-    /// The host's name.
+    /// The host name.
     pub host: String,
-    /// The process.
+    /// The process ID.
     pub pid: i32,
-    /// Where its HTTP listens.
+    /// The address of its HTTP server.
     pub listen: Option<String>,
 }
 
-/// A daemon on the list.
+/// The latest heartbeat of a daemon.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ReplicaSeen {
-    /// Unique to one start of one process.
+pub struct ReplicaStatus {
+    /// Unique to one start of a process.
     pub owner: String,
-    /// The host's name.
+    /// The host name.
     pub host: String,
-    /// The process.
+    /// The process ID.
     pub pid: i32,
     /// Its release.
     pub version: String,
-    /// Where its HTTP listens.
+    /// The address of its HTTP server.
     pub listen: Option<String>,
-    /// Whether its listener listens.
+    /// Whether its listener is connected.
     pub listening: bool,
-    /// Whether it begins nothing, because a later release owns the schema.
+    /// Whether it is on standby, because the schema is newer than its release.
     pub aside: bool,
-    /// The selector of the clusters that it works for; none: for all.
+    /// The selector of the clusters that it works on; `None`: all.
     pub selector: Option<String>,
-    /// What else a person should know of it.
+    /// A notice for people.
     pub notice: Option<String>,
-    /// Since when it runs.
+    /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
     pub silent_seconds: f64,
 }
 
-/// Work that is being done.
+/// A lease, and the work under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LeaseHeld {
-    /// On which cluster.
+pub struct LeaseInfo {
+    /// The cluster.
     pub cluster_name: String,
-    /// By whom.
+    /// The owner.
     pub owner: String,
-    /// Under which fence.
+    /// The term.
     pub term: i64,
-    /// Since when.
+    /// When it was claimed.
     pub acquired_at: Timestamp,
     /// The cluster's state.
     pub actual_state: String,
-    /// What is going on.
+    /// The message of the row.
     pub message: String,
-    /// Whether the lease still stands.
+    /// Whether the lease has not expired.
     pub live: bool,
 }
 
-/// What is left undone.
+/// Number of clusters that are not as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unconverged {
-    /// Rows that failed and wait for their next attempt.
+    /// Failed rows, which wait for their next attempt.
     pub failed: i64,
-    /// Rows in which desire and record differ, those included.
+    /// Rows whose desired and actual state differ, failed ones included.
     pub unsettled: i64,
 }
 
 impl Store {
-    /// All clusters by name; rows that cannot be read stand beside the others
-    /// as errors, with their raw name.
+    /// All clusters by name; an unreadable row is an error with its raw name.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -158,7 +157,7 @@ impl Store {
             .collect())
     }
 
-    /// How many clusters are in which pair of states.
+    /// Counts the clusters by desired and actual state.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -173,13 +172,13 @@ impl Store {
         .await
     }
 
-    /// What failed and when it is tried next.
+    /// Failed clusters and their next attempts.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn failing(&self, limit: i64) -> Result<Vec<Failing>, DatabaseError> {
         self.each(
-            "list what failed",
+            "list failed clusters",
             &queries::LIST_FAILING,
             &[&limit],
             |row| {
@@ -195,22 +194,22 @@ impl Store {
         .await
     }
 
-    /// Says that a daemon is here, or still here; `aside` if it begins nothing.
+    /// Writes the heartbeat of a daemon.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn announce(
+    pub async fn heartbeat(
         &self,
         me: &Replica,
         listening: bool,
-        aside: bool,
+        standby: bool,
         notice: Option<&str>,
     ) -> Result<(), DatabaseError> {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
-            "announce this daemon",
-            AnnounceReplica::sql(),
-            &AnnounceReplica {
+            "write the heartbeat",
+            WriteHeartbeat::sql(),
+            &WriteHeartbeat {
                 owner: &me.owner,
                 host: &me.host,
                 pid: &me.pid,
@@ -219,7 +218,7 @@ impl Store {
                 listening: &listening,
                 notice: &notice,
                 selector: &self.selector(),
-                aside: &aside,
+                standby: &standby,
             }
             .values(),
         )
@@ -227,23 +226,23 @@ impl Store {
         .map(drop)
     }
 
-    /// Takes an ending daemon off the list.
+    /// Removes the row of a daemon that ends.
     ///
     /// # Errors
-    /// [`DatabaseError`]; it then looks silent, and is forgotten after an hour.
-    pub async fn retire(&self, owner: &str) -> Result<(), DatabaseError> {
-        self.execute("retire this daemon", &queries::RETIRE_REPLICA, &[&owner])
+    /// [`DatabaseError`]; the row is then removed an hour after its last heartbeat.
+    pub async fn remove_replica(&self, owner: &str) -> Result<(), DatabaseError> {
+        self.execute("remove the heartbeat", &queries::REMOVE_REPLICA, &[&owner])
             .await
             .map(drop)
     }
 
-    /// The daemons that work on this database.
+    /// The daemons of this database.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn replicas(&self) -> Result<Vec<ReplicaSeen>, DatabaseError> {
+    pub async fn replicas(&self) -> Result<Vec<ReplicaStatus>, DatabaseError> {
         self.each("list the daemons", &queries::LIST_REPLICAS, &[], |row| {
-            Ok(ReplicaSeen {
+            Ok(ReplicaStatus {
                 owner: column(row, "owner")?,
                 host: column(row, "host")?,
                 pid: column(row, "pid")?,
@@ -260,13 +259,13 @@ impl Store {
         .await
     }
 
-    /// What is being done now.
+    /// The leases and the work under them.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn leases(&self) -> Result<Vec<LeaseHeld>, DatabaseError> {
+    pub async fn leases(&self) -> Result<Vec<LeaseInfo>, DatabaseError> {
         self.each("list the leases", &queries::LIST_LEASES, &[], |row| {
-            Ok(LeaseHeld {
+            Ok(LeaseInfo {
                 cluster_name: column(row, "cluster_name")?,
                 owner: column(row, "owner")?,
                 term: column(row, "term")?,
@@ -279,14 +278,14 @@ impl Store {
         .await
     }
 
-    /// What is left undone of what is this daemon's to do.
+    /// Counts this daemon's clusters that are not as declared.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn unconverged(&self) -> Result<Unconverged, DatabaseError> {
         let found = self
             .each(
-                "count what is left",
+                "count unconverged clusters",
                 &queries::COUNT_UNCONVERGED,
                 &[&self.selector()],
                 |row| {
@@ -303,7 +302,7 @@ impl Store {
         }))
     }
 
-    /// The channel on which the database rings for changed clusters.
+    /// The channel on which the database notifies of changed clusters.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -311,7 +310,7 @@ impl Store {
         self.channel("SELECT kindler_channel('wake')").await
     }
 
-    /// The name of a channel, which the database makes.
+    /// The name of a channel; the database derives it from the schema.
     pub(super) async fn channel(&self, sql: &str) -> Result<String, DatabaseError> {
         let operation = "name a channel";
         let found = self.rows(operation, sql, &[]).await?;
@@ -322,7 +321,7 @@ impl Store {
     }
 }
 
-/// Reads the columns of an event.
+/// Decodes the columns of an event.
 pub(super) fn event(row: &Row) -> Result<Event, Undecodable> {
     Ok(Event {
         id: column(row, "id")?,
@@ -342,9 +341,8 @@ pub(super) fn event(row: &Row) -> Result<Event, Undecodable> {
     })
 }
 
-impl ReplicaSeen {
-    /// Whether it was heard of lately, given how often daemons announce
-    /// themselves.
+impl ReplicaStatus {
+    /// Whether fewer than three heartbeats were missed.
     pub fn alive(&self, heartbeat: Duration) -> bool {
         self.silent_seconds < heartbeat.as_secs_f64() * 3.0
     }

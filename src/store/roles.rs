@@ -1,25 +1,24 @@
-//! Making the roles of a private database; on any other, an administrator runs
-//! `sql/roles.sql`.
+//! Creates the roles in the embedded server of `kindler dev`. On any other server an
+//! administrator runs `sql/roles.sql`.
 
 use crate::core::database::{Database, DatabaseError};
 
 const ROLES: &str = include_str!("../../sql/roles.sql");
 const DEV_LOGIN: &str = include_str!("../../sql/dev_login.sql");
 
-/// The login that [`make_dev_roles`] makes for the daemon.
+/// The daemon's login role, which [`make_dev_roles`] creates.
 pub const DEV_DAEMON: &str = "kindler_reconciler";
 
-/// The login that [`make_dev_roles`] makes for the page and the API.
+/// The login role of the page and the API, which [`make_dev_roles`] creates.
 pub const DEV_PAGE: &str = "kindler_page";
 
-/// Makes the group roles and the logins; repeatable. Needs a
-/// superuser.
+/// Creates the group roles and the login roles; repeatable. Requires a superuser.
 ///
 /// # Errors
-/// [`DatabaseError`] with the server's word.
+/// [`DatabaseError`] with the server's message.
 pub async fn make_dev_roles(admin: &Database) -> Result<(), DatabaseError> {
     let failed = |source| DatabaseError::Failed {
-        operation: "make the roles",
+        operation: "create the roles",
         source,
     };
     let client = admin.connect().await.map_err(failed)?;

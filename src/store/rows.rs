@@ -1,5 +1,5 @@
-//! From database rows to domain types, one row at a time: a row that cannot
-//! be read is an error about that row, never about its neighbours.
+//! Decodes database rows into domain types, one at a time: an unreadable row is an
+//! error of that row alone.
 
 use tokio_postgres::Row;
 
@@ -10,19 +10,19 @@ use crate::clusters::{
 };
 use crate::core::database::{Undecodable, column};
 
-/// What the types of the domain refuse is a row that cannot be read.
+/// A value that a domain type rejects makes the row unreadable.
 macro_rules! undecodable {
-    ($($refusal:ty),+) => {
-        $(impl From<$refusal> for Undecodable {
-            fn from(refusal: $refusal) -> Self {
-                Self::value(refusal)
+    ($($error:ty),+) => {
+        $(impl From<$error> for Undecodable {
+            fn from(error: $error) -> Self {
+                Self::value(error)
             }
         })+
     };
 }
 undecodable!(NameError, SpecError, StateError, ScopeError);
 
-/// Reads the columns of `sql/queries/cluster_columns.sql`.
+/// Decodes the columns of `sql/queries/cluster_columns.sql`.
 pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     Ok(Cluster {
         name: ClusterName::parse(column(row, "name")?)?,

@@ -1,29 +1,29 @@
-//! Taking over the clusters of a list that was kept elsewhere, once: a name that
-//! was ever declared here is left as it is, gone ones included. A list that is
-//! read at every start would otherwise bring back what people deleted.
+//! Declares the clusters of an imported list once. Names that were ever declared in
+//! this database are skipped, also of removed clusters: the list is read at every
+//! start and must not bring back deleted clusters.
 
 use std::collections::HashSet;
 
 use crate::clusters::ClusterName;
 
 use super::declare::Declaration;
-use super::edit::{Batch, Ordered};
+use super::edit::{Batch, BatchOutcome};
 use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::column;
 
 impl Store {
-    /// Declares those clusters whose names are new here, all of them or none;
-    /// which ones those were.
+    /// Declares the clusters whose names were never used, all of them or none, and
+    /// returns their names.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit; nothing is declared then.
+    /// [`DatabaseError::Refused`] names field and limit; then nothing is declared.
     pub async fn seed(&self, list: &[Declaration]) -> Result<Vec<ClusterName>, DatabaseError> {
         loop {
-            let known = self.known(list).await?;
+            let used = self.used_names(list).await?;
             let create: Vec<_> = list
                 .iter()
-                .filter(|new| !known.contains(new.name.as_str()))
+                .filter(|new| !used.contains(new.name.as_str()))
                 .cloned()
                 .collect();
             let declared = create.iter().map(|new| new.name.clone()).collect();
@@ -34,20 +34,23 @@ impl Store {
                 create,
                 delete: Vec::new(),
             };
-            // Otherwise another replica was faster with some of them, which are known now.
-            if self.order(&batch).await? == Ordered::All {
+            // Another replica declared some of them meanwhile: look the names up again.
+            if self.declare_batch(&batch).await? == BatchOutcome::Declared {
                 return Ok(declared);
             }
         }
     }
 
-    async fn known(&self, list: &[Declaration]) -> Result<HashSet<String>, DatabaseError> {
+    async fn used_names(&self, list: &[Declaration]) -> Result<HashSet<String>, DatabaseError> {
         let names: Vec<&str> = list.iter().map(|new| new.name.as_str()).collect();
-        let known = self
-            .each("look up names", &queries::LIST_KNOWN, &[&names], |row| {
-                column(row, "name")
-            })
+        let used = self
+            .each(
+                "look up names",
+                &queries::LIST_USED_NAMES,
+                &[&names],
+                |row| column(row, "name"),
+            )
             .await?;
-        Ok(known.into_iter().collect())
+        Ok(used.into_iter().collect())
     }
 }

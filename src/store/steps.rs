@@ -1,4 +1,4 @@
-//! The recorded steps of clusters: reading only.
+//! Reads the recorded steps of clusters.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -8,22 +8,22 @@ use crate::core::steps::StepRecord;
 
 use super::{Store, queries};
 
-/// How many clusters have a step in a state.
+/// Number of clusters that have a step in a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepCount {
-    /// Whose step it is.
+    /// The driver.
     pub driver: String,
     /// The step.
     pub step: String,
-    /// The state, as a word.
+    /// The state.
     pub state: String,
-    /// So many.
+    /// Number of clusters.
     pub clusters: i64,
 }
 
 impl Store {
-    /// The recorded steps of a row, in their order. Readers have its UID from the
-    /// row, so that steps of a later row of the name never appear beside it.
+    /// The recorded steps of a row, in order. They are found by UID, so a reader never
+    /// gets the steps of a later row of the name.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -32,7 +32,7 @@ impl Store {
             .await
     }
 
-    /// How many clusters have each step in each state.
+    /// Counts the clusters by step and step state.
     ///
     /// # Errors
     /// [`DatabaseError`].

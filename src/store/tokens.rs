@@ -1,4 +1,4 @@
-//! Tokens and the logins that were begun with them. Only hashes come in here.
+//! Tokens and the login sessions created with them. This module handles only hashes.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,67 +10,67 @@ use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// A token as people see it; its hash stays in the database.
+/// A token as shown to people, without its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// What the books call who uses it.
+    /// The name, which is the actor in the audit log.
     pub name: String,
     /// `read`, `write` or `admin`.
     pub scope: String,
     /// `live`, `expired` or `revoked`.
     pub state: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// By whom.
+    /// The actor that created it.
     pub created_by: String,
-    /// When it ends by itself, if it does.
+    /// When it expires, if it does.
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to within a minute.
     pub last_used_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
-    /// By whom.
+    /// The actor that revoked it.
     pub revoked_by: Option<String>,
 }
 
-/// Whether a token or a login may still be used.
+/// Whether a token or a login session is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It may.
+pub enum CredentialState {
+    /// Valid.
     Live,
-    /// Its time is over.
+    /// Its lifetime has ended.
     Expired,
-    /// Somebody ended it.
+    /// It was revoked.
     Revoked,
 }
 
-/// Whose secret was shown.
+/// The token that a credential belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
-    /// The token's number.
+    /// The token's ID.
     pub token: i64,
     /// Its name.
     pub name: String,
-    /// What it may be used for.
+    /// Its scope.
     pub scope: Scope,
-    /// Whether it still may.
-    pub standing: Standing,
-    /// Whether nobody has noted its use within the last minute.
-    pub use_is_news: bool,
+    /// Whether the credential is valid.
+    pub state: CredentialState,
+    /// Whether its use was not recorded within the last minute.
+    pub use_unrecorded: bool,
 }
 
-/// What may still be used, of what was asked for.
+/// A set of tokens and login sessions.
 #[derive(Clone, Debug, Default)]
 pub struct LiveGrants {
-    /// Numbers of tokens.
+    /// IDs of tokens.
     pub tokens: Vec<i64>,
-    /// Hashes of logins.
+    /// Hashes of sessions.
     pub sessions: Vec<Vec<u8>>,
 }
 
 impl Store {
-    /// Makes a token of this hash; `None` if one of the name is there that was
-    /// not revoked. `seconds` is how long it lives, if not for ever.
+    /// Creates a token; `None` if an unrevoked token of the name exists. Without
+    /// `seconds` it does not expire.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -81,7 +81,7 @@ impl Store {
         scope: Scope,
         seconds: Option<f64>,
     ) -> Result<Option<Token>, DatabaseError> {
-        let made = self
+        let created = self
             .each(
                 "create a token",
                 &queries::CREATE_TOKEN,
@@ -89,10 +89,10 @@ impl Store {
                 token,
             )
             .await?;
-        Ok(made.into_iter().next())
+        Ok(created.into_iter().next())
     }
 
-    /// Every token that was ever made.
+    /// Every token, also expired and revoked ones.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -101,7 +101,7 @@ impl Store {
             .await
     }
 
-    /// Ends a token and every login with it; `None` if there is none to end.
+    /// Revokes a token and ends its sessions; `None` if no unrevoked token has the name.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -113,51 +113,55 @@ impl Store {
         Ok(revoked.into_iter().next())
     }
 
-    /// Whose token has this hash.
+    /// Finds the token with this hash.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn bearer(&self, shown: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
-        self.shown("find a token", &queries::FIND_TOKEN, shown)
+    pub async fn bearer(&self, hash: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
+        self.find_bearer("find a token", &queries::FIND_TOKEN, hash)
             .await
     }
 
-    /// Whose login has this hash.
+    /// Finds the login session with this hash.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn session(&self, shown: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
-        self.shown("find a login", &queries::FIND_SESSION, shown)
+    pub async fn session(&self, hash: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
+        self.find_bearer("find a session", &queries::FIND_SESSION, hash)
             .await
     }
 
-    async fn shown(
+    async fn find_bearer(
         &self,
         operation: &'static str,
         sql: &str,
-        shown: &Fingerprint,
+        hash: &Fingerprint,
     ) -> Result<Option<Bearer>, DatabaseError> {
         let found = self
-            .each(operation, sql, &[&shown.selector()], |row| {
+            .each(operation, sql, &[&hash.selector()], |row| {
                 Ok((column::<Vec<u8>>(row, "hash")?, bearer(row)?))
             })
             .await?;
-        let mine = found.into_iter().find(|(hash, _)| shown.matches(hash));
-        Ok(mine.map(|(_, bearer)| bearer))
+        let matching = found.into_iter().find(|(stored, _)| hash.matches(stored));
+        Ok(matching.map(|(_, bearer)| bearer))
     }
 
-    /// Notes that a token was used, unless that was noted within a minute.
+    /// Records the use of a token, at most once a minute.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn note_token_use(&self, token: i64) -> Result<(), DatabaseError> {
-        self.execute("note a token's use", &queries::NOTE_TOKEN_USE, &[&token])
-            .await
-            .map(drop)
+    pub async fn record_token_use(&self, token: i64) -> Result<(), DatabaseError> {
+        self.execute(
+            "record a token's use",
+            &queries::RECORD_TOKEN_USE,
+            &[&token],
+        )
+        .await
+        .map(drop)
     }
 
-    /// Begins a login for `seconds` at most, and no longer than the token lives;
-    /// of one token there are at most `most`, the newest.
+    /// Creates a login session that ends after `seconds` or with its token. A token
+    /// keeps its `limit` newest sessions.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -166,37 +170,41 @@ impl Store {
         token: i64,
         hash: &Fingerprint,
         seconds: f64,
-        most: i64,
+        limit: i64,
     ) -> Result<bool, DatabaseError> {
         self.execute(
-            "begin a login",
+            "create a session",
             &queries::OPEN_SESSION,
-            &[&token, &hash.as_bytes(), &seconds, &most],
+            &[&token, &hash.as_bytes(), &seconds, &limit],
         )
         .await
-        .map(|begun| begun > 0)
+        .map(|created| created > 0)
     }
 
-    /// Ends a login.
+    /// Ends a login session.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn close_session(&self, hash: &Fingerprint) -> Result<(), DatabaseError> {
-        self.execute("end a login", &queries::CLOSE_SESSION, &[&hash.as_bytes()])
-            .await
-            .map(drop)
+        self.execute(
+            "end a session",
+            &queries::CLOSE_SESSION,
+            &[&hash.as_bytes()],
+        )
+        .await
+        .map(drop)
     }
 
-    /// Which of these tokens and logins may still be used.
+    /// The valid ones of these tokens and sessions.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn live_grants(&self, asked: &LiveGrants) -> Result<LiveGrants, DatabaseError> {
+    pub async fn live_grants(&self, checked: &LiveGrants) -> Result<LiveGrants, DatabaseError> {
         let found = self
             .each(
-                "look at open streams' tokens",
+                "check the credentials of streams",
                 &queries::LIST_LIVE_GRANTS,
-                &[&asked.tokens, &asked.sessions],
+                &[&checked.tokens, &checked.sessions],
                 |row| {
                     Ok((
                         column::<i64>(row, "id")?,
@@ -215,7 +223,7 @@ impl Store {
         Ok(live)
     }
 
-    /// Whether anybody could call the API with a token.
+    /// Whether any valid token exists.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -248,11 +256,11 @@ fn bearer(row: &Row) -> Result<Bearer, Undecodable> {
         token: column(row, "id")?,
         name: column(row, "name")?,
         scope: column::<&str>(row, "scope")?.parse()?,
-        standing: match column(row, "state")? {
-            "live" => Standing::Live,
-            "expired" => Standing::Expired,
-            _ => Standing::Revoked,
+        state: match column(row, "state")? {
+            "live" => CredentialState::Live,
+            "expired" => CredentialState::Expired,
+            _ => CredentialState::Revoked,
         },
-        use_is_news: column(row, "use_is_news")?,
+        use_unrecorded: column(row, "use_unrecorded")?,
     })
 }

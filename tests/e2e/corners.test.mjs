@@ -316,8 +316,8 @@ test("the create dialog follows its address, back and forward", () => scene({ KI
   assert.equal(page.url(), `${daemon.url}/?create=1`);
 }));
 
-test("kindler dev says that sandbox clusters outlive it", () => scene({}, async (daemon) => {
-  assert.match(daemon.output, /Sandbox clusters go on after Ctrl-C, and hold their ports: delete them first/);
+test("what goes on after `kindler dev` is told before", () => scene({}, async (daemon) => {
+  assert.match(daemon.output, /Sandbox clusters keep running after Ctrl-C and keep their ports: delete them first/);
   const port = await freePort();
   await daemon.declare("demo", { http_port: port });
   await eventually("demo to run", async () => (await daemon.api("GET", "/api/clusters/demo")).actual_state === "running");

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 /// Every module, layer by layer, each after those that it may import. A path of
 /// two words is a part of a module with a place of its own.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("pure words", &["cause", "redact", "duration"]),
+    ("pure text functions", &["cause", "redact", "duration"]),
     ("the core, generic", &["core"]),
     ("the domain, pure", &["clusters", "access"]),
     (
-        "edges, one outside thing each",
+        "edges",
         &["postgres", "command", "store", "live", "metrics", "drivers"],
     ),
     (
-        "conduct and outside",
+        "reconcile and outside",
         &["clusters/reconcile", "config", "http", "daemon", "cli"],
     ),
 ];

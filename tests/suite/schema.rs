@@ -1,4 +1,4 @@
-//! The schema against a real Postgres: take-over, triggers, roles, costs.
+//! The schema in a real Postgres: takeover, triggers, roles, costs.
 
 mod cancelled;
 mod claims;
@@ -40,7 +40,7 @@ async fn run_migration(database: &Database) -> Migrated {
         .unwrap()
 }
 
-/// What the server says of a statement that it must refuse.
+/// The error message of a statement that the server must reject.
 async fn refused(client: &Client, sql: &str) -> String {
     match client.batch_execute(sql).await {
         Ok(()) => panic!("accepted: {sql}"),
@@ -68,8 +68,8 @@ async fn number(client: &Client, sql: &str) -> i64 {
         .get(0)
 }
 
-/// How many sessions of Kindler wait for a lock. Asked anew over a connection of
-/// its own, because a transaction that is open sees one picture of all sessions.
+/// Number of Kindler's sessions that wait for a lock. Read over a new connection,
+/// because an open transaction sees a fixed snapshot of all sessions.
 async fn waiting_for_a_lock(database: &Database) -> i64 {
     database
         .value(

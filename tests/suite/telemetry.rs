@@ -1,6 +1,5 @@
-//! What Kindler tells of itself: metrics, logs, traces, and that none of them
-//! tells a secret. The oracle is the database, the host, and the tools that
-//! read metrics.
+//! Metrics, logs and traces: their values match the database and the host, the tools
+//! that read them accept them, and none contains a secret.
 
 mod bounds;
 mod canaries;
@@ -18,12 +17,12 @@ use tokio_postgres::Client as Sql;
 
 use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually, migrated};
 
-/// Long enough for a busy machine; nothing waits that long when all is well.
+/// A timeout for a busy machine; tests that pass do not reach it.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A daemon, what it stands on, and a superuser's session.
+/// A daemon with its database and host, and a superuser's session.
 struct Scene {
-    // Ends first: it uses the rest.
+    // Dropped first, because it uses the others.
     daemon: Daemon,
     host: Host,
     sql: Sql,
@@ -61,7 +60,7 @@ impl Scene {
         .await;
     }
 
-    /// Waits until a cluster is in a state; `gone` is one.
+    /// Waits until a cluster is in a state, or its row is removed (`gone`).
     async fn until(&self, name: &str, wanted: &str) {
         let query = "SELECT actual_state FROM clusters WHERE name = $1";
         eventually(SOON, &format!("{name} to be {wanted}"), || async {
@@ -100,7 +99,7 @@ impl Scrape {
         let mut samples = BTreeMap::new();
         for (sample, value) in parsed {
             let twice = samples.insert(sample.clone(), value);
-            assert!(twice.is_none(), "{sample} is told twice");
+            assert!(twice.is_none(), "{sample} occurs twice");
         }
         Self(samples)
     }
@@ -114,7 +113,7 @@ impl Scrape {
         assert_eq!(self.value(sample), Some(value), "{sample}");
     }
 
-    /// The samples that name something.
+    /// The samples that contain a word.
     fn naming(&self, word: &str) -> Vec<&String> {
         self.0
             .keys()
@@ -128,7 +127,7 @@ fn sorted(sample: &str) -> String {
     let Some((name, labels)) = sample.split_once('{') else {
         return sample.to_owned();
     };
-    // No value in these tests holds a comma.
+    // No value in these tests contains a comma.
     let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
     labels.sort_unstable();
     format!("{name}{{{}}}", labels.join(","))

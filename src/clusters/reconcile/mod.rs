@@ -217,7 +217,7 @@ impl ClusterReconciler {
             return self.maintain(pass, row, status).await;
         }
         let lost = found_lost(&row.object, &status);
-        let drift = seen.as_ref().filter(|_| lost).and_then(Drift::seen);
+        let drift = seen.as_ref().filter(|_| lost).and_then(Drift::of);
         let next = self.write(pass, &row, status.clone(), &[]).await;
         if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift)
             && now.object.actual == status.actual
@@ -301,7 +301,9 @@ impl ClusterReconciler {
 
     /// Counts how long the declaration took; a number less is no reason to fail.
     async fn time_to_ready(&self, cluster: &Cluster) {
-        let since = self.store.declared_for(&cluster.name, cluster.generation);
+        let since = self
+            .store
+            .time_since_declared(&cluster.name, cluster.generation);
         match since.await {
             Ok(Some(since)) => self.metrics.actions.ready(since),
             Ok(None) => {}

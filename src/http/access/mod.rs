@@ -25,7 +25,7 @@ use tracing::{debug, info};
 
 use crate::access::{Fingerprint, Scope};
 use crate::cause::chain;
-use crate::store::{Bearer, Standing, Store};
+use crate::store::{Bearer, CredentialState, Store};
 
 use super::actor::Actor;
 use super::error::ApiError;
@@ -119,11 +119,11 @@ impl Access {
                 )));
             }
         };
-        let standing = found.as_ref().map(|bearer| bearer.standing);
-        let Some(bearer) = found.filter(|bearer| bearer.standing == Standing::Live) else {
+        let state = found.as_ref().map(|bearer| bearer.state);
+        let Some(bearer) = found.filter(|bearer| bearer.state == CredentialState::Live) else {
             attempt.failed();
-            let why = match standing {
-                Some(Standing::Expired) => "has expired",
+            let why = match state {
+                Some(CredentialState::Expired) => "has expired",
                 Some(_) => "was revoked",
                 None => "is unknown",
             };
@@ -143,10 +143,10 @@ impl Access {
     }
 
     async fn note_use(&self, bearer: &Bearer) {
-        if !bearer.use_is_news {
+        if !bearer.use_unrecorded {
             return;
         }
-        if let Err(error) = self.inner.store.note_token_use(bearer.token).await {
+        if let Err(error) = self.inner.store.record_token_use(bearer.token).await {
             let error = &error as &dyn std::error::Error;
             debug!(
                 error,

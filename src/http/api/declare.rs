@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clusters::{ClusterName, Desired, PartialSpec, Provider, Spec, SpecError};
 use crate::live::View;
-use crate::store::{Batch, Declaration, Declared, Edit, Ordered};
+use crate::store::{Batch, BatchOutcome, Declaration, Declared, Edit};
 
 use super::super::actor::Actor;
 use super::super::error::{ApiError, FieldError};
@@ -198,21 +198,21 @@ pub(super) async fn batch(
     if !unknown.is_empty() {
         return Err(unknown_in_batch(&unknown));
     }
-    match api.declaring(&actor).order(&batch).await? {
-        Ordered::All => {
+    match api.declaring(&actor).declare_batch(&batch).await? {
+        BatchOutcome::Declared => {
             let created = batch.create.iter().map(|new| create_task(&new.name));
             let deleted = batch.delete.iter().map(delete_task);
             let tasks: Vec<Accepted> = created.chain(deleted).collect();
             Ok((StatusCode::ACCEPTED, Json(json!({ "tasks": tasks }))).into_response())
         }
-        Ordered::Nothing { taken, .. } if !taken.is_empty() => Err(ApiError::Conflict(
+        BatchOutcome::Rejected { taken, .. } if !taken.is_empty() => Err(ApiError::Conflict(
             format!(
                 "nothing was declared, because these clusters already exist: {}",
                 names(&taken)
             ),
             None,
         )),
-        Ordered::Nothing { unknown, .. } => Err(unknown_in_batch(&unknown)),
+        BatchOutcome::Rejected { unknown, .. } => Err(unknown_in_batch(&unknown)),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clusters::ClusterName;
-use crate::store::{AuditFilter, Audited, Incarnation, Revision};
+use crate::store::{AuditEntry, AuditFilter, Incarnation, Revision};
 
 use super::super::error::ApiError;
 use super::Api;
@@ -50,7 +50,7 @@ async fn events(
     api: &Api,
     query: EventQuery,
     incarnation: Option<Incarnation>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     let limit = query.limit.unwrap_or(DEFAULT_EVENTS);
     if !(1..=MAX_EVENTS).contains(&limit) {
         let msg = format!("limit {limit} is out of range: use 1 to {MAX_EVENTS}");
@@ -91,7 +91,7 @@ async fn events(
 pub(super) async fn audit(
     State(api): State<Api>,
     ValidQuery(query): ValidQuery<EventQuery>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     events(&api, query, None).await
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn of_cluster(
     State(api): State<Api>,
     Path(name): Path<String>,
     ValidQuery(query): ValidQuery<EventQuery>,
-) -> Result<Json<Vec<Audited>>, ApiError> {
+) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     let name = parse_name(&name)?;
     let cluster = Some(name.to_string());
     let of = selected(&api, &name, query.all).await?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clusters::{Actual, Cluster, Desired, Provider, Selector};
 use crate::live::View;
-use crate::store::Filter;
+use crate::store::ClusterFilter;
 
 use super::super::error::ApiError;
 use super::Api;
@@ -97,7 +97,7 @@ fn page_link(uri: &Uri, offset: i64, rel: &str) -> String {
     format!("<{}?{}>; rel=\"{rel}\"", uri.path(), query.join("&"))
 }
 
-fn filter(query: ListQuery) -> Result<Filter, ApiError> {
+fn filter(query: ListQuery) -> Result<ClusterFilter, ApiError> {
     let wrong =
         |field: &str, msg: String, input: Value| ApiError::field("query", field, msg, input);
     let values = |field: &str, given: Option<String>, allowed: &[&str]| {
@@ -139,7 +139,7 @@ fn filter(query: ListQuery) -> Result<Filter, ApiError> {
     }
     let states: Vec<&str> = Actual::ALL.iter().map(|state| state.as_str()).collect();
     let desired: Vec<&str> = Desired::ALL.iter().map(|state| state.as_str()).collect();
-    Ok(Filter {
+    Ok(ClusterFilter {
         // Names are lower-case.
         part: query.q.map(|part| part.to_lowercase()),
         providers: values(

@@ -96,8 +96,8 @@ async fn a_password_on_the_command_line_is_refused() {
             ("serve", "--api-database-url"),
         ] {
             let result = home.run(&[command, flag, &url]).await.exits(2).stderr_has(&format!(
-                "error: {flag} holds a password, which the process list would show to everybody here\n\
-                 hint: give the URL in the environment"
+                "error: {flag} contains a password, which every user of this machine could read in the \
+                 process list\nhint: set the URL in the environment"
             ));
             assert!(!result.err.contains(CANARY), "{result:#?}");
         }

@@ -340,7 +340,7 @@ async fn a_connection_whose_rollback_is_refused_is_closed() {
     let declarer = store.clone();
     let ordered = tokio::spawn(async move {
         let delete = Vec::new();
-        declarer.order(&Batch { create, delete }).await
+        declarer.declare_batch(&Batch { create, delete }).await
     });
     eventually(SOON, "the batch to wait for the lock", || async {
         number(

@@ -84,7 +84,9 @@ async fn a_second_signal_forces_the_end() {
     .await;
     daemon.signal(Signal::TERM);
     eventually(SOON, "the daemon to say so", || async {
-        daemon.log().contains("a second signal forces it")
+        daemon
+            .log()
+            .contains("a second signal ends the process at once")
     })
     .await;
     daemon.signal(Signal::TERM);

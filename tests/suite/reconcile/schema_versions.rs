@@ -79,7 +79,10 @@ async fn a_later_schema_is_left_to_the_later_release() {
     for daemon in [&daemon, &late] {
         daemon.ready().await;
         assert_eq!(
-            daemon.log().matches("nothing new is begun").count(),
+            daemon
+                .log()
+                .matches("on standby: no work is started")
+                .count(),
             1,
             "{}",
             daemon.log()

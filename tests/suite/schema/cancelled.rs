@@ -1,4 +1,4 @@
-//! A call that nobody waits for any more leaves nothing behind for the next one.
+//! A cancelled call does not affect later calls.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{migrated, one_waits_for_a_lock, waiting_for_a_lock};
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_holds_up_no_later_one() {
+async fn a_cancelled_call_delays_no_later_call() {
     let (database, client) = migrated().await;
     client
         .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
@@ -24,26 +24,22 @@ async fn a_call_that_is_cancelled_holds_up_no_later_one() {
         "dev".parse().unwrap(),
     );
     {
-        // Both end here: this one waits for the lock, nobody for this one.
+        // The future is dropped while its statement waits for the lock.
         let pausing = store.set_paused(&name, true, None);
         tokio::select! {
             paused = pausing => panic!("the row is locked: {paused:?}"),
             () = one_waits_for_a_lock(&database) => {}
         }
     }
-    assert_eq!(
-        store.pool_use().open,
-        0,
-        "its connection is no use to anybody"
-    );
+    assert_eq!(store.pool_use().open, 0, "the connection is closed");
     let read = timeout(Duration::from_secs(2), store.get(&name)).await;
-    assert!(read.expect("it waits for no one").unwrap().is_some());
-    // The server goes on with it until its limit, and the next call did not wait for that.
+    assert!(read.expect("it does not wait").unwrap().is_some());
+    // The server runs the statement until its timeout; the next call did not wait for it.
     assert_eq!(waiting_for_a_lock(&database).await, 1);
 }
 
 #[tokio::test]
-async fn a_call_that_has_ended_gives_its_connection_back() {
+async fn a_finished_call_returns_its_connection() {
     let (database, _client) = migrated().await;
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
     let pid = || async {

@@ -1,4 +1,4 @@
-//! Claims and fenced writes of single rows, as the tests of the schema make them.
+//! Claims and fenced writes of single rows, for the tests of the schema.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use kindler::core::database::DatabaseError;
 use kindler::core::rows::{Claim, Lease, Leased, Written};
 use kindler::store::{ClusterStatus, Store};
 
-/// What a worker does with one row.
+/// The operations of a worker on one row.
 pub trait Claims {
     /// Claims one row.
     async fn claim(

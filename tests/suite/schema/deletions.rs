@@ -1,4 +1,4 @@
-//! The cap on deletions holds over all replicas, exactly and in order.
+//! The cap on deletions is exact over all replicas, and first come, first served.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use kindler::store::Store;
 use tokio_postgres::Client;
 
 use super::claims::Claims;
-use super::isolation::keeping_snapshots;
+use super::isolation::repeatable_read;
 use super::{migrated, number, text};
 use crate::kit::{Database, Pooler};
 
@@ -20,7 +20,7 @@ fn store(database: &Database) -> Store {
     Store::new(&Url::parse(&database.url()).unwrap(), 16, "test")
 }
 
-/// Running clusters that are wanted absent, one after the other by name.
+/// Running clusters that were declared absent one after the other, in order of name.
 async fn leaving(client: &Client, clusters: u32) {
     let sql = format!(
         "INSERT INTO clusters (name, provider, actual_state)
@@ -33,8 +33,8 @@ async fn leaving(client: &Client, clusters: u32) {
     }
 }
 
-/// One turn of a replica up to the intent: the state that is in the row then.
-async fn turn(store: &Store, name: &str, cap: usize) -> Actual {
+/// Reconciles a row up to the intent and returns the state in the row.
+async fn reconcile_to_intent(store: &Store, name: &str, cap: usize) -> Actual {
     let claimed = match store.claim(name, "a replica", TTL).await.unwrap() {
         Claim::Won(claimed) => *claimed,
         other => panic!("{name} is due and free: {other:?}"),
@@ -59,7 +59,7 @@ async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) 
     }
 }
 
-/// Lets a minute pass for what was begun, and makes what waits due.
+/// Moves counted deletions a minute into the past and makes deferred ones due.
 async fn a_minute_later(client: &Client) {
     client
         .batch_execute(
@@ -73,20 +73,20 @@ async fn a_minute_later(client: &Client) {
 const HELD: &str = "SELECT count(*) FROM clusters WHERE status_reason = 'DeletionHeld'";
 
 #[tokio::test]
-async fn replicas_at_the_same_moment_never_begin_more_than_the_cap() {
+async fn concurrent_replicas_do_not_exceed_the_cap() {
     let database = Database::create().await.migrate().await;
     never_more_than_the_cap(&database, &database.url()).await;
 }
 
 #[tokio::test]
-async fn nor_do_they_where_transactions_keep_their_first_snapshot() {
-    let database = keeping_snapshots().await;
+async fn the_cap_is_exact_under_repeatable_read() {
+    let database = repeatable_read().await;
     never_more_than_the_cap(&database, &database.url()).await;
 }
 
 #[tokio::test]
-async fn nor_do_they_there_behind_a_pooler() {
-    let database = keeping_snapshots().await;
+async fn the_cap_is_exact_under_repeatable_read_behind_a_pooler() {
+    let database = repeatable_read().await;
     let pooler = Pooler::start(&database, "transaction").await;
     never_more_than_the_cap(&database, &pooler.url()).await;
 }
@@ -103,7 +103,7 @@ async fn never_more_than_the_cap(database: &Database, url: &str) {
             .zip(0..)
             .map(|((name, _), n)| {
                 let replica = replicas[n % 3].clone();
-                tokio::spawn(async move { turn(&replica, &name, 5).await })
+                tokio::spawn(async move { reconcile_to_intent(&replica, &name, 5).await })
             })
             .collect();
         let mut begun = 0;
@@ -125,29 +125,39 @@ async fn never_more_than_the_cap(database: &Database, url: &str) {
 }
 
 #[tokio::test]
-async fn what_was_wanted_first_goes_first() {
+async fn deletions_begin_in_the_order_of_their_declarations() {
     let (database, client) = migrated().await;
     leaving(&client, 6).await;
     let store = store(&database);
-    // The last one asks first and gets the place; the others come in any order.
-    assert_eq!(turn(&store, "c006", 1).await, Actual::Deleting);
+    // The last one reconciles first and begins; the others follow in any order.
+    assert_eq!(
+        reconcile_to_intent(&store, "c006", 1).await,
+        Actual::Deleting
+    );
     for name in ["c003", "c001", "c005", "c004", "c002"] {
-        assert_eq!(turn(&store, name, 1).await, Actual::Running, "{name}");
+        assert_eq!(
+            reconcile_to_intent(&store, name, 1).await,
+            Actual::Running,
+            "{name}"
+        );
     }
     let order = "SELECT string_agg(name, ' ' ORDER BY next_attempt_at) FROM (
                  SELECT * FROM clusters WHERE status_reason = 'DeletionHeld') held";
     a_minute_later(&client).await;
     for name in ["c005", "c004", "c003", "c002"] {
         assert_eq!(
-            turn(&store, name, 1).await,
+            reconcile_to_intent(&store, name, 1).await,
             Actual::Running,
             "{name} overtakes"
         );
     }
-    // The first in line is due now (and sorted last here); the others a minute apart.
+    // The first in the queue is due now (and sorted last here); the others a minute apart.
     assert_eq!(text(&client, order).await, "c002 c003 c004 c005 c001");
-    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
-    // A newcomer does not take the place of one that waits, a withdrawn one leaves the line.
+    assert_eq!(
+        reconcile_to_intent(&store, "c001", 1).await,
+        Actual::Deleting
+    );
+    // A new deletion does not overtake a deferred one; a withdrawn one leaves the queue.
     client
         .batch_execute("UPDATE clusters SET desired_state = 'present' WHERE name = 'c002'")
         .await
@@ -160,25 +170,40 @@ async fn what_was_wanted_first_goes_first() {
         )
         .await
         .unwrap();
-    assert_eq!(turn(&store, "a-new-one", 1).await, Actual::Running);
-    assert_eq!(turn(&store, "c003", 1).await, Actual::Deleting);
+    assert_eq!(
+        reconcile_to_intent(&store, "a-new-one", 1).await,
+        Actual::Running
+    );
+    assert_eq!(
+        reconcile_to_intent(&store, "c003", 1).await,
+        Actual::Deleting
+    );
 }
 
 #[tokio::test]
-async fn a_deletion_is_counted_once_and_only_when_it_is_written() {
+async fn a_deletion_is_counted_once_and_only_if_written() {
     let (database, client) = migrated().await;
     leaving(&client, 2).await;
     let store = store(&database);
-    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
-    // It failed: its next attempt is the same deletion.
+    assert_eq!(
+        reconcile_to_intent(&store, "c001", 1).await,
+        Actual::Deleting
+    );
+    // It failed; its next attempt is the same deletion.
     client
         .batch_execute(
             "UPDATE clusters SET actual_state = 'failed', failed_attempts = 1 WHERE name = 'c001'",
         )
         .await
         .unwrap();
-    assert_eq!(turn(&store, "c001", 1).await, Actual::Deleting);
-    assert_eq!(turn(&store, "c002", 1).await, Actual::Running);
+    assert_eq!(
+        reconcile_to_intent(&store, "c001", 1).await,
+        Actual::Deleting
+    );
+    assert_eq!(
+        reconcile_to_intent(&store, "c002", 1).await,
+        Actual::Running
+    );
     let counted = "SELECT count(*) FROM cluster_deletions";
     assert_eq!(number(&client, counted).await, 1);
     assert_eq!(number(&client, HELD).await, 1);

@@ -1,4 +1,4 @@
-//! What a full pass finds, and what it costs.
+//! What a full pass finds and what it costs.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn due(store: &Store) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn changes_made_with_triggers_off_are_found_too() {
+async fn changes_made_with_triggers_off_are_found() {
     let (database, client) = migrated().await;
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
     client
@@ -50,7 +50,7 @@ async fn changes_made_with_triggers_off_are_found_too() {
     assert_eq!(found, ["desire", "new", "spec"]);
 }
 
-/// A row of every kind that differs in what is due or settled.
+/// One row for each combination that matters for due and settled.
 async fn rows_of_every_kind(client: &Client) {
     client
         .batch_execute(
@@ -125,7 +125,7 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
         )
         .await
         .unwrap();
-    // The parameters' values, as the daemon binds them.
+    // With the values that the daemon binds.
     for (selector, due) in [
         ("NULL", 7),
         (
@@ -141,29 +141,29 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
         let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {pass}");
         let row = client.query_one(&explain, &[]).await.unwrap();
         let plan = row.get::<_, serde_json::Value>(0);
-        let told = plan.to_string();
-        assert!(told.contains("clusters_due"), "{told}");
+        let shown = plan.to_string();
+        assert!(shown.contains("clusters_due"), "{shown}");
         assert!(
-            !told.contains(
+            !shown.contains(
                 r#""Node Type":"Seq Scan","Parallel Aware":false,"Relation Name":"clusters""#
             ),
-            "{told}"
+            "{shown}"
         );
         assert!(
-            !told.contains("kindler_takes"),
-            "it is put into the query: {told}"
+            !shown.contains("kindler_takes"),
+            "the function is inlined: {shown}"
         );
         let scanned = index_scan_rows(&plan[0]["Plan"]).expect("an index scan");
         assert!(
             scanned <= 7.0,
-            "{scanned} rows were read for 7 that are due: {told}"
+            "{scanned} rows were read for 7 due ones: {shown}"
         );
         let found = format!("SELECT count(*) FROM ({pass}) AS due");
         assert_eq!(number(&client, &found).await, due);
     }
 }
 
-/// How many rows the scan of the due index returned.
+/// Number of rows that the scan of the due index returned.
 fn index_scan_rows(node: &serde_json::Value) -> Option<f64> {
     if node["Index Name"] == "clusters_due" {
         return node["Actual Rows"].as_f64();

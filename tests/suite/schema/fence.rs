@@ -1,4 +1,4 @@
-//! The claim and the fence: one owner, proven by every write.
+//! Claims and fences: every write proves that it is by the only owner.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn won(claim: Claim<Cluster>) -> Claimed<Cluster> {
     }
 }
 
-/// What a worker would write first.
+/// The first status that a worker writes.
 fn intent(row: &Leased<Cluster>) -> Status {
     let moment = Moment {
         now: row.read_at,
@@ -38,7 +38,7 @@ fn intent(row: &Leased<Cluster>) -> Status {
 }
 
 #[tokio::test]
-async fn of_a_hundred_contenders_one_wins() {
+async fn one_of_a_hundred_concurrent_claims_wins() {
     let (database, client) = migrated().await;
     client
         .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
@@ -68,7 +68,7 @@ async fn of_a_hundred_contenders_one_wins() {
 }
 
 #[tokio::test]
-async fn a_stale_owner_can_write_nothing() {
+async fn a_stale_owner_cannot_write() {
     let (database, client) = migrated().await;
     client
         .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
@@ -126,7 +126,7 @@ async fn a_stale_owner_can_write_nothing() {
         panic!("the owner writes")
     };
     assert_eq!(written.object.actual, Actual::Creating);
-    // The same decision twice: the state that it was made on is gone.
+    // The same decision again: the row no longer has the state that it was based on.
     assert!(matches!(
         store
             .write_status(&row, &second.lease, &status)
@@ -137,7 +137,7 @@ async fn a_stale_owner_can_write_nothing() {
 }
 
 #[tokio::test]
-async fn a_write_loses_against_a_newer_generation() {
+async fn a_write_for_an_older_generation_is_rejected() {
     let (database, client) = migrated().await;
     client
         .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
@@ -160,7 +160,7 @@ async fn a_write_loses_against_a_newer_generation() {
 }
 
 #[tokio::test]
-async fn terms_rise_across_a_removal_and_a_new_declaration() {
+async fn terms_rise_across_removal_and_redeclaration() {
     let (database, client) = migrated().await;
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
     let mut terms = HashSet::new();
@@ -194,7 +194,7 @@ async fn terms_rise_across_a_removal_and_a_new_declaration() {
 }
 
 #[tokio::test]
-async fn what_is_not_due_is_not_claimed() {
+async fn a_row_that_is_not_due_is_not_claimed() {
     let (database, client) = migrated().await;
     client
         .batch_execute(
@@ -211,7 +211,7 @@ async fn what_is_not_due_is_not_claimed() {
 }
 
 #[tokio::test]
-async fn a_row_that_goes_during_a_claim_is_no_error() {
+async fn a_row_removed_during_a_claim_is_no_error() {
     let (database, client) = migrated().await;
     for step in [
         "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')",
@@ -239,7 +239,7 @@ async fn a_row_that_goes_during_a_claim_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_over_is_taken_away_where_nothing_is_due() {
+async fn an_expired_lease_on_a_row_that_is_not_due_is_deleted() {
     let (database, client) = migrated().await;
     client
         .batch_execute("INSERT INTO clusters (name, provider) SELECT n, 'k3d' FROM unnest('{due,done,held}'::text[]) n")
@@ -256,7 +256,7 @@ async fn a_lease_that_is_over_is_taken_away_where_nothing_is_due() {
         )
         .await
         .unwrap();
-    // Whoever died after the last write has left it; nobody would claim it for an hour.
+    // An owner that crashed after its last write left it; no claim follows for an hour.
     assert_eq!(store.claims().expired(10).await.unwrap(), ["due"]);
     let left = "SELECT string_agg(cluster_name, ' ' ORDER BY cluster_name) FROM cluster_leases";
     let left: String = client.query_one(left, &[]).await.unwrap().get(0);

@@ -1,5 +1,5 @@
-//! History is told of one row: also of rows that an earlier release wrote, whose
-//! events and revisions name none.
+//! History belongs to one row, also for events and revisions of an earlier release,
+//! which have no UID.
 
 use std::path::Path;
 
@@ -27,8 +27,8 @@ fn store(database: &Database) -> Store {
     Store::new(&Url::parse(&database.url()).unwrap(), 2, "test")
 }
 
-/// The schema of the release before rows had an identity.
-async fn of_the_release_before() -> (Database, Client) {
+/// The schema of the last release without UIDs.
+async fn schema_without_uids() -> (Database, Client) {
     let (database, folder) = (Database::create().await, "sql/migrations");
     let client = database.connect().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -54,7 +54,7 @@ async fn generations(store: &Store, of: Option<&Incarnation>) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn history_is_told_of_the_present_row() {
+async fn history_is_that_of_the_present_row() {
     let (database, client) = migrated().await;
     let store = store(&database);
     run(&client, DEV).await;
@@ -62,7 +62,7 @@ async fn history_is_told_of_the_present_row() {
     run(&client, "UPDATE clusters SET http_port = 18099").await;
     run(&client, &removal("dev")).await;
     let one = "1:declared 2:changed 3:changed 3:removed";
-    // While no row has the name, the last is told of.
+    // While no row has the name, history is that of the last row.
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last, first);
     assert_eq!(events(&store, Some(&last)).await, one);
@@ -85,7 +85,7 @@ async fn history_is_told_of_the_present_row() {
 }
 
 #[tokio::test]
-async fn a_row_goes_back_to_its_own_revisions_only() {
+async fn a_rollback_uses_only_revisions_of_the_same_row() {
     let (database, client) = migrated().await;
     let store = store(&database);
     run(&client, DEV).await;
@@ -101,8 +101,8 @@ async fn a_row_goes_back_to_its_own_revisions_only() {
 }
 
 #[tokio::test]
-async fn history_of_an_earlier_release_is_told_apart_by_removals() {
-    let (database, client) = of_the_release_before().await;
+async fn removals_separate_the_history_of_an_earlier_release() {
+    let (database, client) = schema_without_uids().await;
     run(&client, DEV).await;
     run(&client, &removal("dev")).await;
     run(&client, DEV).await;
@@ -113,28 +113,31 @@ async fn history_of_an_earlier_release_is_told_apart_by_removals() {
     let store = store(&database);
     let present = store.incarnation(&dev()).await.unwrap();
     assert!(present.uid.is_some());
-    let told = "3:declared 4:changed";
-    assert_eq!(events(&store, Some(&present)).await, told);
+    let expected = "3:declared 4:changed";
+    assert_eq!(events(&store, Some(&present)).await, expected);
     assert_eq!(generations(&store, Some(&present)).await, [4, 3]);
     assert_eq!(store.roll_back(&dev(), 1, None).await.unwrap(), None);
 
-    // What follows names the row, and is of the same.
+    // Later events have the UID and belong to the same row.
     let back = store.roll_back(&dev(), 3, None).await.unwrap().unwrap();
     assert_eq!(Some(back.uid), present.uid);
-    let told = format!("{told} 5:changed");
-    assert_eq!(events(&store, Some(&present)).await, told);
+    let expected = format!("{expected} 5:changed");
+    assert_eq!(events(&store, Some(&present)).await, expected);
     run(&client, &removal("dev")).await;
-    let told = format!("{told} 6:changed 6:removed");
+    let expected = format!("{expected} 6:changed 6:removed");
     let last = store.incarnation(&dev()).await.unwrap();
-    assert_eq!((last, events(&store, Some(&last)).await), (present, told));
+    assert_eq!(
+        (last, events(&store, Some(&last)).await),
+        (present, expected)
+    );
     run(&client, DEV).await;
     let present = store.incarnation(&dev()).await.unwrap();
     assert_eq!(events(&store, Some(&present)).await, "7:declared");
 }
 
 #[tokio::test]
-async fn of_rows_that_were_removed_before_the_last_is_told() {
-    let (database, client) = of_the_release_before().await;
+async fn history_without_a_row_is_that_of_the_last_removed_row() {
+    let (database, client) = schema_without_uids().await;
     for _twice in 0..2 {
         run(&client, DEV).await;
         run(&client, &removal("dev")).await;
@@ -143,17 +146,17 @@ async fn of_rows_that_were_removed_before_the_last_is_told() {
     let store = store(&database);
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last.uid, None);
-    let told = "3:declared 4:changed 4:removed";
-    assert_eq!(events(&store, Some(&last)).await, told);
+    let expected = "3:declared 4:changed 4:removed";
+    assert_eq!(events(&store, Some(&last)).await, expected);
     assert_eq!(generations(&store, Some(&last)).await, [4, 3]);
 }
 
 #[tokio::test]
-async fn a_task_is_about_the_row_that_ordered_it() {
+async fn a_task_belongs_to_the_row_of_its_revision() {
     for before in [false, true] {
         let (database, client) = match before {
             false => migrated().await,
-            true => of_the_release_before().await,
+            true => schema_without_uids().await,
         };
         for _twice in 0..2 {
             run(&client, DEV).await;

@@ -1,5 +1,5 @@
-//! `kindler migrate` is killed in the middle, at each of its statements: the
-//! database is as before or as after, and the next run completes it.
+//! `kindler migrate` is killed at each of its statements: the database is as before or
+//! as after, and the next run completes the migration.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::{number, run_migration, text};
 use crate::faults::{report, rounds};
 use crate::kit::{Blow, Database, Host, Proxy, Trap, kindler};
 
-/// The oldest table there is, used, and with enough rows that they take time.
+/// A table of the bash system, with enough rows that the migration takes time.
 async fn old() -> Database {
     let database = Database::create().await;
     for statement in [
@@ -31,7 +31,7 @@ fn migrating(proxy: &Proxy, host: &Host) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until it is over; whether it says that it migrated.
+/// Waits for the end; whether it reports success.
 async fn succeeded(mut child: Child) -> bool {
     let giving_up = Instant::now() + Duration::from_secs(60);
     loop {
@@ -43,7 +43,7 @@ async fn succeeded(mut child: Child) -> bool {
     }
 }
 
-/// Which steps the database says it has gone, as text; empty if it has none.
+/// The applied versions as text; empty if there are none.
 async fn versions(database: &Database) -> String {
     let client = database.connect().await;
     let any = "SELECT (to_regclass('kindler_migrations') IS NOT NULL)::text";
@@ -57,14 +57,14 @@ async fn versions(database: &Database) -> String {
     .await
 }
 
-/// What must be after a migration, and how many statements one makes.
+/// The schema after a migration, and the number of its statements.
 struct Whole {
     shape: String,
     versions: String,
     statements: usize,
 }
 
-async fn undisturbed() -> Whole {
+async fn uninterrupted() -> Whole {
     let (database, host) = (old().await, Host::new());
     let proxy = Proxy::before(&database).await;
     assert!(succeeded(migrating(&proxy, &host)).await);
@@ -78,7 +78,7 @@ async fn undisturbed() -> Whole {
     whole
 }
 
-/// Kills one at a statement and looks; whether it had committed by then.
+/// Kills a migration at a statement and checks the database; whether it had committed.
 async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     let (database, host) = (old().await, Host::new());
     let client = database.connect().await;
@@ -92,7 +92,7 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     });
     assert!(!succeeded(child).await, "it survived statement {at}");
     assert!(proxy.sprung(), "statement {at} never came");
-    // The server may still be at the last statement; it ends before others begin.
+    // The server may still run the last statement; wait for its end.
     let lock = "BEGIN; LOCK TABLE clusters IN ACCESS EXCLUSIVE MODE; COMMIT";
     client.batch_execute(lock).await.unwrap();
     let found = versions(&database).await;
@@ -116,11 +116,11 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
 }
 
 async fn killed_at_many(after: bool) {
-    let whole = undisturbed().await;
+    let whole = uninterrupted().await;
     let last = whole.statements;
     assert!(last > 20, "{last} statements are no migration");
     let step = last.div_ceil(rounds(8, last));
-    // Counted from the end, so that the commit is always among them.
+    // Counted from the end, so that the commit is always included.
     let places: Vec<_> = (1..=last).rev().step_by(step).collect();
     let mut committed = 0;
     for at in &places {
@@ -138,11 +138,11 @@ async fn killed_at_many(after: bool) {
 }
 
 #[tokio::test]
-async fn a_migration_that_is_killed_before_a_statement_changes_nothing() {
+async fn a_migration_killed_before_a_statement_changes_nothing() {
     killed_at_many(false).await;
 }
 
 #[tokio::test]
-async fn a_migration_that_is_killed_after_a_statement_is_whole_or_not_at_all() {
+async fn a_migration_killed_after_a_statement_is_all_or_nothing() {
     killed_at_many(true).await;
 }

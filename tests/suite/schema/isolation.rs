@@ -1,16 +1,16 @@
-//! A database whose transactions keep their first snapshot, unless they say
-//! otherwise: what counts under a lock must see what was committed before it.
+//! Kindler in a database whose default is REPEATABLE READ: a statement after a lock
+//! must see what was committed before the lock was taken.
 
 use std::collections::HashSet;
 
 use kindler::clusters::{Desired, PartialSpec, Provider};
 use kindler::core::database::Database as Url;
-use kindler::store::{Batch, Declaration, Declared, Ordered, Store};
+use kindler::store::{Batch, BatchOutcome, Declaration, Declared, Store};
 
 use crate::kit::{Database, Pooler};
 
-/// With Kindler's tables, and with such transactions in every new session.
-pub(super) async fn keeping_snapshots() -> Database {
+/// A migrated database whose new sessions use REPEATABLE READ.
+pub(super) async fn repeatable_read() -> Database {
     let database = Database::create().await.migrate().await;
     let name = database.name();
     let keep =
@@ -34,8 +34,8 @@ pub fn declaration(name: &str) -> Declaration {
     }
 }
 
-/// Declares forty clusters at once, every fourth in a batch, through two stores;
-/// how many ports they have.
+/// Declares forty clusters concurrently, every fourth in a batch, through two stores;
+/// returns the number of distinct ports.
 async fn declared_at_once(database: &Database, url: &str) -> usize {
     let stores = [(); 2].map(|()| Store::new(&Url::parse(url).unwrap(), 8, "test"));
     let declared = (0..40).map(|n| {
@@ -44,8 +44,11 @@ async fn declared_at_once(database: &Database, url: &str) -> usize {
             if n % 4 == 0 {
                 let create = vec![new];
                 let delete = Vec::new();
-                let ordered = store.order(&Batch { create, delete }).await.unwrap();
-                assert_eq!(ordered, Ordered::All);
+                let outcome = store
+                    .declare_batch(&Batch { create, delete })
+                    .await
+                    .unwrap();
+                assert_eq!(outcome, BatchOutcome::Declared);
             } else {
                 let made = store.declare(&new).await.unwrap();
                 assert!(matches!(made, Declared::New(_)), "{made:?}");
@@ -63,21 +66,21 @@ async fn declared_at_once(database: &Database, url: &str) -> usize {
 }
 
 #[tokio::test]
-async fn clusters_that_are_declared_at_once_get_ports_of_their_own() {
-    let database = keeping_snapshots().await;
+async fn clusters_declared_concurrently_get_distinct_ports() {
+    let database = repeatable_read().await;
     assert_eq!(declared_at_once(&database, &database.url()).await, 120);
 }
 
 #[tokio::test]
-async fn they_do_behind_a_pooler_that_forgets_what_a_session_set() {
-    let database = keeping_snapshots().await;
+async fn so_do_they_behind_a_pooler_that_resets_sessions() {
+    let database = repeatable_read().await;
     let pooler = Pooler::start(&database, "transaction").await;
     assert_eq!(declared_at_once(&database, &pooler.url()).await, 120);
 }
 
 #[tokio::test]
-async fn one_statement_goes_on_after_it_has_waited_for_another_writer() {
-    let database = keeping_snapshots().await;
+async fn a_single_statement_succeeds_after_a_lock_wait() {
+    let database = repeatable_read().await;
     database
         .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
         .await;

@@ -1,12 +1,12 @@
-//! A migration that others may have run stays as it is.
+//! Released migrations never change.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// Every migration that was ever merged, with its SHA-256. A new one is added
-/// here; a line that is here never changes.
+/// Every merged migration with its SHA-256. New ones are added; existing lines never
+/// change.
 const MERGED: [(&str, &str); 12] = [
     (
         "0001_clusters.sql",
@@ -58,7 +58,7 @@ const MERGED: [(&str, &str); 12] = [
     ),
 ];
 
-/// A file's name and the SHA-256 of what is in it.
+/// The name of a file and the SHA-256 of its content.
 fn hashed(path: &Path) -> (String, String) {
     let hash = Sha256::digest(std::fs::read(path).unwrap());
     let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();

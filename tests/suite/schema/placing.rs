@@ -1,5 +1,5 @@
-//! Who works on what: the statements keep every daemon from what it does not
-//! select, and a cluster where it was begun.
+//! Placement: a daemon gets only clusters that it selects, and a started cluster stays
+//! with the daemons of its placement.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn place(client: &Client, name: &str) -> String {
     .await
 }
 
-/// Selectors and labels that have much to do with one another.
+/// Selectors and labels with a common set of keys and values.
 fn selectors_and_labels() -> impl Strategy<Value = (String, Value)> {
     let part = "!?[ab]|[ab]!?=[x1]?|[ab] (in|notin) \\([x1],(|true|x)\\)";
     let label = prop_oneof![
@@ -95,7 +95,7 @@ fn selectors_and_labels() -> impl Strategy<Value = (String, Value)> {
 }
 
 #[tokio::test]
-async fn the_database_and_the_code_agree_on_what_matches() {
+async fn sql_and_rust_agree_on_what_a_selector_matches() {
     let (_database, client) = migrated().await;
     let asked = client
         .prepare("SELECT kindler_matches($1, $2)")
@@ -123,7 +123,7 @@ async fn the_database_and_the_code_agree_on_what_matches() {
 }
 
 #[tokio::test]
-async fn only_what_is_selected_is_found_and_claimed() {
+async fn only_selected_clusters_are_found_and_claimed() {
     let (database, client) = migrated().await;
     let (a, b, all) = (
         store(&database, "host=a"),
@@ -133,12 +133,12 @@ async fn only_what_is_selected_is_found_and_claimed() {
     insert(&client, "a-new", r#"{"host": "a"}"#).await;
     insert(&client, "b-new", r#"{"host": "b"}"#).await;
     insert(&client, "a-strays", r#"{"host": "b"}"#).await;
-    insert(&client, "nobodys", "{}").await;
+    insert(&client, "unlabelled", "{}").await;
     client
         .batch_execute("UPDATE clusters SET placed_by = 'host=a' WHERE name = 'a-strays'")
         .await
         .unwrap();
-    let everything = ["a-new", "a-strays", "b-new", "nobodys"];
+    let everything = ["a-new", "a-strays", "b-new", "unlabelled"];
     for (store, mine) in [
         (&a, &everything[..2]),
         (&b, &everything[2..3]),
@@ -182,7 +182,7 @@ async fn only_what_is_selected_is_found_and_claimed() {
             .await
             .unwrap();
     }
-    // Leases that nobody renews are each place's own, too.
+    // Expired leases are also found per placement.
     for name in everything {
         claim(&all, name).await.unwrap();
     }
@@ -196,7 +196,7 @@ async fn only_what_is_selected_is_found_and_claimed() {
 }
 
 #[tokio::test]
-async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
+async fn a_placement_is_set_by_the_intent_and_cleared_by_absence() {
     let (database, client) = migrated().await;
     let (a, all) = (store(&database, "host=a"), store(&database, ""));
     insert(&client, "dev", r#"{"host": "a"}"#).await;
@@ -210,8 +210,8 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
     let row = write(&a, &row, &lease, &intent(&row, None)).await.unwrap();
     assert_eq!(row.object.actual, Actual::Creating);
     assert_eq!(place(&client, "dev").await, "host=a");
-    // The daemon dies; its labels change; another of its place takes over, finds
-    // nothing, and cannot make it.
+    // The daemon crashes and the labels change. Another daemon of the placement takes
+    // over, observes that the cluster is absent, and its create fails.
     client
         .batch_execute(r#"UPDATE cluster_leases SET expires_at = clock_timestamp(); UPDATE clusters SET labels = '{}'"#)
         .await
@@ -262,7 +262,7 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
         "its labels are others by now"
     );
 
-    // Who works on everything leaves places as they are.
+    // A daemon without a selector leaves placements unchanged.
     client
         .batch_execute("UPDATE clusters SET placed_by = 'host=b'")
         .await
@@ -276,7 +276,7 @@ async fn a_place_is_taken_with_the_intent_and_given_up_with_the_absence() {
 }
 
 #[tokio::test]
-async fn a_lease_on_what_is_placed_elsewhere_gives_no_right() {
+async fn a_lease_gives_no_right_to_a_row_placed_elsewhere() {
     let (database, client) = migrated().await;
     let b = store(&database, "host=b");
     insert(&client, "dev", r#"{"host": "b"}"#).await;
@@ -287,7 +287,7 @@ async fn a_lease_on_what_is_placed_elsewhere_gives_no_right() {
         .unwrap();
     let dev = claim(&b, "dev").await.unwrap();
     let away = claim(&b, "away").await.unwrap();
-    // As if another place had begun it between this claim's reading and its end.
+    // As if another daemon placed the row while this claim ran.
     client
         .batch_execute("UPDATE clusters SET placed_by = 'host=a'")
         .await
@@ -322,7 +322,7 @@ async fn a_lease_on_what_is_placed_elsewhere_gives_no_right() {
 }
 
 #[tokio::test]
-async fn deletions_of_a_place_without_a_daemon_hold_up_no_other() {
+async fn deletions_without_a_live_daemon_delay_no_others() {
     let (database, client) = migrated().await;
     for n in 0..5 {
         insert(&client, &format!("a{n}"), r#"{"host": "a"}"#).await;
@@ -355,7 +355,7 @@ async fn deletions_of_a_place_without_a_daemon_hold_up_no_other() {
 }
 
 #[tokio::test]
-async fn what_no_live_daemon_selects_is_told() {
+async fn clusters_that_no_live_daemon_selects_are_listed() {
     let (database, client) = migrated().await;
     insert(&client, "a", r#"{"host": "a"}"#).await;
     insert(&client, "b", r#"{"host": "b"}"#).await;
@@ -369,11 +369,11 @@ async fn what_no_live_daemon_selects_is_told() {
         .await
         .unwrap();
     let all = store(&database, "");
-    let told = async || {
-        let told = all.unselected(PATIENCE, None, 10).await.unwrap();
-        assert_eq!(told.total, told.clusters.len() as i64);
-        let told = told.clusters.into_iter().map(|one| one.name);
-        told.collect::<Vec<_>>().join(" ")
+    let unselected = async || {
+        let found = all.unselected(PATIENCE, None, 10).await.unwrap();
+        assert_eq!(found.total, found.clusters.len() as i64);
+        let names = found.clusters.into_iter().map(|cluster| cluster.name);
+        names.collect::<Vec<_>>().join(" ")
     };
     let announce = async |owner: &str, selector: &str, aside: bool| {
         let me = kindler::store::Replica {
@@ -383,13 +383,13 @@ async fn what_no_live_daemon_selects_is_told() {
             listen: None,
         };
         store(&database, selector)
-            .announce(&me, true, aside, None)
+            .heartbeat(&me, true, aside, None)
             .await
             .unwrap();
     };
-    assert_eq!(told().await, "", "there is no daemon at all");
+    assert_eq!(unselected().await, "", "no daemon is live");
     announce("1", "host=a", false).await;
-    assert_eq!(told().await, "b b-strays");
+    assert_eq!(unselected().await, "b b-strays");
     assert_eq!(all.unselected(PATIENCE, None, 1).await.unwrap().total, 2);
     for (name, waits) in [("a", 0), ("b", 1)] {
         let only = name.parse().unwrap();
@@ -397,7 +397,7 @@ async fn what_no_live_daemon_selects_is_told() {
         assert_eq!(found.total, waits, "{name}");
     }
     announce("2", "host=b", false).await;
-    assert_eq!(told().await, "");
+    assert_eq!(unselected().await, "");
     let shown = all.replicas().await.unwrap();
     assert!(
         shown
@@ -407,7 +407,7 @@ async fn what_no_live_daemon_selects_is_told() {
     );
     announce("2", "host=b", true).await;
     assert_eq!(
-        told().await,
+        unselected().await,
         "b b-strays",
         "who stands aside works on nothing"
     );
@@ -418,7 +418,11 @@ async fn what_no_live_daemon_selects_is_told() {
         .await
         .unwrap();
     announce("2", "host=b", false).await;
-    assert_eq!(told().await, "a");
+    assert_eq!(unselected().await, "a");
     announce("3", "", false).await;
-    assert_eq!(told().await, "", "somebody works on everything");
+    assert_eq!(
+        unselected().await,
+        "",
+        "a daemon without a selector is live"
+    );
 }

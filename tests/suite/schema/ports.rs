@@ -1,4 +1,4 @@
-//! What it costs to find free ports and a free network among many clusters.
+//! The cost of finding free ports and a free network among many clusters.
 
 use kindler::core::database::Database as Url;
 use kindler::store::{Store, free_port_statements};
@@ -8,7 +8,7 @@ use super::{migrated, number};
 
 const CLUSTERS: i64 = 200_000;
 
-/// Rows that a plan's nodes returned or looked at in vain, all together.
+/// Number of rows that all nodes of a plan returned or filtered out.
 fn rows(node: &Value) -> f64 {
     let each = [
         "Actual Rows",
@@ -21,7 +21,7 @@ fn rows(node: &Value) -> f64 {
 }
 
 #[tokio::test]
-async fn finding_what_is_free_reads_200_000_clusters_a_few_times_and_not_once_for_each_port() {
+async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
     let (database, client) = migrated().await;
     client
         .batch_execute(&format!(
@@ -67,10 +67,10 @@ async fn finding_what_is_free_reads_200_000_clusters_a_few_times_and_not_once_fo
 }
 
 #[tokio::test]
-async fn a_network_is_free_where_no_other_reaches_into_it_or_over_it() {
+async fn a_suggested_network_overlaps_no_other() {
     let (database, client) = migrated().await;
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
-    // Each is declared besides those before it.
+    // Each subnet is declared in addition to the previous ones.
     for (n, (subnet, free)) in [
         ("192.168.0.0/16", Some("10.101.0.0/16")),
         ("11.0.0.0/8", Some("10.101.0.0/16")),

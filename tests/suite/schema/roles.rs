@@ -1,5 +1,5 @@
-//! Least privilege: the daemon cannot write what people declare, the API
-//! cannot write what the reconciler records, and both can do their work.
+//! Least privilege: the daemon cannot write declarations, the API cannot write status,
+//! and both can do their work.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::kit::Database;
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
-/// A login of one of the roles; roles belong to the server, so each test has
-/// its own.
+/// A login role that is a member of `role`. Roles belong to the server, so each test
+/// creates its own.
 async fn login(database: &Database, admin: &Client, role: &str) -> String {
     let user = format!("{role}_{}", database.name());
     admin.batch_execute(ROLES).await.unwrap();
@@ -32,7 +32,7 @@ async fn login(database: &Database, admin: &Client, role: &str) -> String {
 const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
 
 #[tokio::test]
-async fn the_daemon_records_and_cannot_declare() {
+async fn the_daemon_writes_status_and_cannot_declare() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_daemon").await;
     admin.batch_execute(DEV).await.unwrap();
@@ -49,10 +49,10 @@ async fn the_daemon_records_and_cannot_declare() {
         "DELETE FROM cluster_deletions",
         "UPDATE cluster_deletions SET begun_at = '-infinity'",
     ] {
-        let told = refused(&daemon, forbidden).await;
+        let message = refused(&daemon, forbidden).await;
         assert!(
-            told.contains("denied") || told.contains("must be owner"),
-            "{forbidden}: {told}"
+            message.contains("denied") || message.contains("must be owner"),
+            "{forbidden}: {message}"
         );
     }
 
@@ -124,7 +124,7 @@ async fn the_daemon_records_and_cannot_declare() {
 }
 
 #[tokio::test]
-async fn the_api_declares_and_cannot_record() {
+async fn the_api_declares_and_cannot_write_status() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_api").await;
     let api = database.connect_as(&user).await;
@@ -145,15 +145,15 @@ async fn the_api_declares_and_cannot_record() {
         "DELETE FROM cluster_leases",
         "DELETE FROM cluster_events",
     ] {
-        let told = refused(&api, forbidden).await;
-        assert!(told.contains("denied"), "{forbidden}: {told}");
+        let message = refused(&api, forbidden).await;
+        assert!(message.contains("denied"), "{forbidden}: {message}");
     }
     let events = "SELECT count(*) FROM cluster_events WHERE actor = session_user";
     assert_eq!(super::number(&api, events).await, 3);
 }
 
 #[tokio::test]
-async fn the_reader_reads() {
+async fn the_reader_can_only_read() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_reader").await;
     let reader = database.connect_as(&user).await;
@@ -166,13 +166,13 @@ async fn the_reader_reads() {
         "kindler_replicas",
     ] {
         super::number(&reader, &format!("SELECT count(*) FROM {table}")).await;
-        let told = refused(&reader, &format!("DELETE FROM {table}")).await;
-        assert!(told.contains("denied"), "{table}: {told}");
+        let message = refused(&reader, &format!("DELETE FROM {table}")).await;
+        assert!(message.contains("denied"), "{table}: {message}");
     }
 }
 
 #[tokio::test]
-async fn roles_that_were_made_before_may_use_what_came_later() {
+async fn existing_roles_get_rights_on_later_tables() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_daemon").await;
     admin
@@ -187,14 +187,14 @@ async fn roles_that_were_made_before_may_use_what_came_later() {
     let daemon = database.connect_as(&user).await;
     let count = "INSERT INTO cluster_deletions (cluster_name, generation) VALUES ('x', 1)";
     daemon.batch_execute(count).await.unwrap();
-    let told = refused(&daemon, "DELETE FROM cluster_deletions").await;
-    assert!(told.contains("denied"), "{told}");
+    let message = refused(&daemon, "DELETE FROM cluster_deletions").await;
+    assert!(message.contains("denied"), "{message}");
     let watch = "INSERT INTO kindler_watchers (owner, until) VALUES ('x', now())";
     daemon.batch_execute(watch).await.unwrap();
     let may_place = "SELECT has_column_privilege('clusters', 'placed_by', 'UPDATE')::int::bigint";
     assert_eq!(super::number(&daemon, may_place).await, 1);
     super::number(&daemon, "SELECT count(*) FROM kindler_tokens").await;
     let made = "INSERT INTO kindler_tokens (name, hash, scope) VALUES ('x', sha256('x'), 'admin')";
-    let told = refused(&daemon, made).await;
-    assert!(told.contains("denied"), "{told}");
+    let message = refused(&daemon, made).await;
+    assert!(message.contains("denied"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! Taking over the table that existing users have, losing nothing.
+//! The takeover of an existing table loses nothing.
 
 use kindler::core::database::Database as Url;
 use kindler::store::{MigrateError, SCHEMA_VERSION, migrate};
@@ -6,7 +6,7 @@ use kindler::store::{MigrateError, SCHEMA_VERSION, migrate};
 use super::{number, run_migration, text};
 use crate::kit::Database;
 
-/// Exactly the table of the old system, with its rows.
+/// The table of the bash system, with rows.
 pub(super) const OLD_TABLE: &str = "
     CREATE TABLE clusters (
         name VARCHAR(63) PRIMARY KEY,
@@ -24,7 +24,7 @@ pub(super) const OLD_TABLE: &str = "
         ('dev', 'k3d', '10.101.0.0/16', 30080, 19001, 18090, 18443, '2025-10-02 12:00'),
         ('uat', 'kind', NULL, 30080, 19002, 18091, 18444, '2025-10-03 12:00')";
 
-/// What some users then added by hand.
+/// Columns that some users added by hand.
 pub(super) const BY_HAND: &str = "
     ALTER TABLE clusters
         ADD COLUMN desired_state VARCHAR(20) DEFAULT 'present',
@@ -34,7 +34,7 @@ pub(super) const BY_HAND: &str = "
     UPDATE clusters SET actual_state = 'running', last_reconciled_at = '2025-11-01 08:00' WHERE name = 'dev';
     UPDATE clusters SET actual_state = 'failed', reconcile_error = 'boom', desired_state = 'absent' WHERE name = 'uat'";
 
-/// Every value of the old columns, in order.
+/// Every value of the original columns, in order.
 pub(super) const OLD_VALUES: &str = "
     SELECT string_agg((name, provider, subnet, node_port, pf_port, http_port, https_port,
                        created_at, updated_at)::text, E'\\n' ORDER BY name) FROM clusters";
@@ -60,7 +60,7 @@ async fn the_old_table_is_taken_over_with_every_row_and_value() {
         3
     );
 
-    // Twice changes nothing, neither rows nor the definition.
+    // A second migration changes neither rows nor definitions.
     let all = "SELECT string_agg(c::text, E'\\n' ORDER BY name) FROM clusters c";
     let (rows, shape) = (text(&client, all).await, shape(&client).await);
     assert!(run_migration(&database).await.applied.is_empty());
@@ -86,13 +86,13 @@ async fn columns_added_by_hand_are_taken_over_with_their_values() {
     );
     let kept = "SELECT (last_reconciled_at AT TIME ZONE current_setting('TimeZone'))::text FROM clusters WHERE name = 'dev'";
     assert_eq!(text(&client, kept).await, "2025-11-01 08:00:00");
-    // What ran runs as declared: nothing to create anew.
+    // A running cluster counts as applied, so that nothing is created again.
     let settled = "SELECT count(*) FROM clusters WHERE name = 'dev' AND observed_generation = generation AND observed_spec_hash = spec_hash";
     assert_eq!(number(&client, settled).await, 1);
 }
 
 #[tokio::test]
-async fn a_fresh_table_and_a_taken_over_one_are_the_same() {
+async fn a_new_table_and_a_taken_over_one_are_equal() {
     let fresh = Database::create().await;
     run_migration(&fresh).await;
     let old = Database::create().await;
@@ -122,7 +122,7 @@ pub(super) async fn shape(client: &tokio_postgres::Client) -> String {
 }
 
 #[tokio::test]
-async fn migrators_at_once_wait_for_one_another() {
+async fn concurrent_migrations_wait_for_each_other() {
     let database = Database::create().await;
     database.execute(OLD_TABLE).await;
     let url = Url::parse(&database.url()).unwrap();
@@ -139,12 +139,12 @@ async fn migrators_at_once_wait_for_one_another() {
     assert_eq!(
         steps,
         usize::try_from(SCHEMA_VERSION).unwrap(),
-        "each step once, by somebody"
+        "each migration is applied once"
     );
 }
 
 #[tokio::test]
-async fn the_table_is_found_in_the_schema_where_it_is() {
+async fn the_table_is_migrated_in_its_schema() {
     let database = Database::create().await;
     database.execute("CREATE SCHEMA paas").await;
     database
@@ -168,7 +168,7 @@ async fn the_table_is_found_in_the_schema_where_it_is() {
 }
 
 #[tokio::test]
-async fn rows_that_break_a_rule_are_kept_and_can_still_be_written() {
+async fn rows_that_break_a_rule_stay_and_stay_writable() {
     let database = Database::create().await;
     database.execute(OLD_TABLE).await;
     database
@@ -180,16 +180,16 @@ async fn rows_that_break_a_rule_are_kept_and_can_still_be_written() {
         .batch_execute("UPDATE clusters SET status_message = 'seen' WHERE name = 'Old_One'")
         .await
         .unwrap();
-    let told = super::refused(
+    let message = super::refused(
         &client,
         "UPDATE clusters SET http_port = 0 WHERE name = 'Old_One'",
     )
     .await;
-    assert_eq!(told, "http_port 0 is out of range: use 1 to 65535");
+    assert_eq!(message, "http_port 0 is out of range: use 1 to 65535");
 }
 
 #[tokio::test]
-async fn states_that_nobody_defined_are_named_and_nothing_is_changed() {
+async fn undefined_states_are_named_and_nothing_is_changed() {
     let database = Database::create().await;
     database.execute(OLD_TABLE).await;
     database.execute(BY_HAND).await;
@@ -201,9 +201,9 @@ async fn states_that_nobody_defined_are_named_and_nothing_is_changed() {
     let error = migrate(&Url::parse(&database.url()).unwrap())
         .await
         .unwrap_err();
-    let told = error.to_string();
-    assert!(told.contains("uat (desired_state Present!"), "{told}");
-    assert!(told.contains("nothing was changed"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("uat (desired_state Present!"), "{message}");
+    assert!(message.contains("nothing was changed"), "{message}");
     assert_eq!(shape(&client).await, before);
 }
 

@@ -1,9 +1,9 @@
-//! Tokens in the database: only their hashes, who may make them, and what
-//! ending one ends.
+//! Tokens in the database: only hashes are stored, only the owner creates them, and a
+//! session ends with its token.
 
 use kindler::access::{Scope, Secret, TokenName};
 use kindler::core::database::Database as Url;
-use kindler::store::{LiveGrants, Standing, Store};
+use kindler::store::{CredentialState, LiveGrants, Store};
 use tokio_postgres::Client;
 
 use super::{migrated, number, refused, text};
@@ -31,7 +31,7 @@ fn name(text: &str) -> TokenName {
 }
 
 #[tokio::test]
-async fn the_api_looks_tokens_up_and_makes_none() {
+async fn the_api_reads_tokens_and_cannot_create_them() {
     let (database, admin) = migrated().await;
     let owner = owner(&database);
     let api = store_as(&database, &admin, "kindler_api").await;
@@ -48,15 +48,15 @@ async fn the_api_looks_tokens_up_and_makes_none() {
 
     let bearer = api.bearer(&token.fingerprint()).await.unwrap().unwrap();
     assert_eq!((&*bearer.name, bearer.scope), ("ci", Scope::Write));
-    assert_eq!(bearer.standing, Standing::Live);
-    assert!(bearer.use_is_news);
-    api.note_token_use(bearer.token).await.unwrap();
+    assert_eq!(bearer.state, CredentialState::Live);
+    assert!(bearer.use_unrecorded);
+    api.record_token_use(bearer.token).await.unwrap();
     let used = "SELECT xmin::text FROM kindler_tokens WHERE last_used_at IS NOT NULL";
     let first = text(&admin, used).await;
-    api.note_token_use(bearer.token).await.unwrap();
+    api.record_token_use(bearer.token).await.unwrap();
     assert_eq!(text(&admin, used).await, first, "once a minute");
     let again = api.bearer(&token.fingerprint()).await.unwrap().unwrap();
-    assert!(!again.use_is_news);
+    assert!(!again.use_unrecorded);
     assert!(
         api.open_session(bearer.token, &cookie.fingerprint(), 60.0, 2)
             .await
@@ -84,13 +84,13 @@ async fn the_api_looks_tokens_up_and_makes_none() {
         "DELETE FROM kindler_tokens",
         "UPDATE kindler_sessions SET expires_at = 'infinity'",
     ] {
-        let told = refused(&client, forbidden).await;
-        assert!(told.contains("denied"), "{forbidden}: {told}");
+        let message = refused(&client, forbidden).await;
+        assert!(message.contains("denied"), "{forbidden}: {message}");
     }
 }
 
 #[tokio::test]
-async fn the_daemon_begins_no_login_and_a_reader_sees_no_hash() {
+async fn the_daemon_creates_no_session_and_a_reader_sees_no_hash() {
     let (database, admin) = migrated().await;
     let token = Secret::token([1; 32]).fingerprint();
     owner(&database)
@@ -100,19 +100,19 @@ async fn the_daemon_begins_no_login_and_a_reader_sees_no_hash() {
     let daemon = store_as(&database, &admin, "kindler_daemon").await;
     let bearer = daemon.bearer(&token).await.unwrap().unwrap();
     let cookie = Secret::session([2; 32]).fingerprint();
-    let told = daemon
+    let message = daemon
         .open_session(bearer.token, &cookie, 60.0, 9)
         .await
         .unwrap_err()
         .to_string();
-    assert!(told.contains("denied"), "{told}");
+    assert!(message.contains("denied"), "{message}");
     let reader = store_as(&database, &admin, "kindler_reader").await;
-    let told = reader.bearer(&token).await.unwrap_err().to_string();
-    assert!(told.contains("denied"), "{told}");
+    let message = reader.bearer(&token).await.unwrap_err().to_string();
+    assert!(message.contains("denied"), "{message}");
 }
 
 #[tokio::test]
-async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
+async fn expired_and_revoked_tokens_end_their_sessions() {
     let (database, admin) = migrated().await;
     let store = owner(&database);
     let secret = |n: u8| Secret::token([n; 32]).fingerprint();
@@ -154,13 +154,13 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
         .batch_execute("UPDATE kindler_tokens SET expires_at = now() WHERE name = 'ends'")
         .await
         .unwrap();
-    let standing = async |n| store.bearer(&secret(n)).await.unwrap().unwrap().standing;
-    assert_eq!(standing(1).await, Standing::Live);
-    assert_eq!(standing(2).await, Standing::Expired);
-    assert_eq!(standing(3).await, Standing::Revoked);
+    let state = async |n| store.bearer(&secret(n)).await.unwrap().unwrap().state;
+    assert_eq!(state(1).await, CredentialState::Live);
+    assert_eq!(state(2).await, CredentialState::Expired);
+    assert_eq!(state(3).await, CredentialState::Revoked);
     assert_eq!(store.session(&cookie(3)).await.unwrap(), None);
     let ended = store.session(&cookie(2)).await.unwrap().unwrap();
-    assert_eq!(ended.standing, Standing::Expired);
+    assert_eq!(ended.state, CredentialState::Expired);
     let live = store.live_grants(&asked).await.unwrap();
     assert_eq!(live.tokens, asked.tokens[..1]);
     assert_eq!(live.sessions, asked.sessions[..1]);
@@ -171,17 +171,17 @@ async fn what_ended_is_told_apart_and_its_logins_end_with_it() {
             .unwrap()
     );
 
-    // The name is free again, and the old token stays dead.
+    // The name is free again, and the old token stays revoked.
     store
         .create_token(&name("gone"), &secret(5), Scope::Read, None)
         .await
         .unwrap()
         .expect("free again");
-    assert_eq!(standing(3).await, Standing::Revoked);
+    assert_eq!(state(3).await, CredentialState::Revoked);
 }
 
 #[tokio::test]
-async fn a_token_has_only_so_many_logins_and_those_that_are_over_are_forgotten() {
+async fn sessions_of_a_token_are_limited_and_expired_ones_deleted() {
     let (database, admin) = migrated().await;
     let store = owner(&database);
     let token = Secret::token([1; 32]).fingerprint();

@@ -1,5 +1,5 @@
-//! What the database does by itself: generations, the wakeups, the books,
-//! the guards. Anyone may edit a row with psql.
+//! The triggers: generations, notifications, history and guards. They also apply to
+//! changes made with psql.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{migrated, number, refused, text};
 use crate::kit::{Database, eventually};
 
 const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
-/// A daemon that works only on what it selects.
+/// A daemon with a selector.
 const SELECTING: &str = "INSERT INTO kindler_replicas (owner, host, pid, version, selector) VALUES ('a', 'a', 1, '1', '{}')";
 
 async fn generation(client: &Client) -> i64 {
@@ -19,7 +19,7 @@ async fn generation(client: &Client) -> i64 {
 }
 
 #[tokio::test]
-async fn generation_rises_on_a_real_change_of_spec_or_desire_and_on_nothing_else() {
+async fn only_changes_of_spec_or_desired_state_raise_generation() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
     assert_eq!(generation(&client).await, 1);
@@ -58,7 +58,7 @@ async fn generation_rises_on_a_real_change_of_spec_or_desire_and_on_nothing_else
             .unwrap();
         assert_eq!(generation(&client).await, n, "{change}");
     }
-    // The old scripts upsert their own row; equal values change nothing.
+    // The scripts of the bash system upsert their own row; equal values change nothing.
     let upsert = "INSERT INTO clusters (name, provider, subnet, node_port, pf_port, http_port, https_port)
         SELECT name, provider, subnet, node_port, pf_port, http_port, https_port FROM clusters
         ON CONFLICT (name) DO UPDATE SET http_port = excluded.http_port, provider = excluded.provider,
@@ -69,9 +69,9 @@ async fn generation_rises_on_a_real_change_of_spec_or_desire_and_on_nothing_else
 }
 
 #[tokio::test]
-async fn a_row_whose_ports_were_equal_before_stays_writable_and_a_new_one_is_refused() {
+async fn new_equal_ports_are_rejected_and_old_ones_stay_writable() {
     let (_database, client) = migrated().await;
-    // As an older release let it in.
+    // As an older release allowed it.
     let old = "ALTER TABLE clusters DISABLE TRIGGER clusters_1_check_ports;
         INSERT INTO clusters (name, provider, http_port, https_port) VALUES ('old', 'k3d', 18200, 18200);
         ALTER TABLE clusters ENABLE TRIGGER clusters_1_check_ports";
@@ -84,7 +84,7 @@ async fn a_row_whose_ports_were_equal_before_stays_writable_and_a_new_one_is_ref
     ] {
         client.batch_execute(kept).await.unwrap();
     }
-    for (change, told) in [
+    for (change, message) in [
         (
             "UPDATE clusters SET pf_port = 18200",
             "pf_port and http_port are both 18200",
@@ -99,7 +99,7 @@ async fn a_row_whose_ports_were_equal_before_stays_writable_and_a_new_one_is_ref
         ),
     ] {
         let words = refused(&client, change).await;
-        assert!(words.contains(told), "{change}: {words}");
+        assert!(words.contains(message), "{change}: {words}");
     }
     // The node port is within the cluster.
     let mended = "UPDATE clusters SET https_port = 18201, node_port = 18201";
@@ -107,10 +107,10 @@ async fn a_row_whose_ports_were_equal_before_stays_writable_and_a_new_one_is_ref
 }
 
 #[tokio::test]
-async fn a_new_wish_starts_the_count_of_failures_over() {
+async fn a_changed_declaration_resets_the_failure_count() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
-    for wish in ["http_port = http_port + 1", "retry_requested_at = now()"] {
+    for change in ["http_port = http_port + 1", "retry_requested_at = now()"] {
         client
             .batch_execute(
                 "UPDATE clusters SET actual_state = 'failed', failed_attempts = 7, next_attempt_at = now() + interval '5 min'",
@@ -118,18 +118,18 @@ async fn a_new_wish_starts_the_count_of_failures_over() {
             .await
             .unwrap();
         client
-            .batch_execute(&format!("UPDATE clusters SET {wish}"))
+            .batch_execute(&format!("UPDATE clusters SET {change}"))
             .await
             .unwrap();
         let due = "SELECT count(*) FROM clusters WHERE failed_attempts = 0 AND next_attempt_at IS NULL AND due_at = '-infinity'";
-        assert_eq!(number(&client, due).await, 1, "{wish}");
+        assert_eq!(number(&client, due).await, 1, "{change}");
     }
 }
 
-/// What is heard on the wake-up channel.
-pub(super) async fn ears(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let into = heard.clone();
+/// Listens on the wake-up channel and collects the payloads.
+pub(super) async fn listen(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let into = received.clone();
     let (client, _task) = Url::parse(&database.url())
         .unwrap()
         .connect_listening(move |message| {
@@ -148,13 +148,13 @@ pub(super) async fn ears(database: &Database) -> (Client, Arc<Mutex<Vec<String>>
         .batch_execute(&format!("LISTEN \"{channel}\""))
         .await
         .unwrap();
-    (client, heard)
+    (client, received)
 }
 
 #[tokio::test]
-async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_writes() {
+async fn declarations_notify_and_status_writes_do_not() {
     let (database, client) = migrated().await;
-    let (listener, heard) = ears(&database).await;
+    let (listener, received) = listen(&database).await;
     let own_writes = "UPDATE clusters SET actual_state = 'running', status_reason = 'Healthy',
         failed_attempts = 1, next_attempt_at = now(), next_check_at = now(), last_reconciled_at = now(),
         observed_generation = generation, observed_spec_hash = spec_hash, health_failures = 2";
@@ -164,7 +164,7 @@ async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_write
         (own_writes, 0),
         ("UPDATE clusters SET http_port = http_port", 0),
         ("UPDATE clusters SET labels = '{\"a\": 1}'", 0),
-        // Labels choose the daemon, where daemons choose.
+        // Labels notify only while a daemon has a selector.
         (SELECTING, 0),
         ("UPDATE clusters SET labels = '{\"a\": 2}'", 1),
         ("UPDATE clusters SET labels = '{\"a\": 2}'", 0),
@@ -177,18 +177,19 @@ async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_write
         ("DELETE FROM clusters", 1),
         ("DELETE FROM clusters", 0),
     ] {
-        heard.lock().unwrap().clear();
+        received.lock().unwrap().clear();
         client.batch_execute(change).await.unwrap();
         client.batch_execute(fence).await.unwrap();
-        let told = eventually(Duration::from_secs(5), "the fence", || async {
-            let told = heard.lock().unwrap().clone();
-            told.last()
+        let payloads = eventually(Duration::from_secs(5), "the fence", || async {
+            let payloads = received.lock().unwrap().clone();
+            payloads
+                .last()
                 .is_some_and(|last| last == "end")
-                .then_some(told)
+                .then_some(payloads)
         })
         .await;
         assert_eq!(
-            told[..told.len() - 1],
+            payloads[..payloads.len() - 1],
             vec!["dev".to_owned(); rings],
             "{change}"
         );
@@ -197,7 +198,7 @@ async fn the_bell_rings_for_declarations_and_never_for_the_reconcilers_own_write
 }
 
 #[tokio::test]
-async fn a_delete_becomes_a_declaration_and_a_truncate_is_refused() {
+async fn a_delete_becomes_a_declaration_and_truncate_is_rejected() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
     client
@@ -219,39 +220,39 @@ async fn a_delete_becomes_a_declaration_and_a_truncate_is_refused() {
         let left = "SELECT desired_state || ' ' || actual_state FROM clusters WHERE name = 'dev'";
         assert_eq!(text(&client, left).await, format!("absent {state}"));
     }
-    // A fence that nobody holds opens nothing.
+    // A fence without a lease permits nothing.
     client
         .batch_execute("SET kindler.fence = '1'; DELETE FROM clusters WHERE name = 'dev'")
         .await
         .unwrap();
     assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 2);
 
-    let told = refused(&client, "DELETE FROM clusters WHERE name = 'devops'").await;
-    assert!(told.contains("devops is protected"), "{told}");
-    let told = refused(
+    let message = refused(&client, "DELETE FROM clusters WHERE name = 'devops'").await;
+    assert!(message.contains("devops is protected"), "{message}");
+    let message = refused(
         &client,
         "UPDATE clusters SET desired_state = 'absent' WHERE name = 'devops'",
     )
     .await;
-    assert!(told.contains("desired_state stays present"), "{told}");
-    let told = refused(&client, "TRUNCATE clusters CASCADE").await;
-    assert!(told.contains("orphan"), "{told}");
-    let told = refused(
+    assert!(message.contains("desired_state stays present"), "{message}");
+    let message = refused(&client, "TRUNCATE clusters CASCADE").await;
+    assert!(message.contains("orphan"), "{message}");
+    let message = refused(
         &client,
         "UPDATE clusters SET name = 'other' WHERE name = 'dev'",
     )
     .await;
-    assert!(told.contains("name cannot be changed"), "{told}");
-    let told = refused(
+    assert!(message.contains("name cannot be changed"), "{message}");
+    let message = refused(
         &client,
         "UPDATE clusters SET provider = 'kind' WHERE name = 'dev'",
     )
     .await;
-    assert!(told.contains("provider cannot be changed"), "{told}");
+    assert!(message.contains("provider cannot be changed"), "{message}");
 }
 
 #[tokio::test]
-async fn the_books_say_who_did_what_and_cannot_be_rewritten() {
+async fn the_audit_log_names_actors_and_cannot_be_rewritten() {
     let (_database, client) = migrated().await;
     client
         .batch_execute("SET kindler.actor = 'ada'")
@@ -276,9 +277,9 @@ async fn the_books_say_who_did_what_and_cannot_be_rewritten() {
         .batch_execute("UPDATE clusters SET actual_state = 'failed', status_reason = 'CreateFailed', status_message = 'why', reconcile_error = 'boom', failed_attempts = 1")
         .await
         .unwrap();
-    let books = "SELECT string_agg(concat_ws(' ', kind, actor, generation, from_state, to_state, reason, error), ', ' ORDER BY id) FROM cluster_events";
+    let events = "SELECT string_agg(concat_ws(' ', kind, actor, generation, from_state, to_state, reason, error), ', ' ORDER BY id) FROM cluster_events";
     assert_eq!(
-        text(&client, books).await,
+        text(&client, events).await,
         "declared ada 1 unknown, changed ada 2, paused ada 2, retry ada 2, \
          transition postgres 2 unknown failed CreateFailed boom"
     );
@@ -305,7 +306,7 @@ async fn the_books_say_who_did_what_and_cannot_be_rewritten() {
 }
 
 #[tokio::test]
-async fn the_books_say_who_changed_labels_and_from_what_to_what() {
+async fn the_audit_log_shows_label_changes_with_actor_and_values() {
     let (_database, client) = migrated().await;
     client.batch_execute(DEV).await.unwrap();
     for statement in [
@@ -316,10 +317,10 @@ async fn the_books_say_who_changed_labels_and_from_what_to_what() {
     ] {
         client.batch_execute(statement).await.unwrap();
     }
-    let books = "SELECT string_agg(concat_ws(' ', kind, actor, generation, change), ', ') \
+    let events = "SELECT string_agg(concat_ws(' ', kind, actor, generation, change), ', ') \
                  FROM cluster_events WHERE kind = 'changed'";
     assert_eq!(
-        text(&client, books).await,
+        text(&client, events).await,
         r#"changed ada 1 {"labels": [{}, {"env": "prod"}]}"#
     );
 }
@@ -338,10 +339,10 @@ async fn a_change_that_is_rolled_back_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn bad_values_are_refused_with_field_and_limit() {
+async fn bad_values_are_rejected_with_field_and_limit() {
     let (_database, client) = migrated().await;
     let long = "x".repeat(33);
-    for (columns, values, told) in [
+    for (columns, values, message) in [
         (
             "name, provider",
             "'Dev', 'k3d'",
@@ -409,7 +410,7 @@ async fn bad_values_are_refused_with_field_and_limit() {
             &format!("INSERT INTO clusters ({columns}) VALUES ({values})"),
         )
         .await;
-        assert!(answer.contains(told), "{values}: {answer}");
+        assert!(answer.contains(message), "{values}: {answer}");
     }
     assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 0);
 }

@@ -1,5 +1,5 @@
-//! A scrape is bounded: in time whatever the database does, in size by a
-//! setting; and what it says is what Prometheus' own checker accepts.
+//! A scrape is bounded in time, whatever the database does, and in size, by a setting.
+//! promtool accepts it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -26,7 +26,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
     before.has("kindler_db_up", 1.0);
     assert!(before.value("kindler_deletions_held").is_some());
     proxy.set(Traffic::Stalls);
-    // More than the store's own deadline of 5 s, so that every kind of wait is met.
+    // Longer than the store's deadline of 5 s, so that every timeout occurs.
     let stalled = Instant::now();
     let mut longest = Duration::ZERO;
     while stalled.elapsed() < Duration::from_secs(12) {
@@ -35,7 +35,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
         now.has("kindler_db_up", 0.0);
         now.has("kindler_scrape_complete", 0.0);
         assert_eq!(now.value("kindler_deletions_held"), None);
-        // What the process itself knows is there all the same.
+        // The values of the process itself are still exported.
         assert!(now.value("process_open_fds") > Some(3.0));
         assert!(longest < Duration::from_secs(2), "{longest:?}");
     }
@@ -47,16 +47,16 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
     println!("longest scrape during the stall: {longest:?}");
 }
 
-/// Half a scrape looks like a fleet without clusters; alerts on them are mute.
+/// An incomplete scrape looks like an empty fleet and would silence its alerts.
 #[tokio::test]
-async fn a_scrape_that_is_cut_short_says_so() {
+async fn an_incomplete_scrape_is_marked() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
     scene.declare("dev").await;
     let complete = "kindler_scrape_complete";
     let scrape = scene.scrape().await;
     scrape.has(complete, 1.0);
     assert!(!scrape.naming("kindler_cluster_info").is_empty());
-    // What is read of each cluster waits for this; what is read of all does not.
+    // The read of each cluster waits for this lock; the read of the totals does not.
     scene
         .run("BEGIN; LOCK TABLE cluster_revisions IN ACCESS EXCLUSIVE MODE")
         .await;
@@ -70,7 +70,7 @@ async fn a_scrape_that_is_cut_short_says_so() {
 }
 
 #[tokio::test]
-async fn a_lost_listener_is_counted_when_it_comes_back() {
+async fn a_reconnect_of_the_listener_is_counted() {
     let server = PrivateServer::create().await;
     let database = server.database().await.migrate().await;
     let host = Host::new();
@@ -90,7 +90,7 @@ async fn a_lost_listener_is_counted_when_it_comes_back() {
 async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
     let rows = "INSERT INTO clusters (name, provider)
         SELECT 'cluster-number-' || n, 'k3d' FROM generate_series(1, 10000) n";
-    // Nothing is reconciled, so that nothing changes while it is measured.
+    // Without reconciling, so that nothing changes during the measurement.
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
     scene.run(rows).await;
     let steps = "SET session_replication_role = replica;
@@ -98,8 +98,8 @@ async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
         SELECT uid, 'native', 'step-' || n, n, 7, 1, true, 'done' FROM clusters, generate_series(1, 7) n";
     scene.run(steps).await;
     let measured = async |daemon: &Daemon, per_cluster: bool| {
-        // A debug build on a busy machine may need more than one try to read
-        // 10,000 rows within the bound of a scrape.
+        // A debug build on a busy machine may need several attempts to read 10,000 rows
+        // within the time limit of a scrape.
         eventually(SOON, "a whole scrape", || async {
             let began = Instant::now();
             let (_, text) = daemon.get("/metrics").await.expect("an answer");

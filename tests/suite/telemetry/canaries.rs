@@ -1,5 +1,4 @@
-//! Secrets are planted wherever Kindler meets some, and looked for wherever it
-//! tells something: there is none of them anywhere.
+//! Secrets are planted in every input of Kindler, and none appears in any output.
 
 use std::fs;
 
@@ -9,11 +8,11 @@ use super::http::{ask, send};
 use super::{SOON, Scene, migrated};
 use crate::kit::{Daemon, Host, eventually, kindler};
 
-/// What all of them have in common.
+/// The common prefix of the planted secrets.
 const CANARY: &str = "sekret-canary";
 
-/// Prints one secret in each form in which scripts do, and fails until it is let.
-const TALKATIVE: &str = r#"
+/// Prints a secret in each form that scripts use; fails while `control/fails` exists.
+const VERBOSE_CREATE: &str = r#"
     env > "$here/live/environment"
     cat /proc/$PPID/environ >> "$here/live/environment"
     echo "cloning https://git:sekret-canary-git@git.example.org/x.git"
@@ -42,7 +41,7 @@ async fn planted() -> Scene {
         let url = database.url_as(role);
         url.replace(&format!("{role}@"), &format!("{role}:{password}@"))
     };
-    host.control("dev.create", TALKATIVE);
+    host.control("dev.create", VERBOSE_CREATE);
     host.control("fails", "");
     let daemon = Daemon::builder(&url("canary", "sekret-canary-url"), &host)
         .set(
@@ -64,7 +63,7 @@ async fn planted() -> Scene {
     }
 }
 
-/// What a client sends as a credential is a secret too, right or wrong.
+/// A credential that a client sends is a secret, valid or not.
 async fn send_tokens(scene: &Scene) {
     let token = "kdl_sekret-canary-token-0123456789abcdefghijklm";
     for head in [
@@ -89,9 +88,9 @@ async fn send_tokens(scene: &Scene) {
     }
 }
 
-/// Everything that is told over HTTP.
-async fn served(scene: &Scene) -> Vec<(String, String)> {
-    let mut told = Vec::new();
+/// Every response over HTTP.
+async fn responses(scene: &Scene) -> Vec<(String, String)> {
+    let mut shown = Vec::new();
     for path in [
         "/metrics",
         "/readyz",
@@ -110,14 +109,14 @@ async fn served(scene: &Scene) -> Vec<(String, String)> {
         "/api/tasks/reconcile-dev",
     ] {
         let (_, text) = send(&scene.daemon, "GET", path).await;
-        told.push((path.to_owned(), text));
+        shown.push((path.to_owned(), text));
     }
-    told
+    shown
 }
 
-/// Everything that commands tell a person.
-async fn said(scene: &Scene) -> Vec<(String, String)> {
-    let mut told = Vec::new();
+/// The output of every command.
+async fn outputs(scene: &Scene) -> Vec<(String, String)> {
+    let mut shown = Vec::new();
     for args in [
         &["list", "-o", "json"][..],
         &["get", "dev", "-o", "json"],
@@ -133,12 +132,12 @@ async fn said(scene: &Scene) -> Vec<(String, String)> {
         let output = tokio::task::spawn_blocking(move || command.output().unwrap());
         let output = output.await.unwrap();
         let text = [output.stdout, output.stderr].concat();
-        told.push((args.join(" "), String::from_utf8_lossy(&text).into_owned()));
+        shown.push((args.join(" "), String::from_utf8_lossy(&text).into_owned()));
     }
-    told
+    shown
 }
 
-/// The argument lists of the daemon and of all that it started.
+/// The arguments of the daemon and of its child processes.
 fn process_list(daemon: i32) -> String {
     let mut lists = String::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -154,64 +153,64 @@ fn process_list(daemon: i32) -> String {
     lists
 }
 
-fn assert_none(told: &[(String, String)]) {
-    for (place, text) in told {
-        assert!(!text.is_empty(), "nothing was told by {place}");
-        assert!(!text.contains(CANARY), "{place} tells: {text}");
+fn assert_none(shown: &[(String, String)]) {
+    for (place, text) in shown {
+        assert!(!text.is_empty(), "{place} is empty");
+        assert!(!text.contains(CANARY), "{place}: {text}");
     }
 }
 
 #[tokio::test]
-async fn no_secret_is_told_anywhere() {
+async fn no_secret_appears_in_any_output() {
     let scene = planted().await;
     scene.declare("dev").await;
     scene.until("dev", "failed").await;
     send_tokens(&scene).await;
-    let mut told = served(&scene).await;
-    told.extend(said(&scene).await);
+    let mut shown = responses(&scene).await;
+    shown.extend(outputs(&scene).await);
     let errors = "SELECT coalesce(string_agg(c::text, ' '), '') FROM clusters c";
-    told.push(("rows".to_owned(), scene.database.value(errors).await));
-    // The failure is told, and where it says most.
+    shown.push(("rows".to_owned(), scene.database.value(errors).await));
+    // The failure is reported in each of these places.
     for place in ["/api/clusters/dev", "get dev", "rows"] {
-        let (_, text) = told.iter().find(|(of, _)| of == place).unwrap();
+        let (_, text) = shown.iter().find(|(of, _)| of == place).unwrap();
         assert!(text.contains("the last word"), "{place}: {text}");
         assert!(
             text.contains("cloning https://git:***@git"),
             "{place}: {text}"
         );
     }
-    assert_none(&told);
+    assert_none(&shown);
 
     scene.host.release("fails");
     scene.until("dev", "running").await;
-    let mut told = served(&scene).await;
-    told.push(("process list".to_owned(), process_list(scene.daemon.pid())));
+    let mut shown = responses(&scene).await;
+    shown.push(("process list".to_owned(), process_list(scene.daemon.pid())));
     let events = "SELECT coalesce(string_agg(e::text, ' '), '') FROM cluster_events e";
-    told.push(("books".to_owned(), scene.database.value(events).await));
+    shown.push(("events".to_owned(), scene.database.value(events).await));
 
-    // A database that throws it out makes every part complain.
+    // With a database that rejects its login, every part logs errors.
     scene
         .run(
             "ALTER ROLE canary NOLOGIN; ALTER ROLE canary_api NOLOGIN;
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'canary%'",
         )
         .await;
-    eventually(SOON, "the outage to be told", || async {
+    eventually(SOON, "the outage to be reported", || async {
         let ready = scene.daemon.get("/readyz").await;
         ready.is_some_and(|(status, _)| status == 503)
     })
     .await;
-    told.extend(served(&scene).await);
+    shown.extend(responses(&scene).await);
     let read = |path| fs::read_to_string(path).unwrap();
-    told.push((
+    shown.push((
         "cluster log".to_owned(),
         read(scene.host.state_dir().join("logs/dev.log")),
     ));
     scene.daemon.signal(Signal::USR1);
-    told.push(("log".to_owned(), scene.daemon.log()));
-    assert_none(&told);
+    shown.push(("log".to_owned(), scene.daemon.log()));
+    assert_none(&shown);
 
-    // A command is given what it was to be given, and nothing of the daemon's own.
+    // A command gets the configured variables, and none of the daemon's secrets.
     let environment = read(scene.host.path().join("live/environment"));
     assert!(environment.contains("GIT_PASSWORD=sekret-canary-passed"));
     let others = environment.replace("sekret-canary-passed", "");

@@ -1,5 +1,5 @@
-//! The series of clusters: there from the declaration on, right in each state,
-//! gone with the row on every path.
+//! The series of clusters: they exist from the declaration on, are correct in each
+//! state, and end with the row on every path.
 
 use kindler::metrics::catalogue;
 
@@ -7,7 +7,7 @@ use super::{SOON, scene, scene_with};
 use crate::kit::eventually;
 
 #[tokio::test]
-async fn the_life_of_a_cluster_shows_in_its_series() {
+async fn the_series_follow_the_life_of_a_cluster() {
     let scene = scene().await;
     scene.host.control("dev.create", "exit 3");
     scene.declare("dev").await;
@@ -49,7 +49,7 @@ async fn the_life_of_a_cluster_shows_in_its_series() {
     );
     scrape.has(r#"kindler_replicas{reconciles="true"}"#, 1.0);
     scrape.has(r#"kindler_replicas{reconciles="false"}"#, 0.0);
-    // Of the whole server, which other tests ring at, too.
+    // A value of the whole server, which other tests notify, too.
     let queue = scrape.value("kindler_db_notification_queue_usage_ratio");
     assert!(queue.is_some_and(|share| share < 0.1), "{queue:?}");
     assert_eq!(scrape.value(failures), None, "it fails no more");
@@ -57,7 +57,7 @@ async fn the_life_of_a_cluster_shows_in_its_series() {
     let first = scrape.value(declared).unwrap();
     assert!(scrape.value(reconciled).unwrap() >= first);
 
-    // A new wish has a time of its own; a pause is none.
+    // A new declaration changes the time; a pause does not.
     scene.run("UPDATE clusters SET paused = true").await;
     let scrape = scene.scrape().await;
     scrape.has(r#"kindler_cluster_spec_paused{name="dev"}"#, 1.0);
@@ -71,7 +71,7 @@ async fn the_life_of_a_cluster_shows_in_its_series() {
 }
 
 #[tokio::test]
-async fn the_series_of_a_removed_cluster_go_on_every_path() {
+async fn the_series_of_a_removed_cluster_end_on_every_path() {
     let scene = scene().await;
     for name in ["by-psql", "by-api", "by-force", "old-name"] {
         scene.declare(name).await;
@@ -96,7 +96,7 @@ async fn the_series_of_a_removed_cluster_go_on_every_path() {
     scene.until("by-api", "gone").await;
     gone("by-api").await;
 
-    // With the guards off: the row is taken away, or renamed.
+    // With triggers off, the row is deleted or renamed.
     scene
         .run(
             "SET session_replication_role = replica;
@@ -110,7 +110,7 @@ async fn the_series_of_a_removed_cluster_go_on_every_path() {
 }
 
 #[tokio::test]
-async fn drift_deadlines_and_what_no_retry_mends_are_counted() {
+async fn drift_deadlines_and_terminal_errors_are_counted() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_CREATE_DEADLINE", "1s")).await;
     for name in ["gone", "ill", "halted"] {
         scene.declare(name).await;
@@ -144,9 +144,9 @@ async fn drift_deadlines_and_what_no_retry_mends_are_counted() {
     assert!(scene.scrape().await.value(terminal) >= Some(1.0));
 }
 
-/// What ClusterUnobserved looks at.
+/// The alert ClusterUnobserved uses this series.
 #[tokio::test]
-async fn a_cluster_that_cannot_be_looked_at_is_told_as_such() {
+async fn a_failed_observation_is_unknown_and_no_failure() {
     let scene = scene().await;
     scene.declare("dev").await;
     scene.until("dev", "running").await;
@@ -165,7 +165,7 @@ async fn a_cluster_that_cannot_be_looked_at_is_told_as_such() {
 
 #[tokio::test]
 async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
-    // No second attempt while the test looks.
+    // No second attempt during the test.
     let scene = scene_with(|daemon| {
         let daemon = daemon.set("KINDLER_BACKOFF_INITIAL", "60s");
         daemon.set("KINDLER_BACKOFF_MAX", "60s")
@@ -199,7 +199,7 @@ async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
     let durations = r#"kindler_step_duration_seconds_count{controller="cluster",driver="script",step="create_env.sh",operation="apply"}"#;
     scrape.has(durations, 2.0);
 
-    // Of a step that may fail, the cluster runs all the same.
+    // The cluster runs although a best-effort step failed.
     scene
         .run("UPDATE cluster_steps SET state = 'failed', required = false")
         .await;
@@ -217,7 +217,7 @@ async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
 }
 
 #[tokio::test]
-async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
+async fn failing_clusters_are_exported_without_per_cluster_series() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_METRICS_PER_CLUSTER", "false")).await;
     scene.host.control("bad.create", "exit 3");
     for name in ["good", "bad"] {
@@ -234,7 +234,7 @@ async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
         r#"kindler_clusters{desired="present",actual="running"}"#,
         1.0,
     );
-    // A pause silences the alerts here, too.
+    // Here a pause silences the alerts, too.
     scene.run("UPDATE clusters SET paused = true").await;
     let scrape = scene.scrape().await;
     scrape.has(paused, 1.0);
@@ -243,16 +243,19 @@ async fn without_the_families_of_each_cluster_the_failing_are_still_told() {
 
 /// docs/METRICS.md is printed by `kindler metrics-table`.
 #[test]
-fn the_documentation_lists_the_metrics_as_they_are() {
+fn docs_metrics_matches_the_catalogue() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (_, after) = text.split_once("<!-- metrics -->\n").unwrap();
-    let (told, _) = after.split_once("<!-- /metrics -->").unwrap();
+    let (documented, _) = after.split_once("<!-- /metrics -->").unwrap();
     let printed = std::process::Command::new(crate::kit::KINDLER)
         .arg("metrics-table")
         .output()
         .unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert_eq!(printed, catalogue::table());
-    assert_eq!(told, printed, "renew it with `kindler metrics-table`");
+    assert_eq!(
+        documented, printed,
+        "update it with `kindler metrics-table`"
+    );
 }

@@ -1,5 +1,5 @@
-//! Requests are counted by route template, whatever is asked for; streams while
-//! they are open.
+//! Requests are counted by route template, whatever their path; streams while they are
+//! open.
 
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +9,7 @@ use tokio_tungstenite::client_async;
 use super::{Scrape, scene_with};
 use crate::kit::Daemon;
 
-/// Sends a request without a body; status and text of the answer.
+/// Sends a request without a body; returns status and text of the response.
 pub(super) async fn send(daemon: &Daemon, method: &str, path: &str) -> (u16, String) {
     ask(daemon, method, path, "Accept: */*").await
 }
@@ -84,7 +84,7 @@ async fn requests_are_counted_by_template_and_never_by_path() {
     assert_eq!(scrape.naming("CANARY"), Vec::<&String>::new());
 }
 
-/// A sample in the order of [`Scrape`]; templates hold braces of their own.
+/// A sample with the label order of [`Scrape`]; route templates contain braces.
 fn sample_of(sample: &str) -> String {
     Scrape::of(&format!("{sample} 0"))
         .0
@@ -94,7 +94,7 @@ fn sample_of(sample: &str) -> String {
 }
 
 #[tokio::test]
-async fn streams_are_counted_while_they_are_open_and_have_no_latency() {
+async fn open_streams_are_counted_and_have_no_latency() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
     scene.scrape().await.has("kindler_streams_open", 0.0);
     let mut events = TcpStream::connect(scene.daemon.address()).await.unwrap();

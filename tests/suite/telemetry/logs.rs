@@ -1,5 +1,5 @@
-//! Log lines: JSON off a terminal, constant messages with fields, one span for
-//! each reconcile, and a level that changes while the daemon runs.
+//! Log lines: JSON without a terminal, constant messages with fields, one span for each
+//! reconcile, and a level that can change while the daemon runs.
 
 use std::fs;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::{SOON, Scene, scene_with};
 use crate::kit::eventually;
 
-/// Every line, which must be JSON.
+/// All lines, each of which must be JSON.
 fn lines(scene: &Scene) -> Vec<Value> {
     let log = scene.daemon.log();
-    // The last line may be half written.
+    // The last line may be incomplete.
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
@@ -79,33 +79,33 @@ async fn the_level_changes_while_the_daemon_runs() {
     let settings = |log: &str| format!("log = {log}\n");
     let scene = scene_with(|daemon| {
         daemon
-            // As if it were not set: the file says it.
+            // Empty counts as not set, so that the file sets the level.
             .set("KINDLER_LOG", "")
             .set("KINDLER_LOG_FORMAT", "json")
             .set("KINDLER_CONFIG", "level.toml")
             .with_file("level.toml", &settings("\"warn\""))
     })
     .await;
-    let told = |level: &'static str, times: usize| {
+    let changed_to = |level: &'static str, times: usize| {
         let scene = &scene;
         eventually(SOON, level, move || async move {
             let lines = lines(scene);
             lines.iter().filter(|line| line["level"] == level).count() >= times
         })
     };
-    assert_eq!(lines(&scene), Vec::<Value>::new(), "info is not told");
+    assert_eq!(lines(&scene), Vec::<Value>::new(), "info lines are off");
 
-    // More, for as long as somebody looks.
+    // SIGUSR1 adds debug lines.
     scene.daemon.signal(Signal::USR1);
-    told("INFO", 1).await;
+    changed_to("INFO", 1).await;
     let changed = lines(&scene).remove(0);
     assert_eq!(changed["message"], "log level is changed");
     assert_eq!(changed["level"], "INFO");
     scene.declare("seen").await;
     scene.until("seen", "running").await;
-    told("DEBUG", 1).await;
+    changed_to("DEBUG", 1).await;
 
-    // As the file says now.
+    // SIGUSR2 reads the file again.
     let path = scene.host.path().join("level.toml");
     fs::write(&path, settings("\"info\"")).unwrap();
     scene.daemon.signal(Signal::USR2);
@@ -123,15 +123,15 @@ async fn the_level_changes_while_the_daemon_runs() {
     );
     assert!(after.iter().any(|line| line["message"] == "acting"));
 
-    // What cannot be is refused in the words of the settings, and changes nothing.
+    // An invalid value is logged with the error of the settings, and changes nothing.
     fs::write(&path, settings("\"kindler=loud\"")).unwrap();
     scene.daemon.signal(Signal::USR2);
-    told("ERROR", 1).await;
+    changed_to("ERROR", 1).await;
     let refused = lines(&scene)
         .into_iter()
         .find(|line| line["level"] == "ERROR")
         .unwrap();
-    assert_eq!(refused["message"], "the log level stays as it is");
+    assert_eq!(refused["message"], "the log level is unchanged");
     let why = refused["error"].as_str().unwrap();
     assert!(why.starts_with("level.toml: log: "), "{why}");
     assert!(scene.daemon.get("/healthz").await.is_some());

@@ -1,10 +1,10 @@
-//! What one process tells of its own work.
+//! The metrics of one process about its own work.
 
 use super::{SOON, scene, scene_with};
 use crate::kit::eventually;
 
 #[tokio::test]
-async fn work_under_way_shows_and_ends() {
+async fn running_work_is_measured_until_it_ends() {
     let scene = scene().await;
     scene.host.control(
         "dev.create",
@@ -44,7 +44,7 @@ async fn work_under_way_shows_and_ends() {
 }
 
 #[tokio::test]
-async fn who_reconciles_nothing_has_no_families_of_reconciles() {
+async fn an_api_only_process_has_no_reconcile_families() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
     let scrape = scene.scrape().await;
     assert_eq!(scrape.naming("controller="), Vec::<&String>::new());
@@ -53,7 +53,7 @@ async fn who_reconciles_nothing_has_no_families_of_reconciles() {
 }
 
 #[tokio::test]
-async fn who_stands_aside_is_no_reconciler() {
+async fn a_daemon_on_standby_does_not_count_as_reconciling() {
     let scene = scene().await;
     let (at_work, aside) = (
         r#"kindler_replicas{reconciles="true"}"#,

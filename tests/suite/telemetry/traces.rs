@@ -1,4 +1,4 @@
-//! Traces arrive at a collector; a collector that is away costs no work.
+//! Traces arrive at a collector, and an unreachable collector delays no work.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use super::{SOON, scene_with};
 use crate::kit::eventually;
 
-/// What a collector was sent.
+/// A request that a collector received.
 struct Sent {
     head: String,
     body: Vec<u8>,
 }
 
-/// A collector that takes everything, and where it listens.
+/// A collector that accepts everything, with its address.
 async fn collector() -> (String, mpsc::UnboundedReceiver<Sent>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ async fn take_all(mut stream: TcpStream, sender: mpsc::UnboundedSender<Sent>) {
     }
 }
 
-/// The spans of one export, with the name of the service that sent them.
+/// The spans of one export, with the name of their service.
 fn spans(sent: &Sent) -> Vec<(String, Value)> {
     let export: Value = serde_json::from_slice(&sent.body).unwrap();
     let mut found = Vec::new();
@@ -126,7 +126,7 @@ async fn each_reconcile_arrives_as_a_span() {
 }
 
 #[tokio::test]
-async fn what_waits_is_sent_at_the_end() {
+async fn queued_spans_are_sent_at_shutdown() {
     let (url, mut sent) = collector().await;
     let scene = scene_with(|daemon| {
         daemon
@@ -167,8 +167,8 @@ async fn what_waits_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_or_silent_costs_no_work() {
-    // It accepts, by the kernel's doing, and never answers.
+async fn an_unreachable_or_silent_collector_delays_no_work() {
+    // The kernel accepts connections; no response follows.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for url in [
         "http://127.0.0.1:1".to_owned(),
@@ -186,8 +186,11 @@ async fn a_collector_that_is_away_or_silent_costs_no_work() {
         scene.run("DELETE FROM clusters").await;
         scene.until("dev", "gone").await;
         if url.starts_with("not") {
-            let told = "traces are not exported";
-            eventually(SOON, told, || async { scene.daemon.log().contains(told) }).await;
+            let warning = "traces are not exported";
+            eventually(SOON, warning, || async {
+                scene.daemon.log().contains(warning)
+            })
+            .await;
         }
         let began = Instant::now();
         assert!(scene.daemon.stop().await.success());
@@ -199,9 +202,9 @@ async fn a_collector_that_is_away_or_silent_costs_no_work() {
     }
 }
 
-/// A collector's address may hold a password, and a mistake in it is told.
+/// An endpoint may contain a password, and an invalid one is logged.
 #[tokio::test]
-async fn an_address_that_cannot_be_is_told_without_its_password() {
+async fn an_invalid_endpoint_is_logged_without_its_password() {
     let scene = scene_with(|daemon| {
         daemon.set(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -209,12 +212,12 @@ async fn an_address_that_cannot_be_is_told_without_its_password() {
         )
     })
     .await;
-    let told = eventually(SOON, "the mistake to be told", || async {
+    let line = eventually(SOON, "the error to be logged", || async {
         let log = scene.daemon.log();
         let line = log.lines().find(|line| line.contains("not exported"));
         line.map(str::to_owned)
     })
     .await;
-    assert!(told.contains("invalid uri character"), "{told}");
-    assert!(!told.contains("sekret-canary"), "{told}");
+    assert!(line.contains("invalid uri character"), "{line}");
+    assert!(!line.contains("sekret-canary"), "{line}");
 }

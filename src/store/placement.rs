@@ -1,9 +1,9 @@
-//! Which clusters a daemon works on, and which wait for no one.
+//! Placement: which clusters a daemon works on, and which no daemon selects.
 //!
-//! A daemon with a selector works on what matches and is not placed yet, and on
-//! what is placed with it. Its place is its selector's text, so that daemons with
-//! the same selector share their clusters. The judgement is the statements' own
-//! (`kindler_takes`, `placed_by`); this module only passes the selector on.
+//! A daemon with a selector works on clusters that match and are not placed yet, and
+//! on clusters that are placed with it. The placement is the selector's text, so
+//! daemons with the same selector share their clusters. The statements decide
+//! (`kindler_takes`, `placed_by`); this module only passes the selector.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use super::{Store, queries};
 use crate::core::database::{DatabaseError, column};
 use crate::core::rows::{Placement, Rows};
 
-/// Clusters that no daemon selects which was heard of lately.
+/// Clusters that no live daemon selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unselected {
-    /// So many.
+    /// Their number.
     pub total: i64,
-    /// The first of them, by name.
+    /// The first ones, by name.
     pub clusters: Vec<UnselectedCluster>,
 }
 
-/// One of them.
+/// A cluster that no live daemon selects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnselectedCluster {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The selector of the daemons that it stays with, if it was begun.
+    /// The selector of the daemons that it is placed with, if any.
     pub placed_by: Option<String>,
 }
 
 impl Store {
-    /// The same store, through which only work on the selected clusters is found
-    /// and claimed; an empty selector selects all. Reading is not narrowed.
+    /// The same store, which finds and claims only work on the selected clusters. An
+    /// empty selector selects all. Reading is not restricted.
     #[must_use]
     pub fn selecting(&self, selector: &Selector) -> Self {
         let placement = if selector.is_empty() {
@@ -60,24 +60,24 @@ impl Store {
         self.placement.selector.as_ref()
     }
 
-    /// What waits for no one, at most `limit` of it by name, or whether `only` this
-    /// one does; a daemon that was silent for `patience` is none. Nothing, where
-    /// there is no daemon at all.
+    /// The clusters that no live daemon selects, at most `limit` of them by name; with
+    /// `only`, that cluster alone. A daemon without a heartbeat within `max_silence` is
+    /// not live. Empty if no daemon is live.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn unselected(
         &self,
-        patience: Duration,
+        max_silence: Duration,
         only: Option<&ClusterName>,
         limit: i64,
     ) -> Result<Unselected, DatabaseError> {
         let found = self
             .each(
-                "list what no daemon selects",
+                "list unselected clusters",
                 &queries::LIST_UNSELECTED,
                 &[
-                    &patience.as_secs_f64(),
+                    &max_silence.as_secs_f64(),
                     &only.map(ClusterName::as_str),
                     &limit,
                 ],

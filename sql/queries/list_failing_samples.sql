@@ -1,5 +1,5 @@
--- What fails, the worst first. For metrics.
--- $1 at most so many
+-- The values of failing clusters for metrics, most consecutive failures first.
+-- $1 limit
 SELECT name, status_reason AS reason, failed_attempts, paused,
        extract(epoch FROM next_attempt_at)::float8 AS next_attempt
 FROM clusters

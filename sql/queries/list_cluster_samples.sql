@@ -1,4 +1,4 @@
--- Every cluster, as far as metrics tell of it.
+-- The values of every cluster for metrics.
 SELECT c.name, c.provider, c.desired_state, c.actual_state, c.status_reason AS reason, c.paused, c.protected,
        c.observed_generation = c.generation AS reached,
        coalesce(c.observed_spec_hash = c.spec_hash, false) AS spec_applied,

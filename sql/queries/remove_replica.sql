@@ -1,3 +1,3 @@
--- Takes an ending daemon off the list.
+-- Removes the row of a daemon that ends.
 -- $1 owner
 DELETE FROM kindler_replicas WHERE owner = $1

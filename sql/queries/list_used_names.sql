@@ -1,5 +1,5 @@
--- Which of these names were ever those of clusters. Here the history of a name
--- counts, whichever row it is about: a list must not bring back what people deleted.
+-- Those of these names that any cluster ever had. Here the history of a name counts,
+-- whichever row it belongs to: an imported list must not bring back deleted clusters.
 -- $1 names
 SELECT name FROM unnest($1::text[]) AS name
 WHERE EXISTS (SELECT FROM clusters c WHERE c.name = name.name)

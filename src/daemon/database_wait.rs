@@ -1,13 +1,13 @@
-//! The wait for a database that this release may work on.
+//! Waits at start until the database is available with a usable schema.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::admission::Admission;
+use super::api_auth::ApiAuth;
 use super::error::DaemonError;
-use super::senses::Senses;
+use super::health_channels::HealthChannels;
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
 use crate::core::database::DatabaseError;
@@ -19,25 +19,25 @@ const CONNECT: Backoff = Backoff {
     max: Duration::from_secs(10),
 };
 
-/// Where the database rings.
+/// The channels on which the database notifies.
 pub(super) struct Channels {
     pub(super) wake: String,
     pub(super) page: String,
 }
 
-/// Waits until the database serves the schema of this release or a later one,
-/// saying why it waits; the channels to listen on, or `None` on shutdown. Fails
-/// where nobody could ever get in.
+/// Waits until the database has the schema of this release or a newer one, and logs
+/// why it waits. Returns the channels to listen on, or `None` on shutdown. Fails if
+/// the API requires a token and none exists.
 pub(super) async fn wait_for_database(
     store: &Store,
-    admission: &Admission,
-    senses: &Senses,
+    auth: &ApiAuth,
+    health: &HealthChannels,
     shutdown: &CancellationToken,
 ) -> Result<Option<Channels>, DaemonError> {
     let mut failures = 0;
     loop {
         let error = tokio::select! {
-            opened = open(store, admission, senses) => match opened {
+            opened = open(store, auth, health) => match opened {
                 Ok(channels) => return channels.map(Some),
                 Err(error) => error,
             },
@@ -47,7 +47,7 @@ pub(super) async fn wait_for_database(
         let delay = CONNECT.delay(failures, fastrand::f64());
         let reason = chain(&error);
         warn!(reason, retry_in = ?delay, "waiting for the database");
-        senses.trouble.send_replace(Some(reason));
+        health.trouble.send_replace(Some(reason));
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = shutdown.cancelled() => return Ok(None),
@@ -55,24 +55,24 @@ pub(super) async fn wait_for_database(
     }
 }
 
-/// One attempt. What waiting mends is the outer error.
+/// One attempt. The outer error is one after which waiting can help.
 async fn open(
     store: &Store,
-    admission: &Admission,
-    senses: &Senses,
+    auth: &ApiAuth,
+    health: &HealthChannels,
 ) -> Result<Result<Channels, DaemonError>, DatabaseError> {
     let version = store.check().await?;
     let channels = Channels {
         wake: store.wake_channel().await?,
         page: store.page_channel().await?,
     };
-    if let Err(nobody) = admission.someone_gets_in().await? {
-        return Ok(Err(nobody));
+    if let Err(no_token) = auth.check_tokens().await? {
+        return Ok(Err(no_token));
     }
-    senses.trouble.send_replace(None);
+    health.trouble.send_replace(None);
     if let Some(newer) = newer_schema(version) {
-        warn!(reason = %newer, "nothing new is begun");
-        senses.schema.send_replace(Some(newer.to_string()));
+        warn!(reason = %newer, "on standby: no work is started");
+        health.schema.send_replace(Some(newer.to_string()));
     }
     Ok(Ok(channels))
 }

@@ -1,4 +1,5 @@
-//! What is held back, and whom to ask whether the host is ill: reading only.
+//! Reads due and deferred work, and the peers whose health shows whether the host has
+//! a fault.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,38 +11,38 @@ use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::column;
 
-/// Clusters that wait for the same reason: one that holds back many.
+/// Clusters whose next action a safety limit defers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Waiting {
+pub struct DeferredCount {
     /// `DeletionHeld` or `RepairHeld`.
     pub reason: String,
-    /// So many.
+    /// Their number.
     pub clusters: i64,
-    /// When the first of them is looked at again.
+    /// When the first of them is reconciled again.
     pub next_at: Option<Timestamp>,
 }
 
-/// What is due, over all daemons.
+/// Due clusters, over all daemons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Due {
-    /// So many clusters are due and not begun.
+pub struct DueCount {
+    /// Number of clusters that are due and not leased.
     pub due: i64,
-    /// Since when the first of them is.
+    /// Since when the oldest of them is due.
     pub oldest_due_at: Option<Timestamp>,
-    /// When the next one will be.
+    /// When the next cluster becomes due.
     pub next_due_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// What is due and not begun.
+    /// Counts the clusters that are due and not leased.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn queue(&self) -> Result<Due, DatabaseError> {
-        let operation = "count what is due";
+    pub async fn due_count(&self) -> Result<DueCount, DatabaseError> {
+        let operation = "count due clusters";
         let found = self
             .each(operation, &queries::COUNT_DUE, &[], |row| {
-                Ok(Due {
+                Ok(DueCount {
                     due: column(row, "due")?,
                     oldest_due_at: column(row, "oldest_due_at")?,
                     next_due_at: column(row, "next_due_at")?,
@@ -54,17 +55,17 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// What is held back.
+    /// Counts the deferred clusters by reason.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn waiting(&self) -> Result<Vec<Waiting>, DatabaseError> {
+    pub async fn deferred_counts(&self) -> Result<Vec<DeferredCount>, DatabaseError> {
         self.each(
-            "count what is held back",
-            &queries::COUNT_HELD,
+            "count deferred clusters",
+            &queries::COUNT_DEFERRED,
             &[],
             |row| {
-                Ok(Waiting {
+                Ok(DeferredCount {
                     reason: column(row, "reason")?,
                     clusters: column(row, "clusters")?,
                     next_at: column(row, "next_at")?,
@@ -74,8 +75,8 @@ impl Store {
         .await
     }
 
-    /// A few clusters of this daemon that should run, but not these; those that
-    /// cannot be read are left out.
+    /// Up to `limit` clusters of this daemon that should run, without those in `except`
+    /// and without unreadable rows.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -1,5 +1,6 @@
-//! Who gets in over HTTP: by which names, and whether they have to show a token.
-//! What reaches an address that others reach must not be open to everybody.
+//! How the settings restrict access over HTTP: allowed host names and origins, and
+//! whether a token is required. An address that other hosts can reach always requires
+//! one.
 
 use std::net::SocketAddr;
 
@@ -12,15 +13,15 @@ use crate::core::database::DatabaseError;
 use crate::http::{Access, OriginPolicy};
 use crate::store::Store;
 
-/// Whom this process lets in.
-pub(super) struct Admission {
+/// The access rules of this process.
+pub(super) struct ApiAuth {
     address: SocketAddr,
     required: bool,
     store: Store,
 }
 
-impl Admission {
-    /// By the settings, on this address; tokens are looked up in `store`.
+impl ApiAuth {
+    /// The rules for this address; tokens are looked up in `store`.
     pub(super) fn new(settings: &DaemonSettings, address: SocketAddr, store: &Store) -> Self {
         let everywhere = settings.web.auth == AuthMode::Required;
         Self {
@@ -30,12 +31,12 @@ impl Admission {
         }
     }
 
-    /// What the API asks.
+    /// The authentication of the API.
     pub(super) fn access(&self, shutdown: &CancellationToken) -> Access {
         Access::new(self.store.clone(), self.required, shutdown.clone())
     }
 
-    /// By which names it is called, and from which pages.
+    /// The allowed host names and origins.
     pub(super) fn doors(&self, settings: &DaemonSettings) -> OriginPolicy {
         OriginPolicy {
             address: self.address,
@@ -44,14 +45,16 @@ impl Admission {
         }
     }
 
-    /// Whether somebody could get in at all. Until this is known nobody does:
-    /// without a live token there is none to show.
-    pub(super) async fn someone_gets_in(&self) -> Result<Result<(), DaemonError>, DatabaseError> {
+    /// Checks that a valid token exists where one is required. Otherwise every request
+    /// would be rejected: an error, or a warning on a loopback address.
+    pub(super) async fn check_tokens(&self) -> Result<Result<(), DaemonError>, DatabaseError> {
         if !self.required || self.store.has_live_token().await? {
             return Ok(Ok(()));
         }
         if self.address.ip().is_loopback() {
-            warn!("nobody gets into the API yet: kindler token create NAME --scope admin");
+            warn!(
+                "the API requires a token and none exists: run kindler token create NAME --scope admin"
+            );
             return Ok(Ok(()));
         }
         Ok(Err(DaemonError::NoToken {

@@ -1,5 +1,5 @@
--- How many clusters wait because something is held back, and until when the
--- first of them does. For metrics and status.
+-- Number of clusters whose next action a safety limit defers, by reason, and when the
+-- first of them is reconciled again. For metrics and status.
 SELECT status_reason AS reason, count(*) AS clusters,
        min(CASE WHEN actual_state = 'running' AND desired_state = 'present'
                 THEN next_check_at ELSE next_attempt_at END) AS next_at

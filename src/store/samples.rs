@@ -1,4 +1,4 @@
-//! What metrics are made of: reading only, as little as they need.
+//! Reads the values of metrics: only the columns that they need.
 
 use std::time::Duration;
 
@@ -11,58 +11,58 @@ use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// A cluster that fails.
+/// The values of a failing cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Worst {
-    /// Its name.
+pub struct FailingSample {
+    /// The name.
     pub name: String,
-    /// Why, as a word, if the word is known.
+    /// The reason; `None` if this release does not know the word.
     pub reason: Option<Reason>,
-    /// Failed attempts in a row.
+    /// Consecutive failed attempts.
     pub failed_attempts: i32,
-    /// When it is tried next, in Unix time; none means at once.
+    /// When the next attempt is due, in Unix time; `None`: now.
     pub next_attempt: Option<f64>,
     /// Whether it is paused.
     pub paused: bool,
 }
 
-/// How one cluster stands.
+/// The values of one cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stands {
-    /// Its name.
+pub struct ClusterSample {
+    /// The name.
     pub name: String,
-    /// Its provider; none if the word is not known.
+    /// The provider; `None` if this release does not know the word.
     pub provider: Option<Provider>,
-    /// Its states; none if a word is not known.
+    /// The states; `None` if this release does not know a word.
     pub standing: Option<Standing>,
-    /// Only looked at, until resumed.
+    /// Whether it is paused.
     pub paused: bool,
     /// When it was first declared, in Unix time.
     pub created: Option<f64>,
-    /// When what is wanted now was declared, in Unix time.
+    /// When the current generation was declared, in Unix time.
     pub declared: Option<f64>,
-    /// When a reconcile last wrote to it, in Unix time.
+    /// When a reconcile last wrote the row, in Unix time.
     pub reconciled: Option<f64>,
 }
 
-/// Those who work on the clusters, and a vital sign of the server.
+/// Number of live daemons, and the use of the notification queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Crew {
-    /// Daemons that begin work.
+pub struct ReplicaCounts {
+    /// Daemons that reconcile.
     pub reconciling: i64,
-    /// Daemons that are there and begin none.
-    pub aside: i64,
-    /// How full the queue of notifications is, 0 to 1.
+    /// Daemons on standby.
+    pub standby: i64,
+    /// Used share of the notification queue, 0 to 1.
     pub queue_usage: f64,
 }
 
 impl Store {
-    /// How long ago a generation of a cluster was declared; none if the books
-    /// do not tell.
+    /// Time since a generation of a cluster was declared; `None` if there is no such
+    /// revision.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn declared_for(
+    pub async fn time_since_declared(
         &self,
         name: &ClusterName,
         generation: i64,
@@ -79,52 +79,59 @@ impl Store {
         Ok(seconds.first().and_then(since))
     }
 
-    /// What fails, the worst first.
+    /// Failing clusters, most consecutive failures first.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn worst(&self, limit: i64) -> Result<Vec<Worst>, DatabaseError> {
-        self.each("list what fails", &queries::LIST_WORST, &[&limit], |row| {
-            Ok(Worst {
-                name: column(row, "name")?,
-                reason: reason(row)?,
-                failed_attempts: column(row, "failed_attempts")?,
-                next_attempt: column(row, "next_attempt")?,
-                paused: column(row, "paused")?,
-            })
-        })
-        .await
-    }
-
-    /// How every cluster stands, by name. Rows that a reconcile could not read
-    /// are among them, as far as they can be told.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn standings(&self) -> Result<Vec<Stands>, DatabaseError> {
+    pub async fn failing_samples(&self, limit: i64) -> Result<Vec<FailingSample>, DatabaseError> {
         self.each(
-            "list how clusters stand",
-            &queries::LIST_STANDINGS,
-            &[],
-            stands,
+            "list failing clusters",
+            &queries::LIST_FAILING_SAMPLES,
+            &[&limit],
+            |row| {
+                Ok(FailingSample {
+                    name: column(row, "name")?,
+                    reason: reason(row)?,
+                    failed_attempts: column(row, "failed_attempts")?,
+                    next_attempt: column(row, "next_attempt")?,
+                    paused: column(row, "paused")?,
+                })
+            },
         )
         .await
     }
 
-    /// Who works on the clusters; one that was silent for `patience` does not.
+    /// Every cluster by name, also rows that a reconcile cannot read.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn crew(&self, patience: Duration) -> Result<Crew, DatabaseError> {
+    pub async fn cluster_samples(&self) -> Result<Vec<ClusterSample>, DatabaseError> {
+        self.each(
+            "list clusters for metrics",
+            &queries::LIST_CLUSTER_SAMPLES,
+            &[],
+            sample,
+        )
+        .await
+    }
+
+    /// Counts the live daemons: those with a heartbeat within `max_silence`.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn replica_counts(
+        &self,
+        max_silence: Duration,
+    ) -> Result<ReplicaCounts, DatabaseError> {
         let found = self
             .each(
                 "count the daemons",
                 &queries::COUNT_REPLICAS,
-                &[&patience.as_secs_f64()],
+                &[&max_silence.as_secs_f64()],
                 |row| {
-                    Ok(Crew {
+                    Ok(ReplicaCounts {
                         reconciling: column(row, "reconciling")?,
-                        aside: column(row, "aside")?,
+                        standby: column(row, "standby")?,
                         queue_usage: column(row, "queue_usage")?,
                     })
                 },
@@ -139,7 +146,7 @@ fn reason(row: &tokio_postgres::Row) -> Result<Option<Reason>, Undecodable> {
     Ok(word.and_then(Reason::named))
 }
 
-fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
+fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
     let name: String = column(row, "name")?;
     let paused = column(row, "paused")?;
     let protected: bool = column(row, "protected")?;
@@ -158,7 +165,7 @@ fn stands(row: &tokio_postgres::Row) -> Result<Stands, Undecodable> {
             hands_off: paused || protected || name == MANAGEMENT_CLUSTER,
             steps_left,
         });
-    Ok(Stands {
+    Ok(ClusterSample {
         name,
         provider: column::<&str>(row, "provider")?.parse().ok(),
         standing,
