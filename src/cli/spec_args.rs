@@ -1,4 +1,4 @@
-//! The flags of `kindler create` for the fields of a spec, made of its declaration.
+//! The flags of `kindler create` for the fields of a spec, generated from its declaration.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
@@ -6,7 +6,7 @@ use crate::clusters::{FieldKind, PartialSpec, Port, Provider, Spec, SpecField, S
 
 use super::values::{ProviderParser, port};
 
-/// The fields that the command line names.
+/// The fields that the command line gives.
 pub(super) struct SpecArgs(pub(super) PartialSpec);
 
 fn arg(field: &'static SpecField) -> Arg {
@@ -25,7 +25,7 @@ fn arg(field: &'static SpecField) -> Arg {
     }
 }
 
-/// The help, with what a port gets that is left out.
+/// The help, with the default of a port.
 fn help(field: &SpecField) -> String {
     let help = field.help;
     match &field.kind {

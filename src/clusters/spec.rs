@@ -258,7 +258,7 @@ impl Spec {
 }
 
 impl PartialSpec {
-    /// The spec with the default of every field that is not named.
+    /// The spec with the default of every field that is not given.
     pub fn or_default(&self) -> Spec {
         let mut whole = Self::default();
         for field in Spec::FIELDS {
@@ -272,14 +272,14 @@ impl PartialSpec {
             .expect("every field has a default")
     }
 
-    /// The named fields as commands and statements for people list them.
+    /// The given fields in the order of commands and statements for people.
     pub fn listed(&self) -> Vec<(&'static SpecField, SpecValue)> {
         let mut listed: Vec<_> = self.values().collect();
         listed.sort_by_key(|(field, _)| field.statement_order());
         listed
     }
 
-    /// The ports of the host that are named.
+    /// The given ports of the host.
     pub fn host_ports(&self) -> impl Iterator<Item = (&'static SpecField, Port)> {
         self.values().filter_map(|(field, value)| match value {
             SpecValue::Port(port) => field.host_port_of().map(|_| (field, port)),
@@ -287,14 +287,14 @@ impl PartialSpec {
         })
     }
 
-    /// Whether every port of the host is named, so that none has to be found.
-    pub fn names_every_host_port(&self) -> bool {
+    /// Whether every port of the host is given, so that no free one is searched.
+    pub fn gives_every_host_port(&self) -> bool {
         let all = Spec::FIELDS.iter().filter_map(SpecField::host_port_of);
         self.host_ports().count() == all.count()
     }
 
-    /// Checks that each port of the host serves one purpose; what is not named
-    /// yet is not judged. (The node port is within the cluster.)
+    /// Checks that the given ports of the host differ. (The node port is within the
+    /// cluster.)
     ///
     /// # Errors
     /// [`SpecError::SamePort`] names the first two that are equal.
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_declared_without_contradiction() {
+    fn the_declaration_of_fields_is_consistent() {
         assert!(Spec::kinds_are_those_of_types());
         for field in Spec::FIELDS {
             assert!(!field.about.is_empty() && !field.help.is_empty());
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_gets_its_default() {
+    fn a_field_that_is_not_given_gets_its_default() {
         let given = PartialSpec {
             provider: Some(Provider::Kind),
             register_argocd: Some(false),

@@ -120,7 +120,7 @@ fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsErr
     for field in Spec::FIELDS {
         let given = match field.csv_column {
             Some(index) => given(field, column(index)).map_err(value)?,
-            // The old lists do not know it.
+            // The file has no column for it.
             None => field.default(),
         };
         spec.set(field, given);
@@ -138,7 +138,7 @@ fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsErr
     Ok(new)
 }
 
-/// A column as the value of its field; a port that is empty gets its default.
+/// The value of a column; an empty port gets its default.
 fn given(field: &SpecField, text: &str) -> Result<SpecValue, SpecError> {
     Ok(match field.kind {
         FieldKind::Provider => SpecValue::Provider(text.parse()?),

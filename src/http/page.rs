@@ -20,7 +20,7 @@ struct PageFiles;
 
 const INDEX: &str = "index.html";
 
-/// Made of the declaration of a spec, and not a file.
+/// Generated from the declaration of a spec, not a file.
 const SPEC_FIELDS: &str = "assets/spec_fields.js";
 
 /// Serves a file of the page, or `index.html`.
@@ -53,7 +53,7 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     }
 }
 
-/// The fields of a spec as a module of the page.
+/// The fields of a spec as a JavaScript module.
 fn spec_fields() -> String {
     let mut fields: Vec<_> = Spec::FIELDS.iter().collect();
     fields.sort_by_key(|field| field.display_order());
@@ -120,7 +120,7 @@ mod tests {
             let file = PageFiles::get(&format!("assets/{language}.js")).unwrap();
             let words = String::from_utf8(file.data.into_owned()).unwrap();
             for field in Spec::FIELDS {
-                // A field with a dialog of its own has texts of its own.
+                // The page has its own inputs and texts for these.
                 let own = matches!(field.kind, FieldKind::Provider | FieldKind::Subnet);
                 let name = field.api_name;
                 assert!(

@@ -91,8 +91,8 @@ pub struct View {
     pub unreadable: Option<String>,
 }
 
-/// A spec with the names that its fields have in the API; where the row cannot be
-/// read, every field is empty.
+/// A spec with the names that its fields have in the API. Every field is empty if the
+/// row cannot be decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpecView(Option<Spec>);
 

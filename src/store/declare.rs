@@ -122,7 +122,7 @@ pub(super) async fn declare_locked(
     declarer: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
     let mut values = DeclarationParams::of(new);
-    if !new.spec.names_every_host_port() {
+    if !new.spec.gives_every_host_port() {
         let found = transaction
             .query_typed(queries::FIND_PORTS.as_str(), &typed(&[&json!(new.spec)]))
             .await?;
@@ -148,7 +148,7 @@ impl Store {
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let declarer = self.declarer();
-        let inserted = if new.spec.names_every_host_port() {
+        let inserted = if new.spec.gives_every_host_port() {
             // No free port is searched, so one statement suffices.
             let values = DeclarationParams::of(new);
             let params = values.parameters(&declarer).values();

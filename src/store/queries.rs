@@ -28,20 +28,20 @@ macro_rules! text {
     };
 }
 
-/// Statements with few parameters, by position.
+/// Statements whose parameters are bound by position.
 macro_rules! queries {
     ($($name:ident = $file:literal;)+) => {
         $(pub(super) static $name: Query = LazyLock::new(|| filled(text!($file)));)+
     };
 }
 
-/// Statements with many parameters, by name: a struct for each.
+/// Statements whose parameters are bound by name, each with a struct of them.
 macro_rules! named_queries {
     ($($name:ident = $file:literal { $($parameter:ident),+ $(,)? })+) => {
         $(named_parameters! { $name { $($parameter),+ } }
 
         impl $name<'_> {
-            /// The statement that these are the parameters of.
+            /// The statement of these parameters.
             pub(super) fn sql() -> &'static str {
                 static SQL: Query = LazyLock::new(|| numbered(&filled(text!($file)), $name::NAMES));
                 &SQL

@@ -1,10 +1,10 @@
-//! The parts of statements that name every field of a spec, made of its declaration.
+//! The parts of statements that list the fields of a spec, generated from its declaration.
 //!
-//! Statements take a spec as one jsonb value and read it as a record `s`.
+//! A statement takes a spec as one jsonb parameter and reads it as the record `s`.
 
 use crate::clusters::{FieldKind, HostPort, Spec, SpecField};
 
-/// The marks of `sql/queries`, with what stands for each.
+/// The placeholders in `sql/queries` with their texts.
 pub(super) fn marks() -> [(&'static str, String); 9] {
     [
         ("{spec_columns}", list(fields().map(|field| field.name))),
@@ -67,7 +67,7 @@ fn column_type(field: &SpecField) -> &'static str {
     }
 }
 
-/// A field that `d.spec` does not name stays as it is in `c`.
+/// A field that `d.spec` does not contain stays as it is in `c`.
 fn change(field: &SpecField) -> String {
     let name = field.name;
     format!("{name} = CASE WHEN d.spec ? '{name}' THEN s.{name} ELSE c.{name} END")

@@ -1,5 +1,5 @@
-//! What a field of a spec is, for everything that handles all fields alike:
-//! statements, bodies, flags, lists and the page.
+//! A field of a spec, for the code that handles all fields alike: statements, bodies,
+//! flags, lists and the page.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,13 +11,13 @@ use super::{Port, Provider, Subnet};
 /// One field of a spec, as `spec!` declares it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SpecField {
-    /// Its column, and its name everywhere else unless another is given here.
+    /// The name of its column, used everywhere unless another one is given below.
     pub name: &'static str,
-    /// What it means, for the API's description.
+    /// Its description in the API.
     pub about: &'static str,
     /// Type, default and limits.
     pub kind: FieldKind,
-    /// What the command line's help says, without the default.
+    /// Its help on the command line, without the default.
     pub help: &'static str,
     /// Its name in the API's JSON.
     pub api_name: &'static str,
@@ -27,39 +27,39 @@ pub struct SpecField {
     pub short_flag: Option<char>,
     /// Whether it is fixed for the life of the row.
     pub fixed: bool,
-    /// Whether people need it to reach the cluster, so that it is shown first.
+    /// Whether people need it to reach the cluster; such fields are shown first.
     pub main: bool,
-    /// Its position in the old system's list of clusters, from 0.
+    /// Its column in `environments.csv`, from 0.
     pub csv_column: Option<usize>,
 }
 
 /// Type, default and limits of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldKind {
-    /// `k3d` or `kind`; k3d where a client may leave it out.
+    /// `k3d` or `kind`; k3d by default.
     Provider,
-    /// An IPv4 network, or none; none if left out.
+    /// An IPv4 network or none; none by default.
     Subnet,
     /// A port.
     Port {
         /// The default of the API and of the table.
         default: u16,
-        /// How one is chosen, if it is a port of the host.
+        /// If it is a port of the host: how a free one is chosen.
         host: Option<HostPort>,
     },
     /// On or off.
     Flag {
-        /// If left out.
+        /// The default.
         default: bool,
     },
 }
 
-/// A port of the host: no two of a cluster are equal, and a free one can be found.
+/// A port of the host. Those of one cluster differ, and a free one can be searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// Ports of one pool collide, also those of other clusters.
+    /// Two clusters conflict if they declare the same port in one pool.
     pub pool: &'static str,
-    /// Where a free one is looked for.
+    /// The range in which a free one is searched.
     pub free: RangeInclusive<u16>,
 }
 
@@ -148,7 +148,7 @@ impl SpecField {
         self
     }
 
-    /// What a declaration that leaves it out gets, where no free port is looked for.
+    /// The value of a declaration that does not give it, if no free port is searched.
     pub fn default(&self) -> SpecValue {
         match self.kind {
             FieldKind::Provider => SpecValue::Provider(Provider::K3d),
@@ -161,8 +161,8 @@ impl SpecField {
         }
     }
 
-    /// Its place where a cluster is shown: what people need to reach it, then other
-    /// ports of the host, then the rest.
+    /// Its position where a cluster is shown: main fields, then other ports of the host,
+    /// then the rest.
     pub fn display_order(&self) -> u8 {
         match (self.main, self.host_port_of()) {
             (true, _) => 0,
@@ -171,8 +171,8 @@ impl SpecField {
         }
     }
 
-    /// Its place in commands and statements for people: what every cluster has, then
-    /// what it may have, then flags.
+    /// Its position in commands and statements for people: provider and ports, then the
+    /// subnet, then flags.
     pub fn statement_order(&self) -> u8 {
         match self.kind {
             FieldKind::Provider | FieldKind::Port { .. } => 0,
@@ -181,7 +181,7 @@ impl SpecField {
         }
     }
 
-    /// What makes it a port of the host, if it is one.
+    /// If it is a port of the host: how a free one is chosen.
     pub fn host_port_of(&self) -> Option<&HostPort> {
         match &self.kind {
             FieldKind::Port { host, .. } => host.as_ref(),
@@ -189,7 +189,7 @@ impl SpecField {
         }
     }
 
-    /// The option of command lines: for a flag, the one that changes its default.
+    /// Its option on command lines; the option of a flag inverts the default.
     pub fn option(&self) -> String {
         let option = self.name.replace('_', "-");
         match self.kind {
@@ -198,7 +198,7 @@ impl SpecField {
         }
     }
 
-    /// The option with its value; none where the default says the same.
+    /// The option with its value; `None` for a flag with its default and for no subnet.
     pub fn option_for(&self, value: SpecValue) -> Option<(String, Option<String>)> {
         match value {
             SpecValue::Flag(_) => (value != self.default()).then(|| (self.option(), None)),
@@ -222,7 +222,7 @@ pub enum SpecValue {
     Flag(bool),
 }
 
-/// As in texts for people; nothing where none is set.
+/// The text for people; empty for no subnet.
 impl fmt::Display for SpecValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -263,11 +263,11 @@ field_types! {
     bool = Flag;
 }
 
-/// Declares the fields of a spec: of each its type (`as` another one of Postgres, in
-/// which it is read), and what [`SpecField`] holds.
+/// Declares the fields of a spec, each with its type (`as` the type of Postgres in which
+/// it is read) and its [`SpecField`].
 ///
-/// It makes [`Spec`](super::Spec), [`PartialSpec`](super::PartialSpec) and the list
-/// of fields that statements, bodies, flags and lists are made of.
+/// It generates [`Spec`](super::Spec), [`PartialSpec`](super::PartialSpec), the list of
+/// fields and `spec_columns!`.
 macro_rules! spec {
     ($($(#[doc = $about:literal])+ $field:ident: $type:ty $(as $read_as:ident)? = $declared:expr;)+) => {
         /// The declared shape of a cluster. A real change of it raises `generation`.
@@ -276,7 +276,7 @@ macro_rules! spec {
             $($(#[doc = $about])+ pub $field: $type,)+
         }
 
-        /// Some fields of a spec: those that a declaration or a change names.
+        /// The fields of a spec that a declaration or a change gives.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
         pub struct PartialSpec {
             $(
@@ -292,10 +292,10 @@ macro_rules! spec {
                 $($declared.named(stringify!($field), concat!($($about),+)),)+
             ];
 
-            /// Reads every field with `read`, whose values are of the field's kind.
+            /// Reads every field with `read`, which returns a value of the field's kind.
             ///
             /// # Errors
-            /// The first one of `read`.
+            /// The first error of `read`.
             pub fn read<E>(
                 mut read: impl FnMut(&'static SpecField) -> Result<SpecValue, E>,
             ) -> Result<Self, E> {
@@ -328,7 +328,7 @@ macro_rules! spec {
                 }
             }
 
-            /// The fields that are named, with their values.
+            /// The given fields with their values.
             pub fn values(&self) -> impl Iterator<Item = (&'static SpecField, SpecValue)> {
                 let values = [$(self.$field.map(FieldType::value)),+];
                 let named = Spec::FIELDS.iter().zip(values);
@@ -336,7 +336,7 @@ macro_rules! spec {
             }
         }
 
-        /// The columns of a spec, to be selected of the alias `c`.
+        /// The columns of a spec for SELECT from the alias `c`.
         macro_rules! spec_columns {
             () => {
                 concat!($(

@@ -1,8 +1,8 @@
 //! Parameters by name: `:name` in a statement's text, a field of a struct in Rust.
 //!
-//! Postgres knows positions only. The struct's fields have one order, and each name
-//! in the text becomes the position of its field. The compiler refuses a call
-//! that leaves a parameter out; a test refuses a text whose names are not the fields.
+//! Postgres has positions only: each name in the text becomes the position of its field.
+//! The compiler refuses a call without one of the parameters. A test refuses a text whose
+//! names are not those of the fields.
 
 /// Declares the parameters of a statement as a struct. `NAMES` and `values` have
 /// the same order.
@@ -53,7 +53,7 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
     None
 }
 
-/// Names that stand only in the text, or only in the list.
+/// The names that are only in the text or only in the list.
 #[cfg(test)]
 pub(crate) fn unmatched_names(text: &str, names: &[&str]) -> Vec<String> {
     let mut used = Vec::new();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_a_partner_are_found() {
+    fn unmatched_names_are_found() {
         assert_eq!(
             unmatched_names(":one + :three", Pair::NAMES),
             ["three", "other"]

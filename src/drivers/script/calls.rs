@@ -152,7 +152,7 @@ pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
         spec.provider.to_string(),
     ];
     for (field, value) in spec.values() {
-        // Two that the script is told in another way: above, and by KINDLER_SUBNET.
+        // The provider is `-p`, the subnet is KINDLER_SUBNET.
         if matches!(field.kind, FieldKind::Provider | FieldKind::Subnet) {
             continue;
         }

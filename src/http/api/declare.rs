@@ -67,7 +67,7 @@ pub(super) async fn create(
 /// Reads a declaration; `None` if it is invalid, with the errors in `fields`.
 fn declaration(fields: &mut BodyFields) -> Option<Declaration> {
     let name: Option<ClusterName> = fields.required("name");
-    // It is the one field without a default here.
+    // The API has no default for this field.
     let provider: Option<Provider> = fields.required("provider");
     let mut spec = PartialSpec {
         provider,

@@ -1,4 +1,4 @@
-//! The fields of a spec in the description of the API, made of their declaration.
+//! The fields of a spec in `/openapi.json`, generated from their declaration.
 
 use serde_json::{Map, Value, json};
 
@@ -6,8 +6,8 @@ use crate::clusters::{Desired, FieldKind, MAX_NAME, Provider, Spec, SpecField};
 
 use super::body::{MAX_LABEL_BYTES, MAX_LABELS, MIN_PORT};
 
-/// Completes the description: the view of a cluster, and the bodies that declare and
-/// change one.
+/// Adds the fields to the view of a cluster and to the bodies that declare and change
+/// one.
 pub(super) fn describe(document: &mut Value) {
     let view = &mut document["components"]["schemas"]["View"];
     for field in Spec::FIELDS {
@@ -37,7 +37,7 @@ pub(super) fn describe(document: &mut Value) {
     describe_body(body, &changeable, &properties, &[]);
 }
 
-/// Puts the names of `fields` into the text, and the properties into the schema.
+/// Fills the names of `fields` into the description and sets the schema.
 fn describe_body(
     body: &mut Value,
     fields: &[&SpecField],
@@ -64,7 +64,7 @@ fn property_of_view(field: &SpecField) -> Value {
     let mut property = match field.kind {
         FieldKind::Provider => json!({ "type": "string" }),
         FieldKind::Subnet => json!({ "type": ["string", "null"] }),
-        // 0 where the row cannot be read.
+        // 0 if the row cannot be decoded.
         FieldKind::Port { .. } => {
             json!({ "type": "integer", "format": "int32", "minimum": 0, "maximum": u16::MAX })
         }
@@ -74,7 +74,7 @@ fn property_of_view(field: &SpecField) -> Value {
     property
 }
 
-/// The fields of a body; null says the same as leaving a field out.
+/// The fields of a body; null counts as not given.
 fn properties_of_body(
     fields: impl Iterator<Item = &'static SpecField>,
     new: bool,
