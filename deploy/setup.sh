@@ -30,7 +30,7 @@ fail() {
 
 # Succeeds if this folder contains a server that is new enough.
 is_postgres() {
-    [ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
+    for program in postgres initdb pg_ctl; do [ -x "$1/$program" ] || return 1; done
     version=$("$1/postgres" --version 2>/dev/null | sed -n 's/^.*(PostgreSQL) \([0-9]*\).*$/\1/p')
     [ -n "$version" ] && [ "$version" -ge "$oldest_postgres" ]
 }

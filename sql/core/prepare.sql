@@ -179,6 +179,11 @@ DECLARE
             'failed_attempts', 'next_attempt_at', 'next_check_at', 'retry_requested_at',
             'last_reconciled_at', 'due_at'));
 BEGIN
+    -- Names of 64 bytes are cut, so two triggers would get one name.
+    IF octet_length(base) > 40 THEN
+        RAISE EXCEPTION 'the name of table % has % bytes: use at most 40', base, octet_length(base)
+            USING ERRCODE = 'name_too_long', HINT = 'Its triggers and tables are named after it.';
+    END IF;
     IF taken IS NOT NULL AND to_regclass(format('%I', leases)) IS NULL THEN
         RAISE EXCEPTION 'table % has columns of its own that the reconciler would write: %', base, taken
             USING ERRCODE = 'duplicate_column', HINT = 'Rename them, then prepare the table again.';

@@ -1,8 +1,7 @@
-//! Reads what a command prints, keeps a little of it, and passes all of it to the log.
+//! Reads a command's output, keeps a part of it, and writes all of it to the log.
 //!
-//! What looks like a secret is hidden on the way. Memory is bounded whatever comes:
-//! one buffer per stream, a few kept lines, the first bytes of stdout. This module
-//! must not interpret the output.
+//! Redacts what looks like a secret. Memory is bounded: one buffer per stream, the last lines, the
+//! first bytes of stdout. This module does not interpret the output.
 
 use std::collections::VecDeque;
 
@@ -11,44 +10,44 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::log::CommandLog;
 use crate::redact::{KnownSecrets, Redactor};
 
-/// How many of the last lines are kept.
+/// The number of last lines that are kept.
 pub const TAIL_LINES: usize = 20;
-/// How much of one kept line, in characters.
+/// The length at which a kept line is cut, in characters.
 pub const TAIL_LINE_CHARS: usize = 500;
-/// How much of the start of stdout is kept unless the runner says otherwise, in bytes.
+/// The default of [`Runner::stdout_kept`](super::Runner::stdout_kept), in bytes.
 pub const STDOUT_KEPT: usize = 64 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
-/// A line that is longer than this is passed on in pieces.
+/// A longer line is logged in pieces.
 const LONGEST_LINE: usize = 16 * 1024;
 
-/// What is kept of the output.
+/// The part of the output that is kept.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) tail: Tail,
+pub(super) struct KeptOutput {
+    pub(super) tail: OutputTail,
     pub(super) stdout: Vec<u8>,
     pub(super) stdout_bytes: u64,
     pub(super) stderr_bytes: u64,
 }
 
-/// Both streams on their way into what is kept and into the log.
-pub(super) struct Capture<'a> {
-    pub(super) kept: Kept,
+/// Reads both streams into the kept output and the log.
+pub(super) struct OutputCapture<'a> {
+    pub(super) kept: KeptOutput,
     stdout_kept: usize,
-    out: Stream,
-    err: Stream,
+    out: OutputStream,
+    err: OutputStream,
     log: Option<&'a mut CommandLog>,
 }
 
-impl<'a> Capture<'a> {
+impl<'a> OutputCapture<'a> {
     pub(super) fn new(
         log: Option<&'a mut CommandLog>,
         stdout_kept: usize,
         secrets: &KnownSecrets,
     ) -> Self {
-        let (out, err) = (Stream::new(secrets), Stream::new(secrets));
+        let (out, err) = (OutputStream::new(secrets), OutputStream::new(secrets));
         Self {
-            kept: Kept::default(),
+            kept: KeptOutput::default(),
             stdout_kept,
             out,
             err,
@@ -56,8 +55,8 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Reads both streams until both have ended. May be dropped at any time: what was read is
-    /// kept. A read error is an end, since nothing more will come.
+    /// Reads both streams until both have ended. Cancel-safe: a drop loses nothing that was read.
+    /// A read error ends a stream.
     pub(super) async fn drain(
         &mut self,
         mut stdout: impl AsyncRead + Unpin,
@@ -81,10 +80,10 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Passes on the last lines, which had no end, and gives back what was kept.
-    pub(super) async fn finish(mut self) -> Kept {
+    /// Records the last lines, which had no line end, and returns the kept output.
+    pub(super) async fn finish(mut self) -> KeptOutput {
         for rest in [self.out.end(), self.err.end()] {
-            self.pass_on(rest).await;
+            self.record(rest).await;
         }
         self.kept
     }
@@ -96,67 +95,67 @@ impl<'a> Capture<'a> {
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.kept.stdout_bytes += bytes.len() as u64;
         let lines = self.out.take(bytes);
-        self.pass_on(lines).await;
+        self.record(lines).await;
     }
 
     async fn take_stderr(&mut self, bytes: &[u8]) {
         self.kept.stderr_bytes += bytes.len() as u64;
         let lines = self.err.take(bytes);
-        self.pass_on(lines).await;
+        self.record(lines).await;
     }
 
-    async fn pass_on(&mut self, lines: Vec<u8>) {
+    async fn record(&mut self, lines: Vec<u8>) {
         if lines.is_empty() {
             return;
         }
-        // Before the await: if the caller gives up there, the last lines are still kept.
-        self.kept.tail.take(&lines);
+        // Before the await, where the future may be dropped.
+        self.kept.tail.push(&lines);
         if let Some(log) = &mut self.log {
             log.append(&lines).await;
         }
     }
 }
 
-/// One stream on its way: whole lines, without what looks like a secret.
-struct Stream {
-    unfinished: Unfinished,
+/// Splits one stream into whole lines and redacts them.
+struct OutputStream {
+    partial: PartialLine,
     redactor: Redactor,
 }
 
-impl Stream {
+impl OutputStream {
     fn new(secrets: &KnownSecrets) -> Self {
         Self {
-            unfinished: Unfinished::default(),
+            partial: PartialLine::default(),
             redactor: Redactor::new(secrets.clone()),
         }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let lines = self.unfinished.complete(bytes);
+        let lines = self.partial.complete(bytes);
         self.redactor.lines(lines)
     }
 
     fn end(&mut self) -> Vec<u8> {
-        let rest = self.unfinished.rest();
+        let rest = self.partial.rest();
         self.redactor.lines(rest)
     }
 }
 
-/// The start of a line whose end has not come yet. Two streams meet in one log: whole lines only,
-/// so that they do not cut each other in two.
+/// The start of a line whose end was not read yet. Two streams share one log, so only whole lines
+/// are written to it.
 #[derive(Debug, Default)]
-struct Unfinished {
+struct PartialLine {
     line: Vec<u8>,
 }
 
-impl Unfinished {
-    /// All lines that `bytes` completes.
+impl PartialLine {
+    /// Returns all lines that `bytes` completes.
     fn complete(&mut self, bytes: &[u8]) -> Vec<u8> {
-        // Only the new bytes are searched: what is held back is known to have no line end.
-        let held = self.line.len();
+        // Only the new bytes are searched: the earlier ones have no line end.
+        let earlier = self.line.len();
         self.line.extend_from_slice(bytes);
         let whole = match last_line_end(bytes) {
-            Some(last) => held + last + 1,
+            Some(last) => earlier + last + 1,
             None if self.line.len() > LONGEST_LINE => self.line.len(),
             None => 0,
         };
@@ -173,15 +172,15 @@ impl Unfinished {
     }
 }
 
-/// The last lines that are worth reading; empty ones are not.
+/// The last lines that are not empty.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct OutputTail {
     lines: VecDeque<String>,
 }
 
-impl Tail {
-    /// Takes a block of lines. Only its last ones are looked at: a flood costs no more than them.
-    fn take(&mut self, block: &[u8]) {
+impl OutputTail {
+    /// Adds a block of lines. Reads only its end, so the size of the block does not matter.
+    fn push(&mut self, block: &[u8]) {
         let mut last = Vec::with_capacity(TAIL_LINES);
         let mut rest = Some(block);
         while let Some(lines) = rest.filter(|_| last.len() < TAIL_LINES) {
@@ -203,16 +202,16 @@ impl Tail {
 }
 
 fn last_line_end(bytes: &[u8]) -> Option<usize> {
-    // Most blocks of a flood without line ends are dismissed by `contains`, which is many times
-    // faster than the search from the end.
+    // For long output without line ends: `contains` is many times faster than the search from the
+    // end.
     bytes
         .contains(&b'\n')
         .then(|| bytes.iter().rposition(|byte| *byte == b'\n'))
         .flatten()
 }
 
-/// A line as a person may see it: text only, without colours, cursor movements and other control
-/// characters, what a progress bar overwrote removed, and bounded in length.
+/// Makes a line safe to show: bounded in length, without colours, cursor movements, other control
+/// characters, and text that a progress bar overwrote.
 pub fn clean_line(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let shown = text
@@ -255,23 +254,23 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        Capture, KnownSecrets, LONGEST_LINE, STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, Tail,
-        Unfinished, clean_line,
+        KnownSecrets, LONGEST_LINE, OutputCapture, OutputTail, PartialLine, STDOUT_KEPT,
+        TAIL_LINE_CHARS, TAIL_LINES, clean_line,
     };
 
     #[test]
-    fn the_last_lines_are_kept_in_order_across_blocks() {
-        let mut tail = Tail::default();
+    fn the_last_lines_are_kept_in_order() {
+        let mut tail = OutputTail::default();
         for block in 0..10 {
             let lines: Vec<String> = (0..7).map(|n| format!("{}\n\n", block * 7 + n)).collect();
-            tail.take(lines.concat().as_bytes());
+            tail.push(lines.concat().as_bytes());
         }
         let expected: Vec<String> = (70 - TAIL_LINES..70).map(|n| n.to_string()).collect();
         assert_eq!(tail.into_lines(), expected);
     }
 
     #[test]
-    fn colours_controls_and_overwritten_progress_are_not_shown() {
+    fn control_characters_and_old_progress_are_removed() {
         assert_eq!(
             clean_line(b"\x1b[1;31m[ERROR]\x1b[0m port\ttaken\x07"),
             "[ERROR] port taken"
@@ -283,19 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_passed_on_in_pieces() {
-        let mut unfinished = Unfinished::default();
-        let mut passed = 0;
+    fn a_long_line_is_logged_in_pieces() {
+        let mut partial = PartialLine::default();
+        let mut logged = 0;
         for _ in 0..100 {
-            passed += unfinished.complete(&[b'x'; 1000]).len();
-            assert!(unfinished.line.len() <= LONGEST_LINE);
+            logged += partial.complete(&[b'x'; 1000]).len();
+            assert!(partial.line.len() <= LONGEST_LINE);
         }
-        assert_eq!(passed + unfinished.line.len(), 100_000);
+        assert_eq!(logged + partial.line.len(), 100_000);
     }
 
     #[tokio::test]
-    async fn stdout_is_kept_up_to_its_bound_and_counted_beyond_it() {
-        let mut capture = Capture::new(None, STDOUT_KEPT, &KnownSecrets::default());
+    async fn stdout_is_kept_up_to_its_limit_and_counted_beyond() {
+        let mut capture = OutputCapture::new(None, STDOUT_KEPT, &KnownSecrets::default());
         let out = vec![b'a'; STDOUT_KEPT * 2 + 1];
         capture.drain(out.as_slice(), b"oops".as_slice()).await;
         let kept = capture.finish().await;
@@ -314,13 +313,13 @@ mod tests {
         }
 
         #[test]
-        fn splitting_loses_no_byte(chunks: Vec<Vec<u8>>) {
-            let mut unfinished = Unfinished::default();
+        fn splitting_into_lines_loses_no_byte(chunks: Vec<Vec<u8>>) {
+            let mut partial = PartialLine::default();
             let mut joined = Vec::new();
             for chunk in &chunks {
-                joined.extend(unfinished.complete(chunk));
+                joined.extend(partial.complete(chunk));
             }
-            joined.extend(&unfinished.line);
+            joined.extend(&partial.line);
             prop_assert_eq!(joined, chunks.concat());
         }
     }

@@ -1,9 +1,9 @@
-//! Which environment variables a command sees: a short list, never the daemon's secrets.
-//! This module must not read the process environment; the caller hands it over.
+//! Selects the environment variables of a command: a short list, never the daemon's secrets.
+//! This module does not read the process environment; the caller passes it in.
 
 use std::ffi::OsString;
 
-/// Variables that commands inherit from the daemon; a final `*` stands for any ending.
+/// Variables that commands inherit from the daemon; a final `*` matches any suffix.
 pub const PASSED_ENV: &[&str] = &[
     "PATH",
     "HOME",
@@ -35,8 +35,8 @@ pub const PASSED_ENV: &[&str] = &[
     "SSH_AUTH_SOCK",
 ];
 
-/// Variables that no command ever sees, not even when a setting names them: they open the
-/// database, and a command has no business there in the daemon's name.
+/// Variables that no command gets, even if a setting names them: they give access to the database
+/// as the daemon.
 pub const WITHHELD_ENV: &[&str] = &[
     "KINDLER_DATABASE_URL",
     "KINDLER_DATABASE_URL_FILE",
@@ -47,18 +47,18 @@ pub const WITHHELD_ENV: &[&str] = &[
     "PG*",
 ];
 
-/// Carries a value that is unique to one run of one command. Every process below inherits it, so
-/// that what remains can be recognised even when its guard was killed.
-pub const RUN_MARK: &str = "KINDLER_RUN";
+/// The variable with the ID of a run. Every process of the run inherits it, which identifies the
+/// processes that are left after the guard was killed.
+pub const RUN_ID: &str = "KINDLER_RUN";
 
-/// The variables of `all` that a command may see: those of [`PASSED_ENV`] and of `also`, but
-/// none of [`WITHHELD_ENV`].
+/// The variables of `all` that a command gets: those of [`PASSED_ENV`] and `also`, but none of
+/// [`WITHHELD_ENV`].
 pub(super) fn passed(
     all: impl Iterator<Item = (OsString, OsString)>,
     also: &[String],
 ) -> Vec<(OsString, OsString)> {
     all.filter(|(name, _)| {
-        // A name that is not text matches no list, and so stays behind.
+        // A name that is not UTF-8 matches no list.
         name.to_str().is_some_and(|name| may_pass(name, also))
     })
     .collect()
@@ -72,7 +72,7 @@ fn may_pass(name: &str, also: &[String]) -> bool {
     !is_withheld(name) && named.into_iter().any(|pattern| matches(pattern, name))
 }
 
-/// Whether no command may see this variable.
+/// Whether no command gets this variable.
 pub(super) fn is_withheld(name: &str) -> bool {
     WITHHELD_ENV.iter().any(|pattern| matches(pattern, name))
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_names_pass() {
+    fn only_listed_variables_are_passed() {
         let all = [
             "PATH",
             "LC_ALL",
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_the_settings_pass_too() {
+    fn variables_named_by_a_setting_are_passed() {
         assert_eq!(
             names(&["BASE_DOMAIN", "OTHER"], &["BASE_DOMAIN"]),
             ["BASE_DOMAIN"]
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_into_the_database_never_passes() {
+    fn database_credentials_are_never_passed() {
         let secrets = [
             "KINDLER_DATABASE_URL",
             "KINDLER_API_DATABASE_URL",

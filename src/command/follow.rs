@@ -1,7 +1,7 @@
-//! Reads the log of a cluster for a person: its last lines, and what comes after them.
+//! Reads the log of a cluster for a person: its last lines and the lines that follow.
 //!
-//! Lines come out cleaned, since a command's output must not steer the reader's terminal. This
-//! module must not write, and must not need the daemon.
+//! Lines are cleaned, because a command's output must not control the reader's terminal. This
+//! module does not write, and works without the daemon.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -13,14 +13,13 @@ use super::capture::clean_line;
 use super::log_error::LogError;
 use super::log_owner::LogFile;
 
-/// How often a followed log is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How much of the end of a log is searched for its last lines, in bytes.
+/// How often a followed log is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How much of the end of a log is read to find its last lines, in bytes.
 const SEARCHED: u64 = 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 
-/// The last `lines` lines of a log, oldest first, reaching back into what was set aside of it. No
-/// log yet is an empty one.
+/// The last `lines` lines of a log and its rotated part, oldest first. Empty if there is no log.
 pub fn tail(log: &LogFile, lines: usize) -> Result<Vec<String>, LogError> {
     let read = || {
         let file = log.open()?;
@@ -29,7 +28,7 @@ pub fn tail(log: &LogFile, lines: usize) -> Result<Vec<String>, LogError> {
         if missing == 0 {
             return Ok(current);
         }
-        let older = log.set_aside(file.as_ref())?;
+        let older = log.rotated(file.as_ref())?;
         let mut last = last_of(older.as_ref(), missing)?.lines;
         last.extend(current);
         Ok(last)
@@ -44,22 +43,22 @@ fn unreadable(log: &LogFile, source: io::Error) -> LogError {
     }
 }
 
-/// The last lines of a file, and where in it they end.
 #[derive(Default)]
-struct Last {
+struct LastLines {
     lines: Vec<String>,
+    /// The offset in the file at which they end.
     end: u64,
 }
 
-fn last_of(file: Option<&File>, lines: usize) -> io::Result<Last> {
+fn last_of(file: Option<&File>, lines: usize) -> io::Result<LastLines> {
     let Some(mut file) = file else {
-        return Ok(Last::default());
+        return Ok(LastLines::default());
     };
     let start = file.metadata()?.len().saturating_sub(SEARCHED);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(SEARCHED).read_to_end(&mut bytes)?;
-    // A line without an end is still being written: it is left for the one who follows.
+    // A line without an end is still being written: `Follow` reads it later.
     let whole = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
@@ -68,16 +67,15 @@ fn last_of(file: Option<&File>, lines: usize) -> io::Result<Last> {
         .split_inclusive(|byte| *byte == b'\n')
         .collect();
     let last = ends[ends.len().saturating_sub(lines)..].iter();
-    Ok(Last {
+    Ok(LastLines {
         lines: last.map(|line| clean_line(line)).collect(),
         end: start + whole as u64,
     })
 }
 
-/// A log that is being followed, across rotations and also when it does not exist yet, until it
-/// is another row's.
+/// Follows a log across rotations, also one that does not exist yet, until another row owns it.
 ///
-/// Reads are small and synchronous: a local file, looked at five times a second.
+/// Reads are small and synchronous: a local file, five times a second.
 #[derive(Debug)]
 pub struct Follow {
     log: LogFile,
@@ -89,8 +87,7 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Follows a log, beginning with its last `lines` lines. Nothing that is written between those
-    /// and the first look is missed.
+    /// Follows a log from its last `lines` lines on. No line after them is missed.
     pub fn new(log: LogFile, lines: usize) -> Result<Self, LogError> {
         let read = || {
             let file = log.open()?;
@@ -107,7 +104,7 @@ impl Follow {
         read().map_err(|source| unreadable(&log, source))
     }
 
-    /// The next line, as soon as there is one; none once the log is another row's. Cancel safe.
+    /// Waits for the next line; none once another row owns the log. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<String>, LogError> {
         loop {
             if let Some(line) = self.ready.pop_front() {
@@ -116,35 +113,34 @@ impl Follow {
             if self.ended {
                 return Ok(None);
             }
-            if !self.look()? {
-                tokio::time::sleep(LOOK_EVERY).await;
+            if !self.poll()? {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
 
-    /// Reads what is new. False when there was nothing.
-    fn look(&mut self) -> Result<bool, LogError> {
-        self.try_look()
+    /// Reads new lines. Returns whether there was anything new.
+    fn poll(&mut self) -> Result<bool, LogError> {
+        self.try_poll()
             .map_err(|source| unreadable(&self.log, source))
     }
 
-    fn try_look(&mut self) -> io::Result<bool> {
-        // Asked before the read: what is written to the old file after a rotation would be lost
-        // otherwise, and what is written before is still read from it.
+    fn try_poll(&mut self) -> io::Result<bool> {
+        // Checked before the read: otherwise a write to the old file between the two is lost.
         let replaced = self.was_replaced()?;
-        if self.read_on()? {
+        if self.read_new()? {
             return Ok(true);
         }
         if replaced {
             let Some(file) = self.log.open()? else {
-                // Only what follows this row's own log is a later one's.
+                // Before this row's own log was open, another row's log is an earlier one.
                 self.ended = self.file.is_some() && self.log.is_taken()?;
                 return Ok(self.ended);
             };
             self.log = bound(&self.log, Some(&file))?;
             self.file = Some(file);
             self.offset = 0;
-            // The old file will not finish its last line any more.
+            // Nothing completes the last line of the old file.
             let cut = std::mem::take(&mut self.unfinished);
             self.ready
                 .extend((!cut.is_empty()).then(|| clean_line(&cut)));
@@ -152,10 +148,10 @@ impl Follow {
         Ok(replaced)
     }
 
-    /// Whether the path leads to another file than the one that is open.
+    /// Whether the path names another file than the open one.
     fn was_replaced(&self) -> io::Result<bool> {
         let now = match fs::metadata(self.log.path()) {
-            // Between the two halves of a rotation, or not there yet.
+            // In the middle of a rotation, or not created yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             now => now?,
         };
@@ -166,11 +162,11 @@ impl Follow {
         Ok((open.dev(), open.ino()) != (now.dev(), now.ino()))
     }
 
-    fn read_on(&mut self) -> io::Result<bool> {
+    fn read_new(&mut self) -> io::Result<bool> {
         let Some(file) = &mut self.file else {
             return Ok(false);
         };
-        // Someone emptied it in place.
+        // The file was truncated.
         if file.metadata()?.len() < self.offset {
             self.offset = 0;
         }
@@ -192,7 +188,7 @@ impl Follow {
     }
 }
 
-/// The log of the row that the file belongs to, whichever was asked for.
+/// The log of the row that owns the file, if the heading names it.
 fn bound(log: &LogFile, file: Option<&File>) -> io::Result<LogFile> {
     let owner = match file {
         Some(file) => log.owner().bound_to(file)?,
@@ -239,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_reaches_back_into_the_log_that_was_set_aside() {
+    fn the_tail_includes_the_rotated_log() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dev.log");
         assert_eq!(tail(&log(&path), 5).unwrap(), [""; 0]);
@@ -255,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn following_survives_a_late_start_a_half_line_and_a_rotation() {
+    async fn following_survives_a_partial_line_and_a_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dev.log");
         let mut follow = Follow::new(log(&path), 10).unwrap();
@@ -277,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn following_begins_with_the_last_lines_and_misses_none_after() {
+    async fn following_starts_at_the_last_lines_and_misses_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dev.log");
         fs::write(&path, "one\ntwo\nthr").unwrap();
@@ -288,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_reaches_back_into_a_log_of_the_same_row_only() {
+    fn the_tail_includes_only_a_rotated_log_of_the_same_row() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dev.log");
         let older = dir.path().join("dev.log.1");
@@ -304,14 +300,14 @@ mod tests {
         }
         fs::write(&path, "of an earlier release\n").unwrap();
         assert_eq!(tail(&log(&path), 99).unwrap().len(), 1);
-        // Set aside as it was, and the row goes on.
+        // Rotated while the same row continues.
         fs::rename(&path, &older).unwrap();
         fs::write(&path, written(2, "four")).unwrap();
         assert_eq!(tail(&of(&path, 2), 99).unwrap().len(), 3);
     }
 
     #[tokio::test]
-    async fn following_waits_for_its_own_row_and_ends_with_it() {
+    async fn following_starts_and_ends_with_its_own_row() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dev.log");
         fs::write(&path, written(1, "one")).unwrap();

@@ -1,13 +1,13 @@
-//! The process that stands between the daemon and a command: `kindler guard`.
+//! The supervisor process of one command: `kindler guard`.
 //!
-//! It starts one command, adopts every orphan below it, and ends the whole tree when it is told
-//! to, when the daemon is gone, when trust runs out, or when the command itself has ended. It is
-//! synchronous and small on purpose: it must start in milliseconds, must not depend on the
-//! daemon's health, and must not print (its stdout and stderr are the command's).
+//! It starts the command, adopts every orphan of its process tree, and ends the whole tree when the
+//! daemon requests it, when the daemon dies, when trust expires, or when the command has ended. It
+//! is synchronous and small: it starts in milliseconds, does not depend on the daemon's health, and
+//! does not print (its stdout and stderr are the command's).
 //!
-//! Nothing below it can be overlooked: as a *child subreaper* it becomes the parent of every
-//! descendant whose own parent dies, so that "I have no children" is the kernel's word for "the
-//! tree is gone", with no race between a look at `/proc` and a fork.
+//! It cannot miss a process: as a *child subreaper* it becomes the parent of every descendant whose
+//! own parent dies. So "no children" means "the tree has ended", without a race between a read of
+//! `/proc` and a fork.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -25,70 +25,72 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, set_child_subreaper, wait,
 };
 
-use super::lifeline::{Inbox, Order, Report};
-use super::tree;
+use super::control_socket::{GuardReport, GuardRequest, MessageBuffer};
+use super::tree::{self, ProcessInfo};
 use crate::core::trust::MonotonicDeadline;
 
-/// How long the tree of an owner that died may take to leave.
+/// How long the process tree may take to end after the daemon died.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// How long processes that the command left behind may take to leave.
+/// How long the other processes may take to end after the command ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
-/// The longest sleep while the command runs: the sleep stands still while the machine is
-/// suspended, trust does not. It also bounds the life of an adopted zombie.
+/// The longest sleep while the command runs. A sleep does not count the time in which the machine
+/// is suspended, but trust does. It also bounds how long an adopted zombie stays.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// How often an ending tree is asked whether it is gone. Costs one system call.
-const LEAVING_TICK: Duration = Duration::from_millis(10);
-/// How often an ending tree is looked up in `/proc`, which costs one read per process.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the guard checks whether a tree that it ends has ended. Costs one system call.
+const REAP_INTERVAL: Duration = Duration::from_millis(10);
+/// How often the guard reads the tree from `/proc` to end it. Costs one read per process.
+const SCAN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the guard with the arguments after `guard`: `TRUST_NANOS GRACE_MILLIS PROGRAM [ARG...]`,
-/// the lifeline on stdin. Written for the daemon, not for people.
+/// Runs the guard with the arguments after `guard`: `TRUST_NANOS GRACE_MILLIS PROGRAM [ARG...]`.
+/// The control socket is stdin. For the daemon, not for people.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some(errand) = Errand::parse(args) else {
-        let _nobody_listens = writeln!(
+    let Some(arguments) = GuardArguments::parse(args) else {
+        let _ = writeln!(
             io::stderr(),
             "kindler guard is started by the daemon: TRUST_NANOS GRACE_MILLIS PROGRAM [ARG...]"
         );
         return ExitCode::from(2);
     };
-    match guard(errand) {
+    match guard(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        // The daemon reads the missing report; the text is for the command's log.
+        // The daemon notices the missing report; the text is for the command's log.
         Err(error) => {
-            let _nobody_listens = writeln!(io::stderr(), "kindler guard: {error}");
+            let _ = writeln!(io::stderr(), "kindler guard: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn guard(errand: Errand) -> io::Result<()> {
+fn guard(arguments: GuardArguments) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
-    ignore_stray_signals()?;
-    let mut lifeline = Lifeline::on_stdin(errand.trust)?;
-    // Whatever was said before the start counts: the owner may be gone by now.
-    let said = lifeline.listen(None, Duration::ZERO);
-    let last_word = if lifeline.trust.passed() {
-        Report::Untrusted
-    } else if said != Said::Nothing {
-        Report::Stopped
+    ignore_signals()?;
+    let mut control = ControlSocket::on_stdin(arguments.trust)?;
+    // The daemon may have stopped the command or died before this point.
+    let event = control.wait(None, Duration::ZERO);
+    let report = if control.trust.passed() {
+        GuardReport::Untrusted
+    } else if event != ControlEvent::None {
+        GuardReport::Stopped
     } else {
-        match start(&errand.program, &errand.args) {
-            Err(error) => Report::Failed(error.raw_os_error().unwrap_or(0)),
-            Ok(command) => Watch::over(command, &mut lifeline, errand.grace).until_gone(),
+        match start(&arguments.program, &arguments.args) {
+            Err(error) => GuardReport::Failed(error.raw_os_error().unwrap_or(0)),
+            Ok(command) => {
+                SupervisedCommand::new(command, &mut control, arguments.grace).until_tree_ended()
+            }
         }
     };
-    lifeline.tell(last_word);
+    control.send(report);
     Ok(())
 }
 
-/// Makes SIGTERM and its like harmless. The guard has a process group of its own, so they come
-/// only from someone who means every process in sight (a supervisor ending a unit); the daemon
-/// gets them as well and decides, and the lifeline tells the guard.
+/// Ignores SIGTERM and similar signals. The guard has its own process group, so only a sender that
+/// signals every process (such as systemd for a unit) reaches it. The daemon gets the signal too,
+/// decides, and informs the guard over the control socket.
 ///
-/// Handlers, not `SIG_IGN`: an ignored signal would stay ignored in the command, a handled one
-/// starts there with its default again. `std` cannot set either; `tokio` can, and its handlers
-/// outlive the runtime that is dropped here.
-fn ignore_stray_signals() -> io::Result<()> {
+/// Uses handlers, not `SIG_IGN`: the command would inherit an ignored signal, but gets the default
+/// for a handled one. `std` can set neither; `tokio` can, and its handlers outlive the runtime that
+/// is dropped here.
+fn ignore_signals() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -108,30 +110,29 @@ fn ignore_stray_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the command in a process group of its own: a script that signals its own group
-/// (`kill 0`) must not hit the guard. Everything else is inherited: the daemon chose it.
+/// Starts the command in its own process group, so that a script that signals its group (`kill 0`)
+/// does not signal the guard. The command inherits everything else, which the daemon chose.
 fn start(program: &OsString, args: &[OsString]) -> io::Result<Pid> {
     let child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()?;
-    // The `Child` is dropped without a wait: the guard reaps all its children in one place.
+    // The `Child` is dropped without a wait: `reap` waits for all child processes.
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
         .ok_or_else(|| io::Error::other("the command has no process id"))
 }
 
-/// What the daemon asks for on the command line of the guard.
-struct Errand {
+struct GuardArguments {
     trust: MonotonicDeadline,
     grace: Duration,
     program: OsString,
     args: Vec<OsString>,
 }
 
-impl Errand {
+impl GuardArguments {
     fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
         let trust = MonotonicDeadline::from_nanos(args.next()?.to_str()?.parse().ok()?);
         let grace = Duration::from_millis(args.next()?.to_str()?.parse().ok()?);
@@ -144,169 +145,178 @@ impl Errand {
     }
 }
 
-/// What came over the lifeline, apart from trust, which is noted at once.
+/// What the control socket delivered, except for trust, which takes effect at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Nothing,
+enum ControlEvent {
+    None,
     Stop(Duration),
-    OwnerGone,
+    DaemonGone,
 }
 
-/// The guard's end of the lifeline.
-struct Lifeline {
+/// The guard's end of the control socket.
+struct ControlSocket {
     socket: File,
-    inbox: Inbox,
+    buffer: MessageBuffer,
     trust: MonotonicDeadline,
     open: bool,
 }
 
-impl Lifeline {
+impl ControlSocket {
     fn on_stdin(trust: MonotonicDeadline) -> io::Result<Self> {
         let socket = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         Ok(Self {
             socket,
-            inbox: Inbox::default(),
+            buffer: MessageBuffer::default(),
             trust,
             open: true,
         })
     }
 
-    /// Sleeps until something is said, the command ends, or the time is over.
-    fn listen(&mut self, command: Option<&OwnedFd>, at_most: Duration) -> Said {
+    /// Sleeps until a message arrives, the command ends, or the time is over.
+    fn wait(&mut self, command: Option<&OwnedFd>, at_most: Duration) -> ControlEvent {
         let timeout = Timespec::try_from(at_most).ok();
         let mut watched = Vec::with_capacity(2);
         watched.extend(command.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
-        // A closed lifeline is readable for ever and would turn the sleep into a spin.
+        // A closed socket is always readable, and the sleep would become a busy loop.
         if self.open {
             watched.push(PollFd::new(&self.socket, PollFlags::IN));
         }
-        // An interrupted sleep is a short sleep; the caller looks around anyway.
-        let _interrupted = poll(&mut watched, timeout.as_ref());
-        let spoke = self.open && watched.last().is_some_and(|fd| !fd.revents().is_empty());
-        if spoke { self.hear() } else { Said::Nothing }
+        // An interrupted sleep is a short sleep; the caller checks everything anyway.
+        let _ = poll(&mut watched, timeout.as_ref());
+        let ready = self.open && watched.last().is_some_and(|fd| !fd.revents().is_empty());
+        if ready {
+            self.receive()
+        } else {
+            ControlEvent::None
+        }
     }
 
-    fn hear(&mut self) -> Said {
+    fn receive(&mut self) -> ControlEvent {
         let mut bytes = [0; 1024];
         match self.socket.read(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Said::Nothing,
-            Ok(read) if read > 0 => self.inbox.push(&bytes[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return ControlEvent::None;
+            }
+            Ok(read) if read > 0 => self.buffer.push(&bytes[..read]),
             _closed => {
                 self.open = false;
-                return Said::OwnerGone;
+                return ControlEvent::DaemonGone;
             }
         }
-        let mut said = Said::Nothing;
-        while let Some(order) = self.inbox.next() {
-            match order {
-                Order::Trust(until) => self.trust = until,
-                Order::Stop(grace) => said = Said::Stop(grace),
+        let mut event = ControlEvent::None;
+        while let Some(request) = self.buffer.next() {
+            match request {
+                GuardRequest::Trust(until) => self.trust = until,
+                GuardRequest::Stop(grace) => event = ControlEvent::Stop(grace),
             }
         }
-        said
+        event
     }
 
-    /// A daemon that is gone does not listen, and nothing is left to do about it.
-    fn tell(&mut self, report: Report) {
-        let _gone = self.socket.write_all(report.to_string().as_bytes());
+    /// Ignores errors: a daemon that is gone needs no report.
+    fn send(&mut self, report: GuardReport) {
+        let _ = self.socket.write_all(report.to_string().as_bytes());
     }
 }
 
-/// The command and all below it, from its start to the end of the last process.
-struct Watch<'a> {
-    lifeline: &'a mut Lifeline,
+/// The running command and its process tree.
+struct SupervisedCommand<'a> {
+    control: &'a mut ControlSocket,
     command: Pid,
-    /// Wakes the guard when the command ends. Without it (a sandbox may forbid it) the guard asks
-    /// instead: with the command already running, giving up is no choice.
+    /// Wakes the guard when the command ends. Without it (a sandbox may forbid it) the guard polls,
+    /// because the command already runs.
     pidfd: Option<OwnedFd>,
     grace: Duration,
-    leaving: Option<Leaving>,
+    termination: Option<Termination>,
 }
 
-/// The tree is on its way out.
-struct Leaving {
-    /// What to report once it is gone.
-    verdict: Report,
+/// The termination of the process tree.
+struct Termination {
+    /// The report once the tree has ended.
+    report: GuardReport,
     kill_at: MonotonicDeadline,
-    next_look: MonotonicDeadline,
-    /// Who got a SIGTERM, by pid and start; `None` before the first look.
-    told: Option<HashSet<(i32, u64)>>,
+    next_scan: MonotonicDeadline,
+    /// The processes that got SIGTERM, by PID and start; `None` before the first scan.
+    signalled: Option<HashSet<(i32, u64)>>,
 }
 
-impl<'a> Watch<'a> {
-    fn over(command: Pid, lifeline: &'a mut Lifeline, grace: Duration) -> Self {
+impl<'a> SupervisedCommand<'a> {
+    fn new(command: Pid, control: &'a mut ControlSocket, grace: Duration) -> Self {
         let pidfd = pidfd_open(command, PidfdFlags::empty()).ok();
-        lifeline.tell(Report::Started(command.as_raw_pid()));
+        control.send(GuardReport::Started(command.as_raw_pid()));
         Self {
-            lifeline,
+            control,
             command,
             pidfd,
             grace,
-            leaving: None,
+            termination: None,
         }
     }
 
-    fn until_gone(mut self) -> Report {
+    fn until_tree_ended(mut self) -> GuardReport {
         loop {
-            let said = match &self.leaving {
+            let event = match &self.termination {
                 None => {
-                    let longest = self.pidfd.as_ref().map_or(LEAVING_TICK, |_| LONGEST_SLEEP);
-                    let sleep = self.lifeline.trust.remaining().min(longest);
-                    self.lifeline.listen(self.pidfd.as_ref(), sleep)
+                    let longest = self.pidfd.as_ref().map_or(REAP_INTERVAL, |_| LONGEST_SLEEP);
+                    let sleep = self.control.trust.remaining().min(longest);
+                    self.control.wait(self.pidfd.as_ref(), sleep)
                 }
-                Some(_) => self.lifeline.listen(None, LEAVING_TICK),
+                Some(_) => self.control.wait(None, REAP_INTERVAL),
             };
-            // Reap before obeying: a command that ended before the order came ended by itself.
-            let tree_is_gone = self.reap();
-            self.obey(said);
-            match &mut self.leaving {
-                Some(leaving) if tree_is_gone => return leaving.verdict,
-                Some(leaving) => leaving.drive_out(self.command, self.lifeline.trust),
+            // Before `handle`: a command that ended before the request ended by itself.
+            let tree_ended = self.reap();
+            self.handle(event);
+            match &mut self.termination {
+                Some(termination) if tree_ended => return termination.report,
+                Some(termination) => termination.signal_tree(self.command, self.control.trust),
                 None => {}
             }
         }
     }
 
-    fn obey(&mut self, said: Said) {
-        match said {
-            Said::Stop(grace) => self.leave(Report::Stopped, grace),
-            Said::OwnerGone => self.leave(Report::Stopped, self.grace.min(ORPHAN_GRACE)),
-            Said::Nothing => {}
+    fn handle(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Stop(grace) => self.terminate(GuardReport::Stopped, grace),
+            ControlEvent::DaemonGone => {
+                self.terminate(GuardReport::Stopped, self.grace.min(ORPHAN_GRACE));
+            }
+            ControlEvent::None => {}
         }
-        if self.leaving.is_none() && self.lifeline.trust.passed() {
-            self.leave(Report::Untrusted, Duration::ZERO);
+        if self.termination.is_none() && self.control.trust.passed() {
+            self.terminate(GuardReport::Untrusted, Duration::ZERO);
         }
     }
 
-    /// Begins the end, or hastens it: the first verdict stands, the shortest grace counts.
-    fn leave(&mut self, verdict: Report, grace: Duration) {
+    /// Starts the termination. If it has started, keeps its report and takes the shorter grace.
+    fn terminate(&mut self, report: GuardReport, grace: Duration) {
         let kill_at = MonotonicDeadline::in_(grace);
-        match &mut self.leaving {
-            Some(leaving) => leaving.kill_at = leaving.kill_at.min(kill_at),
+        match &mut self.termination {
+            Some(termination) => termination.kill_at = termination.kill_at.min(kill_at),
             None => {
-                let next_look = MonotonicDeadline::in_(Duration::ZERO);
-                self.leaving = Some(Leaving {
-                    verdict,
+                let next_scan = MonotonicDeadline::in_(Duration::ZERO);
+                self.termination = Some(Termination {
+                    report,
                     kill_at,
-                    next_look,
-                    told: None,
+                    next_scan,
+                    signalled: None,
                 });
             }
         }
     }
 
-    /// Collects the dead and notes the command's own end. True when no process is left.
+    /// Waits for ended processes and records the end of the command. Returns whether no process is
+    /// left.
     fn reap(&mut self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.command => {
-                    let verdict = match status.terminating_signal() {
-                        Some(signal) => Report::Signaled(signal),
-                        None => Report::Exited(status.exit_status().unwrap_or(0)),
+                    let report = match status.terminating_signal() {
+                        Some(signal) => GuardReport::Signaled(signal),
+                        None => GuardReport::Exited(status.exit_status().unwrap_or(0)),
                     };
-                    // What it leaves behind has lost its reason to run.
-                    if self.leaving.is_none() {
-                        self.leave(verdict, self.grace.min(LEFTOVER_GRACE));
+                    // The other processes have no reason to run without the command.
+                    if self.termination.is_none() {
+                        self.terminate(report, self.grace.min(LEFTOVER_GRACE));
                     }
                 }
                 Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -317,41 +327,41 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Leaving {
-    /// One look at the tree and a signal to whom it concerns. There is no last try: as long as
-    /// something is left, the command must be taken for running.
-    fn drive_out(&mut self, command: Pid, trust: MonotonicDeadline) {
-        if !self.next_look.passed() {
+impl Termination {
+    /// Scans the tree and signals its processes. The guard never gives up: while a process is left,
+    /// the command counts as running.
+    fn signal_tree(&mut self, command: Pid, trust: MonotonicDeadline) {
+        if !self.next_scan.passed() {
             return;
         }
         let guard = getpid().as_raw_pid();
-        let tree = tree::below(guard);
+        let tree = tree::descendants_of(guard);
         if self.kill_at.passed() || trust.passed() {
             let group = command.as_raw_pid();
-            if tree.iter().any(|member| member.group == group) {
+            if tree.iter().any(|process| process.group == group) {
                 tree::kill_group(group);
             }
-            for member in tree {
-                member.signal(Signal::KILL);
+            for process in tree {
+                process.signal(Signal::KILL);
             }
-            self.next_look = MonotonicDeadline::in_(LEAVING_TICK);
+            self.next_scan = MonotonicDeadline::in_(REAP_INTERVAL);
         } else {
-            self.ask_to_leave(guard, &tree);
-            self.next_look = MonotonicDeadline::in_(LOOK_EVERY);
+            self.request_end(guard, &tree);
+            self.next_scan = MonotonicDeadline::in_(SCAN_INTERVAL);
         }
     }
 
-    /// SIGTERM, once to each: all that are there at the first look, and later every orphan. What
-    /// a living process starts after that is its own cleaning up, and is left to finish.
-    fn ask_to_leave(&mut self, guard: i32, tree: &[tree::Member]) {
-        let first_look = self.told.is_none();
-        let told = self.told.get_or_insert_default();
-        for member in tree {
-            let concerned = first_look || member.parent == guard;
-            if concerned && told.insert((member.pid, member.start)) {
-                member.signal(Signal::TERM);
-                // A stopped process would not get to hear it.
-                member.signal(Signal::CONT);
+    /// Sends SIGTERM once to each process of the first scan, and later to each new orphan. Other new
+    /// processes belong to the cleanup of their parents and may finish.
+    fn request_end(&mut self, guard: i32, tree: &[ProcessInfo]) {
+        let first_scan = self.signalled.is_none();
+        let signalled = self.signalled.get_or_insert_default();
+        for process in tree {
+            let selected = first_scan || process.parent == guard;
+            if selected && signalled.insert((process.pid, process.start)) {
+                process.signal(Signal::TERM);
+                // A stopped process handles no SIGTERM.
+                process.signal(Signal::CONT);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The daemon's side of one guard: starting it, talking to it, and finishing it off when it
-//! cannot do its work. This module must not decide why a command is stopped.
+//! The daemon's handle of one guard: starts it, exchanges messages with it, and kills its process
+//! tree if it fails. This module does not decide why a command is stopped.
 
 use std::env;
 use std::io;
@@ -12,28 +12,28 @@ use rustix::fd::OwnedFd;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use super::environment::{self, RUN_MARK};
-use super::hunt::{HUNT, hunt_down};
-use super::lifeline::{Inbox, Order, Report};
+use super::control_socket::{GuardReport, GuardRequest, MessageBuffer};
+use super::environment::{self, RUN_ID};
+use super::kill_tree::{KILL_DEADLINE, kill_tree};
 use super::line::CommandLine;
-use super::mark::Run;
+use super::run_id::RunId;
 use crate::core::trust::MonotonicDeadline;
 
-/// A running guard with the lifeline to it. Dropping it closes the lifeline, and the guard ends
-/// the tree by itself.
+/// A running guard and its control socket. Dropping it closes the socket, and the guard ends the
+/// process tree by itself.
 pub(super) struct GuardProcess {
     child: Child,
-    lifeline: UnixStream,
-    inbox: Inbox,
-    /// `NAME=value` as it stands in the environment of everything below.
-    mark: String,
-    /// The process group of the command, once the guard has told.
+    socket: UnixStream,
+    buffer: MessageBuffer,
+    /// `NAME=value`, as in the environment of every process of the run.
+    run_id: String,
+    /// The process group of the command, once the guard has reported it.
     group: Option<i32>,
 }
 
 impl GuardProcess {
-    /// Starts `program` as the guard of `line`, which inherits `pass_env` too. It
-    /// looks at `trust` again before it starts the command.
+    /// Starts `program` as the guard of `line`, which also inherits the variables `pass_env`. The
+    /// guard checks `trust` again before it starts the command.
     pub(super) fn start(
         program: &Path,
         pass_env: &[String],
@@ -43,14 +43,14 @@ impl GuardProcess {
     ) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mark = Run::begin().value();
+        let run_id = RunId::new().value();
         let inherited = environment::passed(env::vars_os(), pass_env);
         let extra = line
             .env
             .iter()
             .filter(|(name, _)| !environment::is_withheld(name));
         let child = Command::new(program)
-            // Shown by ps, where the default program would be called "exe".
+            // The name in `ps`, where the default program would be called "exe".
             .arg0("kindler")
             .arg("guard")
             .arg(trust.as_nanos().to_string())
@@ -60,75 +60,75 @@ impl GuardProcess {
             .env_clear()
             .envs(inherited)
             .envs(extra.map(|(name, value)| (name, value)))
-            .env(RUN_MARK, &mark)
+            .env(RUN_ID, &run_id)
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let lifeline = UnixStream::from_std(ours)?;
-        let mark = format!("{RUN_MARK}={mark}");
+        let socket = UnixStream::from_std(ours)?;
+        let run_id = format!("{RUN_ID}={run_id}");
         Ok(Self {
             child,
-            lifeline,
-            inbox: Inbox::default(),
-            mark,
+            socket,
+            buffer: MessageBuffer::default(),
+            run_id,
             group: None,
         })
     }
 
-    /// The pipes that the command writes to; there the first time only.
+    /// The pipes that the command writes to; `None` after the first call.
     pub(super) fn take_output(&mut self) -> Option<(ChildStdout, ChildStderr)> {
         self.child.stdout.take().zip(self.child.stderr.take())
     }
 
-    /// Tells the guard something. An order that does not fit into the socket meets a guard that
-    /// has not read for thousands of them; losing it errs on the side of the command's end.
-    pub(super) fn tell(&self, order: Order) {
+    /// Sends a request to the guard. A request is lost if the socket is full, which means that the
+    /// guard has not read thousands of them; without renewals it ends the command.
+    pub(super) fn send(&self, request: GuardRequest) {
         // Not `try_write`, which writes nothing until the runtime has seen the socket writable:
-        // an order right after the start would be lost.
-        let _deaf_or_gone = rustix::io::write(&self.lifeline, order.to_string().as_bytes());
+        // it would lose a request right after the start.
+        let _ = rustix::io::write(&self.socket, request.to_string().as_bytes());
     }
 
-    /// The next report, `None` once the guard is gone. Cancel safe.
-    pub(super) async fn report(&mut self) -> Option<Report> {
+    /// Waits for the next report; `None` once the guard has ended. Cancel-safe.
+    pub(super) async fn report(&mut self) -> Option<GuardReport> {
         loop {
-            if let Some(report) = self.inbox.next() {
-                if let Report::Started(pid) = report {
+            if let Some(report) = self.buffer.next() {
+                if let GuardReport::Started(pid) = report {
                     self.group = Some(pid);
                 }
                 return Some(report);
             }
-            self.lifeline.readable().await.ok()?;
+            self.socket.readable().await.ok()?;
             let mut bytes = [0; 256];
-            match self.lifeline.try_read(&mut bytes) {
+            match self.socket.try_read(&mut bytes) {
                 Ok(0) => return None,
-                Ok(read) => self.inbox.push(&bytes[..read]),
+                Ok(read) => self.buffer.push(&bytes[..read]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_gone) => return None,
             }
         }
     }
 
-    /// Waits for the end of a guard whose lifeline has closed.
+    /// Waits for the end of a guard that has closed its socket.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
-        match tokio::time::timeout(HUNT, self.child.wait()).await {
+        match tokio::time::timeout(KILL_DEADLINE, self.child.wait()).await {
             Ok(status) => status,
             Err(_late) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    /// Ends by force what a guard that is dead or deaf left behind, and gives back the processes
-    /// that could not be ended.
-    pub(super) async fn hunt(&mut self) -> Vec<i32> {
+    /// Kills the process tree of a guard that is dead or does not respond, then the guard. Returns
+    /// the processes that survived.
+    pub(super) async fn kill(&mut self) -> Vec<i32> {
         let guard = self.child.id().and_then(|id| i32::try_from(id).ok());
-        let (mark, group) = (self.mark.clone(), self.group);
-        // Reads /proc for up to seconds: not for a thread that renews leases.
-        let hunt = tokio::task::spawn_blocking(move || hunt_down(guard, group, &mark));
-        let survivors = hunt.await.unwrap_or_default();
-        // The tree first: without its guard it could no longer be told from others.
-        let _gone = self.child.start_kill();
-        let _late = self.ended().await;
+        let (run_id, group) = (self.run_id.clone(), self.group);
+        // Reads /proc for up to seconds, which would block a thread that renews leases.
+        let killed = tokio::task::spawn_blocking(move || kill_tree(guard, group, &run_id));
+        let survivors = killed.await.unwrap_or_default();
+        // The guard last: without it, its descendants could no longer be identified.
+        let _ = self.child.start_kill();
+        let _ = self.ended().await;
         survivors
     }
 }

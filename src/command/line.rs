@@ -1,18 +1,18 @@
-//! What to run and how politely. Plain values: this module must not start anything.
+//! The command to run and its limits. Plain values; starts nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A program and its arguments, passed verbatim: no shell ever reads them.
+/// A program and its arguments, passed verbatim, without a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// A path, or a bare name that is looked up in the daemon's `PATH`.
+    /// A path, or a name that is looked up in the daemon's `PATH`.
     pub program: PathBuf,
     /// The arguments after the program's own name.
     pub args: Vec<OsString>,
-    /// The `KINDLER_*` variables that tell the command its context.
+    /// The `KINDLER_*` variables with the command's context.
     pub env: Vec<(String, String)>,
 }
 
@@ -30,8 +30,8 @@ impl CommandLine {
     }
 }
 
-/// One line for people: words with anything but plain characters are quoted and escaped, so that
-/// a hostile argument can neither break the line nor pass for two.
+/// One line for people. Words with unusual characters are quoted and escaped, so that an argument
+/// can neither break the line nor look like two.
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_word(f, self.program.as_os_str())?;
@@ -54,10 +54,10 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c)
 }
 
-/// How long a command may run and how much time it gets to leave.
+/// How long a command may run, and how long it may take to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// From the start to the moment at which the command is told to stop.
+pub struct CommandLimits {
+    /// From the start to the request to stop.
     pub deadline: Duration,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
@@ -68,7 +68,7 @@ mod tests {
     use super::CommandLine;
 
     #[test]
-    fn plain_words_are_shown_as_they_are() {
+    fn plain_words_are_not_quoted() {
         let line = CommandLine::new("/opt/create_env.sh", ["-n", "dev", "--node-port", "30080"]);
         assert_eq!(
             line.to_string(),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_word_stays_one_word_on_one_line() {
+    fn a_word_with_special_characters_is_quoted() {
         let line = CommandLine::new("x", ["a b", "", "line\nbreak", "$(rm -rf /)", "\u{1b}[2J"]);
         let shown = line.to_string();
         assert_eq!(

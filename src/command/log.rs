@@ -1,8 +1,8 @@
-//! One log file per name, written while the commands of its row run. The first command of another
-//! row of the name sets the file aside and begins a new one.
+//! Writes one log file per name, with the output of its row's commands. The first command of another
+//! row of the name rotates the file.
 //!
-//! A log is a convenience: nothing here may fail a command or grow without bound. Reading is in
-//! `follow`, and whose a file is in `log_owner`. This module must not know what the output means.
+//! An error here never fails a command, and the size is bounded. `follow` reads logs, and
+//! `log_owner` decides which row owns one. This module does not interpret the output.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::log_error::LogError;
 use super::log_owner::{HEADING_BYTES, Heading, LogFile, LogOwner, uid_in};
 
-/// The size at which a log is set aside as `NAME.log.1`, in bytes.
+/// The size at which a log is rotated to `NAME.log.1`, in bytes.
 pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The folder that holds the logs of all clusters.
@@ -28,7 +28,7 @@ pub struct LogDir {
 }
 
 impl LogDir {
-    /// Logs in this folder, which is made when the first of them is written.
+    /// Logs in this folder, which is created with the first log.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -36,12 +36,12 @@ impl LogDir {
         }
     }
 
-    /// The same folder with another bound on the size of a log, in bytes.
+    /// The same folder with another maximum size of a log, in bytes.
     pub fn with_limit(self, limit: u64) -> Self {
         Self { limit, ..self }
     }
 
-    /// Where the log of this cluster is. Whatever the name, it is a file in this folder.
+    /// The path of the log of this name. Always a file in this folder.
     pub fn path(&self, name: &str) -> PathBuf {
         let mut file = String::with_capacity(name.len() + 4);
         for byte in name.bytes() {
@@ -56,12 +56,12 @@ impl LogDir {
         self.dir.join(file)
     }
 
-    /// The log of this cluster, for the readers of one owner.
+    /// The log of this name as the owner may read it.
     pub fn of(&self, name: &str, owner: LogOwner) -> LogFile {
         LogFile::new(self.path(name), owner)
     }
 
-    /// The log of this row for one attempt. Nothing is opened yet.
+    /// The log of this row for one attempt. Opens nothing yet.
     pub fn log(&self, name: &str, uid: Uuid, heading: Heading) -> CommandLog {
         CommandLog {
             path: self.path(name),
@@ -69,19 +69,19 @@ impl LogDir {
             uid,
             heading,
             open: None,
-            began: false,
+            was_opened: false,
             failed_writes: 0,
         }
     }
 }
 
-/// Where a log goes when it is full.
-pub(super) fn aside(path: &Path) -> PathBuf {
+/// The path of the rotated log.
+pub(super) fn rotated_path(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
-/// The log of one attempt. Writes that fail (a full disk) are counted and the first is told; the
-/// command goes on, and every later write tries anew.
+/// The log of one attempt. Counts failed writes (a full disk) and reports the first; the command
+/// continues, and every later write tries again.
 #[derive(Debug)]
 pub struct CommandLog {
     path: PathBuf,
@@ -89,8 +89,8 @@ pub struct CommandLog {
     uid: Uuid,
     heading: Heading,
     open: Option<OpenLog>,
-    /// Whether it was open before: then another row's log is a later one.
-    began: bool,
+    /// Whether it was open before. If so, another row's log is a later one.
+    was_opened: bool,
     failed_writes: u64,
 }
 
@@ -98,22 +98,22 @@ pub struct CommandLog {
 struct OpenLog {
     file: File,
     size: u64,
-    /// The row that the first line names.
+    /// The row in the first line.
     uid: Option<Uuid>,
 }
 
 impl CommandLog {
-    /// The file, for messages that say where to read on.
+    /// The file, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many pieces of output did not get into the log.
+    /// How many blocks of output could not be written.
     pub fn failed_writes(&self) -> u64 {
         self.failed_writes
     }
 
-    /// Opens the attempt at `what`, mostly a command line:
+    /// Writes the heading of the attempt; `what` is usually a command line:
     /// `--- 2026-11-20T23:00:00Z create attempt 3 ... uid ...: /path/create_env.sh ...`.
     pub async fn begin(&mut self, what: &(impl fmt::Display + Sync)) {
         let text = self.heading_line(what);
@@ -124,7 +124,7 @@ impl CommandLog {
         self.heading.line(now(), self.uid, what)
     }
 
-    /// Closes the attempt: `--- 2026-11-20T23:00:09Z create exited with code 0 after 9.031s`.
+    /// Writes the last line of the attempt: `--- 2026-11-20T23:00:09Z create exited with code 0 after 9.031s`.
     pub(super) async fn end(&mut self, ending: &(impl fmt::Display + Sync), duration: Duration) {
         let operation = &self.heading.operation;
         let secs = duration.as_secs_f64();
@@ -132,7 +132,7 @@ impl CommandLog {
         self.append(text.as_bytes()).await;
     }
 
-    /// Adds a block of whole lines, for work that is no command but is read in the same place.
+    /// Writes a block of whole lines. Public for drivers that run no command.
     pub async fn append(&mut self, block: &[u8]) {
         self.write(block, false).await;
     }
@@ -151,19 +151,19 @@ impl CommandLog {
     }
 
     async fn try_write(&mut self, block: &[u8], is_heading: bool) -> Result<(), LogError> {
-        // Taken out, so that after a failed or abandoned write the next block opens it anew.
+        // Taken, so that the next block opens the log again after a failed or cancelled write.
         let mut log = match self.open.take() {
             Some(log) => log,
             None => self.open_own().await?,
         };
-        // An empty log that is too small for the block would be rotated for nothing.
+        // Rotating an empty log would not make room for the block.
         if log.size > 0 && log.size.saturating_add(block.len() as u64) > self.limit {
-            set_aside(&self.path).await?;
+            rotate(&self.path).await?;
             log = open(&self.path).await?;
         }
         let headed;
         let block = if log.size == 0 && !is_heading {
-            // Every file begins with a heading, which says whose it is.
+            // Every file starts with a heading, which names its owner.
             headed = [self.heading_line(&"continued").as_bytes(), block].concat();
             &headed
         } else {
@@ -171,7 +171,7 @@ impl CommandLog {
         };
         let written = async {
             log.file.write_all(block).await?;
-            // Without it the error of this write would be met by the next one, or by nobody.
+            // Without it, this write's error would appear at the next write, or never.
             log.file.flush().await
         };
         written.await.map_err(|source| LogError::Write {
@@ -183,25 +183,25 @@ impl CommandLog {
         Ok(())
     }
 
-    /// Opens the log of this row; that of an earlier one is set aside first.
+    /// Opens the log of this row. Rotates that of an earlier row first.
     async fn open_own(&mut self) -> Result<OpenLog, LogError> {
         let log = open(&self.path).await?;
-        let began = std::mem::replace(&mut self.began, true);
+        let was_opened = std::mem::replace(&mut self.was_opened, true);
         if log.size == 0 || log.uid == Some(self.uid) {
             return Ok(log);
         }
-        if began {
+        if was_opened {
             let path = self.path.clone();
             return Err(LogError::Taken { path });
         }
-        set_aside(&self.path).await?;
+        rotate(&self.path).await?;
         open(&self.path).await
     }
 }
 
-/// Sets a log aside, in place of the one before.
-async fn set_aside(path: &Path) -> Result<(), LogError> {
-    let renamed = fs::rename(path, aside(path)).await;
+/// Rotates a log; replaces the earlier rotated one.
+async fn rotate(path: &Path) -> Result<(), LogError> {
+    let renamed = fs::rename(path, rotated_path(path)).await;
     renamed.map_err(|source| LogError::Rotate {
         path: path.to_owned(),
         source,
@@ -240,7 +240,7 @@ async fn open(path: &Path) -> Result<OpenLog, LogError> {
     })
 }
 
-/// Now, to the second, in UTC.
+/// Now in UTC, rounded to the second.
 fn now() -> Timestamp {
     let now = Timestamp::now();
     now.round(Unit::Second).unwrap_or(now)
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_the_folder() {
+    fn the_path_of_any_name_is_in_the_folder() {
         let dir = LogDir::new("/logs");
         assert_eq!(dir.path("dev-1"), Path::new("/logs/dev-1.log"));
         for name in [
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_is_framed_by_two_lines_in_a_file_for_its_group() {
+    async fn an_attempt_has_a_first_and_a_last_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogDir::new(dir.path().join("new")).log("dev", UID, heading());
         log.begin(&CommandLine::new("/create_env.sh", ["-n", "dev"]))
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_log_is_set_aside_and_both_stay_bounded() {
+    async fn a_full_log_is_rotated_and_both_stay_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogDir::new(dir.path())
             .with_limit(1000)
@@ -324,15 +324,15 @@ mod tests {
             log.append(format!("line {n}\n").as_bytes()).await;
         }
         let now = fs::read_to_string(log.path()).unwrap();
-        let before = fs::read_to_string(super::aside(log.path())).unwrap();
+        let rotated = fs::read_to_string(super::rotated_path(log.path())).unwrap();
         assert!(
-            now.len() <= 1000 && before.len() <= 1000,
+            now.len() <= 1000 && rotated.len() <= 1000,
             "{} {}",
             now.len(),
-            before.len()
+            rotated.len()
         );
         assert!(now.ends_with("line 498\nline 499\n"), "{now}");
-        for text in [before, now] {
+        for text in [rotated, now] {
             let first = text.lines().next().unwrap();
             assert!(
                 first.ends_with(&format!(" uid {UID}: continued")),
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_cannot_be_written_is_counted_and_recovers() {
+    async fn failed_writes_are_counted_and_writing_recovers() {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("logs");
         fs::write(&blocked, "a file where the folder should be").unwrap();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_command_of_another_row_sets_the_log_aside() {
+    async fn the_first_command_of_another_row_rotates_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let logs = LogDir::new(dir.path());
         let mut first = logs.log("dev", UID, heading());
@@ -369,14 +369,14 @@ mod tests {
         let later = Uuid::from_u128(2);
         let mut second = logs.log("dev", later, heading());
         second.begin(&"three").await;
-        // A command that is still running writes where it began.
+        // A running command keeps writing to the rotated log.
         again.append(b"late\n").await;
         let of = |uid| logs.of("dev", LogOwner::row(uid, None));
         assert!(of(later).exists() && !of(UID).exists());
-        let older = fs::read_to_string(super::aside(second.path())).unwrap();
+        let older = fs::read_to_string(super::rotated_path(second.path())).unwrap();
         assert_eq!(older.lines().count(), 3, "{older}");
         assert!(older.ends_with("late\n"), "{older}");
-        // If it has to open the log anew, it leaves that of the later row alone.
+        // If it has to open the log again, it does not write to that of the later row.
         again.open = None;
         again.append(b"lost\n").await;
         assert_eq!(again.failed_writes(), 1);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_counted() {
+    async fn a_write_to_a_full_disk_is_counted() {
         let mut log = LogDir::new("/dev").log("full", UID, heading());
         log.path = "/dev/full".into();
         log.append(b"no room\n").await;

@@ -13,7 +13,7 @@ pub enum LogError {
     CreateDir {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -22,7 +22,7 @@ pub enum LogError {
     Open {
         /// The log.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -31,21 +31,21 @@ pub enum LogError {
     Write {
         /// The log.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The full log could not be set aside.
+    /// The full log could not be rotated.
     #[error("cannot rotate log {}", path.display())]
     Rotate {
         /// The log.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Another row of the same name writes its log there by now.
-    #[error("log {} belongs to another row by now", path.display())]
+    /// Another row of the same name owns the log now.
+    #[error("log {} now belongs to another row", path.display())]
     Taken {
         /// The log.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum LogError {
     Read {
         /// The log.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -1,8 +1,8 @@
-//! Whose log a file is: names are used again, and a reader of one row's log must not be shown
-//! the lines of an earlier row.
+//! Decides which row owns a log: names are reused, and a reader of one row's log must not get the
+//! lines of an earlier row.
 //!
-//! A log belongs to one row. Its first line is a heading that names the row's UID; what a command
-//! prints comes after it and cannot be taken for it.
+//! The first line of a log is a heading with the UID of the row that owns it. A command's output
+//! comes after it and cannot be mistaken for it.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,23 +12,23 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::log::aside;
+use super::log::rotated_path;
 
-/// What stands before the UID in a heading.
+/// The text before the UID in a heading.
 const UID: &str = " uid ";
-/// How much of a log's first line is read, in bytes. The UID comes before the command line.
+/// How much of a log's first line is read, in bytes. The UID is before the command line.
 pub(super) const HEADING_BYTES: u64 = 512;
 
-/// What an attempt is, for the line that opens it in the log.
+/// An attempt, for its first line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heading {
-    /// What is tried: `create`, `delete`, `probe`.
+    /// The operation: `create`, `delete`, `probe`.
     pub operation: String,
-    /// Which try it is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The generation of the row that it serves.
+    /// The generation of the row.
     pub generation: i64,
-    /// The term of the lease under which it runs.
+    /// The term of the lease.
     pub fence: i64,
 }
 
@@ -54,28 +54,28 @@ impl Heading {
     }
 }
 
-/// The rows whose log is read.
+/// The row whose log is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOwner {
-    /// Whichever wrote last.
+    /// The row that wrote last.
     Last,
     /// One row.
     Row {
         /// Its identity.
         uid: Uuid,
-        /// Since when it exists. What an earlier release wrote names no UID: it belongs to this
-        /// row if it was written since then, or if this is not known.
+        /// When the row was created, if known. A log of an earlier release has no UID: this row owns
+        /// it if it was written after that time, or if the time is not known.
         since: Option<Timestamp>,
     },
 }
 
 impl LogOwner {
-    /// One row, and since when it exists, if that is known.
+    /// One row and the time when it was created, if known.
     pub fn row(uid: Uuid, since: Option<Timestamp>) -> Self {
         Self::Row { uid, since }
     }
 
-    /// Whether a log belongs to these rows.
+    /// Whether this owner may read a log.
     pub(super) fn owns(self, log: &File) -> io::Result<bool> {
         let Self::Row { uid, since } = self else {
             return Ok(true);
@@ -87,7 +87,7 @@ impl LogOwner {
         Ok(since.is_none_or(|since| written.is_ok_and(|written| written >= since)))
     }
 
-    /// The owner of this log alone, if its heading names it.
+    /// The row in the heading of a log, if this is [`LogOwner::Last`].
     pub(super) fn bound_to(self, log: &File) -> io::Result<Self> {
         Ok(match (self, uid_of(log)?) {
             (Self::Last, Some(uid)) => Self::Row { uid, since: None },
@@ -96,7 +96,7 @@ impl LogOwner {
     }
 }
 
-/// The log of a name, for the readers of one owner.
+/// The log of a name as one owner may read it.
 #[derive(Clone, Debug)]
 pub struct LogFile {
     path: PathBuf,
@@ -108,7 +108,7 @@ impl LogFile {
         Self { path, owner }
     }
 
-    /// Where it is, whether or not it is there.
+    /// The path, also if there is no log.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -117,30 +117,31 @@ impl LogFile {
         self.owner
     }
 
-    /// Whether there is a log, and it belongs to the owner.
+    /// Whether the log exists and belongs to the owner.
     pub fn exists(&self) -> bool {
         self.open().is_ok_and(|log| log.is_some())
     }
 
-    /// Opens the log, if it is there and belongs to the owner.
+    /// Opens the log if it exists and belongs to the owner.
     pub(super) fn open(&self) -> io::Result<Option<File>> {
         owned(&self.path, self.owner)
     }
 
-    /// The log that was set aside, if it belongs to the same row as the one that is open.
-    pub(super) fn set_aside(&self, current: Option<&File>) -> io::Result<Option<File>> {
+    /// Opens the rotated log if it belongs to the same row as the current one.
+    pub(super) fn rotated(&self, current: Option<&File>) -> io::Result<Option<File>> {
         let owner = match current {
             Some(current) => self.owner.bound_to(current)?,
             None => self.owner,
         };
-        let Some(older) = owned(&aside(&self.path), owner)? else {
+        let Some(older) = owned(&rotated_path(&self.path), owner)? else {
             return Ok(None);
         };
-        let strange = owner == LogOwner::Last && current.is_some() && uid_of(&older)?.is_some();
-        Ok((!strange).then_some(older))
+        let of_another_row =
+            owner == LogOwner::Last && current.is_some() && uid_of(&older)?.is_some();
+        Ok((!of_another_row).then_some(older))
     }
 
-    /// Whether another row's log is at the path.
+    /// Whether another row owns the log.
     pub(super) fn is_taken(&self) -> io::Result<bool> {
         Ok(fs::exists(&self.path)? && self.open()?.is_none())
     }
@@ -154,7 +155,7 @@ fn owned(path: &Path, owner: LogOwner) -> io::Result<Option<File>> {
     Ok(owner.owns(&log)?.then_some(log))
 }
 
-/// The UID that the first line of a log names.
+/// The UID in the first line of a log.
 fn uid_of(mut log: &File) -> io::Result<Option<Uuid>> {
     log.seek(SeekFrom::Start(0))?;
     let mut first = Vec::new();
@@ -162,7 +163,7 @@ fn uid_of(mut log: &File) -> io::Result<Option<Uuid>> {
     Ok(uid_in(&first))
 }
 
-/// The UID in a heading, as [`Heading::line`] writes it.
+/// The UID in a heading that [`Heading::line`] wrote.
 pub(super) fn uid_in(first: &[u8]) -> Option<Uuid> {
     let line = first.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_heading_names_a_uid() {
+    fn only_a_heading_has_a_uid() {
         assert_eq!(uid_in(heading(OWN).as_bytes()), Some(OWN));
         for other in [
             String::new(),
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_belongs_to_the_row_of_its_first_line() {
+    fn the_row_in_the_first_line_owns_the_log() {
         let (_dir, log) = written(&(heading(OWN) + &heading(OTHER)));
         assert!(log.exists() && !log.is_taken().unwrap());
         let of = |owner| LogFile::new(log.path().to_owned(), owner);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_log_belongs_to_a_row_that_was_there_when_it_was_written() {
+    fn a_log_without_uid_belongs_to_a_row_that_is_older() {
         let (_dir, log) = written("--- 2026-11-20T23:00:00Z create attempt 1 fence 3: /x\n");
         let of = |since| LogFile::new(log.path().to_owned(), LogOwner::row(OWN, since));
         let hour = jiff::SignedDuration::from_hours(1);

@@ -1,136 +1,137 @@
-//! Commands that nobody tends: whose daemon and whose guard were killed, or stand still (SIGSTOP).
-//! This module must not touch a tree whose daemon or guard is at work, for that one tends it.
+//! Orphaned runs: their daemon and their guard were killed or are stopped (SIGSTOP). This module does
+//! not touch a run whose daemon or guard works.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::environment::RUN_MARK;
-use super::hunt::hunt_down;
-use super::mark::Run;
-use super::tree::{self, Member};
+use super::environment::RUN_ID;
+use super::kill_tree::kill_tree;
+use super::run_id::RunId;
+use super::tree::{self, ProcessInfo};
 
-/// How long a guard without a daemon has for ending its tree by itself, as it promises.
-const GUARD_ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a guard may take to end its process tree after its daemon died.
+const GUARD_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Ends them; it remembers from one look to the next what may still turn out well by itself.
+/// Ends orphaned runs. Remembers between two calls which runs may still continue by themselves.
 #[derive(Debug)]
 pub struct Orphans {
-    standstill: Duration,
-    seen: HashMap<String, Instant>,
+    stopped_grace: Duration,
+    since: HashMap<String, Instant>,
 }
 
-/// What one look came to.
+/// The result of one call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct OrphansEnded {
-    /// Processes that were found with nobody to tend them, and ended.
+    /// The number of processes of orphaned runs, which were killed.
     pub found: usize,
-    /// Those of them that even SIGKILL did not end.
+    /// The processes that survived SIGKILL.
     pub survivors: Vec<i32>,
-    /// Runs that nobody tends now, and that have some time yet.
+    /// The number of orphaned runs whose grace has not passed.
     pub pending: usize,
 }
 
 impl Orphans {
-    /// Where daemon and guard both stand still, they have `standstill` to go on.
-    pub fn new(standstill: Duration) -> Self {
+    /// A stopped daemon and guard have `stopped_grace` to continue.
+    pub fn new(stopped_grace: Duration) -> Self {
         Self {
-            standstill,
-            seen: HashMap::new(),
+            stopped_grace,
+            since: HashMap::new(),
         }
     }
 
-    /// Looks at every process of this machine that may be looked at, and ends what belongs to a
-    /// run that nobody tends. Processes of other PID namespaces are left alone: the numbers in
-    /// their marks mean something else there.
+    /// Scans the readable processes of this machine and kills those of orphaned runs. Skips
+    /// processes of other PID namespaces, where the PIDs in run IDs have another meaning.
     ///
-    /// Blocks: some milliseconds for reading `/proc`, five seconds where a process does not die.
+    /// Blocks: some milliseconds to read `/proc`, five seconds if a process survives.
     pub fn end(&mut self) -> OrphansEnded {
         let mut ended = OrphansEnded::default();
-        let runs = untended();
-        self.seen.retain(|mark, _| runs.contains_key(mark));
-        for (mark, run) in runs {
-            if let Some(patience) = self.patience(&run) {
-                let since = *self.seen.entry(mark.clone()).or_insert_with(Instant::now);
-                if since.elapsed() < patience {
+        let runs = orphaned_runs();
+        self.since.retain(|run_id, _| runs.contains_key(run_id));
+        for (run_id, run) in runs {
+            if let Some(grace) = self.grace(&run) {
+                let since = self
+                    .since
+                    .entry(run_id.clone())
+                    .or_insert_with(Instant::now);
+                if since.elapsed() < grace {
                     ended.pending += 1;
                     continue;
                 }
             }
-            ended.found += run.members.len();
-            ended.survivors.extend(hunt_down(None, None, &mark));
+            ended.found += run.processes.len();
+            ended.survivors.extend(kill_tree(None, None, &run_id));
         }
         ended
     }
 
-    /// How long a run may go on like this; `None` where nothing is to be hoped for.
-    fn patience(&self, run: &Untended) -> Option<Duration> {
+    /// How long a run may continue without a daemon and guard that work; `None` if there is no
+    /// reason to wait.
+    fn grace(&self, run: &OrphanedRun) -> Option<Duration> {
         match (run.daemon, run.guard) {
-            (_, At::Gone) => None,
-            // The kernel wakes a stopped guard when its daemon dies.
-            (At::Gone, _) => Some(GUARD_ENDS_WITHIN),
-            _ => Some(self.standstill),
+            (_, ProcessState::Gone) => None,
+            // The kernel continues a stopped guard when its daemon dies.
+            (ProcessState::Gone, _) => Some(GUARD_DEADLINE),
+            _ => Some(self.stopped_grace),
         }
     }
 }
 
-/// How a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Work,
-    Standstill,
+enum ProcessState {
+    Running,
+    Stopped,
     Gone,
 }
 
-impl At {
-    fn of(process: Option<Member>) -> Self {
+impl ProcessState {
+    fn of(process: Option<ProcessInfo>) -> Self {
         match process {
-            Some(process) if process.stopped => Self::Standstill,
-            Some(process) if !process.zombie => Self::Work,
+            Some(process) if process.stopped => Self::Stopped,
+            Some(process) if !process.zombie => Self::Running,
             _ => Self::Gone,
         }
     }
 }
 
-/// A run that nobody tends.
-struct Untended {
-    members: Vec<Member>,
-    daemon: At,
-    guard: At,
+struct OrphanedRun {
+    processes: Vec<ProcessInfo>,
+    daemon: ProcessState,
+    guard: ProcessState,
 }
 
-/// The runs that nobody tends, by the mark that their processes bear.
-fn untended() -> HashMap<String, Untended> {
-    let untended = runs().into_iter().filter_map(|(mark, members)| {
-        let guard = members.iter().copied().find(|member| is_guard(*member));
-        let run = Untended {
-            daemon: At::of(Run::parse(&mark)?.daemon()),
-            guard: At::of(guard),
-            members,
+/// The orphaned runs by run ID.
+fn orphaned_runs() -> HashMap<String, OrphanedRun> {
+    let orphaned = runs().into_iter().filter_map(|(run_id, processes)| {
+        let guard = processes.iter().copied().find(|process| is_guard(*process));
+        let run = OrphanedRun {
+            daemon: ProcessState::of(RunId::parse(&run_id)?.daemon()),
+            guard: ProcessState::of(guard),
+            processes,
         };
-        let tended = match run.daemon {
-            At::Work => true,
-            // It ends the tree when the trust is over.
-            At::Standstill => run.guard == At::Work,
-            At::Gone => false,
+        let supervised = match run.daemon {
+            ProcessState::Running => true,
+            // The guard ends the process tree when trust expires.
+            ProcessState::Stopped => run.guard == ProcessState::Running,
+            ProcessState::Gone => false,
         };
-        (!tended).then_some((mark, run))
+        (!supervised).then_some((run_id, run))
     });
-    untended.collect()
+    orphaned.collect()
 }
 
-/// The processes of all runs on this machine.
-fn runs() -> HashMap<String, Vec<Member>> {
-    let mut found: HashMap<String, Vec<Member>> = HashMap::new();
-    let here = pid_namespace("self");
-    for member in tree::everyone() {
-        let foreign = || pid_namespace(&member.pid.to_string()) != here;
-        if member.zombie || foreign() {
+/// The processes of all runs on this machine, by run ID.
+fn runs() -> HashMap<String, Vec<ProcessInfo>> {
+    let mut found: HashMap<String, Vec<ProcessInfo>> = HashMap::new();
+    let own_namespace = pid_namespace("self");
+    for process in tree::all_processes() {
+        let foreign = || pid_namespace(&process.pid.to_string()) != own_namespace;
+        if process.zombie || foreign() {
             continue;
         }
-        if let Some(mark) = tree::variable(member.pid, RUN_MARK) {
-            found.entry(mark).or_default().push(member);
+        if let Some(run_id) = tree::variable(process.pid, RUN_ID) {
+            found.entry(run_id).or_default().push(process);
         }
     }
     found
@@ -140,8 +141,8 @@ fn pid_namespace(pid: &str) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
-/// By the command line that daemons give it.
-fn is_guard(member: Member) -> bool {
-    fs::read(format!("/proc/{}/cmdline", member.pid))
+/// Recognises a guard by its command line.
+fn is_guard(process: ProcessInfo) -> bool {
+    fs::read(format!("/proc/{}/cmdline", process.pid))
         .is_ok_and(|line| line.starts_with(b"kindler\0guard\0"))
 }

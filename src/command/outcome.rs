@@ -1,4 +1,4 @@
-//! How a run ended, told by type. This module must not judge whether that was a success.
+//! How a run ended. This module does not judge whether that was a success.
 
 use std::fmt;
 use std::io;
@@ -13,18 +13,18 @@ use thiserror::Error;
 pub enum Ending {
     /// By itself, with this exit code.
     Exited(i32),
-    /// By a signal that this program did not send to it; or its guard was killed by it.
+    /// By a signal that Kindler did not send; the guard may have got it instead.
     Signaled(i32),
-    /// It was stopped because its time was up.
+    /// It was stopped at its deadline.
     DeadlineExceeded,
-    /// It was stopped because the caller asked for it.
+    /// The caller cancelled it.
     Cancelled,
-    /// It was stopped, or not even started, because the owner's trust in its lease had run out.
+    /// It was stopped or not started, because the daemon's trust in its lease had expired.
     TrustLost,
 }
 
 impl Ending {
-    /// Whether the command ended by itself and said that all is well.
+    /// Whether the command exited with code 0.
     pub fn is_clean(self) -> bool {
         self == Self::Exited(0)
     }
@@ -65,9 +65,9 @@ fn signal_name(number: i32) -> Option<&'static str> {
     })
 }
 
-/// What is known of a run that is over.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
+pub struct FinishedCommand {
     /// How the command ended.
     pub ending: Ending,
     /// The last lines of stdout and stderr together, cleaned for reading.
@@ -75,14 +75,14 @@ pub struct Finished {
     /// The first bytes of stdout, verbatim, up to the runner's
     /// [`stdout_kept`](super::Runner::stdout_kept).
     pub stdout: Vec<u8>,
-    /// How many bytes stdout had in all: more than `stdout` holds means that it is cut.
+    /// The total number of bytes of stdout: more than in `stdout` if that was cut.
     pub stdout_bytes: u64,
-    /// How many bytes stderr had in all.
+    /// The total number of bytes of stderr.
     pub stderr_bytes: u64,
     /// From the call to the end of the last process.
     pub duration: Duration,
-    /// Processes that even SIGKILL did not end (another user's, or stuck in the kernel).
-    /// Nearly always empty; while it is not, the command must be taken for running.
+    /// The processes that survived SIGKILL (another user's, or blocked in the kernel). Nearly always
+    /// empty; if not, the command counts as running.
     pub survivors: Vec<i32>,
 }
 
@@ -92,48 +92,48 @@ pub enum SpawnError {
     /// There is no such file, or nothing of that name in `PATH`.
     #[error("program {} does not exist", program.display())]
     ProgramMissing {
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
     },
-    /// The file is there but may not, or cannot, be executed.
+    /// The file exists but cannot be executed.
     #[error("program {} is not executable", program.display())]
     NotExecutable {
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The file is there, but the interpreter that its first line names is not.
+    /// The file exists, but the interpreter in its first line does not.
     #[error("program {} names an interpreter that does not exist", program.display())]
     InterpreterMissing {
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
     },
-    /// The system refused for a reason of its own, such as a limit on processes.
+    /// The system refused for another reason, such as a limit on processes.
     #[error("cannot start program {}", program.display())]
     Start {
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The guard could not be started, so neither was the command.
+    /// The guard could not be started, so the command was not started.
     #[error("cannot start guard {} for program {}", guard.display(), program.display())]
     Guard {
-        /// The program that should have guarded.
+        /// The guard program.
         guard: PathBuf,
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The guard ended by itself without a last word; whatever it had started was killed.
+    /// The guard ended by itself without a report. The processes that it had started were killed.
     #[error("the guard of program {} ended ({status}) without a report", program.display())]
     GuardSilent {
-        /// The program as it was named.
+        /// The program as the caller named it.
         program: PathBuf,
         /// How the guard ended.
         status: ExitStatus,
@@ -141,11 +141,11 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    /// What an errno of the start means for this program.
+    /// The error for the errno of a failed start.
     pub(super) fn from_errno(program: PathBuf, errno: i32) -> Self {
         let source = io::Error::from_raw_os_error(errno);
         match rustix::io::Errno::from_raw_os_error(errno) {
-            // The kernel says "no such file" of the interpreter too.
+            // The kernel also returns "no such file" for a missing interpreter.
             rustix::io::Errno::NOENT if program.is_file() => Self::InterpreterMissing { program },
             rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
                 Self::ProgramMissing { program }
@@ -163,7 +163,7 @@ mod tests {
     use super::Ending;
 
     #[test]
-    fn endings_read_as_the_rest_of_a_sentence() {
+    fn endings_complete_a_sentence() {
         assert_eq!(Ending::Exited(3).to_string(), "exited with code 3");
         assert_eq!(
             Ending::Signaled(9).to_string(),

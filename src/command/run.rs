@@ -1,5 +1,5 @@
-//! The daemon's side of one run: when a command must stop, and what is known once it has.
-//! This module must not signal processes (the guard does) nor judge the outcome.
+//! Runs one command from the daemon: decides when it must stop, and collects its result. This module
+//! does not signal processes (the guard does) and does not judge the result.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -10,38 +10,38 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::capture::{Capture, Kept, STDOUT_KEPT};
+use super::capture::{KeptOutput, OutputCapture, STDOUT_KEPT};
+use super::control_socket::{GuardReport, GuardRequest};
 use super::environment;
 use super::guard_process::GuardProcess;
-use super::lifeline::{Order, Report};
-use super::line::{CommandLine, Limits};
+use super::line::{CommandLimits, CommandLine};
 use super::log::CommandLog;
-use super::outcome::{Ending, Finished, SpawnError};
+use super::outcome::{Ending, FinishedCommand, SpawnError};
 use crate::core::trust::{MonotonicDeadline, Trust};
 use crate::redact::KnownSecrets;
 
-/// How long after the end of the grace a guard may take to report before it counts as deaf.
-const DEAF_AFTER: Duration = Duration::from_secs(3);
-/// How long output is read on after the end. What is in the pipes comes at once; this is for a
-/// process out of reach that keeps them open.
+/// How long after the grace a guard may take to report before it counts as unresponsive.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(3);
+/// How long output is read after the end. What is in the pipes arrives at once; this is the limit
+/// if an escaped process keeps them open.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
 
-/// Starts commands, each under a guard of its own.
+/// Runs commands, each under its own guard.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// The binary that is called with `guard` as its first argument.
+    /// The binary that is started with the first argument `guard`.
     pub guard_program: PathBuf,
-    /// Names of further variables that commands inherit; a final `*` stands for any ending.
+    /// Names of further variables that commands inherit; a final `*` matches any suffix.
     pub pass_env: Vec<String>,
-    /// How much of the start of stdout is kept, in bytes. Memory is taken only as it comes.
+    /// How much of the start of stdout is kept, in bytes.
     pub stdout_kept: usize,
-    /// What is hidden wherever a command prints it, besides the values of the variables that
-    /// [`pass_env`](Self::pass_env) names and whose names speak of a secret.
+    /// Values that are redacted in the output, besides those of the variables that
+    /// [`pass_env`](Self::pass_env) names and whose names look like a secret.
     pub secrets: KnownSecrets,
 }
 
 impl Default for Runner {
-    /// Guards are this very binary, also after an upgrade has replaced its file.
+    /// The guard program is this binary, even after an upgrade has replaced its file.
     fn default() -> Self {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
@@ -53,22 +53,22 @@ impl Default for Runner {
 }
 
 impl Runner {
-    /// Runs one command to its end, and everything it started with it.
+    /// Runs one command until its whole process tree has ended.
     ///
-    /// The command is stopped politely (SIGTERM, SIGKILL after the grace) at its deadline and on
-    /// `cancel`, and at once when `trust` runs out; it is not started when either has happened
-    /// already. A command that ended just before it was stopped has ended by itself.
+    /// Stops the command (SIGTERM, SIGKILL after the grace) at its deadline and on `cancel`, and
+    /// kills it at once when `trust` expires. Does not start it if it is cancelled or trust has
+    /// expired. A command that ended just before it was stopped counts as ended by itself.
     ///
-    /// Takes at most the deadline, the grace and a few seconds. Dropping the future ends the tree
-    /// within two seconds. A trouble with the log never fails the command.
+    /// Takes at most the deadline, the grace and a few seconds. Dropping the future ends the process
+    /// tree within two seconds. An error of the log never fails the command.
     pub async fn run(
         &self,
         line: &CommandLine,
-        limits: &Limits,
+        limits: &CommandLimits,
         trust: Trust,
         cancel: &CancellationToken,
         mut log: Option<&mut CommandLog>,
-    ) -> Result<Finished, SpawnError> {
+    ) -> Result<FinishedCommand, SpawnError> {
         let started = Instant::now();
         if let Some(log) = log.as_deref_mut() {
             log.begin(line).await;
@@ -79,19 +79,19 @@ impl Runner {
         let duration = started.elapsed();
         if let Some(log) = log {
             match &result {
-                Ok((verdict, _)) => log.end(&verdict.ending, duration).await,
+                Ok((end, _)) => log.end(&end.ending, duration).await,
                 Err(error) => log.end(error, duration).await,
             }
         }
-        let (verdict, kept) = result?;
-        Ok(Finished {
-            ending: verdict.ending,
+        let (end, kept) = result?;
+        Ok(FinishedCommand {
+            ending: end.ending,
             tail: kept.tail.into_lines(),
             stdout: kept.stdout,
             stdout_bytes: kept.stdout_bytes,
             stderr_bytes: kept.stderr_bytes,
             duration,
-            survivors: verdict.survivors,
+            survivors: end.survivors,
         })
     }
 
@@ -108,14 +108,14 @@ impl Runner {
     async fn run_guarded(
         &self,
         line: &CommandLine,
-        limits: &Limits,
+        limits: &CommandLimits,
         trust: Trust,
         cancel: &CancellationToken,
         log: Option<&mut CommandLog>,
-    ) -> Result<(Verdict, Kept), SpawnError> {
+    ) -> Result<(RunEnd, KeptOutput), SpawnError> {
         let until = *trust.borrow();
         if let Some(ending) = refusal(until, cancel) {
-            return Ok((Verdict::of(ending), Kept::default()));
+            return Ok((RunEnd::of(ending), KeptOutput::default()));
         }
         let guard = GuardProcess::start(
             &self.guard_program,
@@ -129,35 +129,35 @@ impl Runner {
             program: line.program.clone(),
             source,
         })?;
-        let mut capture = Capture::new(log, self.stdout_kept, &self.known_secrets());
+        let mut capture = OutputCapture::new(log, self.stdout_kept, &self.known_secrets());
         let output = guard.take_output();
-        let verdict = {
+        let end = {
             let drain = async {
                 if let Some((stdout, stderr)) = output {
                     capture.drain(stdout, stderr).await;
                 }
             };
-            let mut run = Run {
+            let mut run = GuardedRun {
                 line,
                 limits,
                 guard,
                 stop: None,
             };
-            let watch = run.until_gone(trust, cancel);
-            tokio::pin!(drain, watch);
+            let until_ended = run.until_ended(trust, cancel);
+            tokio::pin!(drain, until_ended);
             tokio::select! {
-                verdict = &mut watch => {
-                    let _held_open = timeout(LAST_OUTPUT, drain).await;
-                    verdict
+                end = &mut until_ended => {
+                    let _ = timeout(LAST_OUTPUT, drain).await;
+                    end
                 }
-                () = &mut drain => watch.await,
+                () = &mut drain => until_ended.await,
             }
         }?;
-        Ok((verdict, capture.finish().await))
+        Ok((end, capture.finish().await))
     }
 }
 
-/// Why a command is not even started.
+/// Why the command must not start, if so.
 fn refusal(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Ending> {
     if trust.passed() {
         Some(Ending::TrustLost)
@@ -168,12 +168,12 @@ fn refusal(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Endin
     }
 }
 
-struct Verdict {
+struct RunEnd {
     ending: Ending,
     survivors: Vec<i32>,
 }
 
-impl Verdict {
+impl RunEnd {
     fn of(ending: Ending) -> Self {
         Self {
             ending,
@@ -182,61 +182,64 @@ impl Verdict {
     }
 }
 
-/// The guard was told to stop.
+/// A stop that the guard was asked for.
 #[derive(Clone, Copy)]
-struct Stop {
+struct RequestedStop {
     ending: Ending,
-    /// When a guard that has not reported by then is deaf.
-    deaf_at: Instant,
+    /// When the guard counts as unresponsive if it has not reported.
+    report_due: Instant,
 }
 
-/// One run under way.
-struct Run<'a> {
+struct GuardedRun<'a> {
     line: &'a CommandLine,
-    limits: &'a Limits,
+    limits: &'a CommandLimits,
     guard: GuardProcess,
-    stop: Option<Stop>,
+    stop: Option<RequestedStop>,
 }
 
-impl Run<'_> {
-    async fn until_gone(
+impl GuardedRun<'_> {
+    async fn until_ended(
         &mut self,
         trust: Trust,
         cancel: &CancellationToken,
-    ) -> Result<Verdict, SpawnError> {
-        match self.last_word(trust, cancel).await {
-            LastWord::Said(report) => {
-                let _status = self.guard.ended().await;
-                self.judge(report)
+    ) -> Result<RunEnd, SpawnError> {
+        match self.guard_outcome(trust, cancel).await {
+            GuardOutcome::Reported(report) => {
+                let _ignored_status = self.guard.ended().await;
+                self.end_of(report)
             }
-            LastWord::GuardGone => self.judge_without_report().await,
-            LastWord::GuardDeaf(stop) => {
-                tracing::warn!(program = %self.line.program.display(), "guard does not answer");
-                Ok(Verdict {
+            GuardOutcome::Ended => self.end_without_report().await,
+            GuardOutcome::Unresponsive(stop) => {
+                tracing::warn!(program = %self.line.program.display(), "guard does not respond");
+                Ok(RunEnd {
                     ending: stop.ending,
-                    survivors: self.guard.hunt().await,
+                    survivors: self.guard.kill().await,
                 })
             }
         }
     }
 
-    /// Listens until the guard has said its last word, and tells it meanwhile what it must know.
-    async fn last_word(&mut self, mut trust: Trust, cancel: &CancellationToken) -> LastWord {
+    /// Waits for the guard's final report, and sends it renewals of trust and the request to stop.
+    async fn guard_outcome(
+        &mut self,
+        mut trust: Trust,
+        cancel: &CancellationToken,
+    ) -> GuardOutcome {
         let deadline = Instant::now() + self.limits.deadline;
-        let mut owner_lives = true;
+        let mut trust_changes = true;
         loop {
-            // Not marked as seen: a renewal of this moment must still reach the guard below.
+            // Does not mark the value as seen, so `changed` below still reports it.
             let until = *trust.borrow();
-            // Every arm may be dropped when another wins, and none waits in its body.
+            // Every branch is cancel-safe, and none awaits in its body.
             tokio::select! {
                 report = self.guard.report() => match report {
-                    Some(Report::Started(_)) => {}
-                    Some(last) => return LastWord::Said(last),
-                    None => return LastWord::GuardGone,
+                    Some(GuardReport::Started(_)) => {}
+                    Some(report) => return GuardOutcome::Reported(report),
+                    None => return GuardOutcome::Ended,
                 },
-                changed = trust.changed(), if owner_lives => {
-                    owner_lives = changed.is_ok();
-                    self.guard.tell(Order::Trust(*trust.borrow()));
+                changed = trust.changed(), if trust_changes => {
+                    trust_changes = changed.is_ok();
+                    self.guard.send(GuardRequest::Trust(*trust.borrow()));
                 }
                 () = cancel.cancelled(), if self.stop.is_none() => {
                     self.stop(Ending::Cancelled, self.limits.grace);
@@ -244,45 +247,45 @@ impl Run<'_> {
                 () = sleep_until(deadline), if self.stop.is_none() => {
                     self.stop(Ending::DeadlineExceeded, self.limits.grace);
                 }
-                // The guard sees this by itself; this is for one that is deaf.
+                // The guard does this by itself unless it is unresponsive.
                 () = expiry(until), if self.stop.is_none() => {
                     self.stop(Ending::TrustLost, Duration::ZERO);
                 }
-                stop = deafness(self.stop) => return LastWord::GuardDeaf(stop),
+                stop = overdue(self.stop) => return GuardOutcome::Unresponsive(stop),
             }
         }
     }
 
     fn stop(&mut self, ending: Ending, grace: Duration) {
-        self.guard.tell(Order::Stop(grace));
-        self.stop = Some(Stop {
+        self.guard.send(GuardRequest::Stop(grace));
+        self.stop = Some(RequestedStop {
             ending,
-            deaf_at: Instant::now() + grace + DEAF_AFTER,
+            report_due: Instant::now() + grace + UNRESPONSIVE_AFTER,
         });
     }
 
-    fn judge(&self, report: Report) -> Result<Verdict, SpawnError> {
+    fn end_of(&self, report: GuardReport) -> Result<RunEnd, SpawnError> {
         let ending = match report {
-            Report::Failed(errno) => {
+            GuardReport::Failed(errno) => {
                 return Err(SpawnError::from_errno(self.line.program.clone(), errno));
             }
-            Report::Exited(code) => Ending::Exited(code),
-            Report::Signaled(signal) => Ending::Signaled(signal),
-            Report::Untrusted => Ending::TrustLost,
-            // `Started` is never a last word; both ways someone else ended the command.
-            Report::Stopped | Report::Started(_) => {
+            GuardReport::Exited(code) => Ending::Exited(code),
+            GuardReport::Signaled(signal) => Ending::Signaled(signal),
+            GuardReport::Untrusted => Ending::TrustLost,
+            // `Started` is never final.
+            GuardReport::Stopped | GuardReport::Started(_) => {
                 self.stop.map_or(Ending::Cancelled, |stop| stop.ending)
             }
         };
-        Ok(Verdict::of(ending))
+        Ok(RunEnd::of(ending))
     }
 
-    /// The guard died. Whatever it guarded goes with it.
-    async fn judge_without_report(&mut self) -> Result<Verdict, SpawnError> {
+    /// The guard died: kills its process tree.
+    async fn end_without_report(&mut self) -> Result<RunEnd, SpawnError> {
         let status = self.guard.ended().await;
-        let survivors = self.guard.hunt().await;
+        let survivors = self.guard.kill().await;
         if let Some(stop) = self.stop {
-            return Ok(Verdict {
+            return Ok(RunEnd {
                 ending: stop.ending,
                 survivors,
             });
@@ -290,7 +293,7 @@ impl Run<'_> {
         let program = self.line.program.clone();
         let status = status.map_err(|source| SpawnError::Start { program, source })?;
         match std::os::unix::process::ExitStatusExt::signal(&status) {
-            Some(signal) => Ok(Verdict {
+            Some(signal) => Ok(RunEnd {
                 ending: Ending::Signaled(signal),
                 survivors,
             }),
@@ -302,11 +305,11 @@ impl Run<'_> {
     }
 }
 
-/// How the talk with a guard ended.
-enum LastWord {
-    Said(Report),
-    GuardGone,
-    GuardDeaf(Stop),
+enum GuardOutcome {
+    Reported(GuardReport),
+    /// The guard ended without a report.
+    Ended,
+    Unresponsive(RequestedStop),
 }
 
 async fn expiry(until: MonotonicDeadline) {
@@ -316,18 +319,18 @@ async fn expiry(until: MonotonicDeadline) {
     }
 }
 
-async fn deafness(stop: Option<Stop>) -> Stop {
+async fn overdue(stop: Option<RequestedStop>) -> RequestedStop {
     match stop {
         Some(stop) => {
-            sleep_until(stop.deaf_at).await;
+            sleep_until(stop.report_due).await;
             stop
         }
         None => std::future::pending().await,
     }
 }
 
-/// A trust that never ends, for commands that need no lease (a probe asked for by a person).
-/// Its sender is gone, so nobody can revoke it.
+/// Trust that never expires, for commands that need no lease (such as a probe on a person's
+/// request). It has no sender, so it cannot be revoked.
 pub fn unconditional_trust() -> Trust {
     watch::channel(MonotonicDeadline::never()).1
 }

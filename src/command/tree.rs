@@ -1,5 +1,5 @@
-//! Finds the processes of a command in `/proc` and signals them.
-//! This module must not decide when, and must not wait for a process to end.
+//! Finds the processes of a command in `/proc` and signals them. This module does not decide when,
+//! and does not wait for a process to end.
 
 use std::fs;
 use std::path::Path;
@@ -10,79 +10,79 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
 };
 
-/// One process, as `/proc/PID/stat` showed it.
+/// One process, as read from `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Member {
+pub(super) struct ProcessInfo {
     pub(super) pid: i32,
     pub(super) parent: i32,
     pub(super) group: i32,
-    /// Ticks since boot at which it started: with the pid, the identity of a process.
+    /// The time of its start in ticks since boot: with the PID, the identity of the process.
     pub(super) start: u64,
-    /// It has ended and only waits for its parent to notice.
+    /// It has ended, and its parent has not waited for it yet.
     pub(super) zombie: bool,
-    /// It stands still until somebody continues it (SIGSTOP).
+    /// It is stopped (SIGSTOP) until it gets SIGCONT.
     pub(super) stopped: bool,
 }
 
-impl Member {
-    /// When it was started, since the machine was booted; at most a tick too early.
-    pub(super) fn born(self) -> Duration {
+impl ProcessInfo {
+    /// The time of its start since boot, rounded down to a tick.
+    pub(super) fn started(self) -> Duration {
         let nanos = u128::from(self.start) * 1_000_000_000;
         let nanos = nanos / u128::from(clock_ticks_per_second());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Signals this very process. It is pinned by a pidfd and looked at again before, so that a
-    /// process that got its number since is never hit. Failures mean that it is gone, or that it
-    /// is not ours to signal; the caller sees either at the next look.
+    /// Signals exactly this process: opens a pidfd and reads the process again first, so that a
+    /// process that reuses the PID gets no signal. Ignores errors: the process has ended or must not
+    /// be signalled, and the caller sees which at the next scan.
     pub(super) fn signal(self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return;
         };
         let pinned = pidfd_open(pid, PidfdFlags::empty());
-        if look(self.pid).is_none_or(|now| now.start != self.start) {
+        if process(self.pid).is_none_or(|now| now.start != self.start) {
             return;
         }
-        let _gone = match pinned {
+        let _ = match pinned {
             Ok(pidfd) => pidfd_send_signal(&pidfd, signal),
-            // Some sandboxes forbid pidfds; a tree that cannot be ended would be worse.
+            // Some sandboxes forbid pidfds; never ending the tree would be worse.
             Err(_) => kill_process(pid, signal),
         };
     }
 }
 
-/// The processes below `root` that still run. Fork and exit go on during the look, so a single
-/// empty answer proves nothing while they may.
-pub(super) fn below(root: i32) -> Vec<Member> {
-    descendants(&everyone(), root)
+/// The running descendants of a process. Processes fork and exit during the scan, so one empty
+/// result does not prove that there are none.
+pub(super) fn descendants_of(root: i32) -> Vec<ProcessInfo> {
+    descendants(&all_processes(), root)
         .into_iter()
-        .filter(|member| !member.zombie)
+        .filter(|process| !process.zombie)
         .collect()
 }
 
-/// The running processes that bear `mark` in their environment (`NAME=value`) or belong to
-/// `group`: what can still be known of a tree whose guard is gone.
-pub(super) fn marked(mark: &str, group: Option<i32>) -> Vec<Member> {
-    let mut found = everyone();
-    found.retain(|member| {
-        !member.zombie && (Some(member.group) == group || bears(member.pid, mark))
+/// The running processes with the run ID (`NAME=value`) in their environment, or in `group`. Finds
+/// a tree whose guard is gone.
+pub(super) fn of_run(run_id: &str, group: Option<i32>) -> Vec<ProcessInfo> {
+    let mut found = all_processes();
+    found.retain(|process| {
+        !process.zombie && (Some(process.group) == group || has_variable(process.pid, run_id))
     });
     found
 }
 
-/// SIGKILL for a whole group at once: the kernel does it without a gap for forks to slip through.
+/// Sends SIGKILL to a whole process group; the kernel leaves no gap for a fork.
 pub(super) fn kill_group(group: i32) {
     if let Some(group) = Pid::from_raw(group) {
-        let _gone = kill_process_group(group, Signal::KILL);
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-fn bears(pid: i32, mark: &str) -> bool {
-    let name = mark.split_once('=').map_or(mark, |(name, _)| name);
-    variable(pid, name).as_deref() == Some(mark)
+fn has_variable(pid: i32, wanted: &str) -> bool {
+    let name = wanted.split_once('=').map_or(wanted, |(name, _)| name);
+    variable(pid, name).as_deref() == Some(wanted)
 }
 
-/// `NAME=value` as it stands in the environment that a process was started with.
+/// `NAME=value` from the environment that a process was started with.
 pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     let environment = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
@@ -94,28 +94,28 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     String::from_utf8(variables.find(ours)?.to_vec()).ok()
 }
 
-/// Every process of this machine.
-pub(super) fn everyone() -> Vec<Member> {
+/// All processes of this machine.
+pub(super) fn all_processes() -> Vec<ProcessInfo> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(look)
+        .filter_map(process)
         .collect()
 }
 
-/// One process, `None` once it is gone.
-pub(super) fn look(pid: i32) -> Option<Member> {
+/// Reads one process; `None` if it has ended.
+pub(super) fn process(pid: i32) -> Option<ProcessInfo> {
     let stat = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-    // Lossy: a name that is not UTF-8 must not make a process invisible.
+    // Lossy: a process whose name is not UTF-8 counts too.
     parse(&String::from_utf8_lossy(&stat))
 }
 
-/// Reads a line of `/proc/PID/stat`. The name in brackets is the process's own choice and may
-/// hold spaces and brackets, so everything counts from the last bracket.
-fn parse(stat: &str) -> Option<Member> {
+/// Parses `/proc/PID/stat`. The process chooses the name in brackets, which may contain spaces and
+/// brackets, so the fields are counted from the last bracket.
+fn parse(stat: &str) -> Option<ProcessInfo> {
     let pid = stat.split_once(' ')?.0.parse().ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?;
@@ -123,7 +123,7 @@ fn parse(stat: &str) -> Option<Member> {
     let group = fields.next()?.parse().ok()?;
     // state is field 3 of proc(5) and starttime field 22; 3, 4 and 5 are consumed.
     let start = fields.nth(22 - 6)?.parse().ok()?;
-    Some(Member {
+    Some(ProcessInfo {
         pid,
         parent,
         group,
@@ -133,11 +133,11 @@ fn parse(stat: &str) -> Option<Member> {
     })
 }
 
-fn descendants(all: &[Member], root: i32) -> Vec<Member> {
-    let mut found: Vec<Member> = Vec::new();
+fn descendants(all: &[ProcessInfo], root: i32) -> Vec<ProcessInfo> {
+    let mut found: Vec<ProcessInfo> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
-        // A pid that was reused during the look could close a circle; each is taken once.
+        // A PID that is reused during the scan could close a cycle; each is taken once.
         let children = all.iter().filter(|m| m.parent == parent && m.pid != root);
         for child in children {
             if !found.iter().any(|known| known.pid == child.pid) {
@@ -151,10 +151,10 @@ fn descendants(all: &[Member], root: i32) -> Vec<Member> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Member, below, descendants, marked, parse};
+    use super::{ProcessInfo, descendants, descendants_of, of_run, parse};
 
-    fn member(pid: i32, parent: i32) -> Member {
-        Member {
+    fn process(pid: i32, parent: i32) -> ProcessInfo {
+        ProcessInfo {
             pid,
             parent,
             group: pid,
@@ -165,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+    fn a_name_with_brackets_does_not_shift_the_fields() {
         let rest = "Z 41 40 39 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 2461696 0";
         let stat = format!("42 (a) R 1 (b) {rest}");
-        let expected = Member {
+        let expected = ProcessInfo {
             pid: 42,
             parent: 41,
             group: 40,
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn only_processes_below_the_root_are_found_even_in_a_circle() {
+    fn only_descendants_are_found_even_in_a_cycle() {
         let all = [
-            member(10, 1),
-            member(11, 10),
-            member(12, 11),
-            member(13, 1),
-            member(1, 12),
+            process(10, 1),
+            process(11, 10),
+            process(12, 11),
+            process(13, 1),
+            process(1, 12),
         ];
         let mut pids: Vec<i32> = descendants(&all, 10).iter().map(|m| m.pid).collect();
         pids.sort_unstable();
@@ -197,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_below_init_and_bears_its_own_environment() {
+    fn this_process_is_found_by_ancestor_and_variable() {
         let me = i32::try_from(std::process::id()).unwrap();
-        assert!(below(1).iter().any(|member| member.pid == me) || me == 1);
+        assert!(descendants_of(1).iter().any(|found| found.pid == me) || me == 1);
         let path = format!("PATH={}", std::env::var("PATH").unwrap());
-        assert!(marked(&path, None).iter().any(|member| member.pid == me));
-        assert_eq!(marked("KINDLER_RUN=nobody", None), []);
+        assert!(of_run(&path, None).iter().any(|found| found.pid == me));
+        assert_eq!(of_run("KINDLER_RUN=none", None), []);
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command};
 
-use crate::command::RUN_MARK;
+use crate::command::RUN_ID;
 
 use super::error::ConfigError;
 use super::settings::{LOG_LEVEL, every_setting};
@@ -25,7 +25,7 @@ pub const COMMAND_ENV: [&str; 9] = [
     "KINDLER_ATTEMPT",
     "KINDLER_SUBNET",
     "KINDLER_ACTION",
-    RUN_MARK,
+    RUN_ID,
 ];
 
 /// The namespace variable of the bash system. Some hosts still set it.

@@ -17,7 +17,7 @@ use super::{DaemonError, DaemonExit};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
-use crate::postgres::{self, Server};
+use crate::postgres::{self, PostgresServer};
 use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres unless a database is given, migrates, and reconciles until SIGTERM
@@ -51,11 +51,8 @@ async fn run_dev(
             .await
             .map(|()| DaemonExit::Done);
     }
-    let server = Server::start(postgres::Options {
-        bin_dir: settings.embedded.postgres_bin.clone(),
-        ..postgres::Options::new(settings.connection.state_dir.clone())
-    })
-    .await?;
+    let bin_dir = settings.embedded.postgres_bin.as_deref();
+    let server = PostgresServer::start(&settings.connection.state_dir, bin_dir, true).await?;
     let result = on_embedded_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
     info!("the embedded Postgres has stopped");
@@ -64,7 +61,7 @@ async fn run_dev(
 
 async fn on_embedded_postgres(
     settings: DaemonSettings,
-    server: &Server,
+    server: &PostgresServer,
     socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {

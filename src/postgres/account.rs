@@ -1,238 +1,155 @@
-//! Who runs Postgres: it refuses root, so root lends it an unprivileged account.
-//!
-//! An ordinary user runs it as herself. This module reads `/etc/passwd` and sets the user of a
-//! command; it must not start anything, nor become that user itself.
+//! The user who runs Postgres: the current one, or for root an unprivileged one, because Postgres
+//! refuses to run as root.
 
-use std::fs::{self, Metadata};
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use super::error::{PostgresError, Subject};
+use rustix::process::{getegid, geteuid};
 
-const ROOT: u32 = 0;
+use super::error::{PostgresError, failed};
 
-/// The accounts root lends, best first.
-const LENT: [&str; 2] = ["postgres", "nobody"];
+/// The accounts that run Postgres for root, best first.
+const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-/// The user that initdb and the server run as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+const NO_ACCOUNT: &str = "Postgres refuses to run as root, and neither the user `postgres` nor \
+                          `nobody` exists; create one, or run kindler as an ordinary user";
+
+/// The user that `initdb` and the server run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    name: String,
-    uid: u32,
+    pub(super) uid: u32,
     gid: u32,
-    /// Whether this is another user than the one who runs us; only root can have this.
-    lent: bool,
 }
 
 impl Account {
-    /// The account for a new data folder: our own, or the one that root lends.
+    /// The account for a new data folder.
     pub fn for_new_data() -> Result<Self, PostgresError> {
-        let passwd = read_passwd();
-        let uid = rustix::process::geteuid().as_raw();
-        if uid != ROOT {
-            return Ok(Self::current(&passwd));
+        if !geteuid().is_root() {
+            let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+            return Ok(Self { uid, gid });
         }
-        LENT.iter()
-            .find_map(|name| entries(&passwd).find(|entry| entry.name == *name))
-            .filter(|entry| entry.uid != ROOT)
-            .map(|entry| Self {
-                lent: true,
-                ..entry
-            })
-            .ok_or(PostgresError::NoAccount)
+        let passwd = fs::read("/etc/passwd").unwrap_or_default();
+        let passwd = String::from_utf8_lossy(&passwd);
+        let mut users = UNPRIVILEGED.into_iter();
+        let found = users.find_map(|name| Self::entry(&passwd, name));
+        found.ok_or_else(|| PostgresError::Unusable(NO_ACCOUNT.into()))
     }
 
-    /// The account for a data folder that exists: its owner, because Postgres accepts no other.
-    ///
-    /// Root finding data of root (copied, say) gives it to the account it would lend for new data.
-    pub fn for_existing_data(data_dir: &Path) -> Result<Self, PostgresError> {
-        let owner = fs::metadata(data_dir).naming("look at", data_dir)?;
-        let passwd = read_passwd();
-        let current = Self::current(&passwd);
-        if owner.uid() == current.uid && current.uid != ROOT {
-            return Ok(current);
+    /// The account for a data folder. Root takes its owner, because Postgres accepts no other; if
+    /// that is root (of a copy, say), root gives it to the account for new data.
+    pub(super) fn for_data(data_dir: &Path) -> Result<Self, PostgresError> {
+        let account = Self::for_new_data()?;
+        match fs::metadata(data_dir) {
+            Ok(folder) if !account.is_current() => {
+                let (uid, gid) = (folder.uid(), folder.gid());
+                let owner = Self { uid, gid };
+                if !owner.is_current() {
+                    return Ok(owner);
+                }
+                tracing::warn!(
+                    data_dir = %data_dir.display(), uid = account.uid,
+                    "the Postgres data belongs to root; giving it to the user who runs Postgres"
+                );
+                account.own_all(data_dir)?;
+            }
+            _ => {}
         }
-        if owner.uid() == ROOT && current.uid == ROOT {
-            let account = Self::for_new_data()?;
-            tracing::warn!(
-                data_dir = %data_dir.display(), user = account.name,
-                "the Postgres data belongs to root; giving it to the user who runs Postgres"
-            );
-            account.own_all(data_dir)?;
-            return Ok(account);
-        }
-        let name = name_of(&passwd, owner.uid());
-        if current.uid == ROOT {
-            return Ok(Self {
-                name,
-                uid: owner.uid(),
-                gid: owner.gid(),
-                lent: true,
-            });
-        }
-        Err(PostgresError::ForeignData {
-            data_dir: data_dir.into(),
-            owner: name,
-            current: current.name,
-        })
+        Ok(account)
     }
 
-    fn current(passwd: &str) -> Self {
-        let uid = rustix::process::geteuid().as_raw();
-        let gid = rustix::process::getegid().as_raw();
-        Self {
-            name: name_of(passwd, uid),
-            uid,
-            gid,
-            lent: false,
-        }
+    /// The user and group number of a user in `/etc/passwd`, which must not be root's.
+    fn entry(passwd: &str, name: &str) -> Option<Self> {
+        let mut users = passwd.lines().map(|line| line.split(':'));
+        let mut fields = users.find_map(|mut fields| (fields.next()? == name).then_some(fields))?;
+        let uid = fields.nth(1)?.parse().ok().filter(|uid| *uid != 0)?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(Self { uid, gid })
     }
 
-    /// The user's name, or its number where it has none.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Whether this is the user of this process. Folders must be given to any other.
+    pub(super) fn is_current(self) -> bool {
+        self.uid == geteuid().as_raw()
     }
 
-    /// The user's number.
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// Whether root lends this account, so that folders must be given to it.
-    pub fn is_lent(&self) -> bool {
-        self.lent
-    }
-
-    /// Makes a command run as this account, without root's groups, free of `PG*` settings that
-    /// were meant for clients, and with messages in English.
-    pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        for (name, _) in std::env::vars_os() {
+    /// Makes a command run as this account: without root's groups and input, in a folder that
+    /// everyone may enter, without the `PG*` variables for clients, and with messages in English.
+    pub fn apply(self, command: &mut Command) -> &mut Command {
+        for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
                 command.env_remove(name);
             }
         }
-        command.env("LC_ALL", "C");
-        if self.lent {
+        if !self.is_current() {
             // As root, `uid` also clears the supplementary groups.
             command.uid(self.uid).gid(self.gid);
         }
         command
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
     }
 
-    /// Gives one file or folder to this account; nothing to do unless it is lent.
-    pub fn own(&self, path: &Path) -> Result<(), PostgresError> {
-        if !self.lent {
+    /// Gives one file or folder to this account.
+    pub fn own(self, path: &Path) -> Result<(), PostgresError> {
+        if self.is_current() {
             return Ok(());
         }
-        lchown(path, Some(self.uid), Some(self.gid)).naming("change the owner of", path)
+        lchown(path, Some(self.uid), Some(self.gid)).map_err(failed("change the owner of", path))
     }
 
-    /// Gives a folder and all in it to this account, following no links.
-    fn own_all(&self, path: &Path) -> Result<(), PostgresError> {
+    /// Gives a folder and all in it to this account. Does not follow links.
+    fn own_all(self, path: &Path) -> Result<(), PostgresError> {
         self.own(path)?;
-        if !fs::symlink_metadata(path).naming("look at", path)?.is_dir() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(path).naming("list", path)? {
-            self.own_all(&entry.naming("list", path)?.path())?;
+        if fs::symlink_metadata(path).is_ok_and(|file| file.is_dir()) {
+            for entry in fs::read_dir(path).map_err(failed("list", path))? {
+                self.own_all(&entry.map_err(failed("list", path))?.path())?;
+            }
         }
         Ok(())
     }
 
-    /// The first folder on the way to `path` (itself included) that this account may not enter,
-    /// as far as the permission bits tell.
-    pub(super) fn first_closed_folder(&self, path: &Path) -> Option<PathBuf> {
-        let mut folders: Vec<&Path> = path.ancestors().collect();
-        folders.reverse();
-        folders
-            .into_iter()
-            .find(|folder| fs::metadata(folder).is_ok_and(|m| m.is_dir() && !self.may_enter(&m)))
-            .map(Path::to_path_buf)
-    }
-
-    fn may_enter(&self, folder: &Metadata) -> bool {
-        let bit = if folder.uid() == self.uid {
-            0o100
-        } else if folder.gid() == self.gid {
-            0o010
-        } else {
-            0o001
+    /// Fails if this account may not enter `wanted`, and names the first closed folder on the path.
+    pub(super) fn check_enters(self, wanted: &Path) -> Result<(), PostgresError> {
+        let closed = |folder: &&Path| !self.enters(folder);
+        let Some(folder) = wanted.ancestors().take_while(closed).last() else {
+            return Ok(());
         };
-        folder.mode() & bit != 0
+        let (uid, wanted, folder) = (self.uid, wanted.display(), folder.display());
+        Err(PostgresError::Unreachable(format!(
+            "the user {uid}, who runs Postgres for root, may not enter {folder}, and so cannot reach \
+             {wanted}; choose another state folder, or let that user in: chmod o+x {folder}"
+        )))
     }
-}
 
-fn read_passwd() -> String {
-    fs::read("/etc/passwd").map_or_else(|_| String::new(), |b| String::from_utf8_lossy(&b).into())
-}
-
-/// The lines of `/etc/passwd` (`name:password:uid:gid:…`) that can be understood.
-fn entries(passwd: &str) -> impl Iterator<Item = Account> {
-    passwd.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
-        Some(Account {
-            name,
-            uid,
-            gid,
-            lent: false,
-        })
-    })
-}
-
-fn name_of(passwd: &str, uid: u32) -> String {
-    entries(passwd)
-        .find(|entry| entry.uid == uid)
-        .map_or_else(|| uid.to_string(), |entry| entry.name)
+    /// Asks the kernel, because permission bits do not tell everything.
+    fn enters(self, folder: &Path) -> bool {
+        let mut command = Command::new("/bin/sh");
+        self.apply(command.args(["-c", ":"])).current_dir(folder);
+        let ended = command.status();
+        !ended.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
-                          # a comment\n\
-                          broken:x:many:1::/:\n\
-                          +::::::\n\
-                          postgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
 
     #[test]
-    fn passwd_lines_that_make_no_sense_are_skipped() {
-        let found: Vec<_> = entries(PASSWD).map(|a| (a.name, a.uid, a.gid)).collect();
+    fn the_account_is_found_among_invalid_lines() {
+        let passwd = "root:x:0:0::/root:/bin/sh\n# a comment\n+::::::\nbroken:x:many:1::/:\n\
+                      postgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
+        let (uid, gid) = (101, 104);
         assert_eq!(
-            found,
-            [("root".into(), 0, 0), ("postgres".into(), 101, 104)]
+            Account::entry(passwd, "postgres"),
+            Some(Account { uid, gid })
         );
-    }
-
-    #[test]
-    fn a_user_without_a_name_is_called_by_number() {
-        assert_eq!(name_of(PASSWD, 101), "postgres");
-        assert_eq!(name_of(PASSWD, 4242), "4242");
-    }
-
-    #[test]
-    fn the_first_closed_folder_on_the_way_is_found() {
-        let temp = tempfile::tempdir().unwrap();
-        let closed = temp.path().join("closed");
-        let inner = closed.join("inner");
-        fs::create_dir_all(&inner).unwrap();
-        for folder in [temp.path(), closed.as_path()] {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        for none in ["root", "broken", "nobody"] {
+            assert_eq!(Account::entry(passwd, none), None);
         }
-        let stranger = Account {
-            name: "stranger".into(),
-            uid: 4242,
-            gid: 4242,
-            lent: true,
-        };
-        assert_eq!(stranger.first_closed_folder(&inner), None);
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(stranger.first_closed_folder(&inner), Some(closed));
     }
 }

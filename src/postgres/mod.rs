@@ -1,127 +1,128 @@
-//! The embedded Postgres of `kindler dev`: a private server below the state folder.
+//! The embedded Postgres server of `kindler dev`, in its state folder.
 //!
-//! It finds installed server binaries, makes a data folder, and runs a server that listens on a
-//! Unix socket only, which nobody but its owner and root can open. It survives crashes of itself
-//! and of Kindler: leftovers are recognised, a server that still runs is adopted, one that dies
-//! is started again. This module must not know Kindler's tables, nor install software.
+//! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server
+//! with `pg_ctl`, and starts it again when it dies. The server listens on a Unix socket only, in a
+//! folder that only its user and root can enter. A server that outlived its Kindler is adopted by
+//! the next one; a second Kindler on the same state folder is refused. This module does not know
+//! Kindler's tables and does not install software.
 //!
 //! ```text
-//! STATE/lock                    held while a Kindler uses STATE
+//! STATE/lock                    locked while a Kindler uses STATE
 //! STATE/postgres/data           the data
 //! STATE/postgres/run            the socket, unless its path would be too long
-//! STATE/postgres/postgres.log   what the server says; one older log beside it
+//! STATE/postgres/postgres.log   the server's log; one older log beside it
 //! ```
 
 mod account;
 mod binaries;
-mod datadir;
+mod data;
 mod error;
-mod layout;
 mod lock;
-mod log;
-mod postmaster;
+mod paths;
+mod pg_ctl;
 mod processes;
-mod supervisor;
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_postgres::Client;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::core::backoff::Backoff;
 
 pub use account::Account;
 pub use binaries::{Binaries, OLDEST_VERSION};
-pub use datadir::{SUPERUSER, initdb};
+pub use data::initdb;
 pub use error::PostgresError;
-pub use layout::socket_url;
-pub use postmaster::server_command;
+pub use paths::socket_url;
+pub use pg_ctl::server_arguments;
 pub use processes::serving;
-pub use supervisor::Status;
 
-use error::Subject;
-use layout::Layout;
 use lock::StateLock;
-use postmaster::Setup;
+use paths::ServerPaths;
+use pg_ctl::PgCtl;
+
+/// The superuser of every server.
+pub const SUPERUSER: &str = "postgres";
 
 /// The database that exists once the server has started.
 pub const DATABASE: &str = "kindler";
 
-/// How to run the server.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The folder that belongs to this Kindler; made if it is missing.
-    pub state_dir: PathBuf,
-    /// The folder with `postgres` and `initdb`; if none is given, the usual places are searched.
-    pub bin_dir: Option<PathBuf>,
-    /// Whether a commit survives a power cut; a killed process it always survives. Only tests and
-    /// benchmarks can do without.
-    pub durable: bool,
-}
+/// The delay before a restart: 0.1 s, then doubling.
+const RESTART_DELAY: Backoff = Backoff {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(10),
+};
 
-impl Options {
-    /// Everything as usual, in this folder.
-    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            state_dir: state_dir.into(),
-            bin_dir: None,
-            durable: true,
-        }
-    }
+/// Restarts in a row before a server is given up, after about a minute.
+const MOST_RESTARTS: u32 = 10;
+
+/// A server that ran this long was healthy: its next end starts a new count.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// The state of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostgresStatus {
+    /// It accepts connections.
+    Running {
+        /// The PID of its main process.
+        pid: i32,
+    },
+    /// It ended, and is being started again.
+    Restarting {
+        /// Which restart in a row this is, from 1.
+        attempt: u32,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// It ended too often and is not started again.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// It stopped on request.
+    Stopped,
 }
 
 /// A running server, supervised by a task of its own.
 ///
 /// # Guarantees
 /// - While it exists, no other one runs on the same state folder.
-/// - Dropping it asks the server to stop but does not wait; [`Server::stop`] waits.
+/// - Dropping it asks the server to stop but does not wait; [`PostgresServer::stop`] waits.
 #[derive(Debug)]
-pub struct Server {
-    layout: Layout,
-    status: watch::Receiver<Status>,
+pub struct PostgresServer {
+    paths: ServerPaths,
+    status: watch::Receiver<PostgresStatus>,
     stop: CancellationToken,
-    /// Tells the supervisor when the last handle goes.
     _stop_on_drop: DropGuard,
 }
 
-impl Server {
-    /// Starts the server, making what is missing, and returns when it accepts connections and
-    /// has the database [`DATABASE`].
-    pub async fn start(options: Options) -> Result<Self, PostgresError> {
-        let began = Instant::now();
-        let state_dir = make_state_dir(&options.state_dir)?;
+impl PostgresServer {
+    /// Starts the server, making what is missing, and returns when it accepts connections and has
+    /// the database [`DATABASE`].
+    ///
+    /// `bin_dir` holds the server programs; without it the usual folders are searched. `durable`
+    /// is whether commits survive a power cut; they always survive a killed process.
+    pub async fn start(
+        state_dir: &Path,
+        bin_dir: Option<&Path>,
+        durable: bool,
+    ) -> Result<Self, PostgresError> {
+        let state_dir = data::make_state_dir(state_dir)?;
         let lock = StateLock::take(&state_dir)?;
-        let setup = prepare(Layout::of(&state_dir), &options).await?;
-
+        let pg_ctl = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
+        let started = pg_ctl.start().await?;
+        let pid = started.as_raw_pid();
+        let paths = pg_ctl.paths.clone();
+        let version = pg_ctl.binaries.version;
+        tracing::info!(pid, version, log = %paths.log.display(), "Postgres is ready");
         let stop = CancellationToken::new();
-        let (postmaster, client) = supervisor::bring_up(&setup, &stop).await?;
-        if let Err(error) = ensure_database(&client).await {
-            postmaster.stop().await;
-            return Err(error);
-        }
-        tracing::info!(
-            pid = postmaster.pid(),
-            version = setup.binaries.version(),
-            user = setup.account.name(),
-            socket_dir = %setup.layout.socket_dir.display(),
-            elapsed_seconds = began.elapsed().as_secs_f64(),
-            "Postgres is ready"
-        );
-        let layout = setup.layout.clone();
-        let (sender, status) = watch::channel(Status::Running {
-            pid: postmaster.pid(),
-        });
-        tokio::spawn(supervisor::supervise(
-            setup,
-            postmaster,
-            stop.clone(),
-            sender,
-            lock,
-        ));
+        let (sender, status) = watch::channel(PostgresStatus::Running { pid });
+        tokio::spawn(supervise(pg_ctl, started, stop.clone(), sender, lock));
         Ok(Self {
-            layout,
+            paths,
             status,
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
@@ -130,12 +131,12 @@ impl Server {
 
     /// The private folder with the socket.
     pub fn socket_dir(&self) -> &Path {
-        &self.layout.socket_dir
+        &self.paths.socket_dir
     }
 
-    /// What the server says.
+    /// The server's log.
     pub fn log_path(&self) -> &Path {
-        &self.layout.log
+        &self.paths.log
     }
 
     /// A URL for this user and database.
@@ -148,98 +149,98 @@ impl Server {
         self.url(SUPERUSER, DATABASE)
     }
 
-    /// How the server fares, now and from now on. It is started again by itself when it dies.
-    pub fn status(&self) -> watch::Receiver<Status> {
+    /// The state of the server, now and at each change.
+    pub fn status(&self) -> watch::Receiver<PostgresStatus> {
         self.status.clone()
     }
 
-    /// Waits until the server is gone for good, and returns why: [`Status::Stopped`] or
-    /// [`Status::Failed`]. Cancel-safe.
-    pub async fn exited(&self) -> Status {
-        let mut status = self.status.clone();
-        match status.wait_for(Status::is_final).await {
-            Ok(end) => end.clone(),
-            Err(_) => Status::Failed {
-                reason: "its supervisor is gone".into(),
-            },
-        }
+    /// Waits until the server has ended and is not started again, and returns the final status:
+    /// [`PostgresStatus::Stopped`] or [`PostgresStatus::Failed`]. Cancel-safe.
+    pub async fn exited(&self) -> PostgresStatus {
+        use PostgresStatus::{Failed, Stopped};
+        let mut status = self.status();
+        let is_final = |status: &_| matches!(status, Failed { .. } | Stopped);
+        let ended = status.wait_for(is_final).await;
+        let reason = "its supervisor ended".into();
+        ended.map_or(Failed { reason }, |status| status.clone())
     }
 
-    /// Stops the server and waits for its end, at most some 20 seconds: connected clients are
-    /// cut off, and a server that hangs is killed. May be called again, to no effect.
-    pub async fn stop(&self) -> Status {
+    /// Stops the server, after a restart that is under way, and waits for its end, at most some 20
+    /// seconds: connected clients are cut off, and a server that hangs is killed. A second call
+    /// changes nothing.
+    pub async fn stop(&self) -> PostgresStatus {
         self.stop.cancel();
         self.exited().await
     }
 }
 
-/// Makes the state folder if it is missing, and returns its path without links. Others may pass
-/// through a folder made by root, because the user who runs Postgres must.
-fn make_state_dir(state_dir: &Path) -> Result<PathBuf, PostgresError> {
-    if !state_dir.exists() {
-        let mode = if rustix::process::geteuid().is_root() {
-            0o711
-        } else {
-            0o700
-        };
-        if let Some(parent) = state_dir.parent() {
-            fs::create_dir_all(parent).naming("create", parent)?;
-        }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(state_dir)
-            .naming("create", state_dir)?;
-    }
-    state_dir.canonicalize().naming("resolve", state_dir)
-}
-
-/// Chooses who runs which binaries, and makes the folders.
-async fn prepare(layout: Layout, options: &Options) -> Result<Setup, PostgresError> {
-    let version = datadir::version_of(&layout.data)?;
-    let made_by = version.map(|version| (layout.data.as_path(), version));
-    let binaries = Binaries::find(options.bin_dir.as_deref(), made_by)?;
-    let account = match version {
-        Some(_) => Account::for_existing_data(&layout.data)?,
-        None => Account::for_new_data()?,
-    };
-    datadir::make_home(&layout, &account)?;
-    datadir::check_reachable(&layout.home, &account, &binaries).await?;
-    datadir::make_socket_dir(&layout, &account)?;
+/// Chooses the programs and the account, and makes the folders.
+async fn prepare(
+    paths: ServerPaths,
+    bin_dir: Option<&Path>,
+    durable: bool,
+) -> Result<PgCtl, PostgresError> {
+    let version = data::version_of(&paths.data)?;
+    let binaries = Binaries::find(bin_dir, version)?;
+    let account = Account::for_data(&paths.data)?;
+    data::make_folders(&paths, account)?;
+    account.check_enters(&paths.home)?;
+    account.check_enters(&binaries.folder)?;
     if version.is_none() {
-        tracing::info!(
-            data_dir = %layout.data.display(), version = binaries.version(),
-            "making a Postgres data folder"
-        );
-        datadir::create(&layout, &account, &binaries, options.durable).await?;
+        tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
+        initdb(&paths.data, account, &binaries, durable).await?;
     }
-    Ok(Setup {
-        layout,
+    Ok(PgCtl {
+        paths,
         account,
         binaries,
-        durable: options.durable,
+        durable,
     })
 }
 
-/// Makes the database unless it exists.
-async fn ensure_database(client: &Client) -> Result<(), PostgresError> {
-    let failed = |operation| {
-        move |source| PostgresError::Database {
-            operation,
-            database: DATABASE.into(),
-            source,
+/// Starts the server again when it ends, until it is stopped or ends too often.
+async fn supervise(
+    pg_ctl: PgCtl,
+    started: Pid,
+    stop: CancellationToken,
+    status: watch::Sender<PostgresStatus>,
+    lock: StateLock,
+) {
+    let mut started: Result<_, PostgresError> = Ok(started);
+    let mut attempt = 0;
+    let end = loop {
+        let reason = match started {
+            Ok(main_process) => {
+                let (pid, began) = (main_process.as_raw_pid(), Instant::now());
+                status.send_replace(PostgresStatus::Running { pid });
+                tokio::select! {
+                    () = processes::ended(main_process, &pg_ctl.paths.data) => {}
+                    () = stop.cancelled() => break PostgresStatus::Stopped,
+                }
+                if began.elapsed() >= HEALTHY_AFTER {
+                    attempt = 0;
+                }
+                format!("its main process, PID {pid}, ended")
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(attempt, reason, "Postgres is down");
+        if attempt == MOST_RESTARTS {
+            break PostgresStatus::Failed { reason };
         }
+        attempt += 1;
+        status.send_replace(PostgresStatus::Restarting { attempt, reason });
+        tokio::select! {
+            () = sleep(RESTART_DELAY.delay(attempt, 0.0)) => {}
+            () = stop.cancelled() => break PostgresStatus::Stopped,
+        }
+        started = pg_ctl.start().await;
     };
-    let known = client
-        .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&DATABASE])
-        .await
-        .map_err(failed("look for"))?;
-    if known.is_none() {
-        let create = format!("CREATE DATABASE {DATABASE} TEMPLATE template0");
-        client
-            .batch_execute(&create)
-            .await
-            .map_err(failed("create"))?;
+    pg_ctl.stop().await;
+    if !pg_ctl.paths.socket_dir.starts_with(&pg_ctl.paths.home) {
+        let _ = std::fs::remove_dir(&pg_ctl.paths.socket_dir);
     }
-    Ok(())
+    // Before the status: a caller that sees the end may start another server.
+    drop(lock);
+    status.send_replace(end);
 }

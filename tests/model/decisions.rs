@@ -76,7 +76,7 @@ pub fn written(current: &Row, held: &Row, grounds: Grounds, steps: &Steps) -> Ro
 /// after: what `reconcile::record` asks.
 pub fn well(row: &Row, seen: Seen, steps: &Steps) -> bool {
     seen == Seen::Healthy
-        && row.settled()
+        && row.applied == Some(row.spec)
         && !row.paused
         && written(row, row, Grounds::Planned(Some(seen)), steps).actual == Actual::Running
 }

@@ -1,4 +1,4 @@
-//! The command runner against real processes: how runs end, who may end them, what they print.
+//! The command runner with real processes: how runs end, who ends them, what they print.
 
 mod ending;
 mod output;

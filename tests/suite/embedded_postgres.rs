@@ -1,4 +1,4 @@
-//! The embedded Postgres against real folders, real processes and real crashes.
+//! The embedded Postgres server with real folders, processes and crashes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kindler::postgres::{Options, PostgresError, Server, Status, serving};
+use kindler::postgres::{PostgresError, PostgresServer, PostgresStatus, serving};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -16,7 +16,7 @@ use crate::kit::{eventually, run_folder};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A state folder that an account lent by root can reach.
+/// A state folder that the account that runs Postgres for root can enter.
 fn state() -> TempDir {
     let folder = tempfile::Builder::new()
         .prefix("state-")
@@ -26,15 +26,11 @@ fn state() -> TempDir {
     folder
 }
 
-async fn start(state_dir: &Path) -> Result<Server, PostgresError> {
-    Server::start(Options {
-        durable: false,
-        ..Options::new(state_dir)
-    })
-    .await
+async fn start(state_dir: &Path) -> Result<PostgresServer, PostgresError> {
+    PostgresServer::start(state_dir, None, false).await
 }
 
-async fn client(server: &Server) -> Client {
+async fn client(server: &PostgresServer) -> Client {
     let (client, connection) = tokio_postgres::connect(&server.admin_url(), NoTls)
         .await
         .unwrap();
@@ -42,7 +38,7 @@ async fn client(server: &Server) -> Client {
     client
 }
 
-async fn value(server: &Server, sql: &str) -> String {
+async fn value(server: &PostgresServer, sql: &str) -> String {
     client(server)
         .await
         .query_one(sql, &[])
@@ -51,12 +47,12 @@ async fn value(server: &Server, sql: &str) -> String {
         .get(0)
 }
 
-async fn write_seven(server: &Server) {
+async fn write_seven(server: &PostgresServer) {
     let sql = "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)";
     client(server).await.batch_execute(sql).await.unwrap();
 }
 
-async fn assert_seven(server: &Server) {
+async fn assert_seven(server: &PostgresServer) {
     assert_eq!(value(server, "SELECT n::text FROM kept").await, "7");
 }
 
@@ -64,9 +60,9 @@ fn data(state: &TempDir) -> PathBuf {
     state.path().canonicalize().unwrap().join("postgres/data")
 }
 
-fn running_pid(server: &Server) -> Option<i32> {
+fn running_pid(server: &PostgresServer) -> Option<i32> {
     match *server.status().borrow() {
-        Status::Running { pid } => Some(pid),
+        PostgresStatus::Running { pid } => Some(pid),
         _ => None,
     }
 }
@@ -76,7 +72,7 @@ fn kill(pid: i32) {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_private_server_with_the_database() {
+async fn the_first_start_makes_a_server_with_the_database() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let settings = "SELECT concat_ws('|', current_database(), current_user, \
@@ -90,13 +86,13 @@ async fn the_first_start_makes_a_private_server_with_the_database() {
     assert_eq!(process.uid(), socket_dir.uid());
     assert_ne!(process.uid(), 0);
 
-    assert_eq!(server.stop().await, Status::Stopped);
-    assert_eq!(server.stop().await, Status::Stopped);
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
     assert!(serving(&data(&state)).is_empty());
 }
 
 #[tokio::test]
-async fn data_survives_a_restart_which_is_quick() {
+async fn data_survives_a_restart() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
@@ -110,7 +106,7 @@ async fn data_survives_a_restart_which_is_quick() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_goes_without_being_awaited() {
+async fn a_dropped_server_stops() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     drop(server);
@@ -118,7 +114,7 @@ async fn a_server_that_is_dropped_goes_without_being_awaited() {
         serving(&data(&state)).is_empty()
     })
     .await;
-    // The lock goes last.
+    // The lock is released last.
     let again = eventually(SOON, "a start after a drop", || async {
         start(state.path()).await.ok()
     });
@@ -126,7 +122,7 @@ async fn a_server_that_is_dropped_goes_without_being_awaited() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_started_again_and_says_so() {
+async fn a_killed_server_is_started_again_and_reports_it() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
@@ -134,14 +130,14 @@ async fn a_killed_server_is_started_again_and_says_so() {
     let first = running_pid(&server).unwrap();
     kill(first);
 
-    let restarting = status.wait_for(|status| matches!(status, Status::Restarting { .. }));
+    let restarting = status.wait_for(|status| matches!(status, PostgresStatus::Restarting { .. }));
     match &*tokio::time::timeout(SOON, restarting)
         .await
         .unwrap()
         .unwrap()
     {
-        Status::Restarting { attempt: 1, reason } => {
-            assert!(reason.contains("signal: 9"), "{reason}")
+        PostgresStatus::Restarting { attempt: 1, reason } => {
+            assert!(reason.contains(&format!("PID {first}")), "{reason}")
         }
         other => panic!("{other:?}"),
     }
@@ -152,47 +148,49 @@ async fn a_killed_server_is_started_again_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_come_back_can_still_be_stopped() {
+async fn a_server_that_cannot_restart_can_be_stopped() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let control = data(&state).join("global/pg_control");
     fs::rename(&control, control.with_extension("away")).unwrap();
     kill(running_pid(&server).unwrap());
     let mut status = server.status();
-    let second =
-        status.wait_for(|s| matches!(s, Status::Restarting { attempt, .. } if *attempt > 1));
+    let second = status
+        .wait_for(|s| matches!(s, PostgresStatus::Restarting { attempt, .. } if *attempt > 1));
     match &*tokio::time::timeout(SOON, second).await.unwrap().unwrap() {
-        Status::Restarting { reason, .. } => assert!(reason.contains("pg_control"), "{reason}"),
+        PostgresStatus::Restarting { reason, .. } => {
+            assert!(reason.contains("pg_control"), "{reason}")
+        }
         other => panic!("{other:?}"),
     }
     let stopped = tokio::time::timeout(Duration::from_secs(5), server.stop()).await;
-    assert_eq!(stopped, Ok(Status::Stopped));
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
 }
 
 #[tokio::test]
-async fn a_server_that_dies_at_once_is_reported_with_its_last_words() {
+async fn a_failed_start_is_reported_with_the_end_of_the_log() {
     let state = state();
     start(state.path()).await.unwrap().stop().await;
     fs::remove_file(data(&state).join("global/pg_control")).unwrap();
     let began = Instant::now();
     let error = start(state.path()).await.unwrap_err();
-    assert!(matches!(error, PostgresError::Died { .. }), "{error}");
+    assert!(matches!(error, PostgresError::NotStarted(_)), "{error}");
     assert!(error.to_string().contains("pg_control"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]
-async fn a_stale_pid_file_whose_number_was_reused_is_removed() {
+async fn a_stale_pid_file_with_a_reused_pid_is_removed() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     write_seven(&server).await;
     let socket_dir = server.socket_dir().to_owned();
     server.stop().await;
 
-    let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let stale = format!(
         "{}\n{}\n1700000000\n5432\n",
-        bystander.id(),
+        other.id(),
         data(&state).display()
     );
     for file in [
@@ -205,20 +203,20 @@ async fn a_stale_pid_file_whose_number_was_reused_is_removed() {
     assert_seven(&server).await;
     server.stop().await;
     assert!(
-        bystander.try_wait().unwrap().is_none(),
-        "the bystander was killed"
+        other.try_wait().unwrap().is_none(),
+        "the other process was killed"
     );
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 #[tokio::test]
-async fn a_second_start_on_the_same_state_is_refused() {
+async fn a_second_start_on_the_same_state_folder_is_refused() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let refusal = start(state.path()).await.unwrap_err();
     assert!(
-        matches!(refusal, PostgresError::AlreadyRunning { .. }),
+        matches!(refusal, PostgresError::AlreadyRunning(_)),
         "{refusal}"
     );
     let pid = format!("PID {}", std::process::id());
@@ -228,7 +226,7 @@ async fn a_second_start_on_the_same_state_is_refused() {
 }
 
 #[tokio::test]
-async fn a_long_state_path_moves_the_socket_to_a_private_folder() {
+async fn a_long_state_path_moves_the_socket() {
     let state = state();
     let deep = state
         .path()
@@ -248,28 +246,32 @@ async fn a_long_state_path_moves_the_socket_to_a_private_folder() {
 }
 
 #[tokio::test]
-async fn a_folder_that_the_lent_account_cannot_enter_is_named() {
+async fn a_state_path_may_hold_any_shell_characters() {
+    let state = state();
+    let server = start(&state.path().join("it's \"$HOME\" `x`"))
+        .await
+        .unwrap();
+    write_seven(&server).await;
+    assert_seven(&server).await;
+    assert_eq!(server.stop().await, PostgresStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_folder_that_the_account_cannot_enter_is_named() {
     if !rustix::process::geteuid().is_root() {
-        return; // Only root lends an account.
+        return; // Only root runs Postgres as another account.
     }
     let closed = state();
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let error = start(&closed.path().join("state")).await.unwrap_err();
-    match &error {
-        PostgresError::Unreachable { folder, .. } => {
-            assert_eq!(folder, &closed.path().canonicalize().unwrap());
-        }
-        other => panic!("{other}"),
-    }
-    let advice = format!(
-        "chmod o+x {}",
-        closed.path().canonicalize().unwrap().display()
-    );
+    assert!(matches!(error, PostgresError::Unreachable(_)), "{error}");
+    let closed = closed.path().canonicalize().unwrap();
+    let advice = format!("let that user in: chmod o+x {}", closed.display());
     assert!(error.to_string().ends_with(&advice), "{error}");
 }
 
 #[tokio::test]
-async fn data_copied_by_root_is_given_to_the_account_that_runs_postgres() {
+async fn data_of_root_is_given_to_the_account() {
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give files away.
     }
@@ -288,7 +290,7 @@ async fn data_copied_by_root_is_given_to_the_account_that_runs_postgres() {
 }
 
 #[tokio::test]
-async fn a_data_folder_whose_making_was_interrupted_is_made_anew() {
+async fn an_unfinished_data_folder_is_made_again() {
     let state = state();
     let unfinished = state.path().join("postgres/data.unfinished");
     fs::create_dir_all(&unfinished).unwrap();
@@ -299,23 +301,20 @@ async fn a_data_folder_whose_making_was_interrupted_is_made_anew() {
 }
 
 #[tokio::test]
-async fn data_of_another_version_asks_for_that_version() {
+async fn data_of_another_version_needs_that_version() {
     let state = state();
     fs::create_dir_all(data(&state)).unwrap();
     fs::write(data(&state).join("PG_VERSION"), "12\n").unwrap();
     let error = start(state.path()).await.unwrap_err();
-    assert!(
-        matches!(error, PostgresError::WrongVersion { needed: 12, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PostgresError::WrongVersion(_)), "{error}");
     assert!(error.to_string().contains("postgresql-12"), "{error}");
 }
 
-/// Not a test: the Kindler of the next ones, which is killed. It shows its server and stays.
+/// Not a test: the Kindler that the next tests kill. Prints the PID of its server.
 #[tokio::test]
-#[ignore = "run by other tests, to be killed"]
-async fn victim() {
-    let server = start(Path::new(&std::env::var("VICTIM_STATE").unwrap()))
+#[ignore = "other tests start it as a process"]
+async fn kindler() {
+    let server = start(Path::new(&std::env::var("KINDLER_TEST_STATE").unwrap()))
         .await
         .unwrap();
     write_seven(&server).await;
@@ -323,33 +322,33 @@ async fn victim() {
     std::future::pending().await
 }
 
-/// Runs a Kindler in a process of its own, kills that, and returns the server it leaves running.
+/// Starts a Kindler as a process, kills it, and returns the PID of its server, which still runs.
 async fn server_of_a_killed_kindler(state: &TempDir) -> i32 {
-    let mut victim: Child = Command::new(std::env::current_exe().unwrap())
+    let mut kindler: Child = Command::new(std::env::current_exe().unwrap())
         .args([
-            "embedded_postgres::victim",
+            "embedded_postgres::kindler",
             "--exact",
             "--ignored",
             "--nocapture",
         ])
-        .env("VICTIM_STATE", state.path())
+        .env("KINDLER_TEST_STATE", state.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let output = BufReader::new(victim.stdout.take().unwrap());
+    let output = BufReader::new(kindler.stdout.take().unwrap());
     let pid = tokio::task::spawn_blocking(move || {
         let mut lines = output.lines().map_while(Result::ok);
         lines.find_map(|line| line.split_once("pid=")?.1.parse().ok())
     });
-    let pid = pid.await.unwrap().expect("the victim shows its server");
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    let pid = pid.await.unwrap().expect("the PID of the server");
+    kindler.kill().unwrap();
+    kindler.wait().unwrap();
     pid
 }
 
 #[tokio::test]
-async fn a_server_that_outlived_its_kindler_is_adopted_and_stopped_at_the_end() {
+async fn the_server_of_a_killed_kindler_is_adopted() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     let server = start(state.path()).await.unwrap();
@@ -360,7 +359,7 @@ async fn a_server_that_outlived_its_kindler_is_adopted_and_stopped_at_the_end() 
 }
 
 #[tokio::test]
-async fn an_adopted_server_that_dies_is_started_again() {
+async fn a_killed_adopted_server_is_started_again() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     let server = start(state.path()).await.unwrap();
@@ -374,7 +373,7 @@ async fn an_adopted_server_that_dies_is_started_again() {
 }
 
 #[tokio::test]
-async fn a_server_left_without_its_socket_is_replaced() {
+async fn a_server_without_its_socket_is_replaced() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     fs::remove_file(state.path().join("postgres/run/.s.PGSQL.5432")).unwrap();
@@ -385,7 +384,7 @@ async fn a_server_left_without_its_socket_is_replaced() {
 }
 
 #[tokio::test]
-async fn kindler_and_its_server_killed_together_leave_nothing_that_hinders() {
+async fn a_start_after_both_were_killed_succeeds() {
     let state = state();
     let left = server_of_a_killed_kindler(&state).await;
     kill(left);
@@ -396,13 +395,13 @@ async fn kindler_and_its_server_killed_together_leave_nothing_that_hinders() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_killed_at_last() {
+async fn a_server_that_hangs_is_killed() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let pid = Pid::from_raw(running_pid(&server).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let stopped = tokio::time::timeout(Duration::from_secs(25), server.stop()).await;
-    assert_eq!(stopped, Ok(Status::Stopped));
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
     eventually(SOON, "the end of its children", || async {
         serving(&data(&state)).is_empty()
     })

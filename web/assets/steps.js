@@ -31,6 +31,6 @@ function item(step) {
     symbol(look, shape),
     h("div.line", h("b", step.name), faint(t(word ?? step.state)), step.required ? null : tag(t("bestEffort")),
       step.attempt > 1 ? tag(t("attempt", { n: step.attempt })) : null),
-    h("div.faint", ms >= 0 ? time(step.started_at, took) : null),
+    h("div.faint", ms >= 0 && !/Verified|Interrupted/.test(step.reason) ? time(step.started_at, took) : null),
     failed ? h("p", { class: step.required ? "error" : "warning" }, step.message, next) : null);
 }

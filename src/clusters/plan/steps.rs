@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster};
 use crate::core::steps::decide::{foreign_leftovers, next_try, unknown_leftovers};
-use crate::core::steps::{GIVEN_UP, StepFacts, StepRecord, StepState};
+use crate::core::steps::{GIVEN_UP, StepChange, StepFacts, StepRecord, StepState};
 
 use super::{
     Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
@@ -134,18 +134,8 @@ fn leftovers(
     moment: Moment,
 ) -> Option<Status> {
     let unknown = unknown_leftovers(steps.driver, steps.facts, steps.records);
-    let foreign: Vec<_> = foreign_leftovers(steps.driver, steps.records).collect();
-    let why = if let Some(first) = foreign.first() {
-        let driver = &first.driver;
-        let names = foreign.iter().filter(|r| r.driver == *driver);
-        let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
-        format!(
-            "driver {driver} made {}, which driver {} cannot remove: start a daemon with \
-             KINDLER_DRIVER={driver}, or remove it by hand and set its state in cluster_steps to \
-             'removed'",
-            names.join(", "),
-            steps.driver
-        )
+    let why = if let Some(why) = of_another_driver(steps.driver, steps.records) {
+        why
     } else if !unknown.is_empty() {
         format!(
             "a newer release made {}, which this release cannot remove: start a daemon of that \
@@ -190,17 +180,56 @@ fn failed(
     }
 }
 
+/// What is written of steps that were cut short, with a status under which nothing
+/// works on the cluster: a record says that a step is under way only while it is.
+/// Steps of other drivers and of newer releases are left as they are.
+pub fn cut_short(cluster: &Cluster, status: &Status, steps: StepsOf<'_>) -> Vec<StepChange> {
+    if status.actual.is_at_work() && !cluster.hands_off() {
+        return Vec::new();
+    }
+    let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
+    steps
+        .of_driver()
+        .filter(|r| !newer.contains(&&*r.name))
+        .filter_map(StepRecord::cut_short)
+        .collect()
+}
+
+/// Why this daemon can neither see nor change a cluster: steps of another driver are
+/// recorded. None if there are none.
+pub fn of_another_driver(driver: &str, records: &[StepRecord]) -> Option<String> {
+    let first = foreign_leftovers(driver, records).next()?;
+    let owner = &first.driver;
+    let names = foreign_leftovers(driver, records).filter(|r| r.driver == *owner);
+    let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
+    Some(format!(
+        "driver {owner} made {}, and this daemon has driver {driver}: start a daemon with \
+         KINDLER_DRIVER={owner}, or remove it by hand and set its state in cluster_steps to 'removed'",
+        names.join(", ")
+    ))
+}
+
+/// A cluster that another driver made, of which something else is declared now.
+pub fn left_to_another_driver(
+    cluster: &Cluster,
+    why: String,
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    failed(cluster, Reason::StepsUnknown, why, policy, moment, true)
+}
+
 /// What is written of a running cluster, with its steps: failed best-effort steps
 /// are a condition of it, and it is looked at again when the next try of one comes.
 /// A try that is due already waits for the next check: this look did not find the
 /// cluster well, or it may only be looked at.
 pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
-    if status.actual != Actual::Running {
+    if !matches!(status.actual, Actual::Running | Actual::Failed) {
         return status;
     }
     let status = with_newer(status, steps);
     let failed = steps.failed();
-    if failed.is_empty() {
+    if status.actual == Actual::Failed || failed.is_empty() {
         return status;
     }
     let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
@@ -228,6 +257,9 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
 /// Says which steps this release leaves to a newer one: what they depend on may have
 /// changed since they ran.
 fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
+    if status.reason == Reason::StepsUnknown {
+        return status;
+    }
     let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
     if newer.is_empty() {
         return status;

@@ -29,7 +29,9 @@ use tracing::{Span, debug, info, info_span, warn};
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::steps::{StepsOf, before_removal, with_steps};
+use crate::clusters::plan::steps::{
+    StepsOf, before_removal, cut_short, left_to_another_driver, of_another_driver, with_steps,
+};
 use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::controller::Finished;
@@ -175,7 +177,9 @@ impl ClusterReconciler {
         let cluster = &row.object;
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut seen = None;
-        if let Decision::Observe { why } = decision {
+        if let Some(why) = of_another_driver(self.driver.name(), &pass.work.steps()) {
+            decision = self.keep_off(&row, decision, why);
+        } else if let Decision::Observe { why } = decision {
             let (observed, cut) = pass.look(&*self.driver, cluster).await;
             if let Some(cut) = cut {
                 return Ok(Pass::end(cut));
@@ -201,6 +205,23 @@ impl ClusterReconciler {
         }
     }
 
+    /// The decision about a cluster of another driver: what this one does not see is
+    /// unknown and not absent, and nothing is done to it.
+    fn keep_off(&self, row: &Leased<Cluster>, decision: Decision, why: String) -> Decision {
+        let (cluster, policy, moment) = (&row.object, &self.policy, moment(row));
+        let unknown = || Observation::unknown(why.clone());
+        let decision = match decision {
+            Decision::Observe { .. } => plan(cluster, Some(&unknown()), policy, moment),
+            decision => decision,
+        };
+        match decision {
+            Decision::Act { .. } => {
+                Decision::Record(left_to_another_driver(cluster, why, policy, moment))
+            }
+            decision => decision,
+        }
+    }
+
     /// Writes what was found; looks after the steps of a cluster that is well.
     async fn record(
         &self,
@@ -211,7 +232,7 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let well = seen.as_ref().is_some_and(Observation::is_healthy)
             && status.actual == Actual::Running
-            && row.object.settled()
+            && row.object.spec_applied
             && !row.object.hands_off();
         if well {
             return self.maintain(pass, row, status).await;
@@ -280,14 +301,17 @@ impl ClusterReconciler {
         for change in changes {
             change.apply_to(&mut records, row.now());
         }
+        let facts = self.facts(pass, &row.object);
         let steps = StepsOf {
             driver: self.driver.name(),
-            facts: &[],
+            facts: &facts,
             records: &records,
         };
+        let cut_short = cut_short(&row.object, &status, steps);
+        let changes = [changes, &cut_short].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
-        match pass.work.write(row, &written, changes).await? {
+        match pass.work.write(row, &written, &changes).await? {
             Written::Yes(now) => {
                 pass.note_reason(status.reason);
                 if reached_running(&row.object, &now.object) {

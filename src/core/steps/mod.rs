@@ -37,7 +37,9 @@ mod run;
 mod step;
 
 pub use decide::{Purpose, StepFacts, StepObservation};
-pub use record::{ENDED_WELL, GIVEN_UP, Requirement, StepChange, StepRecord, StepState};
+pub use record::{
+    CUT_SHORT, ENDED_WELL, GIVEN_UP, Requirement, StepChange, StepRecord, StepState, VERIFIED,
+};
 pub(crate) use record::{OF_ROW, records};
 pub use run::{Advanced, Direction, Run, RunEnd, RunResult, StepLog, run_unrecorded};
 pub use step::{RunObserver, Step, StepError, StepSet};

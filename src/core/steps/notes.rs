@@ -97,7 +97,11 @@ impl Run<'_> {
             Direction::Backward => removing,
         };
         if goes_on && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) {
-            record.attempt.saturating_add(1)
+            // The column is a Postgres integer.
+            record
+                .attempt
+                .saturating_add(1)
+                .min(i32::MAX.unsigned_abs())
         } else {
             1
         }

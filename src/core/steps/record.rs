@@ -15,7 +15,7 @@ pub(crate) const OF_ROW: &str = "(SELECT jsonb_agg(to_jsonb(p) ORDER BY p.driver
 /// The reason of a step that was applied.
 pub(super) const APPLIED: &str = "Applied";
 /// The reason of a step that was found in place.
-pub(super) const VERIFIED: &str = "Verified";
+pub const VERIFIED: &str = "Verified";
 /// The reason of a step that was removed.
 pub(super) const REMOVED: &str = "Removed";
 
@@ -24,6 +24,9 @@ pub const ENDED_WELL: [&str; 3] = [APPLIED, VERIFIED, REMOVED];
 
 /// The reason of a step whose removal failed.
 pub(super) const REMOVAL_FAILED: &str = "RemovalFailed";
+
+/// The reason of a step that was cut short and is not tried again for now.
+pub const CUT_SHORT: &str = "Interrupted";
 
 /// The reason of a step whose removal was given up: something of it may be left.
 pub const GIVEN_UP: &str = "GivenUp";
@@ -142,6 +145,28 @@ pub struct StepRecord {
     pub finished_at: Option<Timestamp>,
     /// When a failed best-effort step is tried again.
     pub next_try_at: Option<Timestamp>,
+}
+
+impl StepRecord {
+    /// What is written of an attempt that was cut short, once nothing works on the row
+    /// any more; none if the step is not recorded as begun.
+    pub fn cut_short(&self) -> Option<StepChange> {
+        let begun = matches!(self.state, StepState::Running | StepState::Removing);
+        begun.then(|| StepChange {
+            driver: self.driver.clone(),
+            name: self.name.clone(),
+            position: self.position,
+            total: self.total,
+            version: self.version,
+            required: self.required,
+            state: StepState::Failed,
+            attempt: self.attempt,
+            reason: Some(CUT_SHORT.to_owned()),
+            message: Some("it was cut short; something of it may be there".to_owned()),
+            input_hash: self.input_hash.clone(),
+            next_try_seconds: None,
+        })
+    }
 }
 
 /// What is to be written of a step; the database adds the times.

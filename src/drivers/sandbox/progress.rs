@@ -3,13 +3,11 @@
 
 use jiff::{Timestamp, Unit};
 
-use crate::cause::chain;
 use crate::clusters::plan::Action;
 use crate::command::{CommandLog, LogDir};
 use crate::core::steps::StepError;
 
 use super::Order;
-use super::error::SandboxError;
 
 /// The log of one action.
 #[derive(Debug)]
@@ -44,17 +42,9 @@ impl Progress {
         self.say(&line).await;
     }
 
-    /// What a person needs beyond the summary: the causes, and where the log is.
-    pub(super) fn detail(&self, error: &SandboxError) -> String {
-        let whole = chain(error);
-        let causes = whole.strip_prefix(&error.to_string()).unwrap_or_default();
-        let causes = causes.trim_start_matches(": ");
-        let log = format!("log: {}", self.log.path().display());
-        if causes.is_empty() {
-            log
-        } else {
-            format!("{causes}\n{log}")
-        }
+    /// What a person needs beyond the summary: where the log is.
+    pub(super) fn detail(&self) -> String {
+        format!("log: {}", self.log.path().display())
     }
 }
 

@@ -274,8 +274,8 @@ impl Session<'_> {
         self.say(&format!("failed: {}", crate::cause::chain(error)))
             .await;
         let progress = self.progress.lock().await;
-        let detail = progress.as_ref().map(|progress| progress.detail(error));
-        let (summary, detail) = (error.to_string(), detail.unwrap_or_default());
+        let detail = progress.as_ref().map(Progress::detail);
+        let (summary, detail) = (crate::cause::chain(error), detail.unwrap_or_default());
         match error {
             SandboxError::Late { .. } => StepError::Late { summary, detail },
             _ => StepError::Transient { summary, detail },

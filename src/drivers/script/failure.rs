@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use crate::command::{CommandLine, CommandLog, Ending, Finished, SpawnError};
+use crate::command::{CommandLine, CommandLog, Ending, FinishedCommand, SpawnError};
 use crate::duration::compact;
 
 use super::StepError;
@@ -18,7 +18,7 @@ const BRIEF_CHARS: usize = 240;
 /// What the end of an action's command means for its caller.
 pub(super) fn judge(
     call: &Call,
-    ran: Result<Finished, SpawnError>,
+    ran: Result<FinishedCommand, SpawnError>,
     log: &CommandLog,
 ) -> Result<(), StepError> {
     let finished = match ran {
@@ -112,7 +112,7 @@ pub(super) fn unstartable(call: &Call, error: &SpawnError) -> String {
 }
 
 /// One short line: which command, how it ended, and its last word.
-pub(super) fn brief(line: &CommandLine, finished: &Finished) -> String {
+pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
     let mut text = how(line, finished);
     if let Some(last) = finished.tail.last() {
         text.push_str(": ");
@@ -122,7 +122,7 @@ pub(super) fn brief(line: &CommandLine, finished: &Finished) -> String {
 }
 
 /// `create_env.sh exited with code 3 after 12s`.
-fn how(line: &CommandLine, finished: &Finished) -> String {
+fn how(line: &CommandLine, finished: &FinishedCommand) -> String {
     let name = line.program.file_name().map(Path::new);
     format!(
         "{} {} after {}",

@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cause::chain;
 use crate::clusters::{Cluster, Provider};
-use crate::command::{CommandLine, Finished, Limits, Runner, unconditional_trust};
+use crate::command::{CommandLimits, CommandLine, FinishedCommand, Runner, unconditional_trust};
 
 use super::super::{Kubeconfig, KubeconfigError};
 
-const LIMITS: Limits = Limits {
+const LIMITS: CommandLimits = CommandLimits {
     deadline: Duration::from_secs(10),
     grace: Duration::from_secs(1),
 };
@@ -29,7 +29,7 @@ pub(super) async fn read(
 }
 
 /// Accepts the output of a command that ended well only if all of it was kept.
-fn whole(line: &CommandLine, finished: Finished) -> Result<Kubeconfig, KubeconfigError> {
+fn whole(line: &CommandLine, finished: FinishedCommand) -> Result<Kubeconfig, KubeconfigError> {
     let kept_all = u64::try_from(finished.stdout.len()) == Ok(finished.stdout_bytes);
     if finished.ending.is_clean() && kept_all && !finished.stdout.is_empty() {
         return Ok(Kubeconfig(finished.stdout));

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use crate::clusters::ClusterName;
-use crate::command::{CommandLine, Ending, Finished};
+use crate::command::{CommandLine, Ending, FinishedCommand};
 
 use super::failure::brief;
 
@@ -25,7 +25,7 @@ pub(super) enum Existence {
 }
 
 /// The answer of a command of the host's own: 0 exists, 1 absent.
-pub(super) fn of_exit_code(line: &CommandLine, finished: &Finished) -> Existence {
+pub(super) fn of_exit_code(line: &CommandLine, finished: &FinishedCommand) -> Existence {
     match finished.ending {
         Ending::Exited(0) => Existence::Exists,
         Ending::Exited(1) => Existence::Absent,
@@ -50,7 +50,7 @@ struct K3dCluster {
 /// The answer of `k3d cluster list -o json`: an array, `[]` when there is none.
 pub(super) fn of_k3d_list(
     line: &CommandLine,
-    finished: &Finished,
+    finished: &FinishedCommand,
     name: &ClusterName,
 ) -> Existence {
     let stdout = match whole(line, finished) {
@@ -73,7 +73,7 @@ pub(super) fn of_k3d_list(
 /// The answer of `kind get clusters`: a name a line, or a sentence that there is none.
 pub(super) fn of_kind_list(
     line: &CommandLine,
-    finished: &Finished,
+    finished: &FinishedCommand,
     name: &ClusterName,
 ) -> Existence {
     let stdout = match whole(line, finished) {
@@ -107,7 +107,7 @@ fn may_be_kind_name(text: &str) -> bool {
 }
 
 /// All of stdout of a list that ended well, or why it cannot be trusted.
-fn whole<'a>(line: &CommandLine, finished: &'a Finished) -> Result<&'a [u8], String> {
+fn whole<'a>(line: &CommandLine, finished: &'a FinishedCommand) -> Result<&'a [u8], String> {
     if !finished.ending.is_clean() {
         return Err(brief(line, finished));
     }
@@ -126,9 +126,9 @@ mod tests {
 
     use super::*;
 
-    fn printed(stdout: &str, stderr: &str, ending: Ending) -> Finished {
+    fn printed(stdout: &str, stderr: &str, ending: Ending) -> FinishedCommand {
         let lines = stdout.lines().chain(stderr.lines());
-        Finished {
+        FinishedCommand {
             ending,
             tail: lines.map(str::to_owned).collect(),
             stdout: stdout.into(),
@@ -143,7 +143,7 @@ mod tests {
         read_k3d(&printed(stdout, "", Ending::Exited(0)))
     }
 
-    fn read_k3d(finished: &Finished) -> Existence {
+    fn read_k3d(finished: &FinishedCommand) -> Existence {
         let line = CommandLine::new("k3d", ["cluster", "list", "-o", "json"]);
         of_k3d_list(&line, finished, &ClusterName::parse("dev").unwrap())
     }

@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
-use crate::command::{Ending, Finished, Limits, LogDir, Runner, SpawnError, unconditional_trust};
+use crate::command::{
+    CommandLimits, Ending, FinishedCommand, LogDir, Runner, SpawnError, unconditional_trust,
+};
 use crate::core::steps::StepSet;
 
 use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
@@ -101,8 +103,8 @@ impl ScriptDriver {
 
     /// Asks one question. It needs no lease, and what it prints is not logged: the same words
     /// every five minutes would push the interesting ones out.
-    async fn look(&self, call: &Call) -> Result<Finished, SpawnError> {
-        let limits = Limits {
+    async fn look(&self, call: &Call) -> Result<FinishedCommand, SpawnError> {
+        let limits = CommandLimits {
             deadline: self.settings.deadlines.probe,
             grace: self.settings.deadlines.grace,
         };
@@ -121,7 +123,7 @@ impl ScriptDriver {
     /// Runs the command of an action, logs what it prints, and judges how it ended.
     async fn command(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
         let call = calls::action(&self.settings, action, order)?;
-        let limits = Limits {
+        let limits = CommandLimits {
             deadline: self.settings.deadlines.of(action),
             grace: self.settings.deadlines.grace,
         };

@@ -277,7 +277,7 @@ async fn variables_of_the_old_system_are_accepted() {
         .with("KINDLER_NS", "devops")
         .with("KINDLER_NAME", "dev")
         .with("KINDLER_ACTION", "create")
-        .with(kindler::command::RUN_MARK, "1");
+        .with(kindler::command::RUN_ID, "1");
     home.run(&["list"])
         .await
         .exits(2)

@@ -4,20 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use kindler::command::{CommandLine, Ending, Limits, SpawnError};
+use kindler::command::{CommandLimits, CommandLine, Ending, SpawnError};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{LONG, PATIENCE, Token, eventually, family, run, run_until, sh, zombies};
+use super::rig::{LONG, PATIENCE, Token, eventually, process_tree, run, run_until, sh, zombies};
 
-fn short(deadline: u64, grace: u64) -> Limits {
-    Limits {
+fn short(deadline: u64, grace: u64) -> CommandLimits {
+    CommandLimits {
         deadline: Duration::from_millis(deadline),
         grace: Duration::from_millis(grace),
     }
 }
 
 #[tokio::test]
-async fn the_exit_code_is_reported_as_it_is() {
+async fn the_exit_code_is_reported_unchanged() {
     for code in [0, 1, 42, 137, 255] {
         let finished = run(&sh(format!("exit {code}")), LONG).await.unwrap();
         assert_eq!(finished.ending, Ending::Exited(code));
@@ -26,7 +26,7 @@ async fn the_exit_code_is_reported_as_it_is() {
 }
 
 #[tokio::test]
-async fn death_by_a_signal_is_told_from_an_exit_code() {
+async fn a_signal_is_distinguished_from_an_exit_code() {
     for signal in [9, 11, 15] {
         let finished = run(&sh(format!("kill -{signal} $$")), LONG).await.unwrap();
         assert_eq!(finished.ending, Ending::Signaled(signal));
@@ -34,19 +34,19 @@ async fn death_by_a_signal_is_told_from_an_exit_code() {
 }
 
 #[tokio::test]
-async fn a_script_that_signals_its_own_group_does_not_hit_its_guard() {
+async fn a_script_that_signals_its_group_spares_its_guard() {
     let finished = run(&sh("trap 'exit 7' TERM; kill 0; exit 1"), LONG)
         .await
         .unwrap();
     assert_eq!(finished.ending, Ending::Exited(7));
-    // SIGTERM would not harm the guard anyway, SIGKILL would: the group must be another one.
+    // The guard survives SIGTERM but not SIGKILL, so the group must be another one.
     let leads = "read -r pid name state parent group rest < /proc/$$/stat; [ $group = $$ ]";
     let finished = run(&sh(leads), LONG).await.unwrap();
     assert_eq!(finished.ending, Ending::Exited(0));
 }
 
 #[tokio::test]
-async fn a_command_that_ignores_sigterm_is_killed_after_its_deadline_and_grace() {
+async fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let token = Token::new();
     let script = format!(
         "trap '' TERM; setsid sleep {} & while :; do sleep 0.05; done",
@@ -60,7 +60,7 @@ async fn a_command_that_ignores_sigterm_is_killed_after_its_deadline_and_grace()
         took >= Duration::from_millis(800),
         "killed early, after {took:?}"
     );
-    // Three seconds later the daemon would have given up on its guard and helped itself.
+    // Three seconds later the daemon would have killed the tree itself.
     assert!(took < Duration::from_millis(800 + 2500), "{took:?}");
     assert_eq!(token.sleepers(), [0; 0]);
 }
@@ -69,7 +69,7 @@ async fn a_command_that_ignores_sigterm_is_killed_after_its_deadline_and_grace()
 async fn a_cancelled_command_may_clean_up_within_its_grace() {
     let dir = tempfile::tempdir().unwrap();
     let (ready, cleaned) = (dir.path().join("ready"), dir.path().join("cleaned"));
-    // The cleaning up starts programs of its own, which must be let be.
+    // The cleanup starts programs, which must not be signalled.
     let script = format!(
         "trap 'sleep 0.3 && touch {}; exit 0' TERM; touch {}; while :; do sleep 0.05; done",
         cleaned.display(),
@@ -90,10 +90,10 @@ async fn a_cancelled_command_may_clean_up_within_its_grace() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_the_whole_family_long_before_the_grace_is_over() {
+async fn cancelling_ends_the_whole_process_tree_early() {
     let token = Token::new();
     let cancel = CancellationToken::new();
-    let line = family(&token, "wait");
+    let line = process_tree(&token, "wait");
     let cancelling = async {
         token.wait_for_sleepers(3).await;
         cancel.cancel();
@@ -104,7 +104,7 @@ async fn cancelling_ends_the_whole_family_long_before_the_grace_is_over() {
     assert_eq!(
         token.sleepers(),
         [0; 0],
-        "run returned before the tree was gone"
+        "run returned before the tree had ended"
     );
     assert!(
         cancelled.elapsed() < LONG.grace / 2,
@@ -114,29 +114,29 @@ async fn cancelling_ends_the_whole_family_long_before_the_grace_is_over() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_behind_does_not_outlive_it() {
+async fn child_processes_do_not_outlive_their_command() {
     let token = Token::new();
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
-    let line = family(
+    let line = process_tree(
         &token,
         &format!("until [ -e {} ]; do sleep 0.02; done; exit 3", go.display()),
     );
-    let letting_go = async {
+    let release = async {
         token.wait_for_sleepers(3).await;
         fs::write(&go, "").unwrap();
     };
-    let (finished, ()) = tokio::join!(run(&line, LONG), letting_go);
+    let (finished, ()) = tokio::join!(run(&line, LONG), release);
     assert_eq!(finished.unwrap().ending, Ending::Exited(3));
     assert_eq!(
         token.sleepers(),
         [0; 0],
-        "run returned before the tree was gone"
+        "run returned before the tree had ended"
     );
 }
 
 #[tokio::test]
-async fn what_the_cleaning_up_leaves_behind_is_asked_to_leave_too() {
+async fn processes_that_a_cleanup_leaves_are_terminated_too() {
     let (token, left) = (Token::new(), Token::new());
     let cancel = CancellationToken::new();
     let (first, second) = (&token.0, &left.0);
@@ -159,7 +159,7 @@ async fn what_the_cleaning_up_leaves_behind_is_asked_to_leave_too() {
 }
 
 #[tokio::test]
-async fn a_stopped_command_hears_the_request_to_leave() {
+async fn a_stopped_command_is_continued_and_terminated() {
     let token = Token::new();
     let cancel = CancellationToken::new();
     let line = sh(format!("sleep {} & kill -STOP $$; wait", token.0));
@@ -178,7 +178,7 @@ async fn a_stopped_command_hears_the_request_to_leave() {
 }
 
 #[tokio::test]
-async fn a_cancelled_caller_starts_nothing() {
+async fn a_cancelled_run_starts_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let cancel = CancellationToken::new();
@@ -190,7 +190,7 @@ async fn a_cancelled_caller_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_run_is_told_by_type_and_by_name() {
+async fn a_program_that_cannot_start_has_a_typed_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: u32| {
         let path = dir.path().join(name);
@@ -219,7 +219,7 @@ async fn a_program_that_cannot_run_is_told_by_type_and_by_name() {
             .all(|e| matches!(e, SpawnError::ProgramMissing { .. })),
         "{errors:?}"
     );
-    // Without a first line that names an interpreter a text is no program, and no shell guesses.
+    // A text without an interpreter line is not a program, and no shell runs it.
     let errors = [
         fail(plain).await,
         fail(bare).await,
@@ -240,7 +240,7 @@ async fn a_program_that_cannot_run_is_told_by_type_and_by_name() {
 }
 
 #[tokio::test]
-async fn a_guard_that_is_none_is_an_error_that_names_both() {
+async fn a_guard_that_cannot_start_is_an_error() {
     let mut runner = super::rig::runner();
     let trust = kindler::command::unconditional_trust;
     let cancel = CancellationToken::new();
@@ -263,18 +263,18 @@ async fn a_guard_that_is_none_is_an_error_that_names_both() {
 }
 
 #[tokio::test]
-async fn no_zombie_is_left_not_even_by_a_run_that_was_dropped() {
+async fn no_zombie_is_left_by_a_dropped_run() {
     let token = Token::new();
-    let line = family(&token, "wait");
+    let line = process_tree(&token, "wait");
     let cancel = CancellationToken::new();
     tokio::select! {
-        _ = run_until(&line, LONG, &cancel) => panic!("the family does not leave by itself"),
+        _ = run_until(&line, LONG, &cancel) => panic!("the process tree does not end by itself"),
         () = token.wait_for_sleepers(3) => {}
     }
     token.wait_until_gone().await;
     let finished = run(&sh("exit 0"), LONG).await.unwrap();
     assert!(finished.duration < PATIENCE);
-    // Other tests of this process come and go; what stays is a zombie.
+    // Other tests of this process have short-lived zombies; only one that stays is an error.
     let mut suspects = zombies();
     eventually("no zombie stays", || {
         let now = zombies();

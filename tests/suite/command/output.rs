@@ -1,4 +1,4 @@
-//! What goes into a command and what comes out of it.
+//! The input and the output of a command.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::rig::{LONG, Token, run, runner, sh};
 
 #[tokio::test]
-async fn hostile_arguments_arrive_verbatim() {
+async fn arguments_are_passed_verbatim() {
     let hostile = [
         "",
         " ",
@@ -42,14 +42,14 @@ async fn hostile_arguments_arrive_verbatim() {
 }
 
 #[tokio::test]
-async fn the_environment_is_cleared_but_for_the_list_and_the_context() {
+async fn only_listed_and_context_variables_are_passed() {
     let none: [&str; 0] = [];
     let mut line = CommandLine::new("/usr/bin/env", none);
     line.env = vec![
         ("KINDLER_NAME".to_owned(), "dev".to_owned()),
         ("PGPASSWORD".to_owned(), "secret".to_owned()),
     ];
-    // Cargo puts dozens of CARGO_* variables into a test; one of them is let through by name.
+    // Cargo sets dozens of CARGO_* variables; one of them is passed by name.
     let mut runner = runner();
     runner.pass_env = vec!["CARGO_PKG_NAME".to_owned(), "DATABASE_URL".to_owned()];
     let cancel = CancellationToken::new();
@@ -83,7 +83,7 @@ async fn the_environment_is_cleared_but_for_the_list_and_the_context() {
 }
 
 #[tokio::test]
-async fn a_command_finds_nothing_on_its_stdin() {
+async fn the_stdin_of_a_command_is_empty() {
     let finished = run(
         &sh("read x; echo \"$?,$x\"; readlink /proc/self/fd/0"),
         LONG,
@@ -94,8 +94,8 @@ async fn a_command_finds_nothing_on_its_stdin() {
 }
 
 #[tokio::test]
-async fn a_command_inherits_no_file_of_the_daemon_or_of_its_guard() {
-    // Whoever started the tests may have left files open to all; only what is added counts.
+async fn a_command_inherits_no_open_file() {
+    // The tests may have inherited open files; only additional ones count.
     let script = "ls /proc/$$/fd";
     let bare = std::process::Command::new("/bin/sh")
         .args(["-c", script])
@@ -109,7 +109,7 @@ async fn a_command_inherits_no_file_of_the_daemon_or_of_its_guard() {
 }
 
 #[tokio::test]
-async fn the_tail_joins_both_streams() {
+async fn the_tail_has_lines_of_both_streams() {
     let finished = run(&sh("echo '[ERROR] port taken' >&2; echo done"), LONG)
         .await
         .unwrap();
@@ -125,7 +125,7 @@ async fn the_tail_joins_both_streams() {
 }
 
 #[tokio::test]
-async fn a_long_output_is_kept_from_its_start_and_from_its_end() {
+async fn the_start_and_the_end_of_long_output_are_kept() {
     let script = "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done";
     let finished = run(&sh(script), LONG).await.unwrap();
     let last: Vec<String> = (30000 - TAIL_LINES..30000)
@@ -137,8 +137,8 @@ async fn a_long_output_is_kept_from_its_start_and_from_its_end() {
 }
 
 #[tokio::test]
-async fn a_process_out_of_reach_that_holds_the_pipes_does_not_hold_up_the_end() {
-    // Its guard is killed, it left the group and it cleared its environment: nothing finds it.
+async fn an_escaped_process_with_open_pipes_does_not_delay_the_end() {
+    // Its guard is killed, it left the group and it cleared its environment: it has escaped.
     let token = Token::new();
     let sleep = &token.0;
     let line = sh(format!(
@@ -147,15 +147,11 @@ async fn a_process_out_of_reach_that_holds_the_pipes_does_not_hold_up_the_end() 
     ));
     let finished = run(&line, LONG).await.unwrap();
     assert_eq!(finished.ending, Ending::Signaled(9));
-    assert_eq!(
-        token.sleepers().len(),
-        1,
-        "the test no longer tests what it says"
-    );
+    assert_eq!(token.sleepers().len(), 1, "the process must have escaped");
 }
 
 #[tokio::test]
-async fn the_log_tells_the_attempt_from_its_first_line_to_its_last() {
+async fn the_log_has_a_first_and_a_last_line_per_attempt() {
     let dir = tempfile::tempdir().unwrap();
     let logs = LogDir::new(dir.path());
     let heading = Heading {
@@ -172,7 +168,7 @@ async fn the_log_tells_the_attempt_from_its_first_line_to_its_last() {
     ];
     for line in &lines {
         let mut log = logs.log("dev", uuid::Uuid::from_u128(1), heading.clone());
-        let _either = runner
+        let _ = runner
             .run(line, &LONG, trust(), &cancel, Some(&mut log))
             .await;
         assert_eq!(log.failed_writes(), 0);

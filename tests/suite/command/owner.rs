@@ -1,4 +1,4 @@
-//! The owner of a command dies, freezes or loses its right, and so does the command.
+//! A command ends when its daemon dies, is stopped, or loses trust in its lease.
 
 use std::env;
 use std::fs;
@@ -9,23 +9,26 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kindler::command::{CommandLine, Ending, Finished, Heading, Limits, LogDir, MonotonicDeadline};
+use kindler::command::{
+    CommandLimits, CommandLine, Ending, FinishedCommand, Heading, LogDir, MonotonicDeadline,
+};
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{
-    LONG, PATIENCE, Token, eventually, family, parent, peak_memory_kib, run, runner, sh, signal,
+    LONG, PATIENCE, Token, eventually, parent, peak_memory_kib, process_tree, run, runner, sh,
+    signal,
 };
 
 const SCRIPT: &str = "KINDLER_TEST_SCRIPT";
 const TRUST_MILLIS: &str = "KINDLER_TEST_TRUST_MILLIS";
 const FOLDER: &str = "KINDLER_TEST_FOLDER";
 
-/// Not a test: the daemon that others kill and freeze. It runs one script, with a trust that it
-/// renews while it can, and writes down how the script ended.
+/// Not a test: the daemon that tests kill and stop. It runs one script with trust that it renews,
+/// and writes how the script ended to a file.
 #[tokio::test]
-#[ignore = "started by other tests as a process of its own"]
+#[ignore = "other tests start it as a process"]
 async fn daemon() {
     let (Ok(script), Ok(folder)) = (env::var(SCRIPT), env::var(FOLDER)) else {
         return;
@@ -52,21 +55,21 @@ async fn daemon() {
     };
     let mut log = LogDir::new(&folder).log("log", uuid::Uuid::from_u128(1), heading);
     let (line, cancel, runner) = (sh(script), CancellationToken::new(), runner());
-    let limits = Limits {
+    let limits = CommandLimits {
         deadline: Duration::from_secs(120),
         ..LONG
     };
     let run = runner.run(&line, &limits, trust, &cancel, Some(&mut log));
-    let finished: Finished = tokio::select! {
+    let finished: FinishedCommand = tokio::select! {
         finished = run => finished.unwrap(),
         () = renewing => unreachable!("renewing has no end"),
     };
     fs::write(Path::new(&folder).join("end"), format!("{finished:?}")).unwrap();
-    // Alive until it is ended from outside, so that its memory can be looked at.
+    // Runs until it is killed, so that a test can read its memory use.
     std::future::pending::<()>().await;
 }
 
-/// The process of [`daemon`], ended when the test is over.
+/// The process of [`daemon`]. Killed when dropped.
 struct Daemon {
     child: Child,
     folder: tempfile::TempDir,
@@ -115,16 +118,16 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[tokio::test]
-async fn killing_the_daemon_leaves_no_survivor() {
+async fn killing_the_daemon_ends_the_process_tree() {
     let token = Token::new();
     let mut daemon = Daemon::running(
-        &family(&token, "trap '' TERM; while :; do sleep 0.05; done"),
+        &process_tree(&token, "trap '' TERM; while :; do sleep 0.05; done"),
         None,
     );
     token.wait_for_sleepers(3).await;
@@ -139,35 +142,34 @@ async fn killing_the_daemon_leaves_no_survivor() {
 }
 
 #[tokio::test]
-async fn a_daemon_killed_at_any_instant_of_the_start_leaves_no_survivor() {
+async fn killing_the_daemon_during_a_start_leaves_no_process() {
     for round in 0..20 {
         let token = Token::new();
-        let mut daemon = Daemon::running(&family(&token, "wait"), None);
+        let mut daemon = Daemon::running(&process_tree(&token, "wait"), None);
         let started = Instant::now();
-        // From before the guard exists to after the family is complete.
+        // From before the guard exists to after the process tree is complete.
         let life = Duration::from_millis(5 * round);
         eventually("its time has come", || started.elapsed() >= life).await;
         daemon.child.kill().unwrap();
-        // Not merely no sleeper, since the next one may be about to start: no process at all
-        // that has the script on its command line.
-        eventually("nobody is left", || token.bearers().is_empty()).await;
+        // No process with the script, because one without a sleeper may still start one.
+        eventually("no process is left", || token.processes().is_empty()).await;
         assert_eq!(token.sleepers(), [0; 0]);
     }
 }
 
 #[tokio::test]
-async fn a_frozen_daemon_loses_its_tree_when_its_trust_ends_and_not_before() {
+async fn the_tree_of_a_stopped_daemon_ends_when_its_trust_expires() {
     let token = Token::new();
     let trust = Duration::from_millis(2000);
     let daemon = Daemon::running(
-        &family(&token, "trap '' TERM; while :; do sleep 0.05; done"),
+        &process_tree(&token, "trap '' TERM; while :; do sleep 0.05; done"),
         Some(trust),
     );
     token.wait_for_sleepers(3).await;
-    // Renewals reach the guard: the tree outlives its first trust.
-    let born = Instant::now();
-    eventually("the first trust is over", || {
-        born.elapsed() > trust + trust / 2
+    // Renewals reach the guard: the tree runs longer than the first trust.
+    let started = Instant::now();
+    eventually("the first trust has expired", || {
+        started.elapsed() > trust + trust / 2
     })
     .await;
     assert_eq!(
@@ -177,16 +179,16 @@ async fn a_frozen_daemon_loses_its_tree_when_its_trust_ends_and_not_before() {
     );
 
     signal(daemon.pid(), Signal::STOP);
-    let frozen = Instant::now();
+    let stopped = Instant::now();
     token.wait_until_gone().await;
-    let took = frozen.elapsed();
+    let took = stopped.elapsed();
     assert!(
         took < trust + Duration::from_secs(1),
-        "the tree lived on for {took:?}"
+        "the tree ran for {took:?}"
     );
     assert!(
         took > trust / 2,
-        "ended after {took:?}, long before its trust"
+        "ended after {took:?}, before its trust expired"
     );
     signal(daemon.pid(), Signal::CONT);
     let end = daemon.end().await;
@@ -197,7 +199,7 @@ async fn a_frozen_daemon_loses_its_tree_when_its_trust_ends_and_not_before() {
 async fn revoked_trust_ends_the_command_at_once() {
     let token = Token::new();
     let (revoke, trust) = watch::channel(MonotonicDeadline::never());
-    let line = family(&token, "trap '' TERM; while :; do sleep 0.05; done");
+    let line = process_tree(&token, "trap '' TERM; while :; do sleep 0.05; done");
     let (cancel, runner) = (CancellationToken::new(), runner());
     let revoking = async {
         token.wait_for_sleepers(3).await;
@@ -216,7 +218,7 @@ async fn revoked_trust_ends_the_command_at_once() {
 }
 
 #[tokio::test]
-async fn without_trust_not_even_a_guard_is_started() {
+async fn no_guard_is_started_without_trust() {
     let (_owner, trust) = watch::channel(MonotonicDeadline::in_(Duration::ZERO));
     let mut runner = runner();
     runner.guard_program = "/no/such/guard".into();
@@ -229,8 +231,8 @@ async fn without_trust_not_even_a_guard_is_started() {
 }
 
 #[test]
-fn a_guard_that_starts_after_its_trust_has_ended_starts_nothing() {
-    // The instant 1 is a nanosecond after boot. The lifeline stays open all the while.
+fn a_guard_with_expired_trust_starts_nothing() {
+    // The instant 1 is a nanosecond after boot. The control socket stays open.
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut guard = Command::new(env!("CARGO_BIN_EXE_kindler"));
     guard
@@ -244,16 +246,16 @@ fn a_guard_that_starts_after_its_trust_has_ended_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_guard_takes_its_tree_along() {
+async fn the_tree_of_a_killed_guard_is_killed() {
     let token = Token::new();
-    let line = family(&token, "trap '' TERM; while :; do sleep 0.05; done");
+    let line = process_tree(&token, "trap '' TERM; while :; do sleep 0.05; done");
     let killing = async {
         token.wait_for_sleepers(3).await;
-        let adopted = token.sleepers().into_iter().map(parent).collect::<Vec<_>>();
-        // The guard is the parent of the one that was forked twice, and grandparent of a child.
-        let shell = adopted
+        let parents = token.sleepers().into_iter().map(parent).collect::<Vec<_>>();
+        // The guard is the parent of the sleeper that was forked twice, and of the shell.
+        let shell = parents
             .iter()
-            .find(|pid| adopted.contains(&parent(**pid)))
+            .find(|pid| parents.contains(&parent(**pid)))
             .unwrap();
         signal(parent(*shell), Signal::KILL);
     };
@@ -267,7 +269,7 @@ async fn a_killed_guard_takes_its_tree_along() {
 }
 
 #[tokio::test]
-async fn a_frozen_guard_is_replaced_by_force() {
+async fn the_tree_of_a_stopped_guard_is_killed() {
     let token = Token::new();
     let line = sh(format!("setsid sleep {} & kill -STOP $PPID; wait", token.0));
     let cancel = CancellationToken::new();
@@ -275,7 +277,7 @@ async fn a_frozen_guard_is_replaced_by_force() {
         token.wait_for_sleepers(1).await;
         cancel.cancel();
     };
-    let limits = Limits {
+    let limits = CommandLimits {
         grace: Duration::from_millis(200),
         ..LONG
     };
@@ -286,18 +288,18 @@ async fn a_frozen_guard_is_replaced_by_force() {
 }
 
 #[tokio::test]
-async fn a_guard_shrugs_off_stray_signals_but_its_command_does_not() {
-    let stray = "for s in TERM INT HUP QUIT USR1 USR2 ALRM; do kill -$s $PPID; done; sleep 0.1; ";
-    let finished = run(&sh(format!("{stray} exit 5")), LONG).await.unwrap();
+async fn a_guard_ignores_signals_but_its_command_does_not() {
+    let signals = "for s in TERM INT HUP QUIT USR1 USR2 ALRM; do kill -$s $PPID; done; sleep 0.1; ";
+    let finished = run(&sh(format!("{signals} exit 5")), LONG).await.unwrap();
     assert_eq!(finished.ending, Ending::Exited(5));
     // Handlers, unlike ignored signals, are not inherited.
     let finished = run(&sh("kill -TERM $$; exit 5"), LONG).await.unwrap();
     assert_eq!(finished.ending, Ending::Signaled(15));
-    // No more is ignored than without a guard: who started the tests may ignore some.
+    // Only additional ignored signals count, because the tests may have inherited some.
     let script = "grep SigIgn /proc/$$/status";
-    let ignored = |told: Vec<u8>| {
-        let told = String::from_utf8(told).unwrap();
-        u64::from_str_radix(told.split_whitespace().last().unwrap(), 16).unwrap()
+    let ignored = |line: Vec<u8>| {
+        let line = String::from_utf8(line).unwrap();
+        u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap()
     };
     let bare = Command::new("/bin/sh")
         .args(["-c", script])
@@ -308,7 +310,7 @@ async fn a_guard_shrugs_off_stray_signals_but_its_command_does_not() {
 }
 
 #[tokio::test]
-async fn a_gigabyte_of_stderr_neither_blocks_nor_grows_memory() {
+async fn a_gigabyte_of_stderr_needs_bounded_memory() {
     let line = sh("head -c 1G /dev/zero | tr '\\0' 'x' >&2; yes line | head -n 100000; echo done");
     let daemon = Daemon::running(&line, None);
     let end = daemon.end().await;

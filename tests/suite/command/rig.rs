@@ -1,4 +1,4 @@
-//! What the tests of commands share: running scripts, and looking for what they left.
+//! Shared by the tests of commands: runs scripts, and finds the processes that they left.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,13 +6,15 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kindler::command::{CommandLine, Finished, Limits, Runner, SpawnError, unconditional_trust};
+use kindler::command::{
+    CommandLimits, CommandLine, FinishedCommand, Runner, SpawnError, unconditional_trust,
+};
 use tokio_util::sync::CancellationToken;
 
-/// Far longer than anything here takes on a busy machine, far shorter than a person waits.
+/// Longer than any of these tests takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// No deadline that a test meets by accident.
-pub const LONG: Limits = Limits {
+/// CommandLimits that no test reaches by accident.
+pub const LONG: CommandLimits = CommandLimits {
     deadline: PATIENCE,
     grace: Duration::from_secs(10),
 };
@@ -24,22 +26,22 @@ pub fn runner() -> Runner {
     }
 }
 
-/// A script for `sh`, for tests that are about processes and not about scripts.
+/// A script for `sh`.
 pub fn sh(script: impl AsRef<str>) -> CommandLine {
     CommandLine::new("/bin/sh", ["-c", script.as_ref()])
 }
 
-/// Runs to the end with nobody interfering.
-pub async fn run(line: &CommandLine, limits: Limits) -> Result<Finished, SpawnError> {
+/// Runs to the end.
+pub async fn run(line: &CommandLine, limits: CommandLimits) -> Result<FinishedCommand, SpawnError> {
     run_until(line, limits, &CancellationToken::new()).await
 }
 
 /// Runs to the end unless cancelled.
 pub async fn run_until(
     line: &CommandLine,
-    limits: Limits,
+    limits: CommandLimits,
     cancel: &CancellationToken,
-) -> Result<Finished, SpawnError> {
+) -> Result<FinishedCommand, SpawnError> {
     let runner = runner();
     let run = runner.run(line, &limits, unconditional_trust(), cancel, None);
     tokio::time::timeout(PATIENCE * 2, run)
@@ -47,8 +49,8 @@ pub async fn run_until(
         .expect("a run must end")
 }
 
-/// A number of seconds to `sleep` that no other process on the machine sleeps: whoever has it on
-/// its command line belongs to this test.
+/// A number of seconds to `sleep` that is unique on the machine: a process with it on its command
+/// line belongs to this test.
 pub struct Token(pub String);
 
 impl Token {
@@ -58,18 +60,18 @@ impl Token {
         Self(format!("1000.{}{n:04}", process::id()))
     }
 
-    /// The sleepers: their process ids, ended ones and those that only carry a script left out.
+    /// The PIDs of the running `sleep` processes.
     pub fn sleepers(&self) -> Vec<i32> {
         let wanted = format!("sleep\0{}\0", self.0);
         pids()
-            .filter(|pid| slurp(*pid, "cmdline") == wanted && state(*pid) != 'Z')
+            .filter(|pid| read_proc(*pid, "cmdline") == wanted && state(*pid) != 'Z')
             .collect()
     }
 
-    /// Everyone with the token on the command line: sleepers, shells and guards.
-    pub fn bearers(&self) -> Vec<i32> {
+    /// The PIDs of all processes with the token: sleepers, shells and guards.
+    pub fn processes(&self) -> Vec<i32> {
         pids()
-            .filter(|pid| slurp(*pid, "cmdline").contains(&self.0))
+            .filter(|pid| read_proc(*pid, "cmdline").contains(&self.0))
             .collect()
     }
 
@@ -78,22 +80,22 @@ impl Token {
     }
 
     pub async fn wait_until_gone(&self) {
-        eventually("nobody is left", || self.bearers().is_empty()).await;
+        eventually("no process is left", || self.processes().is_empty()).await;
     }
 }
 
 impl Drop for Token {
-    /// A failed test leaves nothing behind either.
+    /// Cleans up after a failed test.
     fn drop(&mut self) {
-        for pid in self.bearers() {
+        for pid in self.processes() {
             signal(pid, rustix::process::Signal::KILL);
         }
     }
 }
 
-/// Three sleepers, each harder to reach: a child, one in a session of its own, and one that was
-/// forked twice and whose parents are gone. The script itself goes on to `end`.
-pub fn family(token: &Token, end: &str) -> CommandLine {
+/// A script with three sleepers: a child, one in its own session, and one that was forked twice and
+/// whose parents have ended. The script continues with `end`.
+pub fn process_tree(token: &Token, end: &str) -> CommandLine {
     let sleep = &token.0;
     sh(format!(
         "sleep {sleep} & setsid sleep {sleep} & setsid sh -c 'setsid sleep {sleep} & exit' & {end}"
@@ -105,23 +107,23 @@ pub fn signal(pid: i32, signal: rustix::process::Signal) {
     let _gone = rustix::process::kill_process(pid, signal);
 }
 
-/// The parent of a process, from its status.
+/// The parent of a process.
 pub fn parent(pid: i32) -> i32 {
     status_field(pid, "PPid:").expect("a parent")
 }
 
-/// The most memory that a process had, in KiB.
+/// The peak memory of a process in KiB.
 pub fn peak_memory_kib(pid: i32) -> i32 {
     status_field(pid, "VmHWM:").expect("a peak")
 }
 
 fn status_field(pid: i32, name: &str) -> Option<i32> {
-    let status = slurp(pid, "status");
+    let status = read_proc(pid, "status");
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Processes that have ended and that this process has not collected.
+/// The ended child processes that this process has not waited for.
 pub fn zombies() -> Vec<i32> {
     let me = i32::try_from(process::id()).expect("a pid");
     pids()
@@ -135,18 +137,18 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 fn state(pid: i32) -> char {
-    let stat = slurp(pid, "stat");
+    let stat = read_proc(pid, "stat");
     stat.rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next())
         .unwrap_or('Z')
 }
 
-fn slurp(pid: i32, file: &str) -> String {
+fn read_proc(pid: i32, file: &str) -> String {
     let bytes = fs::read(PathBuf::from(format!("/proc/{pid}/{file}"))).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits for a condition, and says which one did not come true.
+/// Waits for a condition. Fails with its name.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {

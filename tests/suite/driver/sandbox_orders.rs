@@ -159,9 +159,10 @@ async fn a_node_that_does_not_come_up_says_why() {
     let (summary, detail) = transient(act(&none, Action::Create, &cluster("dev")).await);
     assert_eq!(
         summary,
-        "step process: cannot start sandbox node /no/such/kindler"
+        "step process: cannot start sandbox node /no/such/kindler: \
+         No such file or directory (os error 2)"
     );
-    assert!(detail.starts_with("No such file or directory"), "{detail}");
+    assert!(detail.starts_with("log: "), "{detail}");
     let wrong = SandboxDriver::new(SandboxSettings {
         node_program: "/bin/false".into(),
         ..rig.settings()

@@ -8,13 +8,13 @@ use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kindler::postgres::{
-    Account, Binaries, SUPERUSER, initdb, server_command, serving, socket_url,
+    Account, Binaries, SUPERUSER, initdb, server_arguments, serving, socket_url,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
@@ -76,7 +76,7 @@ async fn installation() -> &'static Installation {
             let account = Account::for_new_data().expect("choose who runs Postgres");
             let pristine_data = run_folder().join("pristine");
             let _ = fs::remove_dir_all(&pristine_data);
-            initdb(&pristine_data, &account, &binaries, false)
+            initdb(&pristine_data, account, &binaries, false)
                 .await
                 .expect("make a data folder");
             Installation {
@@ -117,7 +117,7 @@ impl TestServer {
         account
             .own(&server.data())
             .expect("give away the data folder");
-        let mut command = Command::new(binaries.initdb().with_file_name("pg_basebackup"));
+        let mut command = Command::new(binaries.program("pg_basebackup"));
         command
             .arg("-D")
             .arg(server.data())
@@ -197,7 +197,12 @@ impl TestServer {
             binaries, account, ..
         } = self.installation;
         let (data, socket) = (self.data(), self.socket_dir());
-        let mut command = server_command(binaries, account, &data, &socket, self.durable);
+        let mut command = Command::new(binaries.program("postgres"));
+        account
+            .apply(&mut command)
+            .args(server_arguments(&data, &socket, self.durable))
+            .current_dir("/")
+            .stdin(Stdio::null());
         SETTINGS.iter().for_each(|setting| {
             command.args(["-c", setting]);
         });

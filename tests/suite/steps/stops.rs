@@ -72,3 +72,46 @@ async fn a_stop_that_was_killed_is_resumed() {
     start(&rig).await;
     rig.assert_one_node();
 }
+
+/// A row at rest has no step that is recorded as under way.
+async fn assert_nothing_under_way(rig: &Rig) {
+    let under_way = "SELECT string_agg(name || ' ' || state, ', ') FROM cluster_steps WHERE state IN ('running', 'removing')";
+    assert_eq!(rig.text(under_way).await, "");
+}
+
+#[tokio::test]
+async fn a_stop_in_a_create_leaves_no_step_under_way() {
+    for step in ["folder", "port"] {
+        let rig = Rig::new().await;
+        let daemon = rig
+            .builder()
+            .set("KINDLER_SANDBOX_HANG", format!("dev:{step}"))
+            .spawn();
+        rig.declare().await;
+        rig.until_step(step, "running").await;
+        stopped(&rig).await;
+        assert_nothing_under_way(&rig).await;
+        let cut = rig.steps().await.remove(step).unwrap();
+        assert_eq!((&*cut.state, &*cut.reason), ("failed", "Interrupted"));
+        daemon.kill();
+        let _successor = rig.daemon();
+        start(&rig).await;
+        rig.assert_one_node();
+    }
+}
+
+#[tokio::test]
+async fn a_stop_that_is_withdrawn_leaves_every_step_done() {
+    let rig = Rig::new().await;
+    let _daemon = rig
+        .builder()
+        .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
+        .spawn();
+    rig.made().await;
+    rig.stop_cluster().await;
+    rig.until_step("process", "removing").await;
+    // No health check is due; the withdrawal alone puts the records right.
+    start(&rig).await;
+    assert_nothing_under_way(&rig).await;
+    rig.assert_one_node();
+}

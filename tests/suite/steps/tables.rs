@@ -236,3 +236,46 @@ async fn a_table_is_prepared_by_many_at_once_and_again() {
     let off = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'O'";
     assert_eq!(database.value::<i64>(off).await, 0);
 }
+
+/// Names of more than 63 bytes are cut: two triggers would share one, and a DELETE
+/// would no longer keep its row.
+#[tokio::test]
+async fn a_long_table_name_keeps_every_trigger_or_is_refused() {
+    let database = Database::create().await;
+    let runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
+    prepare(&runtime).await;
+    let triggers = async |table: &str| {
+        let sql = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ";
+        let sql = format!("{sql}'{table}'::regclass");
+        database.value::<i64>(&sql).await
+    };
+    let expected = triggers("lamps").await;
+    for length in [40, 41, 60] {
+        let name = "t".repeat(length);
+        database
+            .execute(&format!(
+                "CREATE TABLE {name} (name text PRIMARY KEY, tone integer)"
+            ))
+            .await;
+        let sql = format!("SELECT kindler_prepare_table('{name}', 'name', '{{tone}}')");
+        let prepared = database.connect().await.batch_execute(&sql).await;
+        if length > 40 {
+            let error = prepared.unwrap_err();
+            let error = error.as_db_error().unwrap().message();
+            assert!(
+                error.ends_with(&format!("has {length} bytes: use at most 40")),
+                "{error}"
+            );
+            continue;
+        }
+        prepared.unwrap();
+        assert_eq!(triggers(&name).await, expected);
+        database
+            .execute(&format!(
+                "INSERT INTO {name} VALUES ('a', 1); DELETE FROM {name}"
+            ))
+            .await;
+        let kept = format!("SELECT count(*) FROM {name}");
+        assert_eq!(database.value::<i64>(&kept).await, 1);
+    }
+}

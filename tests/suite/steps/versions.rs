@@ -48,6 +48,11 @@ async fn an_unknown_step_is_left_alone_until_it_is_removed() {
     })
     .await;
     assert_eq!(whole(&rig, "gateway").await, newer);
+    let said = status_message(&rig).await;
+    assert!(
+        said.ends_with("; left to a newer release: gateway"),
+        "{said}"
+    );
 
     rig.delete().await;
     rig.until_state("failed StepsUnknown").await;
@@ -191,21 +196,32 @@ async fn an_upgrade_in_the_middle_of_a_step_goes_on_there() {
     rig.assert_one_node();
 }
 
-/// The host changed its driver while a cluster was there: what only the other one can
-/// remove keeps the row, in both directions.
+/// The host changed its driver while a cluster was there: what the other driver made
+/// is unknown to this one, and not absent. It neither makes a second cluster nor lets
+/// the row go.
 #[tokio::test]
-async fn a_row_stays_while_another_driver_left_steps() {
+async fn a_cluster_of_another_driver_is_left_alone() {
     let rig = Rig::new().await;
     let sandbox = rig.daemon();
     rig.made().await;
+    assert_eq!(status_message(&rig).await, "it answers its probe");
     assert!(sandbox.stop().await.success());
+    let before = rig.steps().await;
     let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
+    rig.run("UPDATE clusters SET next_check_at = now(), pf_port = pf_port + 1")
+        .await;
+    rig.until_state("failed StepsUnknown").await;
+    let said = status_message(&rig).await;
+    let expected = "driver sandbox made folder, port, process, ready, about, and this daemon has \
+                    driver script: start a daemon with KINDLER_DRIVER=sandbox";
+    assert!(said.starts_with(expected), "{said}");
+    script.full_passes(2).await;
+    assert_eq!(rig.host.started("dev"), Vec::<String>::new());
+    assert_eq!(rig.steps().await, before);
     rig.delete().await;
     rig.until_state("failed StepsUnknown").await;
-    let said = rig.text("SELECT status_message FROM clusters").await;
-    let expected = "driver sandbox made folder, port, process, ready, about, which driver script cannot remove: \
-                    start a daemon with KINDLER_DRIVER=sandbox";
-    assert!(said.starts_with(expected), "{said}");
+    script.full_passes(2).await;
+    assert_eq!(rig.host.started("dev"), Vec::<String>::new());
     rig.assert_one_node();
     assert!(script.stop().await.success());
 
@@ -214,4 +230,8 @@ async fn a_row_stays_while_another_driver_left_steps() {
         .await;
     rig.gone().await;
     rig.assert_nothing_left().await;
+}
+
+async fn status_message(rig: &Rig) -> String {
+    rig.text("SELECT status_message FROM clusters").await
 }
