@@ -2,10 +2,7 @@
 -- values are collected once: an OR of two columns, or &&, would read all clusters for
 -- each candidate. A subnet within a candidate network counts as the whole network, so
 -- that there are few networks.
-WITH used AS MATERIALIZED (
-    SELECT DISTINCT ports.pool, ports.port
-    FROM clusters c, LATERAL (VALUES {ports_by_pool}) AS ports (pool, port)
-), networks AS MATERIALIZED (
+WITH {used_ports}, networks AS MATERIALIZED (
     SELECT DISTINCT network(set_masklen(subnet::inet, least(masklen(subnet::inet), 16))) AS network
     FROM clusters WHERE subnet::inet && '10.0.0.0/8'
 )

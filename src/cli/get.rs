@@ -134,11 +134,11 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
     if let Some(ip) = &cluster.server_ip {
         field("server ip", text::line(ip));
     }
-    let on = values.iter().filter_map(|(field, value)| match value {
-        SpecValue::Flag(true) => Some(field.label),
+    let services = values.iter().filter_map(|(field, value)| match value {
+        SpecValue::Flag(true) => field.service,
         _ => None,
     });
-    let registered: Vec<_> = on.collect();
+    let registered: Vec<_> = services.collect();
     field(
         "registered",
         if registered.is_empty() {
@@ -147,6 +147,12 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
             registered.join(", ")
         },
     );
+    for (flag, value) in &values {
+        if let (SpecValue::Flag(on), None) = (value, flag.service) {
+            let on = if *on { "yes" } else { "no" };
+            field(&flag.name.replace('_', " "), on.to_owned());
+        }
+    }
     if cluster
         .labels
         .as_object()

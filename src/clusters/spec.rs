@@ -224,17 +224,17 @@ spec! {
     /// Whether it is registered with Portainer.
     register_portainer: bool =
         SpecField::flag("Do not register it with Portainer", true)
-            .label("portainer")
+            .service("portainer")
             .csv_column(4);
     /// Whether the gateway routes to it.
     haproxy_route: bool =
         SpecField::flag("Do not route to it in HAProxy", true)
-            .label("haproxy")
+            .service("haproxy")
             .csv_column(5);
     /// Whether it is registered with Argo CD.
     register_argocd: bool =
         SpecField::flag("Do not register it with Argo CD", true)
-            .label("argocd");
+            .service("argocd");
 }
 
 impl Spec {

@@ -25,10 +25,7 @@ pub(super) fn marks() -> [(&'static str, String); 9] {
                 format!("ARRAY({candidates} ORDER BY p LIMIT 50) AS {name}")
             })),
         ),
-        (
-            "{ports_by_pool}",
-            list(host_ports().map(|(field, host)| format!("('{}', c.{})", host.pool, field.name))),
-        ),
+        ("{used_ports}", list(pools().into_iter().map(used_ports))),
         ("{pools_in_use}", list(pools().into_iter().map(pool_in_use))),
         ("{any_pool}", pools().join(" OR ")),
     ]
@@ -50,6 +47,7 @@ pub(super) fn host_ports() -> impl Iterator<Item = (&'static SpecField, &'static
 /// The pools of the host's ports, each once.
 pub(super) fn pools() -> Vec<&'static str> {
     let mut pools: Vec<_> = host_ports().map(|(_, host)| host.pool).collect();
+    pools.sort_unstable();
     pools.dedup();
     pools
 }
@@ -73,12 +71,28 @@ fn change(field: &SpecField) -> String {
     format!("{name} = CASE WHEN d.spec ? '{name}' THEN s.{name} ELSE c.{name} END")
 }
 
-/// Ports in the range of a field that `used` does not hold for its pool.
+/// The ports of a pool that clusters declare within its ranges, as `used_POOL`.
+fn used_ports(pool: &str) -> String {
+    let of_pool = || host_ports().filter(move |(_, host)| host.pool == pool);
+    let first = of_pool().map(|(_, host)| *host.free.start()).min();
+    let last = of_pool().map(|(_, host)| *host.free.end()).max();
+    let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+    let selects = of_pool().map(|(field, _)| {
+        let name = field.name;
+        format!(
+            "SELECT DISTINCT {name} AS port FROM clusters WHERE {name} BETWEEN {first} AND {last}"
+        )
+    });
+    let selects: Vec<_> = selects.collect();
+    format!("used_{pool} AS MATERIALIZED ({})", selects.join(" UNION "))
+}
+
+/// Ports in the range of a field that no cluster uses in its pool.
 fn candidates(host: &HostPort) -> String {
     let (first, last, pool) = (host.free.start(), host.free.end(), host.pool);
     format!(
         "SELECT p FROM generate_series({first}, {last}) p \
-         WHERE NOT EXISTS (SELECT FROM used WHERE pool = '{pool}' AND port = p)"
+         WHERE NOT EXISTS (SELECT FROM used_{pool} WHERE port = p)"
     )
 }
 

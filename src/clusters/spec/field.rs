@@ -21,8 +21,10 @@ pub struct SpecField {
     pub help: &'static str,
     /// Its name in the API's JSON.
     pub api_name: &'static str,
-    /// Its short name in `kindler get`.
+    /// The short name of a port in `kindler get`.
     pub label: &'static str,
+    /// If the flag registers the cluster with a service: its name in `kindler get`.
+    pub service: Option<&'static str>,
     /// Its short flag.
     pub short_flag: Option<char>,
     /// Whether it is fixed for the life of the row.
@@ -72,6 +74,7 @@ impl SpecField {
             help,
             api_name: "",
             label: "",
+            service: None,
             short_flag: None,
             fixed: false,
             main: false,
@@ -128,6 +131,11 @@ impl SpecField {
 
     pub(super) const fn label(mut self, label: &'static str) -> Self {
         self.label = label;
+        self
+    }
+
+    pub(super) const fn service(mut self, service: &'static str) -> Self {
+        self.service = Some(service);
         self
     }
 
