@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use kindler::core::backoff::Backoff;
 use kindler::core::controller::{ControllerSettings, Finished};
 use kindler::core::database::{Database, DatabaseError, Undecodable, column};
-use kindler::core::standard::{Spec, Standard};
+use kindler::core::standard::{RowSpec, Standard};
 use kindler::core::{lease::LeasePolicy, resource::Resource, rows::Leased, runtime::Runtime};
 use kindler::core::{steps::StepError, table::Table, work::Work};
 use prometheus::{Registry, TextEncoder};
@@ -30,7 +30,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS folders (
 /// The spec of a row: the names of the files.
 struct Folder(Vec<String>);
 
-impl Spec for Folder {
+impl RowSpec for Folder {
     const TABLE: Table = Table::prepared(kindler::prepared_names!("folders", "name"), "t.files");
 
     fn read(row: &Row) -> Result<Self, Undecodable> {

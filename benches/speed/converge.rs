@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kindler::clusters::plan::Policy;
-use kindler::clusters::reconcile::{Caution, ClusterReconciler};
+use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::lease::LeasePolicy;
 use kindler::core::listener::{Listener, Listening, Route};
@@ -120,7 +120,7 @@ async fn run(
         driver,
         policy,
         metrics: metrics.clone(),
-        caution: Caution::new(&policy.health),
+        limits: SafetyLimits::new(&policy.health),
         standby: watch::Sender::new(None).subscribe(),
     }
     .owned_by("bench", LeasePolicy::default());

@@ -7,7 +7,7 @@ use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::Action;
 use kindler::core::steps::StepError;
-use kindler::drivers::{Driver, Kubeconfig, KubeconfigError, Order};
+use kindler::drivers::{ActionRequest, Driver, Kubeconfig, KubeconfigError};
 
 /// Every cluster is healthy, or no cluster is there, as it was told.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Driver for NoOp {
         }
     }
 
-    async fn act(&self, _: Action, _: &Order<'_>) -> Result<(), StepError> {
+    async fn act(&self, _: Action, _: &ActionRequest<'_>) -> Result<(), StepError> {
         Ok(())
     }
 

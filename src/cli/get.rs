@@ -161,7 +161,9 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
         field("labels", text::line(&cluster.labels.to_string()));
     }
     if let Some(place) = &cluster.placed_by {
-        let strays = cluster.strays().map(|strays| format!("; {strays}"));
+        let strays = cluster
+            .placement_mismatch()
+            .map(|strays| format!("; {strays}"));
         field(
             "placed by",
             text::line(&format!("{place}{}", strays.unwrap_or_default())),

@@ -4,7 +4,7 @@ use comfy_table::Color;
 use jiff::Timestamp;
 use std::time::Duration;
 
-use crate::core::steps::{CUT_SHORT, StepRecord, StepState, VERIFIED};
+use crate::core::steps::{INTERRUPTED, StepRecord, StepState, VERIFIED};
 
 use super::screen::Screen;
 use super::table::{Column, Field, render};
@@ -70,7 +70,7 @@ fn colour(step: &StepRecord) -> Option<Color> {
 /// The duration of the last attempt, so far if it runs. None where the record does not
 /// say when an attempt ended: the step was found in place, or cut short.
 fn took(step: &StepRecord, now: Timestamp) -> String {
-    let unmeasured = [VERIFIED, CUT_SHORT].map(Some);
+    let unmeasured = [VERIFIED, INTERRUPTED].map(Some);
     let Some(from) = step
         .started_at
         .filter(|_| !unmeasured.contains(&step.reason.as_deref()))

@@ -74,7 +74,7 @@ pub(super) fn why(cluster: &Cluster) -> String {
 pub(super) fn next_try(cluster: &Cluster, now: Timestamp) -> Option<String> {
     let scheduled = cluster.failed_attempts > 0 || cluster.actual == Actual::Failed;
     match cluster.next_attempt_at {
-        _ if !scheduled || cluster.hands_off() => None,
+        _ if !scheduled || cluster.observe_only() => None,
         Some(then) => Some(until(then, now)),
         None => Some("now".to_owned()),
     }

@@ -170,7 +170,11 @@ impl ClusterWatch<'_> {
     /// Reads the running step: the row names it only from the second step on.
     async fn read_steps(&mut self) {
         self.step = None;
-        let Some(cluster) = self.last.as_ref().filter(|row| row.actual.is_at_work()) else {
+        let Some(cluster) = self
+            .last
+            .as_ref()
+            .filter(|row| row.actual.is_transitional())
+        else {
             return;
         };
         // Ignores errors: the read of the row reports them.

@@ -1,27 +1,26 @@
-//! The conditions of a cluster, as Kubernetes knows them: a few questions,
-//! each answered yes, no, or not known.
+//! The conditions of a cluster, as in Kubernetes: each is true, false or unknown.
 
 use super::{Actual, Desired};
 use crate::clusters::event::Reason;
 
-/// A question about a cluster.
+/// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionType {
-    /// Does it answer?
+    /// Did the last probe succeed?
     Ready,
-    /// Is something left to do that is being done, or about to be?
+    /// Is an action running, or about to start?
     Progressing,
-    /// Does what is to be done wait for the good of all?
+    /// Is the action deferred by a safety limit?
     Held,
-    /// Is every step of what is declared done?
+    /// Is the declaration reached, with every recorded step done?
     StepsDone,
 }
 
 impl ConditionType {
-    /// Every question.
+    /// Every type.
     pub const ALL: [Self; 4] = [Self::Ready, Self::Progressing, Self::Held, Self::StepsDone];
 
-    /// The word in the label.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
@@ -32,22 +31,22 @@ impl ConditionType {
     }
 }
 
-/// The answer to such a question.
+/// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
-    /// Yes.
+    /// It holds.
     True,
-    /// No.
+    /// It does not hold.
     False,
-    /// Nobody could look, or nobody has yet.
+    /// The cluster could not be observed, or was not observed yet.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// Every answer.
+    /// Every status.
     pub const ALL: [Self; 3] = [Self::True, Self::False, Self::Unknown];
 
-    /// The word in the label.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::True => "true",
@@ -56,41 +55,41 @@ impl ConditionStatus {
         }
     }
 
-    fn of(answer: bool) -> Self {
-        if answer { Self::True } else { Self::False }
+    fn of(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
     }
 }
 
-/// What the answers depend on: a part of the row, and of its steps.
+/// The values that conditions are computed from: a part of the row and of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What is wanted.
+    /// The desired state.
     pub desired: Desired,
-    /// What was last recorded.
+    /// The recorded state.
     pub actual: Actual,
-    /// Why, if it is a word that is known.
+    /// The reason of the recorded state, if this release knows the word.
     pub reason: Option<Reason>,
-    /// Whether nothing is left to do.
+    /// Whether the declaration is reached.
     pub settled: bool,
-    /// Whether nobody may act on it.
-    pub hands_off: bool,
-    /// Whether a recorded step is not done, also one that may fail.
+    /// Whether the cluster is only observed.
+    pub observe_only: bool,
+    /// Whether a recorded step is not done, required or not.
     pub steps_left: bool,
 }
 
 impl Standing {
-    /// The answer to one question.
-    pub fn condition(self, question: ConditionType) -> ConditionStatus {
-        match question {
+    /// The status of one condition.
+    pub fn condition(self, condition: ConditionType) -> ConditionStatus {
+        match condition {
             ConditionType::Ready => self.ready(),
             ConditionType::Progressing => ConditionStatus::of(self.progressing()),
-            ConditionType::Held => ConditionStatus::of(self.held()),
+            ConditionType::Held => ConditionStatus::of(self.deferred()),
             ConditionType::StepsDone => self.steps_done(),
         }
     }
 
     fn ready(self) -> ConditionStatus {
-        // A look that failed tells nothing; what it was about may run or not.
+        // After a failed observation the cluster may run or not.
         if self.actual == Actual::Unknown || self.reason == Some(Reason::ObservationFailed) {
             return ConditionStatus::Unknown;
         }
@@ -98,7 +97,7 @@ impl Standing {
     }
 
     fn steps_done(self) -> ConditionStatus {
-        // What is recorded of a step stands, also where nobody could look lately.
+        // A recorded step that is not done counts also if the cluster is not observed.
         if self.actual == Actual::Unknown && !self.steps_left {
             return ConditionStatus::Unknown;
         }
@@ -111,19 +110,19 @@ impl Standing {
             // It waits for its next attempt.
             Actual::Failed => false,
             Actual::Unknown | Actual::Running | Actual::Stopped => {
-                !self.settled && !self.hands_off && !self.held()
+                !self.settled && !self.observe_only && !self.deferred()
             }
         }
     }
 
-    fn held(self) -> bool {
-        let wanted_gone = self.desired == Desired::Absent;
-        let held = match self.reason {
-            Some(Reason::DeletionHeld) => wanted_gone,
-            Some(Reason::RepairHeld) => !wanted_gone,
+    fn deferred(self) -> bool {
+        let absent = self.desired == Desired::Absent;
+        let deferred = match self.reason {
+            Some(Reason::DeletionHeld) => absent,
+            Some(Reason::RepairHeld) => !absent,
             _ => false,
         };
-        held && !self.hands_off
+        deferred && !self.observe_only
     }
 }
 
@@ -137,19 +136,19 @@ mod tests {
             actual,
             reason: Some(reason),
             settled,
-            hands_off: false,
+            observe_only: false,
             steps_left: false,
         }
     }
 
-    fn answers(standing: Standing) -> [&'static str; 4] {
-        ConditionType::ALL.map(|question| standing.condition(question).as_str())
+    fn statuses(standing: Standing) -> [&'static str; 4] {
+        ConditionType::ALL.map(|condition| standing.condition(condition).as_str())
     }
 
     #[test]
-    fn each_standing_has_its_answers() {
+    fn conditions_follow_from_state_and_reason() {
         use Actual::{Creating, Deleting, Failed, Running, Stopped, Unknown, Updating};
-        use Desired::{Absent, Present, Stopped as WantedStopped};
+        use Desired::{Absent, Present, Stopped as DesiredStopped};
         for (standing, expected) in [
             (
                 standing(Present, Running, Reason::Healthy, true),
@@ -187,7 +186,7 @@ mod tests {
                 standing(Absent, Running, Reason::DeletionHeld, false),
                 ["true", "false", "true", "false"],
             ),
-            // Wanted again meanwhile: nothing is held any more.
+            // Declared present again: the deletion is not deferred any more.
             (
                 standing(Present, Running, Reason::DeletionHeld, false),
                 ["true", "true", "false", "false"],
@@ -197,26 +196,26 @@ mod tests {
                 ["false", "true", "false", "false"],
             ),
             (
-                standing(WantedStopped, Stopped, Reason::Stopped, true),
+                standing(DesiredStopped, Stopped, Reason::Stopped, true),
                 ["false", "false", "false", "true"],
             ),
         ] {
-            assert_eq!(answers(standing), expected, "{standing:?}");
+            assert_eq!(statuses(standing), expected, "{standing:?}");
         }
         let paused = Standing {
-            hands_off: true,
+            observe_only: true,
             ..standing(Absent, Running, Reason::DeletionHeld, false)
         };
-        assert_eq!(answers(paused), ["true", "false", "false", "false"]);
+        assert_eq!(statuses(paused), ["true", "false", "false", "false"]);
         let step_failed = Standing {
             steps_left: true,
             ..standing(Present, Running, Reason::StepFailed, true)
         };
-        assert_eq!(answers(step_failed), ["true", "false", "false", "false"]);
-        let not_seen = Standing {
+        assert_eq!(statuses(step_failed), ["true", "false", "false", "false"]);
+        let unobserved = Standing {
             actual: Unknown,
             ..step_failed
         };
-        assert_eq!(answers(not_seen)[3], "false");
+        assert_eq!(statuses(unobserved)[3], "false");
     }
 }

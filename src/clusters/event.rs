@@ -1,68 +1,66 @@
-//! The words in which Kindler explains itself.
-//!
-//! A [`Reason`] is what the row, the event, the log line, the metric label and
-//! the page say about one and the same thing, so there is one list of them.
+//! The reasons of cluster states: one list for rows, events, log lines, metric labels, the
+//! API and the page.
 
 use std::fmt;
 
-/// Why a cluster is in its state: a closed set, fit for a metric label.
+/// Why a cluster is in its state: a closed set, so that it can be a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// A create was committed to.
+    /// The intent to create it is committed.
     Creating,
-    /// A create ended well and the cluster answers.
+    /// The create succeeded and the cluster is healthy.
     Created,
-    /// The create command failed, yet the cluster answers.
+    /// The create command failed, but the cluster is healthy.
     CreatedWithWarning,
     /// The create failed.
     CreateFailed,
-    /// A changed spec is being applied.
+    /// The intent to apply the spec is committed.
     Updating,
-    /// The changed spec is applied and the cluster answers.
+    /// The spec is applied and the cluster is healthy.
     Updated,
-    /// The changed spec could not be applied.
+    /// The update failed.
     UpdateFailed,
-    /// A start was committed to.
+    /// The intent to start it is committed.
     Starting,
-    /// It was started and answers.
+    /// It was started and is healthy.
     Started,
     /// The start failed.
     StartFailed,
-    /// A stop was committed to.
+    /// The intent to stop it is committed.
     Stopping,
     /// It is stopped.
     Stopped,
     /// The stop failed.
     StopFailed,
-    /// Declared stopped before it was ever made.
+    /// It was declared stopped before it was created.
     NotCreated,
-    /// Its delete waits, because many were begun within the last minute.
+    /// Its delete is deferred by the cap on deletions per minute.
     DeletionHeld,
-    /// A delete was committed to.
+    /// The intent to delete it is committed.
     Deleting,
-    /// It is gone.
+    /// It is deleted.
     Deleted,
     /// The delete failed, or could not be verified.
     DeleteFailed,
-    /// It answered its probe.
+    /// Its probe succeeded.
     Healthy,
-    /// It failed a probe, but not often enough to count as lost.
+    /// A probe failed, but not often enough to count the cluster as lost.
     ProbeFailed,
-    /// It failed too many probes in a row.
+    /// Too many probes failed in a row.
     HealthLost,
-    /// It needs a repair, and gets none while most clusters do not answer.
+    /// Its repair is deferred while most clusters do not answer.
     RepairHeld,
-    /// It answers again without a repair.
+    /// It is healthy again without a repair.
     Recovered,
-    /// The last look failed, so nothing is known.
+    /// It could not be observed.
     ObservationFailed,
-    /// It runs, and a step of it failed.
+    /// A step of the running cluster failed.
     StepFailed,
-    /// A newer release made steps of it that this one does not know.
+    /// A newer release or another driver created steps that this daemon cannot remove.
     StepsUnknown,
-    /// Somebody paused it: only looked at.
+    /// It is paused: only observed.
     Paused,
-    /// It is protected: only looked at.
+    /// It is protected: only observed.
     Protected,
     /// Its row cannot be read.
     RowInvalid,
@@ -102,7 +100,7 @@ impl Reason {
         Self::RowInvalid,
     ];
 
-    /// The reason that a word names, if it names one.
+    /// The reason with this word, if there is one.
     pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_a_word_of_its_own() {
+    fn every_reason_has_its_own_word() {
         let mut words: Vec<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
         words.sort_unstable();
         words.dedup();

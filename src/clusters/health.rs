@@ -1,29 +1,29 @@
-//! When a running cluster counts as lost: never on one failed probe.
+//! Decides from probes whether a running cluster is lost: never after one failure.
 //!
-//! A probe that could not look says nothing about the cluster, so it neither
-//! counts nor clears the count.
+//! A probe that could not run says nothing about the cluster: it neither counts as a
+//! failure nor resets the count.
 
-mod outbreak;
+mod host;
 
 use std::time::Duration;
 
-pub use outbreak::{ENOUGH, Outbreak, Spread};
+pub use host::{HostHealth, HostOutage, MIN_PROBED};
 
 use crate::clusters::observation::{Condition, Observation};
 
-/// How often to look, and how much to forgive.
+/// When to probe, and how many failures to tolerate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Between two looks at a healthy cluster.
+    /// The time between two health checks of a healthy cluster.
     pub interval: Duration,
-    /// Between two looks while failures are being counted.
+    /// The time between two probes after a failed one.
     pub reprobe: Duration,
-    /// This many failures in a row mean lost.
+    /// So many failures in a row mean that the cluster is lost.
     pub threshold: u32,
 }
 
 impl Default for HealthPolicy {
-    /// Every 5 min; lost after three failures, 10 s apart.
+    /// Every 5 min; lost after three failures at intervals of 10 s.
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(300),
@@ -33,52 +33,53 @@ impl Default for HealthPolicy {
     }
 }
 
-/// What a probe of a running cluster means.
+/// The result of a health check of a running cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// All is well; the count starts over.
+pub enum HealthCheckResult {
+    /// The probe succeeded; the count of failures starts over.
     Healthy,
-    /// It failed, but not often enough yet.
+    /// The probe failed, but not often enough yet.
     Suspect {
-        /// Failures in a row, this one included.
+        /// Failures in a row, including this one.
         failures: u32,
-        /// What the probe said.
+        /// Why the probe failed.
         why: String,
     },
-    /// It failed as often as the policy forgives.
+    /// The probe failed as often as the policy allows.
     Lost {
-        /// Failures in a row, this one included.
+        /// Failures in a row, including this one.
         failures: u32,
-        /// What the last probe said.
+        /// Why the last probe failed.
         why: String,
     },
-    /// The probe could not look; the count stays.
+    /// The probe could not run; the count of failures stays.
     Unknown {
-        /// Why it could not.
+        /// Why it could not run.
         why: String,
     },
 }
 
 impl HealthPolicy {
-    /// Judges one probe after `failures` failures in a row.
-    pub fn judge(&self, failures: u32, observed: &Observation) -> Verdict {
+    /// Evaluates one probe after `failures` failures in a row.
+    pub fn evaluate(&self, failures: u32, observed: &Observation) -> HealthCheckResult {
         let why = match observed {
-            Observation::Present(Condition::Healthy) => return Verdict::Healthy,
-            Observation::Unknown(why) => return Verdict::Unknown { why: why.clone() },
+            Observation::Present(Condition::Healthy) => return HealthCheckResult::Healthy,
+            Observation::Unknown(why) => return HealthCheckResult::Unknown { why: why.clone() },
             Observation::Present(Condition::Unhealthy(why)) => why.clone(),
-            Observation::Present(Condition::Stopped) => "it is stopped".to_owned(),
-            Observation::Absent => "it does not exist any more".to_owned(),
+            Observation::Present(Condition::Stopped) => "the cluster is stopped".to_owned(),
+            Observation::Absent => "the cluster does not exist any more".to_owned(),
         };
         let failures = failures.saturating_add(1);
         if failures >= self.threshold {
-            Verdict::Lost { failures, why }
+            HealthCheckResult::Lost { failures, why }
         } else {
-            Verdict::Suspect { failures, why }
+            HealthCheckResult::Suspect { failures, why }
         }
     }
 
-    /// When to look again at a cluster that is well: the interval, spread by
-    /// a tenth to each side so that clusters made together drift apart.
+    /// The delay until the next health check of a healthy cluster: the interval, plus or
+    /// minus a tenth, so that clusters that were created together are not always checked
+    /// together.
     pub fn next_check(&self, jitter: f64) -> Duration {
         self.interval.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
     }
@@ -91,41 +92,44 @@ mod tests {
     #[test]
     fn the_third_failure_in_a_row_means_lost() {
         let policy = HealthPolicy::default();
-        let ill = Observation::unhealthy("refused");
+        let unhealthy = Observation::unhealthy("refused");
         let why = "refused".to_owned();
         assert_eq!(
-            policy.judge(0, &ill),
-            Verdict::Suspect {
+            policy.evaluate(0, &unhealthy),
+            HealthCheckResult::Suspect {
                 failures: 1,
                 why: why.clone()
             }
         );
         assert_eq!(
-            policy.judge(1, &ill),
-            Verdict::Suspect {
+            policy.evaluate(1, &unhealthy),
+            HealthCheckResult::Suspect {
                 failures: 2,
                 why: why.clone()
             }
         );
-        assert_eq!(policy.judge(2, &ill), Verdict::Lost { failures: 3, why });
+        assert_eq!(
+            policy.evaluate(2, &unhealthy),
+            HealthCheckResult::Lost { failures: 3, why }
+        );
     }
 
     #[test]
-    fn a_probe_that_could_not_look_never_counts() {
-        let verdict = HealthPolicy::default().judge(2, &Observation::unknown("docker is down"));
+    fn a_probe_that_could_not_run_never_counts() {
+        let result = HealthPolicy::default().evaluate(2, &Observation::unknown("docker is down"));
         assert_eq!(
-            verdict,
-            Verdict::Unknown {
+            result,
+            HealthCheckResult::Unknown {
                 why: "docker is down".into()
             }
         );
     }
 
     #[test]
-    fn one_healthy_probe_starts_the_count_over() {
+    fn a_successful_probe_resets_the_count() {
         assert_eq!(
-            HealthPolicy::default().judge(2, &Observation::HEALTHY),
-            Verdict::Healthy
+            HealthPolicy::default().evaluate(2, &Observation::HEALTHY),
+            HealthCheckResult::Healthy
         );
     }
 

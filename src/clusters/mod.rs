@@ -1,7 +1,7 @@
-//! A cluster as its row tells it: what is wanted, what was last seen, and why.
+//! A cluster as its row describes it: desired state, spec, recorded state, and reason.
 //!
-//! Plain values only. Nothing here decides (that is [`crate::clusters::plan`]) and
-//! nothing here reads or writes (that is `store`).
+//! This file has plain values only: [`crate::clusters::plan`] decides, `store` reads and
+//! writes.
 
 mod condition;
 pub mod event;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 pub use condition::{ConditionStatus, ConditionType, Standing};
 pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
-pub use selector::{Requirement, Selector, SelectorError};
+pub use selector::{LabelRequirement, Selector, SelectorError};
 pub(crate) use spec::spec_columns;
 pub use spec::{
     FieldKind, HostPort, MAX_K3D_NAME, PartialSpec, Port, Provider, Spec, SpecError, SpecField,
@@ -32,7 +32,7 @@ pub use spec::{
 };
 pub use steps::StepProgress;
 
-/// A word in a state column that this release does not know.
+/// A state that this release does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {given:?} is not known: use {allowed}")]
 pub struct StateError {
@@ -41,8 +41,7 @@ pub struct StateError {
     allowed: String,
 }
 
-/// Declares a state enum together with its words in the table, so that the
-/// two cannot drift apart.
+/// Declares a state enum and its words in the table in one place.
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident in $field:literal {
         $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+
@@ -53,7 +52,7 @@ macro_rules! states {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// Every state, in the order of a cluster's life.
+            /// Every state, in the order of a cluster's lifecycle.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The word in the table, the API and the metrics.
@@ -85,43 +84,43 @@ macro_rules! states {
 }
 
 states! {
-    /// What a person wants.
+    /// The declared state.
     Desired in "desired_state" {
-        /// It exists and answers.
+        /// The cluster exists and runs.
         Present = "present",
-        /// Nothing of it runs; what exists is kept.
+        /// The cluster does not run; what exists of it is kept.
         Stopped = "stopped",
-        /// Neither the cluster nor its row.
+        /// Neither the cluster nor its row exists.
         Absent = "absent",
     }
 }
 
 states! {
-    /// What the reconciler last recorded. Written before an effect
-    /// (`creating`) and after it was observed (`running`).
+    /// The state that the reconciler last recorded: before an effect (`creating`) and
+    /// after its observation (`running`).
     Actual in "actual_state" {
-        /// Never looked at.
+        /// Not observed yet.
         Unknown = "unknown",
-        /// A create was committed to.
+        /// The intent to create or start it is committed.
         Creating = "creating",
-        /// It answered the last probe.
+        /// Its last probes succeeded, or too few failed to count it as lost.
         Running = "running",
-        /// A changed spec is being applied.
+        /// The intent to apply the spec is committed.
         Updating = "updating",
-        /// A stop was committed to.
+        /// The intent to stop it is committed.
         Stopping = "stopping",
-        /// Stopped, or not made yet and not wanted to run.
+        /// Stopped, or declared stopped before it was created.
         Stopped = "stopped",
-        /// The last attempt failed; `next_attempt_at` says when the next is due.
+        /// The last attempt failed; `next_attempt_at` is the time of the next one.
         Failed = "failed",
-        /// A delete was committed to.
+        /// The intent to delete it is committed.
         Deleting = "deleting",
     }
 }
 
 impl Actual {
-    /// Whether an action is under way in this state, if somebody holds the row.
-    pub fn is_at_work(self) -> bool {
+    /// Whether an action runs in this state, provided that a replica holds the lease.
+    pub fn is_transitional(self) -> bool {
         match self {
             Self::Creating | Self::Updating | Self::Stopping | Self::Deleting => true,
             Self::Unknown | Self::Running | Self::Stopped | Self::Failed => false,
@@ -132,41 +131,40 @@ impl Actual {
 /// One row of `clusters`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
-    /// The key, for ever.
+    /// The key; it never changes.
     pub name: ClusterName,
-    /// The identity of this row; another row of the same name has another.
+    /// The identity of this row; a later row of the same name has another.
     pub uid: Uuid,
-    /// What was declared.
+    /// The declared spec.
     #[serde(flatten)]
     pub spec: Spec,
-    /// The database's hash of the spec, by which it is recorded as applied.
+    /// The database's hash of the spec, recorded when the spec is applied.
     #[serde(skip)]
     pub spec_hash: String,
-    /// What is wanted.
+    /// The desired state.
     #[serde(rename = "desired_state")]
     pub desired: Desired,
-    /// What was last recorded.
+    /// The recorded state.
     #[serde(rename = "actual_state")]
     pub actual: Actual,
-    /// The machine word for the present state, from [`crate::clusters::event::Reason`].
+    /// The reason of the recorded state, as a word of [`crate::clusters::event::Reason`].
     pub status_reason: Option<String>,
-    /// The same for a person, in one sentence.
+    /// The reason as a sentence.
     pub status_message: Option<String>,
     /// The last failure; empty after a success.
     pub reconcile_error: Option<String>,
-    /// Free labels of the owner.
+    /// Free labels.
     pub labels: serde_json::Value,
-    /// Observed and shown, never acted on, until resumed.
+    /// Only observed, until resumed.
     pub paused: bool,
-    /// Observed and shown, never acted on, and never declared absent.
+    /// Only observed, and cannot be declared absent.
     pub protected: bool,
-    /// Raised by the database on every real change of spec or desire.
+    /// Raised by the database when the spec or the desired state changes.
     pub generation: i64,
-    /// The generation whose desire was last reached.
+    /// The last generation whose desired state was reached.
     pub observed_generation: i64,
-    /// Whether a command that ended well has applied just this spec. A crash
-    /// or a failed command leaves `false`: whatever answers then may be half
-    /// of something.
+    /// Whether a command that succeeded has applied exactly this spec. After a crash or a
+    /// failed command it is `false`, even if the cluster is healthy.
     pub spec_applied: bool,
     /// Failed attempts in a row.
     pub failed_attempts: u32,
@@ -174,17 +172,17 @@ pub struct Cluster {
     pub next_attempt_at: Option<Timestamp>,
     /// Failed probes in a row while running.
     pub health_failures: u32,
-    /// The last healthy probe.
+    /// The last successful probe.
     pub last_healthy_at: Option<Timestamp>,
-    /// When a settled cluster is looked at again; none means now.
+    /// When a settled cluster is checked next; none means now.
     pub next_check_at: Option<Timestamp>,
-    /// The last time that a reconcile wrote to the row.
+    /// The last write of a reconcile to the row.
     pub last_reconciled_at: Option<Timestamp>,
-    /// When a person last asked for an attempt at once.
+    /// When a person last requested an attempt at once.
     pub retry_requested_at: Option<Timestamp>,
     /// The address that the host's scripts recorded.
     pub server_ip: Option<String>,
-    /// The selector of the daemons that it stays with, if daemons select.
+    /// The placement: the selector of the daemons that keep it, if daemons select.
     pub placed_by: Option<String>,
     /// When it was declared.
     pub created_at: Option<Timestamp>,
@@ -193,13 +191,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether nobody may act on it, only look.
-    pub fn hands_off(&self) -> bool {
+    /// Whether it is only observed: paused, protected, or the management cluster.
+    pub fn observe_only(&self) -> bool {
         self.paused || self.protected || self.name.is_management()
     }
 
-    /// What to know of its place: that its labels would put it elsewhere by now.
-    pub fn strays(&self) -> Option<String> {
+    /// A message if its labels do not match its placement any more.
+    pub fn placement_mismatch(&self) -> Option<String> {
         let place = self.placed_by.as_ref()?;
         let matches = |place: Selector| place.matches(&self.labels);
         (!place.parse().is_ok_and(matches)).then(|| {
@@ -207,15 +205,15 @@ impl Cluster {
         })
     }
 
-    /// Whether desire and record agree, so that only due checks remain.
+    /// Whether the recorded state is the desired one, so that only checks remain.
     pub fn settled(&self) -> bool {
         let reached = self.observed_generation == self.generation;
         settled(self.desired, self.actual, reached, self.spec_applied)
     }
 }
 
-/// Whether a desire and a record agree, so that only due checks remain:
-/// `reached` if the present generation was, `applied` as [`Cluster::spec_applied`].
+/// Whether the recorded state is the desired one, so that only checks remain. `reached`:
+/// the current generation is reached; `applied`: as [`Cluster::spec_applied`].
 pub fn settled(desired: Desired, actual: Actual, reached: bool, applied: bool) -> bool {
     match (desired, actual) {
         (Desired::Present, Actual::Running) => reached && applied,
@@ -226,11 +224,11 @@ pub fn settled(desired: Desired, actual: Actual, reached: bool, applied: bool) -
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! Rows for the tests of the pure modules; they read like prose.
+    //! Rows for the tests of the pure modules.
 
     use super::*;
 
-    /// `dev`, declared just now on k3d, never looked at.
+    /// `dev` on k3d, just declared and not observed yet.
     pub(crate) fn dev() -> Cluster {
         Cluster {
             name: ClusterName::parse("dev").unwrap(),
@@ -273,7 +271,7 @@ pub(crate) mod samples {
             self
         }
 
-        /// As after a successful create: nothing left to do.
+        /// As after a successful action: settled.
         pub(crate) fn applied(mut self) -> Self {
             self.spec_applied = true;
             self.observed_generation = self.generation;
@@ -287,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_and_their_words_agree_both_ways() {
+    fn states_are_parsed_from_their_words() {
         for state in Actual::ALL {
             assert_eq!(state.as_str().parse::<Actual>().unwrap(), *state);
         }
@@ -302,10 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn the_management_cluster_is_hands_off() {
+    fn the_management_cluster_is_only_observed() {
         let mut cluster = samples::dev();
-        assert!(!cluster.hands_off());
+        assert!(!cluster.observe_only());
         cluster.name = ClusterName::parse(MANAGEMENT_CLUSTER).unwrap();
-        assert!(cluster.hands_off());
+        assert!(cluster.observe_only());
     }
 }

@@ -1,7 +1,7 @@
-//! The name of a cluster: an RFC 1123 label, checked once, at the door.
+//! The name of a cluster: an RFC 1123 label, checked when it is parsed.
 //!
-//! Everything downstream (argv, file names, contexts, channels) relies on the
-//! check, so there is no way to hold an unchecked [`ClusterName`].
+//! Arguments, file names, contexts and channels rely on the check, so a [`ClusterName`]
+//! cannot be created without it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 /// The longest RFC 1123 label, in bytes.
 pub const MAX_NAME: usize = 63;
 
-/// The management cluster: listed, never acted on.
+/// The management cluster: only observed.
 pub const MANAGEMENT_CLUSTER: &str = "devops";
 
-/// Whether a text is 1 to 63 lower-case letters, digits and `inner` bytes, with a
-/// letter or a digit at both ends.
+/// Whether a text consists of 1 to 63 lower-case letters, digits and `inner` bytes, with a
+/// letter or digit first and last.
 pub(crate) fn is_label(text: &str, inner: &[u8]) -> bool {
     let bytes = text.as_bytes();
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -25,8 +25,8 @@ pub(crate) fn is_label(text: &str, inner: &[u8]) -> bool {
         && bytes.last().is_some_and(alphanumeric)
 }
 
-/// A checked cluster name: 1 to 63 of `a-z`, `0-9` and `-`, with a letter or a
-/// digit at both ends.
+/// A checked cluster name: 1 to 63 of `a-z`, `0-9` and `-`, with a letter or digit first
+/// and last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClusterName(String);
@@ -38,7 +38,7 @@ pub struct ClusterName(String);
      with a letter or digit first and last"
 )]
 pub struct NameError {
-    /// The refused text, cut to a printable length.
+    /// The refused text, truncated.
     given: String,
 }
 
@@ -62,7 +62,7 @@ impl ClusterName {
         &self.0
     }
 
-    /// Whether this is the management cluster, which is never acted on.
+    /// Whether this is the management cluster.
     pub fn is_management(&self) -> bool {
         self.0 == MANAGEMENT_CLUSTER
     }
@@ -99,14 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_of_rfc_1123_are_names() {
+    fn rfc_1123_labels_are_names() {
         for good in ["a", "0", "dev", "my-cluster-2", "a--b", &"x".repeat(63)] {
             assert_eq!(ClusterName::parse(good).unwrap().as_str(), good);
         }
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_rule() {
+    fn other_texts_are_refused_with_the_rule() {
         for bad in [
             "",
             "-a",

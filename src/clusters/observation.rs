@@ -1,49 +1,49 @@
-//! What a look at the host found: three values, never two.
+//! The observation of a cluster: present, absent or unknown.
 //!
-//! A failed, empty or late read is [`Observation::Unknown`]; it is never taken
-//! for absence (law 4 in `docs/ARCHITECTURE.md`).
+//! A failed, empty or late read is [`Observation::Unknown`], never an absence (law 4 in
+//! `docs/ARCHITECTURE.md`).
 
 use std::fmt;
 
-/// What one look at one cluster found.
+/// The result of observing one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It exists.
     Present(Condition),
-    /// The provider answered, and it is not there.
+    /// The provider answered that it does not exist.
     Absent,
-    /// The look itself failed; the text says how.
+    /// The observation failed, for this reason.
     Unknown(String),
 }
 
-/// How a cluster that exists is doing.
+/// The condition of an existing cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It answered its probe.
+    /// Its probe succeeded.
     Healthy,
-    /// It did not; the text says how.
+    /// Its probe failed, for this reason.
     Unhealthy(String),
-    /// It is there, but deliberately not running.
+    /// It is stopped on purpose.
     Stopped,
 }
 
 impl Observation {
-    /// It exists and answered.
+    /// It exists and its probe succeeded.
     pub const HEALTHY: Self = Self::Present(Condition::Healthy);
     /// It exists and is stopped.
     pub const STOPPED: Self = Self::Present(Condition::Stopped);
 
-    /// It exists and does not answer, with the reason.
+    /// It exists and its probe failed, for this reason.
     pub fn unhealthy(why: impl Into<String>) -> Self {
         Self::Present(Condition::Unhealthy(why.into()))
     }
 
-    /// The look failed, with the reason.
+    /// The observation failed, for this reason.
     pub fn unknown(why: impl Into<String>) -> Self {
         Self::Unknown(why.into())
     }
 
-    /// Whether it answered its probe.
+    /// Whether the probe succeeded.
     pub fn is_healthy(&self) -> bool {
         *self == Self::HEALTHY
     }
@@ -52,13 +52,13 @@ impl Observation {
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present(Condition::Healthy) => f.write_str("it answers its probe"),
+            Self::Present(Condition::Healthy) => f.write_str("the cluster is healthy"),
             Self::Present(Condition::Unhealthy(why)) => {
-                write!(f, "it exists but is unhealthy: {why}")
+                write!(f, "the cluster is unhealthy: {why}")
             }
-            Self::Present(Condition::Stopped) => f.write_str("it exists but is stopped"),
-            Self::Absent => f.write_str("it does not exist"),
-            Self::Unknown(why) => write!(f, "it cannot be observed: {why}"),
+            Self::Present(Condition::Stopped) => f.write_str("the cluster is stopped"),
+            Self::Absent => f.write_str("the cluster does not exist"),
+            Self::Unknown(why) => write!(f, "the cluster cannot be observed: {why}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Label selectors in Kubernetes' syntax: `env=prod, team in (a, b), !old`.
+//! Label selectors in the syntax of Kubernetes: `env=prod, team in (a, b), !old`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What a label must be like. Without the label, `in` does not hold and
-/// `notin` does, as in Kubernetes.
+/// A requirement for one label. If the label is missing, `in` does not hold and `notin`
+/// does, as in Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Requirement {
-    /// The label.
+pub struct LabelRequirement {
+    /// The key of the label.
     pub key: String,
     /// `in`, `notin`, `exists` or `missing`.
     pub op: &'static str,
@@ -19,14 +19,13 @@ pub struct Requirement {
     pub values: Vec<String>,
 }
 
-/// Requirements that all have to hold; none of them: everything matches. They are
-/// kept in one order, whatever order they were written in, so that selectors that
-/// say the same in the same words are equal, and so are their texts.
+/// Requirements that must all hold; an empty selector matches everything. They are sorted,
+/// so that selectors with the same requirements are equal and have the same text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Selector(Vec<Requirement>);
+pub struct Selector(Vec<LabelRequirement>);
 
-/// Why a text is no selector.
+/// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "selector: {part:?} is not understood: use KEY=VALUE, KEY!=VALUE, KEY in (A,B), \
@@ -38,17 +37,17 @@ pub struct SelectorError {
 
 impl Selector {
     /// The requirements.
-    pub fn requirements(&self) -> &[Requirement] {
+    pub fn requirements(&self) -> &[LabelRequirement] {
         &self.0
     }
 
-    /// Whether there is no requirement.
+    /// Whether the selector has no requirement.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether labels fulfil every requirement; the database says the same in
-    /// `kindler_matches`.
+    /// Whether labels fulfil every requirement. The function `kindler_matches` of the
+    /// database does the same.
     pub fn matches(&self, labels: &Value) -> bool {
         self.0.iter().all(|one| {
             let label = labels.get(&one.key);
@@ -64,7 +63,7 @@ impl Selector {
     }
 }
 
-/// A label as it is compared; null is there, and equal to nothing.
+/// The text of a label for comparison; null exists, but equals no text.
 fn as_text(label: &Value) -> Option<Cow<'_, str>> {
     match label {
         Value::Null => None,
@@ -77,7 +76,7 @@ impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let mut all: Vec<Requirement> = parts(text)
+        let mut all: Vec<LabelRequirement> = parts(text)
             .into_iter()
             .filter(|part| !part.trim().is_empty())
             .map(requirement)
@@ -90,7 +89,7 @@ impl FromStr for Selector {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, Requirement { key, op, values }) in self.0.iter().enumerate() {
+        for (n, LabelRequirement { key, op, values }) in self.0.iter().enumerate() {
             f.write_str(if n == 0 { "" } else { "," })?;
             match *op {
                 "exists" => f.write_str(key)?,
@@ -104,7 +103,7 @@ impl fmt::Display for Selector {
     }
 }
 
-/// The text at its commas, but not at those within brackets.
+/// Splits a text at its commas, except within parentheses.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_i32);
     for (at, c) in text.char_indices() {
@@ -122,7 +121,7 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-fn requirement(part: &str) -> Result<Requirement, SelectorError> {
+fn requirement(part: &str) -> Result<LabelRequirement, SelectorError> {
     let refused = || SelectorError {
         part: part.trim().chars().take(80).collect(),
     };
@@ -130,7 +129,7 @@ fn requirement(part: &str) -> Result<Requirement, SelectorError> {
         values.sort_unstable();
         values.dedup();
         let fine = is_word(key, false) && values.iter().all(|value| is_word(value, true));
-        fine.then(|| Requirement {
+        fine.then(|| LabelRequirement {
             key: key.to_owned(),
             op,
             values: values.into_iter().map(str::to_owned).collect(),
@@ -159,7 +158,7 @@ fn requirement(part: &str) -> Result<Requirement, SelectorError> {
     }
 }
 
-/// A label's key or value.
+/// Whether a text can be the key or value of a label.
 fn is_word(text: &str, may_be_empty: bool) -> bool {
     let fits = |c: char| !c.is_whitespace() && !c.is_control() && !"(),=!".contains(c);
     (may_be_empty || !text.is_empty()) && text.len() <= 256 && text.chars().all(fits)
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_part_that_is_meant() {
+    fn an_invalid_part_is_refused_and_named() {
         for bad in [
             "=x",
             "a b",
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_in_other_words_is_the_same_text() {
+    fn equal_selectors_have_one_text() {
         for (text, canonical) in [
             ("", ""),
             (" , ", ""),
@@ -244,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_no_texts_are_compared_as_they_are_written() {
+    fn labels_that_are_not_texts_compare_as_json() {
         assert!(matches("n=1,t=true", json!({"n": 1, "t": true})));
         assert!(matches("n,n!=x", json!({"n": null})));
     }
 
     proptest::proptest! {
         #[test]
-        fn the_order_of_writing_does_not_matter(mut parts in proptest::collection::vec("!?[ab]|[ab]!?=[cd]?|[ab] (in|notin) \\([cd],[cd]\\)", 0..5)) {
+        fn the_order_of_requirements_does_not_matter(mut parts in proptest::collection::vec("!?[ab]|[ab]!?=[cd]?|[ab] (in|notin) \\([cd],[cd]\\)", 0..5)) {
             let one = parts.join(",").parse::<Selector>().unwrap();
             parts.reverse();
             let other = parts.join(" , ").parse::<Selector>().unwrap();
@@ -260,7 +259,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_refused_or_read_back_the_same(text in "[a-c=!(), in]{0,24}") {
+        fn any_text_is_refused_or_parses_back_equal(text in "[a-c=!(), in]{0,24}") {
             if let Ok(selector) = text.parse::<Selector>() {
                 proptest::prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
             }

@@ -1,31 +1,30 @@
-//! How far the work on a cluster has come, by the recorded steps of its driver.
+//! The progress of an action, computed from the recorded steps of the driver.
 
 use crate::core::steps::{StepRecord, StepState};
 
 use super::{Actual, Cluster, Desired};
 
-/// The steps of the driver that last worked on a cluster, as far as progress
-/// depends on them.
+/// The progress of the driver that last worked on a cluster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepProgress<'a> {
     /// How many steps the driver has.
     pub total: usize,
-    /// How many are done; in a delete, how many are removed.
+    /// How many are done; during a delete, how many are removed.
     pub done: usize,
-    /// The step that is worked on.
+    /// The running step.
     pub current: Option<&'a StepRecord>,
 }
 
 impl<'a> StepProgress<'a> {
-    /// The progress of a cluster with these records; none if there are none, or if
-    /// the cluster is to be stopped, of which its steps are only a part.
+    /// The progress of a cluster with these records; none if there are no records, or if
+    /// the cluster is being stopped, which removes only a part of its steps.
     pub fn of(cluster: &Cluster, records: &'a [StepRecord]) -> Option<Self> {
         if cluster.desired == Desired::Stopped || cluster.actual == Actual::Stopping {
             return None;
         }
         let last = records.iter().max_by_key(|record| record.started_at)?;
         let steps = || records.iter().filter(|r| r.driver == last.driver);
-        // A delete that failed goes the same way.
+        // A failed delete also goes backward.
         let deleting = cluster.desired == Desired::Absent || cluster.actual == Actual::Deleting;
         let counts = |record: &&StepRecord| match record.state {
             StepState::Done => !deleting,
@@ -35,32 +34,32 @@ impl<'a> StepProgress<'a> {
                 false
             }
         };
-        let under_way = |r: &&StepRecord| match r.state {
+        let running = |r: &&StepRecord| match r.state {
             StepState::Running => !deleting,
             StepState::Removing => deleting,
             _ => false,
         };
         Some(Self {
-            // A release with fewer steps may have left records of an earlier one.
+            // The last record counts: an earlier release may have had another number of steps.
             total: usize::try_from(last.total).unwrap_or(0).max(1),
             done: steps().filter(counts).count(),
             current: steps()
-                .filter(under_way)
+                .filter(running)
                 .max_by_key(|r| r.started_at)
-                .filter(|_| cluster.actual.is_at_work()),
+                .filter(|_| cluster.actual.is_transitional()),
         })
     }
 
-    /// Which step is worked on, as in "step 3 of 5: process"; none for a driver
-    /// with one step, of which the cluster's state says the same.
+    /// The running step, as in "step 3 of 5: process"; none for a driver with one step,
+    /// because the state of the cluster says the same.
     pub fn sentence(&self) -> Option<String> {
         let step = self.current.filter(|_| self.total > 1)?;
         let (position, total, name) = (step.position, step.total, &step.name);
         Some(format!("step {position} of {total}: {name}"))
     }
 
-    /// The done part of all steps, 0 to 99: what is not verified is not at 100.
-    /// None for a driver with one step, which has no parts.
+    /// The percentage of steps that are done, 0 to 99, because the result is not verified
+    /// yet. None for a driver with one step.
     pub fn percent(&self) -> Option<u8> {
         let done = self.done.checked_mul(100)?.checked_div(self.total)?;
         let percent = u8::try_from(done.min(99)).ok()?;
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn done_steps_of_all_are_the_progress() {
+    fn progress_is_the_share_of_done_steps() {
         use StepState::{Done, Failed, Removed, Removing, Running};
         let sentence = |text: &str| Some(text.to_owned());
         let running = [step("folder", 1, 3, Done), step("port", 2, 3, Running)];
@@ -112,7 +111,7 @@ mod tests {
             shown(Actual::Creating, &running),
             (Some(33), sentence("step 2 of 3: port"))
         );
-        // Its daemon crashed, and the failure was recorded by another.
+        // Its daemon crashed, and another one recorded the failure.
         assert_eq!(shown(Actual::Failed, &running), (Some(33), None));
         let failed = [step("folder", 1, 3, Done), step("port", 2, 3, Failed)];
         assert_eq!(shown(Actual::Failed, &failed), (Some(33), None));
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_step_has_no_parts_and_no_steps_no_progress() {
+    fn one_step_or_none_has_no_progress() {
         let one = [step("create_env.sh", 1, 1, StepState::Running)];
         assert_eq!(shown(Actual::Creating, &one), (None, None));
         assert_eq!(StepProgress::of(&dev(), &[]), None);

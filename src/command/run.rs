@@ -112,10 +112,10 @@ impl Runner {
         trust: Trust,
         cancel: &CancellationToken,
         log: Option<&mut CommandLog>,
-    ) -> Result<(RunEnd, KeptOutput), SpawnError> {
+    ) -> Result<(CommandEnd, KeptOutput), SpawnError> {
         let until = *trust.borrow();
         if let Some(ending) = refusal(until, cancel) {
-            return Ok((RunEnd::of(ending), KeptOutput::default()));
+            return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
         let guard = GuardProcess::start(
             &self.guard_program,
@@ -168,12 +168,12 @@ fn refusal(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Endin
     }
 }
 
-struct RunEnd {
+struct CommandEnd {
     ending: Ending,
     survivors: Vec<i32>,
 }
 
-impl RunEnd {
+impl CommandEnd {
     fn of(ending: Ending) -> Self {
         Self {
             ending,
@@ -202,7 +202,7 @@ impl GuardedRun<'_> {
         &mut self,
         trust: Trust,
         cancel: &CancellationToken,
-    ) -> Result<RunEnd, SpawnError> {
+    ) -> Result<CommandEnd, SpawnError> {
         match self.guard_outcome(trust, cancel).await {
             GuardOutcome::Reported(report) => {
                 let _ignored_status = self.guard.ended().await;
@@ -211,7 +211,7 @@ impl GuardedRun<'_> {
             GuardOutcome::Ended => self.end_without_report().await,
             GuardOutcome::Unresponsive(stop) => {
                 tracing::warn!(program = %self.line.program.display(), "guard does not respond");
-                Ok(RunEnd {
+                Ok(CommandEnd {
                     ending: stop.ending,
                     survivors: self.guard.kill().await,
                 })
@@ -264,7 +264,7 @@ impl GuardedRun<'_> {
         });
     }
 
-    fn end_of(&self, report: GuardReport) -> Result<RunEnd, SpawnError> {
+    fn end_of(&self, report: GuardReport) -> Result<CommandEnd, SpawnError> {
         let ending = match report {
             GuardReport::Failed(errno) => {
                 return Err(SpawnError::from_errno(self.line.program.clone(), errno));
@@ -277,15 +277,15 @@ impl GuardedRun<'_> {
                 self.stop.map_or(Ending::Cancelled, |stop| stop.ending)
             }
         };
-        Ok(RunEnd::of(ending))
+        Ok(CommandEnd::of(ending))
     }
 
     /// The guard died: kills its process tree.
-    async fn end_without_report(&mut self) -> Result<RunEnd, SpawnError> {
+    async fn end_without_report(&mut self) -> Result<CommandEnd, SpawnError> {
         let status = self.guard.ended().await;
         let survivors = self.guard.kill().await;
         if let Some(stop) = self.stop {
-            return Ok(RunEnd {
+            return Ok(CommandEnd {
                 ending: stop.ending,
                 survivors,
             });
@@ -293,7 +293,7 @@ impl GuardedRun<'_> {
         let program = self.line.program.clone();
         let status = status.map_err(|source| SpawnError::Start { program, source })?;
         match std::os::unix::process::ExitStatusExt::signal(&status) {
-            Some(signal) => Ok(RunEnd {
+            Some(signal) => Ok(CommandEnd {
                 ending: Ending::Signaled(signal),
                 survivors,
             }),

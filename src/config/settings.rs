@@ -404,9 +404,9 @@ pub struct SandboxArgs {
         env = "KINDLER_SANDBOX_FAIL",
         value_name = "NAMES",
         value_delimiter = ',',
-        value_parser = <crate::drivers::sandbox::OrderedFault as std::str::FromStr>::from_str
+        value_parser = <crate::drivers::sandbox::InjectedFault as std::str::FromStr>::from_str
     )]
-    pub sandbox_fail: Vec<crate::drivers::sandbox::OrderedFault>,
+    pub sandbox_fail: Vec<crate::drivers::sandbox::InjectedFault>,
 
     /// Sandbox clusters that hang in every action until its deadline, as NAME or NAME:STEP, separated by commas
     #[arg(
@@ -414,9 +414,9 @@ pub struct SandboxArgs {
         env = "KINDLER_SANDBOX_HANG",
         value_name = "NAMES",
         value_delimiter = ',',
-        value_parser = <crate::drivers::sandbox::OrderedFault as std::str::FromStr>::from_str
+        value_parser = <crate::drivers::sandbox::InjectedFault as std::str::FromStr>::from_str
     )]
-    pub sandbox_hang: Vec<crate::drivers::sandbox::OrderedFault>,
+    pub sandbox_hang: Vec<crate::drivers::sandbox::InjectedFault>,
 }
 
 /// The embedded Postgres.

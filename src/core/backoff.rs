@@ -1,32 +1,32 @@
-//! How long to wait before the next attempt.
+//! The delay before the next attempt.
 //!
-//! The only user of the `backoff` crate, and only of its delay computation:
-//! attempts and next-try times live in the row, so restarts keep them and no
-//! worker sleeps. The crate is unmaintained (RUSTSEC-2025-0012); replacing it
-//! means replacing this file. It reads no clock and rolls no dice: the jitter
-//! comes in as an argument.
+//! This is the only module that uses the `backoff` crate, and it uses only its
+//! computation of delays: attempts and times of next attempts are columns of the row,
+//! so they survive restarts and no worker sleeps. The crate is unmaintained
+//! (RUSTSEC-2025-0012); to replace it, replace this file. The module is pure: the
+//! jitter is an argument.
 
 use std::time::{Duration, Instant};
 
 use ::backoff::backoff::Backoff as _;
 use ::backoff::exponential::ExponentialBackoff;
 
-/// Doubling is what the delays are documented as: 5 s, 10 s, 20 s, 40 s ...
+/// The documented delays double: 5 s, 10 s, 20 s, 40 s ...
 const MULTIPLIER: f64 = 2.0;
 
-/// The share of a delay that jitter may take away, so that rows which failed
-/// together do not come back together.
+/// The share of a delay that jitter may subtract, so that rows that failed together
+/// are not retried together.
 const JITTER_SHARE: f64 = 0.2;
 
-/// More doublings than this change nothing for any sensible pair of bounds.
+/// After so many doublings every sensible delay is at its maximum.
 const MAX_DOUBLINGS: u32 = 40;
 
-/// An exponential policy between two bounds.
+/// An exponential backoff between two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The delay after the first failure.
     pub initial: Duration,
-    /// No delay is longer.
+    /// The longest delay.
     pub max: Duration,
 }
 
@@ -40,8 +40,8 @@ impl Default for Backoff {
     }
 }
 
-/// Satisfies the crate's clock without reading one; only its bound on the
-/// total elapsed time would look at it, and that bound is off.
+/// The clock that the crate requires. The crate reads it only to bound the total
+/// elapsed time, and that bound is off.
 #[derive(Debug)]
 struct NoClock(Instant);
 
@@ -52,11 +52,11 @@ impl ::backoff::Clock for NoClock {
 }
 
 impl Backoff {
-    /// The delay after `failures` failures in a row (at least one), shortened
-    /// by up to a fifth: `jitter` is in `0.0..1.0`, and 0 takes nothing away.
+    /// The delay after `failures` failures in a row (at least one). `jitter`, in
+    /// `0.0..1.0`, subtracts up to a fifth of it.
     ///
-    /// With the defaults and no jitter: 5 s, 10 s, 20 s, 40 s, 80 s, 160 s,
-    /// then 5 min for ever.
+    /// With the defaults and no jitter: 5 s, 10 s, 20 s, 40 s, 80 s, 160 s, then
+    /// always 5 min.
     pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
         let mut steps = self.steps();
         let mut delay = self.initial;
@@ -68,14 +68,13 @@ impl Backoff {
             .mul_f64(1.0 - JITTER_SHARE * jitter.clamp(0.0, 1.0))
     }
 
-    /// The longest delay, for failures that no quick retry can mend.
+    /// The longest delay, for failures that a quick retry cannot fix.
     pub fn longest(&self, jitter: f64) -> Duration {
         self.delay(MAX_DOUBLINGS, jitter)
     }
 
     fn steps(&self) -> ExponentialBackoff<NoClock> {
-        // Every `Instant` is as good as another here, and this module must not
-        // read a clock: the one of process start is fixed once.
+        // The value does not matter. One fixed instant keeps the module pure.
         static EPOCH: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         ExponentialBackoff {
             current_interval: self.initial,
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn no_failure_count_and_no_bound_breaks_it() {
+    fn extreme_counts_and_bounds_are_safe() {
         let policy = Backoff {
             initial: Duration::from_millis(1),
             max: Duration::from_secs(86_400),
@@ -115,7 +114,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn jitter_takes_at_most_a_fifth(failures in 1u32..100, jitter in 0.0f64..1.0) {
+        fn jitter_subtracts_at_most_a_fifth(failures in 1u32..100, jitter in 0.0f64..1.0) {
             let policy = Backoff::default();
             let full = policy.delay(failures, 0.0);
             let delay = policy.delay(failures, jitter);

@@ -1,15 +1,15 @@
-//! The right to act on one row: a term number and the time it is trusted.
+//! The exclusive right to act on one row: a term, and the time for which it is trusted.
 //!
-//! The database judges expiry by its own clock. The owner trusts its lease for
-//! less: from *before* the request that won or renewed it, for four fifths of
-//! its lifetime, on the monotonic clock. The last fifth is for ending commands.
-//! Pure: only durations here.
+//! The database decides by its own clock when a lease expires. The owner trusts it for
+//! less: for four fifths of its lifetime, on the monotonic clock, counted from *before*
+//! the request that won or renewed it. The last fifth is for ending commands. Pure:
+//! only durations.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The fence: a number from one sequence of the database, so no two claims of
-/// any row ever share one and a later claim has the larger one.
+/// The number of a lease, from one sequence of the database: no two claims of any rows
+/// share one, and a later claim has a larger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub i64);
 
@@ -19,10 +19,10 @@ impl fmt::Display for Term {
     }
 }
 
-/// How long leases live, and what follows from it.
+/// The lifetime of leases, and the times that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeasePolicy {
-    /// The lifetime that the database gives a lease.
+    /// The lifetime of a lease in the database.
     pub ttl: Duration,
 }
 
@@ -36,13 +36,12 @@ impl Default for LeasePolicy {
 }
 
 impl LeasePolicy {
-    /// How long a lease is trusted, counted from before it was asked for.
+    /// How long a lease is trusted, counted from before its request.
     pub fn trusted_for(&self) -> Duration {
         self.ttl.mul_f64(0.8)
     }
 
-    /// How often a held lease is renewed: two renewals may fail before the
-    /// trust ends.
+    /// The time between two renewals: two may fail before the trust ends.
     pub fn renew_every(&self) -> Duration {
         self.ttl / 4
     }
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trust_ends_before_the_lease_and_after_two_lost_renewals() {
+    fn trust_ends_before_expiry_and_after_two_failed_renewals() {
         let policy = LeasePolicy::default();
         assert!(policy.trusted_for() < policy.ttl);
         assert!(policy.renew_every() * 3 < policy.trusted_for());

@@ -1,14 +1,13 @@
-//! LISTEN on a connection of its own, proven alive by a probe, reconnected with
-//! backoff; several channels share it, each with a wake-up queue.
+//! LISTEN on a dedicated connection that is probed and reconnected with backoff. Several
+//! channels share it, each with a wake-up queue.
 //!
-//! A notification is a hint: it names a row and carries no order, so a payload that
-//! is missing, doubled or hostile is harmless, and losing one costs time only. After
-//! every (re)connect each queue is woken for everything, *after* LISTEN took effect,
-//! so that nothing falls into the gap.
+//! A notification is a hint: it names a row and carries no command, so a missing,
+//! repeated or hostile payload is harmless. After every (re)connect, once LISTEN is in
+//! effect, each queue gets a wake-up for everything, so that no change is missed.
 //!
-//! A transaction pooler accepts LISTEN and forgets it. So each connection first sends
-//! a notification to itself over a second one; if that does not arrive, this logs one
-//! error, and the full passes do the work until it is mended.
+//! A transaction pooler accepts LISTEN and loses it. So each connection first sends a
+//! notification to itself over a second connection. If it does not arrive, this module
+//! logs one error, and full passes find the changes until the connection is fixed.
 //!
 //! This module must not read rows and must not know what a key means.
 
@@ -28,38 +27,39 @@ use crate::core::wakeups::WakeupQueue;
 
 /// How often a quiet connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How long any answer on this connection may take.
+/// How long an answer on this connection may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a notification to ourselves may take once it was sent.
+/// How long a notification to itself may take to arrive.
 const ECHO_WITHIN: Duration = Duration::from_secs(3);
-/// Before a connection that brings no notifications is tried again: most likely
-/// a person must change a setting first, but it may have been a slow moment.
-const DEAF_RETRY: Backoff = Backoff {
+/// The backoff where notifications do not arrive: most likely a person must change a
+/// setting first, but the server may only have been slow.
+const UNSUPPORTED_RETRY: Backoff = Backoff {
     initial: Duration::from_secs(5),
     max: Duration::from_secs(60),
 };
-/// Between attempts to connect; short enough for notifications to arrive again
-/// within 5 s of the end of whatever cut them off.
+/// The backoff between attempts to connect; short enough for notifications to arrive
+/// within 5 s of the end of an interruption.
 const RECONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(2),
 };
+
 /// Whether notifications arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listening {
-    /// They do, since LISTEN took effect.
+    /// They do: LISTEN is in effect.
     Yes,
-    /// They do not, for this reason; full passes do the work meanwhile.
+    /// They do not, for this reason; full passes find changes meanwhile.
     No(String),
-    /// They cannot, the way the database is reached; a person should know why.
-    Deaf(String),
+    /// They cannot over this connection, for this reason; a person must change it.
+    Unsupported(String),
 }
 
-/// Why a connection stopped being a listener.
+/// Why a connection does not listen, or does not any more.
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
     #[error("connecting took longer than {0:?}")]
-    ConnectLate(Duration),
+    ConnectTimeout(Duration),
     #[error("the database cannot be reached")]
     Connect(#[source] tokio_postgres::Error),
     #[error("LISTEN failed")]
@@ -68,21 +68,21 @@ enum ListenError {
         "notifications do not arrive over this connection, most likely because it goes through \
          a transaction pooler; give KINDLER_DATABASE_URL the server itself, or a pool in session mode"
     )]
-    Deaf,
+    Unsupported,
     #[error("the connection gave no answer within {ANSWER_WITHIN:?}")]
-    Silent,
+    Timeout,
     #[error("the session does not listen any more")]
     NotListening,
     #[error("the connection ended")]
     Ended(#[source] Option<tokio_postgres::Error>),
 }
 
-/// A channel, and the queue that its notifications fill.
+/// A channel, and the wake-up queue of its notifications.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The name of the channel.
     pub channel: String,
-    /// Where its payloads go, as keys.
+    /// The queue that gets its payloads, as keys.
     pub wakeups: WakeupQueue,
 }
 
@@ -97,7 +97,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener that is not connected yet; `state` says when it is.
+    /// A listener that is not connected yet; it reports its state to `state`.
     pub fn new(
         database: Database,
         routes: impl Into<Arc<[Route]>>,
@@ -110,7 +110,7 @@ impl Listener {
         }
     }
 
-    /// Listens until `shutdown`, through every loss of the connection.
+    /// Listens until `shutdown`, and reconnects whenever the connection is lost.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut failures = 0;
         loop {
@@ -133,24 +133,24 @@ impl Listener {
         names.join(", ")
     }
 
-    /// Reports why it does not listen, and how long until it tries again. That it
-    /// cannot is logged once, not with every try.
+    /// Reports why it does not listen, and returns the delay until the next attempt.
+    /// [`Listening::Unsupported`] is logged once and not at every attempt.
     fn report(&self, lost: &ListenError, failures: u32) -> Duration {
         let (reason, channel) = (chain(lost), self.channels());
-        let known = matches!(&*self.state.borrow(), Listening::Deaf(_));
-        if matches!(lost, ListenError::Deaf) {
+        let known = matches!(&*self.state.borrow(), Listening::Unsupported(_));
+        if matches!(lost, ListenError::Unsupported) {
             if !known {
                 error!(channel, reason, "changes are found by full passes only");
             }
-            self.state.send_replace(Listening::Deaf(reason));
-            return DEAF_RETRY.delay(failures, fastrand::f64());
+            self.state.send_replace(Listening::Unsupported(reason));
+            return UNSUPPORTED_RETRY.delay(failures, fastrand::f64());
         }
         warn!(channel, reason, "listener is not connected");
         self.state.send_replace(Listening::No(reason));
         RECONNECT.delay(failures, fastrand::f64())
     }
 
-    /// One connection, from connecting to its loss.
+    /// Runs one connection until it is lost.
     async fn listen(&self, failures: &mut u32) -> ListenError {
         let echo = Arc::new(Echo::new());
         let (routes, awaited) = (self.routes.clone(), echo.clone());
@@ -163,9 +163,9 @@ impl Listener {
         let (client, mut connection) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return ListenError::Connect(error),
-            Err(_) => return ListenError::ConnectLate(within),
+            Err(_) => return ListenError::ConnectTimeout(within),
         };
-        // A session that ends while it waits for its own notification is not deaf.
+        // A session that ends while it waits for its own notification proves nothing.
         let listens = tokio::select! {
             listens = self.listen_on(&client, &echo) => listens,
             ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
@@ -192,24 +192,23 @@ impl Listener {
         }
     }
 
-    /// Proves that notifications arrive on this connection, then listens on the
-    /// channels. In this order, so that a pooler keeps no session that listens for
-    /// nobody.
+    /// Proves that notifications arrive on this connection, then listens on the channels.
+    /// In this order, so that no session of a pooler is left listening.
     async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<(), ListenError> {
-        // No transaction stays open here: it would hold back the server's queue.
+        // An open transaction would block the server's notification queue.
         let settings = session_settings("listener");
         let own = &echo.channel;
         run(client, &format!("{settings}; LISTEN {own}")).await?;
-        // On its own connection even a pooled session receives what it sends.
+        // Over a second connection: even a pooled session receives its own notification.
         let within = self.database.connect_within();
         let second_connection = match timeout(within, self.database.connect()).await {
             Ok(connected) => connected.map_err(ListenError::Connect)?,
-            Err(_) => return Err(ListenError::ConnectLate(within)),
+            Err(_) => return Err(ListenError::ConnectTimeout(within)),
         };
         run(&second_connection, &format!("NOTIFY {own}")).await?;
         timeout(ECHO_WITHIN, echo.arrived.notified())
             .await
-            .map_err(|_| ListenError::Deaf)?;
+            .map_err(|_| ListenError::Unsupported)?;
         let mut listen = format!("UNLISTEN {own}");
         for route in self.routes.iter() {
             let channel = route.channel.replace('"', "\"\"");
@@ -218,8 +217,8 @@ impl Listener {
         run(client, &listen).await
     }
 
-    /// Asks on the same session whether it still listens: a half-open
-    /// connection gives no error and no notification either.
+    /// Checks on the same session that it still listens: a half-open connection gives
+    /// neither an error nor a notification.
     async fn probe(&self, client: &Client) -> Result<(), ListenError> {
         let sql = "SELECT count(*) FROM pg_listening_channels() AS channel WHERE channel = ANY($1)";
         let channels: Vec<&str> = self.routes.iter().map(|r| r.channel.as_str()).collect();
@@ -228,12 +227,12 @@ impl Listener {
             Ok(Ok(row)) if usize::try_from(row.get::<_, i64>(0)) == Ok(channels.len()) => Ok(()),
             Ok(Ok(_)) => Err(ListenError::NotListening),
             Ok(Err(error)) => Err(ListenError::Ended(Some(error))),
-            Err(_) => Err(ListenError::Silent),
+            Err(_) => Err(ListenError::Timeout),
         }
     }
 }
 
-/// Hands a notification to the queue of its channel.
+/// Adds the payload of a notification to the queue of its channel.
 fn dispatch(routes: &[Route], echo: &Echo, notification: &Notification) {
     let channel = notification.channel();
     if channel == echo.channel {
@@ -244,7 +243,7 @@ fn dispatch(routes: &[Route], echo: &Echo, notification: &Notification) {
     }
 }
 
-/// A notification to ourselves, on a channel that no other connection has.
+/// A notification of the listener to itself, on a channel that no other connection uses.
 #[derive(Debug)]
 struct Echo {
     channel: String,
@@ -260,10 +259,10 @@ impl Echo {
     }
 }
 
-/// Runs statements within the time that any answer may take.
+/// Runs statements, with the deadline of an answer.
 async fn run(client: &Client, sql: &str) -> Result<(), ListenError> {
     match timeout(ANSWER_WITHIN, client.batch_execute(sql)).await {
         Ok(ran) => ran.map_err(ListenError::Listen),
-        Err(_) => Err(ListenError::Silent),
+        Err(_) => Err(ListenError::Timeout),
     }
 }

@@ -1,11 +1,11 @@
-//! A reconciler for rows of any Postgres table: wake-ups, queue, workers,
-//! leases, fences, backoff and steps. Its guide is `docs/LIBRARY.md`.
+//! A reconciler for the rows of any Postgres table: wake-ups, work queue, workers,
+//! leases, fences, backoff and steps. `docs/LIBRARY.md` is the guide.
 //!
 //! It imports nothing of clusters, HTTP or the command line. From the bottom up:
 //! [`backoff`], [`lease`], [`queue`] and [`steps::decide`] are pure; [`database`]
-//! and [`listener`] reach Postgres; [`rows`] are claimed and written under leases;
-//! [`controller`] runs passes; [`resource`] is the trait to implement, and its
-//! comment the contract.
+//! and [`listener`] connect to Postgres; [`rows`] claims rows and writes them under
+//! leases; [`controller`] runs reconciles and full passes; [`resource`] has the trait
+//! to implement, with its contract.
 
 pub mod backoff;
 pub mod controller;

@@ -1,5 +1,4 @@
-//! What the rows of a table are to the core: how one is read, and what is written
-//! of a pass over it.
+//! What the core needs of a row: how it is read, and which status is written to it.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::table::Table;
 
 /// A row of a reconciled table, as the domain sees it.
 pub trait Object: Send + Sync + Sized + 'static {
-    /// What is written of a pass: serialized, its fields are the table's
+    /// What a reconcile writes: serialized, its fields are the table's
     /// `status_columns`.
     type Status: Serialize + Send + Sync + 'static;
 
@@ -21,10 +20,10 @@ pub trait Object: Send + Sync + Sized + 'static {
     /// Reads the table's `columns`.
     ///
     /// # Errors
-    /// [`Undecodable`] is about this row and never about its neighbours.
+    /// [`Undecodable`] concerns this row only.
     fn read(row: &Row) -> Result<Self, Undecodable>;
 
-    /// The status of a row that cannot be read, for this reason; it is looked at
-    /// again after `retry`, and when it changes.
+    /// The status of a row that cannot be read, for this reason. It is reconciled again
+    /// after `retry`, and when it changes.
     fn unreadable(why: &Undecodable, retry: Duration) -> Self::Status;
 }

@@ -1,17 +1,15 @@
-//! Which keys are to be worked on, and when: pure, with time as an argument.
+//! The work queue: which keys run, and when. Pure: time is an argument.
 //!
-//! The one promise everything else leans on: **a key never runs twice at the
-//! same time.** While it waits, the earliest time wins. While it runs, a
-//! wake-up is remembered and it runs once more. The queue is bounded: a key
-//! that finds no room is refused, and the caller that offered it must find it again
-//! (the controller makes a full pass).
+//! **A key never runs twice at the same time.** While it waits, the earliest time wins.
+//! A wake-up while it runs makes it run once more. The queue is bounded: it refuses a
+//! key if it is full, and the caller must find that key again (the controller makes a
+//! full pass).
 //!
-//! Two lanes keep a backlog from starving a person: what was just changed
-//! ([`Lane::Urgent`]) goes first, but every fourth start belongs to the rest.
-//! The urgent lane is short, and the newest wake-up always finds a place in it:
-//! after a change of ten thousand rows at once the eldest of them step back
-//! into the routine lane, so the next single change is not the ten thousand
-//! and first.
+//! Two lanes keep a backlog from delaying a person: a row that just changed
+//! ([`Lane::Urgent`]) starts first, but every fourth start belongs to the routine lane.
+//! The urgent lane is short and always accepts the newest wake-up: when ten thousand
+//! rows change at once, the oldest wake-ups move to the routine lane, so that the next
+//! single change does not wait behind all of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,13 +18,13 @@ use std::time::Instant;
 /// A row's key, cheap to clone.
 pub type Key = Arc<str>;
 
-/// One start in so many is the routine lane's, even while the urgent one waits.
+/// Every so many starts, the routine lane goes first although urgent keys wait.
 const ROUTINE_SHARE: u32 = 4;
 
 /// How many keys the urgent lane holds.
 const URGENT_PLACES: usize = 16;
 
-/// How a key came into the queue.
+/// Why a key is in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// The row was just changed.
@@ -35,30 +33,30 @@ pub enum Lane {
     Routine,
 }
 
-/// What became of an offered key.
+/// The answer to an offered key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It waits now.
+    /// It waits.
     Added,
-    /// It waits now, in the place of the key that would have come last, which
-    /// must be found again.
+    /// It waits, and this key, which was due last, was dropped for it and must be
+    /// found again.
     Displaced(Key),
-    /// It waited already; the earlier time stands.
+    /// It was waiting already; the earlier time counts.
     Merged,
-    /// It runs; it will run once more.
+    /// It runs now, and will run once more.
     Running,
-    /// No room.
+    /// The queue is full.
     Refused,
 }
 
-/// A key that is to run now.
+/// A key that starts now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Which key.
+    /// The key.
     pub key: Key,
-    /// Since when it was due.
+    /// When it became due.
     pub due: Instant,
-    /// How it came in.
+    /// The lane that it waited in.
     pub lane: Lane,
 }
 
@@ -80,7 +78,7 @@ pub struct Queue {
     // inputs
     capacity: usize,
     concurrency: usize,
-    // internal state: `slots` is the truth, the sets order what waits in it
+    // internal state: the sets order the waiting keys of `slots`
     slots: HashMap<Key, Slot>,
     urgent: BTreeSet<(Instant, u64, Key)>,
     routine: BTreeSet<(Instant, u64, Key)>,
@@ -90,8 +88,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue for at most `capacity` waiting and `concurrency` running
-    /// keys.
+    /// An empty queue for at most `capacity` waiting and `concurrency` running keys.
     pub fn new(capacity: usize, concurrency: usize) -> Self {
         Self {
             capacity,
@@ -133,7 +130,7 @@ impl Queue {
         matches!(self.slots.get(key), Some(Slot::Running { .. }))
     }
 
-    /// Asks for a start of `key`, not before `due`.
+    /// Queues `key` to start at `due` or later.
     pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
         let full = self.room() == 0;
         match self.slots.get_mut(key) {
@@ -168,8 +165,8 @@ impl Queue {
         }
     }
 
-    /// Makes room in a full queue for an urgent key, or for one that is due
-    /// before the last: what waits for later must not keep out what is due.
+    /// Makes room in a full queue for an urgent key, or for one that is due before the
+    /// last: keys that are due later must not keep it out.
     fn displace(&mut self, due: Instant, lane: Lane) -> Option<Key> {
         let (last_due, _, _) = self.routine.last()?;
         if lane == Lane::Routine && due >= *last_due {
@@ -180,8 +177,8 @@ impl Queue {
         Some(last)
     }
 
-    /// The next key to run, if one is due and a worker is free. The caller
-    /// must [`finish`](Self::finish) it.
+    /// Takes the next key, if one is due and a worker is free. The caller must
+    /// [`finish`](Self::finish) it.
     pub fn take(&mut self, now: Instant) -> Option<Start> {
         if self.running >= self.concurrency {
             return None;
@@ -204,8 +201,8 @@ impl Queue {
         Some(Start { key, due, lane })
     }
 
-    /// Ends what was started. The key waits again if it was woken meanwhile or `next`
-    /// says when. A key that just ended always finds room.
+    /// Ends the run of a key. It waits again if it was woken meanwhile, or until `next`.
+    /// A key that just ended is never refused.
     pub fn finish(&mut self, key: &Key, next: Option<Instant>) {
         let Some(Slot::Running { again }) = self.slots.remove(key) else {
             debug_assert!(false, "{key} did not run");
@@ -222,7 +219,7 @@ impl Queue {
         self.insert(key.clone(), due.0, due.1, self.order);
     }
 
-    /// When something waiting becomes due.
+    /// When the next waiting key becomes due.
     pub fn next_due(&self) -> Option<Instant> {
         let first = |lane: &BTreeSet<(Instant, u64, Key)>| lane.first().map(|(due, _, _)| *due);
         first(&self.urgent)
@@ -236,9 +233,9 @@ impl Queue {
             .insert(key.clone(), Slot::Waiting { due, lane, order });
         self.lane(lane).insert((due, order, key));
         if self.urgent.len() > URGENT_PLACES
-            && let Some((due, order, eldest)) = self.urgent.pop_first()
+            && let Some((due, order, oldest)) = self.urgent.pop_first()
         {
-            self.insert(eldest, due, Lane::Routine, order);
+            self.insert(oldest, due, Lane::Routine, order);
         }
     }
 
@@ -251,206 +248,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::time::Duration;
-
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        Key::from(name)
-    }
-
-    fn start(queue: &mut Queue, now: Instant) -> Option<String> {
-        queue.take(now).map(|start| start.key.to_string())
-    }
-
-    #[test]
-    fn while_waiting_the_earliest_time_wins() {
-        let now = Instant::now();
-        let mut queue = Queue::new(10, 1);
-        let later = now + Duration::from_secs(60);
-        assert_eq!(queue.offer(&key("a"), later, Lane::Routine), Offered::Added);
-        assert_eq!(queue.offer(&key("a"), now, Lane::Routine), Offered::Merged);
-        assert_eq!(
-            queue.offer(&key("a"), later, Lane::Routine),
-            Offered::Merged
-        );
-        assert_eq!(queue.next_due(), Some(now));
-        assert_eq!(queue.waiting(), 1);
-    }
-
-    #[test]
-    fn while_running_a_wake_up_is_remembered_once() {
-        let now = Instant::now();
-        let mut queue = Queue::new(10, 2);
-        queue.offer(&key("a"), now, Lane::Urgent);
-        assert_eq!(start(&mut queue, now).as_deref(), Some("a"));
-        for _ in 0..3 {
-            assert_eq!(queue.offer(&key("a"), now, Lane::Urgent), Offered::Running);
-        }
-        assert_eq!(start(&mut queue, now), None, "never twice at once");
-        queue.finish(&key("a"), Some(now + Duration::from_secs(60)));
-        assert_eq!(start(&mut queue, now).as_deref(), Some("a"));
-        queue.finish(&key("a"), None);
-        assert_eq!((queue.waiting(), queue.running()), (0, 0));
-    }
-
-    #[test]
-    fn a_requeue_waits_for_its_time() {
-        let now = Instant::now();
-        let mut queue = Queue::new(10, 1);
-        queue.offer(&key("a"), now, Lane::Urgent);
-        queue.take(now).unwrap();
-        let retry = now + Duration::from_secs(5);
-        queue.finish(&key("a"), Some(retry));
-        assert_eq!(queue.take(now), None);
-        assert_eq!(
-            queue.take(retry).unwrap(),
-            Start {
-                key: key("a"),
-                due: retry,
-                lane: Lane::Routine
-            }
-        );
-    }
-
-    #[test]
-    fn a_full_queue_refuses_new_keys_and_keeps_the_old() {
-        let now = Instant::now();
-        let mut queue = Queue::new(2, 1);
-        queue.offer(&key("a"), now, Lane::Urgent);
-        queue.offer(&key("b"), now, Lane::Urgent);
-        assert_eq!(queue.offer(&key("c"), now, Lane::Routine), Offered::Refused);
-        assert_eq!(queue.offer(&key("b"), now, Lane::Urgent), Offered::Merged);
-        queue.take(now).unwrap();
-        assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Added);
-    }
-
-    #[test]
-    fn a_backlog_neither_starves_the_urgent_nor_is_starved() {
-        let now = Instant::now();
-        let mut queue = Queue::new(1000, 1);
-        for n in 0..URGENT_PLACES {
-            queue.offer(&key(&format!("routine-{n}")), now, Lane::Routine);
-            queue.offer(&key(&format!("urgent-{n}")), now, Lane::Urgent);
-        }
-        let mut order = Vec::new();
-        for _ in 0..8 {
-            let started = queue.take(now).unwrap();
-            order.push(started.key.to_string());
-            queue.finish(&started.key, None);
-        }
-        assert_eq!(order[0], "urgent-0");
-        assert_eq!(
-            order
-                .iter()
-                .filter(|key| key.starts_with("routine"))
-                .count(),
-            2
-        );
-    }
-
-    #[test]
-    fn after_a_flood_the_next_single_change_is_soon_at_work() {
-        let now = Instant::now();
-        let mut queue = Queue::new(1000, 1);
-        for n in 0..10_000 {
-            queue.offer(&key(&format!("bulk-{n}")), now, Lane::Urgent);
-        }
-        assert!(queue.waiting() <= 1000);
-        let single = key("single");
-        let offered = queue.offer(&single, now, Lane::Urgent);
-        assert!(matches!(offered, Offered::Displaced(_)), "{offered:?}");
-        let starts = std::iter::from_fn(|| {
-            let started = queue.take(now)?;
-            queue.finish(&started.key, None);
-            Some(started.key)
-        });
-        let ahead = starts.take_while(|key| *key != single).count();
-        assert!(ahead <= 2 * URGENT_PLACES, "{ahead} came first");
-    }
-
-    #[test]
-    fn what_waits_for_later_does_not_keep_out_what_is_due() {
-        let now = Instant::now();
-        let mut queue = Queue::new(100, 1);
-        for n in 0..100 {
-            let later = now + Duration::from_secs(60 + n);
-            queue.offer(&key(&format!("check-{n}")), later, Lane::Routine);
-        }
-        let offered = queue.offer(&key("due"), now, Lane::Routine);
-        assert_eq!(offered, Offered::Displaced(key("check-99")));
-        assert_eq!(start(&mut queue, now).as_deref(), Some("due"));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Do {
-        Offer(u8, u64, bool),
-        Take,
-        Finish(u8, Option<u64>),
-        Wait(u64),
-    }
-
-    fn anything() -> impl proptest::strategy::Strategy<Value = Do> {
-        use proptest::prelude::*;
-        prop_oneof![
-            (0u8..6, 0u64..20, any::<bool>()).prop_map(|(k, d, u)| Do::Offer(k, d, u)),
-            Just(Do::Take),
-            (0u8..6, proptest::option::of(0u64..20)).prop_map(|(k, d)| Do::Finish(k, d)),
-            (0u64..10).prop_map(Do::Wait),
-        ]
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_key_runs_twice_none_is_lost_and_bounds_hold(
-            steps in proptest::collection::vec(anything(), 0..200),
-        ) {
-            let mut now = Instant::now();
-            let mut queue = Queue::new(4, 2);
-            let mut running: HashSet<Key> = HashSet::new();
-            let mut owed: HashSet<Key> = HashSet::new();
-            for step in steps {
-                match step {
-                    Do::Offer(k, delay, urgent) => {
-                        let lane = if urgent { Lane::Urgent } else { Lane::Routine };
-                        let key = key(&k.to_string());
-                        let due = now + Duration::from_secs(delay);
-                        match queue.offer(&key, due, lane) {
-                            Offered::Refused => {}
-                            Offered::Displaced(other) => {
-                                owed.remove(&other);
-                                owed.insert(key);
-                            }
-                            Offered::Added | Offered::Merged | Offered::Running => {
-                                owed.insert(key);
-                            }
-                        }
-                    }
-                    Do::Take => if let Some(started) = queue.take(now) {
-                        proptest::prop_assert!(started.due <= now);
-                        proptest::prop_assert!(running.insert(started.key.clone()), "twice");
-                        owed.remove(&started.key);
-                    },
-                    Do::Finish(k, next) => {
-                        let key = key(&k.to_string());
-                        if running.remove(&key) {
-                            if next.is_some() { owed.insert(key.clone()); }
-                            queue.finish(&key, next.map(|d| now + Duration::from_secs(d)));
-                        }
-                    }
-                    Do::Wait(seconds) => now += Duration::from_secs(seconds),
-                }
-                proptest::prop_assert!(queue.running() == running.len() && running.len() <= 2);
-            }
-            let end = now + Duration::from_secs(3600);
-            for key in running { queue.finish(&key, None); }
-            while let Some(started) = queue.take(end) {
-                owed.remove(&started.key);
-                queue.finish(&started.key, None);
-            }
-            proptest::prop_assert!(owed.is_empty(), "lost {owed:?}");
-        }
-    }
-}
+mod tests;

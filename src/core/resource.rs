@@ -1,4 +1,4 @@
-//! The trait that makes the rows of a table reconciled, and what runs it.
+//! The trait to implement for the rows of a table, and what runs it under a controller.
 //!
 //! # Flow
 //! ```text
@@ -8,29 +8,28 @@
 //! ```
 //!
 //! # Guarantees
-//! - A row is reconciled by one owner at a time: each pass holds a lease, which the
-//!   database grants to one and which expires by the database's clock.
-//! - A write is refused, as an answer and not as an error, once the lease, the row's
-//!   identity, its generation or its recorded state is another than the one that
-//!   the decision was made on.
-//! - Work under [`Work::during`] is cut short when the lease is lost, when it cannot
-//!   be trusted any more, when the object should become another, or when the process
-//!   ends; it is waited for while it ends.
-//! - A change of the desired columns leads to a pass soon after its commit; every
-//!   due row leads to one within the resync interval, also when every notification
-//!   is lost.
-//! - A row that is deleted stays until [`Work::remove`] took it away.
+//! - One owner at a time reconciles a row: each reconcile has a lease, which the database
+//!   grants to one owner and which expires by the database's clock.
+//! - A write has no effect, and says so without an error, if the lease, the UID, the
+//!   generation or the recorded state of the row is no longer that of the decision.
+//! - Work under [`Work::during`] is cancelled when the lease is lost or not trusted any
+//!   more, when the declaration requires it, or when the process ends. The reconcile
+//!   waits until the work has ended.
+//! - A change of the desired columns leads to a reconcile soon after its commit. Every
+//!   due row is reconciled within the resync interval, even if all notifications are
+//!   lost.
+//! - A deleted row stays until [`Work::remove`] removes it.
 //!
 //! # Assumptions
-//! - What a pass does to the world is idempotent, and looked at before it is done
-//!   again: after a crash, the next owner does not know how far the last one came.
-//! - The next time at which a row is to be looked at is written into the row.
+//! - Effects are idempotent, and a reconcile observes before it acts: after a crash the
+//!   next owner does not know how far the last one got.
+//! - Each status says when the row is reconciled next.
 //!
 //! # Caveats
-//! - A process that stands still for longer than its lease is trusted may have begun
-//!   an effect before. Effects that can be fenced should carry the term, the others
-//!   should run below a guard that ends them, as Kindler's commands do.
-//! - Removing a row is final: verify first that nothing is left.
+//! - A process that is stopped for longer than its lease is trusted may continue an
+//!   effect that it started before. Effects that can be fenced should carry the term;
+//!   the others should run below a guard that ends them, as Kindler's commands do.
+//! - The removal of a row is final: verify first that nothing is left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,11 +47,11 @@ use super::queue::Key;
 use super::rows::{Claim, Claimed, Leased, Rows};
 use super::work::Work;
 
-/// How long an owner on standby waits before it looks again whether it may begin.
+/// How long a key waits while the owner is on standby.
 const STANDBY: Duration = Duration::from_secs(5);
 
-/// What is done about the objects that the rows of a table stand for. See the
-/// module's comment for flow, guarantees, assumptions and caveats.
+/// Reconciles the objects that the rows of a table describe. See the module's comment
+/// for flow, guarantees, assumptions and caveats.
 #[async_trait]
 pub trait Resource: Send + Sync + Sized + 'static {
     /// A row, as the domain sees it.
@@ -64,31 +63,31 @@ pub trait Resource: Send + Sync + Sized + 'static {
     /// Brings one object closer to what its row declares.
     ///
     /// # Errors
-    /// Only when the pass itself could not be made; what fails about the object is
-    /// written into its row, and is [`Finished::Failed`].
+    /// Only if the reconcile itself could not run. A failure of the object is written to
+    /// its row, and is [`Finished::Failed`].
     async fn reconcile(
         &self,
         row: Leased<Self::Object>,
         work: &Work<Self>,
     ) -> Result<Finished, DatabaseError>;
 
-    /// Sees a row that cannot be read, after that was written into it.
+    /// Called for a row that cannot be read, before that is written to its status.
     fn unreadable(&self, why: &Undecodable) {
         let _ = why;
     }
 
-    /// Before a row that cannot be read is looked at again; a change of the row wakes
-    /// its reconciler earlier.
+    /// The delay before a row that cannot be read is read again; a change of the row
+    /// wakes the reconciler earlier.
     fn unreadable_retry(&self) -> Duration {
         Backoff::default().longest(fastrand::f64())
     }
 
-    /// Whether nothing new may begin; what runs is finished.
+    /// Whether this owner starts no new work. Running work is finished.
     fn on_standby(&self) -> bool {
         false
     }
 
-    /// The span of one pass.
+    /// The tracing span of one reconcile.
     fn span(&self, key: &str, term: Term) -> Span {
         info_span!("reconcile", controller = self.name(), key, term = term.0)
     }
@@ -96,21 +95,21 @@ pub trait Resource: Send + Sync + Sized + 'static {
 
 /// Runs a [`Resource`] below a controller.
 pub struct ResourceReconciler<R: Resource> {
-    /// What is reconciled.
+    /// The resource.
     pub resource: R,
     /// Its rows.
     pub rows: Rows<R::Object>,
-    /// Who claims: unique to this start of this process.
+    /// The owner of the claims, unique for each start of a process.
     pub owner: Arc<str>,
-    /// How long a claim lasts.
+    /// The lifetime of the leases.
     pub lease: LeasePolicy,
-    /// What is counted.
+    /// The metrics of the controller.
     pub metrics: ControllerMetrics,
 }
 
 #[async_trait]
 impl<R: Resource> Reconciler for ResourceReconciler<R> {
-    type Claimed = Box<Claimed<R::Object>>;
+    type ClaimedKey = Box<Claimed<R::Object>>;
     type Error = DatabaseError;
 
     fn name(&self) -> &'static str {
@@ -135,7 +134,7 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
     async fn claim(
         &self,
         keys: &[Key],
-    ) -> Result<Vec<(Key, ClaimOutcome<Self::Claimed>)>, DatabaseError> {
+    ) -> Result<Vec<(Key, ClaimOutcome<Self::ClaimedKey>)>, DatabaseError> {
         if self.resource.on_standby() {
             let later = |key: &Key| {
                 (
@@ -155,7 +154,7 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
 
     async fn reconcile(
         &self,
-        claimed: Self::Claimed,
+        claimed: Self::ClaimedKey,
         signals: &Signals,
     ) -> Result<Finished, DatabaseError> {
         let Claimed {
@@ -168,13 +167,13 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
         let began = Instant::now();
         async {
             debug!("claimed");
-            let _counted = self.metrics.leases.hold();
+            let _held = self.metrics.leases.hold();
             let work = Work::new(self, lease, trust, steps, signals.clone());
-            let ended = self.pass(row, &work).await;
+            let ended = self.reconcile_row(row, &work).await;
             Span::current().record("seconds", began.elapsed().as_secs_f64());
             debug!("reconciled");
             if let Err(error) = self.rows.release(work.lease()).await {
-                // It ends with its lifetime, and nothing runs under it.
+                // It expires, and nothing runs under it.
                 let error = &error as &dyn std::error::Error;
                 warn!(error, "lease could not be released");
             }
@@ -186,7 +185,7 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
 }
 
 impl<R: Resource> ResourceReconciler<R> {
-    async fn pass(
+    async fn reconcile_row(
         &self,
         row: Leased<Result<R::Object, Undecodable>>,
         work: &Work<R>,
@@ -211,7 +210,7 @@ fn outcome<T>(claim: Claim<T>) -> ClaimOutcome<Box<Claimed<T>>> {
         Claim::Won(claimed) => ClaimOutcome::Won(claimed),
         Claim::NotSelected => ClaimOutcome::Finished(Finished::Settled(None)),
         Claim::NotDue { due_in } => ClaimOutcome::Finished(Finished::Settled(due_in)),
-        // A little later than the other lease ends.
+        // Shortly after the other lease expires.
         Claim::Busy { expires_in } => {
             let after = expires_in + Duration::from_millis(100);
             ClaimOutcome::Finished(Finished::Waiting(after))

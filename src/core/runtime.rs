@@ -1,8 +1,8 @@
-//! One process that reconciles several tables: a listener for all of them, a
-//! controller for each, and a sweep for expired leases.
+//! Runs several tables in one process: one listener for all, a controller for each, and
+//! a periodic search for expired leases.
 //!
-//! [`Controllers`] is the part that a daemon with a life of its own uses;
-//! [`Runtime`] is all that a small program needs.
+//! A daemon that sets up its own parts uses [`Controllers`]; a small program needs only
+//! [`Runtime`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,24 +27,24 @@ use super::wakeups::WakeupQueue;
 /// Functions that prepare tables; see `sql/core/prepare.sql`.
 const PREPARE: &str = include_str!("../../sql/core/prepare.sql");
 
-/// Between two looks for expired leases.
+/// The time between two searches for expired leases.
 const EXPIRED_EVERY: Duration = Duration::from_secs(5);
-/// So many of them are woken in one look.
+/// The limit of rows that one search wakes.
 const EXPIRED_AT_ONCE: i64 = 1000;
 /// Connections besides one for each worker.
 const SPARE_CONNECTIONS: usize = 4;
 
-type Run = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+type ControllerRun = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
 
-/// Controllers that run side by side, each with a channel and a queue of its own.
+/// Controllers that run side by side, each with its own channel and wake-up queue.
 #[derive(Default)]
 pub struct Controllers {
     routes: Vec<Route>,
-    runs: Vec<Run>,
+    runs: Vec<ControllerRun>,
 }
 
 impl Controllers {
-    /// Adds a controller that `wakeups` wake, which notifications on `channel` fill.
+    /// Adds a controller; notifications on `channel` fill its queue `wakeups`.
     pub fn add<R: Reconciler>(
         &mut self,
         channel: String,
@@ -56,38 +56,38 @@ impl Controllers {
             .push(Box::new(|shutdown| Box::pin(controller.run(shutdown))));
     }
 
-    /// Adds a channel whose wake-ups are waited for outside these controllers.
+    /// Adds a channel whose queue is drained outside these controllers.
     pub fn listen(&mut self, channel: String, wakeups: WakeupQueue) {
         self.routes.push(Route { channel, wakeups });
     }
 
-    /// What a listener has to listen on for all of them.
+    /// The channels and queues of all of them, for a listener.
     pub fn routes(&self) -> Vec<Route> {
         self.routes.clone()
     }
 
-    /// Runs all of them until `shutdown`, and waits for the end of each.
+    /// Runs all of them until `shutdown`, and waits until each has ended.
     pub async fn run(self, shutdown: CancellationToken) {
         let runs = self.runs.into_iter().map(|run| run(shutdown.clone()));
         join_all(runs).await;
     }
 }
 
-type Expired =
+type ExpiredSearch =
     Box<dyn Fn() -> BoxFuture<'static, Result<Vec<String>, DatabaseError>> + Send + Sync>;
 
-/// A small program's whole reconciler.
+/// Everything that a small program needs to reconcile its tables.
 pub struct Runtime {
     database: Database,
     owner: Arc<str>,
     metrics: Arc<CoreMetrics>,
     controllers: Controllers,
-    expired: Vec<(WakeupQueue, Expired)>,
+    expired: Vec<(WakeupQueue, ExpiredSearch)>,
     pools: Vec<Connections>,
 }
 
 impl Runtime {
-    /// Nothing runs yet. The core's metrics are registered in `registry`.
+    /// Starts nothing yet. Registers the core's metrics in `registry`.
     pub fn new(database: Database, registry: &Registry) -> Self {
         let owner = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
         Self {
@@ -100,12 +100,12 @@ impl Runtime {
         }
     }
 
-    /// Runs `create`, which makes `table` if it is not there, then makes it one whose
-    /// rows are reconciled: `key` is its unique text column, a change of the `desired`
-    /// columns wakes the reconciler. Repeatable, also by several processes at once.
+    /// Runs `create`, which creates `table` if it does not exist, then prepares it to be
+    /// reconciled: `key` is its unique text column; a change of the `desired` columns
+    /// wakes the reconciler. Repeatable, also by several processes at once.
     ///
     /// # Errors
-    /// Whatever the database says; nothing is changed then.
+    /// The database's error; nothing is changed then.
     pub async fn prepare(
         &self,
         create: &str,
@@ -115,7 +115,7 @@ impl Runtime {
     ) -> Result<(), tokio_postgres::Error> {
         let mut client = self.database.connect().await?;
         let transaction = client.transaction().await?;
-        // Rather an error than a queue of others behind a lock that we wait for.
+        // A statement that waits for a lock makes later ones wait behind it: fail instead.
         transaction
             .batch_execute("SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'")
             .await?;
@@ -129,7 +129,7 @@ impl Runtime {
         transaction.commit().await
     }
 
-    /// Adds a resource: its rows are reconciled once [`Runtime::run`] runs.
+    /// Adds a resource; [`Runtime::run`] reconciles its rows.
     ///
     /// # Errors
     /// [`DatabaseError`] if the database cannot be reached.
@@ -147,11 +147,11 @@ impl Runtime {
             WakeupQueue::default(),
             self.metrics.controller(resource.name()),
         );
-        let (sweep, queue) = (rows.clone(), wakeups.clone());
+        let (search, queue) = (rows.clone(), wakeups.clone());
         self.expired.push((
             queue,
             Box::new(move || {
-                let rows = sweep.clone();
+                let rows = search.clone();
                 Box::pin(async move { rows.expired(EXPIRED_AT_ONCE).await })
             }),
         ));
@@ -168,22 +168,22 @@ impl Runtime {
         Ok(())
     }
 
-    /// Reconciles until `shutdown`, then lets running passes finish.
+    /// Reconciles until `shutdown`, then lets running reconciles finish.
     pub async fn run(self, shutdown: CancellationToken) {
         let (state, mut listening) = watch::channel(Listening::No("starting".into()));
         let listener = Listener::new(self.database, self.controllers.routes(), state);
         let listener = tokio::spawn(listener.run(shutdown.clone()));
         let pools = self.pools;
-        let proven = tokio::spawn(async move {
-            // A notification to ourselves arrived: no pooler stands between.
+        let sessions = tokio::spawn(async move {
+            // The listener's notification to itself arrived: there is no transaction pooler.
             while listening.changed().await.is_ok() {
                 let own = *listening.borrow_and_update() == Listening::Yes;
                 pools.iter().for_each(|pool| pool.set_own_sessions(own));
             }
         });
-        let sweeping = tokio::spawn(sweep(self.expired, self.metrics, shutdown.clone()));
+        let searching = tokio::spawn(search_expired(self.expired, self.metrics, shutdown.clone()));
         self.controllers.run(shutdown).await;
-        let _ended = tokio::join!(listener, sweeping, proven);
+        let _ended = tokio::join!(listener, searching, sessions);
     }
 }
 
@@ -197,10 +197,10 @@ async fn channel(connections: &Connections, table: &str) -> Result<String, Datab
         .ok_or(DatabaseError::NotMigrated { operation })
 }
 
-/// Wakes what a dead owner left, without waiting for the next full pass, and brings
-/// up to date what only the moment of a scrape can tell.
-async fn sweep(
-    tables: Vec<(WakeupQueue, Expired)>,
+/// Wakes rows whose owner died, without waiting for the next full pass, and refreshes
+/// the metrics that depend on the current time.
+async fn search_expired(
+    tables: Vec<(WakeupQueue, ExpiredSearch)>,
     metrics: Arc<CoreMetrics>,
     shutdown: CancellationToken,
 ) {
@@ -217,7 +217,7 @@ async fn sweep(
                 Ok(keys) => keys.iter().for_each(|key| wakeups.wake(key)),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "expired leases were not found");
+                    warn!(error, "expired leases could not be read");
                 }
             }
         }

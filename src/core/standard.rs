@@ -1,6 +1,6 @@
-//! Rows of a table that `kindler_prepare_table` prepared: their standard columns,
-//! and the statuses that most resources need. A resource that needs more implements
-//! [`Object`] with a status of its own, as the clusters do.
+//! Rows of a table that `kindler_prepare_table` prepared: their standard columns, and a
+//! status that suffices for most resources. A resource that needs more implements
+//! [`Object`] with its own status, as the clusters do.
 
 use std::time::Duration;
 
@@ -20,25 +20,25 @@ use super::table::Table;
 use super::work::{Cut, Work};
 
 /// The desired columns of a prepared table.
-pub trait Spec: Send + Sync + Sized + 'static {
+pub trait RowSpec: Send + Sync + Sized + 'static {
     /// The table: `Table::prepared(prepared_names!("folders", "name"), "t.mode")`.
     const TABLE: Table;
 
     /// Reads its columns.
     ///
     /// # Errors
-    /// [`Undecodable`] is about this row and never about its neighbours.
+    /// [`Undecodable`] concerns this row only.
     fn read(row: &Row) -> Result<Self, Undecodable>;
 }
 
-/// A row of a prepared table: the standard columns, and the desired ones.
+/// A row of a prepared table: the standard columns and the desired ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standard<T> {
     /// The key.
     pub key: String,
-    /// The identity of the row.
+    /// The UID of the row.
     pub uid: Uuid,
-    /// When its deletion was declared, if it was.
+    /// When it was declared deleted, if it was.
     pub deleted_at: Option<Timestamp>,
     /// Failed attempts in a row.
     pub failed_attempts: u32,
@@ -48,7 +48,7 @@ pub struct Standard<T> {
     pub spec: T,
 }
 
-impl<T: Spec> Object for Standard<T> {
+impl<T: RowSpec> Object for Standard<T> {
     type Status = StandardStatus;
 
     const TABLE: Table = T::TABLE;
@@ -68,7 +68,7 @@ impl<T: Spec> Object for Standard<T> {
         StandardStatus {
             state: StandardState::Failed,
             reason: "RowInvalid",
-            message: format!("its row cannot be read: {why}"),
+            message: format!("the row cannot be read: {why}"),
             failed_attempts: 1,
             next_attempt_seconds: Some(retry.as_secs_f64()),
             next_check_seconds: None,
@@ -81,19 +81,19 @@ impl<T: Spec> Object for Standard<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StandardState {
-    /// Never worked on.
+    /// Not reconciled yet.
     Pending,
-    /// Work was committed to; after a crash: look again.
+    /// The intent to work on it is committed; after a crash it must be observed.
     Working,
-    /// As declared when it was last looked at.
+    /// As declared at the last observation.
     Ready,
-    /// The last attempt failed; there is a next one.
+    /// The last attempt failed; another follows.
     Failed,
-    /// A removal was committed to.
+    /// The intent to remove it is committed.
     Deleting,
 }
 
-/// What a pass writes into a row of a prepared table.
+/// What a reconcile writes to a row of a prepared table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StandardStatus {
     /// The new state.
@@ -106,8 +106,7 @@ pub struct StandardStatus {
     pub failed_attempts: u32,
     /// Seconds until the next attempt; none: at once, if the row is not as declared.
     pub next_attempt_seconds: Option<f64>,
-    /// Seconds until a row that is as declared is looked at again; none: when it
-    /// changes.
+    /// Seconds until a row that is as declared is reconciled again; none: when it changes.
     pub next_check_seconds: Option<f64>,
     /// Whether this generation is reached.
     pub reached: bool,
@@ -116,11 +115,11 @@ pub struct StandardStatus {
 impl<R, T> Work<R>
 where
     R: Resource<Object = Standard<T>>,
-    T: Spec,
+    T: RowSpec,
 {
-    /// Commits that work begins, before any effect: the row as it is then; none if
-    /// the lease, the row or its generation is another by now. A pass that finds
-    /// everything as declared calls [`Work::ready`] without it, and so writes no event.
+    /// Commits the intent, before any effect, and returns the row as it is then; none if
+    /// the fence does not hold any more. A reconcile that finds everything as declared
+    /// calls [`Work::ready`] without it, so that no event is written.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -136,7 +135,7 @@ where
         let status = StandardStatus {
             state,
             reason,
-            message: format!("begun, attempt {}", row.object.failed_attempts + 1),
+            message: format!("started, attempt {}", row.object.failed_attempts + 1),
             failed_attempts: row.object.failed_attempts,
             next_attempt_seconds: None,
             next_check_seconds: None,
@@ -151,10 +150,10 @@ where
         })
     }
 
-    /// Writes how the effect of a pass ended: ready, or removed if that is declared;
-    /// failed, with a next attempt; nothing if it was cut short. A row that is ready
-    /// is looked at again after `check_after`. `steps` are what a run over steps left
-    /// to be written ([`RunEnd::changes`](super::steps::RunEnd)).
+    /// Writes how the effect of a reconcile ended: ready, or removed if it is declared
+    /// deleted; failed, with the next attempt; nothing if it was cancelled. A ready row
+    /// is reconciled again after `check_after`. `steps` are the changes that a run over
+    /// steps has not written yet ([`RunEnd::changes`](super::steps::RunEnd)).
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -175,7 +174,7 @@ where
         }
     }
 
-    /// Writes that the object is as declared, and when it is looked at again.
+    /// Writes that the object is as declared, and when it is reconciled again.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -199,7 +198,7 @@ where
             .await
     }
 
-    /// Writes a failure, and when the next attempt is.
+    /// Writes a failure and the time of the next attempt.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -242,7 +241,7 @@ where
         })
     }
 
-    /// Removes a row whose object is verified gone.
+    /// Removes a row whose object is verified absent.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -1,52 +1,52 @@
-//! What the core must know of a table, and its statements made of that.
+//! The description of a reconciled table, and its SQL statements.
 //!
-//! The texts are in `sql/core`, one intention each; [`Statements`] fills in the
-//! names of one table. This module runs nothing.
+//! The texts are in `sql/core`, one statement each; [`Statements`] inserts the names of
+//! one table. This module runs nothing.
 
 use super::database::{named_parameters, numbered};
 use super::steps;
 
-/// One reconciled table, by its names in SQL. They are written by programmers and
-/// put into statements as they are, so they never come from outside.
+/// One reconciled table, by its names in SQL. The names are inserted into statements
+/// without quoting, so they must be constants of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// The table.
     pub name: &'static str,
-    /// The name by which `columns` and the conditions call a row of it.
+    /// The alias that `columns` and the conditions use.
     pub alias: &'static str,
-    /// The column that names a row: text, unique, never changed.
+    /// The column that names a row: text, unique, immutable.
     pub key: &'static str,
-    /// The table of leases, and the column in it that holds the key.
+    /// The table of leases, and its key column.
     pub leases: (&'static str, &'static str),
     /// The sequence of terms.
     pub terms: &'static str,
     /// The table of steps.
     pub steps: &'static str,
-    /// What [`super::object::Object::read`] reads of a row.
+    /// The columns that [`super::object::Object::read`] reads.
     pub columns: &'static str,
-    /// Whether it has the columns of [`super::standard::Standard`], which are read
-    /// then as well.
+    /// Whether the columns of [`super::standard::Standard`] are read as well.
     pub standard: bool,
-    /// The column of the recorded state, and that of the message for people.
+    /// The columns of the recorded state and of the message for people.
     pub state: (&'static str, &'static str),
-    /// The columns of a status as it is serialized, each with its type:
+    /// The fields of a serialized status, each with its type:
     /// `reason text, attempts integer`.
     pub status_columns: &'static str,
-    /// The assignments that a status makes, from `s.COLUMN`.
+    /// The assignments of a status write, from `s.COLUMN`.
     pub set_status: &'static str,
-    /// Which rows an owner selects, by `{selector}`, a jsonb value or null.
+    /// The condition for rows that an owner selects, by `{selector}`, a jsonb value or
+    /// null.
     pub selects: &'static str,
-    /// Whether a row is placed with an owner or nowhere yet, by the place `{place}`.
+    /// The condition for rows that have the placement `{place}` or none.
     pub placed: &'static str,
-    /// Whether a row may be acted on, and not only looked at.
+    /// The condition for rows that may be acted on, and not only observed.
     pub actionable: &'static str,
-    /// Whether a row is declared to go.
+    /// The condition for rows that are declared deleted.
     pub removable: &'static str,
 }
 
 impl Table {
-    /// A table that `kindler_prepare_table` of `sql/core/prepare.sql` prepared.
-    /// `columns` are the desired ones, for the alias `t`.
+    /// A table that was prepared by `kindler_prepare_table` of `sql/core/prepare.sql`.
+    /// `columns` are its desired columns, with the alias `t`.
     #[must_use]
     pub const fn prepared(names: PreparedNames, columns: &'static str) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl Table {
                 next_check_at = clock_timestamp() + make_interval(secs => s.next_check_seconds), \
                 observed_generation = CASE WHEN s.reached THEN t.generation ELSE t.observed_generation END, \
                 last_reconciled_at = clock_timestamp()",
-            // Always true, also for a null. A statement has to mention each of its
-            // parameters, or their types are not known.
+            // Always true, also for a null: a statement must mention each of its
+            // parameters, or their types are unknown.
             selects: "{selector} IS NULL OR {selector} IS NOT NULL",
             placed: "{place} IS NOT NULL",
             actionable: "true",
@@ -77,7 +77,7 @@ impl Table {
     }
 }
 
-/// The names that `kindler_prepare_table` gives what it makes.
+/// The names of a table that `kindler_prepare_table` prepared.
 #[derive(Clone, Copy, Debug)]
 pub struct PreparedNames {
     /// The table.
@@ -129,7 +129,7 @@ named_parameters! {
     Remove { key, uid, owner, term, generation, place }
 }
 
-/// The statements of one table, as they are sent.
+/// The statements of one table, with its names.
 #[derive(Debug)]
 pub struct Statements {
     /// Claims one row.
@@ -138,19 +138,19 @@ pub struct Statements {
     pub claim_several: String,
     /// Renews a lease.
     pub renew: String,
-    /// Gives a lease back.
+    /// Releases a lease.
     pub release: String,
-    /// Gives back all leases of an owner.
+    /// Releases all leases of an owner.
     pub release_all: String,
-    /// Finds what is due.
+    /// Finds due rows.
     pub due: String,
-    /// Finds expired leases.
+    /// Finds rows whose lease has expired.
     pub expired: String,
     /// Writes one status.
     pub write_status: String,
-    /// Writes several; rows that others have locked are left out.
+    /// Writes several; skips locked rows.
     pub write_statuses: String,
-    /// Writes steps in the middle of work.
+    /// Writes steps during work.
     pub advance_steps: String,
     /// Removes a row.
     pub remove: String,
@@ -211,12 +211,15 @@ impl Statements {
 }
 
 fn with(text: &str, parts: &[(&str, &str)]) -> String {
-    parts.iter().fold(text.to_owned(), |text, (mark, part)| {
-        text.replace(mark, part)
-    })
+    parts
+        .iter()
+        .fold(text.to_owned(), |text, (placeholder, part)| {
+            text.replace(placeholder, part)
+        })
 }
 
-/// Fills in a table's names; what they bring in may use the marks that follow.
+/// Inserts the parts and names of a table. A part may contain the placeholders that are
+/// filled after it.
 fn fill(table: &Table, text: &str, parameters: &[(&str, &str)]) -> String {
     let columns = if table.standard {
         format!("{STANDARD}, {}", table.columns)
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mark_is_filled_in() {
+    fn every_placeholder_is_filled() {
         let table = Table::prepared(prepared_names!("folders", "name"), "t.mode");
         let all = Statements::of(&table);
         for text in [

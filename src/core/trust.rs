@@ -1,28 +1,28 @@
-//! Until when the owner's lease is trusted, as an instant that two processes read alike.
-//! This module must not decide what happens when trust ends.
+//! Until when the owner trusts its lease, as an instant that is the same for two processes.
+//! This module must not decide what happens when the trust ends.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The right to run, kept fresh by the owner of the lease.
+/// The instant until which the lease is trusted; each renewal updates it.
 ///
-/// When the sender is dropped the last deadline stands: nothing extends it any more.
+/// If the sender is dropped, the last deadline stays.
 pub type Trust = tokio::sync::watch::Receiver<MonotonicDeadline>;
 
-/// An absolute instant on a clock that is never set and that counts time in suspend.
+/// An absolute instant on a clock that is never set and that includes suspended time.
 ///
-/// It is `CLOCK_BOOTTIME`, the monotonic clock that goes on while the machine sleeps: a laptop
-/// that wakes up after its lease ran out must not believe that no time has passed. The daemon
-/// and its guards share the machine, so the bare number means the same to both.
+/// It is `CLOCK_BOOTTIME`, the monotonic clock that continues while the machine is suspended: a
+/// laptop that resumes after its lease expired must notice that. The daemon and its guards run on
+/// one machine, so the number means the same instant to both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MonotonicDeadline {
     nanos: u64,
 }
 
 impl MonotonicDeadline {
-    /// This long from now. Take it *before* asking the database for the lease, so that the time
-    /// of the request is not trusted twice.
+    /// The instant `after` from now. Take it *before* the request for the lease, so that the
+    /// duration of the request counts as used.
     pub fn in_(after: Duration) -> Self {
         let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -30,12 +30,12 @@ impl MonotonicDeadline {
         }
     }
 
-    /// A deadline that does not come: for commands that need no lease.
+    /// A deadline that never passes, for commands that need no lease.
     pub const fn never() -> Self {
         Self { nanos: u64::MAX }
     }
 
-    /// Whether the instant has come.
+    /// Whether the instant has passed.
     pub fn passed(self) -> bool {
         self.remaining().is_zero()
     }
@@ -45,12 +45,12 @@ impl MonotonicDeadline {
         Duration::from_nanos(self.nanos.saturating_sub(now_nanos()))
     }
 
-    /// The number that travels to the guard.
+    /// The number that is sent to the guard.
     pub(crate) fn as_nanos(self) -> u64 {
         self.nanos
     }
 
-    /// The instant that the number from the daemon means.
+    /// The instant of a number that the daemon sent.
     pub(crate) fn from_nanos(nanos: u64) -> Self {
         Self { nanos }
     }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn never_does_not_pass_and_the_longest_duration_does_not_overflow() {
+    fn never_does_not_pass_and_durations_do_not_overflow() {
         assert!(!MonotonicDeadline::never().passed());
         assert_eq!(
             MonotonicDeadline::in_(Duration::MAX),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_means_the_same_instant_to_the_guard() {
+    fn a_deadline_survives_the_way_to_the_guard() {
         let deadline = MonotonicDeadline::in_(Duration::from_secs(5));
         assert_eq!(MonotonicDeadline::from_nanos(deadline.as_nanos()), deadline);
     }

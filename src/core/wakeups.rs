@@ -1,7 +1,8 @@
-//! What woke us since the last look: keys and "everything", folded and bounded.
+//! Wake-ups that a controller has not handled yet: single keys and "everything", merged
+//! and bounded.
 //!
-//! Notifications fill a [`WakeupQueue`], a controller drains it. This module
-//! must not know where a wake-up comes from.
+//! Notifications fill a [`WakeupQueue`], a controller drains it. This module must not
+//! know where a wake-up comes from.
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
@@ -10,45 +11,44 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// So many different keys are remembered, the newest ones; the others fold into
-/// "everything", which a full pass answers. Far more than a person ever changes
-/// at once, and little memory.
+/// How many different keys are kept, the newest ones; older ones become a wake-up for
+/// "everything", that is a full pass. A person never changes so many rows at once.
 const KEYS_KEPT: usize = 1024;
-/// Longer payloads cannot be keys (names are at most 63 bytes).
+/// Longer payloads are ignored: no key is longer.
 const LONGEST_KEY: usize = 256;
 
-/// What had a wake-up since the last look.
+/// The wake-ups since the last call of [`WakeupQueue::wait`].
 #[derive(Debug, Default)]
 pub struct Wakeups {
-    /// Keys, each with the time of its first wake-up, the eldest first.
+    /// Keys, each with the time of its first wake-up, oldest first.
     pub keys: VecDeque<(Arc<str>, Instant)>,
-    /// Look at everything that is due.
+    /// Whether a full pass is requested.
     pub everything: bool,
 }
 
-/// Collects wake-ups, folds equal ones, never blocks and never grows beyond a
-/// bound; cheap to clone.
+/// Collects wake-ups and merges equal ones; never blocks, is bounded, and is cheap to
+/// clone.
 #[derive(Clone, Debug, Default)]
 pub struct WakeupQueue {
-    inner: Arc<Inner>,
+    inner: Arc<WakeupInner>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    pending: Mutex<Pending>,
+struct WakeupInner {
+    pending: Mutex<PendingWakeups>,
     notify: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingWakeups {
     wakeups: Wakeups,
-    /// The keys in `wakeups`, to fold equal ones.
+    /// The keys in `wakeups`, to merge equal ones.
     known: HashSet<Arc<str>>,
-    /// A ping: is the receiver still waiting here?
+    /// No receiver has waited since the last ping.
     pinged: bool,
 }
 
-impl Pending {
+impl PendingWakeups {
     fn add(&mut self, key: &str) {
         if self.known.contains(key) {
             return;
@@ -56,19 +56,18 @@ impl Pending {
         let key: Arc<str> = key.into();
         self.known.insert(key.clone());
         self.wakeups.keys.push_back((key, Instant::now()));
-        // In a flood the newest wake-up is the one that a person waits for.
+        // In a burst a person most likely waits for the newest wake-up.
         if self.wakeups.keys.len() > KEYS_KEPT
-            && let Some((eldest, _)) = self.wakeups.keys.pop_front()
+            && let Some((oldest, _)) = self.wakeups.keys.pop_front()
         {
-            self.known.remove(&eldest);
+            self.known.remove(&oldest);
             self.wakeups.everything = true;
         }
     }
 }
 
 impl WakeupQueue {
-    /// Wakes for one key. An empty or oversized one cannot be a key and is
-    /// ignored.
+    /// Adds a wake-up for one key. Ignores an empty or oversized one.
     pub fn wake(&self, key: &str) {
         if !key.is_empty() && key.len() <= LONGEST_KEY {
             self.lock().add(key);
@@ -76,45 +75,45 @@ impl WakeupQueue {
         }
     }
 
-    /// Wakes for everything that is due.
+    /// Adds a wake-up for everything: a full pass.
     pub fn wake_everything(&self) {
         self.lock().wakeups.everything = true;
         self.inner.notify.notify_one();
     }
 
-    /// Asks whether anyone waits; see [`WakeupQueue::answered`].
+    /// Checks whether a receiver waits; see [`WakeupQueue::answered`].
     pub fn ping(&self) {
         self.lock().pinged = true;
         self.inner.notify.notify_one();
     }
 
-    /// Whether someone has waited since the last ping.
+    /// Whether a receiver has waited since the last ping.
     pub fn answered(&self) -> bool {
         !self.lock().pinged
     }
 
-    /// Answers pings and drops wake-ups, for as long as nothing can be done for any
-    /// of them; the next wait looks at everything first.
+    /// Answers pings and drops wake-ups, until the future is dropped. For a receiver
+    /// that can handle none of them and begins with a full pass afterwards.
     pub async fn drain(&self) -> Infallible {
         loop {
             self.wait().await;
         }
     }
 
-    /// Waits until there is a wake-up, and takes them all. Cancel-safe.
+    /// Waits for a wake-up, and takes all of them. Cancel-safe.
     pub async fn wait(&self) -> Wakeups {
         loop {
             let woken = std::mem::take(&mut *self.lock()).wakeups;
             if woken.everything || !woken.keys.is_empty() {
                 return woken;
             }
-            // `notify_one` leaves a permit, so a wake-up since the look above is
-            // not missed.
+            // `notify_one` stores a permit, so a wake-up after the check above is not
+            // missed.
             self.inner.notify.notified().await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+    fn lock(&self) -> MutexGuard<'_, PendingWakeups> {
         self.inner
             .pending
             .lock()
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn equal_wakeups_fold_and_a_flood_becomes_everything() {
+    async fn equal_wakeups_merge_and_a_burst_becomes_everything() {
         let wakeups = WakeupQueue::default();
         wakeups.wake("a");
         wakeups.wake("a");
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_ping_is_answered_by_the_waiting_receiver_and_wakes_no_key() {
+    async fn a_waiting_receiver_answers_a_ping() {
         let wakeups = WakeupQueue::default();
         wakeups.ping();
         assert!(!wakeups.answered());

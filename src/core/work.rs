@@ -1,9 +1,9 @@
-//! One pass under a lease: the lease is kept while work takes its time.
+//! One reconcile under a lease, which is renewed while the work runs.
 //!
-//! A held lease is renewed four times in its life. Each renewal reads the row, so a
-//! change of desire is seen even when its notification was lost; a wake-up for the
-//! key brings the next renewal forward. When the lease is lost, or no renewal got
-//! through until its trust ended, the work is cut short.
+//! A held lease is renewed four times in its lifetime. Each renewal reads the row, so a
+//! changed declaration is seen even if its notification was lost; a wake-up for the key
+//! causes a renewal at once. The work is cancelled when the lease is lost, or when its
+//! trust ends without a successful renewal.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,20 +26,20 @@ use super::rows::{Lease, Leased, Rows, Written};
 use super::steps::{Advanced, StepChange, StepLog, StepRecord};
 use super::trust::{MonotonicDeadline, Trust};
 
-/// Why work under a lease was cut short.
+/// Why work under a lease was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Something else is declared now.
+    /// The declaration has changed, as the text says.
     Changed(&'static str),
-    /// Another owner has the lease, or it cannot be trusted any more.
+    /// The lease is lost, or not trusted any more.
     LeaseLost,
     /// This process ends.
     Stopping,
 }
 
 impl Cut {
-    /// How a pass ends that was cut short: the key is looked at again soon, by
-    /// this replica, the next owner, or at the next start.
+    /// How a cancelled reconcile ends: the key is reconciled again soon, by this replica,
+    /// by the next owner, or after the next start.
     pub fn finished(self) -> Finished {
         match self {
             Self::Changed(_) => Finished::Waiting(Duration::ZERO),
@@ -48,7 +48,7 @@ impl Cut {
     }
 }
 
-/// One claim, for as long as its pass lasts.
+/// One claim during its reconcile.
 pub struct Work<R: Resource> {
     rows: Rows<R::Object>,
     lease: Lease,
@@ -57,7 +57,7 @@ pub struct Work<R: Resource> {
     signals: Signals,
     trust: watch::Sender<MonotonicDeadline>,
     steps: Mutex<Vec<StepRecord>>,
-    /// The generation that steps are worked on for.
+    /// The generation that the running steps are for.
     generation: Mutex<i64>,
 }
 
@@ -81,7 +81,7 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// The fence.
+    /// The lease: the fence of every write and effect.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -91,17 +91,17 @@ impl<R: Resource> Work<R> {
         &self.rows
     }
 
-    /// The counters of the controller.
+    /// The metrics of the controller.
     pub fn metrics(&self) -> &ControllerMetrics {
         &self.metrics
     }
 
-    /// The counters of steps.
+    /// The metrics of its steps.
     pub fn step_metrics(&self) -> &StepMetrics {
         &self.metrics.steps
     }
 
-    /// Until when the lease is trusted, kept fresh by renewals.
+    /// Until when the lease is trusted; each renewal updates it.
     pub fn trust(&self) -> Trust {
         self.trust.subscribe()
     }
@@ -115,8 +115,8 @@ impl<R: Resource> Work<R> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies step changes that were written to what this pass knows of the steps;
-    /// for a caller that writes them in a transaction of its own.
+    /// Applies written step changes to the records in memory, for a caller that writes
+    /// them in its own transaction.
     pub fn recorded(&self, changes: &[StepChange]) {
         let mut steps = self.lock();
         for change in changes {
@@ -124,29 +124,29 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// Renews the lease and reads the row and its steps under it; `None` if it is
-    /// lost. The claim may have read them before the owner before this one wrote
-    /// its last: what is planned after a renewal is planned on what is there.
+    /// Renews the lease and reads the row and its steps under it; `None` if the lease is
+    /// lost. The claim may have read them before the last write of the previous owner; a
+    /// renewal reads the current values.
     ///
     /// # Errors
-    /// [`DatabaseError`]; the lease may have been renewed.
+    /// [`DatabaseError`]; the lease may be renewed then.
     pub async fn renew(&self) -> Result<Option<Leased<R::Object>>, DatabaseError> {
-        let renewed = self.renew_beside().await?;
+        let renewed = self.renew_during_work().await?;
         Ok(renewed.map(|(row, steps)| {
             *self.lock() = steps;
             row
         }))
     }
 
-    /// As [`Work::renew`], beside work that writes steps itself: what it knows of
-    /// them stays.
-    async fn renew_beside(
+    /// As [`Work::renew`], but keeps the step records in memory, because running work
+    /// writes steps at the same time.
+    async fn renew_during_work(
         &self,
     ) -> Result<Option<(Leased<R::Object>, Vec<StepRecord>)>, DatabaseError> {
-        let asked = MonotonicDeadline::in_(self.policy.trusted_for());
+        let trust = MonotonicDeadline::in_(self.policy.trusted_for());
         let renewed = self.rows.renew(&self.lease, self.policy.ttl).await?;
         if renewed.is_some() {
-            self.trust.send_replace(asked);
+            self.trust.send_replace(trust);
         }
         Ok(renewed)
     }
@@ -154,7 +154,7 @@ impl<R: Resource> Work<R> {
     /// Writes a status, and the step changes that belong to it.
     ///
     /// # Errors
-    /// [`DatabaseError`]; it may have been written then.
+    /// [`DatabaseError`]; it may be written then.
     pub async fn write<T: Sync>(
         &self,
         decided_on: &Leased<T>,
@@ -171,7 +171,7 @@ impl<R: Resource> Work<R> {
         Ok(written)
     }
 
-    /// Says for which generation the steps of a run are worked on.
+    /// Sets the generation that the steps of a run are for.
     pub fn work_on(&self, generation: i64) {
         *self
             .generation
@@ -179,18 +179,19 @@ impl<R: Resource> Work<R> {
             .unwrap_or_else(PoisonError::into_inner) = generation;
     }
 
-    /// Removes the row: verified gone, and declared so.
+    /// Removes the row of an object that is verified absent and declared deleted; `false`
+    /// if the fence or the declaration does not hold any more.
     ///
     /// # Errors
-    /// [`DatabaseError`]; look whether it is there then.
+    /// [`DatabaseError`]; check then whether the row exists.
     pub async fn remove(&self, row: &Leased<R::Object>) -> Result<bool, DatabaseError> {
         self.rows.remove(&self.lease, row.generation).await
     }
 
-    /// Runs `work` while the lease is kept. When something cuts it short, `cancel`
-    /// is cancelled and `work` is still waited for: it ends its processes first.
-    /// While it does so after a change of desire, the lease is kept on.
-    /// `interrupt` says of the row as it is now whether the work must end, and why.
+    /// Runs `work` and renews the lease meanwhile. To stop the work it cancels `cancel`
+    /// and then waits for `work`, which ends its processes first. If the declaration has
+    /// changed, the lease is still renewed during that time. `interrupt` decides from the
+    /// current row whether the work must stop, and says why.
     pub async fn during<T>(
         &self,
         cancel: &CancellationToken,
@@ -202,15 +203,15 @@ impl<R: Resource> Work<R> {
         loop {
             tokio::select! {
                 done = &mut work => {
-                    // After a standstill both arms are ready: the guard ended the
-                    // command because the trust ran out, whichever is seen first.
+                    // If the process was suspended, both arms are ready: the guard has
+                    // ended the command because the trust ended.
                     if cut.is_none() && self.trust.borrow().remaining().is_zero() {
                         self.lost();
                         cut = Some(Cut::LeaseLost);
                     }
                     return (done, cut);
                 }
-                found = self.keep(cut, &interrupt) => {
+                found = self.keep_lease(cut, &interrupt) => {
                     if found == Cut::LeaseLost {
                         self.lost();
                     }
@@ -221,7 +222,7 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// As [`Work::during`]: the work ends when the row is of another generation.
+    /// As [`Work::during`]; stops the work when the generation of the row changes.
     pub async fn during_generation<T>(
         &self,
         generation: i64,
@@ -229,13 +230,13 @@ impl<R: Resource> Work<R> {
         work: impl Future<Output = T>,
     ) -> (T, Option<Cut>) {
         let changed = |now: &Leased<R::Object>| {
-            (now.generation != generation).then_some("something else is declared now")
+            (now.generation != generation).then_some("the declaration has changed")
         };
         self.during(cancel, changed, work).await
     }
 
-    /// Renews until there is a reason to cut the work short (further).
-    async fn keep(
+    /// Renews the lease until there is a reason, or a further one, to stop the work.
+    async fn keep_lease(
         &self,
         cut: Option<Cut>,
         interrupt: &impl Fn(&Leased<R::Object>) -> Option<&'static str>,
@@ -256,11 +257,11 @@ impl<R: Resource> Work<R> {
                 () = self.signals.stopped(), if watching => return Cut::Stopping,
             }
             let left = self.trust.borrow().remaining();
-            match timeout(left, self.renew_beside()).await {
+            match timeout(left, self.renew_during_work()).await {
                 Ok(Ok(Some((row, _)))) => {
                     pause = self.policy.renew_every();
                     if watching && let Some(why) = interrupt(&row) {
-                        info!(why, "cutting the work short");
+                        info!(why, "stopping the work");
                         return Cut::Changed(why);
                     }
                 }
@@ -269,7 +270,7 @@ impl<R: Resource> Work<R> {
                     let error = &error as &dyn std::error::Error;
                     warn!(
                         error,
-                        "lease could not be renewed; trying again while it is trusted"
+                        "lease could not be renewed; retrying while it is trusted"
                     );
                     pause = Duration::from_secs(1).min(self.policy.renew_every());
                 }
@@ -277,9 +278,9 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// Counts the lease as lost, and logs it.
+    /// Counts and logs the lost lease.
     pub fn lost(&self) -> Cut {
-        warn!("lease is lost; nothing more is done under it");
+        warn!("lease is lost; stopping all work under it");
         self.metrics.leases.lost();
         Cut::LeaseLost
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{driver, identity};
-use crate::clusters::reconcile::{Caution, ClusterReconciler};
+use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits};
 use crate::command::LogDir;
 use crate::config::DaemonSettings;
 use crate::core::controller::{Controller, ControllerSettings};
@@ -78,7 +78,7 @@ impl Process {
             driver: self.driver.clone(),
             policy: self.settings.policy(),
             metrics: self.metrics.clone(),
-            caution: Caution::new(&self.settings.policy().health),
+            limits: SafetyLimits::new(&self.settings.policy().health),
             standby,
         }
         .owned_by(&self.me.owner, self.settings.lease_policy());

@@ -38,7 +38,7 @@ mod tests {
         for now in [
             Listening::Yes,
             Listening::No("lost".into()),
-            Listening::Deaf("lost".into()),
+            Listening::Unsupported("lost".into()),
             Listening::Yes,
             Listening::No("lost again".into()),
             Listening::Yes,

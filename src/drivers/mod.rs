@@ -1,10 +1,10 @@
-//! What makes, changes and looks at clusters on this host.
+//! Drivers create, change and observe the clusters of this host.
 //!
-//! One trait, two drivers ([`script`] runs the host's own commands, [`sandbox`]
-//! plays at clusters), one conformance suite (`tests/suite/driver/`), and no
-//! decision: a driver does the one action it is asked for, or says what it
-//! sees. It never touches the database, and never concludes from its own
-//! action whether the cluster is well; that is observed afterwards.
+//! There is one trait, two drivers ([`script`] runs the host's own commands, [`sandbox`]
+//! runs simulated clusters) and one conformance suite (`tests/suite/driver/`). A driver
+//! runs one action or makes one observation and decides nothing. It never uses the
+//! database, and it does not conclude from an action whether the cluster is healthy: the
+//! reconciler observes it afterwards.
 
 pub mod sandbox;
 pub mod script;
@@ -21,25 +21,25 @@ use crate::command::{Heading, Trust};
 use crate::core::lease::Term;
 use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 
-/// One order to act on one cluster, and the right to do so.
-pub struct Order<'a> {
+/// A request for an action on one cluster, with the right to act.
+pub struct ActionRequest<'a> {
     /// The row as it was read under the lease.
     pub cluster: &'a Cluster,
-    /// The fence: goes with every effect.
+    /// The term of the lease; every effect carries it as its fence.
     pub term: Term,
-    /// Until when the owner's lease is trusted; kept fresh while it is renewed.
+    /// Until when the lease is trusted; each renewal updates it.
     pub trust: Trust,
-    /// Ends the action early: at once, politely, with the whole process tree.
+    /// Cancels the action: ends its whole process tree, TERM before KILL.
     pub cancel: &'a CancellationToken,
 }
 
-impl Order<'_> {
-    /// Which attempt in a row this is, from 1.
+impl ActionRequest<'_> {
+    /// The number of this attempt in a row, from 1.
     pub fn attempt(&self) -> u32 {
         self.cluster.failed_attempts.saturating_add(1)
     }
 
-    /// What stands over the action's lines in the cluster's log.
+    /// The heading of the action's lines in the cluster's log.
     pub fn heading(&self, action: Action) -> Heading {
         Heading {
             operation: action.as_str().to_owned(),
@@ -49,8 +49,9 @@ impl Order<'_> {
         }
     }
 
-    /// Completes once the order is withdrawn or the right to act has ended. Cancel safe.
-    pub async fn withdrawn(&self) {
+    /// Completes when the request is cancelled or the lease is not trusted any more.
+    /// Cancel-safe.
+    pub async fn cancelled(&self) {
         tokio::select! {
             () = self.cancel.cancelled() => {}
             () = expired(self.trust.clone()) => {}
@@ -58,7 +59,7 @@ impl Order<'_> {
     }
 }
 
-/// Which way an action goes through the steps.
+/// The direction of an action through the steps.
 pub fn direction(action: Action) -> Direction {
     match action {
         Action::Create | Action::Update | Action::Start => Direction::Forward(Purpose::Make),
@@ -66,26 +67,25 @@ pub fn direction(action: Action) -> Direction {
     }
 }
 
-/// The longest sleep while trust lasts: the sleep stands still while the machine is suspended,
-/// trust does not.
+/// The longest sleep while the lease is trusted: a sleep does not count suspended time, the trust
+/// does.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 async fn expired(mut trust: Trust) {
-    let mut owner_lives = true;
+    let mut may_change = true;
     loop {
         let until = *trust.borrow_and_update();
         if until.passed() {
             return;
         }
-        // Neither arm waits in its body.
         tokio::select! {
-            changed = trust.changed(), if owner_lives => owner_lives = changed.is_ok(),
+            changed = trust.changed(), if may_change => may_change = changed.is_ok(),
             () = tokio::time::sleep(until.remaining().min(LONGEST_SLEEP)) => {}
         }
     }
 }
 
-/// The kubeconfig of a cluster. Its holder may do everything there, so it is not printed.
+/// The kubeconfig of a cluster. It gives full access, so it is not printed.
 pub struct Kubeconfig(pub Vec<u8>);
 
 impl std::fmt::Debug for Kubeconfig {
@@ -97,22 +97,22 @@ impl std::fmt::Debug for Kubeconfig {
 /// Why there is no kubeconfig.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
-    /// No cluster of this driver has one, for this reason.
+    /// Clusters of this driver have none, for this reason.
     #[error("{0}")]
     None(&'static str),
-    /// The provider did not give it: which command, and how it ended.
+    /// The provider's command failed; the text says which and how.
     #[error("{0}")]
     Failed(String),
 }
 
-/// How long each kind of work may take.
+/// The deadlines of actions and observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// Create, update and start.
     pub create: Duration,
     /// Delete and stop.
     pub delete: Duration,
-    /// One look at one cluster.
+    /// One probe of one cluster.
     pub probe: Duration,
     /// Between TERM and KILL.
     pub grace: Duration,
@@ -140,47 +140,45 @@ impl Deadlines {
     }
 }
 
-/// Something that can hold clusters.
+/// A kind of clusters on this host.
 #[async_trait]
 pub trait Driver: Send + Sync {
-    /// The word in settings, logs and metrics.
+    /// The name in settings, logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Checks at start what every action will need, so that a missing or
-    /// non-executable script is known before the first cluster is declared.
+    /// Checks at start what every action needs, so that a missing or non-executable script
+    /// is known before the first cluster is declared.
     ///
     /// # Errors
-    /// One line a problem; the daemon reports them and runs all the same,
-    /// because they may be mended while it runs.
+    /// One line per problem. The daemon logs them and runs anyway, because they may be
+    /// fixed while it runs.
     async fn preflight(&self) -> Result<(), Vec<String>>;
 
-    /// Looks at one cluster, within the probe deadline (twice, where existence
-    /// is a second question). Never fails: what cannot be told is
-    /// [`Observation::Unknown`] with the reason.
+    /// Observes one cluster, within the probe deadline (twice, if existence needs a second
+    /// command). A failure is [`Observation::Unknown`] with the reason.
     async fn observe(&self, cluster: &Cluster) -> Observation;
 
-    /// Does one action at once, within its deadline. Every action is idempotent.
-    /// Dropping the future ends the action with its whole process tree.
+    /// Runs one action without recorded steps, within its deadline. Every action is
+    /// idempotent. Dropping the future ends the action with its whole process tree.
     ///
     /// # Errors
-    /// [`StepError`] tells by type whether a quick retry can help.
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError>;
+    /// [`StepError`]; its variant says whether a quick retry may succeed.
+    async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError>;
 
-    /// The steps in which an action is done and recorded; none: it is done at once
-    /// by [`Driver::act`], and nothing of it is recorded but the cluster's state.
-    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
-        let _ = (action, order);
+    /// The recorded steps of an action; none if it runs without steps by [`Driver::act`].
+    fn steps<'a>(&'a self, action: Action, request: &'a ActionRequest<'a>) -> Option<StepSet<'a>> {
+        let _ = (action, request);
         None
     }
 
-    /// The names of its steps, in their order, for metrics that start at zero.
+    /// The names of its steps, in order, for metrics that start at zero.
     fn step_names(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Reads the kubeconfig of a cluster, whole or not at all.
+    /// Reads the complete kubeconfig of a cluster.
     ///
     /// # Errors
-    /// [`KubeconfigError`]; it never holds a part of a kubeconfig.
+    /// [`KubeconfigError`]; it never contains a part of a kubeconfig.
     async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError>;
 }

@@ -45,7 +45,7 @@ impl Readiness {
     /// What an operator should fix although the daemon is ready.
     pub fn notices(&self) -> Vec<String> {
         match &*self.listening.borrow() {
-            Listening::Deaf(why) => vec![format!("listener: {why}")],
+            Listening::Unsupported(why) => vec![format!("listener: {why}")],
             Listening::Yes | Listening::No(_) => Vec::new(),
         }
     }

@@ -155,10 +155,10 @@ impl View {
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
             placed_by: cluster.placed_by.clone(),
-            strays: cluster.strays(),
+            strays: cluster.placement_mismatch(),
             // An observation also holds a lease, and releasing it writes no row:
             // only states in which an action runs show it.
-            work: work.filter(|_| cluster.actual.is_at_work()),
+            work: work.filter(|_| cluster.actual.is_transitional()),
             unreadable: None,
         }
     }

@@ -224,7 +224,7 @@ pub(super) mod samples {
                 actual: Actual::Failed,
                 reason: Some(Reason::CreateFailed),
                 settled: false,
-                hands_off: false,
+                observe_only: false,
                 steps_left: true,
             }),
             paused: false,

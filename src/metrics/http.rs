@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::catalogue as names;
-use crate::core::metrics::{Occupied, collectors};
+use crate::core::metrics::{GaugeGuard, collectors};
 
 /// The counters of the HTTP server.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl HttpMetrics {
     }
 
     /// Counts a stream as open until the returned guard is dropped.
-    pub fn stream(&self) -> Occupied {
-        Occupied::one_of(&self.streams_open)
+    pub fn stream(&self) -> GaugeGuard {
+        GaugeGuard::increment(&self.streams_open)
     }
 }

@@ -162,7 +162,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
             actual,
             reason,
             settled: settled(desired, actual, reached, applied),
-            hands_off: paused || protected || name == MANAGEMENT_CLUSTER,
+            observe_only: paused || protected || name == MANAGEMENT_CLUSTER,
             steps_left,
         });
     Ok(ClusterSample {

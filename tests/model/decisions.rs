@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use kindler::clusters::health::HealthPolicy;
 use kindler::clusters::plan::steps::{
-    StepsOf, after_removal, after_run, before_removal, step_lost, with_steps,
+    StepsOf, after_removal, after_run, before_removal, required_step_failed, with_steps,
 };
 use kindler::clusters::plan::{
     Action, Conclusion, Decision, Failure, Moment, Persistence, Policy, Status, conclude, plan,
@@ -115,7 +115,7 @@ fn ask(row: &Row, grounds: Grounds, steps: &Steps) -> (Decided, Option<Status>) 
                 summary: "step network: exit code 1".to_owned(),
                 detail: String::new(),
             };
-            let status = step_lost(&cluster, &failure, &policy(), MOMENT);
+            let status = required_step_failed(&cluster, &failure, &policy(), MOMENT);
             (Decided::Record, Some(status))
         }
     };

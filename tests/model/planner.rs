@@ -105,7 +105,7 @@ fn walk(mut cluster: Cluster, luck: &[(Observation, Outcome)]) {
 
 fn judge(cluster: &Cluster, step: &Decision, seen: Option<&Observation>) {
     let acts = matches!(step, Decision::Act { .. } | Decision::Remove);
-    assert!(!(acts && cluster.hands_off()), "{step:?} on {cluster:?}");
+    assert!(!(acts && cluster.observe_only()), "{step:?} on {cluster:?}");
     match step {
         Decision::Remove => assert_gone(cluster, seen),
         Decision::Act {

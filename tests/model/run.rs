@@ -92,7 +92,7 @@ impl Run {
             match self.decide(position, &mut sight, rules) {
                 Todo::Nothing
                 | Todo::LeaveToNewer
-                | Todo::LeaveUnseen
+                | Todo::LeaveUnobserved
                 | Todo::Wait
                 | Todo::Observe => {}
                 Todo::Confirm => self.note(index, Record::new(State::Done, sight.shape)),
@@ -138,7 +138,7 @@ impl Run {
         }
         let todo = question.forward(|| sight.look(index, rules));
         if todo == Todo::Nothing && rules.has(Defect::AppliesEveryStep) && self.way == Way::Make {
-            return Todo::Apply(kindler::core::steps::decide::Why::NotInPlace);
+            return Todo::Apply(kindler::core::steps::decide::ApplyReason::NotInPlace);
         }
         todo
     }

@@ -66,7 +66,7 @@ impl Stub {
 
 #[async_trait]
 impl Reconciler for Stub {
-    type Claimed = Key;
+    type ClaimedKey = Key;
     type Error = Unreachable;
 
     fn name(&self) -> &'static str {

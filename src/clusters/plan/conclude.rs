@@ -1,5 +1,5 @@
-//! What an ended action means: judged by observation, not by the exit code
-//! alone. Pure, like the rest of the plan.
+//! Decides from outcome and observation how an ended action is recorded; the exit code alone
+//! does not suffice. Pure, like the rest of the plan.
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::{Condition, Observation};
@@ -9,29 +9,29 @@ use crate::core::steps::StepError;
 
 use super::{Action, Applied, Moment, Policy, Status};
 
-/// Whether trying the same again soon can help.
+/// Whether a retry soon may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// The world may have changed by the next attempt.
+    /// The next attempt may succeed.
     Transient,
-    /// It fails the same way until a person changes something (no such
-    /// script, a refused option); retried at the longest delay only.
+    /// It fails until a person changes something (a missing script, a refused option);
+    /// retried at the longest delay only.
     Permanent,
 }
 
-/// A failed action, as a person needs to read it.
+/// A failed action, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether a quick retry can help.
+    /// Whether a retry soon may succeed.
     pub persistence: Persistence,
     /// One line: which command, and how it ended.
     pub summary: String,
-    /// What else helps: the last lines, where the log is. May be empty.
+    /// The last lines of output and the path of the log; may be empty.
     pub detail: String,
 }
 
 impl Failure {
-    /// The failure to record of an error, unless the work was merely cut short.
+    /// The failure to record for an error; none if the work was interrupted.
     pub fn of(error: StepError) -> Option<Self> {
         let (persistence, summary, detail) = match error {
             StepError::Transient { summary, detail } | StepError::Late { summary, detail } => {
@@ -48,26 +48,26 @@ impl Failure {
     }
 }
 
-/// How an action's command ended.
+/// How an action ended, by its own report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It reported success.
     Succeeded,
-    /// It reported a failure, was late, or could not start.
+    /// It reported a failure, exceeded its deadline, or could not start.
     Failed(Failure),
 }
 
-/// What is to be written after an action.
+/// What to write after an action.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Conclusion {
-    /// The row's new status.
+    /// Write this status.
     Record(Status),
-    /// Verified gone, and wanted so: the row goes.
+    /// Remove the row: the cluster is verified absent and declared absent.
     Remove,
 }
 
-/// Judges an ended action by its outcome and by what was observed afterwards.
-/// `cluster` is the row as it stands: with the action's intent recorded.
+/// Concludes an ended action from its outcome and the observation after it. `cluster` is the
+/// row with the action's intent.
 pub fn conclude(
     cluster: &Cluster,
     action: Action,
@@ -76,7 +76,7 @@ pub fn conclude(
     policy: &Policy,
     moment: Moment,
 ) -> Conclusion {
-    let end = End {
+    let ended = EndedAction {
         cluster,
         action,
         outcome,
@@ -85,20 +85,20 @@ pub fn conclude(
         moment,
     };
     let conclusion = match action {
-        Action::Create => Conclusion::Record(end.create()),
-        Action::Update => Conclusion::Record(end.update()),
-        Action::Start => Conclusion::Record(end.start()),
-        Action::Stop => Conclusion::Record(end.stop()),
-        Action::Delete => end.delete(),
+        Action::Create => Conclusion::Record(ended.create()),
+        Action::Update => Conclusion::Record(ended.update()),
+        Action::Start => Conclusion::Record(ended.start()),
+        Action::Stop => Conclusion::Record(ended.stop()),
+        Action::Delete => ended.delete(),
     };
     match conclusion {
-        Conclusion::Record(status) => Conclusion::Record(status.noting(Some(observed))),
+        Conclusion::Record(status) => Conclusion::Record(status.with_absence(Some(observed))),
         Conclusion::Remove => Conclusion::Remove,
     }
 }
 
 #[derive(Clone, Copy)]
-struct End<'a> {
+struct EndedAction<'a> {
     cluster: &'a Cluster,
     action: Action,
     outcome: &'a Outcome,
@@ -107,19 +107,19 @@ struct End<'a> {
     moment: Moment,
 }
 
-impl End<'_> {
+impl EndedAction<'_> {
     fn create(self) -> Status {
         match (self.outcome, self.observed) {
             (Outcome::Succeeded, Observation::Present(Condition::Healthy)) => {
                 self.applied(Reason::Created)
             }
-            // The host's script reports 1 for trouble around a cluster that
-            // runs all the same; a person reads of it, nobody makes it twice.
+            // The host's script exits with 1 for problems around a cluster that runs. The
+            // message shows it; the create is not repeated.
             (Outcome::Failed(failure), Observation::Present(Condition::Healthy))
                 if failure.persistence == Persistence::Transient =>
             {
                 Status {
-                    message: format!("it answers its probe, although {}", failure.summary),
+                    message: format!("healthy: the probe succeeded, although {}", failure.summary),
                     ..self.applied(Reason::CreatedWithWarning)
                 }
             }
@@ -127,8 +127,7 @@ impl End<'_> {
         }
     }
 
-    /// An old spec answers probes just as well, so here the command's own
-    /// word is needed too.
+    /// A cluster with the old spec is healthy too, so the command must have succeeded.
     fn update(self) -> Status {
         match (self.outcome, self.observed) {
             (Outcome::Succeeded, Observation::Present(Condition::Healthy)) => {
@@ -150,8 +149,8 @@ impl End<'_> {
         let stopped = match (self.outcome, self.observed) {
             (_, Observation::Present(Condition::Healthy)) => false,
             (_, Observation::Present(Condition::Stopped) | Observation::Absent) => true,
-            // Not every driver can tell stopped from ill: the command's word
-            // decides where the probe at least does not contradict it.
+            // Not every driver distinguishes stopped from unhealthy: the outcome decides,
+            // unless the probe contradicts it.
             (outcome, Observation::Present(Condition::Unhealthy(_)) | Observation::Unknown(_)) => {
                 *outcome == Outcome::Succeeded
             }
@@ -170,11 +169,11 @@ impl End<'_> {
                 Conclusion::Record(Status {
                     actual: Actual::Unknown,
                     reason: Reason::Deleted,
-                    message: "it is gone, and wanted again".into(),
+                    message: "deleted; it is not declared absent any more".into(),
                     error: None,
                     failed_attempts: 0,
                     next_attempt_at: None,
-                    ..Status::keeping(self.cluster)
+                    ..Status::unchanged(self.cluster)
                 })
             }
             (Observation::Present(_) | Observation::Unknown(_), _) => {
@@ -193,7 +192,7 @@ impl End<'_> {
 
     fn failed(self) -> Status {
         let attempts = self.cluster.failed_attempts.saturating_add(1);
-        let (persistence, told, detail) = match self.outcome {
+        let (persistence, message, detail) = match self.outcome {
             Outcome::Succeeded => (
                 Persistence::Transient,
                 format!(
@@ -214,18 +213,18 @@ impl End<'_> {
             Persistence::Permanent => self.policy.backoff.longest(self.moment.jitter),
         };
         let error = if detail.is_empty() {
-            told.clone()
+            message.clone()
         } else {
-            format!("{told}\n{detail}")
+            format!("{message}\n{detail}")
         };
         Status {
             actual: Actual::Failed,
-            reason: self.action.failed(),
-            message: told,
+            reason: self.action.failed_reason(),
+            message,
             error: Some(error),
             failed_attempts: attempts,
             next_attempt_at: Some(self.moment.after(delay)),
-            ..Status::keeping(self.cluster)
+            ..Status::unchanged(self.cluster)
         }
     }
 

@@ -1,25 +1,25 @@
-//! The state matrix, a function for each part that needs a look at the host.
-//! Every match names all states, so that a new one is a compile error here.
+//! The state matrix, with a function for each part that needs an observation. Every match
+//! names all states, so that a new state is a compile error here.
 
 use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
-use crate::clusters::health::Verdict;
+use crate::clusters::health::HealthCheckResult;
 use crate::clusters::observation::{Condition, Observation};
 use crate::clusters::{Actual, Cluster};
 
 use super::{Action, Applied, Decision, Moment, Policy, Status};
 
-/// The arguments of one decision, so that its parts can be functions.
+/// The input of one decision.
 #[derive(Clone, Copy)]
-pub(super) struct Deciding<'a> {
+pub(super) struct DecisionInput<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) observed: Option<&'a Observation>,
     pub(super) policy: &'a Policy,
     pub(super) moment: Moment,
 }
 
-impl Deciding<'_> {
+impl DecisionInput<'_> {
     pub(super) fn present(self) -> Decision {
         match self.cluster.actual {
             Actual::Unknown => self.act(Action::Create),
@@ -33,17 +33,17 @@ impl Deciding<'_> {
         }
     }
 
-    /// Nobody holds it, so its owner died between intent and conclusion.
+    /// No replica holds its lease, so its owner died between intent and conclusion.
     fn present_creating(self) -> Decision {
         match self.observed {
             None => Decision::Observe {
                 why: "its create was interrupted",
             },
-            Some(Observation::Unknown(why)) => self.look_again(why),
+            Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Present(Condition::Healthy)) => Decision::Record(Status {
-                message: "it answers, though its create was interrupted".into(),
-                // The command did not end, so the spec is not proven applied:
-                // the next plan applies it again, which create allows.
+                message: "healthy, although its create was interrupted".into(),
+                // The command did not end, so the spec is not proven to be applied: the
+                // next decision applies it again.
                 ..self.healthy(Reason::Recovered)
             }),
             Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Create),
@@ -53,9 +53,9 @@ impl Deciding<'_> {
     fn present_stopped(self) -> Decision {
         match self.observed {
             None => Decision::Observe {
-                why: "a stopped cluster is wanted present",
+                why: "a stopped cluster is declared present",
             },
-            Some(Observation::Unknown(why)) => self.look_again(why),
+            Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Absent) => self.act(Action::Create),
             Some(Observation::Present(Condition::Healthy)) => {
                 Decision::Record(self.healthy(Reason::Started))
@@ -64,8 +64,8 @@ impl Deciding<'_> {
         }
     }
 
-    /// Repair before recreate: what only stopped is started, and what came
-    /// back by itself is left alone.
+    /// A stopped cluster is started, and a healthy one whose spec is applied is kept; only
+    /// otherwise it is created again.
     fn present_failed(self) -> Decision {
         match self.observed {
             None => Decision::Observe {
@@ -74,8 +74,8 @@ impl Deciding<'_> {
             Some(Observation::Present(Condition::Healthy)) if self.cluster.spec_applied => {
                 Decision::Record(self.healthy(Reason::Recovered))
             }
-            // What answers may be of an older spec. A create that fails around
-            // a cluster that answers counts as done; an update must end well.
+            // A healthy cluster may have an older spec. A create that fails counts as done
+            // if the cluster is healthy; an update must succeed.
             Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
             Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
             Some(
@@ -86,20 +86,20 @@ impl Deciding<'_> {
         }
     }
 
-    /// The delete was ordered, then withdrawn, and nobody is carrying it out.
+    /// The delete was declared, then withdrawn, and no replica runs it.
     fn present_deleting(self) -> Decision {
         match self.observed {
             None => Decision::Observe {
                 why: "its delete was withdrawn",
             },
-            Some(Observation::Unknown(why)) => self.look_again(why),
+            Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Absent) => self.act(Action::Create),
-            // Nothing that answers is deleted unless its row says `absent`:
-            // applying the spec again mends what the delete had begun.
+            // A healthy cluster is deleted only if its row says `absent`: applying the spec
+            // again repairs what the delete had removed.
             Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
-            // Stopped and perhaps whole; what is missing shows after the start.
+            // Stopped and perhaps complete; missing parts show after the start.
             Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
-            // Half deleted: no create can be trusted on top of it.
+            // Half deleted: complete the delete before a create.
             Some(Observation::Present(Condition::Unhealthy(_))) => self.act(Action::Delete),
         }
     }
@@ -111,38 +111,38 @@ impl Deciding<'_> {
             };
         };
         let health = self.policy.health;
-        match health.judge(self.cluster.health_failures, observed) {
-            Verdict::Healthy => Decision::Record(self.healthy(Reason::Healthy)),
-            Verdict::Unknown { why } => Decision::Record(Status {
+        match health.evaluate(self.cluster.health_failures, observed) {
+            HealthCheckResult::Healthy => Decision::Record(self.healthy(Reason::Healthy)),
+            HealthCheckResult::Unknown { why } => Decision::Record(Status {
                 reason: Reason::ObservationFailed,
-                message: format!("its health check could not look: {why}"),
+                message: format!("the health check could not run: {why}"),
                 next_check_at: Some(self.moment.after(health.reprobe)),
                 reached: true,
-                ..Status::keeping(self.cluster)
+                ..Status::unchanged(self.cluster)
             }),
-            Verdict::Suspect { failures, why } => Decision::Record(Status {
+            HealthCheckResult::Suspect { failures, why } => Decision::Record(Status {
                 reason: Reason::ProbeFailed,
                 message: format!("{failures} of {} probes failed: {why}", health.threshold),
                 health_failures: failures,
                 next_check_at: Some(self.moment.after(health.reprobe)),
                 reached: true,
-                ..Status::keeping(self.cluster)
+                ..Status::unchanged(self.cluster)
             }),
-            Verdict::Lost { failures, why } => Decision::Record(Status {
+            HealthCheckResult::Lost { failures, why } => Decision::Record(Status {
                 actual: Actual::Failed,
                 reason: Reason::HealthLost,
                 message: format!("{failures} probes failed in a row: {why}"),
                 error: Some(format!("{failures} probes failed in a row: {why}")),
                 health_failures: failures,
                 next_attempt_at: None,
-                ..Status::keeping(self.cluster)
+                ..Status::unchanged(self.cluster)
             }),
         }
     }
 
     pub(super) fn stopped(self) -> Decision {
         let observe = || Decision::Observe {
-            why: "it is wanted stopped",
+            why: "it is declared stopped",
         };
         match self.cluster.actual {
             Actual::Running | Actual::Stopping => self.act(Action::Stop),
@@ -157,10 +157,10 @@ impl Deciding<'_> {
             | Actual::Failed
             | Actual::Deleting => match self.observed {
                 None => observe(),
-                Some(Observation::Unknown(why)) => self.look_again(why),
-                Some(Observation::Absent) => Decision::Record(self.not_made()),
+                Some(Observation::Unknown(why)) => self.observe_later(why),
+                Some(Observation::Absent) => Decision::Record(self.not_created()),
                 Some(Observation::Present(Condition::Stopped)) => {
-                    Decision::Record(self.at_rest(Reason::Stopped))
+                    Decision::Record(self.as_stopped(Reason::Stopped))
                 }
                 Some(Observation::Present(_)) => self.act(Action::Stop),
             },
@@ -171,9 +171,9 @@ impl Deciding<'_> {
         match self.cluster.actual {
             Actual::Unknown => match self.observed {
                 None => Decision::Observe {
-                    why: "it is wanted absent and was never looked at",
+                    why: "it is declared absent and was not observed yet",
                 },
-                Some(Observation::Unknown(why)) => self.look_again(why),
+                Some(Observation::Unknown(why)) => self.observe_later(why),
                 Some(Observation::Absent) => Decision::Remove,
                 Some(Observation::Present(_)) => self.act(Action::Delete),
             },
@@ -193,8 +193,8 @@ impl Deciding<'_> {
         }
     }
 
-    /// Paused or protected: show what is there, and nothing else.
-    pub(super) fn only_look(self) -> Decision {
+    /// Paused or protected: records the observation, and does nothing else.
+    pub(super) fn observe_only(self) -> Decision {
         let cluster = self.cluster;
         let reason = if cluster.paused {
             Reason::Paused
@@ -203,7 +203,7 @@ impl Deciding<'_> {
         };
         let Some(observed) = self.observed else {
             return Decision::Observe {
-                why: "it is only looked at",
+                why: "it is only observed",
             };
         };
         let health = self.policy.health;
@@ -211,11 +211,11 @@ impl Deciding<'_> {
             reason,
             message: observed.to_string(),
             next_check_at: Some(self.moment.after(health.reprobe)),
-            ..Status::keeping(cluster)
+            ..Status::unchanged(cluster)
         };
         Decision::Record(
-            match (observed, health.judge(cluster.health_failures, observed)) {
-                (_, Verdict::Healthy) => Status {
+            match (observed, health.evaluate(cluster.health_failures, observed)) {
+                (_, HealthCheckResult::Healthy) => Status {
                     actual: Actual::Running,
                     health_failures: 0,
                     healthy: true,
@@ -232,18 +232,18 @@ impl Deciding<'_> {
                     next_check_at: Some(self.next_check()),
                     ..seen
                 },
-                (_, Verdict::Lost { failures, .. }) => Status {
+                (_, HealthCheckResult::Lost { failures, .. }) => Status {
                     actual: Actual::Failed,
                     health_failures: failures,
                     next_check_at: Some(self.next_check()),
                     ..seen
                 },
-                (_, Verdict::Suspect { failures, .. }) => Status {
+                (_, HealthCheckResult::Suspect { failures, .. }) => Status {
                     health_failures: failures,
                     ..seen
                 },
-                (_, Verdict::Unknown { .. }) => Status {
-                    next_check_at: Some(self.moment.after(self.policy.look_again)),
+                (_, HealthCheckResult::Unknown { .. }) => Status {
+                    next_check_at: Some(self.moment.after(self.policy.observe_retry)),
                     ..seen
                 },
             },
@@ -253,54 +253,54 @@ impl Deciding<'_> {
     fn act(self, action: Action) -> Decision {
         let attempt = self.cluster.failed_attempts.saturating_add(1);
         let message = if attempt == 1 {
-            format!("{} begun", action.as_str())
+            format!("{} started", action.as_str())
         } else {
-            format!("{} begun, attempt {attempt}", action.as_str())
+            format!("{} started, attempt {attempt}", action.as_str())
         };
         let applied = match action {
             Action::Create | Action::Update | Action::Delete => Applied::Cleared,
-            // A start in steps may apply the spec that is declared now.
+            // A start with steps may apply the current spec.
             Action::Start if !self.cluster.spec_applied => Applied::Cleared,
             Action::Start | Action::Stop => Applied::Kept,
         };
         let intent = Status {
             actual: action.intent(),
-            reason: action.begun(),
+            reason: action.started_reason(),
             message,
-            // The first error stays visible while the retry runs.
+            // The last error stays visible while the retry runs.
             next_attempt_at: None,
             applied,
-            ..Status::keeping(self.cluster)
+            ..Status::unchanged(self.cluster)
         };
         Decision::Act { action, intent }
     }
 
-    /// It answers: running, with a clean slate.
+    /// Running and healthy.
     fn healthy(self, reason: Reason) -> Status {
         Status::running(self.cluster, reason, self.next_check())
     }
 
-    /// Nothing of it runs, as wanted.
-    fn at_rest(self, reason: Reason) -> Status {
+    /// Stopped, as declared.
+    fn as_stopped(self, reason: Reason) -> Status {
         Status::stopped(self.cluster, reason, self.next_check())
     }
 
-    /// Stopped as wanted, because nothing of it is there.
-    fn not_made(self) -> Status {
+    /// Stopped, as declared, because it does not exist.
+    fn not_created(self) -> Status {
         Status {
-            message: "it does not exist yet; it is made when it is wanted present".into(),
-            ..self.at_rest(Reason::NotCreated)
+            message: "not created yet; it is created when it is declared present".into(),
+            ..self.as_stopped(Reason::NotCreated)
         }
     }
 
-    /// Another look at what is stopped as wanted: its counts stay as they are.
+    /// A check of a stopped cluster: the counts stay.
     fn still_stopped(self, observed: &Observation) -> Status {
         let seen = match observed {
-            Observation::Absent => self.not_made(),
-            Observation::Present(_) => self.at_rest(Reason::Stopped),
+            Observation::Absent => self.not_created(),
+            Observation::Present(_) => self.as_stopped(Reason::Stopped),
             Observation::Unknown(why) => Status {
-                message: format!("its check could not look: {why}"),
-                ..self.at_rest(Reason::ObservationFailed)
+                message: format!("the check could not run: {why}"),
+                ..self.as_stopped(Reason::ObservationFailed)
             },
         };
         Status {
@@ -308,17 +308,17 @@ impl Deciding<'_> {
             message: seen.message,
             next_check_at: seen.next_check_at,
             reached: true,
-            ..Status::keeping(self.cluster)
+            ..Status::unchanged(self.cluster)
         }
     }
 
-    /// Ignorance: keep everything, spend no attempt, look again later.
-    fn look_again(self, why: &str) -> Decision {
+    /// The observation is unknown: changes nothing, counts no attempt, observes later.
+    fn observe_later(self, why: &str) -> Decision {
         Decision::Record(Status {
             reason: Reason::ObservationFailed,
-            message: format!("waiting, because it cannot be observed: {why}"),
-            next_attempt_at: Some(self.moment.after(self.policy.look_again)),
-            ..Status::keeping(self.cluster)
+            message: format!("waiting: the cluster cannot be observed: {why}"),
+            next_attempt_at: Some(self.moment.after(self.policy.observe_retry)),
+            ..Status::unchanged(self.cluster)
         })
     }
 

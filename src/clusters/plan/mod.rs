@@ -1,23 +1,22 @@
-//! Deciding, purely: from a row, what was observed of it, the policy and the
-//! moment to *one* step, with its reason.
+//! The plan: a pure function from row, observation, policy and time to one decision with
+//! its reason.
 //!
-//! It reads no clock, rolls no dice and touches nothing, so every cell of the
-//! state matrix is a plain test (`tests.rs`). Carrying a step out is
-//! `reconcile`'s job; what an ended action means is [`conclude`]'s; whether a
-//! running one must be cut short is [`interrupt`]'s; whether a step must wait
-//! for the good of all is [`hold_deletion`]'s and [`hold_repair`]'s.
+//! It has no clock, no randomness and no effects, so the tests cover every cell of the
+//! state matrix (`tests`). `reconcile` carries decisions out. [`conclude`] decides what an
+//! ended action means, [`interrupt`] whether a running action must stop, and
+//! [`defer_deletion`] and [`defer_repair`] whether a safety limit defers an action.
 //!
 //! ```text
 //!   row ──> plan ──> Rest                      nothing is due
-//!            │ ├───> Observe ──> plan again    the row alone cannot tell
+//!            │ ├───> Observe ──> plan again    the decision needs an observation
 //!            │ ├───> Record                    only the row changes
-//!            │ ├───> Remove                    verified gone: the row goes too
+//!            │ ├───> Remove                    verified absent: remove the row
 //!            │ └───> Act ──> intent is committed ──> driver ──> observe ──> conclude
 //! ```
 
 mod conclude;
 mod decide;
-mod hold;
+mod defer;
 mod status;
 pub mod steps;
 #[cfg(test)]
@@ -33,22 +32,22 @@ use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
 
-use decide::Deciding;
+use decide::DecisionInput;
 
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
-pub use hold::{DeletionQueue, hold_deletion, hold_repair, is_repair};
+pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair};
 pub use status::{Applied, Status};
 
 /// The numbers that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Between attempts that fail.
+    /// The delay after a failed attempt.
     pub backoff: Backoff,
-    /// For clusters that run.
+    /// Health checks of running clusters.
     pub health: HealthPolicy,
-    /// Before looking again after a look that failed.
-    pub look_again: Duration,
-    /// So many deletions may begin within a minute, over all replicas; 0: any.
+    /// The delay after a failed observation.
+    pub observe_retry: Duration,
+    /// How many deletions may begin within a minute, over all replicas; 0: no limit.
     pub delete_cap: usize,
 }
 
@@ -57,13 +56,13 @@ impl Default for Policy {
         Self {
             backoff: Backoff::default(),
             health: HealthPolicy::default(),
-            look_again: Duration::from_secs(30),
+            observe_retry: Duration::from_secs(30),
             delete_cap: 20,
         }
     }
 }
 
-/// When a decision is made: the database's time and one throw of the dice.
+/// The time of a decision, and jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moment {
     /// The database's clock, read with the row.
@@ -73,7 +72,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The time `delay` from now; the end of time if that is too far.
+    /// The time after `delay`; the latest possible time if that overflows.
     pub fn after(&self, delay: Duration) -> Timestamp {
         jiff::SignedDuration::try_from(delay)
             .ok()
@@ -82,23 +81,23 @@ impl Moment {
     }
 }
 
-/// What a driver can be asked to do to a cluster.
+/// What a driver can do to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Make it; idempotent, so also: finish a half-made one, repair one.
+    /// Create it. Idempotent, so it also completes or repairs a cluster.
     Create,
     /// Apply a changed spec; for drivers the same as create.
     Update,
-    /// Start one that is stopped.
+    /// Start a stopped cluster.
     Start,
     /// Stop it and keep it.
     Stop,
-    /// Remove it and all that belongs to it.
+    /// Delete it and everything that belongs to it.
     Delete,
 }
 
 impl Action {
-    /// Every action, so that metrics can start all of them at zero.
+    /// Every action.
     pub const ALL: [Self; 5] = [
         Self::Create,
         Self::Update,
@@ -118,11 +117,10 @@ impl Action {
         }
     }
 
-    /// The state that is committed before the action begins.
+    /// The state that is committed before the action starts.
     pub fn intent(self) -> Actual {
         match self {
-            // A start goes through `creating`: the table has no word of its
-            // own for it, and a crash asks the same question of both.
+            // The table has no state for a start; after a crash both are handled alike.
             Self::Create | Self::Start => Actual::Creating,
             Self::Update => Actual::Updating,
             Self::Stop => Actual::Stopping,
@@ -130,7 +128,7 @@ impl Action {
         }
     }
 
-    fn begun(self) -> Reason {
+    fn started_reason(self) -> Reason {
         match self {
             Self::Create => Reason::Creating,
             Self::Update => Reason::Updating,
@@ -140,7 +138,7 @@ impl Action {
         }
     }
 
-    fn failed(self) -> Reason {
+    fn failed_reason(self) -> Reason {
         match self {
             Self::Create => Reason::CreateFailed,
             Self::Update => Reason::UpdateFailed,
@@ -151,29 +149,29 @@ impl Action {
     }
 }
 
-/// One step, with its reason.
+/// A decision about one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Nothing is due before `until`.
+    /// Do nothing: nothing is due before `until`.
     Rest {
-        /// The row's own next time.
+        /// When the row is due.
         until: Timestamp,
     },
-    /// The row alone cannot tell: look, then plan again with what was seen.
+    /// Observe the cluster, then plan again with the observation.
     Observe {
-        /// What the look is for.
+        /// Why an observation is needed.
         why: &'static str,
     },
-    /// Nothing to do on the host; the row learns something.
+    /// Write a status; do nothing on the host.
     Record(Status),
-    /// Commit `intent`, then do `action`, then conclude.
+    /// Commit `intent`, then run `action`, then conclude.
     Act {
-        /// What to do.
+        /// The action.
         action: Action,
-        /// What the row says meanwhile, and after a crash.
+        /// The status during the action, and after a crash.
         intent: Status,
     },
-    /// The cluster is verified gone and its row says `absent`: remove the row.
+    /// Remove the row: the cluster is verified absent and declared absent.
     Remove,
 }
 
@@ -190,11 +188,11 @@ impl Decision {
     }
 }
 
-/// Decides the next step for one row. Total: there is an answer for every
-/// triple of desired, actual and observed, and none of them is a dead end.
+/// Decides about one row. There is a decision for every triple of desired, actual and
+/// observed state, and none of them is a dead end.
 ///
-/// `observed` is what [`Decision::Observe`] led to, `None` before that; the answer
-/// to `Some` is never `Observe` again.
+/// `observed` is the observation after [`Decision::Observe`], `None` before it; with
+/// `Some` the decision is never `Observe`.
 pub fn plan(
     cluster: &Cluster,
     observed: Option<&Observation>,
@@ -204,31 +202,30 @@ pub fn plan(
     if let Some(until) = cluster.due_at().filter(|due| *due > moment.now) {
         return Decision::Rest { until };
     }
-    let decision = Deciding {
+    let input = DecisionInput {
         cluster,
         observed,
         policy,
         moment,
     };
-    let step = match cluster.desired {
-        _ if cluster.hands_off() => decision.only_look(),
-        Desired::Present => decision.present(),
-        Desired::Stopped => decision.stopped(),
-        Desired::Absent => decision.absent(),
+    let decision = match cluster.desired {
+        _ if cluster.observe_only() => input.observe_only(),
+        Desired::Present => input.present(),
+        Desired::Stopped => input.stopped(),
+        Desired::Absent => input.absent(),
     };
-    match step {
-        Decision::Record(status) => Decision::Record(status.noting(observed)),
-        step => step,
+    match decision {
+        Decision::Record(status) => Decision::Record(status.with_absence(observed)),
+        decision => decision,
     }
 }
 
-/// Whether a change of desire must cut a running action short, and why.
+/// Whether a changed desired state must stop a running action, and why.
 ///
-/// A delete is never cut short: half a cluster is nobody's wish, so it is
-/// finished and verified first. A changed *spec* cuts nothing short either: it
-/// is applied when the command has ended.
-pub fn interrupt(action: Action, wanted: Desired) -> Option<&'static str> {
-    match (action, wanted) {
+/// A delete is never stopped, because it would leave half a cluster: it is finished and
+/// verified first. A changed *spec* stops no action: it is applied after the action.
+pub fn interrupt(action: Action, desired: Desired) -> Option<&'static str> {
+    match (action, desired) {
         (Action::Delete, _)
         | (Action::Create | Action::Update | Action::Start, Desired::Present)
         | (Action::Stop, Desired::Stopped) => None,
@@ -239,10 +236,10 @@ pub fn interrupt(action: Action, wanted: Desired) -> Option<&'static str> {
 }
 
 impl Cluster {
-    /// When this row is to be looked at; none means at once. The database
-    /// computes the same in `clusters.due_at`, which a test compares.
+    /// When this row is due; none means at once. The column `clusters.due_at` has the same
+    /// value; a test compares them.
     pub fn due_at(&self) -> Option<Timestamp> {
-        if self.hands_off() || self.settled() {
+        if self.observe_only() || self.settled() {
             self.next_check_at
         } else {
             self.next_attempt_at

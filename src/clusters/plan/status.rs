@@ -1,5 +1,5 @@
-//! What a decision writes into a row: all of the status columns, and nothing
-//! of spec or desire.
+//! The status that a decision writes to a row: all status columns, and nothing of the
+//! declaration.
 
 use jiff::Timestamp;
 
@@ -7,14 +7,14 @@ use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster};
 
-/// What becomes of the record that the spec has been applied.
+/// How a status changes the record that the spec is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// As it was.
+    /// Unchanged.
     Kept,
-    /// Not proven any more: a command that changes things begins.
+    /// The spec does not count as applied: a command that may change it starts.
     Cleared,
-    /// A command that ended well has applied the spec this row was read with.
+    /// The spec is applied: a command with the spec of this row has succeeded.
     Proven,
 }
 
@@ -23,9 +23,9 @@ pub enum Applied {
 pub struct Status {
     /// The new state.
     pub actual: Actual,
-    /// Why, as a word.
+    /// The reason, as a word.
     pub reason: Reason,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     pub message: String,
     /// The last failure, for `reconcile_error`.
     pub error: Option<String>,
@@ -37,19 +37,19 @@ pub struct Status {
     pub health_failures: u32,
     /// Whether `last_healthy_at` becomes now.
     pub healthy: bool,
-    /// When a settled row is looked at again.
+    /// When a settled row is checked next.
     pub next_check_at: Option<Timestamp>,
-    /// Whether the spec counts as applied.
+    /// How the record changes that the spec is applied.
     pub applied: Applied,
-    /// Whether this generation's desire is reached.
+    /// Whether the desired state of this generation is reached.
     pub reached: bool,
-    /// Whether the cluster is known not to be there, so that it may be placed anew.
+    /// Whether the cluster is known to be absent, so that its placement is cleared.
     pub absent: bool,
 }
 
 impl Status {
-    /// Everything as it is; the caller changes what the decision is about.
-    pub(super) fn keeping(cluster: &Cluster) -> Self {
+    /// The current values; the caller overrides those that the decision changes.
+    pub(super) fn unchanged(cluster: &Cluster) -> Self {
         Self {
             actual: cluster.actual,
             reason: Reason::Healthy,
@@ -66,24 +66,24 @@ impl Status {
         }
     }
 
-    /// It answers its probe: running, all counts start over.
+    /// Running and healthy; resets all counts.
     pub(super) fn running(cluster: &Cluster, reason: Reason, next_check: Timestamp) -> Self {
         Self {
             actual: Actual::Running,
             reason,
-            message: "it answers its probe".into(),
+            message: "healthy: the probe succeeded".into(),
             healthy: true,
             reached: cluster.spec_applied,
             ..Self::settled(cluster, next_check)
         }
     }
 
-    /// Nothing of it runs, as wanted.
+    /// Stopped, as desired; resets all counts.
     pub(super) fn stopped(cluster: &Cluster, reason: Reason, next_check: Timestamp) -> Self {
         Self {
             actual: Actual::Stopped,
             reason,
-            message: "it is stopped".into(),
+            message: "stopped".into(),
             reached: true,
             ..Self::settled(cluster, next_check)
         }
@@ -96,25 +96,25 @@ impl Status {
             next_attempt_at: None,
             health_failures: 0,
             next_check_at: Some(next_check),
-            ..Self::keeping(cluster)
+            ..Self::unchanged(cluster)
         }
     }
 
-    /// Says whether nothing is there: it was not seen, and not only missed by a
-    /// check of what is still taken for running.
-    pub(super) fn noting(self, observed: Option<&Observation>) -> Self {
-        let nothing = matches!(
+    /// Sets `absent` from the observation. A cluster that still counts as running is not
+    /// absent after one failed check.
+    pub(super) fn with_absence(self, observed: Option<&Observation>) -> Self {
+        let may_be_absent = matches!(
             self.actual,
             Actual::Unknown | Actual::Stopped | Actual::Failed
         );
         Self {
-            absent: nothing && observed == Some(&Observation::Absent),
+            absent: may_be_absent && observed == Some(&Observation::Absent),
             ..self
         }
     }
 
-    /// What the write does to a row in memory: the meaning of
-    /// `set_status` in `store::object`, for models and tests.
+    /// Applies the status to a row in memory, as `set_status` in `store::object` does in
+    /// the database; for models and tests.
     pub fn apply_to(&self, cluster: &mut Cluster, now: Timestamp) {
         cluster.actual = self.actual;
         cluster.status_reason = Some(self.reason.as_str().to_owned());

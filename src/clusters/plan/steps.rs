@@ -1,5 +1,5 @@
-//! What the steps of a driver mean for the cluster. Pure, like the rest of the
-//! plan; what is to be done about one step is [`crate::core::steps::decide`]'s.
+//! What the steps of a driver mean for the cluster. Pure, like the rest of the plan;
+//! [`crate::core::steps::decide`] decides about one step.
 
 use jiff::Timestamp;
 
@@ -12,14 +12,14 @@ use super::{
     Action, Applied, Conclusion, Decision, Failure, Moment, Outcome, Persistence, Policy, Status,
 };
 
-/// The steps of one cluster, as its driver knows and the database records them.
+/// The steps of one cluster: those of its driver, and those that are recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct StepsOf<'a> {
-    /// Whose steps count.
+    /// The name of the driver.
     pub driver: &'a str,
-    /// Those that this release has.
+    /// The steps of this release.
     pub facts: &'a [StepFacts],
-    /// Those that are recorded.
+    /// The recorded steps.
     pub records: &'a [StepRecord],
 }
 
@@ -28,9 +28,9 @@ impl StepsOf<'_> {
         self.records.iter().filter(|r| r.driver == self.driver)
     }
 
-    /// The steps that can be observed by themselves and of which something is
-    /// recorded to be there, although the cluster is gone.
-    fn left(&self) -> Vec<&str> {
+    /// The observable steps that are not recorded as removed, although the cluster is
+    /// absent.
+    fn leftovers(&self) -> Vec<&str> {
         let observable = |r: &&StepRecord| {
             let known = |f: &StepFacts| f.observable && f.name == r.name && f.version >= r.version;
             self.facts.iter().any(known)
@@ -44,8 +44,8 @@ impl StepsOf<'_> {
             .collect()
     }
 
-    /// A required step that can be observed by itself and whose last attempt failed.
-    fn lost(&self) -> Option<&StepRecord> {
+    /// A required, observable step whose last attempt failed.
+    fn failed_required(&self) -> Option<&StepRecord> {
         let observable = |r: &&StepRecord| {
             let named = |f: &StepFacts| f.observable && f.name == r.name;
             self.facts.iter().any(named)
@@ -56,18 +56,18 @@ impl StepsOf<'_> {
     }
 
     /// The best-effort steps whose last attempt failed.
-    fn failed(&self) -> Vec<&StepRecord> {
+    fn failed_best_effort(&self) -> Vec<&StepRecord> {
         self.of_driver()
             .filter(|r| r.state == StepState::Failed && !r.required)
             .collect()
     }
 }
 
-/// The records as a run reads them: a person who asked for an attempt since a step
-/// failed gets it at once, and the count starts over.
+/// The records for a run: if a person requested an attempt since a step failed, it is
+/// retried at once and the count of attempts starts over.
 pub fn as_retried(cluster: &Cluster, mut records: Vec<StepRecord>) -> Vec<StepRecord> {
-    if let Some(asked) = cluster.retry_requested_at {
-        let before = |r: &&mut StepRecord| r.finished_at.is_none_or(|at| at < asked);
+    if let Some(requested) = cluster.retry_requested_at {
+        let before = |r: &&mut StepRecord| r.finished_at.is_none_or(|at| at < requested);
         let failed = records.iter_mut().filter(|r| r.state == StepState::Failed);
         for record in failed.filter(before) {
             record.attempt = 0;
@@ -77,8 +77,9 @@ pub fn as_retried(cluster: &Cluster, mut records: Vec<StepRecord>) -> Vec<StepRe
     records
 }
 
-/// Lets a row go only when nothing of its steps is left: what this release can
-/// remove is removed first; what only a newer release knows keeps the row.
+/// Removes a row only when nothing of its steps is left: this release first removes the
+/// steps that it can; steps that only a newer release or another driver knows keep the
+/// row.
 pub fn before_removal(
     cluster: &Cluster,
     decision: Decision,
@@ -89,18 +90,18 @@ pub fn before_removal(
     if decision != Decision::Remove {
         return decision;
     }
-    if let Some(status) = leftovers(cluster, steps, policy, moment) {
+    if let Some(status) = unremovable(cluster, steps, policy, moment) {
         return Decision::Record(status);
     }
-    if steps.left().is_empty() {
+    if steps.leftovers().is_empty() {
         return Decision::Remove;
     }
     let intent = Status {
         actual: Actual::Deleting,
         reason: Reason::Deleting,
-        message: format!("removing what is left: {}", steps.left().join(", ")),
+        message: format!("removing leftovers: {}", steps.leftovers().join(", ")),
         next_attempt_at: None,
-        ..Status::keeping(cluster)
+        ..Status::unchanged(cluster)
     };
     Decision::Act {
         action: Action::Delete,
@@ -108,26 +109,26 @@ pub fn before_removal(
     }
 }
 
-/// The failure to record after a delete that left steps behind although the
-/// cluster is gone; none if nothing is left.
+/// The failure to record if a delete left steps behind although the cluster is absent;
+/// none if nothing is left.
 pub fn after_removal(
     cluster: &Cluster,
     steps: StepsOf<'_>,
     policy: &Policy,
     moment: Moment,
 ) -> Option<Status> {
-    let newer = leftovers(cluster, steps, policy, moment);
-    newer.or_else(|| {
-        let left = steps.left();
-        let why = || format!("the cluster is gone, but not {}", left.join(", "));
+    let unremovable = unremovable(cluster, steps, policy, moment);
+    unremovable.or_else(|| {
+        let left = steps.leftovers();
+        let why = || format!("the cluster is deleted, but not {}", left.join(", "));
         (!left.is_empty())
             .then(|| failed(cluster, Reason::DeleteFailed, why(), policy, moment, false))
     })
 }
 
-/// That a newer release or another driver made something that this daemon cannot
-/// remove.
-fn leftovers(
+/// The failure to record if a newer release or another driver created something that this
+/// daemon cannot remove.
+fn unremovable(
     cluster: &Cluster,
     steps: StepsOf<'_>,
     policy: &Policy,
@@ -138,7 +139,7 @@ fn leftovers(
         why
     } else if !unknown.is_empty() {
         format!(
-            "a newer release made {}, which this release cannot remove: start a daemon of that \
+            "a newer release created {}, which this release cannot remove: start a daemon of that \
              release, or remove it by hand and set its state in cluster_steps to 'removed'",
             unknown.join(", ")
         )
@@ -176,26 +177,30 @@ fn failed(
         message,
         failed_attempts: attempts,
         next_attempt_at: Some(moment.after(delay)),
-        ..Status::keeping(cluster)
+        ..Status::unchanged(cluster)
     }
 }
 
-/// What is written of steps that were cut short, with a status under which nothing
-/// works on the cluster: a record says that a step is under way only while it is.
-/// Steps of other drivers and of newer releases are left as they are.
-pub fn cut_short(cluster: &Cluster, status: &Status, steps: StepsOf<'_>) -> Vec<StepChange> {
-    if status.actual.is_at_work() && !cluster.hands_off() {
+/// The changes for interrupted steps, to write with a status in which no action runs: a step
+/// is recorded as running only while an action runs. Steps of other drivers and of newer
+/// releases are not touched.
+pub fn interrupted_steps(
+    cluster: &Cluster,
+    status: &Status,
+    steps: StepsOf<'_>,
+) -> Vec<StepChange> {
+    if status.actual.is_transitional() && !cluster.observe_only() {
         return Vec::new();
     }
     let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
     steps
         .of_driver()
         .filter(|r| !newer.contains(&&*r.name))
-        .filter_map(StepRecord::cut_short)
+        .filter_map(StepRecord::interrupted)
         .collect()
 }
 
-/// Why this daemon can neither see nor change a cluster: steps of another driver are
+/// Why this daemon can neither observe nor change a cluster: steps of another driver are
 /// recorded. None if there are none.
 pub fn of_another_driver(driver: &str, records: &[StepRecord]) -> Option<String> {
     let first = foreign_leftovers(driver, records).next()?;
@@ -203,13 +208,13 @@ pub fn of_another_driver(driver: &str, records: &[StepRecord]) -> Option<String>
     let names = foreign_leftovers(driver, records).filter(|r| r.driver == *owner);
     let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
     Some(format!(
-        "driver {owner} made {}, and this daemon has driver {driver}: start a daemon with \
+        "driver {owner} created {}, and this daemon has driver {driver}: start a daemon with \
          KINDLER_DRIVER={owner}, or remove it by hand and set its state in cluster_steps to 'removed'",
         names.join(", ")
     ))
 }
 
-/// A cluster that another driver made, of which something else is declared now.
+/// The status of a cluster of another driver whose declaration requires an action.
 pub fn left_to_another_driver(
     cluster: &Cluster,
     why: String,
@@ -219,21 +224,20 @@ pub fn left_to_another_driver(
     failed(cluster, Reason::StepsUnknown, why, policy, moment, true)
 }
 
-/// What is written of a running cluster, with its steps: failed best-effort steps
-/// are a condition of it, and it is looked at again when the next try of one comes.
-/// A try that is due already waits for the next check: this look did not find the
-/// cluster well, or it may only be looked at.
+/// Adds failed best-effort steps to the status of a running cluster. The next check comes
+/// with the next attempt of one. An attempt that is due already waits for the next
+/// check: the cluster is not healthy now, or is only observed.
 pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status {
     if !matches!(status.actual, Actual::Running | Actual::Failed) {
         return status;
     }
     let status = with_newer(status, steps);
-    let failed = steps.failed();
+    let failed = steps.failed_best_effort();
     if status.actual == Actual::Failed || failed.is_empty() {
         return status;
     }
     let next = next_try(steps.driver, steps.records).filter(|next| *next > now);
-    let told: Vec<String> = failed
+    let failures: Vec<String> = failed
         .iter()
         .map(|r| {
             format!(
@@ -245,7 +249,7 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
         .collect();
     Status {
         reason: Reason::StepFailed,
-        message: format!("{}; {}", status.message, told.join("; ")),
+        message: format!("{}; {}", status.message, failures.join("; ")),
         next_check_at: match (status.next_check_at, next) {
             (Some(check), Some(next)) => Some(check.min(next)),
             (check, next) => check.or(next),
@@ -254,8 +258,8 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
     }
 }
 
-/// Says which steps this release leaves to a newer one: what they depend on may have
-/// changed since they ran.
+/// Adds the steps that this release leaves to a newer one: their input may have changed
+/// since they ran.
 fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
     if status.reason == Reason::StepsUnknown {
         return status;
@@ -266,34 +270,44 @@ fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
     }
     let newer = newer.join(", ");
     Status {
-        message: format!("{}; left to a newer release: {newer}", status.message),
+        message: format!("{}; steps left to a newer release: {newer}", status.message),
         ..status
     }
 }
 
-/// What is written of a cluster that answers while some of its steps cannot be
-/// seen: it keeps running, with the reason, and is looked at again soon.
-pub fn with_unseen(status: Status, unseen: &[String], policy: &Policy, moment: Moment) -> Status {
-    if unseen.is_empty() {
+/// Adds steps that cannot be observed to the status of a healthy cluster: it stays running,
+/// with the reason, and is checked again soon.
+pub fn with_unobserved(
+    status: Status,
+    unobserved: &[String],
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    if unobserved.is_empty() {
         return status;
     }
     let again = moment.after(policy.health.reprobe);
     Status {
         reason: Reason::ObservationFailed,
-        message: format!("{}; {}", status.message, unseen.join("; ")),
+        message: format!("{}; {}", status.message, unobserved.join("; ")),
         next_check_at: Some(status.next_check_at.map_or(again, |check| check.min(again))),
         ..status
     }
 }
 
-/// A running cluster whose required step is not in place and cannot be put back.
-pub fn step_lost(cluster: &Cluster, failure: &Failure, policy: &Policy, moment: Moment) -> Status {
-    not_well(cluster, Reason::StepFailed, failure, policy, moment)
+/// The status of a running cluster whose required step drifted and could not be repaired.
+pub fn required_step_failed(
+    cluster: &Cluster,
+    failure: &Failure,
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    failed_though_healthy(cluster, Reason::StepFailed, failure, policy, moment)
 }
 
-/// What an action came to, with its steps: a cluster that answers is not well while
-/// a required step that can be observed by itself has failed. An action that ended
-/// well may not know of it: another owner may have recorded it since the claim.
+/// Adds the steps to the conclusion of an action: the action failed if a required,
+/// observable step has failed, even if the cluster is healthy. An action that succeeded
+/// may not know about it: another owner may have recorded it since the claim.
 pub fn after_run(
     cluster: &Cluster,
     (action, outcome): (Action, &Outcome),
@@ -303,7 +317,7 @@ pub fn after_run(
     moment: Moment,
 ) -> Conclusion {
     let running = matches!(&conclusion, Conclusion::Record(s) if s.actual == Actual::Running);
-    let Some(lost) = steps.lost().filter(|_| running) else {
+    let Some(step) = steps.failed_required().filter(|_| running) else {
         return conclusion;
     };
     let failure = match outcome {
@@ -312,17 +326,18 @@ pub fn after_run(
             persistence: Persistence::Transient,
             summary: format!(
                 "step {}: {}",
-                lost.name,
-                lost.message.as_deref().unwrap_or("?")
+                step.name,
+                step.message.as_deref().unwrap_or("?")
             ),
             detail: String::new(),
         },
     };
-    let status = not_well(cluster, action.failed(), &failure, policy, moment);
+    let reason = action.failed_reason();
+    let status = failed_though_healthy(cluster, reason, &failure, policy, moment);
     Conclusion::Record(status)
 }
 
-fn not_well(
+fn failed_though_healthy(
     cluster: &Cluster,
     reason: Reason,
     failure: &Failure,
@@ -330,111 +345,17 @@ fn not_well(
     moment: Moment,
 ) -> Status {
     let permanent = failure.persistence == Persistence::Permanent;
-    let message = format!("{}; it answers its probe", failure.summary);
+    let message = format!("{}; the cluster is healthy", failure.summary);
     let status = failed(cluster, reason, message, policy, moment, permanent);
     let error = if failure.detail.is_empty() {
         failure.summary.clone()
     } else {
         format!("{}\n{}", failure.summary, failure.detail)
     };
-    // Not all of the spec is applied, so an answer alone does not make it well.
+    // Not all of the spec is applied, so a successful probe alone is not enough.
     Status {
         error: Some(error),
         applied: Applied::Cleared,
         ..status
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-
-    use super::*;
-    use crate::clusters::samples::dev;
-
-    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-    const MOMENT: Moment = Moment {
-        now: NOW,
-        jitter: 0.5,
-    };
-
-    fn in_seconds(seconds: i64) -> Timestamp {
-        NOW + SignedDuration::from_secs(seconds)
-    }
-
-    fn failed_step(required: bool, next_try_at: Option<Timestamp>) -> StepRecord {
-        StepRecord {
-            driver: "sandbox".into(),
-            name: "port".into(),
-            position: 1,
-            total: 1,
-            version: 1,
-            required,
-            state: StepState::Failed,
-            attempt: 1,
-            reason: Some("Failed".into()),
-            message: Some("in use".into()),
-            input_hash: None,
-            started_at: None,
-            finished_at: None,
-            next_try_at,
-        }
-    }
-
-    fn running() -> Status {
-        Status::running(&dev(), Reason::Healthy, in_seconds(10))
-    }
-
-    fn port(observable: bool) -> StepFacts {
-        StepFacts {
-            name: "port",
-            version: 1,
-            requirement: crate::core::steps::Requirement::Required,
-            observable,
-            input_hash: String::new(),
-        }
-    }
-
-    #[test]
-    fn only_a_next_try_ahead_brings_the_check_forward() {
-        for (next, check) in [(5, 5), (20, 10), (0, 10), (-5, 10)] {
-            let records = [failed_step(false, Some(in_seconds(next)))];
-            let steps = StepsOf {
-                driver: "sandbox",
-                facts: &[],
-                records: &records,
-            };
-            let status = with_steps(running(), steps, NOW);
-            assert_eq!(status.next_check_at, Some(in_seconds(check)), "{next}");
-            assert_eq!(status.reason, Reason::StepFailed);
-        }
-    }
-
-    #[test]
-    fn an_answer_does_not_hide_a_failed_required_step() {
-        for (observable, actual) in [(true, Actual::Failed), (false, Actual::Running)] {
-            let (facts, records) = ([port(observable)], [failed_step(true, None)]);
-            let steps = StepsOf {
-                driver: "sandbox",
-                facts: &facts,
-                records: &records,
-            };
-            let conclusion = Conclusion::Record(running());
-            let outcome = Outcome::Failed(Failure {
-                persistence: Persistence::Transient,
-                summary: "step port: it is in use".into(),
-                detail: String::new(),
-            });
-            let ended = (Action::Create, &outcome);
-            let ended = after_run(&dev(), ended, conclusion, steps, &Policy::default(), MOMENT);
-            let Conclusion::Record(status) = ended else {
-                panic!("the row stays")
-            };
-            assert_eq!(status.actual, actual);
-            if observable {
-                assert_eq!(status.applied, Applied::Cleared);
-                assert_eq!(status.reason, Reason::CreateFailed);
-            }
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! An action on a cluster: its intent, its effect in steps or at once, the look at
-//! what it left, and its result.
+//! Runs an action on a cluster: commits the intent, runs the driver with or without steps,
+//! observes, and writes the result.
 
 use std::time::{Duration, Instant};
 
@@ -14,58 +14,58 @@ use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{Run, RunResult, StepChange, StepError};
 use crate::core::work::Cut;
-use crate::drivers::{Order, direction};
+use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
 
-use super::pass::Pass;
+use super::context::ReconcileContext;
 use super::{CONTROLLER, ClusterReconciler, Next, moment};
 
-/// How long a cluster may take to answer after its command succeeded.
+/// How long a cluster may take to become healthy after its command succeeded.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks in that time.
+/// The time between two observations during that time.
 const SETTLE_EVERY: Duration = Duration::from_millis(500);
 
-/// How the effect of an action ended.
-enum Driven {
-    /// It is to be judged; with what is to be written of its steps.
+/// How the driver's part of an action ended.
+enum DriverResult {
+    /// It ended, with the step changes that are not written yet.
     Ended(Outcome, Vec<StepChange>),
-    /// It was cut short; nothing is concluded.
+    /// It was interrupted; nothing is concluded.
     Cut(Cut),
     /// The row changed between two steps: plan again.
     PlanAgain,
 }
 
 impl ClusterReconciler {
-    /// Does an action and writes what came of it.
+    /// Runs an action and writes its result.
     pub(super) async fn act(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
         mut intent: Status,
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
         let cancel = CancellationToken::new();
-        let records = as_retried(&row.object, pass.work.steps());
-        let order = Self::order(pass, &row.object, &cancel);
-        let set = self.driver.steps(action, &order);
+        let records = as_retried(&row.object, context.work.steps());
+        let request = Self::request(context, &row.object, &cancel);
+        let set = self.driver.steps(action, &request);
         let mut run = set.as_ref().map(|set| {
-            let metrics = Some(pass.work.step_metrics());
+            let metrics = Some(context.work.step_metrics());
             let (way, backoff) = (direction(action), self.policy.backoff);
             Run::new(set, &records, way, backoff, row.now(), metrics)
         });
         let mut opening = Vec::new();
         if let Some(run) = &mut run {
-            let (changes, cut) = pass.look_with(run.open(), Vec::new).await;
+            let (changes, cut) = context.observe_with(run.open(), Vec::new).await;
             if let Some(cut) = cut {
-                return Ok(Pass::end(cut));
+                return Ok(ReconcileContext::end(cut));
             }
             opening = changes;
-            if let Some(step) = run.begins() {
+            if let Some(step) = run.started_step() {
                 intent.message = format!("{}: {step}", intent.message);
             }
         }
-        let begun = match self.commit(pass, action, &row, intent, &opening).await? {
+        let begun = match self.commit(context, action, &row, intent, &opening).await? {
             Ok(begun) => begun,
             Err(next) => return Ok(next),
         };
@@ -75,14 +75,14 @@ impl ClusterReconciler {
             attempt = row.object.failed_attempts + 1,
             "acting"
         );
-        let (outcome, changes) = match self.drive(pass, action, &order, run).await? {
-            Driven::Ended(outcome, changes) => (outcome, changes),
-            Driven::PlanAgain => return pass.reload().await,
-            Driven::Cut(cut) => return self.cut_short(pass, action, cut, began).await,
+        let (outcome, changes) = match self.drive(context, action, &request, run).await? {
+            DriverResult::Ended(outcome, changes) => (outcome, changes),
+            DriverResult::PlanAgain => return context.reload().await,
+            DriverResult::Cut(cut) => return self.interrupted(context, action, cut, began).await,
         };
-        let (observed, cut) = self.verify(pass, action, &outcome, &begun.object).await;
+        let (observed, cut) = self.verify(context, action, &outcome, &begun.object).await;
         if let Some(cut @ (Cut::LeaseLost | Cut::Stopping)) = cut {
-            return Ok(Pass::end(cut));
+            return Ok(ReconcileContext::end(cut));
         }
         let conclusion = conclude(
             &begun.object,
@@ -92,60 +92,61 @@ impl ClusterReconciler {
             &self.policy,
             moment(&begun),
         );
-        let conclusion = self.check_steps(pass, &begun, (action, &outcome), conclusion, &changes);
-        self.finish(pass, action, begun, conclusion, &changes, began)
+        let conclusion =
+            self.check_steps(context, &begun, (action, &outcome), conclusion, &changes);
+        self.finish(context, action, begun, conclusion, &changes, began)
             .await
     }
 
-    /// Commits the intent, and which step begins with it; then the fence,
-    /// immediately before the effect: the row under the renewed lease. A row that
-    /// changed since, or is only to be looked at by now, is planned again instead.
+    /// Commits the intent and the start of the first step, then renews the lease, which is
+    /// the fence immediately before the effect. A row that has changed meanwhile, or is
+    /// only observed now, is planned again instead.
     async fn commit(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
         row: &Leased<Cluster>,
         intent: Status,
         opening: &[StepChange],
     ) -> Result<Result<Box<Leased<Cluster>>, Next>, DatabaseError> {
-        // A delete that was interrupted goes on: it was counted when it began.
+        // An interrupted delete resumes: it was counted when it began.
         let begins = action == Action::Delete && row.object.actual != Actual::Deleting;
         let written = if begins {
-            self.begin_deletion(pass, row, intent, opening).await?
+            self.begin_deletion(context, row, intent, opening).await?
         } else {
             let status = ClusterStatus::new(&intent, &row.object.spec_hash);
-            pass.work.write(row, &status, opening).await?
+            context.work.write(row, &status, opening).await?
         };
         let intended = match written {
             Written::Yes(row) if row.object.actual == action.intent() => row,
             Written::Yes(row) => return Ok(Err(Next::Plan(row))),
-            Written::Lost => return Ok(Err(pass.reload().await?)),
+            Written::Lost => return Ok(Err(context.reload().await?)),
         };
-        let fenced = match pass.work.renew().await? {
-            Some(now) if now.generation == intended.generation && !now.object.hands_off() => now,
+        let fenced = match context.work.renew().await? {
+            Some(now) if now.generation == intended.generation && !now.object.observe_only() => now,
             Some(now) => return Ok(Err(Next::Plan(Box::new(now)))),
-            None => return Ok(Err(Pass::end(pass.work.lost()))),
+            None => return Ok(Err(ReconcileContext::end(context.work.lost()))),
         };
-        self.caution.works_on(pass.key());
-        pass.work.work_on(fenced.generation);
+        self.limits.action_starts(context.key());
+        context.work.work_on(fenced.generation);
         Ok(Ok(Box::new(fenced)))
     }
 
-    /// Lets the driver act while the lease is kept, unless that is cut short.
+    /// Runs the driver while the lease is renewed, unless it is interrupted.
     async fn drive(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
-        order: &Order<'_>,
+        request: &ActionRequest<'_>,
         run: Option<Run<'_>>,
-    ) -> Result<Driven, DatabaseError> {
+    ) -> Result<DriverResult, DatabaseError> {
         let effect = async {
             match run {
                 Some(run) => {
-                    let ended = run.go(pass.work).await;
+                    let ended = run.go(context.work).await;
                     (ended.result, ended.changes)
                 }
-                None => match self.driver.act(action, order).await {
+                None => match self.driver.act(action, request).await {
                     Ok(()) => (RunResult::Done, Vec::new()),
                     Err(StepError::Interrupted) => (RunResult::Interrupted, Vec::new()),
                     Err(error) => (RunResult::Failed(error), Vec::new()),
@@ -153,17 +154,21 @@ impl ClusterReconciler {
             }
         };
         let interrupt = |now: &Leased<Cluster>| interrupt(action, now.object.desired);
-        let ((result, changes), cut) = pass.work.during(order.cancel, interrupt, effect).await;
+        let ((result, changes), cut) = context.work.during(request.cancel, interrupt, effect).await;
         let ended = match result {
             RunResult::Done => Ok(()),
             RunResult::Failed(error) => Err(error),
-            // Where nothing here cut it short, the guard did: it saw the trust end
-            // before this process, which may have been stopped, could.
+            // If this process did not interrupt it, the guard did, because the trust ended
+            // while this process was suspended.
             RunResult::Interrupted => {
-                return Ok(Driven::Cut(cut.unwrap_or_else(|| pass.work.lost())));
+                return Ok(DriverResult::Cut(
+                    cut.unwrap_or_else(|| context.work.lost()),
+                ));
             }
-            RunResult::LeaseLost => return Ok(Driven::Cut(pass.work.lost())),
-            RunResult::PlanAgain => return Ok(cut.map_or(Driven::PlanAgain, Driven::Cut)),
+            RunResult::LeaseLost => return Ok(DriverResult::Cut(context.work.lost())),
+            RunResult::PlanAgain => {
+                return Ok(cut.map_or(DriverResult::PlanAgain, DriverResult::Cut));
+            }
             RunResult::Unrecorded(error) => return Err(error),
         };
         let outcome = match ended {
@@ -172,26 +177,30 @@ impl ClusterReconciler {
                 self.count_kind(&error);
                 match Failure::of(error) {
                     Some(failure) => Outcome::Failed(failure),
-                    None => return Ok(Driven::Cut(cut.unwrap_or_else(|| pass.work.lost()))),
+                    None => {
+                        return Ok(DriverResult::Cut(
+                            cut.unwrap_or_else(|| context.work.lost()),
+                        ));
+                    }
                 }
             }
         };
-        Ok(Driven::Ended(outcome, changes))
+        Ok(DriverResult::Ended(outcome, changes))
     }
 
-    async fn cut_short(
+    async fn interrupted(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
         cut: Cut,
         began: Instant,
     ) -> Result<Next, DatabaseError> {
         let actions = &self.metrics.actions;
         actions.ended(action, ActionResult::Interrupted, began.elapsed());
-        info!(action = action.as_str(), cut = ?cut, "action was cut short");
+        info!(action = action.as_str(), cut = ?cut, "action was interrupted");
         match cut {
-            Cut::Changed(_) => pass.reload().await,
-            Cut::LeaseLost | Cut::Stopping => Ok(Pass::end(cut)),
+            Cut::Changed(_) => context.reload().await,
+            Cut::LeaseLost | Cut::Stopping => Ok(ReconcileContext::end(cut)),
         }
     }
 
@@ -204,42 +213,42 @@ impl ClusterReconciler {
         }
     }
 
-    /// Looks at what an action left, while the lease is kept; a cluster that was
-    /// just made may take a moment to answer.
+    /// Observes the result of an action, while the lease is renewed. A new cluster may take
+    /// a moment to become healthy.
     async fn verify(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
         outcome: &Outcome,
         cluster: &Cluster,
     ) -> (Observation, Option<Cut>) {
-        let patient = *outcome == Outcome::Succeeded;
+        let may_wait = *outcome == Outcome::Succeeded;
         let give_up = Instant::now() + SETTLE_WITHIN;
         let settle = async {
             loop {
                 let observed = self.driver.observe(cluster).await;
-                if !patient || !may_settle(action, &observed) || Instant::now() >= give_up {
+                if !may_wait || !may_settle(action, &observed) || Instant::now() >= give_up {
                     return observed;
                 }
                 tokio::time::sleep(SETTLE_EVERY).await;
             }
         };
-        let cut_short = || Observation::unknown("the look was cut short");
-        pass.look_with(settle, cut_short).await
+        let interrupted = || Observation::unknown("the observation was interrupted");
+        context.observe_with(settle, interrupted).await
     }
 
-    /// A row whose cluster is gone stays while something of its steps is left; a
-    /// cluster that answers is not well while a required step failed.
+    /// Adds the steps to a conclusion: the row of a deleted cluster stays while steps are
+    /// left, and a healthy cluster with a failed required step has failed.
     fn check_steps(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
         ended: (Action, &Outcome),
         conclusion: Conclusion,
         changes: &[StepChange],
     ) -> Conclusion {
-        let facts = self.facts(pass, &row.object);
-        let mut records = pass.work.steps();
+        let facts = self.facts(context, &row.object);
+        let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
         }
@@ -259,7 +268,7 @@ impl ClusterReconciler {
     /// Counts and writes the result.
     async fn finish(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         action: Action,
         row: Box<Leased<Cluster>>,
         conclusion: Conclusion,
@@ -278,25 +287,25 @@ impl ClusterReconciler {
         let action = action.as_str();
         match conclusion {
             Conclusion::Remove => {
-                info!(action, seconds, "verified gone");
-                self.remove(pass, &row).await
+                info!(action, seconds, "cluster is verified absent");
+                self.remove(context, &row).await
             }
             Conclusion::Record(status) => {
-                // Not `message`: that is the line's own.
+                // Not `message`, which is the message of the log line.
                 let (reason, because) = (status.reason.as_str(), &status.message);
                 if failed {
                     warn!(action, seconds, reason, because, "action failed");
                 } else {
                     info!(action, seconds, reason, because, "action succeeded");
                 }
-                self.write(pass, &row, status, changes).await
+                self.write(context, &row, status, changes).await
             }
         }
     }
 }
 
-/// Whether what was seen after a successful action may still turn into what is
-/// declared by itself.
+/// Whether the cluster may still reach the declared state by itself after a successful
+/// action.
 fn may_settle(action: Action, observed: &Observation) -> bool {
     match (action, observed) {
         (_, Observation::Unknown(_)) => true,
@@ -305,7 +314,7 @@ fn may_settle(action: Action, observed: &Observation) -> bool {
         }
         (Action::Create | Action::Update | Action::Start, Observation::Absent) => false,
         (Action::Stop, seen) => seen.is_healthy(),
-        // What still answers was not deleted; a remnant may be on its way out.
+        // A healthy cluster was not deleted; an unhealthy one may be about to end.
         (Action::Delete, Observation::Present(seen)) => *seen != Condition::Healthy,
         (Action::Delete, Observation::Absent) => false,
     }

@@ -1,22 +1,22 @@
-//! One pass over one cluster: claim, observe, plan, act, verify, write.
+//! Reconciles one cluster: claim, observe, plan, act, verify, write.
 //!
-//! This is where the pure decisions of [`crate::clusters::plan`] meet the edges.
-//! Every write and every spawn goes through the fence of one claim; a change of
-//! desire is seen while a command runs; nothing is concluded from a command that was
-//! cut short. It must not decide anything by itself.
+//! It carries out the pure decisions of [`crate::clusters::plan`]. The fence of one claim
+//! guards every write and every effect. A changed desired state is noticed while a command
+//! runs. Nothing is concluded from an interrupted command. This module must not decide
+//! anything by itself.
 //!
 //! ```text
 //! claim ──> plan ──> Observe ─> plan ──> Record / Act / Remove ──> plan ... Rest ──> release
 //!                                          │
-//!                      first look at the steps, intent and first start written, lease
-//!                      renewed (the fence before the effect), steps run while the lease is
-//!                      kept, observe, conclude, result and last end written
+//!                      observe the steps, write intent and first start, renew the lease
+//!                      (the fence before the effect), run the steps while the lease is
+//!                      renewed, observe, conclude, write result and last end
 //! ```
 
 mod act;
-mod caution;
+mod context;
+mod limits;
 mod maintain;
-mod pass;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ use tracing::{Span, debug, info, info_span, warn};
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::steps::{
-    StepsOf, before_removal, cut_short, left_to_another_driver, of_another_driver, with_steps,
+    StepsOf, before_removal, interrupted_steps, left_to_another_driver, of_another_driver,
+    with_steps,
 };
 use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use crate::clusters::{Actual, Cluster, Desired};
@@ -41,52 +42,52 @@ use crate::core::resource::{Resource, ResourceReconciler};
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{StepChange, StepFacts};
 use crate::core::work::Work;
-use crate::drivers::{Driver, Order};
+use crate::drivers::{ActionRequest, Driver};
 use crate::metrics::{Drift, Metrics};
 use crate::store::{ClusterStatus, Store};
 
-use pass::{Pass, rest};
+use context::{ReconcileContext, rest};
 
-pub use caution::Caution;
+pub use limits::SafetyLimits;
 
-/// More decisions than this in one pass mean that a plan does not come to rest:
-/// the pass ends and the row is looked at again later. The longest path that a
-/// cluster takes (finish a delete, create, apply) has six.
-const DECISIONS_PER_PASS: usize = 12;
+/// After more decisions than this in one reconcile the plan does not settle: the reconcile
+/// ends and the row is reconciled again later. The longest regular sequence (complete a
+/// delete, create, apply) has six.
+const MAX_DECISIONS: usize = 12;
 
-/// The name of this controller, in metrics.
+/// The name of this controller in metrics.
 pub const CONTROLLER: &str = "cluster";
 
-/// Between two looks whether work may begin again.
+/// How long a key waits while this replica is on standby.
 const STANDBY: Duration = Duration::from_secs(5);
 
 /// Reconciles the rows of `clusters` with the clusters of this host.
 pub struct ClusterReconciler {
-    /// The rows.
+    /// The database.
     pub store: Store,
-    /// The clusters.
+    /// The driver of the clusters.
     pub driver: Arc<dyn Driver>,
-    /// The numbers that plans depend on.
+    /// The policy of the plan.
     pub policy: Policy,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What was logged of actions that are deferred.
-    pub caution: Caution,
-    /// Why nothing new is begun: a later release owns the schema.
+    /// The safety limits.
+    pub limits: SafetyLimits,
+    /// Why this replica is on standby, if it is: the schema is of a later release.
     pub standby: watch::Receiver<Option<String>>,
 }
 
-/// How one decision of a pass ended.
+/// What follows a decision.
 enum Next {
-    /// The row as it is now: plan again.
+    /// Plan again with this row.
     Plan(Box<Leased<Cluster>>),
-    /// The pass is over.
+    /// The reconcile ends.
     End(Finished),
 }
 
 impl ClusterReconciler {
-    /// What a controller runs: this reconciler, for `owner`, which is unique to this
-    /// start of this process, with claims that last as long as `lease` says.
+    /// The reconciler for a controller: claims belong to `owner`, which is unique for each
+    /// start of a process, and their leases last as `lease` says.
     pub fn owned_by(self, owner: &str, lease: LeasePolicy) -> ResourceReconciler<Self> {
         let metrics = self.metrics.controller(CONTROLLER);
         metrics
@@ -110,13 +111,12 @@ impl Resource for ClusterReconciler {
         CONTROLLER
     }
 
-    /// What runs is finished and written; nothing new begins.
     fn on_standby(&self) -> bool {
         self.standby.borrow().is_some()
     }
 
     fn span(&self, key: &str, term: Term) -> Span {
-        // Not `name`: a JSON line has the span's own name under that key.
+        // Not `name`: JSON lines have the name of the span under that key.
         info_span!(
             "reconcile",
             cluster = key,
@@ -133,10 +133,10 @@ impl Resource for ClusterReconciler {
         row: Leased<Cluster>,
         work: &Work<Self>,
     ) -> Result<Finished, DatabaseError> {
-        let pass = Pass::new(work);
+        let context = ReconcileContext::new(work);
         Span::current().record("attempt", row.object.failed_attempts + 1);
-        let ended = self.decide_and_do(&pass, Box::new(row)).await;
-        pass.complete();
+        let ended = self.run_decisions(&context, Box::new(row)).await;
+        context.complete();
         ended
     }
 
@@ -151,63 +151,71 @@ impl Resource for ClusterReconciler {
 }
 
 impl ClusterReconciler {
-    async fn decide_and_do(
+    async fn run_decisions(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         mut row: Box<Leased<Cluster>>,
     ) -> Result<Finished, DatabaseError> {
-        for _ in 0..DECISIONS_PER_PASS {
+        for _ in 0..MAX_DECISIONS {
             if self.on_standby() {
                 return Ok(Finished::Waiting(STANDBY));
             }
-            match self.decide_once(pass, row).await? {
+            match self.decide_once(context, row).await? {
                 Next::Plan(now) => row = now,
                 Next::End(finished) => return Ok(finished),
             }
         }
-        warn!("the plan does not come to rest; looking again later");
-        Ok(Finished::Waiting(self.policy.look_again))
+        warn!("the plan does not settle; reconciling again later");
+        Ok(Finished::Waiting(self.policy.observe_retry))
     }
 
     async fn decide_once(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
         let cluster = &row.object;
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
-        let mut seen = None;
-        if let Some(why) = of_another_driver(self.driver.name(), &pass.work.steps()) {
-            decision = self.keep_off(&row, decision, why);
+        let mut observation = None;
+        if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
+            decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
-            let (observed, cut) = pass.look(&*self.driver, cluster).await;
+            let (observed, cut) = context.observe(&*self.driver, cluster).await;
             if let Some(cut) = cut {
-                return Ok(Pass::end(cut));
+                return Ok(ReconcileContext::end(cut));
             }
             debug!(why, observed = %observed, "observed");
             decision = plan(cluster, Some(&observed), &self.policy, moment(&row));
-            decision = match self.weigh_repair(pass, &row, &observed, decision).await? {
+            decision = match self
+                .limit_repair(context, &row, &observed, decision)
+                .await?
+            {
                 Ok(decision) => decision,
-                Err(cut) => return Ok(Pass::end(cut)),
+                Err(cut) => return Ok(ReconcileContext::end(cut)),
             };
-            seen = Some(observed);
+            observation = Some(observed);
         }
-        let decision = self.before_removal(pass, &row, decision);
-        pass.note_decision(decision.as_str());
+        let decision = self.before_removal(context, &row, decision);
+        context.note_decision(decision.as_str());
         match decision {
             Decision::Rest { until } => Ok(Next::End(rest(&row, until))),
             Decision::Observe { .. } => {
                 unreachable!("a plan with an observation never asks for one")
             }
-            Decision::Record(status) => self.record(pass, row, status, seen).await,
-            Decision::Remove => self.remove(pass, &row).await,
-            Decision::Act { action, intent } => self.act(pass, action, intent, row).await,
+            Decision::Record(status) => self.record(context, row, status, observation).await,
+            Decision::Remove => self.remove(context, &row).await,
+            Decision::Act { action, intent } => self.act(context, action, intent, row).await,
         }
     }
 
-    /// The decision about a cluster of another driver: what this one does not see is
-    /// unknown and not absent, and nothing is done to it.
-    fn keep_off(&self, row: &Leased<Cluster>, decision: Decision, why: String) -> Decision {
+    /// The decision about a cluster of another driver. This driver cannot observe it, so the
+    /// observation is unknown, and no action runs.
+    fn leave_to_another_driver(
+        &self,
+        row: &Leased<Cluster>,
+        decision: Decision,
+        why: String,
+    ) -> Decision {
         let (cluster, policy, moment) = (&row.object, &self.policy, moment(row));
         let unknown = || Observation::unknown(why.clone());
         let decision = match decision {
@@ -222,24 +230,24 @@ impl ClusterReconciler {
         }
     }
 
-    /// Writes what was found; looks after the steps of a cluster that is well.
+    /// Writes a status; maintains the steps of a healthy cluster first.
     async fn record(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         row: Box<Leased<Cluster>>,
         status: Status,
-        seen: Option<Observation>,
+        observation: Option<Observation>,
     ) -> Result<Next, DatabaseError> {
-        let well = seen.as_ref().is_some_and(Observation::is_healthy)
+        let healthy = observation.as_ref().is_some_and(Observation::is_healthy)
             && status.actual == Actual::Running
             && row.object.spec_applied
-            && !row.object.hands_off();
-        if well {
-            return self.maintain(pass, row, status).await;
+            && !row.object.observe_only();
+        if healthy {
+            return self.maintain(context, row, status).await;
         }
         let lost = found_lost(&row.object, &status);
-        let drift = seen.as_ref().filter(|_| lost).and_then(Drift::of);
-        let next = self.write(pass, &row, status.clone(), &[]).await;
+        let drift = observation.as_ref().filter(|_| lost).and_then(Drift::of);
+        let next = self.write(context, &row, status.clone(), &[]).await;
         if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift)
             && now.object.actual == status.actual
         {
@@ -248,17 +256,17 @@ impl ClusterReconciler {
         next
     }
 
-    /// Lets a row go only when nothing of its steps is left.
+    /// Removes a row only when nothing of its steps is left.
     fn before_removal(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
         decision: Decision,
     ) -> Decision {
         if decision != Decision::Remove {
             return decision;
         }
-        let (facts, records) = (self.facts(pass, &row.object), pass.work.steps());
+        let (facts, records) = (self.facts(context, &row.object), context.work.steps());
         let steps = StepsOf {
             driver: self.driver.name(),
             facts: &facts,
@@ -267,63 +275,63 @@ impl ClusterReconciler {
         before_removal(&row.object, decision, steps, &self.policy, moment(row))
     }
 
-    /// What decisions need to know of the steps of a cluster.
-    fn facts(&self, pass: &Pass<'_>, cluster: &Cluster) -> Vec<StepFacts> {
+    /// The facts of the steps of a cluster, for decisions.
+    fn facts(&self, context: &ReconcileContext<'_>, cluster: &Cluster) -> Vec<StepFacts> {
         let cancel = CancellationToken::new();
-        let order = Self::order(pass, cluster, &cancel);
-        let set = self.driver.steps(Action::Delete, &order);
+        let request = Self::request(context, cluster, &cancel);
+        let set = self.driver.steps(Action::Delete, &request);
         set.map(|set| set.facts()).unwrap_or_default()
     }
 
-    fn order<'a>(
-        pass: &Pass<'_>,
+    fn request<'a>(
+        context: &ReconcileContext<'_>,
         cluster: &'a Cluster,
         cancel: &'a CancellationToken,
-    ) -> Order<'a> {
-        Order {
+    ) -> ActionRequest<'a> {
+        ActionRequest {
             cluster,
-            term: pass.work.lease().term,
-            trust: pass.work.trust(),
+            term: context.work.lease().term,
+            trust: context.work.trust(),
             cancel,
         }
     }
 
-    /// Writes a status, with the condition that failed steps are, and the step changes
-    /// that belong to it.
+    /// Writes a status, which mentions failed steps, and its step changes.
     async fn write(
         &self,
-        pass: &Pass<'_>,
+        context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
         status: Status,
         changes: &[StepChange],
     ) -> Result<Next, DatabaseError> {
-        let mut records = pass.work.steps();
+        let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
         }
-        let facts = self.facts(pass, &row.object);
+        let facts = self.facts(context, &row.object);
         let steps = StepsOf {
             driver: self.driver.name(),
             facts: &facts,
             records: &records,
         };
-        let cut_short = cut_short(&row.object, &status, steps);
-        let changes = [changes, &cut_short].concat();
+        let interrupted = interrupted_steps(&row.object, &status, steps);
+        let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
-        match pass.work.write(row, &written, &changes).await? {
+        match context.work.write(row, &written, &changes).await? {
             Written::Yes(now) => {
-                pass.note_reason(status.reason);
+                context.note_reason(status.reason);
                 if reached_running(&row.object, &now.object) {
                     self.time_to_ready(&now.object).await;
                 }
                 Ok(Next::Plan(now))
             }
-            Written::Lost => pass.reload().await,
+            Written::Lost => context.reload().await,
         }
     }
 
-    /// Counts how long the declaration took; a number less is no reason to fail.
+    /// Observes the time from the declaration until the cluster is ready. An error does not
+    /// fail the reconcile.
     async fn time_to_ready(&self, cluster: &Cluster) {
         let since = self
             .store
@@ -333,23 +341,27 @@ impl ClusterReconciler {
             Ok(None) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                debug!(error, "how long the declaration took is not known");
+                debug!(error, "time of the declaration cannot be read");
             }
         }
     }
 
-    async fn remove(&self, pass: &Pass<'_>, row: &Leased<Cluster>) -> Result<Next, DatabaseError> {
-        if pass.work.remove(row).await? {
+    async fn remove(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+    ) -> Result<Next, DatabaseError> {
+        if context.work.remove(row).await? {
             info!("row removed");
             return Ok(Next::End(Finished::Settled(None)));
         }
-        pass.reload().await
+        context.reload().await
     }
 }
 
-/// This moment by the database's clock, with jitter. Not the moment at which the
-/// row was read: a command of many minutes may lie between, and the wait after a
-/// failure counts from its end.
+/// The current time by the database's clock, and jitter. Not the time at which the row was
+/// read: a command may have run for minutes since, and the delay after a failure counts
+/// from its end.
 fn moment(row: &Leased<Cluster>) -> Moment {
     Moment {
         now: row.now(),
@@ -363,7 +375,7 @@ fn found_lost(cluster: &Cluster, status: &Status) -> bool {
     runs && status.actual == Actual::Failed
 }
 
-/// Whether a write brought a generation to running, for the first time.
+/// Whether a write records a generation as running for the first time.
 fn reached_running(before: &Cluster, now: &Cluster) -> bool {
     now.actual == Actual::Running
         && now.desired == Desired::Present

@@ -1,12 +1,13 @@
-//! Running any reconciler over any table: queue, workers, wake-ups, resync.
+//! Runs a reconciler over the keys of a table: wake-ups, work queue, workers, full
+//! passes.
 //!
-//! It knows no table. The [`Reconciler`] finds what is due, on every wake-up for
-//! "everything" and every resync interval, so a lost wake-up costs time only
-//! (level-triggered); a key with a wake-up starts at once (event-driven). A key
-//! never runs twice at the same time, a panic in one pass is contained in it, and
-//! everything that waits is bounded. One process runs several controllers, each
-//! with a wake-up queue of its own.
+//! A key with a wake-up is reconciled at once. A full pass asks the [`Reconciler`] for
+//! all due keys, every resync interval and on every wake-up for "everything", so a
+//! lost wake-up only costs time. A key is never reconciled twice at the same time, a
+//! panic ends only its own reconcile, and everything that waits is bounded. One process
+//! runs several controllers, each with its own wake-up queue. This module knows no table.
 
+mod reconciler;
 mod workers;
 
 use std::collections::HashSet;
@@ -14,151 +15,33 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::core::metrics::{ControllerMetrics, ReconcileResult};
-use crate::core::queue::{Key, Lane, Offered};
+use crate::core::metrics::ControllerMetrics;
+use crate::core::queue::{Lane, Offered};
 use crate::core::wakeups::{WakeupQueue, Wakeups};
 
 use workers::Workers;
 
-/// How a pass ended, and when the key is to be looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// As wanted. The next look, if one is known; one beyond the next full
-    /// pass is not kept in mind, [`Reconciler::due`] must find it.
-    Settled(Option<Duration>),
-    /// Something else must happen first; look again after this.
-    Waiting(Duration),
-    /// It failed; try again after this.
-    Failed(Duration),
-}
-
-impl Finished {
-    /// The row has changed: look again at once.
-    pub const AGAIN: Self = Self::Waiting(Duration::ZERO);
-
-    fn result(self) -> ReconcileResult {
-        match self {
-            Self::Settled(_) => ReconcileResult::Success,
-            Self::Waiting(Duration::ZERO) => ReconcileResult::Requeue,
-            Self::Waiting(_) => ReconcileResult::RequeueAfter,
-            Self::Failed(_) => ReconcileResult::Error,
-        }
-    }
-
-    fn look_again(self) -> Option<Duration> {
-        match self {
-            Self::Settled(next) => next,
-            Self::Waiting(next) | Self::Failed(next) => Some(next),
-        }
-    }
-}
-
-/// What a pass is signalled while it runs.
-#[derive(Clone, Debug)]
-pub struct Signals {
-    woken: Arc<Notify>,
-    stop: CancellationToken,
-}
-
-impl Signals {
-    /// Waits for another wake-up of the key: the row may have changed.
-    pub async fn woken(&self) {
-        self.woken.notified().await;
-    }
-
-    /// Waits until the process wants to end and the pass should cut its work
-    /// short.
-    pub async fn stopped(&self) {
-        self.stop.cancelled().await;
-    }
-}
-
-/// What became of the claim of one key.
-#[derive(Debug)]
-pub enum ClaimOutcome<C> {
-    /// It is to be reconciled with this.
-    Won(C),
-    /// It is not ours to reconcile now.
-    Finished(Finished),
-}
-
-/// What a controller runs: the claims and passes over the keys of some table.
-/// Implement [`super::resource::Resource`] rather than this: its
-/// [`super::resource::ResourceReconciler`] brings lease, fence and status.
-#[async_trait]
-pub trait Reconciler: Send + Sync + 'static {
-    /// What a won claim hands to its pass.
-    type Claimed: Send + 'static;
-    /// Why a pass could not be made; its consequence is always the same: the
-    /// key is tried again soon.
-    type Error: Error + Send + Sync + 'static;
-
-    /// The controller's name, in metrics and logs.
-    fn name(&self) -> &'static str;
-
-    /// The keys that are due now or within `horizon`, oldest first, at most
-    /// `limit`, each with the time until it is due. Its cost should grow with
-    /// its answer, not with the table.
-    ///
-    /// # Errors
-    /// Reported; the next pass comes all the same.
-    async fn due(
-        &self,
-        horizon: Duration,
-        limit: usize,
-    ) -> Result<Vec<(String, Duration)>, Self::Error>;
-
-    /// Whether an error says that nothing can be done for any key now, so that
-    /// starting others would only repeat it.
-    fn is_outage(&self, error: &Self::Error) -> bool {
-        let _ = error;
-        false
-    }
-
-    /// Claims keys that start at the same time, in one go. A key that is not in
-    /// the answer has no row.
-    ///
-    /// # Errors
-    /// If it is no outage, each of several keys is claimed alone: one of them may
-    /// have spoilt the claim of all.
-    async fn claim(
-        &self,
-        keys: &[Key],
-    ) -> Result<Vec<(Key, ClaimOutcome<Self::Claimed>)>, Self::Error>;
-
-    /// Brings one claimed key closer to what is declared. Idempotent.
-    ///
-    /// # Errors
-    /// Only when the pass itself could not be made; what fails about the key
-    /// is [`Finished::Failed`].
-    async fn reconcile(
-        &self,
-        claimed: Self::Claimed,
-        signals: &Signals,
-    ) -> Result<Finished, Self::Error>;
-}
+pub use reconciler::{ClaimOutcome, Finished, Reconciler, Signals};
 
 /// The bounds of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControllerSettings {
-    /// How many keys may run at once.
+    /// How many keys may be reconciled at once.
     pub concurrency: usize,
-    /// Between two full passes; spread by a tenth.
+    /// The time between two full passes, with a jitter of a tenth.
     pub resync: Duration,
-    /// How many keys may wait; the rest is found again by a pass.
+    /// How many keys may wait in the queue; a full pass finds the others.
     pub capacity: usize,
-    /// Before a key whose pass could not be made is tried again.
+    /// The delay before a key is retried whose reconcile could not run.
     pub retry: Duration,
-    /// How long running passes may go on after a shutdown began.
+    /// How long running reconciles may continue after a shutdown begins.
     pub finish_within: Duration,
-    /// How long passes may take to cut their work short after that.
+    /// How long they may then take to stop.
     pub stop_within: Duration,
 }
 
@@ -175,29 +58,29 @@ impl Default for ControllerSettings {
     }
 }
 
-/// How far ahead a pass looks, in resync intervals: a little more than one, so
-/// that what becomes due before the next pass is started to the second.
+/// How far ahead a full pass searches, in resync intervals: more than one, so that a
+/// key that becomes due before the next full pass starts on time.
 const HORIZON: f64 = 1.2;
 
 impl ControllerSettings {
-    /// What is due later than this is a later pass's to find, and the queue does not keep
-    /// it in mind: a queue full of distant times would have no room for work.
+    /// The queue keeps no key that is due later than this; a later full pass finds it.
+    /// A queue full of distant times would have no room for work.
     fn horizon(&self) -> Duration {
         self.resync.mul_f64(HORIZON)
     }
 }
 
-/// Two passes are at least this far apart, however many wake-ups come.
-const PASS_APART: Duration = Duration::from_millis(100);
+/// The shortest time between two full passes, however many wake-ups arrive.
+const MIN_PASS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a controller sleeps at most.
-const FAR: Duration = Duration::from_secs(60);
-/// The same while every worker is busy: what waits is to be counted.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// The longest sleep of a controller.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The same while every worker is busy, so that the metric of waiting keys stays current.
+const MAX_SLEEP_BUSY: Duration = Duration::from_secs(1);
 
-type Pass<E> = JoinHandle<Result<Vec<(String, Duration)>, E>>;
+type FullPass<E> = JoinHandle<Result<Vec<(String, Duration)>, E>>;
 
-/// The loop; see the module's comment.
+/// The control loop; see the module's comment.
 pub struct Controller<R: Reconciler> {
     // inputs
     reconciler: Arc<R>,
@@ -207,16 +90,16 @@ pub struct Controller<R: Reconciler> {
     metrics: ControllerMetrics,
     // internal state
     workers: Workers<R>,
-    pass: Option<Pass<R::Error>>,
+    pass: Option<FullPass<R::Error>>,
     next_pass: Instant,
     /// The last full pass failed, and that was logged.
     pass_failed: bool,
-    /// The last pass was full, so there is more than it found.
+    /// More keys are due than the queue had room for.
     more: bool,
 }
 
 impl<R: Reconciler> Controller<R> {
-    /// A controller that has not looked at anything yet.
+    /// Does nothing until [`Controller::run`] or [`Controller::run_once`].
     pub fn new(
         reconciler: Arc<R>,
         settings: ControllerSettings,
@@ -239,16 +122,15 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    /// Reconciles until `shutdown`; then starts nothing new, lets running
-    /// passes finish within [`ControllerSettings::finish_within`], asks them to
-    /// stop, and returns when they did, at the latest after
-    /// [`ControllerSettings::stop_within`] more.
+    /// Reconciles until `shutdown`. Then it starts nothing new, lets running reconciles
+    /// finish within [`ControllerSettings::finish_within`], asks the others to stop, and
+    /// returns when they have stopped or [`ControllerSettings::stop_within`] has passed.
     pub async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             self.workers.start_due();
             self.start_pass();
             let wake = self.wake_at();
-            // Every arm is cancel-safe; the work is done after the select.
+            // Every arm is cancel-safe.
             tokio::select! {
                 woken = self.wakeups.wait() => self.wake(woken),
                 () = self.workers.one_ended() => {}
@@ -263,11 +145,11 @@ impl<R: Reconciler> Controller<R> {
         self.drain().await;
     }
 
-    /// Makes one complete pass: everything that is due now gets one pass, and
-    /// what these passes started is waited for. Later retries are not.
+    /// Reconciles every key that is due now, once, and waits for the end. It does not
+    /// wait for later retries.
     ///
     /// # Errors
-    /// When what is due cannot be found.
+    /// If the due keys cannot be read.
     pub async fn run_once(mut self, shutdown: CancellationToken) -> Result<(), R::Error> {
         self.workers.once_each();
         let mut seen: HashSet<String> = HashSet::new();
@@ -282,7 +164,9 @@ impl<R: Reconciler> Controller<R> {
                 .collect();
             if fresh.is_empty() {
                 if full {
-                    warn!("more is due than one pass can hold, and none of it moves");
+                    warn!(
+                        "more keys are due than one full pass can hold, and none of them makes progress"
+                    );
                 }
                 return Ok(());
             }
@@ -294,14 +178,14 @@ impl<R: Reconciler> Controller<R> {
             self.metrics.resynced();
             self.workers.start_due();
             while self.workers.running() + self.workers.waiting() > 0 {
-                // What waits although nothing runs waits out an outage.
+                // Keys that wait although nothing runs wait for the end of an outage.
                 let next = self
                     .workers
                     .next_start()
-                    .unwrap_or_else(|| Instant::now() + FAR);
+                    .unwrap_or_else(|| Instant::now() + MAX_SLEEP);
                 tokio::select! {
                     () = self.workers.one_ended() => {}
-                    // An outage that lasts ends this; what runs comes to its end first.
+                    // A lasting outage ends the run, but only when no reconcile runs.
                     () = sleep_until(next.into()) => if self.workers.running() == 0 {
                         self.reconciler.due(Duration::ZERO, 1).await?;
                     },
@@ -332,8 +216,8 @@ impl<R: Reconciler> Controller<R> {
         }
     }
 
-    /// Starts a full pass when it is time, or when the backlog that the last
-    /// one left behind fits in by now.
+    /// Starts a full pass when it is due, or when the queue has room again for keys that
+    /// the last one could not queue.
     fn start_pass(&mut self) {
         let now = Instant::now();
         let backlog = self.more && self.workers.waiting() < self.settings.capacity / 2;
@@ -351,9 +235,9 @@ impl<R: Reconciler> Controller<R> {
         ));
     }
 
-    fn pass_ended(&mut self, found: Result<Vec<(String, Duration)>, PassError<R::Error>>) {
+    fn pass_ended(&mut self, found: Result<Vec<(String, Duration)>, FullPassError<R::Error>>) {
         let now = Instant::now();
-        self.next_pass = self.next_pass.max(now + PASS_APART);
+        self.next_pass = self.next_pass.max(now + MIN_PASS_INTERVAL);
         match found {
             Ok(found) => {
                 self.pass_failed = false;
@@ -370,17 +254,17 @@ impl<R: Reconciler> Controller<R> {
                     }
                 }
             }
-            Err(PassError::Failed(error)) => {
-                // One line for an outage, not one for each pass.
+            Err(FullPassError::Failed(error)) => {
+                // One line for an outage, not one for each full pass.
                 if !std::mem::replace(&mut self.pass_failed, true) {
                     let error = &error as &dyn Error;
-                    warn!(error, "full pass failed; the next one comes");
+                    warn!(error, "full pass failed; retrying");
                 }
                 self.next_pass = now + self.settings.retry.min(self.settings.resync);
             }
-            Err(PassError::Panicked) => {
+            Err(FullPassError::Panicked) => {
                 self.metrics.reconcile_panics_total.inc();
-                error!("full pass panicked; the next one comes");
+                error!("full pass panicked; retrying at the next resync");
             }
         }
     }
@@ -391,17 +275,16 @@ impl<R: Reconciler> Controller<R> {
         } else {
             Some(self.next_pass)
         };
-        // While keys wait for a worker, how many are due changes by itself.
-        let crowded = self.workers.running() >= self.settings.concurrency;
-        let far = if crowded { COUNT_EVERY } else { FAR };
-        let far = Instant::now() + far;
+        let busy = self.workers.running() >= self.settings.concurrency;
+        let max_sleep = if busy { MAX_SLEEP_BUSY } else { MAX_SLEEP };
+        let latest = Instant::now() + max_sleep;
         self.workers
             .next_start()
             .into_iter()
             .chain(pass)
             .min()
-            .unwrap_or(far)
-            .min(far)
+            .unwrap_or(latest)
+            .min(latest)
     }
 
     async fn drain(&mut self) {
@@ -430,25 +313,27 @@ impl<R: Reconciler> Controller<R> {
             // Dropping them closes the control sockets of their commands.
             warn!(
                 running = self.workers.running(),
-                "giving up running reconciles"
+                "abandoning running reconciles"
             );
         }
     }
 }
 
-enum PassError<E> {
+enum FullPassError<E> {
     Failed(E),
     Panicked,
 }
 
-/// Waits for a pass, if there is one. Cancel-safe: the handle stays.
-async fn joined<E>(pass: &mut Option<Pass<E>>) -> Result<Vec<(String, Duration)>, PassError<E>> {
+/// Waits for the running full pass, if there is one. Cancel-safe: the handle stays.
+async fn joined<E>(
+    pass: &mut Option<FullPass<E>>,
+) -> Result<Vec<(String, Duration)>, FullPassError<E>> {
     let Some(handle) = pass else {
         return std::future::pending().await;
     };
     let ended = handle.await;
     *pass = None;
     ended
-        .map_err(|_| PassError::Panicked)?
-        .map_err(PassError::Failed)
+        .map_err(|_| FullPassError::Panicked)?
+        .map_err(FullPassError::Failed)
 }

@@ -1,5 +1,6 @@
-//! Passes under way: who runs, who is woken again, how each ended. Keys that start
-//! at the same time are claimed together. A panic ends its own pass only.
+//! Running reconciles: claims keys that start at the same time together, signals
+//! wake-ups to running reconciles, and requeues each key by how it ended. A panic ends
+//! only its own reconcile.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -12,19 +13,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
-use crate::core::metrics::{ControllerMetrics, ReconcileResult, Working};
+use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
 use crate::core::queue::{Key, Lane, Offered, Queue};
 
-/// How long nothing is started after a pass found that nothing can be done.
-const OUTAGE: Duration = Duration::from_secs(1);
+/// How long no key is started after a reconcile reported an outage.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 type Claims<R> =
-    Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::Claimed>)>, <R as Reconciler>::Error>;
-type Ended<R> = Result<Finished, <R as Reconciler>::Error>;
+    Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::ClaimedKey>)>, <R as Reconciler>::Error>;
+type ReconcileEnd<R> = Result<Finished, <R as Reconciler>::Error>;
 
-struct Running {
+struct RunningKey {
     woken: Arc<Notify>,
-    working: Working,
+    reconcile: ActiveReconcile,
 }
 
 pub(super) struct Workers<R: Reconciler> {
@@ -32,14 +33,14 @@ pub(super) struct Workers<R: Reconciler> {
     settings: ControllerSettings,
     metrics: ControllerMetrics,
     queue: Queue,
-    /// From the start of a key to the end of its pass.
-    running: HashMap<Key, Running>,
+    /// Keys between their start and the end of their reconcile.
+    running: HashMap<Key, RunningKey>,
     claims: JoinSet<Claims<R>>,
     claiming: HashMap<Id, Vec<Key>>,
-    passes: JoinSet<Ended<R>>,
-    passing: HashMap<Id, Key>,
+    reconciles: JoinSet<ReconcileEnd<R>>,
+    reconciling: HashMap<Id, Key>,
     requeue: bool,
-    /// While nothing can be done for any key, none is started before this.
+    /// During an outage no key is started before this.
     outage_until: Option<Instant>,
     stop: CancellationToken,
 }
@@ -58,8 +59,8 @@ impl<R: Reconciler> Workers<R> {
             running: HashMap::new(),
             claims: JoinSet::new(),
             claiming: HashMap::new(),
-            passes: JoinSet::new(),
-            passing: HashMap::new(),
+            reconciles: JoinSet::new(),
+            reconciling: HashMap::new(),
             requeue: true,
             outage_until: None,
             stop: CancellationToken::new(),
@@ -82,19 +83,19 @@ impl<R: Reconciler> Workers<R> {
         offered
     }
 
-    /// Signals a running pass that its row may have changed.
+    /// Signals a running reconcile that its row may have changed.
     pub(super) fn wake(&self, key: &str) {
         if let Some(running) = self.running.get(key) {
             running.woken.notify_one();
         }
     }
 
-    /// Starts every key that is due, as far as there are workers: claims them in
-    /// one go, and reconciles those that were won.
+    /// Starts due keys for which a worker is free: claims them in one batch and
+    /// reconciles those that were won.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
         if self.outage_until.is_some_and(|until| now < until) {
-            self.show(now);
+            self.update_gauges(now);
             return;
         }
         let mut keys = Vec::new();
@@ -104,9 +105,9 @@ impl<R: Reconciler> Workers<R> {
             if started.lane == Lane::Urgent {
                 self.metrics.wakeup_to_start_seconds.observe(waited);
             }
-            let running = Running {
+            let running = RunningKey {
                 woken: Arc::default(),
-                working: self.metrics.reconcile_began(),
+                reconcile: self.metrics.reconcile_began(),
             };
             self.running.insert(started.key.clone(), running);
             keys.push(started.key);
@@ -114,28 +115,27 @@ impl<R: Reconciler> Workers<R> {
         if !keys.is_empty() {
             self.claim(keys);
         }
-        self.show(now);
+        self.update_gauges(now);
     }
 
-    /// From now on a pass that ends is not followed by another of its key.
+    /// From now on a key is not requeued when its reconcile ends.
     pub(super) fn once_each(&mut self) {
         self.requeue = false;
     }
 
-    /// When something waiting can start: when it is due and no outage is waited
-    /// out any more, if a worker is free for it.
+    /// When the next waiting key can start; none if no worker is free.
     pub(super) fn next_start(&self) -> Option<Instant> {
         let free = self.queue.running() < self.settings.concurrency;
         let due = self.queue.next_due().filter(|_| free)?;
         Some(self.outage_until.map_or(due, |until| due.max(until)))
     }
 
-    /// Waits until claims were answered or a pass ended, and books it; for ever if
+    /// Waits until a claim or a reconcile ends, and handles its result. Never returns if
     /// nothing runs. Cancel-safe.
     pub(super) async fn one_ended(&mut self) {
         tokio::select! {
             Some(answered) = self.claims.join_next_with_id() => self.claimed(answered),
-            Some(ended) = self.passes.join_next_with_id() => self.passed(ended),
+            Some(ended) = self.reconciles.join_next_with_id() => self.reconciled(ended),
             else => std::future::pending().await,
         }
     }
@@ -146,7 +146,7 @@ impl<R: Reconciler> Workers<R> {
         }
     }
 
-    /// Asks every running pass to cut its work short.
+    /// Asks every running reconcile to stop its work.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -175,12 +175,12 @@ impl<R: Reconciler> Workers<R> {
                         ClaimOutcome::Finished(finished) => self.finished(&key, finished),
                     }
                 }
-                // Of these there is no row.
+                // The remaining keys have no row.
                 for key in keys {
                     self.finished(&key, Finished::Settled(None));
                 }
             }
-            // One row may have spoilt the claim of all: each is claimed alone.
+            // One row may have made the whole batch fail: each key is claimed alone.
             Ok(Err(error)) if keys.len() > 1 && !self.reconciler.is_outage(&error) => {
                 for key in keys {
                     self.claim(vec![key]);
@@ -191,7 +191,7 @@ impl<R: Reconciler> Workers<R> {
         }
     }
 
-    fn reconcile(&mut self, key: Key, claimed: R::Claimed) {
+    fn reconcile(&mut self, key: Key, claimed: R::ClaimedKey) {
         let Some(running) = self.running.get(&key) else {
             return;
         };
@@ -201,17 +201,17 @@ impl<R: Reconciler> Workers<R> {
         };
         let reconciler = self.reconciler.clone();
         let task = self
-            .passes
+            .reconciles
             .spawn(async move { reconciler.reconcile(claimed, &signals).await });
-        self.passing.insert(task.id(), key);
+        self.reconciling.insert(task.id(), key);
     }
 
-    fn passed(&mut self, ended: Result<(Id, Ended<R>), JoinError>) {
+    fn reconciled(&mut self, ended: Result<(Id, ReconcileEnd<R>), JoinError>) {
         let (id, ended) = match ended {
             Ok((id, ended)) => (id, Ok(ended)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some(key) = self.passing.remove(&id) else {
+        let Some(key) = self.reconciling.remove(&id) else {
             return;
         };
         match ended {
@@ -225,52 +225,53 @@ impl<R: Reconciler> Workers<R> {
     }
 
     fn finished(&mut self, key: &Key, finished: Finished) {
-        self.end(key, finished.result(), finished.look_again());
+        self.end(key, finished.result(), finished.requeue_after());
     }
 
-    /// A pass, or a claim, that could not be made.
+    /// Handles a claim or reconcile that could not run.
     fn failed(&mut self, key: &Key, error: &R::Error) {
         let outage = self.reconciler.is_outage(error);
-        // One line for an outage, not one for each key that waits.
+        // One line for an outage, not one for each waiting key.
         if !outage || self.outage_until.is_none() {
             let error = error as &dyn Error;
-            warn!(
-                key = &**key,
-                error, "reconcile could not be made; it is tried again"
-            );
+            warn!(key = &**key, error, "reconcile could not run; retrying");
         }
-        let retry = spread(if outage { OUTAGE } else { self.settings.retry });
+        let retry = with_jitter(if outage {
+            OUTAGE_PAUSE
+        } else {
+            self.settings.retry
+        });
         self.outage_until = outage.then(|| Instant::now() + retry);
         self.end(key, ReconcileResult::Error, Some(retry));
     }
 
     fn panicked(&mut self, key: &Key) {
-        error!(key = &**key, "reconcile panicked; it is tried again");
+        error!(key = &**key, "reconcile panicked; retrying");
         self.metrics.reconcile_panics_total.inc();
         self.end(key, ReconcileResult::Error, Some(self.settings.resync));
     }
 
-    fn end(&mut self, key: &Key, result: ReconcileResult, look_again: Option<Duration>) {
+    fn end(&mut self, key: &Key, result: ReconcileResult, requeue_after: Option<Duration>) {
         let Some(running) = self.running.remove(key) else {
             return;
         };
         let now = Instant::now();
-        self.metrics.reconcile_ended(running.working, result);
-        let next = look_again
+        self.metrics.reconcile_ended(running.reconcile, result);
+        let next = requeue_after
             .filter(|delay| self.requeue && *delay <= self.settings.horizon())
             .and_then(|delay| now.checked_add(delay));
         self.queue.finish(key, next);
-        self.show(now);
+        self.update_gauges(now);
     }
 
-    fn show(&self, now: Instant) {
+    fn update_gauges(&self, now: Instant) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.depth.set(count(self.queue.ready(now)));
         self.metrics.active_workers.set(count(self.queue.running()));
     }
 }
 
-/// Spread, so that keys which failed together do not come back together.
-fn spread(delay: Duration) -> Duration {
+/// Adds jitter, so that keys that failed together are not retried together.
+fn with_jitter(delay: Duration) -> Duration {
     delay.mul_f64(0.8 + 0.4 * fastrand::f64())
 }

@@ -1,7 +1,7 @@
-//! Where the database is and how to reach it: URL, TLS, session settings.
+//! The address of the database: URL, TLS, session settings.
 //!
-//! The URL may hold a password, so it is read here and never shown again:
-//! [`Database`] prints as user, hosts and name only.
+//! The URL may contain a password, so it is parsed here and never shown: [`Database`]
+//! prints only user, hosts and name.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,36 +20,36 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::hosts;
 
-/// How long the server may work on one statement of ours.
+/// How long one statement may run on the server.
 const STATEMENT_TIMEOUT: &str = "5s";
 /// How long a statement may wait for a lock.
 const LOCK_TIMEOUT: &str = "3s";
-/// How long a transaction may sit idle: longer than any of ours ever does.
+/// How long a transaction may be idle; no transaction of Kindler is idle for so long.
 const IDLE_TIMEOUT: &str = "30s";
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a database URL cannot be used; never contains the URL.
+/// Why a database URL cannot be used. It never contains the URL.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// Not understood at all.
+    /// It is not a valid URL.
     #[error("database URL is not valid: use postgresql://USER[:PASSWORD]@HOST[:PORT]/NAME")]
     Syntax(#[source] tokio_postgres::Error),
-    /// The URL of something else.
-    #[error("database URL is not one of Postgres: it has to begin with postgresql://")]
+    /// It has the scheme of something else.
+    #[error("database URL is not for Postgres: it must start with postgresql://")]
     Scheme,
-    /// Most likely an '@' in the password.
+    /// Most likely the password contains an '@'.
     #[error("database URL is not valid: write '@' in a user name or password as %40")]
     AtSign,
-    /// Nowhere to connect to.
+    /// It names no host.
     #[error("database URL names no host: add one, or host=/path/of/the/socket/folder")]
     NoHost,
-    /// The operating system's certificates could not be read.
+    /// The certificates of the operating system cannot be used.
     #[error("the system's root certificates cannot be used for TLS")]
     Certificates(#[source] rustls::Error),
 }
 
-/// One Postgres database, reachable or not.
+/// The address of one Postgres database. Creating it does not connect.
 #[derive(Clone)]
 pub struct Database {
     config: Config,
@@ -58,18 +58,17 @@ pub struct Database {
 }
 
 impl Database {
-    /// Reads a URL or a list of `key=value` pairs, as libpq does. `sslmode` is
-    /// `disable`, `prefer` (without certificates: plain) or `require`, which
-    /// always verifies the server against the system's roots. Of several hosts
-    /// the first that lets us write is used, unless `target_session_attrs` says
-    /// otherwise.
+    /// Parses a URL or a list of `key=value` pairs, as libpq does. `sslmode` is `disable`,
+    /// `prefer` (which does not use TLS) or `require`, which always verifies the server
+    /// against the system's root certificates. Of several hosts, the first writable one is
+    /// used, unless `target_session_attrs` says otherwise.
     ///
     /// # Errors
-    /// [`DatabaseUrlError`], without a word of the URL in it.
+    /// [`DatabaseUrlError`], which contains no part of the URL.
     pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
         let mut config: Config = match url.parse() {
             Ok(config) => config,
-            // The parser took it for pairs, and would complain of their end.
+            // The parser took it for pairs; its message would be about them.
             Err(_) if url.contains("://") && !url.trim_start().starts_with("postgres") => {
                 return Err(DatabaseUrlError::Scheme);
             }
@@ -103,13 +102,13 @@ impl Database {
         Ok(Self { config, hosts, tls })
     }
 
-    /// Whether a URL or a list of pairs holds a password; no, if it is neither.
+    /// Whether a URL or a list of pairs contains a password; false if it is neither.
     pub fn holds_password(url: &str) -> bool {
         url.parse::<Config>()
             .is_ok_and(|config| config.get_password().is_some())
     }
 
-    /// The password, to be hidden wherever it might be told.
+    /// The password, for redaction in logs and messages.
     pub fn password(&self) -> Option<&[u8]> {
         self.config.get_password()
     }
@@ -119,16 +118,16 @@ impl Database {
         hosts::within(&self.hosts, CONNECT_TIMEOUT)
     }
 
-    /// Connects and hands the connection to a task of its own.
+    /// Connects, and runs the connection in its own task.
     ///
     /// # Errors
-    /// Whatever the server or the network says; of several hosts, the last one.
+    /// The error of the server or the network; of several hosts, that of the last one.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         self.connect_owned().await.map(|(client, _)| client)
     }
 
     async fn connect_owned(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        // The end of a connection shows in its client.
+        // The client reports the end of its connection.
         match &self.tls {
             Some(tls) => {
                 let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
@@ -141,13 +140,13 @@ impl Database {
         }
     }
 
-    /// Connects, and calls `on_message` from the connection's own task for all
-    /// that the server sends unasked, until the connection ends; the task then
-    /// ends with the reason. `on_message` must not block: while it does, the
-    /// server's queue of notifications cannot drain.
+    /// Connects, and calls `on_message` from the connection's own task for each
+    /// asynchronous message of the server. When the connection ends, the task ends with
+    /// the reason. `on_message` must not block: the server's notification queue would
+    /// fill up.
     ///
     /// # Errors
-    /// Whatever the server or the network says.
+    /// The error of the server or the network.
     pub async fn connect_listening(
         &self,
         on_message: impl FnMut(AsyncMessage) + Send + 'static,
@@ -155,18 +154,18 @@ impl Database {
         match &self.tls {
             Some(tls) => {
                 let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
-                Ok((client, tokio::spawn(pump(connection, on_message))))
+                Ok((client, tokio::spawn(run_connection(connection, on_message))))
             }
             None => {
                 let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
-                Ok((client, tokio::spawn(pump(connection, on_message))))
+                Ok((client, tokio::spawn(run_connection(connection, on_message))))
             }
         }
     }
 
-    /// Whether both reach one database in the same way, under any role.
+    /// Whether both have the same hosts, ports and database name; the roles may differ.
     pub fn same_server_and_database(&self, other: &Self) -> bool {
-        let way = |config: &Config| {
+        let address = |config: &Config| {
             (
                 config.get_hosts().to_owned(),
                 config.get_hostaddrs().to_owned(),
@@ -174,10 +173,10 @@ impl Database {
                 config.get_dbname().map(str::to_owned),
             )
         };
-        way(&self.config) == way(&other.config)
+        address(&self.config) == address(&other.config)
     }
 
-    /// What opens the connections of a pool.
+    /// The manager that opens the connections of a pool.
     pub(super) fn manager(&self, settings: ManagerConfig) -> Manager {
         Manager::from_connect(self.config.clone(), self.clone(), settings)
     }
@@ -192,7 +191,7 @@ impl Connect for Database {
     }
 }
 
-async fn pump<S, T>(
+async fn run_connection<S, T>(
     mut connection: Connection<S, T>,
     mut on_message: impl FnMut(AsyncMessage),
 ) -> Option<tokio_postgres::Error>
@@ -209,9 +208,8 @@ where
     }
 }
 
-/// The settings of every session of ours, as one batch: server-side limits, so
-/// that nothing waits for ever, statements that go on with what another writer
-/// left, whatever the database's default is, and the actor for the audit log.
+/// The settings of every session, as one batch: timeouts on the server, READ COMMITTED
+/// whatever the database's default is, and the actor for the audit log.
 pub(crate) fn session_settings(actor: &str) -> String {
     let actor = actor.replace('\'', "''");
     format!(
@@ -224,7 +222,7 @@ pub(crate) fn session_settings(actor: &str) -> String {
 fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
     let mut roots = RootCertStore::empty();
     for certificate in rustls_native_certs::load_native_certs().certs {
-        // One unreadable certificate among hundreds is no reason to refuse.
+        // Ignores a certificate that cannot be read, as long as others can.
         let _ = roots.add(certificate);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -237,7 +235,7 @@ fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
 }
 
 impl fmt::Display for Database {
-    /// `user@host:port/name`, with every host, and nothing secret.
+    /// `user@host:port/name`, with every host and without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports = self.config.get_ports();
         let hosts: Vec<String> = self
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_hosts_one_that_lets_us_write_is_wanted() {
+    fn of_several_hosts_a_writable_one_is_required() {
         let attrs = |url: &str| {
             let hosts = Database::parse(url).unwrap().hosts;
             let attrs = hosts.iter().map(Config::get_target_session_attrs);
@@ -304,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_repeating_it() {
+    fn errors_do_not_contain_the_url() {
         for bad in [
             "postgresql://u:hunter2@h:notaport/x",
             "hunter2",
@@ -314,12 +312,12 @@ mod tests {
         ] {
             let error = Database::parse(bad).unwrap_err();
             let source = std::error::Error::source(&error).map(ToString::to_string);
-            let told = format!("{error} {source:?}");
+            let text = format!("{error} {source:?}");
             assert!(
-                !told.contains("hunter2") && !told.contains("ter2"),
-                "{told}"
+                !text.contains("hunter2") && !text.contains("ter2"),
+                "{text}"
             );
-            assert!(told.contains("database URL"), "{told}");
+            assert!(text.contains("database URL"), "{text}");
         }
     }
 }

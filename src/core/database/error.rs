@@ -1,4 +1,4 @@
-//! Why the database did not answer, or not with what was asked for.
+//! Errors of database calls.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,18 +12,18 @@ pub enum NoConnection {
     /// The server or the network refused it.
     #[error(transparent)]
     Refused(tokio_postgres::Error),
-    /// The pool has none to give.
-    #[error("the pool has no connection to give")]
+    /// The pool has no free connection.
+    #[error("the pool has no free connection")]
     Pool(#[source] PoolError),
-    /// It was refused a moment ago, for this reason, and not tried again yet.
+    /// The last attempt failed a moment ago, for this reason; no new attempt was made.
     #[error("{0}")]
-    Lately(String),
+    Recent(String),
 }
 
 impl From<PoolError> for NoConnection {
     fn from(error: PoolError) -> Self {
         match error {
-            // The pool only wraps what the connection says.
+            // The pool only wraps the error of the connection.
             PoolError::Backend(error) => Self::Refused(error),
             other => Self::Pool(other),
         }
@@ -38,91 +38,91 @@ pub enum Undecodable {
     Column {
         /// Its name.
         column: &'static str,
-        /// What the database driver says.
+        /// The error of the client library.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// A column holds a value that the type behind it refuses.
+    /// A column contains a value that its type refuses.
     #[error(transparent)]
     Value(Box<dyn Error + Send + Sync>),
 }
 
 impl Undecodable {
-    /// A value that a type refused, with the type's own message.
+    /// A value that a type refused, with the type's error.
     pub fn value(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Value(Box::new(error))
     }
 }
 
-/// Why a call did not answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// No connection could be had.
+    /// There is no connection.
     #[error("{operation}: the database cannot be reached")]
     Unreachable {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
-        /// Why not.
+        /// Why there is none.
         #[source]
         source: NoConnection,
     },
-    /// The session ended, or its server does not let us write any more.
+    /// The session ended, or its server became read-only.
     #[error("{operation}: the database cannot be reached over this session any more")]
     Lost {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
-        /// The session's last error.
+        /// The last error of the session.
         #[source]
         source: tokio_postgres::Error,
     },
     /// The statement failed.
     #[error("{operation}: the database answered with an error")]
     Failed {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
         /// The database's error.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// No answer in time; whether it took effect is not known.
+    /// No answer within the deadline; it may or may not have taken effect.
     #[error("{operation}: no answer from the database within {after:?}")]
     Late {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
         /// The deadline.
         after: Duration,
     },
-    /// The database refused the input; the text names field and limit.
+    /// The database refused the input; the text names the field and its limit.
     #[error("{0}")]
     Refused(String),
-    /// The role may not do this.
+    /// The role has no privilege for this.
     #[error("{operation}: the database role may not do this: {message}")]
     Denied {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
         /// The database's message.
         message: String,
     },
-    /// The table is not there: this database was not migrated yet.
+    /// The table does not exist: this database is not migrated.
     #[error("{operation}: this database has no Kindler tables yet: run `kindler migrate`")]
     NotMigrated {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
     },
-    /// The tables are of an earlier release.
+    /// The schema is of an earlier release.
     #[error(
         "{operation}: the schema is at version {found}, this release needs {needed}: \
          run `kindler migrate`"
     )]
     SchemaTooOld {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
         /// The version of the database.
         found: i32,
         /// The version that this release needs.
         needed: i32,
     },
-    /// A later release has migrated this database.
+    /// The schema is of a later release.
     #[error(
         "the schema is at version {found}, newer than this release knows ({known}): \
          use the newer release"
@@ -133,24 +133,24 @@ pub enum DatabaseError {
         /// The newest version that this release knows.
         known: i32,
     },
-    /// An answer that this release cannot read.
+    /// This release cannot read the answer.
     #[error("{operation}: the answer cannot be read")]
     Unreadable {
-        /// What was wanted.
+        /// The operation.
         operation: &'static str,
-        /// Which part of it.
+        /// The part that it cannot read.
         #[source]
         source: Undecodable,
     },
 }
 
 impl DatabaseError {
-    /// Whether the database is out of reach, rather than unwilling.
+    /// Whether the database could not be reached, as opposed to refusing the call.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Late { .. } => true,
             Self::Failed { source, .. } => {
-                source.is_closed() || source.code().is_none_or(is_parting)
+                source.is_closed() || source.code().is_none_or(ends_session)
             }
             Self::Refused(_)
             | Self::Denied { .. }
@@ -178,8 +178,8 @@ impl DatabaseError {
     }
 }
 
-/// Whether the server is going, gone, or not the one that writes any more: the
-/// session is of no use, whatever it still answers.
-pub(super) fn is_parting(code: &SqlState) -> bool {
+/// Whether an error makes a session unusable: the server is shutting down, or it became
+/// read-only.
+pub(super) fn ends_session(code: &SqlState) -> bool {
     code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }

@@ -1,6 +1,5 @@
-//! Several hosts that serve one database: tried in their order, each for a
-//! bounded time, so that one which accepts and then says nothing does not keep
-//! us from the next.
+//! Several hosts of one database: tried in order, each for a bounded time, so that a
+//! host that accepts the connection and never answers does not block the next one.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 
-/// How long one of several hosts may take until the next is tried.
+/// How long one of several hosts may take before the next is tried.
 const HOST_WITHIN: Duration = Duration::from_secs(2);
 
-/// The same settings for each host alone. Of several, only one that lets us
-/// write is taken, unless the URL says otherwise: the others are standbys.
+/// The configuration of each host alone. Of several hosts only a writable one is used,
+/// unless the URL says otherwise: the others are standbys.
 pub(super) fn each(config: &Config, attrs_given: bool) -> Vec<Config> {
     let count = config.get_hosts().len().max(config.get_hostaddrs().len());
     if count < 2 {
@@ -72,14 +71,13 @@ fn without_hosts(config: &Config) -> Config {
     one
 }
 
-/// How long connecting may take, if one host alone may take `alone`.
+/// How long connecting may take, if the last host may take `alone`.
 pub(super) fn within(hosts: &[Config], alone: Duration) -> Duration {
     let others = u32::try_from(hosts.len().saturating_sub(1)).unwrap_or(u32::MAX);
     HOST_WITHIN.saturating_mul(others).saturating_add(alone)
 }
 
-/// Connects to the first host that will have us. The last one is given all
-/// the time that the caller has.
+/// Connects to the first host that accepts. The caller bounds the time of the last one.
 pub(super) async fn connect<T>(
     hosts: &[Config],
     tls: T,
@@ -89,7 +87,7 @@ where
 {
     let (last, first) = hosts.split_last().expect("a URL without a host is refused");
     for host in first {
-        // Why it would not is worth less than what the last one says.
+        // Only the error of the last host is reported.
         if let Ok(Ok(connected)) = timeout(HOST_WITHIN, host.connect(tls.clone())).await {
             return Ok(connected);
         }

@@ -1,8 +1,8 @@
-//! Postgres: where it is, how it is reached, and calls that always end.
+//! The connection to Postgres: URL, TLS, pool, and calls with deadlines.
 //!
-//! Every call has a client-side deadline besides the server's, and a
-//! connection that missed one is thrown away, because its statement may still
-//! be running. This module knows no table.
+//! Every call has a client-side deadline besides the server's timeouts. A connection
+//! whose call exceeds it is closed, because its statement may still run. This module
+//! knows no table.
 
 mod address;
 mod error;

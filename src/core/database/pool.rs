@@ -1,6 +1,5 @@
-//! A pool of connections whose calls have deadlines, and that is careful with
-//! a server in trouble: one attempt to connect at a time, no dead connection
-//! lent twice.
+//! A pool of connections with a deadline for each call. While the server fails, it makes
+//! one attempt to connect per second, and it never reuses a dead connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,28 +16,26 @@ use tokio_postgres::Row;
 use crate::cause::chain;
 
 use super::address::{Database, session_settings};
-use super::error::is_parting;
+use super::error::ends_session;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
-/// How long one call may take before its connection is given up.
+/// How long one call may take before its connection is closed.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A connection that was unused for longer may have died without notice, and is
-/// probed before it is lent. The one used last is lent first, and the heartbeat
-/// uses it every 5 s: so a wake-up of an idle daemon finds a connection that is
-/// known to live, and pays no round trip for the probe.
+/// A connection that was idle for longer may be dead, and is probed before it is used. The
+/// connection used last is used first, and the heartbeat uses it every 5 s, so the first
+/// wake-up of an idle daemon needs no round trip for a probe.
 const PROBE_AFTER: Duration = Duration::from_secs(10);
 
-/// Before a server that refused a connection is asked for another: however many
-/// calls wait, an outage sees one attempt in this time.
-const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// The pause after a refused connection: during an outage there is one attempt in this
+/// time, however many calls wait.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long an idle connection may take to answer before it is used: it has
-/// nothing to do but that.
+/// How long an idle connection may take to answer the probe.
 const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Throws away a connection that was unused for long and does not answer.
-fn alive() -> Hook {
+/// Closes a connection that was idle for long and does not answer.
+fn probe_idle() -> Hook {
     Hook::async_fn(|client, metrics| {
         Box::pin(async move {
             if metrics.last_used() < PROBE_AFTER {
@@ -56,11 +53,11 @@ fn alive() -> Hook {
 /// How full the pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolUse {
-    /// Connections that exist.
+    /// Open connections.
     pub open: usize,
-    /// Of these, unused now.
+    /// Open connections that are idle.
     pub idle: usize,
-    /// Calls that wait for one.
+    /// Calls that wait for a connection.
     pub waiting: usize,
 }
 
@@ -68,27 +65,27 @@ pub struct PoolUse {
 #[derive(Clone)]
 pub struct Connections {
     pool: Pool,
-    /// Whether a session is proven to stay ours from one statement to the next,
-    /// so that statements may be prepared in it.
+    /// Whether consecutive statements are proven to use the same session, so that
+    /// statements can be prepared in it.
     own_sessions: Arc<AtomicBool>,
-    /// When a connection was last refused, and why.
+    /// When the last connection was refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
-/// What becomes of a connection whose statement was refused.
+/// What to do with a connection after an error of its statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterRefusal {
+pub(super) enum AfterError {
     Keep,
-    /// Its transaction may still be open: the rollback may be refused too, and
-    /// what the next caller writes would never be committed.
+    /// Its transaction may still be open, because the rollback may fail too. The next
+    /// caller's writes would then never be committed.
     Close,
 }
 
 impl Connections {
-    /// At most `limit` connections to `database`, none opened yet. `actor` is
-    /// written to the audit log with every change made through them.
+    /// A pool of at most `limit` connections to `database`; opens none yet. `actor` is
+    /// written to the audit log with every change through them.
     pub fn new(database: &Database, limit: usize, actor: &str) -> Self {
-        // Sees whether it was closed; `alive` probes where that is not enough.
+        // Checks only whether it was closed; `probe_idle` does the rest.
         let manager = database.manager(ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         });
@@ -99,7 +96,7 @@ impl Connections {
             .wait_timeout(Some(CALL_DEADLINE))
             .create_timeout(Some(database.connect_within()))
             .queue_mode(QueueMode::Lifo)
-            .pre_recycle(alive())
+            .pre_recycle(probe_idle())
             .post_create(Hook::async_fn(move |client, _| {
                 let settings = settings.clone();
                 Box::pin(async move {
@@ -110,7 +107,7 @@ impl Connections {
                 })
             }))
             .build()
-            .expect("a runtime is given, and nothing else can be missing");
+            .expect("the pool has a runtime");
         Self {
             pool,
             own_sessions: Arc::default(),
@@ -118,16 +115,16 @@ impl Connections {
         }
     }
 
-    /// Says whether sessions are proven to stay ours, which a notification that
-    /// arrives on the session that sent it proves; until then, and behind a
-    /// transaction pooler, no statement is prepared, because the session may be
-    /// another one by the time it runs. Prepared ones save planning at every call.
+    /// Sets whether consecutive statements are proven to use the same session. The
+    /// listener's notification to itself proves it. Until then, and behind a transaction
+    /// pooler, no statement is prepared, because it could run in another session.
+    /// Prepared statements save planning at every call.
     pub fn set_own_sessions(&self, proven: bool) {
         self.own_sessions.store(proven, Ordering::Relaxed);
     }
 
-    /// The same connections, whose sessions count as proven when those of
-    /// `other` are: for two pools that reach one database in the same way.
+    /// The same connections, which share the proof of `other` about sessions: for two
+    /// pools with the same server and database.
     #[must_use]
     pub fn with_session_mode_of(mut self, other: &Self) -> Self {
         self.own_sessions = other.own_sessions.clone();
@@ -169,7 +166,7 @@ impl Connections {
         .await
     }
 
-    /// Runs one statement and returns how many rows it touched.
+    /// Runs one statement and returns the number of affected rows.
     ///
     /// # Errors
     /// [`DatabaseError`]; after [`DatabaseError::Late`] it may have taken effect.
@@ -190,10 +187,10 @@ impl Connections {
         .await
     }
 
-    /// Runs one statement and reads each of its rows with `decode`.
+    /// Runs one statement and reads each row with `decode`.
     ///
     /// # Errors
-    /// [`DatabaseError`], also when one row cannot be read.
+    /// [`DatabaseError`], also if a row cannot be read.
     pub async fn each<T>(
         &self,
         operation: &'static str,
@@ -209,24 +206,24 @@ impl Connections {
             .map_err(|source| DatabaseError::Unreadable { operation, source })
     }
 
-    /// Lends a connection to `work`, with a deadline. A connection that let it
-    /// pass is not used again, nor one whose call was cancelled: its statement
-    /// may still run. Nor is one whose server is going or became read-only; and
-    /// what happened to one, cancelling apart, is expected of the idle ones too.
+    /// Runs `work` on a connection, with a deadline. Closes the connection if the deadline
+    /// passes or the call is cancelled, because its statement may still run, and if its
+    /// server shuts down or became read-only. In all these cases but cancellation it also
+    /// closes the idle connections.
     pub(crate) async fn call<T>(
         &self,
         operation: &'static str,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
-        self.lend(operation, AfterRefusal::Keep, work).await
+        self.call_with(operation, AfterError::Keep, work).await
     }
 
-    /// As [`Connections::call`]; `after` says what becomes of a connection on which
-    /// a statement was refused.
-    pub(super) async fn lend<T>(
+    /// As [`Connections::call`]; `after` says what to do with the connection after an error
+    /// of a statement.
+    pub(super) async fn call_with<T>(
         &self,
         operation: &'static str,
-        after: AfterRefusal,
+        after: AfterError,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
         let late = DatabaseError::Late {
@@ -240,35 +237,35 @@ impl Connections {
         };
         let mut lent = scopeguard::guard(client, |client| drop(Object::take(client)));
         let answer = timeout(CALL_DEADLINE, work(&mut lent)).await;
-        let useless = match &answer {
+        let unusable = match &answer {
             Ok(Ok(_)) => false,
-            Ok(Err(source)) => source.is_closed() || source.code().is_some_and(is_parting),
+            Ok(Err(source)) => source.is_closed() || source.code().is_some_and(ends_session),
             Err(_) => true,
         };
-        if useless {
+        if unusable {
             drop(lent);
             self.pool.retain(|_, _| false);
-        } else if after == AfterRefusal::Keep || matches!(answer, Ok(Ok(_))) {
+        } else if after == AfterError::Keep || matches!(answer, Ok(Ok(_))) {
             drop(ScopeGuard::into_inner(lent));
         } else {
             drop(lent);
         }
         match answer {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) if useless => Err(DatabaseError::Lost { operation, source }),
+            Ok(Err(source)) if unusable => Err(DatabaseError::Lost { operation, source }),
             Ok(Err(source)) => Err(DatabaseError::from_statement(operation, source)),
             Err(_) => Err(late),
         }
     }
 
-    /// An idle connection that answers, else a new one: when an idle one gives
-    /// no answer, the others will not either.
+    /// An idle connection that answers, or else a new one. If one idle connection does not
+    /// answer, all idle ones are closed.
     async fn connection(&self) -> Result<Object, NoConnection> {
-        if let Some(why) = self.refused_lately() {
-            return Err(NoConnection::Lately(why));
+        if let Some(why) = self.refused_recently() {
+            return Err(NoConnection::Recent(why));
         }
-        // Where none is idle all the time is for connecting: the first of
-        // several hosts may be the one that says nothing.
+        // Without an idle connection all the time is for connecting: the first of several
+        // hosts may not answer.
         let got = if self.pool.status().available == 0 {
             self.pool.get().await
         } else if let Ok(got) = timeout(RECYCLE_WITHIN, self.pool.get()).await {
@@ -285,16 +282,15 @@ impl Connections {
         got
     }
 
-    /// Why the last connection was refused, if that was a moment ago and none
-    /// is idle. Once the moment is over, the first to ask here is the one that
-    /// asks the server.
-    fn refused_lately(&self) -> Option<String> {
+    /// Why the last connection was refused, if that was less than [`RECONNECT_PAUSE`] ago
+    /// and no connection is idle. After the pause, the first caller tries to connect.
+    fn refused_recently(&self) -> Option<String> {
         if self.pool.status().available > 0 {
             return None;
         }
         let mut refused = self.refused();
         let (at, why) = refused.as_mut()?;
-        if at.elapsed() < CONNECT_AGAIN {
+        if at.elapsed() < RECONNECT_PAUSE {
             return Some(why.clone());
         }
         *at = Instant::now();

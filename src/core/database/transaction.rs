@@ -1,14 +1,14 @@
-//! Transactions of a few statements: each sees what was committed before it.
+//! Transactions in READ COMMITTED.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::{IsolationLevel, Row};
 
-use super::pool::AfterRefusal;
+use super::pool::AfterError;
 use super::{Connections, DatabaseError, Param, typed};
 
-/// Begins a transaction whose statements each see what was committed before
-/// them, as one must that counts after it has waited for a lock. The database
-/// may have another default, and a pooler may forget what the session set.
+/// Begins a READ COMMITTED transaction: a statement that counts rows after waiting for a
+/// lock must see what was committed meanwhile. The database may have another default,
+/// and a pooler may lose the setting of the session.
 pub(crate) async fn begin(
     client: &mut ClientWrapper,
 ) -> Result<Transaction<'_>, tokio_postgres::Error> {
@@ -20,8 +20,8 @@ pub(crate) async fn begin(
 }
 
 impl Connections {
-    /// Runs one statement of a transaction and returns its rows; prepared, where
-    /// sessions are proven to stay ours.
+    /// Runs one statement of a transaction and returns its rows; prepared, if consecutive
+    /// statements are proven to use the same session.
     pub(crate) async fn rows_in(
         &self,
         transaction: &Transaction<'_>,
@@ -36,17 +36,17 @@ impl Connections {
         }
     }
 
-    /// Lends a connection to work that begins a transaction of its own. Where
-    /// that fails, the connection is closed.
+    /// Runs `work`, which begins its own transaction, on a connection. If it fails, the
+    /// connection is closed.
     pub(crate) async fn transact<T>(
         &self,
         operation: &'static str,
         work: impl AsyncFnOnce(&mut ClientWrapper) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
-        self.lend(operation, AfterRefusal::Close, work).await
+        self.call_with(operation, AfterError::Close, work).await
     }
 
-    /// Runs a few statements as one transaction.
+    /// Runs statements in one transaction.
     pub(crate) async fn in_transaction<T>(
         &self,
         operation: &'static str,

@@ -1,4 +1,4 @@
-//! From entries of the catalogue to registered collectors.
+//! Creates and registers the collectors of the catalogue's entries.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -9,7 +9,7 @@ use prometheus::{
 use super::family::{Family, Kind};
 
 /// # Panics
-/// If the catalogue is wrong, which every test that makes metrics would tell.
+/// If the catalogue is wrong; every test that creates metrics would fail.
 fn registered<C: Collector + Clone + 'static>(r: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("names, labels and buckets are constants");
     r.register(Box::new(collector.clone()))

@@ -1,4 +1,4 @@
-//! What one controller counts: its reconciles, its queue, what is under way.
+//! The metrics of one controller: its reconciles and its queue.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,18 +9,18 @@ use prometheus::{
     Registry,
 };
 
-use super::{LeaseMetrics, StepMetrics, catalogue as names, collectors as made};
+use super::{LeaseMetrics, StepMetrics, catalogue as names, collectors as create};
 
 /// How a reconcile ended, as controller-runtime counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileResult {
-    /// As wanted; nothing further is due soon.
+    /// The object is as declared.
     Success,
-    /// The reconciled thing failed, or the reconcile did.
+    /// The object or the reconcile failed.
     Error,
-    /// It is looked at again at once.
+    /// The key is reconciled again at once.
     Requeue,
-    /// It waits for something and is looked at again.
+    /// The key waits for something and is reconciled again later.
     RequeueAfter,
 }
 
@@ -32,7 +32,7 @@ impl ReconcileResult {
         Self::RequeueAfter,
     ];
 
-    /// The word in the label and in the log.
+    /// The value of the label `result`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -43,90 +43,90 @@ impl ReconcileResult {
     }
 }
 
-/// What is under way, for numbers that only the moment of a scrape can tell.
+/// The running reconciles, for metrics that depend on the current time.
 #[derive(Clone, Debug, Default)]
-struct UnderWay {
-    passes: Arc<Mutex<Passes>>,
+struct ActiveReconciles {
+    starts: Arc<Mutex<StartTimes>>,
 }
 
 #[derive(Debug, Default)]
-struct Passes {
+struct StartTimes {
     next: u64,
-    began: BTreeMap<u64, Instant>,
+    by_number: BTreeMap<u64, Instant>,
 }
 
-impl UnderWay {
-    fn lock(&self) -> MutexGuard<'_, Passes> {
-        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+impl ActiveReconciles {
+    fn lock(&self) -> MutexGuard<'_, StartTimes> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A reconcile under way, until this is dropped.
+/// A running reconcile, until this is dropped.
 #[derive(Debug)]
-pub struct Working {
-    under_way: UnderWay,
+pub struct ActiveReconcile {
+    active: ActiveReconciles,
     number: u64,
-    began: Instant,
+    started: Instant,
 }
 
-impl Working {
-    fn begin(under_way: UnderWay) -> Self {
-        let began = Instant::now();
+impl ActiveReconcile {
+    fn start(active: ActiveReconciles) -> Self {
+        let started = Instant::now();
         let number = {
-            let mut passes = under_way.lock();
-            passes.next += 1;
-            let number = passes.next;
-            passes.began.insert(number, began);
+            let mut starts = active.lock();
+            starts.next += 1;
+            let number = starts.next;
+            starts.by_number.insert(number, started);
             number
         };
         Self {
-            under_way,
+            active,
             number,
-            began,
+            started,
         }
     }
 }
 
-impl Drop for Working {
+impl Drop for ActiveReconcile {
     fn drop(&mut self) {
-        self.under_way.lock().began.remove(&self.number);
+        self.active.lock().by_number.remove(&self.number);
     }
 }
 
-/// The counters of one controller, its name filled in.
+/// The metrics of one controller, with its name as a label.
 #[derive(Clone, Debug)]
 pub struct ControllerMetrics {
     reconcile_total: [IntCounter; ReconcileResult::ALL.len()],
     reconcile_errors_total: IntCounter,
-    /// Failures that no retry mends.
+    /// Failures that no retry fixes.
     pub terminal_errors_total: IntCounter,
     /// Reconciles that panicked.
     pub reconcile_panics_total: IntCounter,
     /// Commands that were stopped at their deadline.
     pub reconcile_timeouts_total: IntCounter,
     reconcile_time_seconds: Histogram,
-    /// Reconciles under way.
+    /// Running reconciles.
     pub active_workers: IntGauge,
-    /// How many may be under way at once.
+    /// How many reconciles may run at once.
     pub max_concurrent_reconciles: IntGauge,
-    /// From the arrival of a notification to the start of its work.
+    /// From the arrival of a notification to the start of its reconcile.
     pub wakeup_to_start_seconds: Histogram,
     /// Keys that had a wake-up.
     pub notifications_total: IntCounter,
-    /// Full passes that were begun.
+    /// Full passes that were started.
     pub resync_total: IntCounter,
     last_resync_timestamp_seconds: Gauge,
     /// Keys that wait and are due.
     pub depth: IntGauge,
-    /// Keys that came into the queue.
+    /// Keys that were added to the queue.
     pub adds_total: IntCounter,
     retries_total: IntCounter,
-    /// From due to started.
+    /// From the due time to the start.
     pub queue_duration_seconds: Histogram,
     work_duration_seconds: Histogram,
     unfinished_work_seconds: Gauge,
     longest_running_processor_seconds: Gauge,
-    under_way: UnderWay,
+    active: ActiveReconciles,
     /// Leases of this process.
     pub leases: LeaseMetrics,
     /// Steps of this controller.
@@ -134,14 +134,14 @@ pub struct ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    /// Counts a reconcile as under way.
-    pub fn reconcile_began(&self) -> Working {
-        Working::begin(self.under_way.clone())
+    /// Counts a reconcile as running.
+    pub fn reconcile_began(&self) -> ActiveReconcile {
+        ActiveReconcile::start(self.active.clone())
     }
 
     /// Counts an ended reconcile.
-    pub fn reconcile_ended(&self, working: Working, result: ReconcileResult) {
-        let took = working.began.elapsed().as_secs_f64();
+    pub fn reconcile_ended(&self, reconcile: ActiveReconcile, result: ReconcileResult) {
+        let took = reconcile.started.elapsed().as_secs_f64();
         let index = ReconcileResult::ALL.iter().position(|r| *r == result);
         self.reconcile_total[index.unwrap_or_default()].inc();
         if result == ReconcileResult::Error {
@@ -150,23 +150,23 @@ impl ControllerMetrics {
         }
         self.reconcile_time_seconds.observe(took);
         self.work_duration_seconds.observe(took);
-        // Last: a reconcile that is seen to be over has been counted.
-        drop(working);
+        // Last, so that a reconcile that is no longer active is already counted.
+        drop(reconcile);
     }
 
-    /// Notes that a full pass has just succeeded.
+    /// Sets the time of the last successful full pass to now.
     pub fn resynced(&self) {
         let now = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
         self.last_resync_timestamp_seconds.set(now);
     }
 
-    /// Brings up to date what only the moment can tell.
+    /// Updates the metrics that depend on the current time.
     pub(super) fn refresh(&self) {
         let now = Instant::now();
-        let since = |began: &Instant| now.saturating_duration_since(*began);
+        let since = |started: &Instant| now.saturating_duration_since(*started);
         let (sum, longest) = {
-            let passes = self.under_way.lock();
-            let all = passes.began.values().map(since);
+            let starts = self.active.lock();
+            let all = starts.by_number.values().map(since);
             (all.clone().sum::<Duration>(), all.max().unwrap_or_default())
         };
         self.unfinished_work_seconds.set(sum.as_secs_f64());
@@ -202,38 +202,38 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn new(r: &Registry) -> Self {
         Self {
-            reconcile_total: made::counters(r, &names::RECONCILE_TOTAL),
-            reconcile_errors_total: made::counters(r, &names::RECONCILE_ERRORS_TOTAL),
-            terminal_errors_total: made::counters(r, &names::TERMINAL_RECONCILE_ERRORS_TOTAL),
-            reconcile_panics_total: made::counters(r, &names::RECONCILE_PANICS_TOTAL),
-            reconcile_timeouts_total: made::counters(r, &names::RECONCILE_TIMEOUTS_TOTAL),
-            reconcile_time_seconds: made::histograms(r, &names::RECONCILE_TIME_SECONDS),
-            active_workers: made::gauges(r, &names::ACTIVE_WORKERS),
-            max_concurrent_reconciles: made::gauges(r, &names::MAX_CONCURRENT_RECONCILES),
-            wakeup_to_start_seconds: made::histograms(r, &names::WAKEUP_TO_START_SECONDS),
-            notifications_total: made::counters(r, &names::NOTIFICATIONS_TOTAL),
-            resync_total: made::counters(r, &names::RESYNC_TOTAL),
-            last_resync_timestamp_seconds: made::float_gauges(
+            reconcile_total: create::counters(r, &names::RECONCILE_TOTAL),
+            reconcile_errors_total: create::counters(r, &names::RECONCILE_ERRORS_TOTAL),
+            terminal_errors_total: create::counters(r, &names::TERMINAL_RECONCILE_ERRORS_TOTAL),
+            reconcile_panics_total: create::counters(r, &names::RECONCILE_PANICS_TOTAL),
+            reconcile_timeouts_total: create::counters(r, &names::RECONCILE_TIMEOUTS_TOTAL),
+            reconcile_time_seconds: create::histograms(r, &names::RECONCILE_TIME_SECONDS),
+            active_workers: create::gauges(r, &names::ACTIVE_WORKERS),
+            max_concurrent_reconciles: create::gauges(r, &names::MAX_CONCURRENT_RECONCILES),
+            wakeup_to_start_seconds: create::histograms(r, &names::WAKEUP_TO_START_SECONDS),
+            notifications_total: create::counters(r, &names::NOTIFICATIONS_TOTAL),
+            resync_total: create::counters(r, &names::RESYNC_TOTAL),
+            last_resync_timestamp_seconds: create::float_gauges(
                 r,
                 &names::LAST_RESYNC_TIMESTAMP_SECONDS,
             ),
-            depth: made::gauges(r, &names::WORKQUEUE_DEPTH),
-            adds_total: made::counters(r, &names::WORKQUEUE_ADDS_TOTAL),
-            retries_total: made::counters(r, &names::WORKQUEUE_RETRIES_TOTAL),
-            queue_duration_seconds: made::histograms(r, &names::WORKQUEUE_QUEUE_DURATION_SECONDS),
-            work_duration_seconds: made::histograms(r, &names::WORKQUEUE_WORK_DURATION_SECONDS),
-            unfinished_work_seconds: made::float_gauges(
+            depth: create::gauges(r, &names::WORKQUEUE_DEPTH),
+            adds_total: create::counters(r, &names::WORKQUEUE_ADDS_TOTAL),
+            retries_total: create::counters(r, &names::WORKQUEUE_RETRIES_TOTAL),
+            queue_duration_seconds: create::histograms(r, &names::WORKQUEUE_QUEUE_DURATION_SECONDS),
+            work_duration_seconds: create::histograms(r, &names::WORKQUEUE_WORK_DURATION_SECONDS),
+            unfinished_work_seconds: create::float_gauges(
                 r,
                 &names::WORKQUEUE_UNFINISHED_WORK_SECONDS,
             ),
-            longest_running_processor_seconds: made::float_gauges(
+            longest_running_processor_seconds: create::float_gauges(
                 r,
                 &names::WORKQUEUE_LONGEST_RUNNING_PROCESSOR_SECONDS,
             ),
         }
     }
 
-    /// The counters of one controller, all at zero.
+    /// The metrics of one controller, all at zero.
     pub(super) fn of(
         &self,
         name: &str,
@@ -269,7 +269,7 @@ impl Families {
             longest_running_processor_seconds: self
                 .longest_running_processor_seconds
                 .with_label_values(queue),
-            under_way: UnderWay::default(),
+            active: ActiveReconciles::default(),
             leases,
             steps,
         }

@@ -1,15 +1,14 @@
-//! How a family of series is declared: name, type, labels, meaning, and what to
-//! do when it looks wrong. Collectors are made from these declarations and
-//! `docs/METRICS.md` is printed from them, so the three cannot differ.
+//! The declaration of a metric family: name, type, labels, help, and advice. Collectors
+//! and `docs/METRICS.md` are generated from it, so they cannot differ.
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Only rises, and starts over with the process.
+    /// Only rises; starts at zero with the process.
     Counter,
     /// Rises and falls.
     Gauge,
-    /// Counts observations by size; these are the upper bounds, in seconds.
+    /// Counts observations in buckets with these upper bounds, in seconds.
     Histogram(&'static [f64]),
 }
 
@@ -33,13 +32,13 @@ pub struct Family {
     pub kind: Kind,
     /// The labels of each series, in the order in which values are given.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// What it measures.
     pub help: &'static str,
-    /// What a person does when it looks wrong; empty where it only informs.
+    /// What to do when its values are wrong; empty if it only informs.
     pub advice: &'static str,
 }
 
-/// Families under one heading: the heading, a sentence about them, the families.
+/// A group of families: heading, description, families.
 pub type FamilyGroup = (&'static str, &'static str, &'static [&'static Family]);
 
 /// Declares families, grouped under headings, and lists them as `GROUPS`.
@@ -54,7 +53,7 @@ macro_rules! families {
             };
         )+)+
 
-        /// All of them, in groups.
+        /// All families, in groups.
         pub static GROUPS: &[$crate::core::metrics::FamilyGroup] = &[$(($group, $about, &[$(&$id),+])),+];
     };
 }

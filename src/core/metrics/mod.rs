@@ -1,7 +1,7 @@
-//! What the core counts: reconciles, queues, wake-ups, leases, steps.
+//! The metrics of the core: reconciles, queues, wake-ups, leases, steps.
 //!
-//! Each controller's series carry its name. Labels are closed sets, all of them
-//! start at zero, times are seconds. This module must not decide.
+//! Each controller's series carry its name. Labels are closed sets, series start at zero,
+//! times are in seconds. This module must not decide.
 
 pub mod catalogue;
 pub(crate) mod collectors;
@@ -14,12 +14,12 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-pub use controllers::{ControllerMetrics, ReconcileResult, Working};
+pub use controllers::{ActiveReconcile, ControllerMetrics, ReconcileResult};
 pub(crate) use family::families;
 pub use family::{Family, FamilyGroup, Kind};
 pub use steps::StepMetrics;
 
-use self::{catalogue as names, collectors as made};
+use self::{catalogue as names, collectors as create};
 
 /// The core's collectors of one process.
 #[derive(Debug)]
@@ -34,20 +34,20 @@ impl CoreMetrics {
     /// Registers the core's families.
     ///
     /// # Panics
-    /// If the registry has a family of one of these names already.
+    /// If the registry already has a family of one of these names.
     pub fn new(registry: &Registry) -> Self {
         Self {
             families: controllers::Families::new(registry),
             leases: LeaseMetrics {
-                held: made::gauge(registry, &names::LEASES_HELD),
-                lost_total: made::counter(registry, &names::LEASE_LOST_TOTAL),
+                held: create::gauge(registry, &names::LEASES_HELD),
+                lost_total: create::counter(registry, &names::LEASE_LOST_TOTAL),
             },
             steps: steps::StepFamilies::new(registry),
             controllers: Mutex::default(),
         }
     }
 
-    /// The counters of one controller, all at zero the first time.
+    /// The metrics of one controller; at the first call all are zero.
     pub fn controller(&self, name: &str) -> ControllerMetrics {
         let mut controllers = self
             .controllers
@@ -62,7 +62,7 @@ impl CoreMetrics {
             .clone()
     }
 
-    /// Brings up to date what only the moment of a scrape can tell.
+    /// Updates the metrics that depend on the current time.
     pub fn refresh(&self) {
         let controllers = self
             .controllers
@@ -82,30 +82,30 @@ pub struct LeaseMetrics {
 }
 
 impl LeaseMetrics {
-    /// Counts a lease as held, until the answer is dropped.
-    pub fn hold(&self) -> Occupied {
-        Occupied::one_of(&self.held)
+    /// Counts a lease as held, until the result is dropped.
+    pub fn hold(&self) -> GaugeGuard {
+        GaugeGuard::increment(&self.held)
     }
 
-    /// Counts a lease that was lost while work was under way.
+    /// Counts a lease that was lost while work was running.
     pub fn lost(&self) {
         self.lost_total.inc();
     }
 }
 
-/// One more in a gauge, until this is dropped.
+/// An increment of a gauge, until this is dropped.
 #[derive(Debug)]
-pub struct Occupied(IntGauge);
+pub struct GaugeGuard(IntGauge);
 
-impl Occupied {
-    /// Adds one to the gauge.
-    pub fn one_of(gauge: &IntGauge) -> Self {
+impl GaugeGuard {
+    /// Increments the gauge.
+    pub fn increment(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Occupied {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,10 +1,10 @@
-//! What is counted of steps.
+//! The metrics of steps.
 
 use std::time::Duration;
 
 use prometheus::{HistogramVec, IntCounterVec, Registry};
 
-use super::{catalogue as names, collectors as made};
+use super::{catalogue as names, collectors as create};
 
 #[derive(Clone, Debug)]
 pub(super) struct StepFamilies {
@@ -15,8 +15,8 @@ pub(super) struct StepFamilies {
 impl StepFamilies {
     pub(super) fn new(r: &Registry) -> Self {
         Self {
-            duration_seconds: made::histograms(r, &names::STEP_DURATION_SECONDS),
-            failures_total: made::counters(r, &names::STEP_FAILURES_TOTAL),
+            duration_seconds: create::histograms(r, &names::STEP_DURATION_SECONDS),
+            failures_total: create::counters(r, &names::STEP_FAILURES_TOTAL),
         }
     }
 
@@ -28,8 +28,8 @@ impl StepFamilies {
     }
 }
 
-/// The counters of one controller's steps. Steps are a closed set: those of the
-/// drivers that this process has.
+/// The metrics of one controller's steps. Steps are a closed set: those of the drivers of
+/// this process.
 #[derive(Clone, Debug)]
 pub struct StepMetrics {
     families: StepFamilies,
@@ -37,7 +37,7 @@ pub struct StepMetrics {
 }
 
 impl StepMetrics {
-    /// The operations that are counted.
+    /// The values of the label `operation`.
     pub const OPERATIONS: [&str; 2] = ["apply", "remove"];
 
     /// Starts the series of these steps at zero.
@@ -52,12 +52,12 @@ impl StepMetrics {
     }
 
     /// Counts an attempt that ended.
-    pub fn ended(&self, driver: &str, step: &str, operation: &str, took: Duration, well: bool) {
+    pub fn ended(&self, driver: &str, step: &str, operation: &str, took: Duration, success: bool) {
         let labels = [self.controller.as_str(), driver, step, operation];
         let durations = self.families.duration_seconds.with_label_values(&labels);
         durations.observe(took.as_secs_f64());
         let failures = self.families.failures_total.with_label_values(&labels);
-        if !well {
+        if !success {
             failures.inc();
         }
     }

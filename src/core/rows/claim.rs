@@ -1,4 +1,4 @@
-//! What a claim gives: the lease, the row as it was read under it, its steps.
+//! The result of a claim: the lease, the row as it was read under it, its steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,47 +15,46 @@ use crate::core::queue::Key;
 use crate::core::steps::{StepRecord, records};
 use crate::core::trust::MonotonicDeadline;
 
-/// Which rows an owner works on, in the table's own terms (its `selects` and
-/// `placed`); none: on all.
+/// Which rows an owner works on, by the table's conditions `selects` and `placed`; all
+/// rows if both fields are none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
-    /// The place of the owner, which its rows stay with.
+    /// The placement of its rows: rows that are placed with it stay with it.
     pub place: Option<String>,
-    /// Which rows that are nowhere yet it selects.
+    /// Which rows without a placement it selects.
     pub selector: Option<Value>,
 }
 
 /// The right to act on one row: the fence of every write and every effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The row.
+    /// The key of the row.
     pub key: Key,
-    /// The identity of the row: another row of the same key has another.
+    /// The UID of the row: a later row of the same key has another.
     pub uid: Uuid,
-    /// Who holds it.
+    /// The holder of the lease.
     pub owner: Arc<str>,
-    /// Its term.
+    /// The number of the lease.
     pub term: Term,
 }
 
-/// A row that was read under a lease, with what its fence needs.
+/// A row that was read under a lease, with the values that its fence compares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leased<T> {
     /// The row, as the domain sees it.
     pub object: T,
-    /// The generation that a decision about it is made on.
+    /// The generation that decisions about it use.
     pub generation: i64,
-    /// The recorded state that a decision about it is made on.
+    /// The recorded state that decisions about it use.
     pub state: String,
     /// The database's clock when it was read.
     pub read_at: Timestamp,
-    /// When it arrived here: by as much as has passed since, the database's
-    /// clock has gone on.
+    /// When it arrived here, to compute the database's clock later.
     pub received: Instant,
 }
 
 impl<T> Leased<T> {
-    /// The database's clock now, as far as it is known here.
+    /// The database's clock now, computed from [`Leased::read_at`].
     pub fn now(&self) -> Timestamp {
         let since = SignedDuration::try_from(self.received.elapsed()).unwrap_or_default();
         self.read_at.checked_add(since).unwrap_or(self.read_at)
@@ -63,10 +62,10 @@ impl<T> Leased<T> {
 }
 
 impl<T, E> Leased<Result<T, E>> {
-    /// The row as an object, or why it cannot be read; with its fence either way.
+    /// The row as an object, with its fence.
     ///
     /// # Errors
-    /// The row with what was wrong with it.
+    /// Why the row cannot be read, with its fence.
     pub fn readable(self) -> Result<Leased<T>, Leased<E>> {
         fn with<A, B>(row: Leased<A>, object: B) -> (A, Leased<B>) {
             let other = Leased {
@@ -85,23 +84,22 @@ impl<T, E> Leased<Result<T, E>> {
     }
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub enum Claim<T> {
-    /// It is ours until the lease ends.
+    /// The claim won the lease.
     Won(Box<Claimed<T>>),
-    /// Another owner works on it; its lease ends in so long, if not renewed.
+    /// Another owner holds the lease.
     Busy {
-        /// Until the other lease ends.
+        /// The time until that lease expires, if it is not renewed.
         expires_in: Duration,
     },
-    /// Nothing is due; the next time, if the row has one.
+    /// The row is not due.
     NotDue {
-        /// Until it is.
+        /// The time until it is, if it will be.
         due_in: Option<Duration>,
     },
-    /// Not this owner's to work on: it is placed elsewhere, or this
-    /// owner does not select it.
+    /// The row is placed elsewhere, or this owner does not select it.
     NotSelected,
 }
 
@@ -110,21 +108,21 @@ pub enum Claim<T> {
 pub struct Claimed<T> {
     /// The fence of every write and effect.
     pub lease: Lease,
-    /// Until when the lease is trusted, counted from before it was asked for.
+    /// Until when the lease is trusted, counted from before its request.
     pub trust: MonotonicDeadline,
-    /// The row, if it can be read. Its generation and state are there in any
-    /// case, so that a person can be shown what is wrong with it.
+    /// The row, if it can be read. Its generation and state are known in any case, so
+    /// that the error can be written to it.
     pub row: Leased<Result<T, Undecodable>>,
     /// Its steps.
     pub steps: Vec<StepRecord>,
 }
 
-/// What became of a fenced write.
+/// The result of a fenced write.
 #[derive(Debug)]
 pub enum Written<T> {
-    /// It is in the row; this is the row now.
+    /// It is written; this is the row now.
     Yes(Box<Leased<T>>),
-    /// The lease, the row, the generation or the state is another by now.
+    /// Nothing is written: the lease, the UID, the generation or the state differs.
     Lost,
 }
 
@@ -134,7 +132,7 @@ pub(super) fn claim<O: Object>(
     trust: MonotonicDeadline,
 ) -> Result<Claim<O>, Undecodable> {
     if let Some(term) = column::<Option<i64>>(row, "row_term")? {
-        // Steps that cannot be read are a matter of this row, as its columns are.
+        // Steps that cannot be read make this row unreadable, as its columns do.
         let (object, steps) = match column(row, "row_steps").and_then(records) {
             Ok(steps) => (O::read(row), steps),
             Err(why) => (Err(why), Vec::new()),
@@ -180,7 +178,7 @@ fn read<T>(row: &Row, object: T) -> Result<Leased<T>, Undecodable> {
     })
 }
 
-/// Seconds of the database as a duration; what has passed already is zero.
+/// Seconds of the database as a duration; zero if negative.
 pub(super) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

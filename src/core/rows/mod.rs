@@ -1,6 +1,6 @@
-//! The rows of one table under leases: claimed, renewed, written under the fence,
-//! removed; and what of them is due. The guards are in the statements, so losing
-//! is an answer and not an error. This module decides nothing.
+//! The rows of one table under leases: finds due rows, claims them, renews and releases
+//! leases, writes and removes rows under the fence. The statements check the fence, so a
+//! lost lease is a result and not an error. This module decides nothing.
 
 mod claim;
 mod recorder;
@@ -43,7 +43,7 @@ impl<O: Object> Clone for Rows<O> {
 }
 
 impl<O: Object> Rows<O> {
-    /// The rows that an owner of this placement works on.
+    /// The rows that an owner with this placement works on.
     pub fn new(connections: Connections, placement: Placement) -> Self {
         let (statements, placement) = (Arc::new(Statements::of(&O::TABLE)), Arc::new(placement));
         let recorder = Recorder::new(connections.clone(), statements.clone(), placement.clone());
@@ -55,13 +55,12 @@ impl<O: Object> Rows<O> {
         }
     }
 
-    /// Claims several rows in one statement: those that are due, this owner's to
-    /// work on, and not leased. Keys that no row has are not in the answer.
-    /// `trusted_for` is how long a lease of `ttl` is trusted.
+    /// Claims rows in one statement: those that are due, that this owner selects and that
+    /// are not leased. The answer omits keys without a row. `trusted_for` is how long a
+    /// lease of `ttl` is trusted.
     ///
     /// # Errors
-    /// [`DatabaseError`]; claims may or may not stand then, and end with their
-    /// lifetime.
+    /// [`DatabaseError`]; the leases may exist then, and expire.
     pub async fn claim(
         &self,
         keys: &[Key],
@@ -94,11 +93,11 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Renews a lease and reads the row and its steps under it; `None` means that
-    /// the lease is lost.
+    /// Renews a lease and reads the row and its steps under it; `None` if the lease is
+    /// lost.
     ///
     /// # Errors
-    /// [`DatabaseError`], also when the row cannot be read any more.
+    /// [`DatabaseError`], also if the row cannot be read any more.
     pub async fn renew(
         &self,
         lease: &Lease,
@@ -124,10 +123,10 @@ impl<O: Object> Rows<O> {
         Ok(found.pop())
     }
 
-    /// Gives a lease back, if it still stands.
+    /// Releases a lease, if it is still held under this term.
     ///
     /// # Errors
-    /// [`DatabaseError`]; the lease then ends with its lifetime.
+    /// [`DatabaseError`]; the lease then expires.
     pub async fn release(&self, lease: &Lease) -> Result<(), DatabaseError> {
         self.connections
             .execute(
@@ -139,10 +138,10 @@ impl<O: Object> Rows<O> {
             .map(drop)
     }
 
-    /// Gives back every lease of an owner that is ending.
+    /// Releases all leases of an owner that ends.
     ///
     /// # Errors
-    /// [`DatabaseError`]; the leases then end with their lifetime.
+    /// [`DatabaseError`]; the leases then expire.
     pub async fn release_all(&self, owner: &str) -> Result<u64, DatabaseError> {
         self.connections
             .execute(
@@ -153,14 +152,14 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Writes a status, and the step changes that belong to it, under the fence: while
-    /// the lease holds, and only onto the row, the generation and the state that
-    /// the decision was made on. Writes that are asked for at the same time go in
-    /// one statement; one that others hold up, or that is refused, goes alone.
+    /// Writes a status and its step changes under the fence: only while the lease is held,
+    /// and only to a row with the UID, generation and state of the decision. Writes that
+    /// arrive at the same time share one statement; one whose row is locked, or that
+    /// fails in a batch, is sent alone.
     ///
     /// # Errors
-    /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be
-    /// written, so read again before acting.
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] it may or may not be written, so
+    /// read again before acting.
     pub async fn write<T: Sync>(
         &self,
         lease: &Lease,
@@ -172,8 +171,8 @@ impl<O: Object> Rows<O> {
         self.recorder.write(write).await
     }
 
-    /// What [`Rows::write`] sends for one row, for a caller that needs more
-    /// statements in the same transaction: the text, and its parameters.
+    /// The statement and parameters that [`Rows::write`] sends for one row, for a caller
+    /// that needs more statements in the same transaction.
     pub fn write_statement<T>(
         &self,
         lease: &Lease,
@@ -186,7 +185,7 @@ impl<O: Object> Rows<O> {
         (&self.statements.write_status, params)
     }
 
-    /// Reads what the statement of [`Rows::write_statement`] returned.
+    /// Reads the result of the statement of [`Rows::write_statement`].
     ///
     /// # Errors
     /// [`DatabaseError::Unreadable`].
@@ -202,11 +201,11 @@ impl<O: Object> Rows<O> {
         Ok(row.map_or(Written::Lost, |row| Written::Yes(Box::new(row))))
     }
 
-    /// Writes how steps ended and which one begins, in the middle of work on
+    /// Writes the ends of steps and the start of the next one, during work on
     /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError`]; it may have been written then.
+    /// [`DatabaseError`]; it may be written then.
     pub async fn advance(
         &self,
         lease: &Lease,
@@ -235,11 +234,11 @@ impl<O: Object> Rows<O> {
         })
     }
 
-    /// Removes a row whose object is verified gone, under the fence and only while
-    /// that is declared. `false`: it is not, any more.
+    /// Removes a row whose object is verified absent, under the fence and only while it is
+    /// declared deleted. `false` if the fence or the declaration does not hold any more.
     ///
     /// # Errors
-    /// [`DatabaseError`]; after [`DatabaseError::Late`] look whether it is there.
+    /// [`DatabaseError`]; after [`DatabaseError::Late`] check whether the row exists.
     pub async fn remove(&self, lease: &Lease, generation: i64) -> Result<bool, DatabaseError> {
         let removed = self
             .connections
@@ -260,8 +259,8 @@ impl<O: Object> Rows<O> {
         Ok(removed > 0)
     }
 
-    /// Finds what is due within the horizon, this owner's to work on and not
-    /// worked on, oldest first: keys, and how long until each is due.
+    /// Finds rows that are due within the horizon, that this owner selects and that are
+    /// not leased, oldest first: keys, each with the time until it is due.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -286,8 +285,8 @@ impl<O: Object> Rows<O> {
             .await
     }
 
-    /// Finds rows of this owner's to work on whose lease has expired and that
-    /// are due; of others it takes away what is left of the lease.
+    /// Finds due rows that this owner selects and whose lease has expired. Deletes the
+    /// expired leases of rows that are not due.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -1,10 +1,10 @@
-//! Statuses that are written at the same time go in one statement.
+//! Batches status writes that happen at the same time.
 //!
-//! While nothing is being written, a status goes at once and alone. Those that
-//! come while enough statements are under way wait for the next one and go
-//! together. In a batch no row waits for another writer's lock: what is locked, and
-//! what makes the whole batch fail, is written alone, so that one row neither
-//! delays nor spoils the others. This module decides nothing.
+//! While few statements run, a status is sent at once and alone. Statuses that arrive
+//! while enough statements run wait and are sent together. A batch does not wait for
+//! locked rows. A status whose row is locked, or that is in a batch that fails, is sent
+//! alone, so that one row neither delays the others nor makes them fail. This module
+//! decides nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::core::table::Statements;
 
 const OPERATION: &str = "write a status";
 
-/// So many statements may be under way until statuses wait for each other.
-const UNDER_WAY: usize = 4;
+/// How many statements may run before further statuses wait for a batch.
+const MAX_RUNNING: usize = 4;
 
-/// A statement that takes longer, most likely because it waits for a lock, does not
-/// count any more: it must not hold up the others.
+/// A statement that runs longer, most likely because it waits for a lock, is not counted
+/// any more, so that it does not delay other statuses.
 const COUNTED_FOR: Duration = Duration::from_millis(50);
 
 /// One status as it is sent.
@@ -40,7 +40,7 @@ pub(super) struct StatusWrite {
 }
 
 #[derive(Serialize)]
-struct Fenced<'a, S> {
+struct FencedStatus<'a, S> {
     row_key: &'a str,
     row_uid: uuid::Uuid,
     row_owner: &'a str,
@@ -52,7 +52,7 @@ struct Fenced<'a, S> {
 }
 
 #[derive(Serialize)]
-struct OfRow<'a> {
+struct FencedStep<'a> {
     row_key: &'a str,
     term: i64,
     #[serde(flatten)]
@@ -66,7 +66,7 @@ impl StatusWrite {
         status: &impl Serialize,
         steps: &[StepChange],
     ) -> Self {
-        let fenced = Fenced {
+        let fenced = FencedStatus {
             row_key: &lease.key,
             row_uid: lease.uid,
             row_owner: &lease.owner,
@@ -84,31 +84,31 @@ impl StatusWrite {
     }
 
     pub(super) fn steps(lease: &Lease, steps: &[StepChange]) -> Value {
-        let of_row = |change| OfRow {
+        let fenced = |change| FencedStep {
             row_key: &lease.key,
             term: lease.term.0,
             change,
         };
-        let steps: Vec<_> = steps.iter().map(of_row).collect();
+        let steps: Vec<_> = steps.iter().map(fenced).collect();
         serde_json::to_value(steps).expect("a step is plain data")
     }
 }
 
-type Answer<T> = Result<Written<T>, DatabaseError>;
+type WriteResult<T> = Result<Written<T>, DatabaseError>;
 
-struct Waiting<T> {
+struct PendingWrite<T> {
     write: StatusWrite,
-    answer: oneshot::Sender<Answer<T>>,
+    result: oneshot::Sender<WriteResult<T>>,
 }
 
-struct State<T> {
-    waiting: Vec<Waiting<T>>,
-    under_way: usize,
+struct RecorderState<T> {
+    pending: Vec<PendingWrite<T>>,
+    running: usize,
 }
 
 /// Writes statuses of one table; cheap to clone.
 pub(super) struct Recorder<O: Object> {
-    inner: Arc<Inner<O>>,
+    inner: Arc<RecorderInner<O>>,
 }
 
 impl<O: Object> Clone for Recorder<O> {
@@ -119,11 +119,11 @@ impl<O: Object> Clone for Recorder<O> {
     }
 }
 
-struct Inner<O: Object> {
+struct RecorderInner<O: Object> {
     connections: Connections,
     statements: Arc<Statements>,
     placement: Arc<Placement>,
-    state: Mutex<State<O>>,
+    state: Mutex<RecorderState<O>>,
 }
 
 impl<O: Object> Recorder<O> {
@@ -132,12 +132,12 @@ impl<O: Object> Recorder<O> {
         statements: Arc<Statements>,
         placement: Arc<Placement>,
     ) -> Self {
-        let state = Mutex::new(State {
-            waiting: Vec::new(),
-            under_way: 0,
+        let state = Mutex::new(RecorderState {
+            pending: Vec::new(),
+            running: 0,
         });
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(RecorderInner {
                 connections,
                 statements,
                 placement,
@@ -146,60 +146,61 @@ impl<O: Object> Recorder<O> {
         }
     }
 
-    /// Writes one status. Dropping the future does not take it back.
-    pub(super) async fn write(&self, write: StatusWrite) -> Answer<O> {
-        let (answer, answered) = oneshot::channel();
+    /// Writes one status. Dropping the future does not cancel the write.
+    pub(super) async fn write(&self, write: StatusWrite) -> WriteResult<O> {
+        let (result, receiver) = oneshot::channel();
         {
             let mut state = self.inner.state();
-            state.waiting.push(Waiting { write, answer });
-            if state.under_way < UNDER_WAY {
-                state.under_way += 1;
+            state.pending.push(PendingWrite { write, result });
+            if state.running < MAX_RUNNING {
+                state.running += 1;
                 tokio::spawn(self.inner.clone().flush());
             }
         }
-        // The sender is dropped without an answer only if its task panicked.
-        answered.await.unwrap_or(Err(DatabaseError::Late {
+        // The sender is dropped without a result only if its task panicked.
+        receiver.await.unwrap_or(Err(DatabaseError::Late {
             operation: OPERATION,
             after: Duration::ZERO,
         }))
     }
 }
 
-impl<O: Object> Inner<O> {
-    fn state(&self) -> MutexGuard<'_, State<O>> {
+impl<O: Object> RecorderInner<O> {
+    fn state(&self) -> MutexGuard<'_, RecorderState<O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What waits, or the end of one that was under way if nothing does.
-    fn next(&self) -> Option<Vec<Waiting<O>>> {
+    /// Takes the pending writes. If there are none, the calling task ends and is not
+    /// counted any more.
+    fn next(&self) -> Option<Vec<PendingWrite<O>>> {
         let mut state = self.state();
-        if state.waiting.is_empty() {
-            state.under_way -= 1;
+        if state.pending.is_empty() {
+            state.running -= 1;
             return None;
         }
-        Some(std::mem::take(&mut state.waiting))
+        Some(std::mem::take(&mut state.pending))
     }
 
     async fn flush(self: Arc<Self>) {
-        while let Some(mut waiting) = self.next() {
+        while let Some(mut pending) = self.next() {
             let mut written = tokio::spawn({
                 let this = self.clone();
                 async move {
-                    if waiting.len() == 1
-                        && let Some(one) = waiting.pop()
+                    if pending.len() == 1
+                        && let Some(one) = pending.pop()
                     {
                         this.write_alone(one).await;
                     } else {
-                        this.write_together(waiting).await;
+                        this.write_batch(pending).await;
                     }
                 }
             });
-            // What is still under way then ends by itself, within its deadline.
+            // A statement that still runs then ends within its own deadline.
             let _ended_or_slow = timeout(COUNTED_FOR, &mut written).await;
         }
     }
 
-    async fn write_alone(&self, one: Waiting<O>) {
+    async fn write_alone(&self, one: PendingWrite<O>) {
         let written = self
             .connections
             .rows(
@@ -208,16 +209,16 @@ impl<O: Object> Inner<O> {
                 &[&one.write.status, &self.placement.place, &one.write.steps],
             )
             .await;
-        let answer = match written {
+        let result = match written {
             Ok(rows) => Rows::<O>::written(rows.first()),
             Err(error) => Err(error),
         };
-        let _receiver_may_be_gone = one.answer.send(answer);
+        let _receiver_may_be_gone = one.result.send(result);
     }
 
-    async fn write_together(&self, waiting: Vec<Waiting<O>>) {
-        let statuses: Vec<&Value> = waiting.iter().map(|one| &one.write.status).collect();
-        let steps = waiting.iter().flat_map(|one| one.write.steps.as_array());
+    async fn write_batch(&self, pending: Vec<PendingWrite<O>>) {
+        let statuses: Vec<&Value> = pending.iter().map(|one| &one.write.status).collect();
+        let steps = pending.iter().flat_map(|one| one.write.steps.as_array());
         let steps = Value::Array(steps.flatten().cloned().collect());
         let written = self
             .connections
@@ -233,21 +234,21 @@ impl<O: Object> Inner<O> {
             .await;
         let mut written = written.unwrap_or_default();
         let mut alone = Vec::new();
-        for one in waiting {
+        for one in pending {
             let written_under =
                 |lease: &(String, i64)| lease.0 == one.write.key && lease.1 == one.write.term;
             let found = written.iter().position(|(lease, _)| written_under(lease));
             match found.map(|index| written.swap_remove(index).1) {
                 Some(row) => {
-                    let answer = row
+                    let result = row
                         .map(|row| Written::Yes(Box::new(row)))
                         .map_err(|source| DatabaseError::Unreadable {
                             operation: OPERATION,
                             source,
                         });
-                    let _receiver_may_be_gone = one.answer.send(answer);
+                    let _receiver_may_be_gone = one.result.send(result);
                 }
-                // Lost, locked by another writer, or spoilt by another row.
+                // The fence is lost, the row is locked, or the batch failed.
                 None => alone.push(one),
             }
         }

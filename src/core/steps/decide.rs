@@ -1,74 +1,74 @@
-//! What is to be done about one step. Pure: no clock, no randomness, no effect.
+//! Decides about one step. Pure: no clock, no randomness, no effect.
 
 use jiff::Timestamp;
 
 use super::record::{Requirement, StepRecord, StepState};
 
-/// What was seen of a step.
+/// The observation of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepObservation {
-    /// It is in place, as it is declared now.
+    /// It is in place as declared.
     InPlace,
-    /// It is not, or not as declared; why, for people.
+    /// It is not in place, or not as declared, for this reason.
     NotInPlace(String),
-    /// It cannot be seen, for this reason; nothing follows from that.
+    /// It cannot be observed, for this reason.
     Unknown(String),
 }
 
-/// What the decision needs to know of a step.
+/// What a decision needs to know about a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepFacts {
     /// Its name.
     pub name: &'static str,
-    /// Raised when a release applies it in another way, so that it runs again.
+    /// A release that applies it in another way raises this, so that it runs again.
     pub version: i32,
     /// What its failure means.
     pub requirement: Requirement,
-    /// Whether it can be observed by itself. If not, the observation of the whole
-    /// is the only one, and the step is applied whenever the whole is.
+    /// Whether it can be observed by itself. If not, only the object as a whole can be
+    /// observed, and the step is applied whenever the object is.
     pub observable: bool,
-    /// The hash of what it depends on.
+    /// The hash of its input.
     pub input_hash: String,
 }
 
-/// What a run is for.
+/// The purpose of a run forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To make the whole, or to change it.
+    /// Create or change the object.
     Make,
-    /// To look after a whole that is well: drift and steps that failed.
+    /// Repair drift and failed steps of an object that is healthy.
     Maintain,
 }
 
-/// What is to be done about one step now.
+/// The decision about one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Todo {
-    /// Nothing.
+    /// Do nothing.
     Nothing,
-    /// Nothing: a newer release wrote it and knows what to do.
+    /// Do nothing: a newer release recorded it.
     LeaveToNewer,
-    /// Nothing yet: its next try is not due.
+    /// Do nothing yet: its next attempt is not due.
     Wait,
-    /// Look at it, then decide again.
+    /// Observe it, then decide again.
     Observe,
-    /// It is in place although it is not recorded so: record it.
+    /// Record it as done: it is in place, but not recorded so.
     Confirm,
-    /// Apply it.
-    Apply(Why),
-    /// It cannot be seen, so it counts as a failed attempt.
+    /// Apply or remove it.
+    Apply(ApplyReason),
+    /// Record a failed attempt: it cannot be observed.
     CannotTell,
-    /// Nothing: it cannot be seen, and of a whole that is well nothing follows.
-    LeaveUnseen,
+    /// Do nothing: it cannot be observed, and the object is healthy.
+    LeaveUnobserved,
 }
 
-/// Why a step is applied.
+/// Why a step is applied or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ApplyReason {
     /// It is not in place.
     NotInPlace,
-    /// It was done and is not in place any more.
+    /// It was done, and is not in place any more.
     Drift,
-    /// What it depends on changed since.
+    /// Its input or version has changed since.
     InputChanged,
     /// It cannot be observed by itself.
     NotObservable,
@@ -76,8 +76,8 @@ pub enum Why {
 
 /// Decides about one step of a run forward.
 ///
-/// `seen` is what [`Todo::Observe`] led to, `None` before that; the answer to
-/// `Some` is never `Observe` again.
+/// `seen` is the observation after [`Todo::Observe`], `None` before it; with `Some` the
+/// decision is never `Observe`.
 pub fn forward(
     facts: &StepFacts,
     record: Option<&StepRecord>,
@@ -106,13 +106,13 @@ pub fn forward(
         return Todo::Wait;
     }
     if !facts.observable {
-        let left_alone = purpose == Purpose::Maintain
+        let untouched = purpose == Purpose::Maintain
             && same_input
             && matches!(state, None | Some(StepState::Done | StepState::Skipped));
-        return if left_alone {
+        return if untouched {
             Todo::Nothing
         } else {
-            Todo::Apply(Why::NotObservable)
+            Todo::Apply(ApplyReason::NotObservable)
         };
     }
     match (seen, state) {
@@ -120,21 +120,24 @@ pub fn forward(
         (Some(StepObservation::Unknown(_)), _)
             if purpose == Purpose::Maintain && facts.requirement == Requirement::Required =>
         {
-            Todo::LeaveUnseen
+            Todo::LeaveUnobserved
         }
         (Some(StepObservation::Unknown(_)), _) => Todo::CannotTell,
-        (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => Todo::Apply(Why::Drift),
-        (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(Why::NotInPlace),
-        (Some(StepObservation::InPlace), _) if !same_input => Todo::Apply(Why::InputChanged),
+        (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => {
+            Todo::Apply(ApplyReason::Drift)
+        }
+        (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(ApplyReason::NotInPlace),
+        (Some(StepObservation::InPlace), _) if !same_input => {
+            Todo::Apply(ApplyReason::InputChanged)
+        }
         (Some(StepObservation::InPlace), Some(StepState::Done)) => Todo::Nothing,
         (Some(StepObservation::InPlace), _) => Todo::Confirm,
     }
 }
 
-/// Decides about one step of a run backward: removing is idempotent and half of a
-/// step may be there, so only one that is recorded as removed, and is not seen in
-/// place again, is left out. A step that cannot be observed by itself is removed
-/// whenever the whole is: the whole was seen to be there.
+/// Decides about one step of a run backward. Removal is idempotent and a part of a step
+/// may exist, so a step is skipped only if it is recorded as removed and observed as not
+/// in place. A step that cannot be observed by itself is removed whenever the object is.
 ///
 /// `seen` is as in [`forward`].
 pub fn backward(
@@ -144,19 +147,21 @@ pub fn backward(
 ) -> Todo {
     match record {
         Some(record) if record.version > facts.version => Todo::LeaveToNewer,
-        _ if !facts.observable => Todo::Apply(Why::NotObservable),
+        _ if !facts.observable => Todo::Apply(ApplyReason::NotObservable),
         Some(record) if record.state == StepState::Removed => match seen {
             None => Todo::Observe,
             Some(StepObservation::NotInPlace(_)) => Todo::Nothing,
-            Some(StepObservation::InPlace | StepObservation::Unknown(_)) => Todo::Apply(Why::Drift),
+            Some(StepObservation::InPlace | StepObservation::Unknown(_)) => {
+                Todo::Apply(ApplyReason::Drift)
+            }
         },
-        Some(_) | None => Todo::Apply(Why::NotInPlace),
+        Some(_) | None => Todo::Apply(ApplyReason::NotInPlace),
     }
 }
 
-/// What this driver made and this release cannot remove: recorded steps that it
-/// does not know, or knows only in an older version. While there is one, the row
-/// stays, so that a daemon of the newer release can finish.
+/// Recorded steps of this driver that this release cannot remove: it does not know them,
+/// or only an older version of them. While there is one, the row stays, so that a daemon
+/// of the newer release can finish.
 pub fn unknown_leftovers<'a>(
     driver: &str,
     facts: &[StepFacts],
@@ -174,9 +179,9 @@ pub fn unknown_leftovers<'a>(
         .collect()
 }
 
-/// What other drivers made and did not remove: this one can neither see nor remove
-/// it. While there is any, the row stays, so that a daemon with that driver can
-/// finish.
+/// Recorded steps of other drivers that are not removed: this driver can neither observe
+/// nor remove them. While there is one, the row stays, so that a daemon with that driver
+/// can finish.
 pub fn foreign_leftovers<'a>(
     driver: &str,
     records: &'a [StepRecord],
@@ -190,7 +195,7 @@ pub fn foreign_leftovers<'a>(
         .filter(left)
 }
 
-/// When the earliest failed best-effort step is tried again.
+/// When the next failed best-effort step is retried.
 pub fn next_try(driver: &str, records: &[StepRecord]) -> Option<Timestamp> {
     records
         .iter()
@@ -247,18 +252,18 @@ mod tests {
         let changed = record(StepState::Done, 2, "old");
         assert_eq!(
             decide(Some(&changed), &InPlace),
-            Todo::Apply(Why::InputChanged)
+            Todo::Apply(ApplyReason::InputChanged)
         );
         let upgraded = record(StepState::Done, 1, "new");
         assert_eq!(
             decide(Some(&upgraded), &InPlace),
-            Todo::Apply(Why::InputChanged)
+            Todo::Apply(ApplyReason::InputChanged)
         );
         assert_eq!(decide(None, &InPlace), Todo::Confirm);
     }
 
     #[test]
-    fn a_crash_in_a_step_leads_to_a_look() {
+    fn a_step_is_observed_after_a_crash() {
         for state in [StepState::Running, StepState::Failed, StepState::Removing] {
             let crashed = record(state, 2, "new");
             let facts = facts(Requirement::Required, true);
@@ -269,29 +274,32 @@ mod tests {
                 Todo::Confirm
             );
             let gone = StepObservation::NotInPlace(String::new());
-            assert_eq!(decide(Some(&crashed), &gone), Todo::Apply(Why::NotInPlace));
+            assert_eq!(
+                decide(Some(&crashed), &gone),
+                Todo::Apply(ApplyReason::NotInPlace)
+            );
         }
     }
 
     #[test]
-    fn drift_is_applied_and_ignorance_is_not() {
+    fn drift_is_applied_and_an_unknown_is_not() {
         let done = record(StepState::Done, 2, "new");
         let gone = StepObservation::NotInPlace("its file is gone".into());
-        assert_eq!(decide(Some(&done), &gone), Todo::Apply(Why::Drift));
+        assert_eq!(decide(Some(&done), &gone), Todo::Apply(ApplyReason::Drift));
         let unknown = StepObservation::Unknown("no answer".into());
         for record in [None, Some(&done)] {
             assert_eq!(decide(record, &unknown), Todo::CannotTell);
-            let maintained = |requirement| {
+            let maintain = |requirement| {
                 let facts = facts(requirement, true);
                 forward(&facts, record, Some(&unknown), Purpose::Maintain, NOW)
             };
-            assert_eq!(maintained(Requirement::Required), Todo::LeaveUnseen);
-            assert_eq!(maintained(Requirement::BestEffort), Todo::CannotTell);
+            assert_eq!(maintain(Requirement::Required), Todo::LeaveUnobserved);
+            assert_eq!(maintain(Requirement::BestEffort), Todo::CannotTell);
         }
     }
 
     #[test]
-    fn a_newer_release_is_left_its_steps_in_every_state() {
+    fn steps_of_a_newer_release_are_not_touched() {
         let facts = facts(Requirement::Required, true);
         for state in StepState::ALL {
             let newer = record(state, 3, "new");
@@ -313,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_driver_left_is_found_unless_it_was_given_up() {
+    fn leftovers_of_other_drivers_are_found_unless_given_up() {
         let left = |state, reason: Option<&str>| {
             let record = StepRecord {
                 reason: reason.map(str::to_owned),
@@ -330,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_best_effort_step_waits_for_its_next_try() {
+    fn a_failed_best_effort_step_waits_for_its_next_attempt() {
         let later = NOW + jiff::SignedDuration::from_secs(1);
         let failed = StepRecord {
             next_try_at: Some(later),
@@ -359,26 +367,26 @@ mod tests {
     }
 
     #[test]
-    fn an_unobservable_step_runs_with_the_whole_only() {
+    fn an_unobservable_step_runs_only_with_the_object() {
         let facts = facts(Requirement::Required, false);
         let done = record(StepState::Done, 2, "new");
         let with = |record, purpose| forward(&facts, record, None, purpose, NOW);
         assert_eq!(
             with(Some(&done), Purpose::Make),
-            Todo::Apply(Why::NotObservable)
+            Todo::Apply(ApplyReason::NotObservable)
         );
         assert_eq!(with(Some(&done), Purpose::Maintain), Todo::Nothing);
         assert_eq!(with(None, Purpose::Maintain), Todo::Nothing);
     }
 
     #[test]
-    fn a_removal_skips_only_what_is_removed_and_seen_so() {
+    fn a_removal_skips_only_steps_observed_as_removed() {
         let facts = facts(Requirement::Required, true);
         for state in StepState::ALL {
             let todo = backward(&facts, Some(&record(state, 2, "new")), None);
             let expected = match state {
                 StepState::Removed => Todo::Observe,
-                _ => Todo::Apply(Why::NotInPlace),
+                _ => Todo::Apply(ApplyReason::NotInPlace),
             };
             assert_eq!(todo, expected, "{state}");
         }
@@ -386,16 +394,19 @@ mod tests {
         let after = |seen| backward(&facts, Some(&removed), Some(&seen));
         let (gone, unknown) = (String::new(), String::new());
         assert_eq!(after(StepObservation::NotInPlace(gone)), Todo::Nothing);
-        assert_eq!(after(StepObservation::InPlace), Todo::Apply(Why::Drift));
+        assert_eq!(
+            after(StepObservation::InPlace),
+            Todo::Apply(ApplyReason::Drift)
+        );
         let unseen = after(StepObservation::Unknown(unknown));
-        assert_eq!(unseen, Todo::Apply(Why::Drift));
+        assert_eq!(unseen, Todo::Apply(ApplyReason::Drift));
     }
 
     #[test]
-    fn a_removal_of_an_unobservable_step_is_done_again() {
+    fn an_unobservable_step_is_removed_again() {
         let facts = facts(Requirement::Required, false);
         let removed = record(StepState::Removed, 2, "new");
         let todo = backward(&facts, Some(&removed), None);
-        assert_eq!(todo, Todo::Apply(Why::NotObservable));
+        assert_eq!(todo, Todo::Apply(ApplyReason::NotObservable));
     }
 }

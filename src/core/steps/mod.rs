@@ -1,30 +1,30 @@
-//! Work in recorded steps: each is committed as `running` before it acts and as
-//! `done` or `failed` after, so a crash leaves "look again", and the owner that takes
-//! over goes on at the first step that is not verified.
+//! Work in recorded steps. Each step is committed as `running` before it acts and as
+//! `done` or `failed` after, so that after a crash the next owner observes and resumes at
+//! the first step that is not verified.
 //!
-//! [`decide`] is pure and says what is to be done about one step; [`run`] does
-//! it. This module knows no table and no cluster: [`StepLog`] writes.
+//! [`decide`] is pure and decides about one step; `run` executes the decisions. This
+//! module knows no table and no cluster: [`StepLog`] writes.
 //!
 //! # Flow
 //! ```text
 //! forward:   observe ─┬─> in place, same input: next step
 //!                     ├─> not in place, or its input changed: running ─> apply ─> observe ─> done
-//!                     └─> unknown: the step fails, and is tried again later
+//!                     └─> unknown: the step fails, and is retried later
 //! backward:  removing ─> remove ─> removed, from the last step to the first
 //! ```
-//! The first step's start is written by the statement that commits the intent, a
-//! later one's by the statement that writes how the step before it ended, and the
-//! last end by the statement that commits the result. So a driver with one step
-//! costs no statement more than one without steps.
+//! The statement that commits the intent writes the start of the first step; the
+//! statement that writes the end of a step writes the start of the next one; the
+//! statement that commits the result writes the last end. So a driver with one step needs
+//! no more statements than one without steps.
 //!
 //! # Guarantees
-//! - A step acts only after its start was committed under the fence.
-//! - A step that is in place as declared is not applied again: a changed input or
-//!   drift of one step runs that step alone.
-//! - A failed `required` step ends the run; a failed `best-effort` step is noted,
-//!   has a next try of its own, and the run goes on.
-//! - A step of a newer version, or one that this release does not know, is left
-//!   alone; see [`decide::unknown_leftovers`].
+//! - A step acts only after its start is committed under the fence.
+//! - A step that is in place as declared is not applied again: a changed input or drift
+//!   of one step runs only that step.
+//! - A failed `required` step ends the run. A failed `best-effort` step is recorded with
+//!   its own next attempt, and the run continues.
+//! - A step of a newer version, or one that this release does not know, is not touched;
+//!   see [`decide::unknown_leftovers`].
 //!
 //! # Assumptions
 //! - `apply` and `remove` are idempotent; they may run again after a crash.
@@ -38,7 +38,7 @@ mod step;
 
 pub use decide::{Purpose, StepFacts, StepObservation};
 pub use record::{
-    CUT_SHORT, ENDED_WELL, GIVEN_UP, Requirement, StepChange, StepRecord, StepState, VERIFIED,
+    ENDED_WELL, GIVEN_UP, INTERRUPTED, Requirement, StepChange, StepRecord, StepState, VERIFIED,
 };
 pub(crate) use record::{OF_ROW, records};
 pub use run::{Advanced, Direction, Run, RunEnd, RunResult, StepLog, run_unrecorded};

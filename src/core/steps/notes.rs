@@ -1,29 +1,30 @@
-//! What a run notes of its steps, to be written with the next statement.
+//! The changes of a run that are written with its next statement.
 
 use super::record::{GIVEN_UP, REMOVAL_FAILED, Requirement, StepChange, StepState, VERIFIED};
 use super::run::{Direction, Run};
 use super::step::StepError;
 
-/// A best-effort removal that failed so often is given up, visibly: the row goes.
+/// After so many failures a best-effort removal is given up, with an event, and the row is
+/// removed.
 const GIVE_UP_AFTER: u32 = 3;
 
 impl Run<'_> {
     pub(super) fn start(&mut self, index: usize) {
-        self.note(index, self.direction.begun(), "Started", "begun");
-        self.begun = Some(index);
+        self.note(index, self.direction.started(), "Started", "started");
+        self.started = Some(index);
     }
 
-    /// Notes that a step is in place although it is not recorded so: no attempt more.
+    /// Notes that a step is in place but not recorded so. This counts no attempt.
     pub(super) fn confirm(&mut self, index: usize) {
-        self.note(index, StepState::Done, VERIFIED, "it is in place");
+        self.note(index, StepState::Done, VERIFIED, "in place");
         let attempt = self.record(index).map_or(1, |record| record.attempt.max(1));
         if let Some(change) = self.changes.last_mut() {
             change.attempt = attempt;
         }
     }
 
-    /// Notes a failure: it ends the run if the whole needs the step, or if the
-    /// step is to be removed and is not given up yet.
+    /// Notes a failure. It ends the run if the step is required, or if its removal is not
+    /// given up yet.
     pub(super) fn failed(&mut self, index: usize, error: StepError) {
         let attempt = self.attempt_number(index);
         let best_effort = self.facts[index].requirement == Requirement::BestEffort;
@@ -51,7 +52,7 @@ impl Run<'_> {
         }
         let tolerated = best_effort && !backward || given_up;
         if !tolerated && self.failure.is_none() {
-            // Of one step the name would say nothing.
+            // The name of an only step says nothing.
             self.failure = Some(if self.facts.len() > 1 {
                 error.in_step(self.facts[index].name)
             } else {
@@ -60,15 +61,15 @@ impl Run<'_> {
         }
     }
 
-    /// Notes what is to be written of a step; its last word counts.
+    /// Notes a change of a step; it replaces an earlier one of the same step.
     pub(super) fn note(&mut self, index: usize, state: StepState, reason: &str, message: &str) {
         let facts = &self.facts[index];
-        let whole = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        let signed = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         let change = StepChange {
             driver: self.set.driver.to_owned(),
             name: facts.name.to_owned(),
-            position: whole(index + 1),
-            total: whole(self.facts.len()),
+            position: signed(index + 1),
+            total: signed(self.facts.len()),
             version: facts.version,
             required: facts.requirement == Requirement::Required,
             state,
@@ -82,21 +83,21 @@ impl Run<'_> {
         self.changes.push(change);
     }
 
-    /// Which attempt in a row this is, from 1. Attempts at another input do not
-    /// count, nor do attempts to apply for a removal, or the other way round.
+    /// The number of this attempt in a row, from 1. Attempts with another input do not
+    /// count, and attempts to apply and to remove are counted apart.
     fn attempt_number(&self, index: usize) -> u32 {
         let Some(record) = self.record(index) else {
             return 1;
         };
         let removal = matches!(record.reason.as_deref(), Some(REMOVAL_FAILED | GIVEN_UP));
         let removing = record.state == StepState::Removing || removal;
-        let goes_on = match self.direction {
+        let continues = match self.direction {
             Direction::Forward(_) => {
                 matches!(record.state, StepState::Running | StepState::Failed) && !removing
             }
             Direction::Backward => removing,
         };
-        if goes_on && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) {
+        if continues && record.input_hash.as_ref() == Some(&self.facts[index].input_hash) {
             // The column is a Postgres integer.
             record
                 .attempt

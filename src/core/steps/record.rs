@@ -1,4 +1,4 @@
-//! What is recorded of a step, and what is written of it.
+//! The record of a step, and the changes that are written to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::database::Undecodable;
 
-/// The records of a row, as one JSON value; null if it has none.
+/// SQL for the records of a row as one JSON value; null if there is none.
 pub(crate) const OF_ROW: &str = "(SELECT jsonb_agg(to_jsonb(p) ORDER BY p.driver, p.position) \
     FROM {steps} p WHERE p.uid = {t}.uid)";
 
@@ -19,40 +19,40 @@ pub const VERIFIED: &str = "Verified";
 /// The reason of a step that was removed.
 pub(super) const REMOVED: &str = "Removed";
 
-/// The reasons of steps that ended well.
+/// The reasons of steps that succeeded.
 pub const ENDED_WELL: [&str; 3] = [APPLIED, VERIFIED, REMOVED];
 
 /// The reason of a step whose removal failed.
 pub(super) const REMOVAL_FAILED: &str = "RemovalFailed";
 
-/// The reason of a step that was cut short and is not tried again for now.
-pub const CUT_SHORT: &str = "Interrupted";
+/// The reason of a step that was interrupted and is not retried for now.
+pub const INTERRUPTED: &str = "Interrupted";
 
-/// The reason of a step whose removal was given up: something of it may be left.
+/// The reason of a step whose removal was given up; parts of it may be left.
 pub const GIVEN_UP: &str = "GivenUp";
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
-    /// Not begun.
+    /// Not started.
     Pending,
-    /// It was begun; how it ended is not known.
+    /// Started; its end is not recorded.
     Running,
-    /// It was applied, or found in place.
+    /// Applied, or found in place.
     Done,
-    /// Its last attempt failed.
+    /// The last attempt failed.
     Failed,
-    /// It does not apply here.
+    /// It does not apply.
     Skipped,
-    /// Its removal was begun; how it ended is not known.
+    /// Its removal is started; the end is not recorded.
     Removing,
     /// Nothing of it is left.
     Removed,
 }
 
 impl StepState {
-    /// Every state, so that metrics and tests can name all of them.
+    /// Every state.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
@@ -63,7 +63,7 @@ impl StepState {
         Self::Removed,
     ];
 
-    /// The word in the table, in labels and for people.
+    /// The word in the table, in labels and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -76,7 +76,7 @@ impl StepState {
         }
     }
 
-    /// Whether nothing of the step is there, as far as is recorded.
+    /// Whether, by this record, nothing of the step exists.
     pub fn leaves_nothing(self) -> bool {
         match self {
             Self::Pending | Self::Skipped | Self::Removed => true,
@@ -91,7 +91,7 @@ impl fmt::Display for StepState {
     }
 }
 
-/// A word that names no state of a step.
+/// A text that is no state of a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("state \"{0}\" of a step is not known")]
 pub struct UnknownStepState(String);
@@ -105,54 +105,54 @@ impl FromStr for StepState {
     }
 }
 
-/// What a failed step means for the whole.
+/// What a failed step means for its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Requirement {
-    /// The whole fails.
+    /// The object fails.
     Required,
-    /// The whole goes on; the step is tried again with a backoff of its own.
+    /// The object does not fail; the step is retried with its own backoff.
     BestEffort,
 }
 
-/// One step of a row, as it is recorded.
+/// One recorded step of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Whose step it is: two drivers may have steps of one name.
+    /// Its driver: two drivers may have steps of the same name.
     pub driver: String,
     /// Its name.
     pub name: String,
-    /// Its place in the order, from 1.
+    /// Its position in the order, from 1.
     pub position: i32,
-    /// How many steps its driver had.
+    /// The number of steps of its driver.
     pub total: i32,
-    /// The version of the step that wrote this.
+    /// The version of the step that wrote this record.
     pub version: i32,
-    /// Whether its failure fails the whole.
+    /// Whether the object fails if the step fails.
     pub required: bool,
-    /// Where it stands.
+    /// Its state.
     pub state: StepState,
-    /// Attempts in a row that failed, and the one under way.
+    /// Failed attempts in a row, plus the running one.
     pub attempt: u32,
-    /// Why it stands there, as a word.
+    /// The reason of its state, as a word.
     pub reason: Option<String>,
-    /// Why it stands there, in a sentence.
+    /// The reason of its state, as a sentence.
     pub message: Option<String>,
-    /// The hash of what the step depended on.
+    /// The hash of the step's input.
     pub input_hash: Option<String>,
-    /// When it last began.
+    /// When it last started.
     pub started_at: Option<Timestamp>,
     /// When it last ended; none while it runs.
     pub finished_at: Option<Timestamp>,
-    /// When a failed best-effort step is tried again.
+    /// When a failed best-effort step is retried.
     pub next_try_at: Option<Timestamp>,
 }
 
 impl StepRecord {
-    /// What is written of an attempt that was cut short, once nothing works on the row
-    /// any more; none if the step is not recorded as begun.
-    pub fn cut_short(&self) -> Option<StepChange> {
-        let begun = matches!(self.state, StepState::Running | StepState::Removing);
-        begun.then(|| StepChange {
+    /// The change for an interrupted attempt, to write when nothing works on the row any
+    /// more; none if the step is not recorded as started.
+    pub fn interrupted(&self) -> Option<StepChange> {
+        let started = matches!(self.state, StepState::Running | StepState::Removing);
+        started.then(|| StepChange {
             driver: self.driver.clone(),
             name: self.name.clone(),
             position: self.position,
@@ -161,15 +161,15 @@ impl StepRecord {
             required: self.required,
             state: StepState::Failed,
             attempt: self.attempt,
-            reason: Some(CUT_SHORT.to_owned()),
-            message: Some("it was cut short; something of it may be there".to_owned()),
+            reason: Some(INTERRUPTED.to_owned()),
+            message: Some("interrupted; parts of it may exist".to_owned()),
             input_hash: self.input_hash.clone(),
             next_try_seconds: None,
         })
     }
 }
 
-/// What is to be written of a step; the database adds the times.
+/// A change to the record of a step; the database adds the times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepChange {
     /// As in [`StepRecord`].
@@ -194,13 +194,13 @@ pub struct StepChange {
     pub message: Option<String>,
     /// As in [`StepRecord`].
     pub input_hash: Option<String>,
-    /// Seconds until the next try, if there is one.
+    /// Seconds until the next attempt, if there is one.
     pub next_try_seconds: Option<f64>,
 }
 
 impl StepChange {
-    /// What the write does to the records in memory; `now` stands for the
-    /// database's clock.
+    /// Applies the change to records in memory, as the database does on a write; `now` is
+    /// the database's clock.
     pub fn apply_to(&self, records: &mut Vec<StepRecord>, now: Timestamp) {
         let known = records
             .iter()
@@ -212,7 +212,7 @@ impl StepChange {
             records.push(before.clone());
             return;
         }
-        let begins = matches!(self.state, StepState::Running | StepState::Removing);
+        let starts = matches!(self.state, StepState::Running | StepState::Removing);
         let record = StepRecord {
             driver: self.driver.clone(),
             name: self.name.clone(),
@@ -225,12 +225,12 @@ impl StepChange {
             reason: self.reason.clone(),
             message: self.message.clone(),
             input_hash: self.input_hash.clone(),
-            started_at: if begins {
+            started_at: if starts {
                 Some(now)
             } else {
                 before.and_then(|before| before.started_at)
             },
-            finished_at: (!begins && self.state != StepState::Pending).then_some(now),
+            finished_at: (!starts && self.state != StepState::Pending).then_some(now),
             next_try_at: self.next_try_seconds.and_then(|seconds| {
                 let after = jiff::SignedDuration::try_from_secs_f64(seconds).ok()?;
                 now.checked_add(after).ok()

@@ -1,5 +1,5 @@
-//! Running steps in order, each recorded before it acts and after it ended.
-//! The decisions are [`super::decide`]'s.
+//! Runs steps in order and records each before it acts and after it ended.
+//! [`super::decide`] decides.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
 use super::record::{APPLIED, REMOVED, StepChange, StepRecord, StepState};
 use super::step::{StepError, StepSet};
 
-/// How long one look at one step may take; a step's own bound is shorter.
+/// How long the observation of one step may take; steps have shorter bounds of their own.
 const OBSERVE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Which way a run goes.
+/// The direction of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Applies steps, first to last.
@@ -36,16 +36,16 @@ impl Direction {
         }
     }
 
-    /// The state of a step that was begun.
-    pub(super) fn begun(self) -> StepState {
+    /// The state of a started step.
+    pub(super) fn started(self) -> StepState {
         match self {
             Self::Forward(_) => StepState::Running,
             Self::Backward => StepState::Removing,
         }
     }
 
-    /// The state of a step that ended well, and its reason.
-    fn done(self) -> (StepState, &'static str) {
+    /// The state and reason of a step that succeeded.
+    fn succeeded(self) -> (StepState, &'static str) {
         match self {
             Self::Forward(_) => (StepState::Done, APPLIED),
             Self::Backward => (StepState::Removed, REMOVED),
@@ -53,24 +53,24 @@ impl Direction {
     }
 }
 
-/// Whether the work may go on after a write.
+/// Whether a run continues after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
-    /// The next step's start is committed.
+    /// The start of the next step is committed.
     GoOn,
-    /// How the last step ended is committed; the row has changed, so plan again.
+    /// The end of the last step is committed; the row has changed, so plan again.
     PlanAgain,
     /// Nothing is committed: the lease is lost.
     LeaseLost,
 }
 
-/// Where steps are recorded in the middle of work, under the fence.
+/// Records steps during work, under the fence.
 #[async_trait]
 pub trait StepLog: Send + Sync {
-    /// Writes how steps ended and which one begins, in one statement.
+    /// Writes the ends of steps and the start of the next one, in one statement.
     ///
     /// # Errors
-    /// [`DatabaseError`]; it may have been written then.
+    /// [`DatabaseError`]; it may be written then.
     async fn advance(
         &self,
         changes: &[StepChange],
@@ -81,24 +81,24 @@ pub trait StepLog: Send + Sync {
 /// How a run ended.
 #[derive(Debug)]
 pub enum RunResult {
-    /// Every step is in place (or gone); failed best-effort steps have a next try.
+    /// Every step is in place, or removed; failed best-effort steps have a next attempt.
     Done,
-    /// A step failed that the whole needs.
+    /// A step failed and ended the run.
     Failed(StepError),
-    /// The row has changed between two steps: plan again.
+    /// The row changed between two steps: plan again.
     PlanAgain,
-    /// A step was cut short.
+    /// A step was cancelled.
     Interrupted,
     /// The lease is lost.
     LeaseLost,
-    /// A write between two steps got no answer.
+    /// A write between two steps failed.
     Unrecorded(DatabaseError),
 }
 
-/// Runs steps without recording them: for drivers and tests that have no row.
+/// Runs steps without recording them, for drivers and tests that have no row.
 ///
 /// # Errors
-/// The failure of the first step that the whole needs.
+/// The failure that ended the run.
 pub async fn run_unrecorded(set: &StepSet<'_>, direction: Direction) -> Result<(), StepError> {
     struct Unrecorded;
     #[async_trait]
@@ -120,15 +120,15 @@ pub async fn run_unrecorded(set: &StepSet<'_>, direction: Direction) -> Result<(
     }
 }
 
-/// A run and what is left to be written of it, with the result.
+/// The result of a run, and the changes that are not written yet.
 #[derive(Debug)]
 pub struct RunEnd {
     /// How it ended.
     pub result: RunResult,
-    /// What is to be written with the result.
+    /// The changes to write with the result.
     pub changes: Vec<StepChange>,
-    /// Which steps could not be seen and were left as they are, each with why.
-    pub unseen: Vec<String>,
+    /// The steps that could not be observed and were not touched, each with the reason.
+    pub unobserved: Vec<String>,
 }
 
 /// One run over the steps of one row.
@@ -142,19 +142,19 @@ pub struct Run<'a> {
     pub(super) now: Timestamp,
     pub(super) metrics: Option<&'a StepMetrics>,
     // internal state
-    /// Steps in the order of the run, those before it are through.
+    /// How many steps are decided, in the order of the run.
     pub(super) position: usize,
     /// Not written yet.
     pub(super) changes: Vec<StepChange>,
     /// The step whose start is among the changes or written.
-    pub(super) begun: Option<usize>,
+    pub(super) started: Option<usize>,
     pub(super) failure: Option<StepError>,
-    unseen: Vec<String>,
+    unobserved: Vec<String>,
 }
 
 impl<'a> Run<'a> {
-    /// A run that has looked at nothing yet. `records` are those of the row, `now`
-    /// is the database's clock.
+    /// A run that has observed nothing yet. `records` are those of the row, `now` is the
+    /// database's clock.
     pub fn new(
         set: &'a StepSet<'a>,
         records: &'a [StepRecord],
@@ -173,42 +173,42 @@ impl<'a> Run<'a> {
             metrics,
             position: 0,
             changes: Vec::new(),
-            begun: None,
+            started: None,
             failure: None,
-            unseen: Vec::new(),
+            unobserved: Vec::new(),
         }
     }
 
-    /// Looks for the first step that has to act; what is to be written with the
-    /// intent. Changes nothing.
+    /// Finds the first step that must act, and returns the changes to write with the
+    /// intent. Has no effect.
     pub async fn open(&mut self) -> Vec<StepChange> {
-        self.look_on().await;
+        self.find_next().await;
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether a step is to act: false if every step is as it should be.
+    /// Whether a step must act, or has failed.
     pub fn has_work(&self) -> bool {
-        self.begun.is_some() || self.failure.is_some()
+        self.started.is_some() || self.failure.is_some()
     }
 
-    /// Which step begins, as in "step 1 of 5: folder"; none if none does, or if there
+    /// The step that starts, as in "step 1 of 5: folder"; none if none does, or if there
     /// is only one.
-    pub fn begins(&self) -> Option<String> {
+    pub fn started_step(&self) -> Option<String> {
         let several = self.facts.len() > 1;
-        self.begun
+        self.started
             .filter(|_| several)
             .map(|index| self.message(index))
     }
 
-    /// Which steps could not be seen so far and were left as they are.
-    pub fn unseen(&self) -> &[String] {
-        &self.unseen
+    /// The steps that could not be observed so far and were not touched, each with the
+    /// reason.
+    pub fn unobserved(&self) -> &[String] {
+        &self.unobserved
     }
 
-    /// Acts, from the step that [`Run::open`] found, whose start is committed by
-    /// now.
+    /// Acts, from the step that [`Run::open`] found. Its start must be committed.
     pub async fn go(mut self, log: &dyn StepLog) -> RunEnd {
-        let result = self.go_on(log).await;
+        let result = self.run_steps(log).await;
         if let Some(observer) = &self.set.observer {
             let how = match &result {
                 RunResult::Done => Some(Ok(())),
@@ -223,20 +223,20 @@ impl<'a> Run<'a> {
         RunEnd {
             result,
             changes: self.changes,
-            unseen: self.unseen,
+            unobserved: self.unobserved,
         }
     }
 
-    async fn go_on(&mut self, log: &dyn StepLog) -> RunResult {
-        while let Some(index) = self.begun.take() {
-            if let Some(cut) = self.act(index).await {
-                return cut;
+    async fn run_steps(&mut self, log: &dyn StepLog) -> RunResult {
+        while let Some(index) = self.started.take() {
+            if let Some(result) = self.act(index).await {
+                return result;
             }
             if self.failure.is_some() {
                 break;
             }
-            self.look_on().await;
-            let Some(next) = self.begun else { break };
+            self.find_next().await;
+            let Some(next) = self.started else { break };
             let message = self.message(next);
             match log.advance(&self.changes, &message).await {
                 Ok(Advanced::GoOn) => self.changes.clear(),
@@ -253,9 +253,9 @@ impl<'a> Run<'a> {
             .map_or(RunResult::Done, RunResult::Failed)
     }
 
-    /// Goes on to the next step that has to act, noting on the way what is in
-    /// place and what cannot be seen.
-    async fn look_on(&mut self) {
+    /// Finds the next step that must act, and notes steps before it that are in place or
+    /// cannot be observed.
+    async fn find_next(&mut self) {
         while self.position < self.set.range.len() {
             let index = self.index();
             self.position += 1;
@@ -264,15 +264,15 @@ impl<'a> Run<'a> {
                 Todo::Nothing | Todo::LeaveToNewer | Todo::Wait | Todo::Observe => {}
                 Todo::Confirm => self.confirm(index),
                 Todo::Apply(_) => {
-                    debug!(step = self.facts[index].name, why, "step begins");
+                    debug!(step = self.facts[index].name, why, "step starts");
                     self.start(index);
                     return;
                 }
-                Todo::LeaveUnseen => {
+                Todo::LeaveUnobserved => {
                     let name = self.facts[index].name;
                     debug!(step = name, why, "step cannot be observed");
-                    let unseen = format!("step {name} cannot be observed: {why}");
-                    self.unseen.push(unseen);
+                    let reason = format!("step {name} cannot be observed: {why}");
+                    self.unobserved.push(reason);
                 }
                 Todo::CannotTell => {
                     let error = StepError::Transient {
@@ -288,7 +288,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The step at the present position of the run.
+    /// The index of the step at the current position.
     fn index(&self) -> usize {
         match self.direction {
             Direction::Forward(_) => self.set.range.start + self.position,
@@ -318,13 +318,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Looks at a step. A look that takes too long has seen nothing.
+    /// Observes a step; the result is unknown if it takes too long.
     async fn observe(&self, index: usize) -> StepObservation {
-        let look = self.set.steps[index].observe();
-        timeout(OBSERVE_WITHIN, look).await.unwrap_or_else(|_| {
-            let within = seconds(OBSERVE_WITHIN);
-            StepObservation::Unknown(format!("the look did not end within {within}"))
-        })
+        let observation = self.set.steps[index].observe();
+        timeout(OBSERVE_WITHIN, observation)
+            .await
+            .unwrap_or_else(|_| {
+                let within = seconds(OBSERVE_WITHIN);
+                StepObservation::Unknown(format!("not observed within {within}"))
+            })
     }
 
     pub(super) fn record(&self, index: usize) -> Option<&StepRecord> {
@@ -334,19 +336,19 @@ impl<'a> Run<'a> {
             .find(|record| record.driver == self.set.driver && record.name == name)
     }
 
-    /// Acts on one step; why the run must end at once, if it must.
+    /// Acts on one step; returns a result if the run must end at once.
     async fn act(&mut self, index: usize) -> Option<RunResult> {
-        let (name, began) = (self.facts[index].name, Instant::now());
-        let acted = self.attempt(index).await;
-        let took = began.elapsed();
+        let (name, started) = (self.facts[index].name, Instant::now());
+        let ended = self.attempt(index).await;
+        let took = started.elapsed();
         let operation = self.direction.operation();
-        match acted {
+        match ended {
             Err(StepError::Interrupted) => return Some(RunResult::Interrupted),
             Ok(()) => {
                 let seconds = took.as_secs_f64();
                 self.count(name, took, true);
                 info!(step = name, operation, seconds, "step succeeded");
-                let (state, reason) = self.direction.done();
+                let (state, reason) = self.direction.succeeded();
                 let message = format!("{} in {seconds:.1} s", reason.to_lowercase());
                 self.note(index, state, reason, &message);
             }
@@ -360,20 +362,20 @@ impl<'a> Run<'a> {
         None
     }
 
-    fn count(&self, step: &str, took: Duration, well: bool) {
+    fn count(&self, step: &str, took: Duration, success: bool) {
         if let Some(metrics) = self.metrics {
             metrics.ended(
                 self.set.driver,
                 step,
                 self.direction.operation(),
                 took,
-                well,
+                success,
             );
         }
     }
 
-    /// One attempt, within the step's deadline; what `apply` reports is believed
-    /// only if the step is in place then.
+    /// One attempt, within the step's deadline. A success of `apply` counts only if the
+    /// step is then observed in place.
     async fn attempt(&self, index: usize) -> Result<(), StepError> {
         let step = &self.set.steps[index];
         let forward = matches!(self.direction, Direction::Forward(_));

@@ -1,4 +1,4 @@
-//! One step of a driver, and how it fails.
+//! The trait of a step, its errors, and the set of a driver's steps.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use async_trait::async_trait;
 use super::decide::{StepFacts, StepObservation};
 use super::record::Requirement;
 
-/// Why work on the world did not end well.
+/// Why a step or action failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// Trying again soon may help.
+    /// A retry soon may succeed.
     #[error("{summary}")]
     Transient {
         /// One line: what was done, and how it ended.
         summary: String,
-        /// The last lines, where the log is; may be empty.
+        /// The last lines of output and the path of the log; may be empty.
         detail: String,
     },
-    /// It was stopped at its deadline; trying again may help.
+    /// It was stopped at its deadline; a retry may succeed.
     #[error("{summary}")]
     Late {
         /// One line: what was done, and for how long.
         summary: String,
-        /// The last lines, where the log is; may be empty.
+        /// The last lines of output and the path of the log; may be empty.
         detail: String,
     },
     /// It fails until a person changes something.
@@ -36,14 +36,13 @@ pub enum StepError {
         /// What to do about it; may be empty.
         detail: String,
     },
-    /// It was cut short: the order was withdrawn, or the right to act ended.
-    /// Nothing is concluded from it.
-    #[error("the work was cut short")]
+    /// It was cancelled, or the lease is not trusted any more. The result is unknown.
+    #[error("the work was interrupted")]
     Interrupted,
 }
 
 impl StepError {
-    /// A failure that trying again soon may mend.
+    /// A failure that a retry soon may fix.
     pub fn transient(summary: impl ToString) -> Self {
         Self::Transient {
             summary: summary.to_string(),
@@ -51,7 +50,7 @@ impl StepError {
         }
     }
 
-    /// The word for what is recorded of it.
+    /// The reason word that is recorded.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Transient { .. } => "Failed",
@@ -83,26 +82,25 @@ impl StepError {
     }
 }
 
-/// One step, made for one row: it holds what it needs of the row and of the world.
+/// One step, created for one row.
 ///
-/// # Guarantees that the caller gives
-/// - `apply` and `remove` begin only after their start was committed under the
-///   fence, and are dropped when the right to act ends or the deadline passes.
+/// # Guarantees of the caller
+/// - `apply` and `remove` start only after their start is committed under the fence. They
+///   are dropped when the right to act ends or the deadline passes.
 /// - Two steps of one row never run at once.
 ///
-/// # What an implementation must keep
-/// - `observe` changes nothing and is cheap. What it cannot see is
+/// # Requirements for an implementation
+/// - `observe` changes nothing and is cheap. What it cannot observe is
 ///   [`StepObservation::Unknown`], never "not in place".
-/// - `apply` and `remove` are idempotent: create or patch, never blind replace.
-///   They may run again after a crash at any point within them.
+/// - `apply` and `remove` are idempotent: they create or patch, and never replace
+///   blindly. They may run again after a crash at any point.
 #[async_trait]
 pub trait Step: Send + Sync {
-    /// Its name: a word of letters, digits, `-`, `_` and `.`, the same in every
-    /// release.
+    /// Its name: letters, digits, `-`, `_` and `.`; the same in every release.
     fn name(&self) -> &'static str;
 
-    /// Raised by a release that applies it in another way: it runs again then. A
-    /// release that meets a newer version leaves the step alone.
+    /// A release that applies it in another way raises this, so that it runs again. A
+    /// release does not touch a step that is recorded with a newer version.
     fn version(&self) -> i32 {
         1
     }
@@ -112,61 +110,61 @@ pub trait Step: Send + Sync {
         Requirement::Required
     }
 
-    /// Whether [`Step::observe`] can tell. If not, the observation of the whole is
-    /// the only one: the step is applied whenever the whole is, and needs no
-    /// removal once the whole is absent.
+    /// Whether the step can be observed by itself. If not, only the object as a whole can
+    /// be observed: the step is applied whenever the object is, and needs no removal once
+    /// the object is absent.
     fn is_observable(&self) -> bool {
         true
     }
 
-    /// What it depends on: the part of the declaration and of its surroundings
-    /// whose change makes it run again.
+    /// Its input: the parts of the declaration and of the environment whose change makes
+    /// it run again.
     fn input(&self) -> String {
         String::new()
     }
 
-    /// How long one attempt may take; none: the step keeps its own deadline.
+    /// How long one attempt may take; none if the step has its own deadline.
     fn deadline(&self) -> Option<Duration>;
 
-    /// Looks whether it is in place as declared now.
+    /// Checks whether it is in place as declared.
     async fn observe(&self) -> StepObservation;
 
     /// Puts it in place.
     ///
     /// # Errors
-    /// [`StepError`] tells by type whether a quick retry can help.
+    /// [`StepError`]; its variant says whether a quick retry may succeed.
     async fn apply(&self) -> Result<(), StepError>;
 
-    /// Takes away whatever may be there of it.
+    /// Removes whatever exists of it.
     ///
     /// # Errors
-    /// [`StepError`] tells by type whether a quick retry can help.
+    /// [`StepError`]; its variant says whether a quick retry may succeed.
     async fn remove(&self) -> Result<(), StepError>;
 }
 
-/// Sees how a run over steps ended, as a log does.
+/// Is notified of the end of a run, for example to write a log.
 #[async_trait]
 pub trait RunObserver: Send + Sync {
-    /// The run ended well, or with this failure; none: it was cut short.
+    /// The run succeeded, failed with this error, or was cancelled (none).
     async fn ended(&self, how: Option<Result<(), &StepError>>);
 }
 
 /// The steps of one driver for one row, in their order.
 pub struct StepSet<'a> {
-    /// Whose steps they are.
+    /// The name of the driver.
     pub driver: &'static str,
-    /// First to last; removed last to first.
+    /// The steps: applied first to last, removed last to first.
     pub steps: Vec<Box<dyn Step + 'a>>,
-    /// Which of them a run goes over, as a range of indices. A run backward over a
-    /// part, as for a stop, may hold only steps of which it leaves nothing: a delete
-    /// does not remove a second time what is recorded as removed. The model found it.
+    /// The indices of the steps that a run covers. A run backward over a part, as for a
+    /// stop, may cover only steps that it removes completely, because a delete skips
+    /// steps that are recorded as removed (found by the model in `tests/model`).
     pub range: Range<usize>,
-    /// Who sees how a run over them ended.
+    /// Is notified of the end of a run.
     pub observer: Option<Arc<dyn RunObserver + 'a>>,
 }
 
 impl<'a> StepSet<'a> {
-    /// A set whose runs go over all of these steps.
+    /// A set whose runs cover all of these steps.
     pub fn of(driver: &'static str, steps: Vec<Box<dyn Step + 'a>>) -> Self {
         Self {
             driver,
@@ -176,7 +174,7 @@ impl<'a> StepSet<'a> {
         }
     }
 
-    /// What decisions need to know of each step.
+    /// The facts of each step, for decisions.
     pub fn facts(&self) -> Vec<StepFacts> {
         self.steps.iter().map(|step| facts(&**step)).collect()
     }
@@ -192,7 +190,7 @@ fn facts(step: &dyn Step) -> StepFacts {
     }
 }
 
-/// A short name for an input: it is compared, never read.
+/// A short hash of an input, for comparison only.
 fn hash(input: &str) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(input.as_bytes());

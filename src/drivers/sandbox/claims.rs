@@ -1,6 +1,6 @@
-//! Which sandbox cluster means to listen on which port of this host: a link
-//! `.ports/PORT -> ../NAME` for each, beside the folders. A claim is for people and
-//! for this driver's own record; the socket itself decides who gets the port.
+//! Which sandbox cluster has claimed which port of this host: a link
+//! `.ports/PORT -> ../NAME` for each, next to the folders. A claim is only a record; a node
+//! gets its port when it binds the socket.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::SandboxError;
 
-/// No cluster has a name with a dot.
+/// The folder of the claims; no name of a cluster contains a dot.
 const PORTS: &str = ".ports";
 
 pub(super) struct PortClaims {
@@ -17,7 +17,7 @@ pub(super) struct PortClaims {
 }
 
 impl PortClaims {
-    /// Those beside the sandbox clusters of this folder.
+    /// The claims of the sandbox clusters in this folder.
     pub(super) fn new(sandbox: &Path) -> Self {
         Self {
             dir: sandbox.join(PORTS),
@@ -29,7 +29,7 @@ impl PortClaims {
     }
 
     /// Whether a cluster has claimed a port.
-    pub(super) fn holds(&self, name: &str, port: u16) -> Result<bool, SandboxError> {
+    pub(super) fn has_claimed(&self, name: &str, port: u16) -> Result<bool, SandboxError> {
         let link = self.link(port);
         match fs::read_link(&link) {
             Ok(target) => Ok(target == target_of(name)),
@@ -38,7 +38,7 @@ impl PortClaims {
         }
     }
 
-    /// Claims a port that is free, and gives back any other that the cluster had.
+    /// Claims a free port, and releases any other that the cluster had.
     pub(super) fn claim(&self, name: &str, port: u16) -> Result<(), SandboxError> {
         let link = self.link(port);
         let draft = self.dir.join(format!("{name}.new"));
@@ -49,15 +49,15 @@ impl PortClaims {
             fs::rename(&draft, &link)
         };
         write().map_err(|source| SandboxError::files("write", link.clone(), source))?;
-        self.give_back_but(name, Some(&link))
+        self.release_except(name, Some(&link))
     }
 
-    /// Gives back whatever the cluster has claimed.
-    pub(super) fn give_back(&self, name: &str) -> Result<(), SandboxError> {
-        self.give_back_but(name, None)
+    /// Releases all ports of the cluster.
+    pub(super) fn release(&self, name: &str) -> Result<(), SandboxError> {
+        self.release_except(name, None)
     }
 
-    fn give_back_but(&self, name: &str, kept: Option<&Path>) -> Result<(), SandboxError> {
+    fn release_except(&self, name: &str, kept: Option<&Path>) -> Result<(), SandboxError> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries,
@@ -66,8 +66,8 @@ impl PortClaims {
             entries.map_err(|source| SandboxError::files("read", self.dir.clone(), source))?;
         for entry in entries.flatten() {
             let path = entry.path();
-            let mine = fs::read_link(&path).is_ok_and(|target| target == target_of(name));
-            if mine && kept != Some(&path) {
+            let own = fs::read_link(&path).is_ok_and(|target| target == target_of(name));
+            if own && kept != Some(&path) {
                 unless_missing(fs::remove_file(&path))
                     .map_err(|source| SandboxError::files("remove", path, source))?;
             }

@@ -1,4 +1,4 @@
-//! Why a sandbox cluster could not be made, seen or removed. Plain values.
+//! Errors of the sandbox driver.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::clusters::plan::Action;
 use crate::duration::compact;
 
-/// Each variant names the operation and its subject; none of them lasts by itself.
+/// Each variant names the operation and its subject. A retry may succeed for all of them.
 #[derive(Debug, Error)]
 pub(super) enum SandboxError {
     #[error("cannot {operation} {}", path.display())]
@@ -28,16 +28,16 @@ pub(super) enum SandboxError {
         #[source]
         source: io::Error,
     },
-    #[error("the sandbox node did not come up ({status}): {said}")]
-    NodeEnded { status: ExitStatus, said: String },
+    #[error("the sandbox node did not start ({status}): {message}")]
+    NodeEnded { status: ExitStatus, message: String },
     #[error("the sandbox node was not ready within {}", compact(*.0))]
-    NodeSilent(Duration),
+    NodeTimeout(Duration),
     #[error("the sandbox node was started, but {0}")]
     NotAnswering(String),
     #[error("process {pid} of the sandbox node does not end")]
-    Undying { pid: i32 },
-    #[error("a process of the sandbox node still holds the removed folder {}", path.display())]
-    FolderHeld { path: PathBuf },
+    NotKilled { pid: i32 },
+    #[error("a process of the sandbox node still uses the removed folder {}", path.display())]
+    FolderInUse { path: PathBuf },
     #[error("there is no sandbox cluster to start")]
     NothingToStart,
     #[error("the sandbox failed on purpose: {0}")]

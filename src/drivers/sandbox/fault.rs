@@ -1,4 +1,4 @@
-//! Failures that are ordered: which cluster can never be made, and in which step.
+//! Injected faults: which cluster fails or hangs, and in which step.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,16 +9,16 @@ use super::steps::NAMES;
 
 /// `NAME` or `NAME:STEP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderedFault {
+pub struct InjectedFault {
     cluster: ClusterName,
-    /// None: the first one that acts.
+    /// None: the first step that acts.
     step: Option<&'static str>,
 }
 
-/// Why a text orders no failure.
+/// Why a text is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrderedFaultError {
-    /// The name is none.
+pub enum InjectedFaultError {
+    /// The name is not a name of a cluster.
     #[error(transparent)]
     Name(#[from] NameError),
     /// There is no such step.
@@ -26,24 +26,25 @@ pub enum OrderedFaultError {
     Step(String),
 }
 
-impl OrderedFault {
-    /// Whether `step` of `cluster` fails; `first` if no step has acted before it.
-    pub(super) fn strikes(&self, cluster: &ClusterName, step: &str, first: bool) -> bool {
-        self.cluster == *cluster && self.step.map_or(first, |struck| struck == step)
+impl InjectedFault {
+    /// Whether the fault applies to `step` of `cluster`; `first` if no step has acted before
+    /// it.
+    pub(super) fn applies_to(&self, cluster: &ClusterName, step: &str, first: bool) -> bool {
+        self.cluster == *cluster && self.step.map_or(first, |named| named == step)
     }
 }
 
-impl FromStr for OrderedFault {
-    type Err = OrderedFaultError;
+impl FromStr for InjectedFault {
+    type Err = InjectedFaultError;
 
-    fn from_str(text: &str) -> Result<Self, OrderedFaultError> {
+    fn from_str(text: &str) -> Result<Self, InjectedFaultError> {
         let (name, step) = match text.split_once(':') {
             Some((name, step)) => (name, Some(step)),
             None => (text, None),
         };
         let known = |step: &str| {
             let found = NAMES.into_iter().find(|name| *name == step);
-            found.ok_or_else(|| OrderedFaultError::Step(step.to_owned()))
+            found.ok_or_else(|| InjectedFaultError::Step(step.to_owned()))
         };
         Ok(Self {
             cluster: ClusterName::parse(name)?,
@@ -52,7 +53,7 @@ impl FromStr for OrderedFault {
     }
 }
 
-impl fmt::Display for OrderedFault {
+impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
             Some(step) => write!(f, "{}:{step}", self.cluster),
@@ -66,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_strikes_its_step_or_the_first() {
+    fn a_fault_applies_to_its_step_or_the_first() {
         let dev = ClusterName::parse("dev").unwrap();
-        let (any, port): (OrderedFault, OrderedFault) =
+        let (any, port): (InjectedFault, InjectedFault) =
             ("dev".parse().unwrap(), "dev:port".parse().unwrap());
-        assert!(any.strikes(&dev, "process", true) && !any.strikes(&dev, "process", false));
-        assert!(port.strikes(&dev, "port", false) && !port.strikes(&dev, "folder", true));
+        assert!(any.applies_to(&dev, "process", true) && !any.applies_to(&dev, "process", false));
+        assert!(port.applies_to(&dev, "port", false) && !port.applies_to(&dev, "folder", true));
         assert_eq!(port.to_string(), "dev:port");
-        let refused = "dev:prt".parse::<OrderedFault>().unwrap_err().to_string();
+        let refused = "dev:prt".parse::<InjectedFault>().unwrap_err().to_string();
         assert!(
             refused.contains("\"prt\" is not known: use folder, port"),
             "{refused}"

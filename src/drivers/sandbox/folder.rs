@@ -1,7 +1,7 @@
-//! The folder of one sandbox cluster, and what it says about its node.
+//! The folder of one sandbox cluster and the record of its node.
 //!
-//! Small files, read and written whole. This module must not start or signal processes; it only
-//! asks whether the recorded one runs.
+//! Its files are small, and read and written as a whole. This module must not start or signal
+//! processes; it only checks whether the recorded process runs.
 
 use std::fs;
 use std::io;
@@ -14,45 +14,45 @@ use uuid::Uuid;
 use super::error::SandboxError;
 use super::process::ProcessIdentity;
 
-/// The node's last words are here.
+/// The stderr of the node.
 pub(super) const NODE_LOG: &str = "node.log";
 const RECORD: &str = "node.json";
 const STOPPED: &str = "stopped";
 
-/// `node.json`: which process is the cluster.
+/// `node.json`: the process of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The node's process.
+pub struct NodeRecord {
+    /// The process of the node.
     #[serde(flatten)]
     pub process: ProcessIdentity,
-    /// The port of 127.0.0.1 that it listens on.
+    /// Its port on 127.0.0.1.
     pub port: u16,
-    /// What the row says; a sandbox cluster is of neither provider.
+    /// The provider of the row, for information.
     pub provider: String,
-    /// The identity of the row that it was last applied for. None in the record
-    /// of an earlier release.
+    /// The UID of the row that was last applied. None in a record of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<Uuid>,
     /// The generation that was last applied.
     pub generation: i64,
-    /// When the cluster was first made; kept over stops and starts.
+    /// When the cluster was created; kept when it is stopped and started.
     pub created_at: Timestamp,
-    /// For people who find the file.
+    /// An explanation for people who find the file.
     pub about: String,
 }
 
-/// What a folder shows.
+/// The state of a cluster by its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum FolderState {
     Absent,
     /// The recorded process runs.
-    Running(Record),
-    /// It does not, and should not.
+    Running(NodeRecord),
+    /// The process does not run, and is marked as stopped.
     Stopped,
-    /// It does not, but should.
-    Dead(Record),
-    /// A create did not get as far as a record, or the record is damaged; the text says which.
-    HalfMade(String),
+    /// The process does not run, but is not marked as stopped.
+    Dead(NodeRecord),
+    /// There is no valid record: a create did not finish, or the record is damaged, as the text
+    /// says.
+    Incomplete(String),
 }
 
 /// A folder that may or may not exist.
@@ -74,37 +74,41 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Looks without changing anything. What cannot be read is an error, never an absence.
-    pub(super) fn look(&self) -> Result<Sight, SandboxError> {
+    /// Reads the state. What cannot be read is an error, never an absence.
+    pub(super) fn state(&self) -> Result<FolderState, SandboxError> {
         match fs::symlink_metadata(&self.path) {
-            Ok(there) if there.is_dir() => {}
+            Ok(found) if found.is_dir() => {}
             Ok(_) => {
                 let source = io::ErrorKind::NotADirectory.into();
-                return Err(self.trouble("read sandbox folder", &self.path, source));
+                return Err(self.file_error("read sandbox folder", &self.path, source));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sight::Absent),
-            Err(error) => return Err(self.trouble("read sandbox folder", &self.path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(FolderState::Absent);
+            }
+            Err(error) => return Err(self.file_error("read sandbox folder", &self.path, error)),
         }
         let record = match self.record()? {
             Some(Ok(record)) => record,
             Some(Err(damage)) => {
-                return Ok(Sight::HalfMade(format!(
+                return Ok(FolderState::Incomplete(format!(
                     "its {RECORD} is damaged: {damage}"
                 )));
             }
-            None => return Ok(Sight::HalfMade("its create did not finish".into())),
+            None => return Ok(FolderState::Incomplete("its create did not finish".into())),
         };
         if record.process.runs() {
-            Ok(Sight::Running(record))
+            Ok(FolderState::Running(record))
         } else if self.is_marked_stopped()? {
-            Ok(Sight::Stopped)
+            Ok(FolderState::Stopped)
         } else {
-            Ok(Sight::Dead(record))
+            Ok(FolderState::Dead(record))
         }
     }
 
-    /// The record, if there is one, as far as it can be understood.
-    pub(super) fn record(&self) -> Result<Option<Result<Record, serde_json::Error>>, SandboxError> {
+    /// The record, if there is one, or why it cannot be parsed.
+    pub(super) fn record(
+        &self,
+    ) -> Result<Option<Result<NodeRecord, serde_json::Error>>, SandboxError> {
         let file = self.file(RECORD);
         // Read only what ends: a pipe in its place would block the thread.
         let read = || match fs::symlink_metadata(&file)?.is_file() {
@@ -114,12 +118,12 @@ impl Folder {
         match read() {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.trouble("read", &file, error)),
+            Err(error) => Err(self.file_error("read", &file, error)),
         }
     }
 
-    /// Replaces the record as a whole: a reader sees the one before or this one.
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), SandboxError> {
+    /// Replaces the record atomically: a reader sees the old or the new one.
+    pub(super) fn write_record(&self, record: &NodeRecord) -> Result<(), SandboxError> {
         let (file, draft) = (self.file(RECORD), self.file("node.json.new"));
         let write = || {
             let mut text = serde_json::to_vec_pretty(record)?;
@@ -127,37 +131,38 @@ impl Folder {
             fs::write(&draft, text)?;
             fs::rename(&draft, &file)
         };
-        write().map_err(|error| self.trouble("write", &file, error))
+        write().map_err(|error| self.file_error("write", &file, error))
     }
 
     pub(super) fn create(&self) -> Result<(), SandboxError> {
         fs::create_dir_all(&self.path)
-            .map_err(|error| self.trouble("create sandbox folder", &self.path, error))
+            .map_err(|error| self.file_error("create sandbox folder", &self.path, error))
     }
 
-    /// Removes it with all it holds. Nothing to remove is no trouble.
+    /// Removes the folder with its contents, if it exists.
     pub(super) fn remove(&self) -> Result<(), SandboxError> {
         unless_missing(fs::remove_dir_all(&self.path))
-            .map_err(|error| self.trouble("remove sandbox folder", &self.path, error))
+            .map_err(|error| self.file_error("remove sandbox folder", &self.path, error))
     }
 
     pub(super) fn mark_stopped(&self) -> Result<(), SandboxError> {
         let file = self.file(STOPPED);
-        fs::write(&file, "").map_err(|error| self.trouble("write", &file, error))
+        fs::write(&file, "").map_err(|error| self.file_error("write", &file, error))
     }
 
     pub(super) fn unmark_stopped(&self) -> Result<(), SandboxError> {
         let file = self.file(STOPPED);
-        unless_missing(fs::remove_file(&file)).map_err(|error| self.trouble("remove", &file, error))
+        unless_missing(fs::remove_file(&file))
+            .map_err(|error| self.file_error("remove", &file, error))
     }
 
     fn is_marked_stopped(&self) -> Result<bool, SandboxError> {
         let file = self.file(STOPPED);
         file.try_exists()
-            .map_err(|error| self.trouble("read", &file, error))
+            .map_err(|error| self.file_error("read", &file, error))
     }
 
-    fn trouble(&self, operation: &'static str, path: &Path, source: io::Error) -> SandboxError {
+    fn file_error(&self, operation: &'static str, path: &Path, source: io::Error) -> SandboxError {
         let path = path.to_owned();
         SandboxError::Files {
             operation,

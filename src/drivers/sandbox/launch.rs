@@ -1,5 +1,5 @@
-//! Starts a node, waits until it has said that it listens, and sees to it that it leaves no
-//! zombie. This module must not decide whether a node should run.
+//! Starts a node, waits until it reports that it listens, and reaps it when it ends. This module
+//! must not decide whether a node should run.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -19,38 +19,39 @@ use super::folder::{Folder, NODE_LOG};
 use super::node::{PORT_TAKEN, READY};
 use super::{SandboxSettings, port};
 
-/// How long a node may take from its start to its word. It needs a few milliseconds; a busy
-/// machine may need a thousand times that.
-const COMING_UP: Duration = Duration::from_secs(15);
-/// The bound on that word, in bytes.
-const WORD_BYTES: u64 = 2048;
+/// How long a node may take to report that it is ready. It needs a few milliseconds, but much
+/// longer on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(15);
+/// The longest report, in bytes.
+const REPORT_BYTES: u64 = 2048;
 
-/// Starts the node of a cluster in its folder, which exists and in which nothing runs. Dropped
-/// before its end, it ends the node too.
+/// Starts the node of a cluster in its folder, which must exist and in which no node runs. If the
+/// future is dropped, the node is killed.
 pub(super) async fn launch(
     settings: &SandboxSettings,
     cluster: &Cluster,
     folder: &Folder,
 ) -> Result<(), SandboxError> {
-    let mut newborn = Newborn(Some(start(settings, cluster, folder)?));
-    let word = timeout(COMING_UP, newborn.word()).await;
-    let word = word.map_err(|_late| SandboxError::NodeSilent(COMING_UP))?;
-    if word == READY {
-        newborn.grow_up();
+    let mut node = StartingNode(Some(start(settings, cluster, folder)?));
+    let report = timeout(START_WITHIN, node.report()).await;
+    let report = report.map_err(|_late| SandboxError::NodeTimeout(START_WITHIN))?;
+    if report == READY {
+        node.detach();
         return Ok(());
     }
-    // It has closed its end, so it is on its way out.
-    let status = timeout(COMING_UP, newborn.ended()).await;
-    let status = status.map_err(|_late| SandboxError::NodeSilent(COMING_UP))?;
+    // It has closed its stdout, so it is about to end.
+    let status = timeout(START_WITHIN, node.ended()).await;
+    let status = status.map_err(|_late| SandboxError::NodeTimeout(START_WITHIN))?;
     if status.code() == Some(i32::from(PORT_TAKEN)) {
-        return Err(taken(cluster.spec.http_port.get()).await);
+        return Err(port_taken(cluster.spec.http_port.get()).await);
     }
-    Err(SandboxError::NodeEnded { status, said: word })
+    let message = report;
+    Err(SandboxError::NodeEnded { status, message })
 }
 
-/// The error for a port that is taken, with its taker.
-pub(super) async fn taken(port: u16) -> SandboxError {
-    let holder = tokio::task::spawn_blocking(move || port::holder(port)).await;
+/// The error for a port that is in use, with its user.
+pub(super) async fn port_taken(port: u16) -> SandboxError {
+    let holder = tokio::task::spawn_blocking(move || port::listener_name(port)).await;
     SandboxError::PortTaken {
         port,
         holder: holder.unwrap_or_else(|_| "another process".to_owned()),
@@ -63,7 +64,7 @@ fn start(
     folder: &Folder,
 ) -> Result<Child, SandboxError> {
     let program = &settings.node_program;
-    // The node moves to `/`, so what it is told must not depend on the place.
+    // The node's working directory is `/`, so its arguments need absolute paths.
     let dir = std::path::absolute(folder.path()).map_err(|source| SandboxError::Files {
         operation: "find sandbox folder",
         path: folder.path().to_owned(),
@@ -71,7 +72,7 @@ fn start(
     })?;
     let log = open_log(&dir)?;
     let spawned = Command::new(program)
-        // Shown by ps, where the default program would be called "exe".
+        // The name in ps, where the default program would be called "exe".
         .arg0("kindler")
         .arg("sandbox-node")
         .args(["--name", cluster.name.as_str()])
@@ -81,7 +82,7 @@ fn start(
         .args(["--provider", cluster.spec.provider.as_str()])
         .args(["--uid", &cluster.uid.to_string()])
         .args(["--generation", &cluster.generation.to_string()])
-        // It outlives the daemon; nothing of the daemon's secrets shall.
+        // The node outlives the daemon and must not get its secrets.
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -96,7 +97,7 @@ fn start(
 
 fn open_log(dir: &Path) -> Result<File, SandboxError> {
     let path = dir.join(NODE_LOG);
-    // Begun anew with each node, so it is bounded: a node says a line or two.
+    // Truncated for each node, so it stays small: a node writes one or two lines.
     File::create(&path).map_err(|source| SandboxError::Files {
         operation: "create",
         path,
@@ -104,23 +105,23 @@ fn open_log(dir: &Path) -> Result<File, SandboxError> {
     })
 }
 
-/// A node that has not said yet that it is ready; dropped, it is ended.
-struct Newborn(Option<Child>);
+/// A node that has not reported yet that it is ready. Dropping it kills the node.
+struct StartingNode(Option<Child>);
 
-impl Newborn {
-    /// What it says on its stdout: one line, or less when it dies.
-    async fn word(&mut self) -> String {
-        let mut word = Vec::new();
+impl StartingNode {
+    /// The first line of its stdout, or less if it dies.
+    async fn report(&mut self) -> String {
+        let mut line = Vec::new();
         if let Some(stdout) = self.0.as_mut().and_then(|child| child.stdout.take()) {
-            let mut bytes = BufReader::new(stdout).take(WORD_BYTES);
+            let mut bytes = BufReader::new(stdout).take(REPORT_BYTES);
             while let Ok(byte) = bytes.read_u8().await {
                 if byte == b'\n' {
                     break;
                 }
-                word.push(byte);
+                line.push(byte);
             }
         }
-        clean_line(&word)
+        clean_line(&line)
     }
 
     async fn ended(&mut self) -> ExitStatus {
@@ -130,25 +131,25 @@ impl Newborn {
         }
     }
 
-    /// It lives on by itself. While this daemon lives, it is the parent and has to collect it.
-    fn grow_up(mut self) {
+    /// Leaves the node running. This daemon is its parent and must reap it.
+    fn detach(mut self) {
         if let Some(child) = self.0.take() {
-            collect_later(child);
+            reap_later(child);
         }
     }
 }
 
-impl Drop for Newborn {
+impl Drop for StartingNode {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _gone = child.start_kill();
-            collect_later(child);
+            reap_later(child);
         }
     }
 }
 
-/// A process that has ended stays a zombie until its parent asks how.
-fn collect_later(mut child: Child) {
+/// Waits for the end of a process, so that it does not stay a zombie.
+fn reap_later(mut child: Child) {
     tokio::spawn(async move {
         let ended = child.wait().await;
         tracing::debug!(?ended, "a sandbox node ended");

@@ -1,13 +1,14 @@
-//! Sandbox clusters, for trying, teaching, tests and benchmarks. They are not Kubernetes.
+//! Sandbox clusters, for demos, teaching, tests and benchmarks. They are not Kubernetes.
 //!
-//! Each is one real background process, the [`node`], that listens on its `http_port` of
-//! 127.0.0.1 and answers `/readyz`, with a folder of its own. It outlives the daemon, can be
-//! killed, and can find its port taken: enough to see everything that Kindler does. Delays and
-//! failures can be ordered.
+//! Each cluster is one background process, the [`node`], that listens on its `http_port` on
+//! 127.0.0.1 and answers `/readyz`, and one folder. The process outlives the daemon, can be
+//! killed, and can find its port in use, which is enough to exercise all of Kindler. Delays
+//! and failures can be injected.
 //!
-//! This module carries out one action, or looks. It must not run the host's commands, and must
-//! never signal a process that is not provably its own.
+//! This module must not run the host's commands, and must never signal a process that is
+//! not provably its own.
 
+mod action_log;
 mod claims;
 mod error;
 mod fault;
@@ -16,7 +17,6 @@ mod launch;
 pub mod node;
 mod port;
 mod process;
-mod progress;
 mod readiness;
 mod steps;
 mod work;
@@ -36,41 +36,42 @@ use crate::clusters::{Cluster, ClusterName};
 use crate::command::LogDir;
 use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
-use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, direction};
-use folder::{Folder, Sight};
+use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, direction};
+use folder::{Folder, FolderState};
 
-pub use fault::{OrderedFault, OrderedFaultError};
-pub use folder::Record;
+pub use fault::{InjectedFault, InjectedFaultError};
+pub use folder::NodeRecord;
 
-/// Where sandbox clusters live and how they misbehave.
+/// The folder, delays and injected faults of sandbox clusters.
 #[derive(Clone, Debug)]
 pub struct SandboxSettings {
-    /// Holds one folder per cluster.
+    /// Contains one folder per cluster.
     pub dir: PathBuf,
-    /// The binary that is called with `sandbox-node` as its first argument.
+    /// The program of the nodes; it is called with `sandbox-node` as its first argument.
     pub node_program: PathBuf,
-    /// How long a create, update or start takes beyond what it needs.
+    /// An additional delay of each create, update and start.
     pub create_delay: Duration,
-    /// How long a delete or stop takes beyond what it needs.
+    /// An additional delay of each delete and stop.
     pub delete_delay: Duration,
-    /// Which share of actions fails on purpose, from 0 to 1.
+    /// The share of actions that fail, from 0 to 1.
     pub failure_rate: f64,
-    /// These clusters can be stopped and deleted, but never made; or one step of them fails.
-    pub always_fails: Vec<OrderedFault>,
-    /// Every action on these clusters hangs until its deadline; or one step of them does.
-    pub always_hangs: Vec<OrderedFault>,
-    /// How long each kind of work may take.
+    /// Create, update and start fail for these clusters, in any step or in the named one.
+    pub always_fails: Vec<InjectedFault>,
+    /// Every action on these clusters hangs until its deadline, in any step or in the named
+    /// one.
+    pub always_hangs: Vec<InjectedFault>,
+    /// The deadlines of actions and observations.
     pub deadlines: Deadlines,
-    /// Where the progress of actions goes.
+    /// The logs of the clusters.
     pub logs: LogDir,
 }
 
 impl SandboxSettings {
-    /// Clusters in this folder, without delays and failures.
+    /// Clusters in this folder, without delays and faults.
     pub fn new(dir: impl Into<PathBuf>, logs: LogDir) -> Self {
         Self {
             dir: dir.into(),
-            // This very binary, also after an upgrade has replaced its file.
+            // The running binary, also after an upgrade has replaced its file.
             node_program: PathBuf::from("/proc/self/exe"),
             create_delay: Duration::ZERO,
             delete_delay: Duration::ZERO,
@@ -90,7 +91,7 @@ pub struct SandboxDriver {
 }
 
 impl SandboxDriver {
-    /// Touches nothing yet.
+    /// Does nothing on the host yet.
     pub fn new(settings: SandboxSettings) -> Self {
         Self { settings }
     }
@@ -99,17 +100,17 @@ impl SandboxDriver {
         Folder::new(self.settings.dir.join(name.as_str()))
     }
 
-    /// What the node's own answer adds to the sight of its record.
-    async fn ask(&self, cluster: &Cluster, record: &Record) -> Observation {
-        let wanted = cluster.spec.http_port.get();
-        if record.port != wanted {
+    /// Probes a node whose process runs.
+    async fn probe(&self, cluster: &Cluster, record: &NodeRecord) -> Observation {
+        let declared = cluster.spec.http_port.get();
+        if record.port != declared {
             return Observation::unhealthy(format!(
-                "it listens on port {}, but its http_port is {wanted}",
+                "it listens on port {}, but its http_port is {declared}",
                 record.port
             ));
         }
-        let patience = self.settings.deadlines.probe;
-        match readiness::ask(record.port, cluster.name.as_str(), patience).await {
+        let deadline = self.settings.deadlines.probe;
+        match readiness::probe(record.port, cluster.name.as_str(), deadline).await {
             Ok(()) => Observation::HEALTHY,
             Err(why) => Observation::unhealthy(why),
         }
@@ -136,29 +137,29 @@ impl Driver for SandboxDriver {
 
     async fn observe(&self, cluster: &Cluster) -> Observation {
         let folder = self.folder(&cluster.name);
-        match folder.look() {
+        match folder.state() {
             Err(error) => Observation::unknown(chain(&error)),
-            Ok(Sight::Absent) => Observation::Absent,
-            Ok(Sight::Running(record)) => self.ask(cluster, &record).await,
-            Ok(Sight::Stopped) => Observation::STOPPED,
-            Ok(Sight::Dead(record)) => {
-                Observation::unhealthy(format!("its process {} is gone", record.process.pid))
+            Ok(FolderState::Absent) => Observation::Absent,
+            Ok(FolderState::Running(record)) => self.probe(cluster, &record).await,
+            Ok(FolderState::Stopped) => Observation::STOPPED,
+            Ok(FolderState::Dead(record)) => {
+                Observation::unhealthy(format!("its process {} has ended", record.process.pid))
             }
-            Ok(Sight::HalfMade(why)) => Observation::unhealthy(why),
+            Ok(FolderState::Incomplete(why)) => Observation::unhealthy(why),
         }
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        let set = steps::steps(self, action, order);
-        // Later each step sees for itself that the order was withdrawn.
-        if order.withdrawn().now_or_never().is_some() {
+    async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
+        let set = steps::steps(self, action, request);
+        // Each step notices a later cancellation itself.
+        if request.cancelled().now_or_never().is_some() {
             return Err(StepError::Interrupted);
         }
         run_unrecorded(&set, direction(action)).await
     }
 
-    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
-        Some(steps::steps(self, action, order))
+    fn steps<'a>(&'a self, action: Action, request: &'a ActionRequest<'a>) -> Option<StepSet<'a>> {
+        Some(steps::steps(self, action, request))
     }
 
     fn step_names(&self) -> &'static [&'static str] {

@@ -1,11 +1,11 @@
-//! The process that is a sandbox cluster: `kindler sandbox-node`.
+//! The process of a sandbox cluster: `kindler sandbox-node`.
 //!
-//! It listens on one port of 127.0.0.1, answers `/readyz`, and lives until it is killed or its
-//! folder is removed. It is synchronous and small on purpose, since there may be hundreds. It is
-//! no Kubernetes, must not talk to the database, and must not need the daemon.
+//! It listens on one port of 127.0.0.1, answers `/readyz`, and runs until it is killed or its
+//! folder is removed. It is synchronous and small, because there may be hundreds. It must not use
+//! the database or the daemon.
 //!
-//! It holds a lock on its folder for life: there is never a second node in one folder, and
-//! the process that removed the folder can wait for the node to leave.
+//! It holds a lock on its folder while it runs: there is never a second node in a folder, and the
+//! process that removes the folder can wait for the end of the node.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,54 +26,54 @@ use uuid::Uuid;
 
 use crate::cause::chain;
 
-use super::folder::{Folder, Record};
+use super::folder::{Folder, NodeRecord};
 use super::process::ProcessIdentity;
 use super::readiness;
 
-/// The word on stdout that all is well.
+/// The line on stdout that reports that the node is ready.
 pub(super) const READY: &str = "ready";
-/// The exit code for a port that another process listens on.
+/// The exit code if another process listens on the port.
 pub(super) const PORT_TAKEN: u8 = 3;
 
-/// How often the node looks whether its folder is still there.
-const LOOK_EVERY: Timespec = Timespec {
+/// How often the node checks whether its folder still exists.
+const CHECK_EVERY: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
-/// How many connections are answered at once; more are closed unanswered.
-const CONNECTIONS: usize = 32;
-/// How long one connection may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How much of a request is read, in bytes.
+/// The limit of open connections; further ones are closed without an answer.
+const MAX_CONNECTIONS: usize = 32;
+/// The deadline of one connection.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(2);
+/// The longest request, in bytes.
 const REQUEST_BYTES: usize = 4096;
 /// The stack of a connection's thread, in bytes.
 const STACK: usize = 64 * 1024;
 
-const ABOUT: &str = "A sandbox cluster of Kindler: one process that answers /readyz. For trying, \
+const ABOUT: &str = "A sandbox cluster of Kindler: one process that answers /readyz. For demos, \
                      teaching, tests and benchmarks; it is not Kubernetes.";
 
-/// Runs a node with the arguments after `sandbox-node`. Written for the sandbox driver, not for
-/// people: stdout is read up to the first line, then closed; stderr is the node's log.
+/// Runs a node with the arguments after `sandbox-node`. Only the sandbox driver calls it: it reads
+/// the first line of stdout, then closes it; stderr is the node's log.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some(errand) = Errand::parse(args) else {
+    let Some(args) = NodeArgs::parse(args) else {
         let _reader_may_be_gone = writeln!(
             io::stderr(),
             "kindler sandbox-node is started by the daemon: --name NAME --port PORT --dir DIR"
         );
         return ExitCode::from(2);
     };
-    match serve(&errand) {
+    match serve(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let _reader_may_be_gone = writeln!(io::stdout(), "{}", failure.text);
-            let _reader_may_be_gone = writeln!(io::stderr(), "{}", failure.text);
-            ExitCode::from(failure.code)
+        Err(error) => {
+            let _reader_may_be_gone = writeln!(io::stdout(), "{}", error.text);
+            let _reader_may_be_gone = writeln!(io::stderr(), "{}", error.text);
+            ExitCode::from(error.code)
         }
     }
 }
 
-/// What the driver asks for on the command line.
-struct Errand {
+/// The arguments of a node.
+struct NodeArgs {
     name: String,
     port: u16,
     dir: PathBuf,
@@ -82,7 +82,7 @@ struct Errand {
     generation: i64,
 }
 
-impl Errand {
+impl NodeArgs {
     fn parse(args: impl Iterator<Item = OsString>) -> Option<Self> {
         let args: Vec<OsString> = args.collect();
         let find = |flag: &str| {
@@ -103,43 +103,43 @@ impl Errand {
     }
 }
 
-struct Failure {
+struct NodeError {
     code: u8,
     text: String,
 }
 
-fn failed(operation: String) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure {
+fn failed(operation: String) -> impl FnOnce(io::Error) -> NodeError {
+    move |error| NodeError {
         code: 1,
         text: format!("cannot {operation}: {error}"),
     }
 }
 
-fn serve(errand: &Errand) -> Result<(), Failure> {
-    // A Ctrl-C in the daemon's terminal is not meant for the clusters. Fails only for the leader
-    // of a session, who has one already.
+fn serve(args: &NodeArgs) -> Result<(), NodeError> {
+    // A Ctrl-C in the daemon's terminal must not reach the clusters. Fails only for the leader of a
+    // session, which has its own already.
     let _leads_already = rustix::process::setsid();
-    let dir = errand.dir.display();
-    let home = File::open(&errand.dir).map_err(failed(format!("open folder {dir}")))?;
-    flock(&home, FlockOperation::NonBlockingLockExclusive).map_err(|_held| Failure {
+    let dir = args.dir.display();
+    let folder = File::open(&args.dir).map_err(failed(format!("open folder {dir}")))?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|_held| NodeError {
         code: 1,
-        text: format!("another node lives in {dir}"),
+        text: format!("another node runs in {dir}"),
     })?;
-    let listener = listen(errand.port)?;
-    record(errand, &home)?;
-    // The driver may be gone by now; the cluster is there all the same.
+    let listener = listen(args.port)?;
+    record(args, &folder)?;
+    // The cluster runs even if the driver has ended.
     let _reader_may_be_gone = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     let _stays_open = rustix::stdio::dup2_stdout(rustix::stdio::stderr());
-    answer_all(errand, &listener, &home);
+    answer_all(args, &listener, &folder);
     let _reader_may_be_gone = writeln!(io::stderr(), "folder {dir} was removed");
     Ok(())
 }
 
-fn listen(port: u16) -> Result<TcpListener, Failure> {
+fn listen(port: u16) -> Result<TcpListener, NodeError> {
     let operation = || format!("listen on 127.0.0.1:{port}");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
-        Failure {
+        NodeError {
             code: if taken { PORT_TAKEN } else { 1 },
             ..failed(operation())(error)
         }
@@ -150,23 +150,23 @@ fn listen(port: u16) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-/// Writes down who the node is. By way of the open folder, not of its path, where by now another
-/// folder may be.
-fn record(errand: &Errand, home: &File) -> Result<(), Failure> {
-    let folder = Folder::new(format!("/proc/self/fd/{}", home.as_raw_fd()).into());
-    let unrecorded = |why: String| Failure {
+/// Writes the record of the node. Through the open folder and not its path, because the path may
+/// now be another folder.
+fn record(args: &NodeArgs, folder: &File) -> Result<(), NodeError> {
+    let folder = Folder::new(format!("/proc/self/fd/{}", folder.as_raw_fd()).into());
+    let unrecorded = |why: String| NodeError {
         code: 1,
-        text: format!("cannot record the node in {}: {why}", errand.dir.display()),
+        text: format!("cannot record the node in {}: {why}", args.dir.display()),
     };
     let process = ProcessIdentity::own();
     let process = process.ok_or_else(|| unrecorded("/proc cannot be read".to_owned()))?;
     let before = folder.record().ok().flatten().and_then(Result::ok);
-    let record = Record {
+    let record = NodeRecord {
         process,
-        port: errand.port,
-        provider: errand.provider.clone(),
-        uid: errand.uid,
-        generation: errand.generation,
+        port: args.port,
+        provider: args.provider.clone(),
+        uid: args.uid,
+        generation: args.generation,
         created_at: before.map_or_else(Timestamp::now, |before| before.created_at),
         about: ABOUT.to_owned(),
     };
@@ -174,30 +174,30 @@ fn record(errand: &Errand, home: &File) -> Result<(), Failure> {
     written.map_err(|error| unrecorded(chain(&error)))
 }
 
-/// Answers until the folder is gone.
-fn answer_all(errand: &Errand, listener: &TcpListener, home: &File) {
-    let name: Arc<str> = errand.name.as_str().into();
-    // Its count says how many connections are open: each holds one clone.
-    while still_home(errand, home) {
+/// Answers requests until the folder is removed.
+fn answer_all(args: &NodeArgs, listener: &TcpListener, folder: &File) {
+    let name: Arc<str> = args.name.as_str().into();
+    // Each open connection has a clone, so the reference count is the number of connections.
+    while is_own_folder(args, folder) {
         let mut wait = [PollFd::new(listener, PollFlags::IN)];
-        let _interrupted = poll(&mut wait, Some(&LOOK_EVERY));
+        let _interrupted = poll(&mut wait, Some(&CHECK_EVERY));
         let Ok((stream, _)) = listener.accept() else {
             continue;
         };
-        if Arc::strong_count(&name) > CONNECTIONS {
+        if Arc::strong_count(&name) > MAX_CONNECTIONS {
             continue;
         }
         let name = Arc::clone(&name);
         let thread = thread::Builder::new().stack_size(STACK);
-        // Without a thread the connection is closed unanswered, which is true enough.
+        // If no thread can start, the connection is closed without an answer.
         let _closed = thread.spawn(move || answer(stream, &name));
     }
 }
 
-/// Whether the node's path still leads to its own folder. Doubt is no reason to leave.
-fn still_home(errand: &Errand, home: &File) -> bool {
+/// Whether the node's path is still its own folder; true if that cannot be determined.
+fn is_own_folder(args: &NodeArgs, folder: &File) -> bool {
     let identity = |of: fs::Metadata| (of.dev(), of.ino());
-    match (fs::metadata(&errand.dir), home.metadata()) {
+    match (fs::metadata(&args.dir), folder.metadata()) {
         (Ok(now), Ok(own)) => identity(now) == identity(own),
         (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
         (Ok(_), Err(_)) => true,
@@ -226,13 +226,13 @@ fn answer(mut stream: TcpStream, name: &str) {
 
 /// Reads up to the empty line after the headers.
 fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let until = Instant::now() + PATIENCE;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let until = Instant::now() + CONNECTION_WITHIN;
+    stream.set_write_timeout(Some(CONNECTION_WITHIN)).ok()?;
     let mut request = Vec::new();
     let mut bytes = [0; 1024];
     while request.len() < REQUEST_BYTES {
         let left = until.checked_duration_since(Instant::now())?;
-        // A timeout of zero would be none.
+        // A timeout of zero would be an error.
         stream
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))
             .ok()?;
@@ -252,17 +252,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_read_or_refused() {
-        let parse = |line: &str| Errand::parse(line.split(' ').map(OsString::from));
-        let errand = parse("--name dev --port 18090 --dir /x --generation 7").unwrap();
+    fn arguments_are_parsed_or_refused() {
+        let parse = |line: &str| NodeArgs::parse(line.split(' ').map(OsString::from));
+        let args = parse("--name dev --port 18090 --dir /x --generation 7").unwrap();
         assert_eq!(
-            (errand.name.as_str(), errand.port, errand.generation),
+            (args.name.as_str(), args.port, args.generation),
             ("dev", 18090, 7)
         );
-        assert_eq!(errand.uid, None);
+        assert_eq!(args.uid, None);
         let uid = Uuid::from_u128(7);
-        let errand = parse(&format!("--name dev --port 18090 --dir /x --uid {uid}")).unwrap();
-        assert_eq!(errand.uid, Some(uid));
+        let args = parse(&format!("--name dev --port 18090 --dir /x --uid {uid}")).unwrap();
+        assert_eq!(args.uid, Some(uid));
         for bad in [
             "",
             "--name dev",

@@ -1,21 +1,21 @@
-//! Finds out who listens on a port, so that "already in use" names the user.
-//! This module only reads `/proc`; what it cannot see it calls another process.
+//! Finds the process that listens on a port, for the message "already in use by". It only reads
+//! `/proc`; a process that it cannot find is "another process".
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-/// Whether a node could listen on this port now.
+/// Whether a node can listen on this port now.
 pub(super) fn is_free(port: u16) -> bool {
     let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     !matches!(listening, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Who listens on this port, in words. Reads many small files: not for a thread that renews
-/// leases.
-pub(super) fn holder(port: u16) -> String {
-    let unseen = || "another process".to_owned();
+/// The process that listens on this port, in words. Reads many small files, so it must not run
+/// on a thread that renews leases.
+pub(super) fn listener_name(port: u16) -> String {
+    let unknown = || "another process".to_owned();
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -24,7 +24,7 @@ pub(super) fn holder(port: u16) -> String {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| has_socket(*pid, &inodes))
-        .map_or_else(unseen, describe)
+        .map_or_else(unknown, describe)
 }
 
 /// The sockets that listen on this port, from the text of `/proc/net/tcp`.
@@ -70,11 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_port_is_named() {
+    fn the_listener_of_a_port_is_named() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(!is_free(port));
         let me = format!("process {} (", std::process::id());
-        assert!(holder(port).starts_with(&me), "{}", holder(port));
+        assert!(
+            listener_name(port).starts_with(&me),
+            "{}",
+            listener_name(port)
+        );
     }
 }

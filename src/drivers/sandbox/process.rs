@@ -1,5 +1,5 @@
-//! Tells one process from every other that had or will have its number, and ends it.
-//! This module must not start processes, and must not signal one that it did not recognise.
+//! Identifies a process by more than its pid, and kills it. This module must not start processes,
+//! and must not signal one whose identity it did not check.
 
 use std::fs;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tokio::time::{Instant, sleep};
 
 use super::error::SandboxError;
 
-/// How long a killed process may take to vanish.
-const DYING: Duration = Duration::from_secs(5);
-/// How often it is looked at meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a killed process may take to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// The time between two checks meanwhile.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// The identity of a process. A pid alone is reused; a start time alone repeats after a reboot.
+/// The identity of a process: pids are reused, and start times repeat after a reboot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
-    /// Its number.
+    /// The pid.
     pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`: clock ticks from the boot to its start.
+    /// Field 22 of `/proc/PID/stat`: clock ticks from boot to start.
     pub start_ticks: u64,
-    /// Which boot that was.
+    /// The identity of that boot.
     pub boot_id: String,
 }
 
 impl ProcessIdentity {
-    /// Of the process that asks.
+    /// The identity of this process.
     pub(super) fn own() -> Option<Self> {
         let pid = i32::try_from(std::process::id()).ok()?;
         Some(Self {
@@ -37,36 +37,36 @@ impl ProcessIdentity {
         })
     }
 
-    /// Whether just this process still runs. One that ended and waits for its parent does not.
+    /// Whether this process still runs. A zombie does not run.
     pub(super) fn runs(&self) -> bool {
         let same = |now: Stat| now.start_ticks == self.start_ticks && !now.ended;
         stat(self.pid).is_some_and(same) && boot_id().is_some_and(|boot| boot == self.boot_id)
     }
 
-    /// Kills just this process, if it still runs, and waits until it does not.
+    /// Kills this process, if it still runs, and waits for its end.
     pub(super) async fn end(&self) -> Result<(), SandboxError> {
-        let giving_up = Instant::now() + DYING;
+        let deadline = Instant::now() + END_WITHIN;
         self.kill();
         while self.runs() {
-            if Instant::now() >= giving_up {
-                return Err(SandboxError::Undying { pid: self.pid });
+            if Instant::now() >= deadline {
+                return Err(SandboxError::NotKilled { pid: self.pid });
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(CHECK_EVERY).await;
         }
         Ok(())
     }
 
-    /// Pins the process first and recognises it then, so that a process which gets its number in
-    /// between is not hit. A failure shows in that the process goes on.
+    /// Opens a pidfd first and checks the identity then, so that a process that reuses the pid is
+    /// not killed. Errors are ignored: the caller checks whether the process still runs.
     fn kill(&self) {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return;
         };
-        let pinned = pidfd_open(pid, PidfdFlags::empty());
+        let opened = pidfd_open(pid, PidfdFlags::empty());
         if !self.runs() {
             return;
         }
-        let _gone = match pinned {
+        let _gone = match opened {
             Ok(pidfd) => pidfd_send_signal(&pidfd, Signal::KILL),
             // Some containers forbid pidfds.
             Err(_) => kill_process(pid, Signal::KILL),
@@ -84,8 +84,8 @@ fn stat(pid: i32) -> Option<Stat> {
     parse(&String::from_utf8_lossy(&stat))
 }
 
-/// The name in brackets is the process's own choice, so everything counts from the last bracket:
-/// there follow field 3, the state, field 20, the number of threads, and field 22, the start.
+/// The name in parentheses can be any text, so the fields count from the last parenthesis: field 3
+/// is the state, 20 the number of threads, 22 the start.
 ///
 /// A zombie with further threads is still ending: its files, locks and ports are not free yet.
 fn parse(stat: &str) -> Option<Stat> {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_is_field_22_whatever_the_name() {
+    fn the_start_is_field_22_for_every_name() {
         let rest = "Z 41 40 39 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 2461696 0";
         let stat = parse(&format!("42 (a) R 1 (b) {rest}")).unwrap();
         assert_eq!(stat.start_ticks, 777);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_very_process_is_ended() {
+    async fn only_a_process_with_this_identity_is_killed() {
         let mut sleeper = Command::new("sleep")
             .arg("60")
             .stdin(Stdio::null())
@@ -140,16 +140,16 @@ mod tests {
             boot_id: "another".into(),
             ..identity.clone()
         };
-        for stranger in [earlier, before_the_reboot] {
-            assert!(!stranger.runs());
-            stranger.end().await.unwrap();
+        for other in [earlier, before_the_reboot] {
+            assert!(!other.runs());
+            other.end().await.unwrap();
             assert!(
                 sleeper.try_wait().unwrap().is_none(),
-                "a stranger was killed"
+                "another process was killed"
             );
         }
         assert!(identity.runs());
-        // Before it is collected: a process that ended does not run.
+        // It is a zombie until it is reaped below.
         identity.end().await.unwrap();
         assert!(!identity.runs());
         sleeper.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Asks a node over HTTP whether it is ready. This module must not look at processes or files.
+//! The HTTP probe of a node. This module must not use processes or files.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -9,24 +9,24 @@ use tokio::net::TcpStream;
 
 use crate::duration::compact;
 
-/// Far more than a node answers; a stranger on its port may answer anything.
+/// The limit of an answer: another program on the port may answer anything.
 const ANSWER_BYTES: u64 = 4096;
 
-/// What the node of this name says when all is well.
+/// The answer of a healthy node of this name.
 pub(super) fn answer(name: &str) -> String {
     format!("ok {name}\n")
 }
 
-/// Asks once. The error completes a sentence about the cluster.
-pub(super) async fn ask(port: u16, name: &str, patience: Duration) -> Result<(), String> {
+/// Probes a node once. The error says why the cluster is unhealthy.
+pub(super) async fn probe(port: u16, name: &str, deadline: Duration) -> Result<(), String> {
     let url = format!("http://127.0.0.1:{port}/readyz");
-    let got = match tokio::time::timeout(patience, get(port)).await {
+    let got = match tokio::time::timeout(deadline, get(port)).await {
         Ok(Ok(got)) => String::from_utf8_lossy(&got).into_owned(),
         Ok(Err(error)) => return Err(format!("{url} does not answer: {error}")),
         Err(_late) => {
             return Err(format!(
                 "{url} does not answer within {}",
-                compact(patience)
+                compact(deadline)
             ));
         }
     };

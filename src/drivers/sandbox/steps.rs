@@ -1,6 +1,6 @@
-//! The steps of a sandbox cluster, in their order: folder, port, process and ready
-//! are required, about is best-effort. What each does is [`super::work`]'s; here is
-//! what they share: the log, the delays and failures that are ordered, the deadline.
+//! The steps of a sandbox cluster, in order: folder, port, process and ready are required,
+//! about is best-effort. [`super::work`] has their effects; this module has what they share:
+//! log, injected delays and faults, deadline.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::core::steps::{
     Direction, Requirement, RunObserver, Step, StepError, StepObservation, StepSet,
 };
 
+use super::action_log::ActionLog;
 use super::error::SandboxError;
-use super::progress::Progress;
-use super::work::Work;
-use super::{Order, SandboxDriver, direction};
+use super::work::SandboxWork;
+use super::{ActionRequest, SandboxDriver, direction};
 
-/// Which step it is.
+/// One of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SandboxPart {
     Folder,
@@ -31,7 +31,7 @@ enum SandboxPart {
     About,
 }
 
-/// All of them, in their order.
+/// All steps, in order.
 const PARTS: [SandboxPart; 5] = [
     SandboxPart::Folder,
     SandboxPart::Port,
@@ -40,7 +40,7 @@ const PARTS: [SandboxPart; 5] = [
     SandboxPart::About,
 ];
 
-/// Their names, in their order.
+/// The names of the steps, in order.
 pub(super) const NAMES: [&str; 5] = {
     let [a, b, c, d, e] = PARTS;
     [a.name(), b.name(), c.name(), d.name(), e.name()]
@@ -58,7 +58,7 @@ impl SandboxPart {
     }
 }
 
-/// Those that a stop takes away, as indices: it keeps folder, port and about.
+/// The indices of the steps that a stop removes: it keeps folder, port and about.
 const STOPPED: Range<usize> = 2..4;
 
 /// How long one attempt at a step that only touches files may take.
@@ -66,34 +66,34 @@ const FILES_WITHIN: Duration = Duration::from_secs(30);
 /// The same for a step that starts or ends a process, or waits for it to answer.
 const PROCESS_WITHIN: Duration = Duration::from_secs(90);
 
-/// What one run over the steps shares.
-struct Session<'a> {
+/// The shared state of one run over the steps.
+struct SandboxRun<'a> {
     driver: &'a SandboxDriver,
     action: Action,
-    order: &'a Order<'a>,
-    began: Instant,
+    request: &'a ActionRequest<'a>,
+    started: Instant,
     /// Whether a step has acted.
     acted: AtomicBool,
-    progress: Mutex<Option<Progress>>,
+    log: Mutex<Option<ActionLog>>,
 }
 
 /// The steps of one cluster.
 pub(super) fn steps<'a>(
     driver: &'a SandboxDriver,
     action: Action,
-    order: &'a Order<'a>,
+    request: &'a ActionRequest<'a>,
 ) -> StepSet<'a> {
-    let session = Arc::new(Session {
+    let run = Arc::new(SandboxRun {
         driver,
         action,
-        order,
-        began: Instant::now(),
+        request,
+        started: Instant::now(),
         acted: AtomicBool::new(false),
-        progress: Mutex::new(None),
+        log: Mutex::new(None),
     });
     let step = |(index, part)| -> Box<dyn Step + 'a> {
         Box::new(SandboxStep {
-            session: session.clone(),
+            run: run.clone(),
             part,
             number: index + 1,
         })
@@ -105,14 +105,14 @@ pub(super) fn steps<'a>(
     };
     StepSet {
         range,
-        observer: Some(session),
+        observer: Some(run),
         ..set
     }
 }
 
-/// One of them.
+/// One step of a run.
 struct SandboxStep<'a> {
-    session: Arc<Session<'a>>,
+    run: Arc<SandboxRun<'a>>,
     part: SandboxPart,
     number: usize,
 }
@@ -133,7 +133,7 @@ impl Step for SandboxStep<'_> {
     }
 
     fn input(&self) -> String {
-        let cluster = self.session.order.cluster;
+        let cluster = self.run.request.cluster;
         match self.part {
             SandboxPart::Folder => String::new(),
             SandboxPart::Port | SandboxPart::Ready | SandboxPart::About => {
@@ -143,7 +143,7 @@ impl Step for SandboxStep<'_> {
         }
     }
 
-    /// The session keeps that of the whole action besides.
+    /// The run enforces the deadline of the whole action in addition.
     fn deadline(&self) -> Option<Duration> {
         let within = match self.part {
             SandboxPart::Folder | SandboxPart::Port | SandboxPart::About => FILES_WITHIN,
@@ -153,24 +153,24 @@ impl Step for SandboxStep<'_> {
     }
 
     async fn observe(&self) -> StepObservation {
-        let work = self.session.work();
-        let seen = match self.part {
-            SandboxPart::Folder => work.see_folder(),
-            SandboxPart::Port => work.see_port(),
-            SandboxPart::Process if self.session.action == Action::Stop => work.see_stopped(),
-            SandboxPart::Process => work.see_process().await,
-            SandboxPart::Ready => work.see_ready().await,
-            SandboxPart::About => work.see_about(),
+        let work = self.run.work();
+        let observed = match self.part {
+            SandboxPart::Folder => work.observe_folder(),
+            SandboxPart::Port => work.observe_port(),
+            SandboxPart::Process if self.run.action == Action::Stop => work.observe_stopped(),
+            SandboxPart::Process => work.observe_process().await,
+            SandboxPart::Ready => work.observe_ready().await,
+            SandboxPart::About => work.observe_about(),
         };
-        seen.unwrap_or_else(|error| StepObservation::Unknown(crate::cause::chain(&error)))
+        observed.unwrap_or_else(|error| StepObservation::Unknown(crate::cause::chain(&error)))
     }
 
     async fn apply(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
-            SandboxPart::Folder if self.session.action == Action::Start => work.expect_folder(),
-            SandboxPart::Folder => work.make_folder().await,
+            SandboxPart::Folder if self.run.action == Action::Start => work.require_folder(),
+            SandboxPart::Folder => work.create_folder().await,
             SandboxPart::Port => work.claim_port().await,
-            SandboxPart::Process => work.run_process().await,
+            SandboxPart::Process => work.start_process().await,
             SandboxPart::Ready => work.wait_until_ready().await,
             SandboxPart::About => work.write_about(),
         })
@@ -179,9 +179,9 @@ impl Step for SandboxStep<'_> {
 
     async fn remove(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
-            SandboxPart::Folder => work.vacate().await,
-            SandboxPart::Port => work.give_port_back(),
-            SandboxPart::Process if self.session.action == Action::Stop => work.stop().await,
+            SandboxPart::Folder => work.remove_folder().await,
+            SandboxPart::Port => work.release_port(),
+            SandboxPart::Process if self.run.action == Action::Stop => work.stop().await,
             SandboxPart::Process => work.end_process().await,
             SandboxPart::Ready => Ok(()),
             SandboxPart::About => work.remove_about(),
@@ -191,12 +191,12 @@ impl Step for SandboxStep<'_> {
 }
 
 impl SandboxStep<'_> {
-    /// How much longer it takes than it needs, as ordered.
+    /// The injected delay.
     fn pause(&self) -> Duration {
-        let settings = &self.session.driver.settings;
-        match (self.part, direction(self.session.action)) {
+        let settings = &self.run.driver.settings;
+        match (self.part, direction(self.run.action)) {
             (SandboxPart::Process, Direction::Backward) => settings.delete_delay,
-            // In thirds: these three act in every create.
+            // A third each: these three act in every create.
             (
                 SandboxPart::Folder | SandboxPart::Port | SandboxPart::Process,
                 Direction::Forward(_),
@@ -208,46 +208,44 @@ impl SandboxStep<'_> {
         }
     }
 
-    /// Acts, unless a failure is ordered, within what is left of the action's
-    /// deadline and while the order stands.
+    /// Acts, unless a fault is injected, within the rest of the action's deadline and until the
+    /// request is cancelled.
     async fn act(
         &self,
-        work: impl AsyncFnOnce(&Work<'_>) -> Result<(), SandboxError>,
+        work: impl AsyncFnOnce(&SandboxWork<'_>) -> Result<(), SandboxError>,
     ) -> Result<(), StepError> {
-        let session = &self.session;
-        let first = !session.acted.swap(true, Ordering::Relaxed);
-        session.open().await;
+        let run = &self.run;
+        let first = !run.acted.swap(true, Ordering::Relaxed);
+        run.open_log().await;
         let line = format!("step {}/{} {}", self.number, PARTS.len(), self.part.name());
-        session.say(&line).await;
-        let (action, deadline) = (session.action, session.deadline());
+        run.write_log(&line).await;
+        let (action, deadline) = (run.action, run.deadline());
         let effect = async {
-            session
-                .misbehave_as_ordered(self.part.name(), first)
-                .await?;
+            run.inject_fault(self.part.name(), first).await?;
             sleep(self.pause()).await;
-            work(&session.work()).await
+            work(&run.work()).await
         };
-        let left = deadline.saturating_sub(session.began.elapsed());
-        // In this order, so that nothing more is begun once the right has ended.
+        let left = deadline.saturating_sub(run.started.elapsed());
+        // Cancellation first, so that nothing starts after the right to act has ended.
         let ended = tokio::select! {
             biased;
-            () = session.order.withdrawn() => return Err(StepError::Interrupted),
+            () = run.request.cancelled() => return Err(StepError::Interrupted),
             ended = timeout(left, effect) => ended,
         };
         let ended = ended.unwrap_or(Err(SandboxError::Late { action, deadline }));
         match ended {
             Ok(()) => Ok(()),
-            Err(error) => Err(session.failure(&error).await),
+            Err(error) => Err(run.step_error(&error).await),
         }
     }
 }
 
-impl Session<'_> {
-    fn work(&self) -> Work<'_> {
-        Work {
+impl SandboxRun<'_> {
+    fn work(&self) -> SandboxWork<'_> {
+        SandboxWork {
             settings: &self.driver.settings,
-            cluster: self.order.cluster,
-            folder: self.driver.folder(&self.order.cluster.name),
+            cluster: self.request.cluster,
+            folder: self.driver.folder(&self.request.cluster.name),
         }
     }
 
@@ -255,26 +253,26 @@ impl Session<'_> {
         self.driver.settings.deadlines.of(self.action)
     }
 
-    /// Writes the heading of the action into the log, once.
-    async fn open(&self) {
-        let mut progress = self.progress.lock().await;
-        if progress.is_none() {
+    /// Writes the heading of the action to the log, once.
+    async fn open_log(&self) {
+        let mut log = self.log.lock().await;
+        if log.is_none() {
             let logs = &self.driver.settings.logs;
-            *progress = Some(Progress::begin(logs, self.action, self.order).await);
+            *log = Some(ActionLog::begin(logs, self.action, self.request).await);
         }
     }
 
-    async fn say(&self, line: &str) {
-        if let Some(progress) = &mut *self.progress.lock().await {
-            progress.say(line).await;
+    async fn write_log(&self, line: &str) {
+        if let Some(log) = &mut *self.log.lock().await {
+            log.write_line(line).await;
         }
     }
 
-    async fn failure(&self, error: &SandboxError) -> StepError {
-        self.say(&format!("failed: {}", crate::cause::chain(error)))
+    async fn step_error(&self, error: &SandboxError) -> StepError {
+        self.write_log(&format!("failed: {}", crate::cause::chain(error)))
             .await;
-        let progress = self.progress.lock().await;
-        let detail = progress.as_ref().map(Progress::detail);
+        let log = self.log.lock().await;
+        let detail = log.as_ref().map(ActionLog::detail);
         let (summary, detail) = (crate::cause::chain(error), detail.unwrap_or_default());
         match error {
             SandboxError::Late { .. } => StepError::Late { summary, detail },
@@ -282,14 +280,15 @@ impl Session<'_> {
         }
     }
 
-    async fn misbehave_as_ordered(&self, step: &str, first: bool) -> Result<(), SandboxError> {
-        let (settings, cluster) = (&self.driver.settings, self.order.cluster);
+    /// Fails or hangs if the settings say so.
+    async fn inject_fault(&self, step: &str, first: bool) -> Result<(), SandboxError> {
+        let (settings, cluster) = (&self.driver.settings, self.request.cluster);
         let forward = direction(self.action) != Direction::Backward;
-        let struck = |fault: &super::OrderedFault| fault.strikes(&cluster.name, step, first);
-        if settings.always_hangs.iter().any(struck) {
+        let applies = |fault: &super::InjectedFault| fault.applies_to(&cluster.name, step, first);
+        if settings.always_hangs.iter().any(applies) {
             std::future::pending::<()>().await;
         }
-        if forward && settings.always_fails.iter().any(struck) {
+        if forward && settings.always_fails.iter().any(applies) {
             return Err(SandboxError::OnPurpose(
                 "its name is in KINDLER_SANDBOX_FAIL",
             ));
@@ -304,10 +303,10 @@ impl Session<'_> {
 }
 
 #[async_trait]
-impl RunObserver for Session<'_> {
+impl RunObserver for SandboxRun<'_> {
     async fn ended(&self, how: Option<Result<(), &StepError>>) {
-        if let Some(progress) = &mut *self.progress.lock().await {
-            progress.end(how).await;
+        if let Some(log) = &mut *self.log.lock().await {
+            log.end(how).await;
         }
     }
 }

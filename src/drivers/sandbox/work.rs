@@ -1,7 +1,7 @@
-//! What each step of one sandbox cluster looks at, does and takes away.
+//! The observations and effects of the steps of a sandbox cluster.
 //!
-//! Everything starts from whatever is there, so it can be cut at any await and done again. This
-//! module must not watch the clock or the lease: the caller that drops the future does.
+//! Every operation can start from any state, so it can be interrupted at any await and run again.
+//! This module must not check the deadline or the lease: the caller drops the future.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,24 +16,24 @@ use crate::core::steps::StepObservation::{self, InPlace, NotInPlace};
 
 use super::claims::{PortClaims, unless_missing};
 use super::error::SandboxError;
-use super::folder::{Folder, Record, Sight};
-use super::launch::{launch, taken};
+use super::folder::{Folder, FolderState, NodeRecord};
+use super::launch::{launch, port_taken};
 use super::{SandboxSettings, port, readiness};
 
-/// How long a node that finds its folder removed may take to leave: it looks every second.
-const LEAVING: Duration = Duration::from_secs(5);
-/// How often it is looked whether it has, or whether a node answers.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// For people who find the folder.
+/// How long a node may take to end after its folder is removed: it checks every second.
+const NODE_END_WITHIN: Duration = Duration::from_secs(5);
+/// The time between two checks whether a node has ended or answers.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
+/// An explanation for people who find the folder.
 const ABOUT: &str = "about.txt";
 
-pub(super) struct Work<'a> {
+pub(super) struct SandboxWork<'a> {
     pub(super) settings: &'a SandboxSettings,
     pub(super) cluster: &'a Cluster,
     pub(super) folder: Folder,
 }
 
-impl Work<'_> {
+impl SandboxWork<'_> {
     fn port(&self) -> u16 {
         self.cluster.spec.http_port.get()
     }
@@ -46,41 +46,41 @@ impl Work<'_> {
         PortClaims::new(&self.settings.dir)
     }
 
-    async fn answers(&self, port: u16) -> Result<(), String> {
-        readiness::ask(port, self.name(), self.settings.deadlines.probe).await
+    async fn probe(&self, port: u16) -> Result<(), String> {
+        readiness::probe(port, self.name(), self.settings.deadlines.probe).await
     }
 
-    /// The folder is there, and no unknown node runs in it.
-    pub(super) fn see_folder(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.look()? {
-            Sight::Absent => NotInPlace("its folder is not there".into()),
-            Sight::Running(_) | Sight::Stopped | Sight::Dead(_) => InPlace,
-            Sight::HalfMade(why) if self.folder.record()?.is_some() => NotInPlace(why),
-            Sight::HalfMade(_) if self.is_free()? => InPlace,
-            Sight::HalfMade(why) => NotInPlace(why),
+    /// In place: the folder exists, and no node without a record runs in it.
+    pub(super) fn observe_folder(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.state()? {
+            FolderState::Absent => NotInPlace("its folder does not exist".into()),
+            FolderState::Running(_) | FolderState::Stopped | FolderState::Dead(_) => InPlace,
+            FolderState::Incomplete(why) if self.folder.record()?.is_some() => NotInPlace(why),
+            FolderState::Incomplete(_) if !self.is_locked()? => InPlace,
+            FolderState::Incomplete(why) => NotInPlace(why),
         })
     }
 
-    /// What is to be started was made before.
-    pub(super) fn expect_folder(&self) -> Result<(), SandboxError> {
-        match self.folder.look()? {
-            Sight::Absent => Err(SandboxError::NothingToStart),
-            Sight::HalfMade(why) => Err(SandboxError::NotAnswering(why)),
-            Sight::Running(_) | Sight::Stopped | Sight::Dead(_) => Ok(()),
+    /// Checks that a cluster to start exists.
+    pub(super) fn require_folder(&self) -> Result<(), SandboxError> {
+        match self.folder.state()? {
+            FolderState::Absent => Err(SandboxError::NothingToStart),
+            FolderState::Incomplete(why) => Err(SandboxError::NotAnswering(why)),
+            FolderState::Running(_) | FolderState::Stopped | FolderState::Dead(_) => Ok(()),
         }
     }
 
-    /// Leaves a folder in which no unknown node lives.
-    pub(super) async fn make_folder(&self) -> Result<(), SandboxError> {
-        if matches!(self.folder.look()?, Sight::HalfMade(_)) {
-            self.vacate().await?;
+    /// Creates the folder, after removing one that may have a node without a record.
+    pub(super) async fn create_folder(&self) -> Result<(), SandboxError> {
+        if matches!(self.folder.state()?, FolderState::Incomplete(_)) {
+            self.remove_folder().await?;
         }
         self.folder.create()
     }
 
-    /// The port is claimed, and no other process listens on it.
-    pub(super) fn see_port(&self) -> Result<StepObservation, SandboxError> {
-        if !self.claims().holds(self.name(), self.port())? {
+    /// In place: the port is claimed, and no other process listens on it.
+    pub(super) fn observe_port(&self) -> Result<StepObservation, SandboxError> {
+        if !self.claims().has_claimed(self.name(), self.port())? {
             return Ok(NotInPlace(format!("port {} is not claimed", self.port())));
         }
         if self.own_port()? == Some(self.port()) || port::is_free(self.port()) {
@@ -89,52 +89,57 @@ impl Work<'_> {
         Ok(NotInPlace(format!("port {} is in use", self.port())))
     }
 
-    /// Claims the port: checked before anything is ended for it, so that a taken port
-    /// does not cost a cluster that runs.
+    /// Claims the port. It checks first that the port is free, so that a running node is not ended
+    /// for a port that is in use.
     pub(super) async fn claim_port(&self) -> Result<(), SandboxError> {
         if self.own_port()? != Some(self.port()) && !port::is_free(self.port()) {
-            return Err(taken(self.port()).await);
+            return Err(port_taken(self.port()).await);
         }
         self.claims().claim(self.name(), self.port())
     }
 
-    pub(super) fn give_port_back(&self) -> Result<(), SandboxError> {
-        self.claims().give_back(self.name())
+    pub(super) fn release_port(&self) -> Result<(), SandboxError> {
+        self.claims().release(self.name())
     }
 
-    /// The port of this cluster's node, if it runs.
+    /// The port of the node, if it runs.
     fn own_port(&self) -> Result<Option<u16>, SandboxError> {
-        Ok(match self.folder.look()? {
-            Sight::Running(record) => Some(record.port),
-            Sight::Absent | Sight::Stopped | Sight::Dead(_) | Sight::HalfMade(_) => None,
+        Ok(match self.folder.state()? {
+            FolderState::Running(record) => Some(record.port),
+            FolderState::Absent
+            | FolderState::Stopped
+            | FolderState::Dead(_)
+            | FolderState::Incomplete(_) => None,
         })
     }
 
-    /// The node runs on its port, and answers there.
-    pub(super) async fn see_process(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.look()? {
-            Sight::Running(record) if record.port != self.port() => {
+    /// In place: the node runs on its port and answers there.
+    pub(super) async fn observe_process(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.state()? {
+            FolderState::Running(record) if record.port != self.port() => {
                 NotInPlace(format!("its node listens on port {}", record.port))
             }
-            Sight::Running(record) => match self.answers(record.port).await {
+            FolderState::Running(record) => match self.probe(record.port).await {
                 Ok(()) if self.is_recorded_for_this_row(&record) => InPlace,
                 Ok(()) => NotInPlace("its node was recorded for another declaration".into()),
                 Err(why) => NotInPlace(why),
             },
-            Sight::Absent | Sight::Stopped => NotInPlace("its node does not run".into()),
-            Sight::Dead(record) => {
-                NotInPlace(format!("its process {} is gone", record.process.pid))
+            FolderState::Absent | FolderState::Stopped => {
+                NotInPlace("its node does not run".into())
             }
-            Sight::HalfMade(why) => NotInPlace(why),
+            FolderState::Dead(record) => {
+                NotInPlace(format!("its process {} has ended", record.process.pid))
+            }
+            FolderState::Incomplete(why) => NotInPlace(why),
         })
     }
 
-    /// Starts the node, unless it runs already as declared; ends one that listens on
-    /// another port or hangs.
-    pub(super) async fn run_process(&self) -> Result<(), SandboxError> {
-        if let Sight::Running(record) = self.folder.look()? {
-            if record.port == self.port() && self.answers(record.port).await.is_ok() {
-                return self.keep(record);
+    /// Starts the node, unless it already runs as declared; ends one that listens on another port
+    /// or does not answer.
+    pub(super) async fn start_process(&self) -> Result<(), SandboxError> {
+        if let FolderState::Running(record) = self.folder.state()? {
+            if record.port == self.port() && self.probe(record.port).await.is_ok() {
+                return self.keep_node(record);
             }
             record.process.end().await?;
         }
@@ -149,13 +154,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn is_recorded_for_this_row(&self, record: &Record) -> bool {
+    fn is_recorded_for_this_row(&self, record: &NodeRecord) -> bool {
         (record.uid, record.generation) == (Some(self.cluster.uid), self.cluster.generation)
     }
 
-    fn keep(&self, record: Record) -> Result<(), SandboxError> {
+    fn keep_node(&self, record: NodeRecord) -> Result<(), SandboxError> {
         if !self.is_recorded_for_this_row(&record) {
-            self.folder.write_record(&Record {
+            self.folder.write_record(&NodeRecord {
                 uid: Some(self.cluster.uid),
                 generation: self.cluster.generation,
                 ..record
@@ -164,23 +169,23 @@ impl Work<'_> {
         self.folder.unmark_stopped()
     }
 
-    pub(super) async fn see_ready(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.answers(self.port()).await {
+    pub(super) async fn observe_ready(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.probe(self.port()).await {
             Ok(()) => InPlace,
             Err(why) => NotInPlace(why),
         })
     }
 
-    /// Waits until the node answers, for as long as one look may take.
+    /// Waits until the node answers, within the probe deadline.
     pub(super) async fn wait_until_ready(&self) -> Result<(), SandboxError> {
-        let giving_up = Instant::now() + self.settings.deadlines.probe;
+        let deadline = Instant::now() + self.settings.deadlines.probe;
         loop {
-            match self.answers(self.port()).await {
+            match self.probe(self.port()).await {
                 Ok(()) => return Ok(()),
-                Err(why) if Instant::now() >= giving_up => {
+                Err(why) if Instant::now() >= deadline => {
                     return Err(SandboxError::NotAnswering(why));
                 }
-                Err(_) => sleep(LOOK_AGAIN).await,
+                Err(_) => sleep(CHECK_EVERY).await,
             }
         }
     }
@@ -195,22 +200,22 @@ impl Work<'_> {
         (self.folder.path().join(ABOUT), text)
     }
 
-    pub(super) fn see_about(&self) -> Result<StepObservation, SandboxError> {
+    pub(super) fn observe_about(&self) -> Result<StepObservation, SandboxError> {
         let (path, text) = self.about();
-        let there = match fs::symlink_metadata(&path) {
-            // Read only what ends: a pipe in its place would hold us up.
-            Ok(there) => there.is_file(),
+        let is_file = match fs::symlink_metadata(&path) {
+            // Reading a pipe in its place would block.
+            Ok(found) => found.is_file(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(NotInPlace(format!("{ABOUT} is not there")));
+                return Ok(NotInPlace(format!("{ABOUT} does not exist")));
             }
             Err(source) => return Err(SandboxError::files("read", path, source)),
         };
-        if !there {
+        if !is_file {
             return Ok(NotInPlace(format!("{ABOUT} is not a file")));
         }
         match fs::read_to_string(&path) {
             Ok(found) if found == text => Ok(InPlace),
-            Ok(_) => Ok(NotInPlace(format!("{ABOUT} says something else"))),
+            Ok(_) => Ok(NotInPlace(format!("{ABOUT} has another content"))),
             Err(source) => Err(SandboxError::files("read", path, source)),
         }
     }
@@ -218,7 +223,8 @@ impl Work<'_> {
     pub(super) fn write_about(&self) -> Result<(), SandboxError> {
         let (path, text) = self.about();
         let draft = path.with_extension("new");
-        // Never through what stands there: a link would lead elsewhere, a pipe wait.
+        // Replaces whatever exists: writing through a link would write elsewhere, and writing
+        // to a pipe would block.
         let write = || {
             unless_missing(fs::remove_file(&draft))?;
             File::create_new(&draft)?.write_all(text.as_bytes())?;
@@ -237,30 +243,32 @@ impl Work<'_> {
         }
     }
 
-    /// What a stop takes away: in place unless it is marked as stopped, or absent.
-    pub(super) fn see_stopped(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.look()? {
-            Sight::Absent | Sight::Stopped => NotInPlace("its node does not run".into()),
-            Sight::Running(_) | Sight::Dead(_) | Sight::HalfMade(_) => InPlace,
+    /// The part that a stop removes: in place unless the cluster is marked as stopped, or absent.
+    pub(super) fn observe_stopped(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.folder.state()? {
+            FolderState::Absent | FolderState::Stopped => {
+                NotInPlace("its node does not run".into())
+            }
+            FolderState::Running(_) | FolderState::Dead(_) | FolderState::Incomplete(_) => InPlace,
         })
     }
 
     /// Ends the node and keeps the folder.
     pub(super) async fn stop(&self) -> Result<(), SandboxError> {
-        match self.folder.look()? {
-            Sight::Absent => return Ok(()),
-            Sight::Running(record) => record.process.end().await?,
-            Sight::Stopped | Sight::Dead(_) | Sight::HalfMade(_) => {}
+        match self.folder.state()? {
+            FolderState::Absent => return Ok(()),
+            FolderState::Running(record) => record.process.end().await?,
+            FolderState::Stopped | FolderState::Dead(_) | FolderState::Incomplete(_) => {}
         }
         self.folder.mark_stopped()
     }
 
-    /// Whether no process holds the folder.
-    fn is_free(&self) -> Result<bool, SandboxError> {
+    /// Whether a node holds the lock on the folder.
+    fn is_locked(&self) -> Result<bool, SandboxError> {
         let Some(folder) = self.open_folder()? else {
-            return Ok(true);
+            return Ok(false);
         };
-        Ok(flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok())
+        Ok(flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err())
     }
 
     fn open_folder(&self) -> Result<Option<File>, SandboxError> {
@@ -273,20 +281,20 @@ impl Work<'_> {
         }
     }
 
-    /// Removes the folder and waits until no process holds it any more: a node whose record was
-    /// lost is known by nothing but its lock, and leaves by itself when its folder is gone.
-    pub(super) async fn vacate(&self) -> Result<(), SandboxError> {
-        let Some(held) = self.open_folder()? else {
+    /// Removes the folder and waits until no node holds its lock. A node without a record can be
+    /// detected only by its lock, and ends by itself when its folder is removed.
+    pub(super) async fn remove_folder(&self) -> Result<(), SandboxError> {
+        let Some(folder) = self.open_folder()? else {
             return Ok(());
         };
         self.folder.remove()?;
-        let giving_up = Instant::now() + LEAVING;
-        while flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if Instant::now() >= giving_up {
+        let deadline = Instant::now() + NODE_END_WITHIN;
+        while flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() >= deadline {
                 let path = self.folder.path().to_owned();
-                return Err(SandboxError::FolderHeld { path });
+                return Err(SandboxError::FolderInUse { path });
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(CHECK_EVERY).await;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Which command is called for what, word by word. Pure: nothing here runs anything.
+//! The command lines of the script driver. Pure: it runs nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, FieldKind, Provider};
 use crate::command::CommandLine;
 
-use super::{Order, ScriptSettings, StepError};
+use super::{ActionRequest, ScriptSettings, StepError};
 
-/// The variables that tell a command its context, and what each means.
+/// The environment variables of a command, and their meaning.
 pub const CONTEXT_ENV: &[(&str, &str)] = &[
     ("KINDLER_NAME", "the cluster's name"),
     (
@@ -16,26 +16,23 @@ pub const CONTEXT_ENV: &[(&str, &str)] = &[
         "the row's identity; a later row of the same name has another",
     ),
     ("KINDLER_PROVIDER", "k3d or kind"),
-    ("KINDLER_GENERATION", "the generation of the row it serves"),
+    ("KINDLER_GENERATION", "the generation of the row"),
     (
         "KINDLER_ACTION",
         "create, update, start, stop, delete, probe or exists",
     ),
-    (
-        "KINDLER_SUBNET",
-        "the row's subnet; unset where it has none",
-    ),
+    ("KINDLER_SUBNET", "the row's subnet; unset if it has none"),
     (
         "KINDLER_FENCE",
         "the lease's term, larger for every later owner; not set for probe and exists",
     ),
     (
         "KINDLER_ATTEMPT",
-        "which attempt in a row this is, from 1; not set for probe and exists",
+        "the number of this attempt in a row, from 1; not set for probe and exists",
     ),
 ];
 
-/// The setting of each command.
+/// The settings of the commands.
 pub(super) const CREATE: &str = "KINDLER_CREATE_COMMAND";
 pub(super) const DELETE: &str = "KINDLER_DELETE_COMMAND";
 pub(super) const PROBE: &str = "KINDLER_PROBE_COMMAND";
@@ -43,13 +40,13 @@ pub(super) const EXISTS: &str = "KINDLER_EXISTS_COMMAND";
 pub(super) const START: &str = "KINDLER_START_COMMAND";
 pub(super) const STOP: &str = "KINDLER_STOP_COMMAND";
 
-/// A command line, and where a person corrects its program.
+/// A command line, and the setting of its program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) line: CommandLine,
-    /// The setting that names the program, or could.
+    /// The setting of the program.
     pub(super) setting: &'static str,
-    /// Whether it does; otherwise the program is the default.
+    /// Whether the setting is set; otherwise the program is the default.
     pub(super) configured: bool,
 }
 
@@ -67,7 +64,7 @@ impl Call {
         }
     }
 
-    /// `PROGRAM NAME PROVIDER`, the form of all small commands.
+    /// `PROGRAM NAME PROVIDER`, the form of all commands but create and delete.
     fn short(setting: &'static str, program: &Path, cluster: &Cluster) -> Self {
         let args = [cluster.name.as_str(), cluster.spec.provider.as_str()];
         Self::new(setting, Some(program), "", args)
@@ -83,7 +80,8 @@ impl Call {
         }
     }
 
-    fn told(mut self, cluster: &Cluster, action: &str) -> Self {
+    /// Sets the environment variables.
+    fn with_context(mut self, cluster: &Cluster, action: &str) -> Self {
         let set = |name: &str, value: &dyn ToString| (name.to_owned(), value.to_string());
         self.line.env = vec![
             set("KINDLER_NAME", &cluster.name),
@@ -103,9 +101,9 @@ impl Call {
 pub(super) fn action(
     settings: &ScriptSettings,
     action: Action,
-    order: &Order<'_>,
+    request: &ActionRequest<'_>,
 ) -> Result<Call, StepError> {
-    let cluster = order.cluster;
+    let cluster = request.cluster;
     let call = match action {
         Action::Create | Action::Update => {
             let create = required(CREATE, settings.create.as_ref(), "create_env.sh")?;
@@ -118,12 +116,12 @@ pub(super) fn action(
             let (name, provider) = (cluster.name.as_str(), cluster.spec.provider.as_str());
             Call::new(DELETE, Some(delete), "", ["-n", name, "-p", provider])
         }
-        Action::Start => power(START, settings.start.as_deref(), "start", cluster),
-        Action::Stop => power(STOP, settings.stop.as_deref(), "stop", cluster),
+        Action::Start => start_or_stop(START, settings.start.as_deref(), "start", cluster),
+        Action::Stop => start_or_stop(STOP, settings.stop.as_deref(), "stop", cluster),
     };
-    let mut call = call.told(cluster, action.as_str());
-    let fence = ("KINDLER_FENCE".to_owned(), order.term.to_string());
-    let attempt = ("KINDLER_ATTEMPT".to_owned(), order.attempt().to_string());
+    let mut call = call.with_context(cluster, action.as_str());
+    let fence = ("KINDLER_FENCE".to_owned(), request.term.to_string());
+    let attempt = ("KINDLER_ATTEMPT".to_owned(), request.attempt().to_string());
     call.line.env.extend([fence, attempt]);
     Ok(call)
 }
@@ -142,7 +140,7 @@ fn required<'a>(
 }
 
 /// The options of `create_env.sh`: every port, and the flags that differ from their
-/// default.
+/// defaults. The script registers the cluster unless an option says not to.
 pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
     let spec = &cluster.spec;
     let mut args = vec![
@@ -164,8 +162,8 @@ pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
     args
 }
 
-/// Starting and stopping: the host's command, or the provider's own way.
-fn power(
+/// The command to start or stop: the host's own, or that of the provider.
+fn start_or_stop(
     setting: &'static str,
     program: Option<&Path>,
     verb: &'static str,
@@ -183,12 +181,12 @@ fn power(
     }
 }
 
-/// The container that is a kind cluster's only node.
+/// The container of a kind cluster's only node.
 fn kind_node(cluster: &Cluster) -> String {
     format!("{}-control-plane", cluster.name)
 }
 
-/// The command that tells whether a cluster answers.
+/// The command that probes a cluster.
 pub(super) fn probe(settings: &ScriptSettings, cluster: &Cluster) -> Call {
     let call = match &settings.probe {
         Some(program) => Call::short(PROBE, program, cluster),
@@ -202,28 +200,31 @@ pub(super) fn probe(settings: &ScriptSettings, cluster: &Cluster) -> Call {
             )
         }
     };
-    call.told(cluster, "probe")
+    call.with_context(cluster, "probe")
 }
 
-/// How it is asked whether a cluster exists; each answer is read in its own way.
+/// The command that checks whether a cluster exists; each has its own form of output.
 #[derive(Debug)]
-pub(super) enum Question {
+pub(super) enum ExistenceQuery {
     Configured(Call),
     K3dList(Call),
     KindList(Call),
 }
 
-impl Question {
+impl ExistenceQuery {
     pub(super) fn of(settings: &ScriptSettings, cluster: &Cluster) -> Self {
-        let told = |call: Call| call.told(cluster, "exists");
+        let with_context = |call: Call| call.with_context(cluster, "exists");
         match (&settings.exists, cluster.spec.provider) {
-            (Some(program), _) => Self::Configured(told(Call::short(EXISTS, program, cluster))),
+            (Some(program), _) => {
+                Self::Configured(with_context(Call::short(EXISTS, program, cluster)))
+            }
             (None, Provider::K3d) => {
                 let args = ["cluster", "list", "-o", "json"];
-                Self::K3dList(told(Call::new(EXISTS, None, "k3d", args)))
+                Self::K3dList(with_context(Call::new(EXISTS, None, "k3d", args)))
             }
             (None, Provider::Kind) => {
-                Self::KindList(told(Call::new(EXISTS, None, "kind", ["get", "clusters"])))
+                let args = ["get", "clusters"];
+                Self::KindList(with_context(Call::new(EXISTS, None, "kind", args)))
             }
         }
     }
@@ -235,11 +236,11 @@ impl Question {
     }
 }
 
-/// Asks the container runtime for the state of a kind cluster's node.
+/// The command that reads the state of a kind cluster's node from the container runtime.
 pub(super) fn kind_node_state(cluster: &Cluster) -> Call {
     let format = "--format={{.State.Status}}";
     let args = ["container", "inspect", format, &kind_node(cluster)];
-    Call::new(EXISTS, None, "docker", args).told(cluster, "exists")
+    Call::new(EXISTS, None, "docker", args).with_context(cluster, "exists")
 }
 
 #[cfg(test)]
@@ -261,17 +262,17 @@ mod tests {
 
     fn line(settings: &ScriptSettings, what: Action, cluster: &Cluster) -> String {
         let cancel = CancellationToken::new();
-        let order = Order {
+        let request = ActionRequest {
             cluster,
             term: Term(17),
             trust: unconditional_trust(),
             cancel: &cancel,
         };
-        action(settings, what, &order).unwrap().line.to_string()
+        action(settings, what, &request).unwrap().line.to_string()
     }
 
     #[test]
-    fn create_and_update_name_every_port_and_refuse_what_the_row_refuses() {
+    fn create_and_update_pass_every_port_and_disabled_option() {
         let mut dev = samples::dev();
         let full = "/opt/create_env.sh -n dev -p k3d --node-port 30080 --pf-port 19000 \
                     --http-port 18080 --https-port 18443";
@@ -287,19 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_setting_each_provider_has_its_own_way() {
+    fn without_a_setting_the_providers_command_is_used() {
         let mut dev = samples::dev();
         let none = settings();
-        let asked = |cluster: &Cluster| {
+        let lines = |cluster: &Cluster| {
             [
                 line(&none, Action::Start, cluster),
                 line(&none, Action::Stop, cluster),
                 probe(&none, cluster).line.to_string(),
-                Question::of(&none, cluster).call().line.to_string(),
+                ExistenceQuery::of(&none, cluster).call().line.to_string(),
             ]
         };
         assert_eq!(
-            asked(&dev),
+            lines(&dev),
             [
                 "k3d cluster start dev",
                 "k3d cluster stop dev",
@@ -309,7 +310,7 @@ mod tests {
         );
         dev.spec.provider = Provider::Kind;
         assert_eq!(
-            asked(&dev),
+            lines(&dev),
             [
                 "docker start dev-control-plane",
                 "docker stop dev-control-plane",
@@ -324,13 +325,13 @@ mod tests {
         let mut dev = samples::dev();
         dev.spec.subnet = Some("10.1.0.0/16".parse().unwrap());
         let cancel = CancellationToken::new();
-        let order = Order {
+        let request = ActionRequest {
             cluster: &dev,
             term: Term(17),
             trust: unconditional_trust(),
             cancel: &cancel,
         };
-        let call = action(&settings(), Action::Create, &order).unwrap();
+        let call = action(&settings(), Action::Create, &request).unwrap();
         let set: Vec<&str> = call
             .line
             .env

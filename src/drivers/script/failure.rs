@@ -1,5 +1,5 @@
-//! Tells a person how a command ended badly: which one, how, its last words, where to read on.
-//! This module must not look at the cluster, and must not decide about retries beyond the type.
+//! Describes failed commands: which command, how it ended, its last lines, the path of the log.
+//! This module must not observe the cluster, and decides about retries only by the error variant.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,13 +10,13 @@ use crate::duration::compact;
 use super::StepError;
 use super::calls::Call;
 
-/// The bound on the last words of a command in the row's error, in bytes.
-const WORDS_BYTES: usize = 1600;
-/// The bound on the one line that explains a failed look, in characters.
+/// The limit of a command's last lines in the row's error, in bytes.
+const LAST_LINES_BYTES: usize = 1600;
+/// The limit of the line that describes a failed observation, in characters.
 const BRIEF_CHARS: usize = 240;
 
-/// What the end of an action's command means for its caller.
-pub(super) fn judge(
+/// The result of an action's command.
+pub(super) fn action_result(
     call: &Call,
     ran: Result<FinishedCommand, SpawnError>,
     log: &CommandLog,
@@ -27,13 +27,13 @@ pub(super) fn judge(
     };
     match finished.ending {
         Ending::TrustLost => return Err(StepError::Interrupted),
-        // What still runs could meet the next command; that is a failure whatever came before.
+        // Surviving processes could disturb the next command, so this is always a failure.
         _ if !finished.survivors.is_empty() => {}
         Ending::Exited(0) => return Ok(()),
         Ending::Cancelled => return Err(StepError::Interrupted),
         Ending::Exited(_) | Ending::Signaled(_) | Ending::DeadlineExceeded => {}
     }
-    let mut summary = how(&call.line, &finished);
+    let mut summary = summary_of(&call.line, &finished);
     if !finished.survivors.is_empty() {
         summary.push_str(&format!(
             ", but SIGKILL did not end its processes {:?}",
@@ -47,9 +47,9 @@ pub(super) fn judge(
     })
 }
 
-/// The last lines, and where the rest is.
+/// The last lines of output, and the path of the log.
 fn detail(tail: &[String], log: &CommandLog) -> String {
-    let mut detail = last_words(tail);
+    let mut detail = last_lines(tail);
     if !detail.is_empty() {
         detail.push('\n');
     }
@@ -61,31 +61,31 @@ fn detail(tail: &[String], log: &CommandLog) -> String {
     detail
 }
 
-/// As many of the last lines as fit. The one that explains is most often the very last, so that
-/// one is kept in any case, cut if need be.
-fn last_words(tail: &[String]) -> String {
-    let mut room = WORDS_BYTES;
-    let mut words: Vec<&str> = Vec::new();
+/// As many of the last lines as fit. The last line usually has the error, so it is always kept,
+/// truncated if necessary.
+fn last_lines(tail: &[String]) -> String {
+    let mut room = LAST_LINES_BYTES;
+    let mut lines: Vec<&str> = Vec::new();
     for line in tail.iter().rev() {
         if line.len() >= room {
-            if words.is_empty() {
+            if lines.is_empty() {
                 let whole_chars = (0..=room).rev().find(|at| line.is_char_boundary(*at));
-                words.push(&line[..whole_chars.unwrap_or(0)]);
+                lines.push(&line[..whole_chars.unwrap_or(0)]);
             }
             break;
         }
         room -= line.len() + 1;
-        words.push(line);
+        lines.push(line);
     }
-    words.reverse();
-    words.join("\n")
+    lines.reverse();
+    lines.join("\n")
 }
 
-/// A program that is not there, or is none, stays so until a person acts; a system that cannot
-/// start processes may recover.
+/// The error of a command that could not start. A missing program needs a person; a system that
+/// cannot start processes may recover.
 fn not_started(call: &Call, error: &SpawnError) -> StepError {
     let summary = error.to_string();
-    let because = error.source().map(ToString::to_string);
+    let cause = error.source().map(ToString::to_string);
     match error {
         SpawnError::ProgramMissing { .. }
         | SpawnError::NotExecutable { .. }
@@ -96,14 +96,14 @@ fn not_started(call: &Call, error: &SpawnError) -> StepError {
         SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
             StepError::Transient {
                 summary,
-                detail: because.unwrap_or_default(),
+                detail: cause.unwrap_or_default(),
             }
         }
     }
 }
 
-/// One line for a question that could not be asked.
-pub(super) fn unstartable(call: &Call, error: &SpawnError) -> String {
+/// One line for an observation whose command could not start.
+pub(super) fn not_observed(call: &Call, error: &SpawnError) -> String {
     let mut text = error.to_string();
     if let Some(source) = error.source() {
         text.push_str(&format!(" ({source})"));
@@ -111,9 +111,9 @@ pub(super) fn unstartable(call: &Call, error: &SpawnError) -> String {
     format!("{text}: {}", call.remedy())
 }
 
-/// One short line: which command, how it ended, and its last word.
+/// One short line: which command, how it ended, and its last line.
 pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
-    let mut text = how(line, finished);
+    let mut text = summary_of(line, finished);
     if let Some(last) = finished.tail.last() {
         text.push_str(": ");
         text.push_str(last);
@@ -122,7 +122,7 @@ pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
 }
 
 /// `create_env.sh exited with code 3 after 12s`.
-fn how(line: &CommandLine, finished: &FinishedCommand) -> String {
+fn summary_of(line: &CommandLine, finished: &FinishedCommand) -> String {
     let name = line.program.file_name().map(Path::new);
     format!(
         "{} {} after {}",
@@ -134,19 +134,20 @@ fn how(line: &CommandLine, finished: &FinishedCommand) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{WORDS_BYTES, last_words};
+    use super::{LAST_LINES_BYTES, last_lines};
 
     #[test]
-    fn the_last_words_are_bounded_and_end_with_the_last_line() {
+    fn the_last_lines_are_bounded_and_keep_the_last_one() {
         let lines: Vec<String> = (0..20)
             .map(|n| format!("{n} {}", "é".repeat(200)))
             .collect();
-        let words = last_words(&lines);
-        assert!(words.len() <= WORDS_BYTES);
-        assert!(words.ends_with(&lines[19]) && words.contains(&lines[18]));
-        assert!(!words.contains(&lines[0]));
-        let long = ["before".to_owned(), "é".repeat(WORDS_BYTES)];
-        assert!((WORDS_BYTES - 1..=WORDS_BYTES).contains(&last_words(&long).len()));
-        assert_eq!(last_words(&[]), "");
+        let last = last_lines(&lines);
+        assert!(last.len() <= LAST_LINES_BYTES);
+        assert!(last.ends_with(&lines[19]) && last.contains(&lines[18]));
+        assert!(!last.contains(&lines[0]));
+        let long = ["before".to_owned(), "é".repeat(LAST_LINES_BYTES)];
+        let bounds = LAST_LINES_BYTES - 1..=LAST_LINES_BYTES;
+        assert!(bounds.contains(&last_lines(&long).len()));
+        assert_eq!(last_lines(&[]), "");
     }
 }

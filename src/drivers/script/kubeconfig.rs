@@ -1,4 +1,4 @@
-//! The kubeconfig of a cluster, by its provider's own command on this host.
+//! Reads the kubeconfig of a cluster with the command of its provider.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const LIMITS: CommandLimits = CommandLimits {
     grace: Duration::from_secs(1),
 };
 
-/// Runs the provider's command and gives back what it prints.
+/// Runs the provider's command and returns its output.
 pub(super) async fn read(
     runner: &Runner,
     cluster: &Cluster,
@@ -25,23 +25,23 @@ pub(super) async fn read(
     let finished = run
         .await
         .map_err(|error| KubeconfigError::Failed(chain(&error)))?;
-    whole(&line, finished)
+    complete(&line, finished)
 }
 
-/// Accepts the output of a command that ended well only if all of it was kept.
-fn whole(line: &CommandLine, finished: FinishedCommand) -> Result<Kubeconfig, KubeconfigError> {
-    let kept_all = u64::try_from(finished.stdout.len()) == Ok(finished.stdout_bytes);
-    if finished.ending.is_clean() && kept_all && !finished.stdout.is_empty() {
+/// Accepts the output of a successful command only if it is complete.
+fn complete(line: &CommandLine, finished: FinishedCommand) -> Result<Kubeconfig, KubeconfigError> {
+    let is_complete = u64::try_from(finished.stdout.len()) == Ok(finished.stdout_bytes);
+    if finished.ending.is_clean() && is_complete && !finished.stdout.is_empty() {
         return Ok(Kubeconfig(finished.stdout));
     }
-    // Only an error's words are shown; a cut kubeconfig may hold keys.
-    let words = if finished.stdout.is_empty() {
+    // Shows only stderr: an incomplete kubeconfig may contain keys.
+    let message = if finished.stdout.is_empty() {
         finished.tail.join(" ")
     } else {
         String::new()
     };
     let program = line.program.display();
-    let why = format!("{program} {}: {words}", finished.ending);
+    let why = format!("{program} {}: {message}", finished.ending);
     Err(KubeconfigError::Failed(why))
 }
 

@@ -1,7 +1,7 @@
-//! Reads an answer to "does this cluster exist?".
+//! Parses the output of commands that check whether a cluster exists.
 //!
-//! Pure, and suspicious on purpose: a list that is cut, empty without a word, or not what the
-//! provider writes is ignorance, never absence (law 4). This module must not run anything.
+//! Pure and strict: a list that is truncated, empty without an explicit message, or not in the
+//! provider's format is unknown, never an absence (law 4).
 
 use serde::Deserialize;
 
@@ -10,21 +10,21 @@ use crate::command::{CommandLine, Ending, FinishedCommand};
 
 use super::failure::brief;
 
-/// What `kind get clusters` writes to stderr, and nothing to stdout, when there is none.
+/// The message of `kind get clusters` on stderr if there is no cluster; stdout is empty then.
 const KIND_HAS_NONE: &str = "No kind clusters found.";
 
-/// What the provider said about one cluster.
+/// Whether a cluster exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Existence {
     Exists,
-    /// It exists, and all of it is deliberately not running.
+    /// It exists and is stopped.
     Stopped,
     Absent,
-    /// The text says why it is not known.
+    /// It is unknown, for this reason.
     Unknown(String),
 }
 
-/// The answer of a command of the host's own: 0 exists, 1 absent.
+/// From the exit code of the host's own command: 0 exists, 1 absent.
 pub(super) fn of_exit_code(line: &CommandLine, finished: &FinishedCommand) -> Existence {
     match finished.ending {
         Ending::Exited(0) => Existence::Exists,
@@ -37,7 +37,7 @@ pub(super) fn of_exit_code(line: &CommandLine, finished: &FinishedCommand) -> Ex
     }
 }
 
-/// One element of `k3d cluster list -o json`. The counts are absent from old releases.
+/// One element of `k3d cluster list -o json`. Old releases of k3d have no counts.
 #[derive(Debug, Deserialize)]
 struct K3dCluster {
     name: String,
@@ -47,15 +47,15 @@ struct K3dCluster {
     running: u32,
 }
 
-/// The answer of `k3d cluster list -o json`: an array, `[]` when there is none.
+/// From the output of `k3d cluster list -o json`: an array, `[]` if there is no cluster.
 pub(super) fn of_k3d_list(
     line: &CommandLine,
     finished: &FinishedCommand,
     name: &ClusterName,
 ) -> Existence {
-    let stdout = match whole(line, finished) {
+    let stdout = match complete_stdout(line, finished) {
         Ok(stdout) => stdout,
-        Err(doubt) => return Existence::Unknown(doubt),
+        Err(why) => return Existence::Unknown(why),
     };
     let clusters: Vec<K3dCluster> = match serde_json::from_slice(stdout) {
         Ok(clusters) => clusters,
@@ -70,44 +70,49 @@ pub(super) fn of_k3d_list(
     }
 }
 
-/// The answer of `kind get clusters`: a name a line, or a sentence that there is none.
+/// From the output of `kind get clusters`: one name per line, or a message that there is none.
 pub(super) fn of_kind_list(
     line: &CommandLine,
     finished: &FinishedCommand,
     name: &ClusterName,
 ) -> Existence {
-    let stdout = match whole(line, finished) {
+    let stdout = match complete_stdout(line, finished) {
         Ok(stdout) => String::from_utf8_lossy(stdout),
-        Err(doubt) => return Existence::Unknown(doubt),
+        Err(why) => return Existence::Unknown(why),
     };
     if !stdout.is_empty() && !stdout.ends_with('\n') {
-        return Existence::Unknown(format!("{line} printed a list that is cut off"));
+        return Existence::Unknown(format!("{line} printed an incomplete list"));
     }
     let names: Vec<&str> = stdout.lines().collect();
-    if let Some(stranger) = names.iter().find(|listed| !may_be_kind_name(listed)) {
-        return Existence::Unknown(format!("{line} printed no name of a cluster: {stranger:?}"));
+    if let Some(other) = names.iter().find(|listed| !may_be_kind_name(listed)) {
+        return Existence::Unknown(format!(
+            "{line} printed something that is not a cluster name: {other:?}"
+        ));
     }
     // With an empty stdout the last lines are those of stderr alone.
-    let said_none = finished.tail.iter().any(|said| said == KIND_HAS_NONE);
+    let has_none = finished.tail.iter().any(|line| line == KIND_HAS_NONE);
     if names.contains(&name.as_str()) {
         Existence::Exists
-    } else if names.is_empty() && !said_none {
+    } else if names.is_empty() && !has_none {
         Existence::Unknown(format!(
-            "{line} printed nothing, not even that there is none"
+            "{line} printed nothing, although it prints a message if there is no cluster"
         ))
     } else {
         Existence::Absent
     }
 }
 
-/// kind allows dots, which our own names do not have.
+/// kind allows dots in names, Kindler does not.
 fn may_be_kind_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     !text.is_empty() && text.bytes().all(plain)
 }
 
-/// All of stdout of a list that ended well, or why it cannot be trusted.
-fn whole<'a>(line: &CommandLine, finished: &'a FinishedCommand) -> Result<&'a [u8], String> {
+/// The stdout of a command, if the command succeeded and the output is complete.
+fn complete_stdout<'a>(
+    line: &CommandLine,
+    finished: &'a FinishedCommand,
+) -> Result<&'a [u8], String> {
     if !finished.ending.is_clean() {
         return Err(brief(line, finished));
     }
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_k3d_list_that_is_none_tells_nothing() {
+    fn an_invalid_k3d_list_is_unknown() {
         for stdout in [
             "",
             "null",
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_cluster_is_found_by_its_line_and_missed_only_by_kinds_own_word() {
+    fn a_kind_cluster_is_absent_only_if_the_list_is_valid() {
         let clean = Ending::Exited(0);
         assert_eq!(kind("dev\nother\n", "", clean), Existence::Exists);
         assert_eq!(kind("dev-2\na.b\n", "", clean), Existence::Absent);
@@ -209,11 +214,14 @@ mod tests {
         assert!(unknown(&kind("ERROR: no docker\n", "", clean)));
         assert!(unknown(&kind("", none, Ending::Exited(1))));
         assert!(unknown(&kind("other\n", "", Ending::Signaled(9))));
-        assert!(unknown(&kind("other\nde", "", clean)), "cut within a line");
+        assert!(
+            unknown(&kind("other\nde", "", clean)),
+            "truncated within a line"
+        );
     }
 
     #[test]
-    fn only_0_and_1_of_the_hosts_own_command_tell_something() {
+    fn other_exit_codes_than_0_and_1_are_unknown() {
         let line = CommandLine::new("exists.sh", ["dev", "k3d"]);
         let of = |ending| of_exit_code(&line, &printed("", "", ending));
         assert_eq!(of(Ending::Exited(0)), Existence::Exists);

@@ -1,16 +1,16 @@
-//! Clusters made by the host's own commands, such as `create_env.sh` and `delete_env.sh`.
+//! The driver that runs the host's own commands, such as `create_env.sh` and `delete_env.sh`.
 //!
-//! This module runs one command per action under a guard, and looks by probing and then asking
-//! whether the cluster exists. It must not judge an action by what was observed (the reconciler
-//! does), retry, or hand anything to a shell.
+//! It runs one command per action under a guard. To observe, it runs a probe, and if that fails it
+//! checks whether the cluster exists. It must not evaluate an action by observation (the reconciler
+//! does), retry, or use a shell.
 //!
 //! ```text
 //! observe ──> probe ── exit 0 ──────────────────> healthy
 //!               ├───── cannot be started ───────> unknown
-//!               └───── anything else ──> exists? ── yes ──────> unhealthy, with the probe's words
+//!               └───── anything else ──> exists? ── yes ──────> unhealthy, with the probe's message
 //!                                          ├─────── stopped ──> stopped
 //!                                          ├─────── no ───────> absent
-//!                                          └─────── who knows > unknown
+//!                                          └─────── unknown ──> unknown
 //! ```
 
 mod calls;
@@ -33,41 +33,41 @@ use crate::command::{
 };
 use crate::core::steps::StepSet;
 
-use super::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order, StepError};
-use calls::{Call, Question};
+use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError};
+use calls::{Call, ExistenceQuery};
 use listing::Existence;
 use step::CommandStep;
 
 pub use calls::CONTEXT_ENV;
 
-/// How much of a list of clusters is read, in bytes. k3d writes some 5 KB about each.
-const LIST_KEPT: usize = 4 * 1024 * 1024;
+/// The limit of a list of clusters, in bytes. k3d writes about 5 KB per cluster.
+const LIST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Which commands hold the clusters of this host, and how they are run.
+/// The commands of the script driver, and how they run.
 #[derive(Clone, Debug)]
 pub struct ScriptSettings {
-    /// Makes a cluster and applies its spec: `CREATE -n NAME -p PROVIDER --node-port N …`.
+    /// Creates a cluster and applies its spec: `CREATE -n NAME -p PROVIDER --node-port N …`.
     pub create: Option<PathBuf>,
-    /// Removes a cluster: `DELETE -n NAME -p PROVIDER`.
+    /// Deletes a cluster: `DELETE -n NAME -p PROVIDER`.
     pub delete: Option<PathBuf>,
     /// `PROBE NAME PROVIDER`: exit code 0 is healthy. Default: `kubectl … get nodes`.
     pub probe: Option<PathBuf>,
     /// `EXISTS NAME PROVIDER`: 0 exists, 1 absent. Default: the provider's own list.
     pub exists: Option<PathBuf>,
-    /// `START NAME PROVIDER`. Default: the provider's own way.
+    /// `START NAME PROVIDER`. Default: the provider's own command.
     pub start: Option<PathBuf>,
-    /// `STOP NAME PROVIDER`. Default: the provider's own way.
+    /// `STOP NAME PROVIDER`. Default: the provider's own command.
     pub stop: Option<PathBuf>,
-    /// How long each kind of work may take.
+    /// The deadlines of actions and observations.
     pub deadlines: Deadlines,
-    /// Where the output of actions goes.
+    /// The logs of actions.
     pub logs: LogDir,
-    /// Runs the commands; its `pass_env` names what they inherit beyond the fixed list.
+    /// Runs the commands; its `pass_env` adds environment variables that they inherit.
     pub runner: Runner,
 }
 
 impl ScriptSettings {
-    /// No command of the host's own yet; the defaults for the rest.
+    /// Without commands of the host; defaults for the rest.
     pub fn new(logs: LogDir) -> Self {
         Self {
             create: None,
@@ -87,29 +87,29 @@ impl ScriptSettings {
 #[derive(Clone, Debug)]
 pub struct ScriptDriver {
     settings: ScriptSettings,
-    /// For questions: as the settings say, but it keeps a long list whole.
-    looker: Runner,
+    /// The runner for observations: it keeps a longer stdout.
+    observer: Runner,
 }
 
 impl ScriptDriver {
-    /// Starts nothing and checks nothing; [`Driver::preflight`] does.
+    /// Checks nothing; [`Driver::preflight`] does.
     pub fn new(settings: ScriptSettings) -> Self {
-        let looker = Runner {
-            stdout_kept: LIST_KEPT,
+        let observer = Runner {
+            stdout_kept: LIST_BYTES,
             ..settings.runner.clone()
         };
-        Self { settings, looker }
+        Self { settings, observer }
     }
 
-    /// Asks one question. It needs no lease, and what it prints is not logged: the same words
-    /// every five minutes would push the interesting ones out.
-    async fn look(&self, call: &Call) -> Result<FinishedCommand, SpawnError> {
+    /// Runs one command to observe. It needs no lease, and its output is not logged: repeated every
+    /// five minutes it would displace the output of actions.
+    async fn query(&self, call: &Call) -> Result<FinishedCommand, SpawnError> {
         let limits = CommandLimits {
             deadline: self.settings.deadlines.probe,
             grace: self.settings.deadlines.grace,
         };
         let never_cancelled = CancellationToken::new();
-        self.looker
+        self.observer
             .run(
                 &call.line,
                 &limits,
@@ -120,52 +120,52 @@ impl ScriptDriver {
             .await
     }
 
-    /// Runs the command of an action, logs what it prints, and judges how it ended.
-    async fn command(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        let call = calls::action(&self.settings, action, order)?;
+    /// Runs the command of an action and logs its output.
+    async fn command(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
+        let call = calls::action(&self.settings, action, request)?;
         let limits = CommandLimits {
             deadline: self.settings.deadlines.of(action),
             grace: self.settings.deadlines.grace,
         };
-        let (name, uid) = (order.cluster.name.as_str(), order.cluster.uid);
-        let mut log = self.settings.logs.log(name, uid, order.heading(action));
+        let (name, uid) = (request.cluster.name.as_str(), request.cluster.uid);
+        let mut log = self.settings.logs.log(name, uid, request.heading(action));
         let ran = self
             .settings
             .runner
             .run(
                 &call.line,
                 &limits,
-                order.trust.clone(),
-                order.cancel,
+                request.trust.clone(),
+                request.cancel,
                 Some(&mut log),
             )
             .await;
-        failure::judge(&call, ran, &log)
+        failure::action_result(&call, ran, &log)
     }
 
     async fn existence(&self, cluster: &Cluster) -> Existence {
-        let question = Question::of(&self.settings, cluster);
-        let call = question.call();
-        let finished = match self.look(call).await {
+        let query = ExistenceQuery::of(&self.settings, cluster);
+        let call = query.call();
+        let finished = match self.query(call).await {
             Ok(finished) => finished,
-            Err(error) => return Existence::Unknown(failure::unstartable(call, &error)),
+            Err(error) => return Existence::Unknown(failure::not_observed(call, &error)),
         };
         let name = &cluster.name;
-        let answer = match &question {
-            Question::Configured(call) => listing::of_exit_code(&call.line, &finished),
-            Question::K3dList(call) => listing::of_k3d_list(&call.line, &finished, name),
-            Question::KindList(call) => listing::of_kind_list(&call.line, &finished, name),
+        let existence = match &query {
+            ExistenceQuery::Configured(call) => listing::of_exit_code(&call.line, &finished),
+            ExistenceQuery::K3dList(call) => listing::of_k3d_list(&call.line, &finished, name),
+            ExistenceQuery::KindList(call) => listing::of_kind_list(&call.line, &finished, name),
         };
-        match (question, answer) {
-            (Question::KindList(_), Existence::Exists) => self.kind_node(cluster).await,
-            (_, answer) => answer,
+        match (query, existence) {
+            (ExistenceQuery::KindList(_), Existence::Exists) => self.kind_node(cluster).await,
+            (_, existence) => existence,
         }
     }
 
-    /// kind lists what is stopped like what runs, so its node's container is asked. It only adds
-    /// knowledge: whatever goes wrong here, the cluster is listed.
+    /// Checks whether the container of a kind cluster's node is stopped, because kind lists stopped
+    /// clusters too. If this fails, the cluster still exists.
     async fn kind_node(&self, cluster: &Cluster) -> Existence {
-        match self.look(&calls::kind_node_state(cluster)).await {
+        match self.query(&calls::kind_node_state(cluster)).await {
             Ok(finished) if finished.ending.is_clean() && finished.stdout == b"exited\n" => {
                 Existence::Stopped
             }
@@ -181,25 +181,25 @@ impl Driver for ScriptDriver {
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {
-        let faults = programs::faults(&self.settings);
+        let problems = programs::problems(&self.settings);
         for missing in programs::missing_defaults(&self.settings) {
             tracing::info!(
                 program = missing,
                 "not found in PATH; clusters that need it cannot be observed"
             );
         }
-        if faults.is_empty() {
+        if problems.is_empty() {
             Ok(())
         } else {
-            Err(faults)
+            Err(problems)
         }
     }
 
     async fn observe(&self, cluster: &Cluster) -> Observation {
         let probe = calls::probe(&self.settings, cluster);
-        let finished = match self.look(&probe).await {
+        let finished = match self.query(&probe).await {
             Ok(finished) => finished,
-            Err(error) => return Observation::unknown(failure::unstartable(&probe, &error)),
+            Err(error) => return Observation::unknown(failure::not_observed(&probe, &error)),
         };
         if finished.ending == Ending::Exited(0) {
             return Observation::HEALTHY;
@@ -209,21 +209,21 @@ impl Driver for ScriptDriver {
             Existence::Exists => Observation::unhealthy(why),
             Existence::Stopped => Observation::STOPPED,
             Existence::Absent => Observation::Absent,
-            Existence::Unknown(doubt) => Observation::unknown(format!("{why}; and {doubt}")),
+            Existence::Unknown(unknown) => Observation::unknown(format!("{why}; and {unknown}")),
         }
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
-        self.command(action, order).await
+    async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
+        self.command(action, request).await
     }
 
-    fn steps<'a>(&'a self, action: Action, order: &'a Order<'a>) -> Option<StepSet<'a>> {
+    fn steps<'a>(&'a self, action: Action, request: &'a ActionRequest<'a>) -> Option<StepSet<'a>> {
         match action {
             Action::Create | Action::Update | Action::Delete => {
                 let step = CommandStep {
                     driver: self,
                     action,
-                    order,
+                    request,
                 };
                 Some(StepSet::of(self.name(), vec![Box::new(step)]))
             }

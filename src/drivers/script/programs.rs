@@ -1,5 +1,5 @@
-//! Checks the configured programs without running them, for the report at start.
-//! This module must not conclude that a later start will succeed: it only finds what will not.
+//! Checks the configured programs at start, without running them. It finds programs that cannot be
+//! started; it does not prove that the others can.
 
 use std::env;
 use std::ffi::OsStr;
@@ -10,8 +10,8 @@ use rustix::fs::{Access, access};
 use super::ScriptSettings;
 use super::calls::{CREATE, DELETE, EXISTS, PROBE, START, STOP};
 
-/// One line for each setting that names no program that can be started.
-pub(super) fn faults(settings: &ScriptSettings) -> Vec<String> {
+/// One line for each setting whose program is missing or cannot be started.
+pub(super) fn problems(settings: &ScriptSettings) -> Vec<String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let required = [
         (CREATE, &settings.create, "create_env.sh"),
@@ -23,7 +23,7 @@ pub(super) fn faults(settings: &ScriptSettings) -> Vec<String> {
         .map(|(setting, _, example)| {
             format!("{setting} is not set: give the path of the host's {example}")
         });
-    let wrong = [
+    let invalid = [
         (CREATE, &settings.create),
         (DELETE, &settings.delete),
         (PROBE, &settings.probe),
@@ -34,41 +34,41 @@ pub(super) fn faults(settings: &ScriptSettings) -> Vec<String> {
     .into_iter()
     .filter_map(|(setting, program)| {
         let program = program.as_ref()?;
-        let fault = fault(program, &path)?;
-        Some(format!("{setting}: {} {fault}", program.display()))
+        let problem = problem(program, &path)?;
+        Some(format!("{setting}: {} {problem}", program.display()))
     });
-    unset.chain(wrong).collect()
+    unset.chain(invalid).collect()
 }
 
-/// The programs that would be used by default and are not found. A host may well have only one
-/// provider, so this is no fault.
+/// Default programs that are not found. This is not a problem, because a host may have only one
+/// provider.
 pub(super) fn missing_defaults(settings: &ScriptSettings) -> Vec<&'static str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let lists = settings.exists.is_none();
-    let power = settings.start.is_none() || settings.stop.is_none();
+    let start_or_stop = settings.start.is_none() || settings.stop.is_none();
     [
         ("kubectl", settings.probe.is_none()),
-        ("k3d", lists || power),
+        ("k3d", lists || start_or_stop),
         ("kind", lists),
-        ("docker", lists || power),
+        ("docker", lists || start_or_stop),
     ]
     .into_iter()
-    .filter(|(program, used)| *used && fault(Path::new(program), &path).is_some())
+    .filter(|(program, used)| *used && problem(Path::new(program), &path).is_some())
     .map(|(program, _)| program)
     .collect()
 }
 
-/// Why a program cannot be started, completing a sentence about it. A bare name is looked up in
-/// `path` as the system does it.
-fn fault(program: &Path, path: &OsStr) -> Option<&'static str> {
+/// Why a program cannot be started, as the end of a sentence. A bare name is searched in `path`, as
+/// the system does.
+fn problem(program: &Path, path: &OsStr) -> Option<&'static str> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return file_fault(program);
+        return file_problem(program);
     }
-    let found = env::split_paths(path).any(|dir| file_fault(&dir.join(program)).is_none());
+    let found = env::split_paths(path).any(|dir| file_problem(&dir.join(program)).is_none());
     (!found).then_some("is not found in PATH")
 }
 
-fn file_fault(file: &Path) -> Option<&'static str> {
+fn file_problem(file: &Path) -> Option<&'static str> {
     if !file.exists() {
         Some("does not exist")
     } else if !file.is_file() {
@@ -87,22 +87,28 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::fault;
+    use super::problem;
 
     #[test]
-    fn a_program_is_a_file_that_may_be_executed() {
+    fn a_program_is_an_executable_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tool");
         let path = dir.path().as_os_str();
-        assert_eq!(fault(&file, OsStr::new("")), Some("does not exist"));
-        assert_eq!(fault(Path::new("tool"), path), Some("is not found in PATH"));
+        assert_eq!(problem(&file, OsStr::new("")), Some("does not exist"));
+        assert_eq!(
+            problem(Path::new("tool"), path),
+            Some("is not found in PATH")
+        );
         fs::write(&file, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(fault(&file, OsStr::new("")), Some("is not executable"));
-        assert_eq!(fault(Path::new("tool"), path), Some("is not found in PATH"));
+        assert_eq!(problem(&file, OsStr::new("")), Some("is not executable"));
+        assert_eq!(
+            problem(Path::new("tool"), path),
+            Some("is not found in PATH")
+        );
         fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(fault(&file, OsStr::new("")), None);
-        assert_eq!(fault(Path::new("tool"), path), None);
-        assert_eq!(fault(dir.path(), OsStr::new("")), Some("is not a file"));
+        assert_eq!(problem(&file, OsStr::new("")), None);
+        assert_eq!(problem(Path::new("tool"), path), None);
+        assert_eq!(problem(dir.path(), OsStr::new("")), Some("is not a file"));
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
     let listener = match &*api.readiness.listening.borrow() {
         Listening::Yes => json!({ "state": "listening" }),
         Listening::No(why) => json!({ "state": "disconnected", "why": why }),
-        Listening::Deaf(why) => json!({ "state": "deaf", "why": why }),
+        Listening::Unsupported(why) => json!({ "state": "deaf", "why": why }),
     };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),

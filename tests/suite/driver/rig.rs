@@ -12,7 +12,7 @@ use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec, Port
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
 use kindler::core::steps::StepError;
-use kindler::drivers::{Deadlines, Driver, Order};
+use kindler::drivers::{ActionRequest, Deadlines, Driver};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
@@ -115,7 +115,7 @@ pub async fn act_until(
     trust: Trust,
     cancel: &CancellationToken,
 ) -> Result<(), StepError> {
-    let order = Order {
+    let order = ActionRequest {
         cluster,
         term: TERM,
         trust,

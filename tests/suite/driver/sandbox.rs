@@ -186,7 +186,7 @@ async fn a_dead_process_is_seen_and_leaves_no_zombie() {
     let (rig, driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     signal(pid, Signal::KILL);
-    let dead = Observation::unhealthy(format!("its process {pid} is gone"));
+    let dead = Observation::unhealthy(format!("its process {pid} has ended"));
     eventually(PATIENCE, "it is seen as dead", async || {
         driver.observe(&dev).await == dead
     })
@@ -372,7 +372,7 @@ async fn there_is_never_a_second_node_in_a_folder() {
     let second = timeout(PATIENCE, second).await;
     let second = second.expect("a second node must end").unwrap();
     let said = String::from_utf8(second.stdout).unwrap();
-    assert!(said.starts_with("another node lives in "), "{said}");
+    assert!(said.starts_with("another node runs in "), "{said}");
     assert_eq!(second.status.code(), Some(1));
     assert_eq!(rig.record(&dev), before);
     assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);

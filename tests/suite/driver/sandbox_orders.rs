@@ -51,7 +51,7 @@ async fn a_delay_is_cut_short_at_any_step() {
             cancelled.elapsed()
         );
         let text = fs::read_to_string(&log).unwrap();
-        assert!(text.ends_with(" create was cut short\n"), "{text}");
+        assert!(text.ends_with(" create was interrupted\n"), "{text}");
         fs::remove_file(&log).unwrap();
     }
     let driver = rig.driver();
@@ -169,7 +169,7 @@ async fn a_node_that_does_not_come_up_says_why() {
     });
     let (summary, _) = transient(act(&wrong, Action::Create, &cluster("dev")).await);
     assert!(
-        summary.starts_with("step process: the sandbox node did not come up (exit status: 1)"),
+        summary.starts_with("step process: the sandbox node did not start (exit status: 1)"),
         "{summary}"
     );
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use kindler::clusters::Cluster;
 use kindler::command::LogDir;
-use kindler::drivers::sandbox::{Record, SandboxDriver, SandboxSettings};
+use kindler::drivers::sandbox::{NodeRecord, SandboxDriver, SandboxSettings};
 use kindler::drivers::{Deadlines, Driver};
 use rustix::process::Signal;
 
@@ -38,16 +38,16 @@ impl SandboxRig {
         self.dir.join("sandbox").join(cluster.name.as_str())
     }
 
-    pub fn record(&self, cluster: &Cluster) -> Record {
+    pub fn record(&self, cluster: &Cluster) -> NodeRecord {
         self.try_record(cluster).expect("a record")
     }
 
-    pub fn write_record(&self, cluster: &Cluster, record: &Record) {
+    pub fn write_record(&self, cluster: &Cluster, record: &NodeRecord) {
         let text = serde_json::to_vec(record).unwrap();
         fs::write(self.folder(cluster).join("node.json"), text).unwrap();
     }
 
-    fn try_record(&self, cluster: &Cluster) -> Option<Record> {
+    fn try_record(&self, cluster: &Cluster) -> Option<NodeRecord> {
         let text = fs::read(self.folder(cluster).join("node.json")).ok()?;
         serde_json::from_slice(&text).ok()
     }

@@ -186,7 +186,10 @@ async fn a_kind_that_does_not_answer_well_tells_nothing() {
             "echo 'No kind clusters found.' >&2; exit 1",
             "exited with code 1",
         ),
-        ("echo ERROR: no docker", "printed no name of a cluster"),
+        (
+            "echo ERROR: no docker",
+            "printed something that is not a cluster name",
+        ),
     ] {
         tools.tool("kind", text);
         assert_unknown(&tools.observe(&dev).await, said);

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Policy};
-use kindler::clusters::reconcile::{Caution, ClusterReconciler};
+use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits};
 use kindler::command::{LogDir, Runner};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::database::Database as Url;
@@ -20,7 +20,7 @@ use kindler::core::resource::ResourceReconciler;
 use kindler::core::steps::StepError;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
-use kindler::drivers::{Deadlines, Driver, Kubeconfig, KubeconfigError, Order};
+use kindler::drivers::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError};
 use kindler::metrics::Metrics;
 use kindler::store::Store;
 use tokio::sync::watch;
@@ -115,7 +115,7 @@ impl Driver for Faulty {
         seen
     }
 
-    async fn act(&self, action: Action, order: &Order<'_>) -> Result<(), StepError> {
+    async fn act(&self, action: Action, order: &ActionRequest<'_>) -> Result<(), StepError> {
         let failure = || StepError::Transient {
             summary: "this action fails, as asked".into(),
             detail: String::new(),
@@ -151,7 +151,7 @@ fn controller(
         store: Store::new(&Url::parse(&database.url()).unwrap(), 6, "faulty"),
         driver,
         metrics: metrics.clone(),
-        caution: Caution::new(&policy.health),
+        limits: SafetyLimits::new(&policy.health),
         policy,
         standby,
     }

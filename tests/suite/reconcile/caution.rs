@@ -59,7 +59,7 @@ async fn a_wave_of_deletions_is_held_back_and_none_is_dropped() {
     );
     for daemon in &daemons {
         assert!(
-            daemon.log().matches("deletions wait").count() <= 1,
+            daemon.log().matches("deletions are deferred").count() <= 1,
             "{}",
             daemon.log()
         );
@@ -68,7 +68,7 @@ async fn a_wave_of_deletions_is_held_back_and_none_is_dropped() {
         .iter()
         .map(|daemon| daemon.log())
         .collect::<String>();
-    assert!(logs.contains("deletions wait"), "{logs}");
+    assert!(logs.contains("deletions are deferred"), "{logs}");
 
     // A minute passes, twice, and a person is impatient.
     for (begun, left_then) in [(6, "2"), (8, "0")] {
@@ -96,7 +96,7 @@ async fn a_wave_of_deletions_is_held_back_and_none_is_dropped() {
         .await;
         daemons
             .iter()
-            .any(|daemon| daemon.log().contains("no deletion waits any more"))
+            .any(|daemon| daemon.log().contains("no deletion is deferred any more"))
     })
     .await;
     host.assert_one_at_a_time();
@@ -172,7 +172,7 @@ async fn six_running(health_interval: &str) -> (crate::kit::Database, Host, Daem
 
 const HELD: &str = "SELECT count(*)::text FROM clusters
     WHERE actual_state = 'running' AND status_reason = 'RepairHeld' AND health_failures < 3
-      AND status_message LIKE '%nothing is repaired while most clusters are silent%'";
+      AND status_message LIKE '%repairs are deferred while most clusters do not answer%'";
 
 #[tokio::test]
 async fn nothing_is_repaired_while_the_container_runtime_is_down() {
@@ -222,11 +222,11 @@ async fn nothing_is_repaired_while_the_container_runtime_is_down() {
         assert_eq!(host.started(&format!("c{n}")), ["create"]);
     }
     eventually(SOON, "the end to be told", || async {
-        daemon.log().contains("repairs go on")
+        daemon.log().contains("repairs resume")
     })
     .await;
     assert_eq!(
-        daemon.log().matches("most clusters are silent").count(),
+        daemon.log().matches("most clusters do not answer").count(),
         1,
         "{}",
         daemon.log()

@@ -139,7 +139,7 @@ async fn paused_and_protected_rows_are_shown_and_never_acted_on() {
     scene.until("devops", RUNNING).await;
     let why = "SELECT status_message FROM clusters WHERE name = 'held'";
     crate::kit::eventually(super::SOON, "held to be looked at", || async {
-        scene.text(why).await == "it does not exist"
+        scene.text(why).await == "the cluster does not exist"
     })
     .await;
     scene

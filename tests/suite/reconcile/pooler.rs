@@ -57,7 +57,7 @@ async fn behind_a_transaction_pooler_it_says_so_and_polls() {
     .await;
     assert_eq!(daemon.log().matches("ERROR").count(), 1, "{}", daemon.log());
     let warned = daemon.log().matches("WARN").count();
-    let expected = daemon.log().matches("deletions wait").count();
+    let expected = daemon.log().matches("deletions are deferred").count();
     assert_eq!(warned, expected, "{}", daemon.log());
     host.assert_one_at_a_time();
 }

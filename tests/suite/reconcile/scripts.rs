@@ -20,7 +20,7 @@ async fn the_result_is_judged_by_observation_and_not_by_the_exit_code() {
         .text("SELECT reconcile_error FROM clusters WHERE name = 'liar'")
         .await;
     assert!(
-        error.contains("reported success, but it does not exist"),
+        error.contains("reported success, but the cluster does not exist"),
         "{error}"
     );
     scene.until("modest", "present running").await;
@@ -28,7 +28,7 @@ async fn the_result_is_judged_by_observation_and_not_by_the_exit_code() {
         .text("SELECT message FROM cluster_events WHERE cluster_name = 'modest' AND reason = 'CreatedWithWarning'")
         .await;
     assert!(
-        told.contains("it answers its probe, although") && told.contains("code 1"),
+        told.contains("the probe succeeded, although") && told.contains("code 1"),
         "{told}"
     );
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kindler::clusters::plan::{Decision, Moment, Policy, hold_deletion, plan};
+use kindler::clusters::plan::{Decision, Moment, Policy, defer_deletion, plan};
 use kindler::clusters::{Actual, Cluster};
 use kindler::core::database::Database as Url;
 use kindler::core::rows::{Claim, Lease, Leased, Written};
@@ -52,7 +52,7 @@ async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) 
     let Decision::Act { intent, .. } = plan(&row.object, None, &Policy::default(), moment) else {
         panic!("its delete is due: {row:?}")
     };
-    let decide = |queue: &_| hold_deletion(&row.object, intent, cap, queue);
+    let decide = |queue: &_| defer_deletion(&row.object, intent, cap, queue);
     match store.begin_deletion(lease, row, &[], decide).await.unwrap() {
         Written::Yes(row) => *row,
         Written::Lost => panic!("the owner writes"),

@@ -78,7 +78,7 @@ async fn the_database_and_the_code_agree_on_what_is_settled() {
     for row in client.query(names, &[]).await.unwrap() {
         let name: String = row.get(0);
         let cluster = store.get(&name.parse().unwrap()).await.unwrap().unwrap();
-        if !cluster.hands_off() {
+        if !cluster.observe_only() {
             settled += i64::from(cluster.settled());
             unsettled += i64::from(!cluster.settled());
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kindler::drivers::sandbox::Record;
+use kindler::drivers::sandbox::NodeRecord;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::Client;
 
@@ -195,7 +195,7 @@ impl Rig {
         fs::symlink_metadata(path).ok().map(|found| found.ino())
     }
 
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> NodeRecord {
         serde_json::from_slice(&fs::read(self.folder().join("node.json")).unwrap()).unwrap()
     }
 

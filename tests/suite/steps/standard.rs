@@ -11,7 +11,7 @@ use kindler::core::lease::LeasePolicy;
 use kindler::core::resource::Resource;
 use kindler::core::rows::Leased;
 use kindler::core::runtime::Runtime;
-use kindler::core::standard::{Spec, Standard};
+use kindler::core::standard::{RowSpec, Standard};
 use kindler::core::steps::{
     Direction, Purpose, Run, RunResult, Step, StepError, StepObservation, StepSet,
 };
@@ -25,7 +25,7 @@ use crate::kit::{Database, eventually};
 
 struct House;
 
-impl Spec for House {
+impl RowSpec for House {
     const TABLE: Table = Table::prepared(kindler::prepared_names!("houses", "name"), "t.floors");
 
     fn read(_: &Row) -> Result<Self, Undecodable> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use kindler::core::database::Database as Url;
 use kindler::core::runtime::Runtime;
-use kindler::core::standard::Spec;
+use kindler::core::standard::RowSpec;
 use kindler::core::table::Statements;
 use prometheus::Registry;
 

@@ -12,7 +12,7 @@ use kindler::core::lease::LeasePolicy;
 use kindler::core::resource::Resource;
 use kindler::core::rows::Leased;
 use kindler::core::runtime::Runtime;
-use kindler::core::standard::{Spec, Standard};
+use kindler::core::standard::{RowSpec, Standard};
 use kindler::core::steps::StepError;
 use kindler::core::table::Table;
 use kindler::core::work::Work;
@@ -26,7 +26,7 @@ use crate::kit::{Database, eventually};
 
 pub struct Lamp(i32);
 
-impl Spec for Lamp {
+impl RowSpec for Lamp {
     const TABLE: Table = Table::prepared(kindler::prepared_names!("lamps", "name"), "t.watts");
 
     fn read(row: &Row) -> Result<Self, Undecodable> {
@@ -36,7 +36,7 @@ impl Spec for Lamp {
 
 pub struct Door(i32);
 
-impl Spec for Door {
+impl RowSpec for Door {
     const TABLE: Table = Table::prepared(kindler::prepared_names!("doors", "label"), "t.width");
 
     fn read(row: &Row) -> Result<Self, Undecodable> {
@@ -45,7 +45,7 @@ impl Spec for Door {
 }
 
 /// What is declared of a thing, as a number; a negative one cannot be made.
-trait Measured: Spec {
+trait Measured: RowSpec {
     fn size(&self) -> i32;
 }
 

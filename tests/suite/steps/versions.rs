@@ -63,7 +63,10 @@ async fn an_unknown_step_is_left_alone_until_it_is_removed() {
     let told = rig
         .text("SELECT status_message || ' ' || (next_attempt_at IS NOT NULL) FROM clusters")
         .await;
-    assert!(told.starts_with("a newer release made gateway"), "{told}");
+    assert!(
+        told.starts_with("a newer release created gateway"),
+        "{told}"
+    );
     assert!(
         told.contains("'removed'") && told.ends_with(" true"),
         "{told}"
@@ -204,7 +207,7 @@ async fn a_cluster_of_another_driver_is_left_alone() {
     let rig = Rig::new().await;
     let sandbox = rig.daemon();
     rig.made().await;
-    assert_eq!(status_message(&rig).await, "it answers its probe");
+    assert_eq!(status_message(&rig).await, "healthy: the probe succeeded");
     assert!(sandbox.stop().await.success());
     let before = rig.steps().await;
     let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
@@ -212,7 +215,7 @@ async fn a_cluster_of_another_driver_is_left_alone() {
         .await;
     rig.until_state("failed StepsUnknown").await;
     let said = status_message(&rig).await;
-    let expected = "driver sandbox made folder, port, process, ready, about, and this daemon has \
+    let expected = "driver sandbox created folder, port, process, ready, about, and this daemon has \
                     driver script: start a daemon with KINDLER_DRIVER=sandbox";
     assert!(said.starts_with(expected), "{said}");
     script.full_passes(2).await;

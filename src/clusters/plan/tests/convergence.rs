@@ -1,52 +1,53 @@
-//! What must hold of all cells at once: apply what is planned, plan again, and
-//! in the end there is nothing to do, whatever the host did on the way.
+//! Convergence over all cells: carry out each decision and plan again; in the end nothing
+//! is left to do, whatever the host does meanwhile.
 
 use super::*;
 
-/// A host that can be half-made, stopped, broken or unreadable, and whose
-/// commands may lie while luck is bad.
+/// A host with one cluster, which commands and faults change.
 #[derive(Clone, Debug)]
 struct Host {
-    seen: Observation,
+    observation: Observation,
 }
 
+/// How a command behaves; a number is the index of the observation that it leaves.
 #[derive(Clone, Copy, Debug)]
-enum Luck {
-    Good,
-    FailsAndLeaves(usize),
-    LiesAndLeaves(usize),
-    CrashesAndLeaves(usize),
+enum Behavior {
+    Works,
+    Fails(usize),
+    /// It reports success, whatever it did.
+    Lies(usize),
+    /// The daemon crashes before the result is known.
+    Crashes(usize),
 }
 
 impl Host {
-    fn act(&mut self, action: Action, luck: Luck) -> Option<Outcome> {
-        let outcome = match luck {
-            Luck::Good => {
-                self.seen = match action {
+    fn act(&mut self, action: Action, behavior: Behavior) -> Option<Outcome> {
+        let outcome = match behavior {
+            Behavior::Works => {
+                self.observation = match action {
                     Action::Create | Action::Update => Observation::HEALTHY,
-                    Action::Start if self.seen == Observation::Absent => Observation::Absent,
+                    Action::Start if self.observation == Observation::Absent => Observation::Absent,
                     Action::Start => Observation::HEALTHY,
-                    Action::Stop if self.seen == Observation::Absent => Observation::Absent,
+                    Action::Stop if self.observation == Observation::Absent => Observation::Absent,
                     Action::Stop => Observation::STOPPED,
                     Action::Delete => Observation::Absent,
                 };
                 return Some(Outcome::Succeeded);
             }
-            Luck::FailsAndLeaves(_) => Some(failing(Persistence::Transient)),
-            Luck::LiesAndLeaves(_) => Some(Outcome::Succeeded),
-            Luck::CrashesAndLeaves(_) => None,
+            Behavior::Fails(_) => Some(failing(Persistence::Transient)),
+            Behavior::Lies(_) => Some(Outcome::Succeeded),
+            Behavior::Crashes(_) => None,
         };
-        let (Luck::FailsAndLeaves(n) | Luck::LiesAndLeaves(n) | Luck::CrashesAndLeaves(n)) = luck
-        else {
-            unreachable!("good luck returned above")
+        let (Behavior::Fails(n) | Behavior::Lies(n) | Behavior::Crashes(n)) = behavior else {
+            unreachable!("a command that works returned above")
         };
-        self.seen = observations()[n].clone();
+        self.observation = observations()[n].clone();
         outcome
     }
 }
 
-/// A person declares something else; whether that orders a delete.
-fn change_mind(cluster: &mut Cluster, desired: Desired) -> bool {
+/// Declares another desired state; returns whether that is a delete.
+fn declare(cluster: &mut Cluster, desired: Desired) -> bool {
     if cluster.desired != desired {
         cluster.desired = desired;
         cluster.generation += 1;
@@ -56,19 +57,20 @@ fn change_mind(cluster: &mut Cluster, desired: Desired) -> bool {
     desired == Desired::Absent
 }
 
-/// Carries out what is planned until the row is settled or gone (`None`). Panics on
-/// a delete that no row ordered.
+/// Carries out decisions until the row is settled or removed (`None`). Panics on a delete
+/// that was not declared.
 fn carry_out(
     cluster: &mut Cluster,
     host: &mut Host,
-    luck: &[Luck],
+    behaviors: &[Behavior],
     desires: &[Desired],
 ) -> Option<()> {
     let policy = Policy::default();
-    let mut luck = luck.iter().copied();
+    let mut behaviors = behaviors.iter().copied();
     let mut desires = desires.iter().copied();
     let mut now = NOW;
-    let mut ordered = cluster.desired == Desired::Absent || cluster.actual == Actual::Deleting;
+    let mut delete_declared =
+        cluster.desired == Desired::Absent || cluster.actual == Actual::Deleting;
     for _ in 0..200 {
         now = now.max(cluster.due_at().unwrap_or(now));
         let moment = Moment { now, jitter: 0.5 };
@@ -76,20 +78,20 @@ fn carry_out(
             let Some(desired) = desires.next() else {
                 return Some(());
             };
-            ordered |= change_mind(cluster, desired);
+            delete_declared |= declare(cluster, desired);
         }
         let first = plan(cluster, None, &policy, moment);
-        let step = match first {
-            Decision::Observe { .. } => plan(cluster, Some(&host.seen), &policy, moment),
+        let decision = match first {
+            Decision::Observe { .. } => plan(cluster, Some(&host.observation), &policy, moment),
             other => other,
         };
-        match step {
-            Decision::Observe { .. } => panic!("asked to look twice"),
+        match decision {
+            Decision::Observe { .. } => panic!("observed twice"),
             Decision::Rest { until } => now = until,
             Decision::Record(status) => status.apply_to(cluster, now),
             Decision::Remove => {
                 assert_eq!(
-                    (cluster.desired, &host.seen),
+                    (cluster.desired, &host.observation),
                     (Desired::Absent, &Observation::Absent)
                 );
                 return None;
@@ -97,16 +99,23 @@ fn carry_out(
             Decision::Act { action, intent } => {
                 intent.apply_to(cluster, now);
                 assert!(
-                    action != Action::Delete || ordered,
-                    "nobody ordered this delete"
+                    action != Action::Delete || delete_declared,
+                    "this delete was not declared"
                 );
-                let outcome = host.act(action, luck.next().unwrap_or(Luck::Good));
+                let outcome = host.act(action, behaviors.next().unwrap_or(Behavior::Works));
                 if let Some(desired) = desires.next().filter(|d| *d != cluster.desired) {
-                    ordered |= change_mind(cluster, desired);
-                    continue; // the conclusion loses by generation
+                    delete_declared |= declare(cluster, desired);
+                    continue; // the generation changed: the conclusion is not written
                 }
                 let Some(outcome) = outcome else { continue };
-                match conclude(cluster, action, &outcome, &host.seen, &policy, moment) {
+                match conclude(
+                    cluster,
+                    action,
+                    &outcome,
+                    &host.observation,
+                    &policy,
+                    moment,
+                ) {
                     Conclusion::Record(status) => status.apply_to(cluster, now),
                     Conclusion::Remove => return None,
                 }
@@ -121,28 +130,35 @@ fn assert_converges(
     actual: Actual,
     seen: &Observation,
     applied: bool,
-    luck: &[Luck],
+    behaviors: &[Behavior],
     desires: &[Desired],
 ) {
     let mut cluster = dev().recorded(actual).wanted(desired);
     if applied {
         cluster = cluster.applied();
     }
-    let mut host = Host { seen: seen.clone() };
-    // An unreadable host becomes readable in the end, as faults do.
-    if let Observation::Unknown(_) = host.seen {
-        let step = plan(&cluster, Some(&host.seen), &Policy::default(), moment());
-        assert!(
-            !matches!(step, Decision::Remove),
-            "ignorance is not absence"
+    let mut host = Host {
+        observation: seen.clone(),
+    };
+    // An unknown observation is followed by a known one.
+    if let Observation::Unknown(_) = host.observation {
+        let decision = plan(
+            &cluster,
+            Some(&host.observation),
+            &Policy::default(),
+            moment(),
         );
-        host.seen = Observation::Absent;
+        assert!(
+            !matches!(decision, Decision::Remove),
+            "unknown is not absent"
+        );
+        host.observation = Observation::Absent;
     }
-    let end = carry_out(&mut cluster, &mut host, luck, desires);
+    let end = carry_out(&mut cluster, &mut host, behaviors, desires);
     match cluster.desired {
-        Desired::Absent => assert_eq!((end, host.seen), (None, Observation::Absent)),
-        Desired::Present => assert_eq!(host.seen, Observation::HEALTHY),
-        Desired::Stopped => assert!(!host.seen.is_healthy(), "still up: {cluster:?}"),
+        Desired::Absent => assert_eq!((end, host.observation), (None, Observation::Absent)),
+        Desired::Present => assert_eq!(host.observation, Observation::HEALTHY),
+        Desired::Stopped => assert!(!host.observation.is_healthy(), "still healthy: {cluster:?}"),
     }
 }
 
@@ -162,25 +178,25 @@ fn every_triple_converges_when_commands_work() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(10_000))]
     #[test]
-    fn any_luck_and_any_change_of_mind_converges_once_both_end(
+    fn any_faults_and_declarations_converge_once_they_end(
         desired in 0usize..3, actual in 0usize..8, seen in 0usize..5, applied: bool,
-        luck in proptest::collection::vec((0u8..4, 0usize..4), 0..8),
+        behaviors in proptest::collection::vec((0u8..4, 0usize..4), 0..8),
         desires in proptest::collection::vec(0usize..3, 0..5),
     ) {
-        let luck: Vec<Luck> = luck.into_iter().map(|(kind, left)| match kind {
-            0 => Luck::Good,
-            1 => Luck::FailsAndLeaves(left),
-            2 => Luck::LiesAndLeaves(left),
-            _ => Luck::CrashesAndLeaves(left),
+        let behaviors: Vec<Behavior> = behaviors.into_iter().map(|(kind, left)| match kind {
+            0 => Behavior::Works,
+            1 => Behavior::Fails(left),
+            2 => Behavior::Lies(left),
+            _ => Behavior::Crashes(left),
         }).collect();
         let desires: Vec<Desired> = desires.into_iter().map(|n| Desired::ALL[n]).collect();
         assert_converges(
-            Desired::ALL[desired], Actual::ALL[actual], &observations()[seen], applied, &luck, &desires,
+            Desired::ALL[desired], Actual::ALL[actual], &observations()[seen], applied, &behaviors, &desires,
         );
     }
 
     #[test]
-    fn ignorance_never_deletes_and_nothing_goes_that_was_not_declared_absent(
+    fn nothing_is_deleted_that_is_unknown_or_not_declared_absent(
         desired in 0usize..3, actual in 0usize..8, seen in 0usize..6, applied: bool,
         failures in 0u32..10, attempts in 0u32..10,
     ) {
@@ -191,16 +207,16 @@ proptest::proptest! {
         cluster.failed_attempts = attempts;
         let all = observations();
         let seen = all.get(seen).cloned().unwrap_or(Observation::unknown("empty answer"));
-        let step = plan(&cluster, Some(&seen), &Policy::default(), moment());
-        let deletes = matches!(step, Decision::Act { action: Action::Delete, .. });
+        let decision = plan(&cluster, Some(&seen), &Policy::default(), moment());
+        let deletes = matches!(decision, Decision::Act { action: Action::Delete, .. });
         if let Observation::Unknown(_) = seen {
-            proptest::prop_assert!(!matches!(step, Decision::Remove), "{step:?}");
-            proptest::prop_assert!(!deletes || desired == Desired::Absent, "{step:?}");
+            proptest::prop_assert!(!matches!(decision, Decision::Remove), "{decision:?}");
+            proptest::prop_assert!(!deletes || desired == Desired::Absent, "{decision:?}");
         }
         if desired != Desired::Absent {
-            // A delete that was begun is finished before the cluster is made again.
-            proptest::prop_assert!(!matches!(step, Decision::Remove), "{step:?}");
-            proptest::prop_assert!(!deletes || actual == Actual::Deleting, "{step:?}");
+            // A started delete is finished before the cluster is created again.
+            proptest::prop_assert!(!matches!(decision, Decision::Remove), "{decision:?}");
+            proptest::prop_assert!(!deletes || actual == Actual::Deleting, "{decision:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Every cell of the state matrix, one by one.
+//! Every cell of the state matrix.
 
 mod convergence;
-mod hold;
+mod defer;
+mod steps;
 
 use super::*;
 use crate::clusters::samples::dev;
@@ -25,9 +26,9 @@ fn observations() -> [Observation; 5] {
     ]
 }
 
-/// The step as one word, so that the matrix reads as a table.
-fn word(step: &Decision) -> String {
-    match step {
+/// The decision as one word, for the table of the matrix.
+fn word(decision: &Decision) -> String {
+    match decision {
         Decision::Rest { .. } => "rest".into(),
         Decision::Observe { .. } => "observe".into(),
         Decision::Record(status) if status.reason == Reason::ObservationFailed => "later".into(),
@@ -46,9 +47,9 @@ fn row(cluster: &Cluster) -> Vec<String> {
     words
 }
 
-/// Columns: before a look; then healthy, unhealthy, stopped, absent, unknown.
+/// Columns: not observed, healthy, unhealthy, stopped, absent, unknown.
 #[test]
-fn every_cell_of_the_matrix() {
+fn every_cell_has_its_decision() {
     use Actual as A;
     use Desired as D;
     let matrix: &[(D, A, [&str; 6])] = &[
@@ -157,7 +158,7 @@ fn a_running_cluster_with_a_changed_spec_is_updated() {
 }
 
 #[test]
-fn a_failed_cluster_that_answers_is_updated_until_its_spec_is_proven() {
+fn a_failed_healthy_cluster_is_updated_until_its_spec_is_proven() {
     let cluster = dev().recorded(Actual::Failed);
     assert_eq!(
         row(&cluster),
@@ -165,9 +166,9 @@ fn a_failed_cluster_that_answers_is_updated_until_its_spec_is_proven() {
     );
 }
 
-/// The old spec answers all the while; found by the model in `tests/model`.
+/// The cluster is healthy with the old spec; found by the model in `tests/model`.
 #[test]
-fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
+fn a_failing_update_never_counts_as_done() {
     let policy = Policy::default();
     let mut cluster = dev().recorded(Actual::Running).applied();
     cluster.generation += 1;
@@ -176,9 +177,9 @@ fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
     for attempt in 1..=3 {
         now = now.max(cluster.due_at().unwrap_or(now));
         let moment = Moment { now, jitter: 0.5 };
-        let step = plan(&cluster, Some(&Observation::HEALTHY), &policy, moment);
-        let Decision::Act { action, intent } = step else {
-            panic!("the spec is to be applied: {step:?}")
+        let decision = plan(&cluster, Some(&Observation::HEALTHY), &policy, moment);
+        let Decision::Act { action, intent } = decision else {
+            panic!("the spec is to be applied: {decision:?}")
         };
         intent.apply_to(&mut cluster, now);
         let bad = failing(Persistence::Transient);
@@ -194,14 +195,14 @@ fn an_update_that_fails_again_and_again_is_never_taken_for_done() {
             panic!("nothing to remove")
         };
         status.apply_to(&mut cluster, now);
-        let told = (cluster.actual, cluster.failed_attempts);
-        assert_eq!(told, (Actual::Failed, attempt));
+        let recorded = (cluster.actual, cluster.failed_attempts);
+        assert_eq!(recorded, (Actual::Failed, attempt));
         assert!(!cluster.spec_applied);
     }
 }
 
 #[test]
-fn a_desire_that_changed_and_changed_back_costs_one_look() {
+fn a_desire_that_changes_back_needs_one_observation() {
     let mut cluster = dev().recorded(Actual::Running).applied();
     cluster.generation += 2;
     let Decision::Record(status) = plan(
@@ -217,7 +218,7 @@ fn a_desire_that_changed_and_changed_back_costs_one_look() {
 }
 
 #[test]
-fn hands_off_means_only_looking_in_every_state() {
+fn a_paused_cluster_is_only_observed_in_every_state() {
     for actual in Actual::ALL {
         for desired in Desired::ALL {
             let mut cluster = dev().recorded(*actual).wanted(*desired);
@@ -250,15 +251,18 @@ fn nothing_happens_before_its_time() {
 }
 
 #[test]
-fn three_failed_probes_in_a_row_lead_to_a_repair_and_not_fewer() {
+fn three_failed_probes_in_a_row_lead_to_a_repair() {
     let policy = Policy::default();
-    let ill = Observation::unhealthy("refused");
+    let unhealthy = Observation::unhealthy("refused");
     let mut cluster = dev().recorded(Actual::Running).applied();
     let mut now = NOW;
     for failures in 1..=3 {
-        let Decision::Record(status) =
-            plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 })
-        else {
+        let Decision::Record(status) = plan(
+            &cluster,
+            Some(&unhealthy),
+            &policy,
+            Moment { now, jitter: 0.5 },
+        ) else {
             panic!("a probe is only recorded")
         };
         status.apply_to(&mut cluster, now);
@@ -277,8 +281,13 @@ fn three_failed_probes_in_a_row_lead_to_a_repair_and_not_fewer() {
             .unwrap()
     );
     assert_eq!(cluster.status_reason.as_deref(), Some("HealthLost"));
-    let step = plan(&cluster, Some(&ill), &policy, Moment { now, jitter: 0.5 });
-    assert_eq!(word(&step), "create");
+    let decision = plan(
+        &cluster,
+        Some(&unhealthy),
+        &policy,
+        Moment { now, jitter: 0.5 },
+    );
+    assert_eq!(word(&decision), "create");
 }
 
 fn failing(persistence: Persistence) -> Outcome {
@@ -300,9 +309,9 @@ fn concluded(cluster: &Cluster, action: Action, outcome: &Outcome, seen: &Observ
 fn an_ended_action_is_judged_by_observation() {
     use Action as Do;
     let bad = failing(Persistence::Transient);
-    // Such a command did not even start, so it did nothing.
+    // Such a command could not start, so it did nothing.
     let never = failing(Persistence::Permanent);
-    let [healthy, ill, stopped, absent, unknown] = observations();
+    let [healthy, unhealthy, stopped, absent, unknown] = observations();
     let good = Outcome::Succeeded;
     let present: &[(Do, &Outcome, &Observation, &str)] = &[
         (Do::Create, &good, &healthy, "running Created"),
@@ -310,16 +319,16 @@ fn an_ended_action_is_judged_by_observation() {
         (Do::Create, &good, &unknown, "failed CreateFailed"),
         (Do::Create, &bad, &healthy, "running CreatedWithWarning"),
         (Do::Create, &never, &healthy, "failed CreateFailed"),
-        (Do::Create, &bad, &ill, "failed CreateFailed"),
+        (Do::Create, &bad, &unhealthy, "failed CreateFailed"),
         (Do::Update, &good, &healthy, "running Updated"),
         (Do::Update, &bad, &healthy, "failed UpdateFailed"),
         (Do::Start, &bad, &healthy, "running Started"),
         (Do::Start, &good, &stopped, "failed StartFailed"),
         (Do::Delete, &good, &absent, "unknown Deleted"),
-        (Do::Delete, &good, &ill, "failed DeleteFailed"),
+        (Do::Delete, &good, &unhealthy, "failed DeleteFailed"),
         (Do::Stop, &good, &healthy, "failed StopFailed"),
         (Do::Stop, &good, &unknown, "stopped Stopped"),
-        (Do::Stop, &bad, &ill, "failed StopFailed"),
+        (Do::Stop, &bad, &unhealthy, "failed StopFailed"),
         (Do::Stop, &bad, &stopped, "stopped Stopped"),
     ];
     for (action, outcome, seen, expected) in present {
@@ -334,7 +343,7 @@ fn an_ended_action_is_judged_by_observation() {
     for (seen, expected) in [
         (&absent, "remove"),
         (&healthy, "failed DeleteFailed"),
-        (&ill, "failed DeleteFailed"),
+        (&unhealthy, "failed DeleteFailed"),
         (&unknown, "failed DeleteFailed"),
     ] {
         assert_eq!(concluded(&leaving, Do::Delete, &bad, seen), expected);
@@ -343,7 +352,7 @@ fn an_ended_action_is_judged_by_observation() {
 }
 
 #[test]
-fn failures_back_off_and_say_what_a_person_needs() {
+fn failures_back_off_and_have_a_message() {
     let mut cluster = dev().recorded(Actual::Creating);
     cluster.failed_attempts = 2;
     let conclude_with = |persistence| {
@@ -369,7 +378,7 @@ fn failures_back_off_and_say_what_a_person_needs() {
     );
     assert_eq!(
         transient.error.as_deref(),
-        Some("create_env.sh ended with exit code 1; it does not exist\nlast lines")
+        Some("create_env.sh ended with exit code 1; the cluster does not exist\nlast lines")
     );
     let permanent = conclude_with(Persistence::Permanent);
     assert_eq!(
@@ -378,9 +387,9 @@ fn failures_back_off_and_say_what_a_person_needs() {
     );
 }
 
-/// Law 9: whatever is recorded says why, in words.
+/// Law 9 of `docs/ARCHITECTURE.md`.
 #[test]
-fn whatever_is_recorded_has_a_reason_and_words() {
+fn every_recorded_status_has_a_reason_and_a_message() {
     for desired in Desired::ALL {
         for actual in Actual::ALL {
             for paused in [false, true] {
@@ -388,14 +397,14 @@ fn whatever_is_recorded_has_a_reason_and_words() {
                 cluster.desired = *desired;
                 cluster.paused = paused;
                 for observed in &observations() {
-                    let step = plan(&cluster, Some(observed), &Policy::default(), moment());
-                    let Decision::Record(status) = step else {
+                    let decision = plan(&cluster, Some(observed), &Policy::default(), moment());
+                    let Decision::Record(status) = decision else {
                         continue;
                     };
-                    let told = format!("{desired} {actual} {observed}: {status:?}");
-                    assert!(!status.message.is_empty(), "{told}");
+                    let case = format!("{desired} {actual} {observed}: {status:?}");
+                    assert!(!status.message.is_empty(), "{case}");
                     let healthy = status.reason == Reason::Healthy;
-                    assert!(!healthy || status.actual == Actual::Running, "{told}");
+                    assert!(!healthy || status.actual == Actual::Running, "{case}");
                 }
             }
         }
@@ -403,16 +412,16 @@ fn whatever_is_recorded_has_a_reason_and_words() {
 }
 
 #[test]
-fn a_change_of_desire_cuts_everything_short_but_a_delete() {
+fn a_changed_desire_stops_every_action_but_a_delete() {
     for action in Action::ALL {
-        for wanted in Desired::ALL {
-            let cut = interrupt(action, *wanted).is_some();
+        for desired in Desired::ALL {
+            let cut = interrupt(action, *desired).is_some();
             let expected = match action {
                 Action::Delete => false,
-                Action::Stop => *wanted != Desired::Stopped,
-                Action::Create | Action::Update | Action::Start => *wanted != Desired::Present,
+                Action::Stop => *desired != Desired::Stopped,
+                Action::Create | Action::Update | Action::Start => *desired != Desired::Present,
             };
-            assert_eq!(cut, expected, "{action:?} {wanted}");
+            assert_eq!(cut, expected, "{action:?} {desired}");
         }
     }
 }

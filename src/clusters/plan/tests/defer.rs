@@ -1,9 +1,9 @@
-//! What is held back, until when, and what never is.
+//! Which actions the safety limits defer, and until when.
 
 use jiff::SignedDuration;
 
 use super::*;
-use crate::clusters::health::Spread;
+use crate::clusters::health::HostOutage;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -21,24 +21,24 @@ fn queue(begun: &[i64], ahead: usize) -> DeletionQueue {
     }
 }
 
-/// In so many seconds.
+/// The seconds until a deletion may begin.
 fn waits(queue: &DeletionQueue, cap: usize) -> i64 {
     queue.begins_at(cap).duration_since(NOW).as_secs()
 }
 
-/// The step for what was seen, while most clusters are silent.
-fn held(cluster: &Cluster, seen: &Observation) -> Decision {
+/// The decision for an observation during an outage of the host.
+fn deferred(cluster: &Cluster, seen: &Observation) -> Decision {
     let policy = Policy::default();
-    let step = plan(cluster, Some(seen), &policy, moment());
-    let spread = Spread {
+    let decision = plan(cluster, Some(seen), &policy, moment());
+    let outage = HostOutage {
         probed: 6,
-        silent: 5,
+        unresponsive: 5,
     };
     assert_eq!(
-        hold_repair(cluster, step.clone(), None, &policy, moment()),
-        step
+        defer_repair(cluster, decision.clone(), None, &policy, moment()),
+        decision
     );
-    hold_repair(cluster, step, Some(spread), &policy, moment())
+    defer_repair(cluster, decision, Some(outage), &policy, moment())
 }
 
 fn once_healthy(actual: Actual) -> Cluster {
@@ -52,7 +52,8 @@ fn a_lost_cluster_stays_running_until_most_answer() {
     let mut cluster = once_healthy(Actual::Running);
     cluster.health_failures = 2;
     for _ in 0..5 {
-        let Decision::Record(status) = held(&cluster, &Observation::unhealthy("refused")) else {
+        let Decision::Record(status) = deferred(&cluster, &Observation::unhealthy("refused"))
+        else {
             panic!("it is only recorded")
         };
         assert_eq!(
@@ -66,7 +67,7 @@ fn a_lost_cluster_stays_running_until_most_answer() {
         for part in [
             "3 probes failed in a row: refused",
             "5 of 6",
-            "the next look is in 10s",
+            "next observation in 10s",
         ] {
             assert!(status.message.contains(part), "{}", status.message);
         }
@@ -74,17 +75,17 @@ fn a_lost_cluster_stays_running_until_most_answer() {
         assert_eq!(cluster.due_at(), Some(ago(-10)));
         cluster.next_check_at = None;
     }
-    let Decision::Record(status) = held(&cluster, &Observation::HEALTHY) else {
+    let Decision::Record(status) = deferred(&cluster, &Observation::HEALTHY) else {
         panic!("it answers")
     };
     assert_eq!((status.reason, status.error), (Reason::Healthy, None));
 }
 
 #[test]
-fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
+fn failed_clusters_are_not_repaired_but_new_ones_created() {
     for actual in [Actual::Failed, Actual::Creating] {
         for seen in [Observation::Absent, Observation::unhealthy("refused")] {
-            let Decision::Record(status) = held(&once_healthy(actual), &seen) else {
+            let Decision::Record(status) = deferred(&once_healthy(actual), &seen) else {
                 panic!("{actual} {seen} is repaired")
             };
             assert_eq!((status.actual, status.reason), (actual, Reason::RepairHeld));
@@ -94,7 +95,7 @@ fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
             );
             let never = dev().recorded(actual);
             assert!(matches!(
-                held(&never, &seen),
+                deferred(&never, &seen),
                 Decision::Act {
                     action: Action::Create,
                     ..
@@ -102,7 +103,7 @@ fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
             ));
         }
     }
-    let stopped = held(&once_healthy(Actual::Failed), &Observation::STOPPED);
+    let stopped = deferred(&once_healthy(Actual::Failed), &Observation::STOPPED);
     assert!(
         matches!(
             stopped,
@@ -116,21 +117,21 @@ fn what_failed_is_not_made_again_and_what_never_ran_is_made() {
 }
 
 #[test]
-fn a_person_may_insist_and_a_wish_is_no_repair() {
+fn requested_and_declared_actions_are_not_deferred() {
     let mut cluster = once_healthy(Actual::Failed);
     cluster.retry_requested_at = Some(ago(59));
     assert!(matches!(
-        held(&cluster, &Observation::Absent),
+        deferred(&cluster, &Observation::Absent),
         Decision::Act { .. }
     ));
     cluster.retry_requested_at = Some(ago(61));
     assert!(matches!(
-        held(&cluster, &Observation::Absent),
+        deferred(&cluster, &Observation::Absent),
         Decision::Record(_)
     ));
     let leaving = once_healthy(Actual::Failed).wanted(Desired::Absent);
     assert!(matches!(
-        held(&leaving, &Observation::Absent),
+        deferred(&leaving, &Observation::Absent),
         Decision::Act {
             action: Action::Delete,
             ..
@@ -139,24 +140,24 @@ fn a_person_may_insist_and_a_wish_is_no_repair() {
     let mut changed = once_healthy(Actual::Running);
     changed.spec_applied = false;
     assert!(matches!(
-        held(&changed, &Observation::Absent),
+        deferred(&changed, &Observation::Absent),
         Decision::Act {
             action: Action::Update,
             ..
         }
     ));
-    let blind = held(
+    let unobserved = deferred(
         &once_healthy(Actual::Running),
         &Observation::unknown("docker is down"),
     );
-    let Decision::Record(status) = blind else {
+    let Decision::Record(status) = unobserved else {
         panic!("it is only recorded")
     };
     assert_eq!(status.reason, Reason::RepairHeld);
 }
 
 #[test]
-fn a_place_is_free_a_minute_after_it_was_taken() {
+fn a_deletion_counts_for_one_minute() {
     assert_eq!(waits(&queue(&[50, 40], 0), 3), 0);
     assert_eq!(waits(&queue(&[50, 40, 5], 0), 3), 10);
     assert_eq!(
@@ -173,11 +174,11 @@ fn a_place_is_free_a_minute_after_it_was_taken() {
 }
 
 #[test]
-fn nobody_overtakes_those_that_wait() {
+fn deferred_deletions_begin_in_order() {
     assert_eq!(
         waits(&queue(&[50], 1), 2),
         10,
-        "the free place is another's"
+        "the deletion before it goes first"
     );
     assert_eq!(waits(&queue(&[50, 40, 5], 2), 3), 55);
     assert_eq!(waits(&queue(&[50, 40, 5], 3), 3), 70, "the second round");
@@ -185,7 +186,7 @@ fn nobody_overtakes_those_that_wait() {
 }
 
 #[test]
-fn a_deletion_that_was_counted_goes_on() {
+fn a_retried_deletion_is_not_counted_again() {
     let retried = DeletionQueue {
         counted: true,
         ..queue(&[3, 2, 1], 5)
@@ -194,9 +195,8 @@ fn a_deletion_that_was_counted_goes_on() {
 }
 
 proptest::proptest! {
-    /// However they come, no minute sees more than the cap.
     #[test]
-    fn no_minute_ever_sees_more_than_the_cap(
+    fn in_no_minute_begin_more_deletions_than_the_cap(
         cap in 1usize..6, arrivals in proptest::collection::vec(0i64..200, 1..40),
     ) {
         let mut arrivals = arrivals;
@@ -217,7 +217,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn what_waits_says_why_and_until_when_and_spends_no_attempt() {
+fn a_deferred_deletion_has_a_reason_and_counts_no_attempt() {
     let mut cluster = dev().recorded(Actual::Failed).wanted(Desired::Absent);
     cluster.failed_attempts = 2;
     let moment = Moment {
@@ -232,19 +232,24 @@ fn what_waits_says_why_and_until_when_and_spends_no_attempt() {
         panic!("its delete is due")
     };
     assert_eq!(
-        hold_deletion(&cluster, intent.clone(), 2, &queue(&[50], 0)),
+        defer_deletion(&cluster, intent.clone(), 2, &queue(&[50], 0)),
         intent
     );
-    let held = hold_deletion(&cluster, intent, 2, &queue(&[50, 40], 1));
-    assert_eq!((held.actual, held.failed_attempts), (Actual::Failed, 2));
-    assert_eq!(held.reason, Reason::DeletionHeld);
-    assert_eq!(held.next_attempt_at, Some(ago(-20)));
-    assert!(
-        held.message.ends_with("it goes on in 20s, after 1 other"),
-        "{}",
-        held.message
+    let deferred = defer_deletion(&cluster, intent, 2, &queue(&[50, 40], 1));
+    assert_eq!(
+        (deferred.actual, deferred.failed_attempts),
+        (Actual::Failed, 2)
     );
-    held.apply_to(&mut cluster, NOW);
+    assert_eq!(deferred.reason, Reason::DeletionHeld);
+    assert_eq!(deferred.next_attempt_at, Some(ago(-20)));
+    assert!(
+        deferred
+            .message
+            .ends_with("it begins in 20s, after 1 other"),
+        "{}",
+        deferred.message
+    );
+    deferred.apply_to(&mut cluster, NOW);
     assert_eq!(
         plan(&cluster, None, &Policy::default(), moment),
         Decision::Rest { until: ago(-20) }

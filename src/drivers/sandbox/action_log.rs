@@ -1,5 +1,5 @@
-//! What an action of the sandbox writes into the cluster's log, so that there is something to
-//! read in the place where the output of real commands is. This module must not act.
+//! The log of a sandbox action, in the place of the output of real commands. This module must not
+//! act.
 
 use jiff::{Timestamp, Unit};
 
@@ -7,19 +7,19 @@ use crate::clusters::plan::Action;
 use crate::command::{CommandLog, LogDir};
 use crate::core::steps::StepError;
 
-use super::Order;
+use super::ActionRequest;
 
 /// The log of one action.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ActionLog {
     log: CommandLog,
     operation: &'static str,
 }
 
-impl Progress {
-    pub(super) async fn begin(logs: &LogDir, action: Action, order: &Order<'_>) -> Self {
-        let cluster = order.cluster;
-        let mut log = logs.log(cluster.name.as_str(), cluster.uid, order.heading(action));
+impl ActionLog {
+    pub(super) async fn begin(logs: &LogDir, action: Action, request: &ActionRequest<'_>) -> Self {
+        let cluster = request.cluster;
+        let mut log = logs.log(cluster.name.as_str(), cluster.uid, request.heading(action));
         log.begin(&"sandbox, not a real cluster").await;
         Self {
             log,
@@ -27,22 +27,22 @@ impl Progress {
         }
     }
 
-    pub(super) async fn say(&mut self, line: &str) {
+    pub(super) async fn write_line(&mut self, line: &str) {
         self.log.append(format!("{line}\n").as_bytes()).await;
     }
 
-    /// Closes the action; `None` says that it was cut short.
+    /// Writes the end of the action; `None`: it was interrupted.
     pub(super) async fn end(&mut self, ended: Option<Result<(), &StepError>>) {
         let how = match ended {
-            None => "was cut short".to_owned(),
+            None => "was interrupted".to_owned(),
             Some(Ok(())) => "succeeded".to_owned(),
             Some(Err(error)) => format!("failed: {error}"),
         };
         let line = format!("--- {} {} {how}", now(), self.operation);
-        self.say(&line).await;
+        self.write_line(&line).await;
     }
 
-    /// What a person needs beyond the summary: where the log is.
+    /// The detail of a failure: the path of the log.
     pub(super) fn detail(&self) -> String {
         format!("log: {}", self.log.path().display())
     }

@@ -1,0 +1,98 @@
+//! What failed steps mean for the status of a cluster.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clusters::Actual;
+use crate::clusters::event::Reason;
+use crate::clusters::plan::steps::{StepsOf, after_run, with_steps};
+use crate::clusters::plan::{
+    Action, Applied, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Status,
+};
+use crate::clusters::samples::dev;
+use crate::core::steps::{Requirement, StepFacts, StepRecord, StepState};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const MOMENT: Moment = Moment {
+    now: NOW,
+    jitter: 0.5,
+};
+
+fn in_seconds(seconds: i64) -> Timestamp {
+    NOW + SignedDuration::from_secs(seconds)
+}
+
+fn failed_step(required: bool, next_try_at: Option<Timestamp>) -> StepRecord {
+    StepRecord {
+        driver: "sandbox".into(),
+        name: "port".into(),
+        position: 1,
+        total: 1,
+        version: 1,
+        required,
+        state: StepState::Failed,
+        attempt: 1,
+        reason: Some("Failed".into()),
+        message: Some("in use".into()),
+        input_hash: None,
+        started_at: None,
+        finished_at: None,
+        next_try_at,
+    }
+}
+
+fn running() -> Status {
+    Status::running(&dev(), Reason::Healthy, in_seconds(10))
+}
+
+fn port(observable: bool) -> StepFacts {
+    StepFacts {
+        name: "port",
+        version: 1,
+        requirement: Requirement::Required,
+        observable,
+        input_hash: String::new(),
+    }
+}
+
+#[test]
+fn a_future_attempt_brings_the_check_forward() {
+    for (next, check) in [(5, 5), (20, 10), (0, 10), (-5, 10)] {
+        let records = [failed_step(false, Some(in_seconds(next)))];
+        let steps = StepsOf {
+            driver: "sandbox",
+            facts: &[],
+            records: &records,
+        };
+        let status = with_steps(running(), steps, NOW);
+        assert_eq!(status.next_check_at, Some(in_seconds(check)), "{next}");
+        assert_eq!(status.reason, Reason::StepFailed);
+    }
+}
+
+#[test]
+fn a_healthy_probe_does_not_hide_a_failed_step() {
+    for (observable, actual) in [(true, Actual::Failed), (false, Actual::Running)] {
+        let (facts, records) = ([port(observable)], [failed_step(true, None)]);
+        let steps = StepsOf {
+            driver: "sandbox",
+            facts: &facts,
+            records: &records,
+        };
+        let conclusion = Conclusion::Record(running());
+        let outcome = Outcome::Failed(Failure {
+            persistence: Persistence::Transient,
+            summary: "step port: it is in use".into(),
+            detail: String::new(),
+        });
+        let ended = (Action::Create, &outcome);
+        let ended = after_run(&dev(), ended, conclusion, steps, &Policy::default(), MOMENT);
+        let Conclusion::Record(status) = ended else {
+            panic!("the row stays")
+        };
+        assert_eq!(status.actual, actual);
+        if observable {
+            assert_eq!(status.applied, Applied::Cleared);
+            assert_eq!(status.reason, Reason::CreateFailed);
+        }
+    }
+}

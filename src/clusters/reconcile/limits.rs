@@ -1,0 +1,184 @@
+//! The safety limits: the cap on deletions, and no repairs during an outage of the host.
+//! [`crate::clusters::plan`] and [`crate::clusters::health`] decide; this module collects
+//! their input and logs each deferral once instead of per row. It must not decide.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use crate::clusters::health::{HealthPolicy, HostHealth, HostOutage, MIN_PROBED};
+use crate::clusters::observation::Observation;
+use crate::clusters::plan::{
+    Decision, DeletionQueue, Status, defer_deletion, defer_repair, is_repair,
+};
+use crate::clusters::{Actual, Cluster, Desired};
+use crate::core::database::DatabaseError;
+use crate::core::rows::{Leased, Written};
+use crate::core::steps::StepChange;
+use crate::core::work::Cut;
+
+use super::context::ReconcileContext;
+use super::{ClusterReconciler, moment};
+
+/// The input of the safety limits, and which deferrals are logged.
+#[derive(Debug)]
+pub struct SafetyLimits {
+    host: Mutex<HostHealth>,
+    repairs_deferred: AtomicBool,
+    deletions_deferred: AtomicBool,
+}
+
+impl SafetyLimits {
+    /// Without observations and deferrals.
+    pub fn new(policy: &HealthPolicy) -> Self {
+        Self {
+            host: Mutex::new(HostHealth::new(policy)),
+            repairs_deferred: AtomicBool::new(false),
+            deletions_deferred: AtomicBool::new(false),
+        }
+    }
+
+    /// Removes the observation of a cluster, because an action on it starts.
+    pub(super) fn action_starts(&self, name: &str) {
+        self.host().remove(name);
+    }
+
+    fn host(&self) -> MutexGuard<'_, HostHealth> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, cluster: &Cluster, observed: &Observation) {
+        let mut host = self.host();
+        host.add(cluster.name.as_str(), Instant::now(), observed);
+    }
+
+    /// The recently observed clusters, if there are too few to detect an outage.
+    fn too_few_observed(&self) -> Option<Vec<String>> {
+        let host = self.host();
+        let recent = host.recent(Instant::now());
+        (recent.len() < MIN_PROBED).then(|| recent.into_iter().map(str::to_owned).collect())
+    }
+
+    /// The present outage of the host. Logs its start and its end.
+    fn outage(&self) -> Option<HostOutage> {
+        let outage = self.host().outage(Instant::now());
+        let was = self
+            .repairs_deferred
+            .swap(outage.is_some(), Ordering::Relaxed);
+        match outage {
+            Some(HostOutage {
+                probed,
+                unresponsive,
+            }) if !was => warn!(
+                probed,
+                unresponsive,
+                "most clusters do not answer: repairs are deferred until most answer again; \
+                 is the container runtime down?"
+            ),
+            None if was => info!("most clusters answer again: repairs resume"),
+            Some(_) | None => {}
+        }
+        outage
+    }
+
+    /// Logs when deletions are deferred, and when none is any more.
+    fn log_deletion(&self, status: &Status, cap: usize, queue: &DeletionQueue) {
+        let deferred = status.actual != Actual::Deleting;
+        let none_left = !deferred && queue.ahead + queue.behind == 0;
+        if deferred && !self.deletions_deferred.swap(true, Ordering::Relaxed) {
+            warn!(
+                cap,
+                waiting = queue.ahead + queue.behind + 1,
+                "deletions are deferred: KINDLER_DELETE_CAP limits how many begin within a minute"
+            );
+        } else if none_left && self.deletions_deferred.swap(false, Ordering::Relaxed) {
+            info!("no deletion is deferred any more");
+        }
+    }
+}
+
+impl ClusterReconciler {
+    /// Commits the intent of a deletion, or that it is deferred.
+    pub(super) async fn begin_deletion(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        intent: Status,
+        steps: &[StepChange],
+    ) -> Result<Written<Cluster>, DatabaseError> {
+        let cap = self.policy.delete_cap;
+        let decide = |queue: &DeletionQueue| {
+            let status = defer_deletion(&row.object, intent.clone(), cap, queue);
+            self.limits.log_deletion(&status, cap, queue);
+            status
+        };
+        let (store, lease) = (&self.store, context.work.lease());
+        let written = if cap == 0 {
+            store
+                .begin_uncapped_deletion(lease, row, steps, &intent)
+                .await?
+        } else {
+            store.begin_deletion(lease, row, steps, decide).await?
+        };
+        if matches!(&written, Written::Yes(row) if row.object.actual == Actual::Deleting) {
+            context.work.recorded(steps);
+        }
+        Ok(written)
+    }
+
+    /// Defers a repair during an outage of the host. If too few clusters were observed
+    /// recently to detect one, observes others first.
+    pub(super) async fn limit_repair(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        observed: &Observation,
+        decision: Decision,
+    ) -> Result<Result<Decision, Cut>, DatabaseError> {
+        let cluster = &row.object;
+        let runs = cluster.desired == Desired::Present && cluster.actual == Actual::Running;
+        let counts = runs && !cluster.observe_only();
+        if counts {
+            self.limits.add(cluster, observed);
+        }
+        if is_repair(cluster, &decision, moment(row))
+            && let Some(known) = self.limits.too_few_observed()
+        {
+            if let Err(cut) = self.observe_others(context, cluster, known).await? {
+                return Ok(Err(cut));
+            }
+            if counts {
+                // Observing the others may take longer than an observation counts.
+                self.limits.add(cluster, observed);
+            }
+        }
+        let outage = self.limits.outage();
+        Ok(Ok(defer_repair(
+            cluster,
+            decision,
+            outage,
+            &self.policy,
+            moment(row),
+        )))
+    }
+
+    async fn observe_others(
+        &self,
+        context: &ReconcileContext<'_>,
+        cluster: &Cluster,
+        mut known: Vec<String>,
+    ) -> Result<Result<(), Cut>, DatabaseError> {
+        known.push(cluster.name.as_str().to_owned());
+        let others = self.store.peers(&known, MIN_PROBED).await?;
+        let observations = match context.observe_others(&*self.driver, &others).await {
+            Ok(observations) => observations,
+            Err(cut) => return Ok(Err(cut)),
+        };
+        for (other, observed) in others.iter().zip(&observations) {
+            self.limits.add(other, observed);
+        }
+        Ok(Ok(()))
+    }
+}
