@@ -1,7 +1,7 @@
 //! Kindler reconciles local Kubernetes clusters with their rows in Postgres.
 //!
 //! # The map
-//! Imports point downwards only; `tests/suite/house.rs` checks it.
+//! Imports point downwards only; `tests/suite/architecture.rs` checks it.
 //!
 //! **Outside.** `cli` (commands and their output), `daemon` (the parts of a running
 //! process), `http` (page, API, health, metrics), `config` (settings).

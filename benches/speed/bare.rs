@@ -1,7 +1,6 @@
-//! The bare listener: the least that could react to a commit, as the measure
-//! for the daemon. A process of its own with one thread and one connection,
-//! which on a notification makes one claiming UPDATE and says when it has the
-//! answer.
+//! The bare listener, the baseline for the daemon: the least that can react to a
+//! commit. A separate process with one thread and one connection; at each notification
+//! it claims with one UPDATE and prints the time of the answer.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -14,16 +13,16 @@ use tokio_postgres::AsyncMessage;
 /// The argument that makes this program the listener.
 pub const ROLE: &str = "bare-listener";
 
-/// Its table: a commit rings, as with the real one.
+/// Its table: an insert notifies, as with the real one.
 pub const SCHEMA: &str = "
     CREATE TABLE bare (name text PRIMARY KEY, owner text);
-    CREATE FUNCTION bare_ring() RETURNS trigger LANGUAGE plpgsql AS
+    CREATE FUNCTION bare_notify() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN PERFORM pg_notify('bare', NEW.name); RETURN NULL; END$$;
-    CREATE TRIGGER bare_ring AFTER INSERT ON bare FOR EACH ROW EXECUTE FUNCTION bare_ring()";
+    CREATE TRIGGER bare_notify AFTER INSERT ON bare FOR EACH ROW EXECUTE FUNCTION bare_notify()";
 
 const CLAIM: &str = "UPDATE bare SET owner = 'me' WHERE name = $1 AND owner IS NULL RETURNING name";
 
-/// The listener's process.
+/// The main function of the listener's process.
 pub fn main(url: &str) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -33,12 +32,12 @@ pub fn main(url: &str) {
 }
 
 async fn listen(url: &str) {
-    let (rings, mut rung) = unbounded_channel();
+    let (sender, mut receiver) = unbounded_channel();
     let database = Database::parse(url).expect("a valid URL");
     let (client, _connection) = database
         .connect_listening(move |message| {
-            if let AsyncMessage::Notification(ring) = message {
-                let _ = rings.send(ring.payload().to_owned());
+            if let AsyncMessage::Notification(notification) = message {
+                let _ = sender.send(notification.payload().to_owned());
             }
         })
         .await
@@ -46,21 +45,21 @@ async fn listen(url: &str) {
     let claim = client.prepare(CLAIM).await.expect("prepare the claim");
     client.batch_execute("LISTEN bare").await.expect("listen");
     println!("listening");
-    while let Some(name) = rung.recv().await {
+    while let Some(name) = receiver.recv().await {
         let claimed = client.query_opt(&claim, &[&name]).await.expect("claim");
         let at = micros(SystemTime::now());
-        assert!(claimed.is_some(), "nobody else claims");
+        assert!(claimed.is_some(), "only this listener claims");
         println!("{at}");
     }
 }
 
-/// The listener as its parent sees it; ends when dropped.
-pub struct Listener {
+/// The parent's handle of the listener; the process ends when dropped.
+pub struct BareListener {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Listener {
+impl BareListener {
     /// Starts one and waits until it listens.
     pub fn start(url: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -68,28 +67,28 @@ impl Listener {
             .stdout(Stdio::piped())
             .spawn()
             .expect("start the bare listener");
-        let output = child.stdout.take().expect("its output is piped");
+        let output = child.stdout.take().expect("a piped output");
         let mut lines = BufReader::new(output).lines();
         let first = lines.next().expect("a first line").expect("read it");
         assert_eq!(first, "listening");
         Self { child, lines }
     }
 
-    /// Waits for its next claim: the time at which it had the answer.
+    /// Waits for its next claim: the time of the answer.
     pub fn claimed_at(&mut self) -> i64 {
-        let line = self.lines.next().expect("the bare listener lives");
+        let line = self.lines.next().expect("the bare listener runs");
         line.expect("read a line").parse().expect("a time")
     }
 }
 
-impl Drop for Listener {
+impl Drop for BareListener {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Microseconds of the clock that all processes of a machine share.
+/// Microseconds of the system clock, which all processes share.
 pub fn micros(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_micros()).expect("before the year 292277")

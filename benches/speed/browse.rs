@@ -1,5 +1,5 @@
-//! The API's side of a browser: one connection that stays open for requests,
-//! and readers of the event stream. It must not judge what it reads.
+//! The requests of a browser: one connection that stays open for requests, and readers
+//! of the event stream. It must not evaluate what it reads.
 
 use std::time::SystemTime;
 
@@ -20,7 +20,6 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Connects.
     pub async fn open(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port))
             .await
@@ -42,7 +41,7 @@ impl Browser {
         self.sender.send_request(request).await.expect("an answer")
     }
 
-    /// Declares something; returns when the answer is there, whole.
+    /// Declares something; returns when the whole answer has arrived.
     pub async fn post(&mut self, path: &str, body: String) {
         let answer = self.request("POST", path, body).await;
         let status = answer.status();
@@ -50,7 +49,7 @@ impl Browser {
         assert_eq!(status, 202, "{text:?}");
     }
 
-    /// Reads the event stream to its end: each chunk with the time at which it came.
+    /// Reads the event stream to its end: each chunk with its time of arrival.
     pub async fn follow(mut self, chunks: UnboundedSender<(i64, Bytes)>) {
         let answer = self.request("GET", "/api/stream", String::new()).await;
         assert_eq!(answer.status(), 200);

@@ -1,8 +1,8 @@
-//! 1,000 no-op clusters under concurrency 64: declared in one statement, until
-//! all run and no lease is left; declared absent in one statement, until no
-//! row is left. Once with the daemon and the script driver, whose commands are
-//! `true` and `false`; once with the same reconciler in this process and a
-//! driver that does nothing, which leaves out the starting of processes.
+//! 1,000 no-op clusters under concurrency 64: declared in one statement, until all run
+//! and no lease is left; declared absent in one statement, until no row is left. Once
+//! with the daemon and the script driver, whose commands are `true` and `false`; once
+//! with the same reconciler in this process and a driver without effects, which leaves
+//! out the start of processes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,13 +22,13 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::kit::{Daemon, Database, Host, PrivateServer};
-use crate::no_op::NoOp;
+use crate::no_op::NoOpDriver;
 use crate::report::{Target, figure};
-use crate::scene::{answer, migrated, until, url};
+use crate::rig::{answer, migrated, until, url};
 
 const CLUSTERS: i64 = 1000;
 const CONCURRENCY: usize = 64;
-/// Besides one for each worker, as the daemon has them.
+/// Additional connections besides one for each worker, as in the daemon.
 const SPARE_CONNECTIONS: usize = 4;
 
 const DECLARE: &str = "INSERT INTO clusters (name, provider)
@@ -49,30 +49,32 @@ async fn with_processes(database: &Database) {
     answer(&host, &["create", "delete", "probe", "exists"], true);
     let mut builder = Daemon::with_defaults(&database.url(), &host)
         .set("KINDLER_CONCURRENCY", CONCURRENCY.to_string())
-        // How fast deletions are is measured, not how the cap spreads them.
+        // The speed of deletions is measured, not their cap.
         .set("KINDLER_DELETE_CAP", "0");
     for verb in ["create", "delete", "probe", "exists"] {
         let setting = format!("KINDLER_{}_COMMAND", verb.to_uppercase());
         builder = builder.set(&setting, host.command(verb));
     }
-    let daemon = builder.spawn();
-    daemon.ready().await;
+    let daemon = builder.start().await;
     let sql = database.connect().await;
     show(
         "1,000 with processes, made",
         timed(&sql, DECLARE, ALL_RUN).await,
     );
-    // From now on nothing answers and nothing exists.
+    // From now on no cluster answers or exists.
     answer(&host, &["probe", "exists"], false);
     show(
         "1,000 with processes, removed",
         timed(&sql, WITHDRAW, ALL_GONE).await,
     );
-    assert!(daemon.stop().await.success(), "the daemon ends well");
+    assert!(
+        daemon.stop().await.success(),
+        "the daemon ends with success"
+    );
 }
 
 async fn in_process(database: &Database) {
-    let driver = Arc::new(NoOp::default());
+    let driver = Arc::new(NoOpDriver::default());
     driver.present.store(true, Ordering::Relaxed);
     let shutdown = CancellationToken::new();
     let parts = run(database, driver.clone(), shutdown.clone()).await;
@@ -88,14 +90,14 @@ async fn in_process(database: &Database) {
     );
     shutdown.cancel();
     for part in parts {
-        part.await.expect("no part panicked");
+        part.await.expect("no panic");
     }
 }
 
-/// Listener and controller, as the daemon puts them together.
+/// Listener and controller, composed as in the daemon.
 async fn run(
     database: &Database,
-    driver: Arc<NoOp>,
+    driver: Arc<NoOpDriver>,
     shutdown: CancellationToken,
 ) -> [JoinHandle<()>; 2] {
     let metrics = Arc::new(Metrics::new());
@@ -134,8 +136,8 @@ async fn run(
         tokio::spawn(listener.run(shutdown.clone())),
         tokio::spawn(controller.run(shutdown)),
     ];
-    let heard = listening.wait_for(|state| *state == Listening::Yes).await;
-    drop(heard.expect("the listener lives"));
+    let connected = listening.wait_for(|state| *state == Listening::Yes).await;
+    drop(connected.expect("a running listener"));
     parts
 }
 
@@ -147,7 +149,7 @@ async fn timed(sql: &Client, statement: &str, done: &str) -> Duration {
     began.elapsed()
 }
 
-/// That it ended is the target; how fast is shown.
+/// There is no target for the time.
 fn show(what: &str, took: Duration) {
     let seconds = took.as_secs_f64();
     figure(

@@ -1,6 +1,6 @@
-//! Declaring over the API: from before the POST is sent until its answer says
-//! that the row is committed, against the bare INSERT over a pool. Both write
-//! the same row into the same table; rounds alternate.
+//! Declaring over the API: from before the POST is sent until its answer says that the
+//! row is committed, compared with the bare INSERT over a pool. Both write the same row
+//! into the same table; the rounds alternate.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use tokio_postgres::NoTls;
 use crate::browse::Browser;
 use crate::kit::{Daemon, Host, PrivateServer};
 use crate::report::{Target, figure, ms, percentile};
-use crate::scene::migrated;
+use crate::rig::migrated;
 
 const ROUNDS: usize = 300;
 const WARM_UP: usize = 30;
-/// At rest before each: what the last one left to do is done.
+/// The pause before each statement, in which earlier work ends.
 const REST: Duration = Duration::from_millis(10);
 
 const INSERT: &str =
@@ -27,15 +27,15 @@ pub async fn measure(server: &PrivateServer) {
     let (database, host) = (migrated(server).await, Host::new());
     let daemon = Daemon::with_defaults(&database.url(), &host)
         .set("KINDLER_API_ONLY", "true")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let mut browser = Browser::open(daemon.port()).await;
     let config = database.url().parse().expect("the kit's URL is valid");
     let pool = Pool::builder(Manager::new(config, NoTls))
         .build()
         .expect("a pool");
 
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    let (mut bare, mut kindler_times) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
         sleep(REST).await;
         let began = Instant::now();
@@ -52,15 +52,20 @@ pub async fn measure(server: &PrivateServer) {
         browser.post("/api/clusters", body).await;
         if round >= WARM_UP {
             bare.push(ms(bare_took));
-            ours.push(ms(began.elapsed()));
+            kindler_times.push(ms(began.elapsed()));
         }
     }
-    for (who, times) in [("bare INSERT", &mut bare), ("POST", &mut ours)] {
+    for (kind, times) in [("bare INSERT", &mut bare), ("POST", &mut kindler_times)] {
         for (name, share) in [("p50", 0.5), ("p95", 0.95)] {
             let time = percentile(times, share);
-            figure(&format!("declare, {who}, {name}"), time, "ms", Target::None);
+            figure(
+                &format!("declare, {kind}, {name}"),
+                time,
+                "ms",
+                Target::None,
+            );
         }
     }
-    let ratio = percentile(&mut ours, 0.5) / percentile(&mut bare, 0.5);
+    let ratio = percentile(&mut kindler_times, 0.5) / percentile(&mut bare, 0.5);
     figure("declare, ratio at p50", ratio, "", Target::AtMost(1.3));
 }

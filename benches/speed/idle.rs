@@ -1,6 +1,5 @@
-//! The idle daemon: its memory and its share of a core while 10,000 settled
-//! rows give it nothing to do, with the default settings. The window is as
-//! long as the time between two full passes.
+//! The idle daemon: its memory and its CPU share with 10,000 settled rows and the
+//! default settings. The window is as long as the time between two full passes.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,13 +8,14 @@ use tokio::time::sleep;
 
 use crate::kit::{Daemon, Host, PrivateServer};
 use crate::report::{Target, figure};
-use crate::scene::migrated;
+use crate::rig::migrated;
 
-/// After it became ready: the first full pass, the threads that only start-up needed.
+/// After it became ready: time for the first full pass, and for threads that only the
+/// start needed.
 const SETTLE: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// Running as declared, and not to be looked at before tomorrow.
+/// Rows that run as declared and are not due before tomorrow.
 const SETTLED: &str = "
     ALTER TABLE clusters DISABLE TRIGGER USER;
     INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
@@ -25,13 +25,12 @@ const SETTLED: &str = "
     ALTER TABLE clusters ENABLE TRIGGER USER;
     ANALYZE clusters";
 
-/// Measures one daemon over one window.
+/// Measures one daemon in one window.
 pub async fn measure(server: &PrivateServer) {
     let database = migrated(server).await;
     database.execute(SETTLED).await;
     let host = Host::new();
-    let daemon = Daemon::with_defaults(&database.url(), &host).spawn();
-    daemon.ready().await;
+    let daemon = Daemon::with_defaults(&database.url(), &host).start().await;
     sleep(SETTLE).await;
 
     let (began, before) = (Instant::now(), cpu_seconds(daemon.pid()));
@@ -66,9 +65,9 @@ pub async fn measure(server: &PrivateServer) {
     );
 }
 
-/// A field of the process's status, in millions of bytes.
+/// A field of the process's status, in megabytes.
 pub fn resident_mb(pid: i32, field: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running daemon");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix(field))
@@ -81,13 +80,13 @@ pub fn resident_mb(pid: i32, field: &str) -> f64 {
     kib * 1024.0 / 1e6
 }
 
-/// The processor time of its threads, to the nanosecond; while it idles, none
-/// starts or ends.
+/// The CPU time of its threads, in nanoseconds; while it is idle, no thread starts or
+/// ends.
 fn cpu_seconds(pid: i32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon lives");
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a running daemon");
     let nanoseconds: u64 = threads
         .map(|thread| thread.expect("a thread").path().join("schedstat"))
-        .map(|path| fs::read_to_string(path).expect("a thread that lives"))
+        .map(|path| fs::read_to_string(path).expect("a running thread"))
         .map(|text| {
             text.split(' ')
                 .next()

@@ -1,11 +1,10 @@
-//! How fast and how small: each figure beside the target that was set for it.
+//! Speed and size: each figure with its target.
 //!
-//! Run by `make bench`; words after `cargo bench --` choose sections by name
-//! (`wakeup`, `declare`, `stream`, `idle`, `start`, `converge`). It measures the real daemon on a
-//! Postgres of its own that waits for the disk at every commit. It ends with
-//! an error only when something breaks: a slow figure says `over` and no more,
-//! because a busy machine is no defect. It must not measure with settings or
-//! code that the product does not ship.
+//! Run by `make bench`; words after `cargo bench --` choose sections by name (`wakeup`,
+//! `declare`, `stream`, `idle`, `start`, `converge`). It measures the real daemon on a
+//! private, durable Postgres. It fails only when something breaks: a slow figure is
+//! marked `over`, because a busy machine is not a defect. It must not measure with
+//! settings or code that the product does not ship.
 
 mod bare;
 mod browse;
@@ -16,7 +15,7 @@ mod idle;
 mod kit;
 mod no_op;
 mod report;
-mod scene;
+mod rig;
 mod start;
 mod stream;
 mod wakeup;
@@ -25,7 +24,7 @@ use std::env;
 
 use kit::PrivateServer;
 
-/// As many threads as the daemon has.
+/// The number of the daemon's threads.
 const THREADS: usize = 2;
 
 fn main() {
@@ -50,25 +49,25 @@ fn main() {
 }
 
 async fn measure(chosen: &[&str]) {
-    let wanted = |section: &str| chosen.is_empty() || chosen.contains(&section);
+    let selected = |section: &str| chosen.is_empty() || chosen.contains(&section);
     let server = PrivateServer::create_durable().await;
-    report::head(&scene::machine(&server).await);
-    if wanted("wakeup") {
+    report::head(&rig::machine(&server).await);
+    if selected("wakeup") {
         wakeup::measure(&server).await;
     }
-    if wanted("declare") {
+    if selected("declare") {
         declare::measure(&server).await;
     }
-    if wanted("stream") {
+    if selected("stream") {
         stream::measure(&server).await;
     }
-    if wanted("idle") {
+    if selected("idle") {
         idle::measure(&server).await;
     }
-    if wanted("start") {
+    if selected("start") {
         start::measure(&server).await;
     }
-    if wanted("converge") {
+    if selected("converge") {
         converge::measure(&server).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A driver without processes: what remains is Kindler's own work.
+//! A driver without processes: only Kindler's own work remains.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,15 +9,15 @@ use kindler::clusters::plan::Action;
 use kindler::core::steps::StepError;
 use kindler::drivers::{ActionRequest, Driver, Kubeconfig, KubeconfigError};
 
-/// Every cluster is healthy, or no cluster is there, as it was told.
+/// Every cluster is healthy, or no cluster exists.
 #[derive(Default)]
-pub struct NoOp {
-    /// Whether clusters are there.
+pub struct NoOpDriver {
+    /// Whether clusters exist.
     pub present: AtomicBool,
 }
 
 #[async_trait]
-impl Driver for NoOp {
+impl Driver for NoOpDriver {
     fn name(&self) -> &'static str {
         "no-op"
     }

@@ -1,18 +1,18 @@
-//! The table: a line for each figure as soon as it is known, and the
-//! arithmetic on samples. It must not measure.
+//! The table: a line for each figure as soon as it is known, and the arithmetic on
+//! samples. It must not measure.
 
 use std::time::Duration;
 
-/// What a figure must stay under.
+/// The target of a figure.
 #[derive(Clone, Copy)]
 pub enum Target {
-    /// In the unit that the figure is shown in.
+    /// In the unit of the figure.
     AtMost(f64),
-    /// Shown for understanding only.
+    /// For information only.
     None,
 }
 
-/// The title, with what it was measured on.
+/// The title, with the description of the machine.
 pub fn head(machine: &str) {
     println!("\n{machine}\n");
     println!("{:<50} {:>12} {:>10}", "figure", "measured", "target");
@@ -34,7 +34,7 @@ pub fn figure(what: &str, value: f64, unit: &str, target: Target) {
     println!("{}", line.trim_end());
 }
 
-/// Three digits that mean something.
+/// Three significant digits.
 fn digits(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
@@ -53,7 +53,7 @@ pub fn percentile(samples: &mut [f64], share: f64) -> f64 {
     samples[index.min(last)]
 }
 
-/// Milliseconds, with their fractions.
+/// Milliseconds, with fractions.
 pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

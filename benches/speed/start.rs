@@ -1,5 +1,5 @@
-//! Start to ready: from before the process is started until it answers
-//! `/readyz` with 200, on a migrated database.
+//! Start to ready: from before the start of the process until `/readyz` answers 200, on
+//! a migrated database.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use tokio::time::sleep;
 
 use crate::kit::{Daemon, Host, PrivateServer};
 use crate::report::{Target, figure, ms, percentile};
-use crate::scene::migrated;
+use crate::rig::migrated;
 
 const STARTS: usize = 10;
-/// Between two looks: a small part of what is measured.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The pause between two requests: a small part of the measured time.
+const POLL_PAUSE: Duration = Duration::from_millis(2);
 const BROKEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Starts and stops the daemon some times.
+/// Starts and stops the daemon several times.
 pub async fn measure(server: &PrivateServer) {
     let database = migrated(server).await;
     let host = Host::new();
@@ -33,10 +33,13 @@ pub async fn measure(server: &PrivateServer) {
                 "never ready:\n{}",
                 daemon.log()
             );
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_PAUSE).await;
         }
         times.push(ms(began.elapsed()));
-        assert!(daemon.stop().await.success(), "the daemon ends well");
+        assert!(
+            daemon.stop().await.success(),
+            "the daemon ends with success"
+        );
     }
     figure(
         "start to ready, p50",

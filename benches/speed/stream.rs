@@ -1,10 +1,9 @@
-//! The live stream: from before the COMMIT of a change by psql until its delta
-//! has arrived in an open stream, against a bare LISTEN; and 200 streams while
-//! 50 changes a second are committed.
+//! The live stream: from before the COMMIT of a change by psql until its delta has
+//! arrived in an open stream, compared with a bare LISTEN; and 200 streams with 50
+//! committed changes a second.
 //!
-//! All readers are tasks of this process. Changes carry a mark: their number, or
-//! in a crowd the time before they were sent, so that each reader can tell how
-//! late they are.
+//! All readers are tasks of this process. Changes carry a mark: their number, or with
+//! many streams the time before the commit, so that each reader can measure the delay.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,24 +17,24 @@ use crate::browse::Browser;
 use crate::idle::resident_mb;
 use crate::kit::{Daemon, Database, Host, PrivateServer};
 use crate::report::{Target, figure, percentile};
-use crate::scene::migrated;
+use crate::rig::migrated;
 
 const ROUNDS: usize = 300;
 const WARM_UP: usize = 30;
-/// At rest before each commit.
+/// The pause before each commit.
 const REST: Duration = Duration::from_millis(20);
-/// Far beyond what anything here takes.
+/// Far longer than any delta takes.
 const BROKEN_AFTER: Duration = Duration::from_secs(30);
 
-/// The crowd.
+/// The number of streams in the second measurement.
 const STREAMS: usize = 200;
 const BETWEEN_CHANGES: Duration = Duration::from_millis(20);
 const CHANGES: usize = 1000;
-/// Those before the memory is looked at for the first time.
+/// The changes before the first reading of the memory.
 const CHANGES_BEFORE: usize = 200;
-/// They are spread over so many rows.
+/// The changes are spread over so many rows.
 const ROWS: usize = 50;
-/// The mark of the last one.
+/// The mark of the last change.
 const END: i64 = -1;
 
 /// Measures one stream, then many.
@@ -43,8 +42,8 @@ pub async fn measure(server: &PrivateServer) {
     let (database, host) = (migrated(server).await, Host::new());
     let daemon = Daemon::with_defaults(&database.url(), &host)
         .set("KINDLER_API_ONLY", "true")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
     sql.batch_execute(
         "INSERT INTO clusters (name, provider) SELECT 'crowd-' || n, 'kind' FROM generate_series(0, 49) n;
@@ -53,41 +52,47 @@ pub async fn measure(server: &PrivateServer) {
     .await
     .expect("insert");
     one(server, &daemon, &sql).await;
-    crowd(&daemon, &sql).await;
+    many(&daemon, &sql).await;
 }
 
-/// One stream against one bare LISTEN, in turn.
+/// Alternates between one stream and one bare LISTEN.
 async fn one(server: &PrivateServer, daemon: &Daemon, sql: &Client) {
     let mut deltas = follow(daemon).await;
     let bare = server.database().await;
     bare.execute(bare::SCHEMA).await;
     let bare_sql = bare.connect().await;
-    let mut rings = listen(&bare).await;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut notifications = listen(&bare).await;
+    let (mut kindler_times, mut bare_times) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
         let mark = i64::try_from(round).expect("few rounds");
         let sent = commit(sql, &change("watched", mark)).await;
         let late = arrived(&mut deltas, mark).await - sent;
         let sent = commit(&bare_sql, &format!("INSERT INTO bare VALUES ('{round}')")).await;
-        let rung = timeout(BROKEN_AFTER, rings.recv()).await;
-        let bare_late = rung.expect("a ring comes").expect("it listens") - sent;
+        let notification = timeout(BROKEN_AFTER, notifications.recv()).await;
+        let bare_late = notification
+            .expect("a notification")
+            .expect("an open listener")
+            - sent;
         if round >= WARM_UP {
-            ours.push(late as f64 / 1e3);
-            theirs.push(bare_late as f64 / 1e3);
+            kindler_times.push(late as f64 / 1e3);
+            bare_times.push(bare_late as f64 / 1e3);
         }
     }
-    for (who, times) in [("bare LISTEN", &mut theirs), ("stream", &mut ours)] {
+    for (kind, times) in [
+        ("bare LISTEN", &mut bare_times),
+        ("stream", &mut kindler_times),
+    ] {
         for (name, share) in [("p50", 0.5), ("p95", 0.95)] {
             let time = percentile(times, share);
             figure(
-                &format!("commit to reader, {who}, {name}"),
+                &format!("commit to reader, {kind}, {name}"),
                 time,
                 "ms",
                 Target::None,
             );
         }
     }
-    let ratio = percentile(&mut ours, 0.5) / percentile(&mut theirs, 0.5);
+    let ratio = percentile(&mut kindler_times, 0.5) / percentile(&mut bare_times, 0.5);
     figure(
         "commit to reader, ratio at p50",
         ratio,
@@ -97,7 +102,7 @@ async fn one(server: &PrivateServer, daemon: &Daemon, sql: &Client) {
 }
 
 /// Many streams, and a change every 20 ms.
-async fn crowd(daemon: &Daemon, sql: &Client) {
+async fn many(daemon: &Daemon, sql: &Client) {
     let mut readers = Vec::new();
     for _ in 0..STREAMS {
         let mut deltas = follow(daemon).await;
@@ -132,18 +137,16 @@ async fn crowd(daemon: &Daemon, sql: &Client) {
     let rate = CHANGES as f64 / began.elapsed().as_secs_f64();
     let mut all = Vec::new();
     for reader in readers {
-        let late = timeout(BROKEN_AFTER, reader)
-            .await
-            .expect("every delta comes");
-        all.extend(late.expect("a reader lives"));
+        let late = timeout(BROKEN_AFTER, reader).await.expect("every delta");
+        all.extend(late.expect("a running reader"));
     }
-    // Two changes of one row before it was read are one delta.
-    let heard = all.len() as f64 / (STREAMS * CHANGES) as f64;
+    // Two changes of one row before a read become one delta.
+    let deltas_per_change = all.len() as f64 / (STREAMS * CHANGES) as f64;
     let grown = resident_mb(daemon.pid(), "VmRSS:") - before;
     figure("200 streams, changes a second", rate, "", Target::None);
     figure(
         "200 streams, deltas for each change",
-        heard,
+        deltas_per_change,
         "",
         Target::None,
     );
@@ -168,7 +171,7 @@ async fn crowd(daemon: &Daemon, sql: &Client) {
     );
 }
 
-/// Changes after a rest; the time before COMMIT was sent.
+/// Commits a change after a pause; returns the time before COMMIT was sent.
 async fn commit(sql: &Client, change: &str) -> i64 {
     let begun = format!("BEGIN; {change}");
     sql.batch_execute(&begun).await.expect("change");
@@ -178,20 +181,20 @@ async fn commit(sql: &Client, change: &str) -> i64 {
     at
 }
 
-/// A change that carries a mark to every reader.
+/// A change with a mark for the readers.
 fn change(name: &str, mark: i64) -> String {
     format!(r#"UPDATE clusters SET labels = '{{"mark": "{mark}"}}' WHERE name = '{name}'"#)
 }
 
-/// Opens a stream and waits for its snapshot: from then on each delta, as when
-/// it came and its mark.
+/// Opens a stream and waits for its snapshot; then returns the time and the mark of
+/// each delta.
 async fn follow(daemon: &Daemon) -> UnboundedReceiver<(i64, i64)> {
     let (chunks, mut read) = unbounded_channel();
     tokio::spawn(Browser::open(daemon.port()).await.follow(chunks));
     let mut text = String::new();
     while !text.contains("event: synced") {
         let chunk = timeout(BROKEN_AFTER, read.recv()).await;
-        let (_, bytes) = chunk.expect("a snapshot comes").expect("a stream");
+        let (_, bytes) = chunk.expect("a snapshot").expect("a stream");
         text.push_str(&String::from_utf8_lossy(&bytes));
     }
     let (deltas, received) = unbounded_channel();
@@ -212,31 +215,31 @@ async fn follow(daemon: &Daemon) -> UnboundedReceiver<(i64, i64)> {
     received
 }
 
-/// The mark that a delta carries, if it is one.
+/// The mark of a delta; none for another event.
 fn mark(event: &str) -> Option<i64> {
     let (_, after) = event.split_once(r#""mark":""#)?;
     after.split_once('"')?.0.parse().ok()
 }
 
-/// Waits for the delta of a change: when it came.
+/// Waits for the delta of a change; returns its time of arrival.
 async fn arrived(deltas: &mut UnboundedReceiver<(i64, i64)>, change: i64) -> i64 {
     loop {
         let delta = timeout(BROKEN_AFTER, deltas.recv()).await;
-        let (at, mark) = delta.expect("a delta comes").expect("the stream is open");
+        let (at, mark) = delta.expect("a delta").expect("an open stream");
         if mark == change {
             return at;
         }
     }
 }
 
-/// The least that could hear of a commit.
+/// A bare LISTEN, the baseline.
 async fn listen(database: &Database) -> UnboundedReceiver<i64> {
-    let (rings, rung) = unbounded_channel();
+    let (sender, receiver) = unbounded_channel();
     let url = Url::parse(&database.url()).expect("the kit's URL is valid");
     let (client, connection) = url
         .connect_listening(move |message| {
             if let AsyncMessage::Notification(_) = message {
-                let _ = rings.send(micros(SystemTime::now()));
+                let _ = sender.send(micros(SystemTime::now()));
             }
         })
         .await
@@ -246,5 +249,5 @@ async fn listen(database: &Database) -> UnboundedReceiver<i64> {
         let _ended = connection.await;
         drop(client);
     });
-    rung
+    receiver
 }

@@ -2,7 +2,7 @@
 //!
 //! Most texts are files in `sql/queries`. SQL elsewhere: leases, claims and steps
 //! ([`crate::core`]), and the databases of the embedded server
-//! ([`crate::postgres`]); `tests/suite/house.rs` checks it.
+//! ([`crate::postgres`]); `tests/suite/architecture.rs` checks it.
 //!
 //! This module makes no decisions. The statements contain the guards, so losing a
 //! claim or a fence is a result and not an error.

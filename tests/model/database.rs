@@ -1,30 +1,30 @@
-//! What each statement of `sql/queries` does, and whether that was right.
+//! The effect of each statement in `sql/queries`, and whether it was correct.
 //!
-//! Mechanism and truth are apart: a defect weakens the first, never the
-//! second, so a statement that should have lost is noted as a breach.
+//! A defect changes the effect, never the check: a statement that should have been
+//! refused is noted as a violation.
 
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Desired};
 use kindler::core::steps::Requirement;
 
-use crate::decisions::{self, Decided, Grounds, Steps};
+use crate::decisions::{self, Basis, Decided, Steps};
+use crate::host::Condition;
 use crate::row::Row;
 use crate::rules::{Defect, LEASE, Rules};
 use crate::run::applied;
-use crate::state::{Breach, Lease, State, Statement, StepWrite};
+use crate::state::{Lease, State, Statement, StepWrite, Violation};
 use crate::steps::{self, Record, Records};
-use crate::world::Form;
 
-/// What the database answers.
+/// The answer of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The term that a claim won.
     Claimed(Option<u8>),
-    /// The row under the lease, or after a write; none is "lost".
+    /// The row under the lease, or after a write; none if the statement was refused.
     Row(Option<Row>),
     Removed(bool),
     Released,
-    /// Whether the work may go on; none is "lost".
+    /// Whether the work may go on; none if the statement was refused.
     Advanced(Option<bool>),
 }
 
@@ -34,8 +34,8 @@ impl Rules {
         Steps {
             layout: self.layout,
             records,
-            leftovers_ignored: self.has(Defect::RemovalIgnoresSteps),
-            failure_ignored: self.has(Defect::FailedStepIgnored),
+            ignores_leftovers: self.has(Defect::RemovalIgnoresSteps),
+            ignores_failures: self.has(Defect::FailedStepIgnored),
         }
     }
 }
@@ -45,13 +45,15 @@ impl State {
         match statement {
             Statement::Claim(read) => Answer::Claimed(self.claim(&read, rules)),
             Statement::Renew(term) => Answer::Row(self.renew(term)),
-            Statement::Write(term, held, grounds, steps) => {
-                Answer::Row(self.write_status(term, &held, grounds, steps, rules))
+            Statement::Write(term, decided_on, basis, steps) => {
+                Answer::Row(self.write_status(term, &decided_on, basis, steps, rules))
             }
-            Statement::Advance(term, held, steps) => {
-                Answer::Advanced(self.advance(term, &held, steps, rules))
+            Statement::Advance(term, decided_on, steps) => {
+                Answer::Advanced(self.advance(term, &decided_on, steps, rules))
             }
-            Statement::Remove(term, held) => Answer::Removed(self.remove(term, &held, rules)),
+            Statement::Remove(term, decided_on) => {
+                Answer::Removed(self.remove(term, &decided_on, rules))
+            }
             Statement::Release(term) => {
                 if self.holds(term) || rules.has(Defect::ReleaseIgnoresTerm) {
                     self.lease = None;
@@ -61,11 +63,11 @@ impl State {
         }
     }
 
-    /// `claim_cluster.sql`. The row was read when the statement began, the
-    /// lease is taken when it gets there: READ COMMITTED promises no more.
+    /// `claim_cluster.sql`. The row is read when the statement begins, the lease is
+    /// taken later: READ COMMITTED guarantees no more.
     fn claim(&mut self, read: &Row, rules: &Rules) -> Option<u8> {
         let free = self.lease.is_none() || rules.has(Defect::ClaimIgnoresLease);
-        // The foreign key refuses a lease of a row that is gone.
+        // The foreign key refuses a lease of a removed row.
         if !free || !read.is_due() || self.row.is_none() {
             return None;
         }
@@ -85,74 +87,80 @@ impl State {
     fn write_status(
         &mut self,
         term: u8,
-        held: &Row,
-        grounds: Grounds,
+        decided_on: &Row,
+        basis: Basis,
         steps: StepWrite,
         rules: &Rules,
     ) -> Option<Row> {
         let current = self.row?;
         let rightful = self.holds(term);
         if !(rightful || rules.has(Defect::StatusIgnoresTerm))
-            || !(current.generation == held.generation
+            || !(current.generation == decided_on.generation
                 || rules.has(Defect::StatusIgnoresGeneration))
-            || !(current.actual == held.actual || rules.has(Defect::StatusIgnoresState))
+            || !(current.actual == decided_on.actual || rules.has(Defect::StatusIgnoresState))
         {
             return None;
         }
         if !rightful {
-            self.breach(Breach::StaleStatus);
+            self.note_violation(Violation::StaleStatus);
         }
         let known = rules.steps(applied(steps.known, steps.changes));
-        if decisions::decide(held, grounds, &known) == Decided::Act(Action::Delete) {
+        if decisions::decide(decided_on, basis, &known) == Decided::Act(Action::Delete) {
             // A delete that was ordered and then withdrawn may be finished.
             self.delete_ordered |= current.desired == Desired::Absent;
             if !self.delete_ordered {
-                self.breach(Breach::DeleteNotOrdered);
+                self.note_violation(Violation::DeleteNotOrdered);
             }
         }
-        if !current.says_the_same_as(held) {
-            self.breach(Breach::StatusOfAnotherRow);
+        if !current.same_declaration_and_state(decided_on) {
+            self.note_violation(Violation::StatusOfAnotherRow);
         }
-        let mut now = decisions::written(&current, held, grounds, &known);
+        let mut now = decisions::written(&current, decided_on, basis, &known);
         if rules.has(Defect::IntentKeepsApplied) {
             now.applied = now.applied.or(current.applied);
         }
         self.delete_ordered &= now.actual == Actual::Deleting;
         self.row = Some(now);
         self.write_steps(term, steps.changes, rules);
-        self.judge_running(rules);
+        self.check_running_has_steps(rules);
         self.row
     }
 
-    /// `advance_steps.sql`: whether the work may go on; none is "lost". A step
-    /// begins only for the generation that it is for, and on no paused row.
-    fn advance(&mut self, term: u8, held: &Row, steps: StepWrite, rules: &Rules) -> Option<bool> {
+    /// `advance_steps.sql`: whether the work may go on; none if it was refused. A step
+    /// begins only for the generation it was planned for, and never on a paused row.
+    fn advance(
+        &mut self,
+        term: u8,
+        decided_on: &Row,
+        steps: StepWrite,
+        rules: &Rules,
+    ) -> Option<bool> {
         let current = self.row?;
         let rightful = self.holds(term);
         if !rightful && !rules.has(Defect::AdvanceIgnoresTerm) {
             return None;
         }
         if !rightful {
-            self.breach(Breach::StaleStatus);
+            self.note_violation(Violation::StaleStatus);
         }
-        let unchanged = current.generation == held.generation && !current.paused;
-        let goes_on = unchanged || rules.has(Defect::AdvanceIgnoresGeneration);
-        let begins = |state: steps::State| goes_on || !state.begins();
+        let unchanged = current.generation == decided_on.generation && !current.paused;
+        let go_on = unchanged || rules.has(Defect::AdvanceIgnoresGeneration);
+        let is_start = |state: steps::State| go_on || !state.is_start();
         let changes = steps
             .changes
-            .map(|change| change.filter(|change| begins(change.state)));
-        if !unchanged && changes.iter().flatten().any(|c| c.state.begins()) {
-            self.breach(Breach::OutdatedStart);
+            .map(|change| change.filter(|change| is_start(change.state)));
+        if !unchanged && changes.iter().flatten().any(|c| c.state.is_start()) {
+            self.note_violation(Violation::OutdatedStart);
         }
         self.write_steps(term, changes, rules);
-        Some(goes_on)
+        Some(go_on)
     }
 
-    /// `write_steps.sql`: what a newer release wrote stays.
+    /// `write_steps.sql`: the records of a newer release are kept.
     fn write_steps(&mut self, term: u8, mut changes: Records, rules: &Rules) {
         let before = self.steps;
         for change in changes.iter_mut().flatten() {
-            if change.state.begins() {
+            if change.state.is_start() {
                 change.term = term;
             }
         }
@@ -165,13 +173,13 @@ impl State {
         }
         for (before, now) in before.iter().zip(self.steps) {
             if before.is_some_and(|before| before.newer && now != Some(before)) {
-                self.breach(Breach::NewerChanged);
+                self.note_violation(Violation::NewerChanged);
             }
         }
     }
 
-    /// What is settled as running has no required step that failed.
-    fn judge_running(&mut self, rules: &Rules) {
+    /// A row that is settled as running has no failed required step.
+    fn check_running_has_steps(&mut self, rules: &Rules) {
         let required = |index| rules.layout.requirement(index) == Requirement::Required;
         let failed = |record: Record| record.state == steps::State::Failed && !record.newer;
         let lost = |index: &usize| required(*index) && self.steps[*index].is_some_and(failed);
@@ -180,26 +188,27 @@ impl State {
             && self.row.is_some_and(settled)
             && rules.layout.steps().iter().any(lost)
         {
-            self.breach(Breach::RunningWithoutStep);
+            self.note_violation(Violation::RunningWithoutStep);
         }
     }
 
-    /// `remove_cluster.sql` and the trigger `clusters_guard_delete`; the lease
-    /// goes with the row.
-    fn remove(&mut self, term: u8, held: &Row, rules: &Rules) -> bool {
+    /// `remove_cluster.sql` and the trigger `clusters_guard_delete`; the lease is
+    /// deleted with the row.
+    fn remove(&mut self, term: u8, decided_on: &Row, rules: &Rules) -> bool {
         let Some(current) = self.row else {
             return false;
         };
         let fenced = self.holds(term)
-            && current.generation == held.generation
+            && current.generation == decided_on.generation
             && current.desired == Desired::Absent;
         if !fenced && !rules.has(Defect::RemovalIgnoresRow) {
             return false;
         }
-        let gone =
-            self.world.form == Form::Absent && !self.parts.anything() && self.commands.is_empty();
+        let gone = self.host.condition == Condition::Absent
+            && !self.artifacts.any_left()
+            && self.commands.is_empty();
         if !gone || current.desired != Desired::Absent {
-            self.breach(Breach::RemovedTooEarly);
+            self.note_violation(Violation::RemovedTooEarly);
         }
         self.row = None;
         self.steps = [None; 3];

@@ -1,5 +1,5 @@
-//! The product's own decisions about a row and its recorded steps, each asked for
-//! once per thread: the answer depends on nothing but the arguments.
+//! The product's own decisions about a row and its recorded steps, each computed once
+//! per thread: the result depends only on the arguments.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,17 +14,17 @@ use kindler::clusters::plan::{
 };
 use kindler::clusters::{Actual, Cluster};
 
-use crate::row::{Ended, NOW, Row, Seen};
+use crate::row::{CommandResult, NOW, Observed, Row};
 use crate::rules::Layout;
 use crate::steps::{DRIVER, Records, facts, recorded};
 
-/// What a status was decided from, so that it can be decided again when the
-/// write lands: a state of the model holds this instead of the status.
+/// The input of a status decision, so that it can be decided again when the write takes
+/// effect: a state of the model holds this instead of the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Grounds {
-    Planned(Option<Seen>),
-    Concluded(Action, Ended, Seen),
-    /// A required step of a running cluster cannot be put back.
+pub enum Basis {
+    Planned(Option<Observed>),
+    Concluded(Action, CommandResult, Observed),
+    /// A required step of a running cluster cannot be reapplied.
     StepLost,
 }
 
@@ -33,58 +33,58 @@ pub enum Grounds {
 pub struct Steps {
     pub layout: Layout,
     pub records: Records,
-    /// A defect: what is left of steps is not asked for.
-    pub leftovers_ignored: bool,
-    /// A defect: what became of steps is not asked for.
-    pub failure_ignored: bool,
+    /// A defect: leftovers of steps are not checked.
+    pub ignores_leftovers: bool,
+    /// A defect: failures of steps are not checked.
+    pub ignores_failures: bool,
 }
 
 /// A [`Decision`] without the status in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
     Rest,
-    Look,
+    Observe,
     Record,
     Act(Action),
     Remove,
 }
 
-/// What the product decides.
-pub fn decide(row: &Row, grounds: Grounds, steps: &Steps) -> Decided {
+/// The decision of the product.
+pub fn decide(row: &Row, basis: Basis, steps: &Steps) -> Decided {
     ANSWERS.with_borrow_mut(|answers| {
         *answers
             .decided
-            .entry((*row, grounds, *steps))
-            .or_insert_with(|| ask(row, grounds, steps).0)
+            .entry((*row, basis, *steps))
+            .or_insert_with(|| ask(row, basis, steps).0)
     })
 }
 
-/// The row as the product would write it onto `current`, decided on `held`.
-pub fn written(current: &Row, held: &Row, grounds: Grounds, steps: &Steps) -> Row {
+/// The row as the product would write it to `current` after a decision on `decided_on`.
+pub fn written(current: &Row, decided_on: &Row, basis: Basis, steps: &Steps) -> Row {
     ANSWERS.with_borrow_mut(|answers| {
         *answers
             .written
-            .entry((*current, *held, grounds, *steps))
+            .entry((*current, *decided_on, basis, *steps))
             .or_insert_with(|| {
-                let (_, status) = ask(held, grounds, steps);
-                current.with(&status.expect("only a status is written"), held)
+                let (_, status) = ask(decided_on, basis, steps);
+                current.with(&status.expect("only a status is written"), decided_on)
             })
     })
 }
 
-/// Whether a row that was observed so is found well, so that its steps are looked
-/// after: what `reconcile::record` asks.
-pub fn well(row: &Row, seen: Seen, steps: &Steps) -> bool {
-    seen == Seen::Healthy
+/// Whether a row with this observation is healthy, so that its steps are maintained:
+/// the check in `reconcile::record`.
+pub fn needs_step_maintenance(row: &Row, observed: Observed, steps: &Steps) -> bool {
+    observed == Observed::Healthy
         && row.applied == Some(row.spec)
         && !row.paused
-        && written(row, row, Grounds::Planned(Some(seen)), steps).actual == Actual::Running
+        && written(row, row, Basis::Planned(Some(observed)), steps).actual == Actual::Running
 }
 
 #[derive(Default)]
 struct Answers {
-    decided: HashMap<(Row, Grounds, Steps), Decided>,
-    written: HashMap<(Row, Row, Grounds, Steps), Row>,
+    decided: HashMap<(Row, Basis, Steps), Decided>,
+    written: HashMap<(Row, Row, Basis, Steps), Row>,
 }
 
 thread_local! {
@@ -96,7 +96,7 @@ const MOMENT: Moment = Moment {
     jitter: 0.5,
 };
 
-fn ask(row: &Row, grounds: Grounds, steps: &Steps) -> (Decided, Option<Status>) {
+fn ask(row: &Row, basis: Basis, steps: &Steps) -> (Decided, Option<Status>) {
     let cluster = row.cluster();
     let records = recorded(steps.layout, &steps.records);
     let of = StepsOf {
@@ -104,12 +104,12 @@ fn ask(row: &Row, grounds: Grounds, steps: &Steps) -> (Decided, Option<Status>) 
         facts: facts(steps.layout, row.spec),
         records: &records,
     };
-    let (decided, status) = match grounds {
-        Grounds::Planned(seen) => planned(&cluster, seen, of, steps.leftovers_ignored),
-        Grounds::Concluded(action, ended, seen) => {
-            concluded(&cluster, (action, ended, seen), of, steps)
+    let (decided, status) = match basis {
+        Basis::Planned(observed) => planned(&cluster, observed, of, steps.ignores_leftovers),
+        Basis::Concluded(action, ended, observed) => {
+            concluded(&cluster, (action, ended, observed), of, steps)
         }
-        Grounds::StepLost => {
+        Basis::StepLost => {
             let failure = Failure {
                 persistence: Persistence::Transient,
                 summary: "step network: exit code 1".to_owned(),
@@ -127,20 +127,20 @@ fn ask(row: &Row, grounds: Grounds, steps: &Steps) -> (Decided, Option<Status>) 
 
 fn planned(
     cluster: &Cluster,
-    seen: Option<Seen>,
+    observed: Option<Observed>,
     steps: StepsOf<'_>,
-    leftovers_ignored: bool,
+    ignores_leftovers: bool,
 ) -> (Decided, Option<Status>) {
-    let observed = seen.map(Seen::observation);
+    let observed = observed.map(Observed::observation);
     let decision = plan(cluster, observed.as_ref(), &policy(), MOMENT);
-    let decision = if leftovers_ignored {
+    let decision = if ignores_leftovers {
         decision
     } else {
         before_removal(cluster, decision, steps, &policy(), MOMENT)
     };
     match decision {
         Decision::Rest { .. } => (Decided::Rest, None),
-        Decision::Observe { .. } => (Decided::Look, None),
+        Decision::Observe { .. } => (Decided::Observe, None),
         Decision::Record(status) => (Decided::Record, Some(status)),
         Decision::Act { action, intent } => (Decided::Act(action), Some(intent)),
         Decision::Remove => (Decided::Remove, None),
@@ -149,13 +149,13 @@ fn planned(
 
 fn concluded(
     cluster: &Cluster,
-    (action, ended, seen): (Action, Ended, Seen),
+    (action, ended, observed): (Action, CommandResult, Observed),
     of: StepsOf<'_>,
     steps: &Steps,
 ) -> (Decided, Option<Status>) {
-    let (outcome, seen) = (ended.outcome(), seen.observation());
-    let conclusion = conclude(cluster, action, &outcome, &seen, &policy(), MOMENT);
-    let conclusion = if steps.failure_ignored {
+    let (outcome, observed) = (ended.outcome(), observed.observation());
+    let conclusion = conclude(cluster, action, &outcome, &observed, &policy(), MOMENT);
+    let conclusion = if steps.ignores_failures {
         conclusion
     } else {
         after_run(
@@ -169,7 +169,7 @@ fn concluded(
     };
     match conclusion {
         Conclusion::Record(status) => (Decided::Record, Some(status)),
-        Conclusion::Remove if steps.leftovers_ignored => (Decided::Remove, None),
+        Conclusion::Remove if steps.ignores_leftovers => (Decided::Remove, None),
         Conclusion::Remove => match after_removal(cluster, of, &policy(), MOMENT) {
             Some(status) => (Decided::Record, Some(status)),
             None => (Decided::Remove, None),
@@ -177,7 +177,7 @@ fn concluded(
     }
 }
 
-/// Two failed probes mean lost, which saves states and shows the same.
+/// Two failed probes mean lost: fewer states with the same behaviour.
 fn policy() -> Policy {
     Policy {
         health: HealthPolicy {

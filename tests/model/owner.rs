@@ -1,254 +1,280 @@
-//! What an owner does next: `clusters::reconcile`, step by step; `pass` is how that
-//! meets the database and the host.
+//! The transitions of an owner: `clusters::reconcile` step by step. `pass` connects
+//! them to the database and the host.
 //!
-//! It decides nothing: it asks `kindler::clusters::plan`, like the code that it stands
-//! for. Between any two of its steps the world, the clock, the other owner and
-//! the person may move, which is what a paused owner looks like.
+//! It makes no decision: like `reconcile` it calls `kindler::clusters::plan`. Between
+//! any two of its steps the host, the clock, the other owner and the person may act,
+//! which covers an owner that is suspended.
 
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Desired};
 
 use crate::database::Answer;
-use crate::decisions::{Decided, Grounds, decide, well};
-use crate::row::{Ended, Row, Seen};
+use crate::decisions::{Basis, Decided, decide, needs_step_maintenance};
+use crate::row::{CommandResult, Observed, Row};
 use crate::rules::{Defect, Rules};
-use crate::run::{Sight, Way};
-use crate::state::{Cut, LookFor, Owner, Place, Statement, StepWrite};
+use crate::run::{RunPurpose, RunView};
+use crate::state::{Cancellation, ObserveFor, Owner, Stage, Statement, StepWrite};
 use crate::steps;
 
 impl Owner {
-    /// What it is about to ask of the database.
+    /// The statement that it is about to send.
     pub fn statement(&self) -> Option<Statement> {
         let term = self.term;
         let steps = StepWrite {
             known: self.run.known,
             changes: self.run.changes,
         };
-        match self.place {
-            Place::Claiming(read) => Some(Statement::Claim(read)),
-            Place::Writing(held, seen) => {
-                Some(Statement::Write(term, held, Grounds::Planned(seen), steps))
-            }
-            Place::Concluding(held, action, ended, seen) => Some(Statement::Write(
+        match self.stage {
+            Stage::Claiming(read) => Some(Statement::Claim(read)),
+            Stage::Writing(decided_on, observed) => Some(Statement::Write(
                 term,
-                held,
-                Grounds::Concluded(action, ended, seen),
+                decided_on,
+                Basis::Planned(observed),
                 steps,
             )),
-            Place::LosingStep(held) => Some(Statement::Write(term, held, Grounds::StepLost, steps)),
-            Place::Advancing(held, _) => Some(Statement::Advance(term, held, steps)),
-            Place::Removing(held) => Some(Statement::Remove(term, held)),
-            Place::Fencing(..) | Place::Reloading => Some(Statement::Renew(term)),
-            Place::Releasing => Some(Statement::Release(term)),
-            Place::Idle
-            | Place::Looking(_)
-            | Place::LookingOn(..)
-            | Place::Spawning(..)
-            | Place::Acting(..)
-            | Place::Verifying(..) => None,
+            Stage::Concluding(decided_on, action, ended, observed) => Some(Statement::Write(
+                term,
+                decided_on,
+                Basis::Concluded(action, ended, observed),
+                steps,
+            )),
+            Stage::WritingStepLost(decided_on) => {
+                Some(Statement::Write(term, decided_on, Basis::StepLost, steps))
+            }
+            Stage::Advancing(decided_on, _) => Some(Statement::Advance(term, decided_on, steps)),
+            Stage::Removing(decided_on) => Some(Statement::Remove(term, decided_on)),
+            Stage::Fencing(..) | Stage::Reloading => Some(Statement::Renew(term)),
+            Stage::Releasing => Some(Statement::Release(term)),
+            Stage::Idle
+            | Stage::Observing(_)
+            | Stage::ObservingSteps(..)
+            | Stage::Spawning(..)
+            | Stage::Acting(..)
+            | Stage::Verifying(..) => None,
         }
     }
 
-    /// Whether its lease is renewed beside what it does.
-    pub fn keeps_its_lease(&self) -> bool {
-        match self.place {
-            Place::Acting(_, _, cut) => cut != Some(Cut::Over),
-            // A look renews, too; here that would be the same as a quicker look.
+    /// Whether it renews its lease during its current stage.
+    pub fn renews_lease(&self) -> bool {
+        match self.stage {
+            Stage::Acting(_, _, cancellation) => cancellation != Some(Cancellation::OwnerStops),
+            // The product renews during an observation too; here that would equal a
+            // faster observation.
             _ => false,
         }
     }
 
-    /// Whether it watches its trust beside what it does.
-    pub fn watches_its_trust(&self) -> bool {
-        match self.place {
-            Place::Looking(_) | Place::LookingOn(..) | Place::Verifying(..) => true,
-            Place::Acting(_, _, cut) => cut != Some(Cut::Over),
+    /// Whether it checks during its current stage that it still trusts its lease.
+    pub fn watches_trust(&self) -> bool {
+        match self.stage {
+            Stage::Observing(_) | Stage::ObservingSteps(..) | Stage::Verifying(..) => true,
+            Stage::Acting(_, _, cancellation) => cancellation != Some(Cancellation::OwnerStops),
             _ => false,
         }
     }
 
-    /// Without its lease, whatever it asks for from here on is refused, and it
-    /// ends its turn. What it is about to start, or has started, is no request.
-    pub fn only_asks(&self) -> bool {
-        match self.place {
-            Place::Idle | Place::Claiming(_) | Place::Spawning(..) | Place::Acting(..) => false,
-            Place::Looking(_)
-            | Place::Writing(..)
-            | Place::Fencing(..)
-            | Place::LookingOn(..)
-            | Place::Advancing(..)
-            | Place::Verifying(..)
-            | Place::Concluding(..)
-            | Place::LosingStep(_)
-            | Place::Removing(_)
-            | Place::Reloading
-            | Place::Releasing => true,
+    /// Without a lease, every statement it sends from here on is refused, and its pass
+    /// ends. Starting a command is not a statement.
+    pub fn only_sends_statements(&self) -> bool {
+        match self.stage {
+            Stage::Idle | Stage::Claiming(_) | Stage::Spawning(..) | Stage::Acting(..) => false,
+            Stage::Observing(_)
+            | Stage::Writing(..)
+            | Stage::Fencing(..)
+            | Stage::ObservingSteps(..)
+            | Stage::Advancing(..)
+            | Stage::Verifying(..)
+            | Stage::Concluding(..)
+            | Stage::WritingStepLost(_)
+            | Stage::Removing(_)
+            | Stage::Reloading
+            | Stage::Releasing => true,
         }
     }
 
-    /// The answer to its statement is lost; it ends its turn.
-    pub fn hears_nothing(&mut self) {
-        match self.place {
-            Place::Claiming(_) | Place::Releasing => *self = Self::IDLE,
-            _ => self.place = Place::Releasing,
+    /// The answer to its statement is lost; its pass ends.
+    pub fn answer_lost(&mut self) {
+        match self.stage {
+            Stage::Claiming(_) | Stage::Releasing => *self = Self::IDLE,
+            _ => self.stage = Stage::Releasing,
         }
     }
 
-    /// With this row in hand: the first half of `step`.
-    fn plans(&mut self, row: Row, rules: &Rules) {
+    /// The first half of `step`, with this row.
+    fn plan_row(&mut self, row: Row, rules: &Rules) {
         self.run = self.run.over();
         let rests = match row.actual {
-            Actual::Deleting => rules.has(Defect::WithdrawnDeleteRests),
-            Actual::Creating => rules.has(Defect::InterruptedCreateRests),
+            Actual::Deleting => rules.has(Defect::WithdrawnDeleteNotFinished),
+            Actual::Creating => rules.has(Defect::InterruptedCreateNotFinished),
             _ => false,
         };
         let known = rules.steps(self.run.known);
-        self.place = match decide(&row, Grounds::Planned(None), &known) {
-            _ if rests && row.desired != Desired::Absent => Place::Releasing,
-            Decided::Rest => Place::Releasing,
-            Decided::Look => Place::Looking(row),
-            Decided::Record => Place::Writing(row, None),
-            Decided::Act(action) => return self.acts(row, None, action, rules),
-            Decided::Remove => Place::Removing(row),
+        self.stage = match decide(&row, Basis::Planned(None), &known) {
+            _ if rests && row.desired != Desired::Absent => Stage::Releasing,
+            Decided::Rest => Stage::Releasing,
+            Decided::Observe => Stage::Observing(row),
+            Decided::Record => Stage::Writing(row, None),
+            Decided::Act(action) => return self.start_action(row, None, action, rules),
+            Decided::Remove => Stage::Removing(row),
         };
     }
 
-    /// Looks at the steps of an action, if it has any, before its intent.
-    fn acts(&mut self, row: Row, seen: Option<Seen>, action: Action, rules: &Rules) {
-        self.place = if steps::has_steps(rules.layout, action) {
-            self.run = self.run.begin(way(action));
-            Place::LookingOn(row, LookFor::Intent(seen))
+    /// Observes the steps of an action, if it has any, before its intent.
+    fn start_action(
+        &mut self,
+        row: Row,
+        observed: Option<Observed>,
+        action: Action,
+        rules: &Rules,
+    ) {
+        self.stage = if steps::has_steps(rules.layout, action) {
+            self.run = self.run.begin(purpose(action));
+            Stage::ObservingSteps(row, ObserveFor::Intent(observed))
         } else {
-            Place::Writing(row, seen)
+            Stage::Writing(row, observed)
         };
     }
 
-    /// The second half, with what was seen.
-    pub fn plans_again(&mut self, row: Row, seen: Seen, rules: &Rules) {
+    /// The second half of `step`, with the observation.
+    pub fn plan_observed(&mut self, row: Row, observed: Observed, rules: &Rules) {
         let known = rules.steps(self.run.known);
-        self.place = match decide(&row, Grounds::Planned(Some(seen)), &known) {
-            Decided::Rest => Place::Releasing,
-            Decided::Look => unreachable!("asked to look twice"),
-            Decided::Record if rules.layout.observable() && well(&row, seen, &known) => {
-                self.run = self.run.begin(Way::Maintain);
-                Place::LookingOn(row, LookFor::Upkeep)
+        self.stage = match decide(&row, Basis::Planned(Some(observed)), &known) {
+            Decided::Rest => Stage::Releasing,
+            Decided::Observe => unreachable!("planned to observe twice"),
+            Decided::Record
+                if rules.layout.observable() && needs_step_maintenance(&row, observed, &known) =>
+            {
+                self.run = self.run.begin(RunPurpose::Maintain);
+                Stage::ObservingSteps(row, ObserveFor::Maintenance)
             }
-            Decided::Record => Place::Writing(row, Some(seen)),
-            Decided::Act(action) => return self.acts(row, Some(seen), action, rules),
-            Decided::Remove => Place::Removing(row),
+            Decided::Record => Stage::Writing(row, Some(observed)),
+            Decided::Act(action) => return self.start_action(row, Some(observed), action, rules),
+            Decided::Remove => Stage::Removing(row),
         };
     }
 
-    /// What it saw of the steps decides which one acts next.
-    pub fn looks_on(&mut self, sight: Sight, rules: &Rules) {
-        let Place::LookingOn(row, what) = self.place else {
-            unreachable!("only who looks sees")
+    /// The observed steps decide which one acts next.
+    pub fn steps_observed(&mut self, view: RunView, rules: &Rules) {
+        let Stage::ObservingSteps(row, what) = self.stage else {
+            unreachable!("only an observing owner gets an observation")
         };
-        self.run.look_on(sight, rules);
+        self.run.observe_steps(view, rules);
         let begun = self.run.begun.is_some();
-        self.place = match what {
-            LookFor::Intent(seen) => Place::Writing(row, seen),
-            LookFor::Next(action) if begun && rules.has(Defect::StartAfterEffect) => {
-                Place::Spawning(row, action)
+        self.stage = match what {
+            ObserveFor::Intent(observed) => Stage::Writing(row, observed),
+            ObserveFor::NextStep(action) if begun && rules.has(Defect::StartAfterEffect) => {
+                Stage::Spawning(row, action)
             }
-            LookFor::Next(action) if begun => Place::Advancing(row, action),
-            LookFor::Next(action) => return self.ends_run(row, action),
-            LookFor::Upkeep if begun || self.run.failed => Place::Advancing(row, Action::Update),
-            LookFor::Upkeep => Place::Writing(row, Some(Seen::Healthy)),
+            ObserveFor::NextStep(action) if begun => Stage::Advancing(row, action),
+            ObserveFor::NextStep(action) => return self.end_run(row, action),
+            ObserveFor::Maintenance if begun || self.run.failed => {
+                Stage::Advancing(row, Action::Update)
+            }
+            ObserveFor::Maintenance => Stage::Writing(row, Some(Observed::Healthy)),
         };
     }
 
-    /// No step is left to act: the whole is looked at, or what was found of a
-    /// cluster that is well is written.
-    pub fn ends_run(&mut self, row: Row, action: Action) {
+    /// No step is left to act: observes the whole cluster, or writes what was found of
+    /// a healthy one.
+    pub fn end_run(&mut self, row: Row, action: Action) {
         let failed = self.run.failed;
-        self.place = match self.run.way {
-            Way::Maintain if failed => Place::LosingStep(row),
-            Way::Maintain => Place::Writing(row, Some(Seen::Healthy)),
-            Way::Make | Way::Remove if failed => Place::Verifying(row, action, Ended::Badly),
-            Way::Make | Way::Remove => Place::Verifying(row, action, Ended::Well),
+        self.stage = match self.run.purpose {
+            RunPurpose::Maintain if failed => Stage::WritingStepLost(row),
+            RunPurpose::Maintain => Stage::Writing(row, Some(Observed::Healthy)),
+            RunPurpose::Make | RunPurpose::Remove if failed => {
+                Stage::Verifying(row, action, CommandResult::Failed)
+            }
+            RunPurpose::Make | RunPurpose::Remove => {
+                Stage::Verifying(row, action, CommandResult::Succeeded)
+            }
         };
     }
 
-    /// The start of what acts next is committed, if anything does.
-    fn goes_on(&mut self, row: Row, action: Action, rules: &Rules) {
+    /// The start of the next step is committed, if there is one.
+    fn go_on(&mut self, row: Row, action: Action, rules: &Rules) {
         let all_at_once = !steps::has_steps(rules.layout, action);
         if all_at_once || self.run.begun.is_some() {
-            self.place = Place::Spawning(row, action);
+            self.stage = Stage::Spawning(row, action);
         } else {
-            self.ends_run(row, action);
+            self.end_run(row, action);
         }
     }
 
-    /// How its statement about steps went.
-    fn advanced(&mut self, held: Row, action: Action, goes_on: Option<bool>, rules: &Rules) {
-        match goes_on {
+    /// The answer to its statement about steps.
+    fn steps_written(
+        &mut self,
+        decided_on: Row,
+        action: Action,
+        go_on: Option<bool>,
+        rules: &Rules,
+    ) {
+        match go_on {
             Some(true) => {
                 self.run.written();
-                self.goes_on(held, action, rules);
+                self.go_on(decided_on, action, rules);
             }
             Some(false) => {
                 self.run.written();
-                self.place = Place::Reloading;
+                self.stage = Stage::Reloading;
             }
-            None => self.place = Place::Releasing,
+            None => self.stage = Stage::Releasing,
         }
     }
 
-    pub fn hears(&mut self, answer: Answer, rules: &Rules) {
-        let renewed = matches!(self.place, Place::Fencing(..) | Place::Reloading);
+    pub fn receive(&mut self, answer: Answer, rules: &Rules) {
+        let renewed = matches!(self.stage, Stage::Fencing(..) | Stage::Reloading);
         if renewed && matches!(answer, Answer::Row(Some(_))) {
             self.trust = rules.trust();
         }
-        match (self.place, answer) {
-            (Place::Claiming(read), Answer::Claimed(Some(term))) => {
+        match (self.stage, answer) {
+            (Stage::Claiming(read), Answer::Claimed(Some(term))) => {
                 (self.term, self.trust) = (term, rules.trust());
-                self.plans(read, rules);
+                self.plan_row(read, rules);
             }
-            (Place::Claiming(_), _) => *self = Self::IDLE,
-            (Place::Writing(held, seen), Answer::Row(Some(now))) => {
+            (Stage::Claiming(_), _) => *self = Self::IDLE,
+            (Stage::Writing(decided_on, observed), Answer::Row(Some(now))) => {
                 let known = rules.steps(self.run.after());
                 self.run.written();
-                match decide(&held, Grounds::Planned(seen), &known) {
-                    Decided::Act(action) => self.place = Place::Fencing(now, action),
-                    _ => self.plans(now, rules),
+                match decide(&decided_on, Basis::Planned(observed), &known) {
+                    Decided::Act(action) => self.stage = Stage::Fencing(now, action),
+                    _ => self.plan_row(now, rules),
                 }
             }
-            (Place::Advancing(held, action), Answer::Advanced(goes_on)) => {
-                self.advanced(held, action, goes_on, rules);
+            (Stage::Advancing(decided_on, action), Answer::Advanced(go_on)) => {
+                self.steps_written(decided_on, action, go_on, rules);
             }
-            (Place::Fencing(intended, action), Answer::Row(Some(now)))
+            (Stage::Fencing(intended, action), Answer::Row(Some(now)))
                 if now.generation == intended.generation
                     && (!now.paused || rules.has(Defect::FenceIgnoresPause)) =>
             {
-                self.goes_on(now, action, rules);
+                self.go_on(now, action, rules);
             }
-            (Place::Concluding(..) | Place::LosingStep(_), Answer::Row(Some(now))) => {
+            (Stage::Concluding(..) | Stage::WritingStepLost(_), Answer::Row(Some(now))) => {
                 self.run.written();
-                self.plans(now, rules);
+                self.plan_row(now, rules);
             }
-            (Place::Fencing(..) | Place::Reloading, Answer::Row(Some(now))) => {
-                self.plans(now, rules);
+            (Stage::Fencing(..) | Stage::Reloading, Answer::Row(Some(now))) => {
+                self.plan_row(now, rules);
             }
             (
-                Place::Writing(..)
-                | Place::Concluding(..)
-                | Place::LosingStep(_)
-                | Place::Removing(_),
+                Stage::Writing(..)
+                | Stage::Concluding(..)
+                | Stage::WritingStepLost(_)
+                | Stage::Removing(_),
                 _,
             ) if answer != Answer::Removed(true) => {
                 self.run = self.run.over();
-                self.place = Place::Reloading;
+                self.stage = Stage::Reloading;
             }
-            (Place::Releasing, _) => *self = Self::IDLE,
-            _ => self.place = Place::Releasing,
+            (Stage::Releasing, _) => *self = Self::IDLE,
+            _ => self.stage = Stage::Releasing,
         }
     }
 }
 
-fn way(action: Action) -> Way {
+fn purpose(action: Action) -> RunPurpose {
     match action {
-        Action::Create | Action::Update | Action::Start | Action::Stop => Way::Make,
-        Action::Delete => Way::Remove,
+        Action::Create | Action::Update | Action::Start | Action::Stop => RunPurpose::Make,
+        Action::Delete => RunPurpose::Remove,
     }
 }

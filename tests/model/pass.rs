@@ -1,89 +1,89 @@
-//! A pass of an owner, step by step, as it meets the database and the host.
+//! The pass of an owner, step by step, with its calls to the database and the host.
 
 use kindler::clusters::plan::{Action, interrupt};
 
 use crate::database::Answer;
-use crate::decisions::{Decided, Grounds, decide};
-use crate::row::{Ended, Row, Seen};
+use crate::decisions::{Basis, Decided, decide};
+use crate::host::Command;
+use crate::row::{CommandResult, Observed, Row};
 use crate::rules::{Defect, Rules};
-use crate::run::{Sight, Way};
-use crate::state::{Breach, Cut, LookFor, Place, State, Statement};
+use crate::run::{RunPurpose, RunView};
+use crate::state::{Cancellation, ObserveFor, Stage, State, Statement, Violation};
 use crate::steps::{self, Record, Records};
-use crate::world::Command;
 
 impl State {
-    /// The next step of an owner that needs nothing but itself or the database.
-    /// None while it waits for a command, or has nothing to claim.
+    /// Takes the owner's next step if it needs only the owner or the database. None
+    /// while it waits for a command, or has nothing to claim.
     pub fn proceed(&mut self, index: usize, rules: &Rules) -> Option<()> {
         let owner = self.owners[index];
         if let Some(statement) = owner.statement() {
             let answer = self.execute(statement, rules);
-            let reads = matches!(owner.place, Place::Reloading | Place::Fencing(..));
+            let reads = matches!(owner.stage, Stage::Reloading | Stage::Fencing(..));
             if reads && !rules.has(Defect::StepsReadOnce) {
                 self.owners[index].run.known = without_terms(self.steps);
             }
-            self.owners[index].hears(answer, rules);
-            if let Place::Spawning(row, _) = self.owners[index].place
+            self.owners[index].receive(answer, rules);
+            if let Stage::Spawning(row, _) = self.owners[index].stage
                 && row.paused
             {
-                self.breach(Breach::PausedSpawn);
+                self.note_violation(Violation::PausedSpawn);
             }
             return Some(());
         }
-        match owner.place {
-            Place::Idle => {
+        match owner.stage {
+            Stage::Idle => {
                 let read = self.row.filter(Row::is_due)?;
                 let answer = self.execute(Statement::Claim(read), rules);
                 if answer == Answer::Claimed(None) {
                     return None;
                 }
-                self.begins_to_claim(index, read);
-                self.owners[index].hears(answer, rules);
+                self.begin_claim(index, read);
+                self.owners[index].receive(answer, rules);
             }
-            Place::Looking(_) | Place::Verifying(..) => {
-                self.look(index, self.world.seen(), rules);
+            Stage::Observing(_) | Stage::Verifying(..) => {
+                self.observe(index, self.host.observed(), rules);
             }
-            Place::LookingOn(..) => self.look_on(index, false, rules),
-            Place::Spawning(row, action) => self.spawn(index, row, action, rules),
+            Stage::ObservingSteps(..) => self.observe_steps(index, false, rules),
+            Stage::Spawning(row, action) => self.spawn(index, row, action, rules),
             _ => return None,
         }
         Some(())
     }
 
     /// The snapshot of a claim: the row and its steps.
-    pub fn begins_to_claim(&mut self, index: usize, read: Row) {
+    pub fn begin_claim(&mut self, index: usize, read: Row) {
         let known = without_terms(self.steps);
         let owner = &mut self.owners[index];
-        owner.place = Place::Claiming(read);
+        owner.stage = Stage::Claiming(read);
         owner.run.known = known;
     }
 
-    /// An owner looks at the steps, from the first that is not through.
-    pub fn look_on(&mut self, index: usize, fails: bool, rules: &Rules) {
-        let Place::LookingOn(row, _) = self.owners[index].place else {
-            unreachable!("only who looks sees")
+    /// An owner observes the steps, from the first that is not finished.
+    pub fn observe_steps(&mut self, index: usize, fails: bool, rules: &Rules) {
+        let Stage::ObservingSteps(row, _) = self.owners[index].stage else {
+            unreachable!("only an observing owner gets an observation")
         };
-        let sight = Sight {
-            shape: row.spec,
-            world: self.world,
-            parts: self.parts,
+        let view = RunView {
+            spec: row.spec,
+            host: self.host,
+            artifacts: self.artifacts,
             fails,
         };
-        self.owners[index].looks_on(sight, rules);
-        if rules.layout.observable() && self.applies_needlessly(index, row) {
-            self.breach(Breach::NeedlessApply);
+        self.owners[index].steps_observed(view, rules);
+        if rules.layout.observable() && self.repeats_done_step(index, row) {
+            self.note_violation(Violation::NeedlessApply);
         }
     }
 
-    /// Whether an owner begins a step that it knows to be done, and that is in
-    /// place and of the same input. A claim may have read its steps before the
-    /// last owner wrote them: then a step is applied once more, which it allows.
-    fn applies_needlessly(&self, index: usize, row: Row) -> bool {
+    /// Whether an owner is_start a step that it knows to be done, and that is in place
+    /// and of the same input. If a claim read the steps before the last owner wrote
+    /// them, one repetition is allowed.
+    fn repeats_done_step(&self, index: usize, row: Row) -> bool {
         let run = self.owners[index].run;
         let Some(step) = run
             .begun
             .map(usize::from)
-            .filter(|_| run.way != Way::Remove)
+            .filter(|_| run.purpose != RunPurpose::Remove)
         else {
             return false;
         };
@@ -91,79 +91,79 @@ impl State {
             let same = record.input == row.spec && !record.newer;
             record.state == steps::State::Done && same
         });
-        done && steps::in_place(step, row.spec, self.world, self.parts)
+        done && steps::in_place(step, row.spec, self.host, self.artifacts)
     }
 
-    /// An owner's look found this.
-    pub fn look(&mut self, index: usize, seen: Seen, rules: &Rules) {
+    /// The result of an owner's observation.
+    pub fn observe(&mut self, index: usize, observed: Observed, rules: &Rules) {
         let owner = &mut self.owners[index];
-        match owner.place {
-            Place::Looking(row) => owner.plans_again(row, seen, rules),
-            Place::Verifying(row, action, ended) => {
+        match owner.stage {
+            Stage::Observing(row) => owner.plan_observed(row, observed, rules),
+            Stage::Verifying(row, action, ended) => {
                 let known = rules.steps(owner.run.after());
-                let grounds = Grounds::Concluded(action, ended, seen);
-                owner.place = match decide(&row, grounds, &known) {
-                    Decided::Remove => Place::Removing(row),
-                    _ => Place::Concluding(row, action, ended, seen),
+                let basis = Basis::Concluded(action, ended, observed);
+                owner.stage = match decide(&row, basis, &known) {
+                    Decided::Remove => Stage::Removing(row),
+                    _ => Stage::Concluding(row, action, ended, observed),
                 };
             }
-            _ => unreachable!("only who looks sees"),
+            _ => unreachable!("only an observing owner gets an observation"),
         }
     }
 
-    /// The guard looks at the trust once more before it starts the command.
+    /// The guard checks the trust once more before it starts the command.
     fn spawn(&mut self, index: usize, row: Row, action: Action, rules: &Rules) {
         let owner = self.owners[index];
         if owner.trust == 0 && !rules.has(Defect::SpawnIgnoresTrust) {
-            self.owners[index].place = Place::Releasing;
+            self.owners[index].stage = Stage::Releasing;
             return;
         }
         if !self.holds(owner.term) {
-            self.breach(Breach::StaleSpawn);
+            self.note_violation(Violation::StaleSpawn);
         }
         let command = Command::live(action, row.spec, owner.term, owner.trust);
         self.commands.push(Command {
             step: owner.run.begun,
             ..command
         });
-        self.owners[index].place = Place::Acting(row, action, None);
+        self.owners[index].stage = Stage::Acting(row, action, None);
     }
 
-    /// A renewal beside a look or a command; it hears a change of desire.
+    /// A renewal during an observation or a command; it reads a change of desire.
     pub fn renew_beside(&mut self, index: usize, rules: &Rules) {
         let owner = self.owners[index];
         let Answer::Row(found) = self.execute(Statement::Renew(owner.term), rules) else {
             unreachable!("a renewal answers with a row or none")
         };
         match found {
-            None => self.cut(index, Cut::Over),
+            None => self.cancel(index, Cancellation::OwnerStops),
             Some(now) => {
                 self.owners[index].trust = rules.trust();
                 let command = self.command_of(owner.term);
                 if let Some(command) = command {
                     command.trusted = rules.trust();
                 }
-                if let Place::Acting(_, action, None) = owner.place
+                if let Stage::Acting(_, action, None) = owner.stage
                     && interrupt(action, now.desired).is_some()
                 {
-                    self.cut(index, Cut::Desire);
+                    self.cancel(index, Cancellation::DesireChanged);
                 }
             }
         }
     }
 
-    /// An owner cuts short what it does; a command is told, and waited for.
-    pub fn cut(&mut self, index: usize, cut: Cut) {
+    /// An owner cancels its work: it asks a command to end and waits for it.
+    pub fn cancel(&mut self, index: usize, cancellation: Cancellation) {
         let owner = &mut self.owners[index];
-        match &mut owner.place {
-            Place::Acting(_, _, why) => {
-                *why = Some(cut);
+        match &mut owner.stage {
+            Stage::Acting(_, _, why) => {
+                *why = Some(cancellation);
                 let term = owner.term;
                 if let Some(command) = self.command_of(term) {
-                    command.told = true;
+                    command.cancelled = true;
                 }
             }
-            place => *place = Place::Releasing,
+            stage => *stage = Stage::Releasing,
         }
     }
 
@@ -173,41 +173,47 @@ impl State {
             .find(|command| command.term == term)
     }
 
-    /// A command ended by itself; its owner, if it lives, goes on.
-    pub fn ended(&mut self, command: &Command, ended: Ended, given_up: bool, rules: &Rules) {
-        let Some(owner) = self.actor(command.term) else {
+    /// A command ended by itself; its owner, if it still runs, continues.
+    pub fn ended(
+        &mut self,
+        command: &Command,
+        ended: CommandResult,
+        given_up: bool,
+        rules: &Rules,
+    ) {
+        let Some(owner) = self.owner_of_command(command.term) else {
             return;
         };
-        let Place::Acting(row, action, _) = owner.place else {
+        let Stage::Acting(row, action, _) = owner.stage else {
             return;
         };
         if command.step.is_none() {
-            owner.place = Place::Verifying(row, action, ended);
+            owner.stage = Stage::Verifying(row, action, ended);
             return;
         }
         owner.run.ended(row.spec, ended, given_up, rules.layout);
         if owner.run.failed {
-            owner.ends_run(row, action);
+            owner.end_run(row, action);
         } else {
-            owner.place = Place::LookingOn(row, LookFor::Next(action));
+            owner.stage = Stage::ObservingSteps(row, ObserveFor::NextStep(action));
         }
     }
 
-    /// A guard ended a command; nothing is concluded from it.
+    /// A guard killed a command; nothing is concluded from it.
     pub fn killed(&mut self, term: u8) {
-        if let Some(owner) = self.actor(term)
-            && let Place::Acting(_, _, cut) = owner.place
+        if let Some(owner) = self.owner_of_command(term)
+            && let Stage::Acting(_, _, cancellation) = owner.stage
         {
             owner.run = owner.run.over();
-            owner.place = match cut {
-                Some(Cut::Desire) => Place::Reloading,
-                Some(Cut::Over) | None => Place::Releasing,
+            owner.stage = match cancellation {
+                Some(Cancellation::DesireChanged) => Stage::Reloading,
+                Some(Cancellation::OwnerStops) | None => Stage::Releasing,
             };
         }
     }
 }
 
-/// The records as they are read: decisions do not depend on whose a start was.
+/// The records as they are read: decisions do not depend on the term of a start.
 fn without_terms(steps: Records) -> Records {
     steps.map(|record| record.map(|record| Record { term: 0, ..record }))
 }

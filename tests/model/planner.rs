@@ -1,6 +1,6 @@
-//! The planner among reads that fail, are empty or are cut off: whatever the
-//! row says, ignorance deletes nothing. Random walks over the real plan; the
-//! model beside it explores fewer rows, but all of their orders.
+//! The planner with observations that fail, are empty or are cut off: whatever the row
+//! says, a failed observation deletes nothing. Random walks over the real plan; the
+//! model explores fewer rows, but all orders of events.
 
 use jiff::{SignedDuration, Timestamp};
 use kindler::clusters::observation::Observation;
@@ -15,8 +15,8 @@ use crate::row::template;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// A read that could not tell: how drivers say it. Three looks of four.
-fn looks() -> impl Strategy<Value = Observation> {
+/// Three observations of four have failed, with the texts that drivers use.
+fn observations() -> impl Strategy<Value = Observation> {
     let failed = select(vec![
         "kubectl ended with exit code 1",
         "the list is empty",
@@ -54,15 +54,15 @@ fn rows() -> impl Strategy<Value = Cluster> {
     let states = (select(Desired::ALL), select(Actual::ALL));
     let flags = (any::<bool>(), any::<bool>(), 0..8_u8);
     (states, flags, 0..12_u32, 0..5_u32).prop_map(
-        |((desired, actual), (spec_applied, reached, held), failed_attempts, health_failures)| {
+        |((desired, actual), (spec_applied, reached, flag), failed_attempts, health_failures)| {
             Cluster {
                 desired,
                 actual,
                 spec_applied,
                 generation: 2,
                 observed_generation: if reached { 2 } else { 1 },
-                paused: held == 0,
-                protected: held == 1,
+                paused: flag == 0,
+                protected: flag == 1,
                 failed_attempts,
                 health_failures,
                 ..template().clone()
@@ -71,29 +71,32 @@ fn rows() -> impl Strategy<Value = Cluster> {
     )
 }
 
-/// One turn of plan, look, act and conclude after another, each judged.
-fn walk(mut cluster: Cluster, luck: &[(Observation, Outcome)]) {
+/// Repeats plan, observe, act and conclude, and checks each decision.
+fn walk(mut cluster: Cluster, events: &[(Observation, Outcome)]) {
     let policy = Policy::default();
     let mut now = NOW;
-    for (look, outcome) in luck {
+    for (observation, outcome) in events {
         now = cluster.due_at().unwrap_or(now).max(now);
         let moment = Moment { now, jitter: 0.5 };
         let first = plan(&cluster, None, &policy, moment);
-        let (step, seen) = match first {
-            Decision::Observe { .. } => (plan(&cluster, Some(look), &policy, moment), Some(look)),
+        let (step, observed) = match first {
+            Decision::Observe { .. } => (
+                plan(&cluster, Some(observation), &policy, moment),
+                Some(observation),
+            ),
             other => (other, None),
         };
-        judge(&cluster, &step, seen);
+        check(&cluster, &step, observed);
         match step {
             Decision::Rest { .. } | Decision::Observe { .. } => {}
             Decision::Remove => return,
             Decision::Record(status) => status.apply_to(&mut cluster, now),
             Decision::Act { action, intent } => {
                 intent.apply_to(&mut cluster, now);
-                match conclude(&cluster, action, outcome, look, &policy, moment) {
+                match conclude(&cluster, action, outcome, observation, &policy, moment) {
                     Conclusion::Record(status) => status.apply_to(&mut cluster, now),
                     Conclusion::Remove => {
-                        assert_gone(&cluster, Some(look));
+                        assert_gone(&cluster, Some(observation));
                         return;
                     }
                 }
@@ -103,22 +106,22 @@ fn walk(mut cluster: Cluster, luck: &[(Observation, Outcome)]) {
     }
 }
 
-fn judge(cluster: &Cluster, step: &Decision, seen: Option<&Observation>) {
+fn check(cluster: &Cluster, step: &Decision, observed: Option<&Observation>) {
     let acts = matches!(step, Decision::Act { .. } | Decision::Remove);
     assert!(!(acts && cluster.observe_only()), "{step:?} on {cluster:?}");
     match step {
-        Decision::Remove => assert_gone(cluster, seen),
+        Decision::Remove => assert_gone(cluster, observed),
         Decision::Act {
             action: Action::Delete,
             ..
         } => {
-            // One delete may go on after its `absent` was withdrawn: of what
-            // was seen, half-deleted. Never of what could not be seen.
+            // A delete may go on after its `absent` was withdrawn if the cluster was
+            // observed and is half-deleted, never if it could not be observed.
             let begun = cluster.actual == Actual::Deleting
-                && matches!(seen, Some(Observation::Present(_)))
-                && !seen.is_some_and(Observation::is_healthy);
+                && matches!(observed, Some(Observation::Present(_)))
+                && !observed.is_some_and(Observation::is_healthy);
             let ordered = cluster.desired == Desired::Absent;
-            assert!(ordered || begun, "deletes after {seen:?}: {cluster:?}");
+            assert!(ordered || begun, "deletes after {observed:?}: {cluster:?}");
         }
         Decision::Rest { .. }
         | Decision::Observe { .. }
@@ -127,18 +130,18 @@ fn judge(cluster: &Cluster, step: &Decision, seen: Option<&Observation>) {
     }
 }
 
-fn assert_gone(cluster: &Cluster, seen: Option<&Observation>) {
-    let gone = (cluster.desired, seen);
+fn assert_gone(cluster: &Cluster, observed: Option<&Observation>) {
+    let gone = (cluster.desired, observed);
     assert_eq!(gone, (Desired::Absent, Some(&Observation::Absent)));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
     #[test]
-    fn a_look_that_could_not_tell_deletes_nothing(
+    fn failed_observations_delete_nothing(
         row in rows(),
-        luck in proptest::collection::vec((looks(), outcomes()), 1..12),
+        events in proptest::collection::vec((observations(), outcomes()), 1..12),
     ) {
-        walk(row, &luck);
+        walk(row, &events);
     }
 }

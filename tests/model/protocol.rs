@@ -1,7 +1,7 @@
-//! All that can happen next, as a `stateright` model.
+//! All possible events, as a `stateright` model.
 //!
-//! Notifications are not in it: they only hasten a turn, and here a turn may
-//! begin whenever a row is due, so every order with and without them is there.
+//! Notifications are not modelled: they only make a pass start sooner, and here a pass
+//! may begin whenever a row is due, so every order with and without them is included.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,112 +11,113 @@ use kindler::clusters::plan::Action;
 use kindler::core::steps::Requirement;
 use stateright::{Model, Property};
 
+use crate::host::{Command, Condition, Host, Phase, Work};
 use crate::properties;
-use crate::row::{Ended, Row, Seen};
+use crate::row::{CommandResult, Observed, Row};
 use crate::rules::{Defect, Rules};
-use crate::run::Way;
-use crate::state::{Breach, Cut, Owner, Place, State, Statement};
+use crate::run::RunPurpose;
+use crate::state::{Cancellation, Owner, Stage, State, Statement, Violation};
 use crate::steps::{LAST, NETWORK, Record};
-use crate::world::{Command, Form, Phase, Work, World};
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// A person: a changed desire.
-    Want(Desired),
-    /// A person: a changed spec.
-    Reshape,
-    /// A person: paused, or resumed.
-    Pause,
-    /// A person: the row anew, after it was removed.
-    Declare,
-    /// An owner's next step; the first of an idle one is the full pass.
+    /// A person changes the desired state.
+    SetDesired(Desired),
+    /// A person changes the spec.
+    ChangeSpec,
+    /// A person pauses or resumes the row.
+    TogglePause,
+    /// A person inserts the row again after its removal.
+    Redeclare,
+    /// An owner takes its next step; for an idle one this is the full pass.
     Proceed(usize),
-    /// A renewal beside a look or a command.
+    /// A renewal during an observation or a command.
     Renew(usize),
-    /// An owner sees that its trust is over.
-    NoticeTrust(usize),
-    /// The same step, but its statement never gets to the database.
+    /// An owner sees that it no longer trusts its lease.
+    TrustExpired(usize),
+    /// Like `Proceed`, but the statement never reaches the database.
     LoseRequest(usize),
-    /// The same step, but its answer is lost, and its effect comes late.
+    /// Like `Proceed`, but the answer is lost and the effect comes late.
     LoseAnswer(usize),
-    LoseRenewal(usize),
+    LoseRenewalAnswer(usize),
     /// A claim is slow between reading the row and taking the lease.
-    ClaimSlowly(usize),
-    /// A look fails, comes back empty or cut off.
-    LookInVain(usize),
+    SlowClaim(usize),
+    /// An observation fails, or its output is empty or cancel off.
+    FailObservation(usize),
     /// `kill -9`; the replica starts again.
     Crash(usize),
-    /// The process is asked to end: it cuts its command short.
+    /// The process is asked to end, and cancels its command.
     Shutdown(usize),
-    /// A command goes on.
+    /// A command makes progress.
     Work(usize, Work),
-    /// A guard ends its command.
-    Guard(usize),
-    /// A statement takes effect whose sender gave up on it.
-    Land,
-    /// A fifth of a lease goes by.
+    /// A guard kills its command.
+    GuardKills(usize),
+    /// A statement takes effect after its sender gave up on it.
+    ApplyDelayed,
+    /// Half of the lease time passes.
     Tick,
-    /// The row's next attempt or check comes due, and what steps wait for.
+    /// The next attempt or check of the row becomes due, and so do the retries of its
+    /// steps.
     ComeDue,
-    /// The row's only: steps wait longer.
+    /// Only the row becomes due; its steps still wait.
     ComeDueBeforeSteps,
-    /// The cluster changes by itself.
-    Befall(Form),
-    /// What a step made vanishes.
-    Vanish(usize),
+    /// The cluster changes without a command.
+    HostChanges(Condition),
+    /// The effect of a step vanishes.
+    ArtifactVanishes(usize),
 }
 
 pub struct Protocol {
     pub rules: Rules,
-    /// Steps to rest, of states that were already followed there.
-    pub followed: Mutex<HashMap<u64, u8>>,
+    /// The number of steps to rest, for states whose path was already followed.
+    pub steps_to_rest: Mutex<HashMap<u64, u8>>,
 }
 
 impl Protocol {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            followed: Mutex::default(),
+            steps_to_rest: Mutex::default(),
         }
     }
 
-    /// Whether this command's guard has a reason to end it.
+    /// Whether the guard of this command has a reason to end it.
     pub fn must_end(&self, state: &State, command: &Command) -> bool {
         !self.rules.has(Defect::NoGuard)
-            && (command.told || command.trusted == 0 || state.is_orphan(command))
+            && (command.cancelled || command.trusted == 0 || state.is_orphan(command))
     }
 
-    fn of_persons(state: &State, events: &mut Vec<Event>) {
+    fn person_events(state: &State, events: &mut Vec<Event>) {
         if state.pauses > 0 && state.row.is_some() {
-            events.push(Event::Pause);
+            events.push(Event::TogglePause);
         }
         if state.changes == 0 {
             return;
         }
         let Some(row) = state.row else {
-            return events.push(Event::Declare);
+            return events.push(Event::Redeclare);
         };
         let others = Desired::ALL.iter().filter(|d| **d != row.desired);
-        events.extend(others.map(|desired| Event::Want(*desired)));
-        events.push(Event::Reshape);
+        events.extend(others.map(|desired| Event::SetDesired(*desired)));
+        events.push(Event::ChangeSpec);
     }
 
-    fn of_owner(state: &State, index: usize, events: &mut Vec<Event>) {
+    fn owner_events(state: &State, index: usize, events: &mut Vec<Event>) {
         let owner = &state.owners[index];
         let may_fault = state.faults > 0;
         events.push(Event::Proceed(index));
-        if owner.place == Place::Idle {
+        if owner.stage == Stage::Idle {
             if may_fault && state.row.is_some_and(|row| row.is_due()) {
-                events.push(Event::ClaimSlowly(index));
+                events.push(Event::SlowClaim(index));
             }
             return;
         }
-        if owner.keeps_its_lease() {
+        if owner.renews_lease() {
             events.push(Event::Renew(index));
         }
-        if owner.watches_its_trust() && owner.trust == 0 {
-            events.push(Event::NoticeTrust(index));
+        if owner.watches_trust() && owner.trust == 0 {
+            events.push(Event::TrustExpired(index));
         }
         if !may_fault {
             return;
@@ -125,45 +126,47 @@ impl Protocol {
         if owner.statement().is_some() {
             events.push(Event::LoseRequest(index));
         }
-        if state.astray.is_none() {
+        if state.delayed.is_none() {
             if owner.statement().is_some() {
                 events.push(Event::LoseAnswer(index));
-            } else if owner.keeps_its_lease() {
-                events.push(Event::LoseRenewal(index));
+            } else if owner.renews_lease() {
+                events.push(Event::LoseRenewalAnswer(index));
             }
         }
-        match owner.place {
-            Place::Looking(_) | Place::Verifying(..) => events.push(Event::LookInVain(index)),
-            Place::LookingOn(..) if owner.run.way != Way::Remove => {
-                events.push(Event::LookInVain(index));
+        match owner.stage {
+            Stage::Observing(_) | Stage::Verifying(..) => {
+                events.push(Event::FailObservation(index))
             }
-            Place::Acting(_, _, cut) if cut != Some(Cut::Over) => {
+            Stage::ObservingSteps(..) if owner.run.purpose != RunPurpose::Remove => {
+                events.push(Event::FailObservation(index));
+            }
+            Stage::Acting(_, _, cancellation) if cancellation != Some(Cancellation::OwnerStops) => {
                 events.push(Event::Shutdown(index));
             }
             _ => {}
         }
     }
 
-    fn of_command(&self, state: &State, index: usize, events: &mut Vec<Event>) {
+    fn command_events(&self, state: &State, index: usize, events: &mut Vec<Event>) {
         let command = &state.commands[index];
         if self.must_end(state, command) {
-            events.push(Event::Guard(index));
+            events.push(Event::GuardKills(index));
         }
         let work = |work| Event::Work(index, work);
         events.push(match command.phase {
-            Phase::Begun if command.has_a_middle() => work(Work::Begin),
+            Phase::Begun if command.can_be_half_done() => work(Work::Begin),
             Phase::Begun | Phase::HalfWay => work(Work::Finish),
         });
         if state.faults > 0 {
             events.push(work(Work::Fail));
             let observed = command.step.is_some() && self.rules.layout.observable();
-            if command.phase == Phase::HalfWay || (observed && !command.has_a_middle()) {
-                events.push(work(Work::FinishBadly));
+            if command.phase == Phase::HalfWay || (observed && !command.can_be_half_done()) {
+                events.push(work(Work::FinishThenFail));
             }
-            // Over a cluster that answers, the lie could not be seen; a step that
-            // is observed by itself is believed only if it is in place.
-            if state.world.form != Form::Healthy && !observed {
-                events.push(work(Work::Lie));
+            // If the cluster answers, a false success would be undetectable; a step
+            // that is observed separately counts as done only if it is in place.
+            if state.host.condition != Condition::Healthy && !observed {
+                events.push(work(Work::FalseSuccess));
             }
             if self.may_give_up(command) {
                 events.push(work(Work::GiveUp));
@@ -171,16 +174,16 @@ impl Protocol {
         }
     }
 
-    /// A best-effort removal is given up after some attempts, which are not counted.
+    /// A best-effort removal may be given up; the model does not count attempts.
     fn may_give_up(&self, command: &Command) -> bool {
         let last = command.step.map(usize::from) == Some(LAST);
         let best_effort = self.rules.layout.requirement(LAST) == Requirement::BestEffort;
         last && best_effort && command.action == Action::Delete
     }
 
-    fn of_the_environment(state: &State, events: &mut Vec<Event>) {
-        if state.astray.is_some() {
-            events.push(Event::Land);
+    fn environment_events(state: &State, events: &mut Vec<Event>) {
+        if state.delayed.is_some() {
+            events.push(Event::ApplyDelayed);
         }
         events.push(Event::Tick);
         if state.row.is_some_and(|row| !row.is_due()) {
@@ -191,25 +194,25 @@ impl Protocol {
             }
         }
         if state.faults > 0 {
-            let befall = state.world.by_itself().iter();
-            events.extend(befall.map(|form| Event::Befall(*form)));
-            if state.parts.network.is_some() {
-                events.push(Event::Vanish(NETWORK));
+            let changes = state.host.spontaneous_changes().iter();
+            events.extend(changes.map(|condition| Event::HostChanges(*condition)));
+            if state.artifacts.network.is_some() {
+                events.push(Event::ArtifactVanishes(NETWORK));
             }
-            if state.parts.last.is_some() {
-                events.push(Event::Vanish(LAST));
+            if state.artifacts.last.is_some() {
+                events.push(Event::ArtifactVanishes(LAST));
             }
         }
     }
 
-    /// The clock, unless a guard is about to act: ending a command takes it
-    /// less time than lies between the end of trust and the end of the lease.
+    /// Advances the clock, unless a guard is about to kill: killing a command takes
+    /// less time than the interval between the end of trust and the end of the lease.
     fn tick(&self, state: &mut State) -> Option<()> {
         let guards_act = !self.rules.has(Defect::NoGuard);
         if guards_act && state.commands.iter().any(|command| command.trusted == 0) {
             return None;
         }
-        let ends = !self.rules.has(Defect::LeaseNeverEnds);
+        let ends = !self.rules.has(Defect::LeaseNeverExpires);
         let running = state.owners.iter().any(|owner| owner.trust > 0)
             || state.commands.iter().any(|command| command.trusted > 0);
         let lease_runs = ends && state.lease.is_some();
@@ -231,27 +234,27 @@ impl Protocol {
 
     fn apply(&self, state: &mut State, event: Event) -> Option<()> {
         match event {
-            Event::Want(desired) => person(state, |row| row.desired = desired),
-            Event::Reshape => person(state, |row| row.spec = row.spec.other()),
-            Event::Pause => {
+            Event::SetDesired(desired) => person(state, |row| row.desired = desired),
+            Event::ChangeSpec => person(state, |row| row.spec = row.spec.other()),
+            Event::TogglePause => {
                 state.pauses -= 1;
                 state.row = state.row.map(Row::paused_or_resumed);
             }
-            Event::Declare => {
+            Event::Redeclare => {
                 state.changes -= 1;
                 state.generation += 1;
                 state.row = Some(Row::declared(state.generation));
             }
             Event::Proceed(index) => return state.proceed(index, &self.rules),
             Event::Renew(index) => state.renew_beside(index, &self.rules),
-            Event::NoticeTrust(index) => state.cut(index, Cut::Over),
+            Event::TrustExpired(index) => state.cancel(index, Cancellation::OwnerStops),
             Event::Work(index, work) => self.work(state, index, work),
-            Event::Guard(index) => {
+            Event::GuardKills(index) => {
                 let command = state.commands.remove(index);
                 state.killed(command.term);
             }
-            Event::Land => {
-                let statement = state.astray.take()?;
+            Event::ApplyDelayed => {
+                let statement = state.delayed.take()?;
                 state.execute(statement, &self.rules);
             }
             Event::Tick => return self.tick(state),
@@ -264,13 +267,13 @@ impl Protocol {
             Event::ComeDueBeforeSteps => state.row = state.row.map(Row::come_due),
             Event::LoseRequest(_)
             | Event::LoseAnswer(_)
-            | Event::LoseRenewal(_)
-            | Event::ClaimSlowly(_)
-            | Event::LookInVain(_)
+            | Event::LoseRenewalAnswer(_)
+            | Event::SlowClaim(_)
+            | Event::FailObservation(_)
             | Event::Crash(_)
             | Event::Shutdown(_)
-            | Event::Befall(_)
-            | Event::Vanish(_) => self.fault(state, event),
+            | Event::HostChanges(_)
+            | Event::ArtifactVanishes(_) => self.fault(state, event),
         }
         Some(())
     }
@@ -278,36 +281,36 @@ impl Protocol {
     fn fault(&self, state: &mut State, event: Event) {
         state.faults -= 1;
         match event {
-            Event::LoseRequest(index) => state.owners[index].hears_nothing(),
-            Event::ClaimSlowly(index) => {
+            Event::LoseRequest(index) => state.owners[index].answer_lost(),
+            Event::SlowClaim(index) => {
                 if let Some(read) = state.row {
-                    state.begins_to_claim(index, read);
+                    state.begin_claim(index, read);
                 }
             }
             Event::LoseAnswer(index) => {
-                state.astray = state.owners[index].statement();
-                state.owners[index].hears_nothing();
+                state.delayed = state.owners[index].statement();
+                state.owners[index].answer_lost();
             }
-            Event::LoseRenewal(index) => {
-                state.astray = Some(Statement::Renew(state.owners[index].term));
+            Event::LoseRenewalAnswer(index) => {
+                state.delayed = Some(Statement::Renew(state.owners[index].term));
             }
-            Event::LookInVain(index) => {
-                let found = if self.rules.has(Defect::IgnoranceIsAbsence) {
-                    Seen::Absent
+            Event::FailObservation(index) => {
+                let found = if self.rules.has(Defect::FailedObservationIsAbsence) {
+                    Observed::Absent
                 } else {
-                    Seen::Nothing
+                    Observed::Unknown
                 };
-                if matches!(state.owners[index].place, Place::LookingOn(..)) {
-                    state.look_on(index, true, &self.rules);
+                if matches!(state.owners[index].stage, Stage::ObservingSteps(..)) {
+                    state.observe_steps(index, true, &self.rules);
                 } else {
-                    state.look(index, found, &self.rules);
+                    state.observe(index, found, &self.rules);
                 }
             }
             Event::Crash(index) => state.owners[index] = Owner::IDLE,
-            Event::Shutdown(index) => state.cut(index, Cut::Over),
-            Event::Vanish(index) => state.parts.set(index, None),
-            Event::Befall(form) => state.world = World::new(form, state.world.of),
-            other => unreachable!("{other:?} is no fault"),
+            Event::Shutdown(index) => state.cancel(index, Cancellation::OwnerStops),
+            Event::ArtifactVanishes(index) => state.artifacts.set(index, None),
+            Event::HostChanges(condition) => state.host = Host::new(condition, state.host.spec),
+            other => unreachable!("{other:?} is not a fault"),
         }
     }
 
@@ -317,15 +320,15 @@ impl Protocol {
             state.faults -= 1;
         }
         if !state.holds(command.term) {
-            state.breach(Breach::StaleEffect);
+            state.note_violation(Violation::StaleEffect);
         }
-        state.judge_record(&command);
-        let (world, ended): (World, Option<Ended>) =
-            match command.work_on_part(work, &mut state.parts) {
-                Some(ended) => (state.world, ended),
-                None => command.work(work, state.world),
+        state.check_step_started(&command);
+        let (host, ended): (Host, Option<CommandResult>) =
+            match command.work_on_artifact(work, &mut state.artifacts) {
+                Some(ended) => (state.host, ended),
+                None => command.work(work, state.host),
             };
-        state.world = world;
+        state.host = host;
         match ended {
             None => state.commands[index].phase = Phase::HalfWay,
             Some(ended) => {
@@ -354,18 +357,18 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, events: &mut Vec<Event>) {
-        // What comes after a breach shows nothing more.
-        if state.breach.is_some() || state.commands.len() > 1 {
+        // States after a violation add nothing.
+        if state.violation.is_some() || state.commands.len() > 1 {
             return;
         }
-        Self::of_persons(state, events);
+        Self::person_events(state, events);
         for index in 0..state.owners.len() {
-            Self::of_owner(state, index, events);
+            Self::owner_events(state, index, events);
         }
         for index in 0..state.commands.len() {
-            self.of_command(state, index, events);
+            self.command_events(state, index, events);
         }
-        Self::of_the_environment(state, events);
+        Self::environment_events(state, events);
     }
 
     fn next_state(&self, last: &State, event: Event) -> Option<State> {

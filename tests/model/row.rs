@@ -1,26 +1,28 @@
 //! A row of `clusters` in few bytes.
 //!
-//! Time is one question only: has a row's next time come or not.
+//! Time is reduced to one question: is the row's next time in the future or not.
 
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Applied, Failure, Outcome, Persistence, Status};
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec};
+use kindler::clusters::{Actual, Cluster, Desired};
+
+use crate::cluster::sample_cluster;
 
 pub const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 pub const EARLIER: Timestamp = Timestamp::constant(1_700_000_000, 0);
 pub const LATER: Timestamp = Timestamp::constant(1_900_000_000, 0);
 
-/// Two specs are enough: one to leave, and to come back to.
+/// Two specs are enough: one to change to, and one to change back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shape {
+pub enum SpecVersion {
     A,
     B,
 }
 
-impl Shape {
+impl SpecVersion {
     pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -29,34 +31,34 @@ impl Shape {
     }
 }
 
-/// The columns that decisions depend on. The count of failed attempts is left
-/// out: it only stretches delays.
+/// The columns that decisions depend on, without the count of failed attempts, which
+/// only lengthens delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {
     pub desired: Desired,
     pub actual: Actual,
-    pub spec: Shape,
+    pub spec: SpecVersion,
     /// `observed_spec_hash`
-    pub applied: Option<Shape>,
+    pub applied: Option<SpecVersion>,
     pub generation: u8,
     /// `observed_generation = generation`
     pub reached: bool,
-    /// `next_attempt_at` lies ahead
+    /// `next_attempt_at` is in the future
     pub attempt_later: bool,
-    /// `next_check_at` lies ahead
+    /// `next_check_at` is in the future
     pub check_later: bool,
     pub health_failures: u8,
-    /// Only to be looked at, until resumed.
+    /// Only observed until it is resumed.
     pub paused: bool,
 }
 
 impl Row {
-    /// As a person inserts it.
+    /// The row as a person inserts it.
     pub fn declared(generation: u8) -> Self {
         Self {
             desired: Desired::Present,
             actual: Actual::Unknown,
-            spec: Shape::A,
+            spec: SpecVersion::A,
             applied: None,
             generation,
             reached: false,
@@ -67,7 +69,7 @@ impl Row {
         }
     }
 
-    /// A person pauses or resumes it, which is no new generation.
+    /// A person pauses or resumes it, which does not change the generation.
     pub fn paused_or_resumed(self) -> Self {
         let row = Self {
             paused: !self.paused,
@@ -76,7 +78,7 @@ impl Row {
         row.without_idle_times()
     }
 
-    /// A person changes it: what the trigger `clusters_govern_update` does.
+    /// A person changes it, with the effect of the trigger `clusters_govern_update`.
     pub fn changed(self, change: impl FnOnce(&mut Self)) -> Self {
         let mut row = Self {
             generation: self.generation + 1,
@@ -99,7 +101,7 @@ impl Row {
 
     /// The same row once its next time has come.
     pub fn come_due(self) -> Self {
-        if self.only_checks_are_due() {
+        if self.only_checks_count() {
             Self {
                 check_later: false,
                 ..self
@@ -112,13 +114,13 @@ impl Row {
         }
     }
 
-    fn only_checks_are_due(&self) -> bool {
+    fn only_checks_count(&self) -> bool {
         self.paused || self.settled()
     }
 
-    /// Whether a decision on the one may be written onto the other: wanted
-    /// alike, and recorded alike.
-    pub fn says_the_same_as(&self, other: &Self) -> bool {
+    /// Whether a decision on one row may be written to the other: both declare the same
+    /// and have the same state.
+    pub fn same_declaration_and_state(&self, other: &Self) -> bool {
         let said = |row: &Self| (row.generation, row.desired, row.spec, row.actual);
         said(self) == said(other)
     }
@@ -143,10 +145,9 @@ impl Row {
         }
     }
 
-    /// The row after a status was written: `Status::apply_to`, and for the
-    /// hash of the spec, which a `Cluster` holds as yes or no, what
-    /// `write_status.sql` does with it.
-    pub fn with(&self, status: &Status, held: &Self) -> Self {
+    /// The row after a status write: `Status::apply_to`, and the effect of
+    /// `write_status.sql` on the spec hash, which a `Cluster` reduces to yes or no.
+    pub fn with(&self, status: &Status, decided_on: &Self) -> Self {
         let mut cluster = self.cluster();
         status.apply_to(&mut cluster, NOW);
         let ahead = |time: Option<Timestamp>| time.is_some_and(|time| time > NOW);
@@ -155,22 +156,22 @@ impl Row {
             applied: match status.applied {
                 Applied::Kept => self.applied,
                 Applied::Cleared => None,
-                Applied::Proven => Some(held.spec),
+                Applied::Proven => Some(decided_on.spec),
             },
             reached: cluster.observed_generation == cluster.generation,
             attempt_later: ahead(cluster.next_attempt_at),
             check_later: ahead(cluster.next_check_at),
-            // More of them mean the same.
+            // More failures have the same effect.
             health_failures: cluster.health_failures.min(2).try_into().expect("few"),
             ..*self
         }
         .without_idle_times()
     }
 
-    /// Only one of the two times counts, and it is set anew by every write
-    /// that makes it count: the other need not be told apart.
+    /// Only one of the two times counts, and every write that makes it count also sets
+    /// it: the other one is normalized.
     fn without_idle_times(self) -> Self {
-        let checks = self.only_checks_are_due();
+        let checks = self.only_checks_count();
         Self {
             attempt_later: self.attempt_later && !checks,
             check_later: self.check_later && checks,
@@ -179,40 +180,40 @@ impl Row {
     }
 }
 
-/// A value of [`Observation`], without its words.
+/// A value of [`Observation`], without its texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Seen {
+pub enum Observed {
     Healthy,
-    Ill,
+    Unhealthy,
     Stopped,
     Absent,
-    Nothing,
+    Unknown,
 }
 
-impl Seen {
+impl Observed {
     pub fn observation(self) -> Observation {
         match self {
             Self::Healthy => Observation::HEALTHY,
-            Self::Ill => Observation::unhealthy("refused"),
+            Self::Unhealthy => Observation::unhealthy("refused"),
             Self::Stopped => Observation::STOPPED,
             Self::Absent => Observation::Absent,
-            Self::Nothing => Observation::unknown("no answer"),
+            Self::Unknown => Observation::unknown("no answer"),
         }
     }
 }
 
-/// How a command ended by itself.
+/// The result of a command that ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ended {
-    Well,
-    Badly,
+pub enum CommandResult {
+    Succeeded,
+    Failed,
 }
 
-impl Ended {
+impl CommandResult {
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::Well => Outcome::Succeeded,
-            Self::Badly => Outcome::Failed(Failure {
+            Self::Succeeded => Outcome::Succeeded,
+            Self::Failed => Outcome::Failed(Failure {
                 persistence: Persistence::Transient,
                 summary: "exit code 1".into(),
                 detail: String::new(),
@@ -223,32 +224,5 @@ impl Ended {
 
 pub fn template() -> &'static Cluster {
     static TEMPLATE: OnceLock<Cluster> = OnceLock::new();
-    TEMPLATE.get_or_init(|| Cluster {
-        retry_requested_at: None,
-        name: ClusterName::parse("dev").expect("a name"),
-        uid: uuid::Uuid::from_u128(1),
-        spec_hash: String::new(),
-        spec: PartialSpec::default().or_default(),
-        desired: Desired::Present,
-        actual: Actual::Unknown,
-        status_reason: None,
-        status_message: None,
-        reconcile_error: None,
-        labels: serde_json::json!({}),
-        paused: false,
-        protected: false,
-        generation: 1,
-        observed_generation: 0,
-        spec_applied: false,
-        failed_attempts: 0,
-        next_attempt_at: None,
-        health_failures: 0,
-        last_healthy_at: None,
-        next_check_at: None,
-        last_reconciled_at: None,
-        server_ip: None,
-        placed_by: None,
-        created_at: None,
-        updated_at: None,
-    })
+    TEMPLATE.get_or_init(sample_cluster)
 }

@@ -1,17 +1,16 @@
-//! The size of a run, and the defects that a model can be given on purpose.
+//! The bounds of an exploration, and the deliberate defects of a model.
 
 use kindler::core::steps::Requirement;
 
 use crate::steps::{CLUSTER, LAST, NETWORK};
 
-/// Ticks that the database gives a lease.
+/// The lifetime of a lease in the database, in ticks.
 pub const LEASE: u8 = 2;
-/// Ticks that an owner and its guards trust it: less, by the time that a guard
-/// needs to end a command. `kindler::core::lease` holds the same relation.
+/// Ticks for which an owner and its guards trust the lease: fewer, so that a guard has
+/// time to end a command. `kindler::core::lease` keeps the same relation.
 pub const TRUST: u8 = 1;
 
-/// One rule of the protocol that a model breaks, to show that the properties
-/// can fail.
+/// One rule of the protocol that a model breaks, to show that the properties can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Defect {
     /// `write_status.sql` without the term.
@@ -22,60 +21,60 @@ pub enum Defect {
     StatusIgnoresState,
     /// `remove_cluster.sql` without generation, desire and term.
     RemovalIgnoresRow,
-    /// `claim_cluster.sql` takes a lease over that has not expired.
+    /// `claim_cluster.sql` takes over a lease that has not expired.
     ClaimIgnoresLease,
     /// `release_lease.sql` without the term.
     ReleaseIgnoresTerm,
-    /// Who looks at the fence before a spawn overlooks a pause.
+    /// The fence check before a spawn ignores a pause.
     FenceIgnoresPause,
-    /// A command is started without a look at the trust.
+    /// A command is started without a check of the trust.
     SpawnIgnoresTrust,
-    /// Commands run on when their owner is gone or its trust is over.
+    /// Commands continue when their owner has gone or no longer trusts its lease.
     NoGuard,
-    /// An owner trusts its lease as long as the database does, and a tick more.
+    /// An owner trusts its lease one tick longer than the database keeps it.
     TrustOutlivesLease,
-    /// A look that failed is taken for absence.
-    IgnoranceIsAbsence,
+    /// A failed observation counts as absence.
+    FailedObservationIsAbsence,
     /// An intent keeps the record that a spec is applied.
     IntentKeepsApplied,
-    /// A lease whose owner died is kept for it.
-    LeaseNeverEnds,
-    /// The old system's dead end: nobody finishes a delete that was withdrawn.
-    WithdrawnDeleteRests,
-    /// The state machine's other dead end: an interrupted create is left alone.
-    InterruptedCreateRests,
+    /// The lease of a dead owner never expires.
+    LeaseNeverExpires,
+    /// The dead end of the old system: no owner finishes a withdrawn delete.
+    WithdrawnDeleteNotFinished,
+    /// The other dead end of the states: no owner finishes an interrupted create.
+    InterruptedCreateNotFinished,
     /// A step acts before its start is committed.
     StartAfterEffect,
     /// `advance_steps.sql` without the generation.
     AdvanceIgnoresGeneration,
     /// `advance_steps.sql` without the term.
     AdvanceIgnoresTerm,
-    /// A successor takes a step that is recorded as running for done.
+    /// A successor treats a step that is recorded as running as done.
     RunningCountsAsDone,
-    /// A row is removed without asking what is left of its steps.
+    /// A row is removed without a check for leftovers of its steps.
     RemovalIgnoresSteps,
     /// Every step is applied again in every run.
     AppliesEveryStep,
-    /// What a newer release recorded is treated as one's own.
+    /// A record of a newer release is treated like one of this release.
     VersionIgnored,
     /// An owner plans again without reading the steps again.
     StepsReadOnce,
-    /// A cluster that answers is well, whatever became of its steps.
+    /// A cluster that answers counts as healthy although a step failed.
     FailedStepIgnored,
-    /// A look shows that a step is there, but not as what it was declared.
-    LooksMissTheInput,
+    /// An observation shows that a step exists, but not that its input is another one.
+    ObservationMissesInput,
 }
 
-/// In which steps the driver of a model works.
+/// The steps in which the driver of a model works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// None: all at once, and nothing is recorded.
+    /// No steps: nothing is recorded.
     AtOnce,
-    /// One that cannot be observed by itself, as the host's own command.
+    /// One step that cannot be observed separately, such as the host's own command.
     OneCommand,
     /// Network and cluster, which are required, and a best-effort step.
     BestEffortLast,
-    /// Three that are required.
+    /// Three required steps.
     AllRequired,
 }
 
@@ -110,23 +109,24 @@ impl Layout {
     }
 }
 
-/// What a model may do, and how often.
+/// The layout of the steps, how many changes and faults may happen, and the defect, if
+/// any.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub defect: Option<Defect>,
     pub layout: Layout,
     /// A step that a newer release made before the start.
     pub newer: Option<usize>,
-    /// Changes of mind: of desire or spec, or a declaration anew.
+    /// The number of changes of desire or spec, and of new declarations.
     pub changes: u8,
-    /// How often the row is paused or resumed.
+    /// The number of times that the row is paused or resumed.
     pub pauses: u8,
-    /// Crashes, lost answers, failing looks and commands, misfortunes of the
-    /// host, all together.
+    /// The number of faults: crashes, lost answers, failed observations and commands,
+    /// changes of the host without a command.
     pub faults: u8,
-    /// Whether to start from every row and host, or from a declaration.
+    /// Whether to start from every row and host, or from a new declaration.
     pub from_every_row: bool,
-    /// Whether an owner that has lost its lease, and only asks for what is
+    /// Whether an owner that lost its lease, and will only send statements that are
     /// refused without one, counts as refused: far fewer states.
     pub fold: bool,
 }

@@ -1,44 +1,44 @@
-//! One run over the steps of a row: what `core::steps::run` does between its
-//! effects and its writes. The decisions are the product's.
+//! One run over the steps of a row: the order of effects and writes in
+//! `core::steps::run`. The decisions are the product's.
 
 use kindler::core::steps::decide::Todo;
 use kindler::core::steps::{Purpose, Requirement, StepObservation};
 
-use crate::row::{Ended, Shape};
+use crate::host::Host;
+use crate::row::{CommandResult, SpecVersion};
 use crate::rules::{Defect, Layout, Rules};
-use crate::steps::{Parts, Question, Record, Records, State, observe};
-use crate::world::World;
+use crate::steps::{Artifacts, Question, Record, Records, State, observe};
 
-/// What an owner knows of the steps, and how far its run has come.
+/// The steps that an owner knows, and the progress of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Run {
     /// The records as this owner read and wrote them.
     pub known: Records,
-    /// Not written yet.
+    /// Records that are not written yet.
     pub changes: Records,
-    /// Steps before this one are through.
+    /// Steps before this one are finished.
     position: u8,
-    /// The step whose start is among the changes or written.
+    /// The step whose start is in the changes or written.
     pub begun: Option<u8>,
     pub failed: bool,
-    pub way: Way,
+    pub purpose: RunPurpose,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Way {
+pub enum RunPurpose {
     Make,
     Maintain,
     Remove,
 }
 
-/// What a run looks at.
+/// What a run can observe.
 #[derive(Clone, Copy)]
-pub struct Sight {
-    pub shape: Shape,
-    pub world: World,
-    pub parts: Parts,
-    /// The next look fails.
+pub struct RunView {
+    pub spec: SpecVersion,
+    pub host: Host,
+    pub artifacts: Artifacts,
+    /// The next observation fails.
     pub fails: bool,
 }
 
@@ -49,21 +49,21 @@ impl Run {
         position: 0,
         begun: None,
         failed: false,
-        way: Way::Make,
+        purpose: RunPurpose::Make,
     };
 
-    /// A run that has looked at nothing yet.
-    pub fn begin(self, way: Way) -> Self {
+    /// A run that has not observed anything yet.
+    pub fn begin(self, purpose: RunPurpose) -> Self {
         Self {
             known: self.known,
-            way,
+            purpose,
             ..Self::NONE
         }
     }
 
-    /// What is known, without a run.
+    /// Keeps the known records and ends the run.
     pub fn over(self) -> Self {
-        self.begin(Way::Make)
+        self.begin(RunPurpose::Make)
     }
 
     /// The records once the changes are written.
@@ -71,37 +71,37 @@ impl Run {
         applied(self.known, self.changes)
     }
 
-    /// The changes are written.
+    /// Notes that the changes are written.
     pub fn written(&mut self) {
         self.known = self.after();
         self.changes = [None; 3];
     }
 
-    /// Goes on to the next step that has to act: `Run::look_on`.
-    pub fn look_on(&mut self, mut sight: Sight, rules: &Rules) {
+    /// Advances to the next step that has to act: `Run::look_on`.
+    pub fn observe_steps(&mut self, mut view: RunView, rules: &Rules) {
         let steps = rules.layout.steps();
         self.begun = None;
         while usize::from(self.position) < steps.len() {
             let forward = usize::from(self.position);
             self.position += 1;
-            let position = match self.way {
-                Way::Make | Way::Maintain => forward,
-                Way::Remove => steps.len() - 1 - forward,
+            let position = match self.purpose {
+                RunPurpose::Make | RunPurpose::Maintain => forward,
+                RunPurpose::Remove => steps.len() - 1 - forward,
             };
             let index = steps[position];
-            match self.decide(position, &mut sight, rules) {
+            match self.decide(position, &mut view, rules) {
                 Todo::Nothing
                 | Todo::LeaveToNewer
                 | Todo::LeaveUnobserved
                 | Todo::Wait
                 | Todo::Observe => {}
-                Todo::Confirm => self.note(index, Record::new(State::Done, sight.shape)),
+                Todo::Confirm => self.note(index, Record::new(State::Done, view.spec)),
                 Todo::Apply(_) => {
-                    self.start(index, sight.shape);
+                    self.start(index, view.spec);
                     return;
                 }
                 Todo::CannotTell => {
-                    self.fail(index, sight.shape, false, rules.layout);
+                    self.fail(index, view.spec, false, rules.layout);
                     if self.failed {
                         return;
                     }
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    fn decide(&self, position: usize, sight: &mut Sight, rules: &Rules) -> Todo {
+    fn decide(&self, position: usize, view: &mut RunView, rules: &Rules) -> Todo {
         let index = rules.layout.steps()[position];
         let record = self.known[index].map(|record| Record {
             newer: record.newer && !rules.has(Defect::VersionIgnored),
@@ -118,7 +118,7 @@ impl Run {
         });
         let state = record.map(|record| record.state);
         if rules.has(Defect::RunningCountsAsDone)
-            && self.way != Way::Remove
+            && self.purpose != RunPurpose::Remove
             && state == Some(State::Running)
         {
             return Todo::Nothing;
@@ -126,54 +126,65 @@ impl Run {
         let question = Question {
             layout: rules.layout,
             position,
-            shape: sight.shape,
+            spec: view.spec,
             record,
-            purpose: match self.way {
-                Way::Maintain => Purpose::Maintain,
-                Way::Make | Way::Remove => Purpose::Make,
+            purpose: match self.purpose {
+                RunPurpose::Maintain => Purpose::Maintain,
+                RunPurpose::Make | RunPurpose::Remove => Purpose::Make,
             },
         };
-        if self.way == Way::Remove {
-            return question.backward(|| sight.look(index, rules));
+        if self.purpose == RunPurpose::Remove {
+            return question.backward(|| view.observe(index, rules));
         }
-        let todo = question.forward(|| sight.look(index, rules));
-        if todo == Todo::Nothing && rules.has(Defect::AppliesEveryStep) && self.way == Way::Make {
+        let todo = question.forward(|| view.observe(index, rules));
+        if todo == Todo::Nothing
+            && rules.has(Defect::AppliesEveryStep)
+            && self.purpose == RunPurpose::Make
+        {
             return Todo::Apply(kindler::core::steps::decide::ApplyReason::NotInPlace);
         }
         todo
     }
 
-    fn start(&mut self, index: usize, shape: Shape) {
-        let state = match self.way {
-            Way::Make | Way::Maintain => State::Running,
-            Way::Remove => State::Removing,
+    fn start(&mut self, index: usize, spec: SpecVersion) {
+        let state = match self.purpose {
+            RunPurpose::Make | RunPurpose::Maintain => State::Running,
+            RunPurpose::Remove => State::Removing,
         };
-        self.note(index, Record::new(state, shape));
+        self.note(index, Record::new(state, spec));
         self.begun = u8::try_from(index).ok();
     }
 
-    /// The step that acted has ended: `Run::act`.
-    pub fn ended(&mut self, shape: Shape, ended: Ended, given_up: bool, layout: Layout) {
+    /// Records the result of the step that acted: `Run::act`.
+    pub fn ended(
+        &mut self,
+        spec: SpecVersion,
+        ended: CommandResult,
+        given_up: bool,
+        layout: Layout,
+    ) {
         let Some(index) = self.begun.take().map(usize::from) else {
             return;
         };
-        match (ended, self.way) {
-            (Ended::Badly, _) => self.fail(index, shape, given_up, layout),
-            (Ended::Well, Way::Remove) => self.note(index, Record::new(State::Removed, shape)),
-            (Ended::Well, _) => self.note(index, Record::new(State::Done, shape)),
+        match (ended, self.purpose) {
+            (CommandResult::Failed, _) => self.fail(index, spec, given_up, layout),
+            (CommandResult::Succeeded, RunPurpose::Remove) => {
+                self.note(index, Record::new(State::Removed, spec))
+            }
+            (CommandResult::Succeeded, _) => self.note(index, Record::new(State::Done, spec)),
         }
     }
 
     /// `Run::failed`
-    fn fail(&mut self, index: usize, shape: Shape, given_up: bool, layout: Layout) {
+    fn fail(&mut self, index: usize, spec: SpecVersion, given_up: bool, layout: Layout) {
         let best_effort = layout.requirement(index) == Requirement::BestEffort;
-        let backward = self.way == Way::Remove;
+        let backward = self.purpose == RunPurpose::Remove;
         let given_up = given_up && best_effort && backward;
         let next_try = (best_effort && !backward).then_some(true);
         let failed = Record {
             next_try,
             given_up,
-            ..Record::new(State::Failed, shape)
+            ..Record::new(State::Failed, spec)
         };
         self.note(index, failed);
         self.failed |= !(best_effort && !backward || given_up);
@@ -184,17 +195,17 @@ impl Run {
     }
 }
 
-impl Sight {
-    fn look(&mut self, index: usize, rules: &Rules) -> StepObservation {
+impl RunView {
+    fn observe(&mut self, index: usize, rules: &Rules) -> StepObservation {
         if std::mem::take(&mut self.fails) {
             return StepObservation::Unknown("no answer".into());
         }
-        let blind = rules.has(Defect::LooksMissTheInput);
-        observe(index, self.shape, self.world, self.parts, blind)
+        let blind = rules.has(Defect::ObservationMissesInput);
+        observe(index, self.spec, self.host, self.artifacts, blind)
     }
 }
 
-/// The records after a write: what a newer release wrote stays.
+/// The records after a write: those of a newer release are kept.
 pub fn applied(mut records: Records, changes: Records) -> Records {
     for (record, change) in records.iter_mut().zip(changes) {
         let newer = record.is_some_and(|record| record.newer);

@@ -1,40 +1,40 @@
-//! One state of the whole system, in a form in which equal is equal.
+//! One state of the whole system, in a canonical form.
 //!
-//! Terms are renamed to 1, 2, 3 in their order, and the two owners are sorted:
-//! states that differ in names only are one.
+//! Terms are renamed to 1, 2, 3 in their order, and the two owners are sorted: states
+//! that differ only in names are equal.
 
 use kindler::clusters::plan::Action;
 
-use crate::decisions::Grounds;
-use crate::row::{Ended, Row, Seen, Shape};
+use crate::decisions::Basis;
+use crate::host::{Command, Condition, Host};
+use crate::row::{CommandResult, Observed, Row, SpecVersion};
 use crate::rules::Rules;
 use crate::run::Run;
-use crate::steps::{Parts, Record, Records, State as StepState};
-use crate::world::{Command, Form, World};
+use crate::steps::{Artifacts, Record, Records, State as StepState};
 use kindler::clusters::{Actual, Desired};
 
-/// What must never have happened, noted by the step that did it.
+/// A violated invariant, noted by the transition that violated it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Breach {
-    /// A status was written by a term that held no lease.
+pub enum Violation {
+    /// A term without a lease wrote a status.
     StaleStatus,
-    /// A status was written onto a row that says something else by now.
+    /// A status was written to a row that had changed since the decision.
     StatusOfAnotherRow,
-    /// A command was started by a term that held no lease.
+    /// A term without a lease started a command.
     StaleSpawn,
     /// A command was about to start although the fence showed a paused row.
     PausedSpawn,
     /// A command changed the host while its term held no lease.
     StaleEffect,
-    /// A delete was committed to although no `absent` ordered it.
+    /// A delete was committed that no `absent` had ordered.
     DeleteNotOrdered,
-    /// A row was removed although the cluster, or the wish for it, was there.
+    /// A row was removed although the cluster existed or was still desired.
     RemovedTooEarly,
-    /// A step acted whose start this term had not committed.
+    /// A step acted before its owner had committed its start.
     UnrecordedEffect,
-    /// A step began for a row that was changed or paused since.
+    /// A step began for a row that had been changed or paused since.
     OutdatedStart,
-    /// A step began that was done, in place and of the same input.
+    /// A step began again although it was done, in place and of the same input.
     NeedlessApply,
     /// A row was settled as running although a required step had failed.
     RunningWithoutStep,
@@ -49,63 +49,63 @@ pub struct Lease {
     pub left: u8,
 }
 
-/// Why an owner cuts its command short.
+/// Why an owner cancels its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cut {
-    Desire,
+pub enum Cancellation {
+    DesireChanged,
     /// The lease is lost, or the process ends.
-    Over,
+    OwnerStops,
 }
 
-/// Where in `reconcile` an owner is.
+/// The stage of `reconcile` that an owner is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Stage {
     Idle,
-    /// The claim's snapshot is taken, the lease not yet.
+    /// The claim has read its snapshot and does not have the lease yet.
     Claiming(Row),
-    /// Observes, to plan.
-    Looking(Row),
-    /// Writes the status of a planned step.
-    Writing(Row, Option<Seen>),
-    /// The fence before the spawn.
+    /// Observes the cluster in order to plan.
+    Observing(Row),
+    /// Writes the status of the planned decision.
+    Writing(Row, Option<Observed>),
+    /// Checks the fence before the spawn.
     Fencing(Row, Action),
     Spawning(Row, Action),
     /// Looks for the next step that has to act.
-    LookingOn(Row, LookFor),
-    /// Writes how steps ended and which one begins.
+    ObservingSteps(Row, ObserveFor),
+    /// Writes the results of steps and the start of the next one.
     Advancing(Row, Action),
-    Acting(Row, Action, Option<Cut>),
-    /// Observes what an ended command left.
-    Verifying(Row, Action, Ended),
-    /// Writes what came of an action.
-    Concluding(Row, Action, Ended, Seen),
+    Acting(Row, Action, Option<Cancellation>),
+    /// Observes the cluster after a command has ended.
+    Verifying(Row, Action, CommandResult),
+    /// Writes the result of an action.
+    Concluding(Row, Action, CommandResult, Observed),
     /// Writes that a required step of a running cluster is lost.
-    LosingStep(Row),
+    WritingStepLost(Row),
     Removing(Row),
-    /// A write lost: reads the row under the lease again.
+    /// A write was refused: reads the row under the lease again.
     Reloading,
     Releasing,
 }
 
-/// For what an owner looks at steps.
+/// Why an owner observes steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LookFor {
-    /// An action that was planned with this observation.
-    Intent(Option<Seen>),
-    /// The next step of this action.
-    Next(Action),
-    /// The steps of a cluster that is well.
-    Upkeep,
+pub enum ObserveFor {
+    /// For an action that was planned with this observation.
+    Intent(Option<Observed>),
+    /// For the next step of this action.
+    NextStep(Action),
+    /// To maintain the steps of a healthy cluster.
+    Maintenance,
 }
 
-/// One replica's worker. After a crash it is a new, idle one.
+/// The worker of one replica. After a crash a new, idle one replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
-    /// 0 holds nothing.
+    /// 0 means no lease.
     pub term: u8,
     /// Ticks for which it trusts its lease.
     pub trust: u8,
-    pub place: Place,
+    pub stage: Stage,
     pub run: Run,
 }
 
@@ -113,39 +113,39 @@ impl Owner {
     pub const IDLE: Self = Self {
         term: 0,
         trust: 0,
-        place: Place::Idle,
+        stage: Stage::Idle,
         run: Run::NONE,
     };
 
     /// Whether it waits for a command that it started under this term.
     fn awaits(&self, term: u8) -> bool {
-        self.term == term && matches!(self.place, Place::Acting(..))
+        self.term == term && matches!(self.stage, Stage::Acting(..))
     }
 
-    /// Tells two owners apart that may stand in either order: only an idle or
-    /// claiming one has no term of its own.
+    /// An order for the two owners: only an idle or claiming one has no term of its
+    /// own.
     fn rank(&self) -> (u8, Option<Row>, Run) {
-        match self.place {
-            Place::Claiming(read) => (self.term, Some(read), self.run),
+        match self.stage {
+            Stage::Claiming(read) => (self.term, Some(read), self.run),
             _ => (self.term, None, self.run),
         }
     }
 }
 
-/// What a statement writes of steps, and what its sender knew of them.
+/// The step records that a statement writes, and those that its sender knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StepWrite {
     pub known: Records,
     pub changes: Records,
 }
 
-/// A statement on its way to the database.
+/// A statement that is sent to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     Claim(Row),
     Renew(u8),
-    Write(u8, Row, Grounds, StepWrite),
-    /// The row that the work is for, and what becomes of its steps.
+    Write(u8, Row, Basis, StepWrite),
+    /// The row that the work is for, and the changes of its step records.
     Advance(u8, Row, StepWrite),
     Remove(u8, Row),
     Release(u8),
@@ -167,28 +167,28 @@ impl Statement {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub row: Option<Row>,
-    /// Survives the row, as `cluster_revisions` does.
+    /// Is kept when the row is removed, as in `cluster_revisions`.
     pub generation: u8,
     pub lease: Option<Lease>,
     pub owners: [Owner; 2],
     pub commands: Vec<Command>,
     /// A statement whose sender gave up on it; it may still take effect.
-    pub astray: Option<Statement>,
-    pub world: World,
-    /// What is there of the steps beside the cluster.
-    pub parts: Parts,
+    pub delayed: Option<Statement>,
+    pub host: Host,
+    /// The actual effects of the steps other than the cluster's.
+    pub artifacts: Artifacts,
     /// The rows of `cluster_steps`.
     pub steps: Records,
-    /// The row said `absent` when the delete that it records was committed to.
+    /// The row said `absent` when the recorded delete was committed.
     pub delete_ordered: bool,
     pub changes: u8,
     pub pauses: u8,
     pub faults: u8,
-    pub breach: Option<Breach>,
+    pub violation: Option<Violation>,
 }
 
 impl State {
-    /// The starting points that the rules ask for.
+    /// The initial states that the rules ask for.
     pub fn starts(rules: &Rules) -> Vec<Self> {
         let fresh = Self {
             row: Some(Row::declared(1)),
@@ -196,15 +196,15 @@ impl State {
             lease: None,
             owners: [Owner::IDLE; 2],
             commands: Vec::new(),
-            astray: None,
-            world: World::ABSENT,
-            parts: Parts::NONE,
+            delayed: None,
+            host: Host::ABSENT,
+            artifacts: Artifacts::NONE,
             steps: [None; 3],
             delete_ordered: false,
             changes: rules.changes,
             pauses: rules.pauses,
             faults: rules.faults,
-            breach: None,
+            violation: None,
         };
         if !rules.from_every_row {
             return vec![fresh.made_by_newer(rules)];
@@ -214,10 +214,11 @@ impl State {
             .iter()
             .flat_map(|desired| Actual::ALL.iter().map(move |actual| (*desired, *actual)))
         {
-            for (world, applied) in worlds() {
-                // What a row that nobody looked at yet finds answering is taken
-                // for its own: so the rows of the old system are taken over.
-                let foreign = world.form == Form::Healthy && world.of != Some(Shape::A);
+            for (host, applied) in hosts() {
+                // If an unobserved row finds a cluster that answers, the cluster is
+                // adopted: so the rows of the old system are taken over.
+                let foreign =
+                    host.condition == Condition::Healthy && host.spec != Some(SpecVersion::A);
                 if actual == Actual::Unknown && foreign {
                     continue;
                 }
@@ -229,7 +230,7 @@ impl State {
                         reached: applied.is_some(),
                         ..Row::declared(1)
                     }),
-                    world,
+                    host,
                     delete_ordered: actual == Actual::Deleting,
                     ..fresh.clone()
                 });
@@ -238,15 +239,15 @@ impl State {
         starts
     }
 
-    /// One step was made before by a newer release.
+    /// A newer release made one step before the start.
     fn made_by_newer(mut self, rules: &Rules) -> Self {
         let Some(index) = rules.newer else {
             return self;
         };
-        self.parts.set(index, Some(Shape::A));
+        self.artifacts.set(index, Some(SpecVersion::A));
         self.steps[index] = Some(Record {
             newer: true,
-            ..Record::new(StepState::Done, Shape::A)
+            ..Record::new(StepState::Done, SpecVersion::A)
         });
         self
     }
@@ -256,7 +257,7 @@ impl State {
     }
 
     /// The owner that waits for a command of this term; none if it crashed.
-    pub fn actor(&mut self, term: u8) -> Option<&mut Owner> {
+    pub fn owner_of_command(&mut self, term: u8) -> Option<&mut Owner> {
         self.owners.iter_mut().find(|owner| owner.awaits(term))
     }
 
@@ -264,35 +265,35 @@ impl State {
         !self.owners.iter().any(|owner| owner.awaits(command.term))
     }
 
-    /// A number that no term in use has, above all of them.
+    /// A number above all terms in use.
     pub fn next_term(&mut self) -> u8 {
         let mut highest = 0;
         self.each_term(|term| highest = highest.max(*term));
         highest + 1
     }
 
-    /// A step acts only if its start is committed under its owner's term.
-    pub fn judge_record(&mut self, command: &Command) {
+    /// A step may act only if its start is committed under its owner's term.
+    pub fn check_step_started(&mut self, command: &Command) {
         let Some(index) = command.step.map(usize::from) else {
             return;
         };
         let started = self.steps[index]
-            .is_some_and(|record| record.state.begins() && record.term == command.term);
+            .is_some_and(|record| record.state.is_start() && record.term == command.term);
         if !started {
-            self.breach(Breach::UnrecordedEffect);
+            self.note_violation(Violation::UnrecordedEffect);
         }
     }
 
-    pub fn breach(&mut self, breach: Breach) {
-        self.breach = self.breach.or(Some(breach));
+    pub fn note_violation(&mut self, violation: Violation) {
+        self.violation = self.violation.or(Some(violation));
     }
 
-    /// The one form of all states that differ in names only.
+    /// The same form for all states that differ only in names.
     pub fn canonical(mut self, rules: &Rules) -> Self {
         if rules.fold {
             self.fold();
         }
-        self.forget_terms_of_no_one();
+        self.clear_unused_terms();
         let mut known = [0; 16];
         self.each_term(|term| known[usize::from(*term)] = u8::from(*term > 0));
         self.each_term(|term| *term = known[..=usize::from(*term)].iter().sum());
@@ -304,25 +305,25 @@ impl State {
         self
     }
 
-    /// A lost term never comes back, so who only asks under one is as good as
-    /// refused already.
+    /// A lost term never becomes valid again. An owner that only sends statements under
+    /// a lost term will be refused, so it counts as refused already.
     fn fold(&mut self) {
         for index in 0..self.owners.len() {
             let owner = self.owners[index];
-            if owner.only_asks() && !self.holds(owner.term) {
+            if owner.only_sends_statements() && !self.holds(owner.term) {
                 self.owners[index] = Owner::IDLE;
             }
         }
-        let mut astray = self.astray;
-        if let Some(term) = astray.as_mut().and_then(Statement::term)
+        let mut delayed = self.delayed;
+        if let Some(term) = delayed.as_mut().and_then(Statement::term)
             && !self.holds(*term)
         {
-            self.astray = None;
+            self.delayed = None;
         }
     }
 
-    /// Who is gone does not act: whose start it was does not matter then.
-    fn forget_terms_of_no_one(&mut self) {
+    /// A record's term does not matter once no owner, command or statement has it.
+    fn clear_unused_terms(&mut self) {
         let mut steps = std::mem::take(&mut self.steps);
         let mut used = [false; 16];
         self.each_term(|term| used[usize::from(*term)] = true);
@@ -347,24 +348,29 @@ impl State {
         for record in self.steps.iter_mut().flatten() {
             visit(&mut record.term);
         }
-        if let Some(term) = self.astray.as_mut().and_then(Statement::term) {
+        if let Some(term) = self.delayed.as_mut().and_then(Statement::term) {
             visit(term);
         }
     }
 }
 
-/// Every host with every record about it that is not a lie.
-fn worlds() -> Vec<(World, Option<Shape>)> {
-    let mut worlds = Vec::new();
-    for form in [Form::Absent, Form::Healthy, Form::Ill, Form::Stopped] {
-        for of in [None, Some(Shape::A), Some(Shape::B)] {
-            let world = World::new(form, of);
-            worlds.push((world, None));
-            if form == Form::Absent || of == Some(Shape::A) {
-                worlds.push((world, Some(Shape::A)));
+/// Every host with every record that can be true of it.
+fn hosts() -> Vec<(Host, Option<SpecVersion>)> {
+    let mut hosts = Vec::new();
+    for condition in [
+        Condition::Absent,
+        Condition::Healthy,
+        Condition::Unhealthy,
+        Condition::Stopped,
+    ] {
+        for spec in [None, Some(SpecVersion::A), Some(SpecVersion::B)] {
+            let host = Host::new(condition, spec);
+            hosts.push((host, None));
+            if condition == Condition::Absent || spec == Some(SpecVersion::A) {
+                hosts.push((host, Some(SpecVersion::A)));
             }
         }
     }
-    worlds.dedup();
-    worlds
+    hosts.dedup();
+    hosts
 }

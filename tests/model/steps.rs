@@ -1,8 +1,8 @@
 //! Recorded steps in few bytes, and the product's own decisions about one step.
 //!
-//! Three steps: the network before the cluster, the cluster, and what comes after
-//! it. Everything that decides is asked of `kindler::core::steps::decide`. Left out
-//! is the count of attempts: a best-effort removal may be given up at any failure.
+//! Three steps: the network before the cluster, the cluster, and a last step after it.
+//! All decisions come from `kindler::core::steps::decide`. The count of attempts is
+//! left out: a best-effort removal may be given up at any failure.
 
 use std::sync::OnceLock;
 
@@ -12,9 +12,9 @@ use kindler::core::steps::{
     Purpose, Requirement, StepFacts, StepObservation, StepRecord, StepState,
 };
 
-use crate::row::{EARLIER, LATER, NOW, Shape};
+use crate::host::{Condition, Host};
+use crate::row::{EARLIER, LATER, NOW, SpecVersion};
 use crate::rules::Layout;
-use crate::world::{Form, World};
 
 pub const DRIVER: &str = "model";
 pub const COUNT: usize = 3;
@@ -23,22 +23,22 @@ pub const CLUSTER: usize = 1;
 pub const LAST: usize = 2;
 const NAMES: [&str; COUNT] = ["network", "cluster", "last"];
 
-/// A row of `cluster_steps`. Only what decisions depend on, and the term that
+/// A row of `cluster_steps`: the columns that decisions depend on, and the term that
 /// committed a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Record {
     pub state: State,
-    pub input: Shape,
-    /// Whether the next try of a failed best-effort step lies ahead.
+    pub input: SpecVersion,
+    /// Whether the next try of a failed best-effort step is in the future.
     pub next_try: Option<bool>,
     pub given_up: bool,
-    /// A release wrote it that is newer than the one in the model.
+    /// Written by a newer release than the one in the model.
     pub newer: bool,
-    /// Of a start: whose it is.
+    /// The term that committed a start.
     pub term: u8,
 }
 
-/// A [`StepState`] in an order.
+/// A [`StepState`] that can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     Running,
@@ -67,7 +67,7 @@ impl State {
         }
     }
 
-    pub fn begins(self) -> bool {
+    pub fn is_start(self) -> bool {
         matches!(self, Self::Running | Self::Removing)
     }
 }
@@ -75,7 +75,7 @@ impl State {
 pub type Records = [Option<Record>; COUNT];
 
 impl Record {
-    pub fn new(state: State, input: Shape) -> Self {
+    pub fn new(state: State, input: SpecVersion) -> Self {
         Self {
             state,
             input,
@@ -119,40 +119,40 @@ pub fn recorded(layout: Layout, records: &Records) -> Vec<StepRecord> {
     records.iter().enumerate().filter_map(record).collect()
 }
 
-/// What is known of the steps of this layout, declared in this shape.
-pub fn facts(layout: Layout, shape: Shape) -> &'static [StepFacts] {
+/// The facts about the steps of this layout, for a row with this spec.
+pub fn facts(layout: Layout, spec: SpecVersion) -> &'static [StepFacts] {
     static FACTS: OnceLock<Vec<Vec<StepFacts>>> = OnceLock::new();
     let all = FACTS.get_or_init(|| {
         let layouts = Layout::ALL.iter();
         layouts
-            .flat_map(|layout| [Shape::A, Shape::B].map(|shape| made(*layout, shape)))
+            .flat_map(|layout| [SpecVersion::A, SpecVersion::B].map(|spec| made(*layout, spec)))
             .collect()
     });
-    &all[layout as usize * 2 + usize::from(shape == Shape::B)]
+    &all[layout as usize * 2 + usize::from(spec == SpecVersion::B)]
 }
 
-fn made(layout: Layout, shape: Shape) -> Vec<StepFacts> {
+fn made(layout: Layout, spec: SpecVersion) -> Vec<StepFacts> {
     let fact = |index| StepFacts {
         name: NAMES[index],
         version: 1,
         requirement: layout.requirement(index),
         observable: layout != Layout::OneCommand,
-        input_hash: hash(shape),
+        input_hash: hash(spec),
     };
     layout.steps().iter().copied().map(fact).collect()
 }
 
-fn hash(shape: Shape) -> String {
-    format!("{shape:?}")
+fn hash(spec: SpecVersion) -> String {
+    format!("{spec:?}")
 }
 
-/// What the product does next about a step.
+/// The input of the product's next decision about a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     pub layout: Layout,
-    /// Among the steps of the layout.
+    /// The index among the steps of the layout.
     pub position: usize,
-    pub shape: Shape,
+    pub spec: SpecVersion,
     pub record: Option<Record>,
     pub purpose: Purpose,
 }
@@ -162,87 +162,86 @@ impl Question {
         self.layout.steps()[self.position]
     }
 
-    pub fn forward(&self, look: impl FnOnce() -> StepObservation) -> Todo {
-        let facts = &facts(self.layout, self.shape)[self.position];
+    pub fn forward(&self, observe: impl FnOnce() -> StepObservation) -> Todo {
+        let facts = &facts(self.layout, self.spec)[self.position];
         let record = self
             .record
             .map(|record| record.recorded(self.layout, self.step()));
         match forward(facts, record.as_ref(), None, self.purpose, NOW) {
-            Todo::Observe => forward(facts, record.as_ref(), Some(&look()), self.purpose, NOW),
+            Todo::Observe => forward(facts, record.as_ref(), Some(&observe()), self.purpose, NOW),
             todo => todo,
         }
     }
 
-    pub fn backward(&self, look: impl FnOnce() -> StepObservation) -> Todo {
-        let facts = &facts(self.layout, self.shape)[self.position];
+    pub fn backward(&self, observe: impl FnOnce() -> StepObservation) -> Todo {
+        let facts = &facts(self.layout, self.spec)[self.position];
         let record = self
             .record
             .map(|record| record.recorded(self.layout, self.step()));
         match backward(facts, record.as_ref(), None) {
-            Todo::Observe => backward(facts, record.as_ref(), Some(&look())),
+            Todo::Observe => backward(facts, record.as_ref(), Some(&observe())),
             todo => todo,
         }
     }
 }
 
-/// What is there of the steps beside the cluster.
+/// The actual effects of the steps other than the cluster's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Parts {
-    pub network: Option<Shape>,
-    pub last: Option<Shape>,
-    /// The removal of the last one was given up, and it is still there.
+pub struct Artifacts {
+    pub network: Option<SpecVersion>,
+    pub last: Option<SpecVersion>,
+    /// The removal of the last one was given up, and it still exists.
     pub given_up: bool,
 }
 
-impl Parts {
+impl Artifacts {
     pub const NONE: Self = Self {
         network: None,
         last: None,
         given_up: false,
     };
 
-    pub fn set(&mut self, index: usize, part: Option<Shape>) {
+    pub fn set(&mut self, index: usize, artifact: Option<SpecVersion>) {
         match index {
-            NETWORK => self.network = part,
+            NETWORK => self.network = artifact,
             LAST => {
-                self.last = part;
+                self.last = artifact;
                 self.given_up = false;
             }
-            _ => unreachable!("the cluster is no part beside itself"),
+            _ => unreachable!("the cluster is not an artifact"),
         }
     }
 
-    /// Whether something is there that was not given up.
-    pub fn anything(&self) -> bool {
+    /// Whether something exists that was not given up.
+    pub fn any_left(&self) -> bool {
         self.network.is_some() || (self.last.is_some() && !self.given_up)
     }
 }
 
-/// Whether a step is in place as declared: what there is of it, and of which
-/// shape.
-pub fn in_place(index: usize, shape: Shape, world: World, parts: Parts) -> bool {
+/// Whether a step is in place as declared: it exists and has this spec.
+pub fn in_place(index: usize, spec: SpecVersion, host: Host, artifacts: Artifacts) -> bool {
     match index {
-        NETWORK => parts.network == Some(shape),
-        CLUSTER => world.form == Form::Healthy && world.of == Some(shape),
-        _ => parts.last == Some(shape),
+        NETWORK => artifacts.network == Some(spec),
+        CLUSTER => host.condition == Condition::Healthy && host.spec == Some(spec),
+        _ => artifacts.last == Some(spec),
     }
 }
 
-/// What a look at a step tells. The last one shows whether it is there, but not of
-/// which shape: only its input hash tells that. `blind`: so do all, which is a
-/// defect of a driver.
+/// The observation of a step. For the last step it shows only whether it exists; its
+/// spec is known from the recorded input hash alone. `blind` makes all steps so, which
+/// is a defect of a driver.
 pub fn observe(
     index: usize,
-    shape: Shape,
-    world: World,
-    parts: Parts,
+    spec: SpecVersion,
+    host: Host,
+    artifacts: Artifacts,
     blind: bool,
 ) -> StepObservation {
     let shown = match index {
-        NETWORK if blind => parts.network.is_some(),
-        CLUSTER if blind => world.form == Form::Healthy,
-        LAST => parts.last.is_some(),
-        _ => in_place(index, shape, world, parts),
+        NETWORK if blind => artifacts.network.is_some(),
+        CLUSTER if blind => host.condition == Condition::Healthy,
+        LAST => artifacts.last.is_some(),
+        _ => in_place(index, spec, host, artifacts),
     };
     if shown {
         StepObservation::InPlace
@@ -251,8 +250,8 @@ pub fn observe(
     }
 }
 
-/// Whether a driver of this layout does an action in steps. A stop is at once:
-/// it leaves something of the cluster's step, which a removed step must not.
+/// Whether a driver of this layout executes an action in steps. A stop has no steps: it
+/// keeps part of the cluster's step, and a removed step must leave nothing.
 pub fn has_steps(layout: Layout, action: Action) -> bool {
     match layout {
         Layout::AtOnce => false,

@@ -1,64 +1,68 @@
-//! A path through the model, in lines that a person can follow.
+//! Prints a path through the model.
 
 use std::fmt::Write;
 
 use stateright::Path;
 
-use crate::calm;
+use crate::convergence;
 use crate::protocol::{Event, Protocol};
 use crate::row::Row;
 use crate::state::State;
-use crate::steps::{Parts, Record};
+use crate::steps::{Artifacts, Record};
 
-/// The path, and where the system then goes by itself.
-pub fn told(protocol: &Protocol, path: Path<State, Event>) -> String {
-    let mut told = String::new();
+/// The path, and how the system then converges.
+pub fn describe(protocol: &Protocol, path: Path<State, Event>) -> String {
+    let mut text = String::new();
     let mut last = None;
     for (state, event) in path.into_vec() {
-        let event = event.map_or("and there".to_owned(), |event| format!("{event:?}"));
-        let _infallible = writeln!(told, "{}   {event}", line(&state));
+        let event = event.map_or("end of the path".to_owned(), |event| format!("{event:?}"));
+        let _infallible = writeln!(text, "{}   {event}", line(&state));
         last = Some(state);
     }
-    let Some(last) = last else { return told };
-    let _infallible = writeln!(told, "breach: {:?}\nwithout further faults:", last.breach);
-    told + &way(protocol, &last)
+    let Some(last) = last else { return text };
+    let _infallible = writeln!(
+        text,
+        "violation: {:?}\nwithout further faults:",
+        last.violation
+    );
+    text + &describe_convergence(protocol, &last)
 }
 
-/// Where the system goes by itself from here.
-pub fn way(protocol: &Protocol, from: &State) -> String {
-    let mut told = line(from) + "\n";
-    for (event, state) in calm::way(protocol, from).into_iter().take(30) {
-        let _infallible = writeln!(told, "{}   {event:?}", line(&state));
+/// How the system converges from here.
+pub fn describe_convergence(protocol: &Protocol, from: &State) -> String {
+    let mut text = line(from) + "\n";
+    for (event, state) in convergence::path(protocol, from).into_iter().take(30) {
+        let _infallible = writeln!(text, "{}   {event:?}", line(&state));
     }
-    told
+    text
 }
 
 fn line(state: &State) -> String {
     let owners = state
         .owners
-        .map(|owner| format!("{}:{}", owner.term, short(&owner.place)));
+        .map(|owner| format!("{}:{}", owner.term, short(&owner.stage)));
     format!(
         "{:24} host {:?}/{:?}{}  lease {:?}  owners {}",
         state.row.map_or("no row".to_owned(), row),
-        state.world.form,
-        state.world.of,
+        state.host.condition,
+        state.host.spec,
         steps(state),
         state.lease.map(|lease| (lease.term, lease.left)),
         owners.join(" "),
     )
 }
 
-/// What is there of the steps, and what is recorded of them; nothing without any.
+/// The artifacts and the records of the steps; empty if there are none.
 fn steps(state: &State) -> String {
-    if state.parts == Parts::NONE && state.steps == [None; 3] {
+    if state.artifacts == Artifacts::NONE && state.steps == [None; 3] {
         return String::new();
     }
     let record = |record: Option<Record>| {
-        let told = |r: Record| format!("{:?}/{:?}", r.state, r.input);
-        record.map_or("-".to_owned(), told)
+        let text = |r: Record| format!("{:?}/{:?}", r.state, r.input);
+        record.map_or("-".to_owned(), text)
     };
-    let parts = (state.parts.network, state.parts.last);
-    format!(" {parts:?} steps {}", state.steps.map(record).join(" "))
+    let artifacts = (state.artifacts.network, state.artifacts.last);
+    format!(" {artifacts:?} steps {}", state.steps.map(record).join(" "))
 }
 
 fn row(row: Row) -> String {
@@ -73,8 +77,8 @@ fn row(row: Row) -> String {
     )
 }
 
-/// The variant's name, without the rows in it.
-fn short(place: &impl std::fmt::Debug) -> String {
-    let told = format!("{place:?}");
-    told.split('(').next().unwrap_or_default().to_owned()
+/// The name of the variant, without its fields.
+fn short(stage: &impl std::fmt::Debug) -> String {
+    let text = format!("{stage:?}");
+    text.split('(').next().unwrap_or_default().to_owned()
 }

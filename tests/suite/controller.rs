@@ -1,5 +1,5 @@
-//! The generic controller: event-driven, level-triggered, one turn a key,
-//! bounded, and able to end.
+//! The generic controller: event-driven and level-triggered, one worker for each key,
+//! bounded queues, orderly shutdown.
 
 mod example;
 
@@ -21,30 +21,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kit::eventually;
 
-/// A table in memory, and a journal of what was done to it.
+/// A table in memory, and a record of its reconciles.
 #[derive(Default)]
-struct Table {
+struct TableStub {
     due: BTreeSet<String>,
     running: BTreeMap<String, usize>,
     most_at_once: usize,
-    turns: Vec<String>,
+    reconciles: Vec<String>,
     stopped: Vec<String>,
 }
 
-/// What every key would meet now.
+/// The error of every key during an outage.
 #[derive(Debug, thiserror::Error)]
 #[error("unreachable")]
 struct Unreachable;
 
-struct Stub {
-    table: Mutex<Table>,
-    /// What is due cannot be found any more.
+struct ReconcilerStub {
+    table: Mutex<TableStub>,
+    /// Due keys cannot be read any more.
     down: AtomicBool,
-    /// A turn of a key that begins with "slow" needs one permit to end.
+    /// The reconcile of a key that begins with "slow" needs one permit to end.
     gate: Semaphore,
 }
 
-impl Stub {
+impl ReconcilerStub {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::default(),
@@ -53,19 +53,19 @@ impl Stub {
         })
     }
 
-    fn turns_of(&self, key: &str) -> usize {
+    fn reconciles_of(&self, key: &str) -> usize {
         self.table
             .lock()
             .unwrap()
-            .turns
+            .reconciles
             .iter()
-            .filter(|turn| *turn == key)
+            .filter(|reconciled| *reconciled == key)
             .count()
     }
 }
 
 #[async_trait]
-impl Reconciler for Stub {
+impl Reconciler for ReconcilerStub {
     type ClaimedKey = Key;
     type Error = Unreachable;
 
@@ -102,9 +102,9 @@ impl Reconciler for Stub {
             *table.running.entry(key.to_owned()).or_default() += 1;
             assert_eq!(table.running[key], 1, "{key} runs twice at once");
             table.most_at_once = table.most_at_once.max(table.running.values().sum());
-            table.turns.push(key.to_owned());
+            table.reconciles.push(key.to_owned());
         }
-        assert!(!key.starts_with("panic"), "as asked");
+        assert!(!key.starts_with("panic"), "panics on purpose");
         if key.starts_with("slow") {
             tokio::select! {
                 permit = self.gate.acquire() => permit.unwrap().forget(),
@@ -126,19 +126,19 @@ impl Reconciler for Stub {
     }
 }
 
-struct Running {
-    stub: Arc<Stub>,
+struct RunningController {
+    stub: Arc<ReconcilerStub>,
     wakeups: WakeupQueue,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
-fn run(stub: Arc<Stub>, settings: ControllerSettings) -> Running {
+fn run(stub: Arc<ReconcilerStub>, settings: ControllerSettings) -> RunningController {
     let (wakeups, shutdown) = (WakeupQueue::default(), CancellationToken::new());
     let metrics = Metrics::new().controller("stub");
     let controller = Controller::new(stub.clone(), settings, wakeups.clone(), metrics);
     let task = tokio::spawn(controller.run(shutdown.clone()));
-    Running {
+    RunningController {
         stub,
         wakeups,
         shutdown,
@@ -146,32 +146,32 @@ fn run(stub: Arc<Stub>, settings: ControllerSettings) -> Running {
     }
 }
 
-/// No pass comes by itself within a test.
-fn rarely() -> ControllerSettings {
+/// No periodic pass runs during a test.
+fn without_passes() -> ControllerSettings {
     ControllerSettings {
         resync: Duration::from_secs(3600),
         ..ControllerSettings::default()
     }
 }
 
-async fn soon<F: AsyncFn() -> bool>(awaited: &str, condition: F) {
+async fn wait_until<F: AsyncFn() -> bool>(awaited: &str, condition: F) {
     eventually(Duration::from_secs(10), awaited, || condition()).await;
 }
 
 #[tokio::test]
-async fn a_ring_starts_its_key_and_a_pass_finds_what_nobody_rang_for() {
-    let stub = Stub::new();
+async fn a_wakeup_starts_its_key_and_a_pass_finds_the_others() {
+    let stub = ReconcilerStub::new();
     stub.table.lock().unwrap().due.insert("lost".into());
     let running = run(
         stub,
         ControllerSettings {
             resync: Duration::from_millis(50),
-            ..rarely()
+            ..without_passes()
         },
     );
-    running.wakeups.wake("rung");
-    for key in ["rung", "lost"] {
-        soon(key, async || running.stub.turns_of(key) == 1).await;
+    running.wakeups.wake("woken");
+    for key in ["woken", "lost"] {
+        wait_until(key, async || running.stub.reconciles_of(key) == 1).await;
     }
     running
         .stub
@@ -180,53 +180,53 @@ async fn a_ring_starts_its_key_and_a_pass_finds_what_nobody_rang_for() {
         .unwrap()
         .due
         .insert("later".into());
-    soon("a key that became due between passes", async || {
-        running.stub.turns_of("later") == 1
+    wait_until("a key that became due between passes", async || {
+        running.stub.reconciles_of("later") == 1
     })
     .await;
 }
 
 #[tokio::test]
-async fn rings_while_a_key_runs_lead_to_exactly_one_more_turn() {
-    let running = run(Stub::new(), rarely());
+async fn wakeups_during_a_reconcile_cause_exactly_one_more() {
+    let running = run(ReconcilerStub::new(), without_passes());
     running.wakeups.wake("slow");
-    soon("the first turn", async || {
-        running.stub.turns_of("slow") == 1
+    wait_until("the first reconcile", async || {
+        running.stub.reconciles_of("slow") == 1
     })
     .await;
     for _ in 0..5 {
         running.wakeups.wake("slow");
         running.wakeups.wake("other");
     }
-    soon("another key meanwhile", async || {
-        running.stub.turns_of("other") >= 1
+    wait_until("another key", async || {
+        running.stub.reconciles_of("other") >= 1
     })
     .await;
     running.stub.gate.add_permits(10);
-    soon("the second turn", async || {
-        running.stub.turns_of("slow") == 2
+    wait_until("the second reconcile", async || {
+        running.stub.reconciles_of("slow") == 2
     })
     .await;
     running.shutdown.cancel();
     running.task.await.unwrap();
-    assert_eq!(running.stub.turns_of("slow"), 2);
+    assert_eq!(running.stub.reconciles_of("slow"), 2);
 }
 
 #[tokio::test]
-async fn no_more_than_the_limit_run_at_once_and_a_flood_loses_no_key() {
-    let stub = Stub::new();
+async fn the_limit_holds_and_a_burst_loses_no_key() {
+    let stub = ReconcilerStub::new();
     let keys: Vec<String> = (0..10_000).map(|n| format!("k{n}")).collect();
     stub.table.lock().unwrap().due.extend(keys.iter().cloned());
     let settings = ControllerSettings {
         capacity: 100,
         concurrency: 4,
-        ..rarely()
+        ..without_passes()
     };
     let running = run(stub, settings);
     for key in &keys {
         running.wakeups.wake(key);
     }
-    soon("every key", async || {
+    wait_until("every key", async || {
         running.stub.table.lock().unwrap().due.is_empty()
     })
     .await;
@@ -234,8 +234,8 @@ async fn no_more_than_the_limit_run_at_once_and_a_flood_loses_no_key() {
 }
 
 #[tokio::test]
-async fn more_keys_than_the_queue_holds_can_wait_for_a_distant_time() {
-    let stub = Stub::new();
+async fn distant_due_times_do_not_fill_the_queue() {
+    let stub = ReconcilerStub::new();
     let keys = |of: &str| {
         (0..50)
             .map(move |n| format!("{of}-{n}"))
@@ -245,25 +245,25 @@ async fn more_keys_than_the_queue_holds_can_wait_for_a_distant_time() {
     let settings = ControllerSettings {
         capacity: 10,
         resync: Duration::from_millis(200),
-        ..rarely()
+        ..without_passes()
     };
     let running = run(stub, settings);
-    soon("every check", async || {
+    wait_until("every check", async || {
         running.stub.table.lock().unwrap().due.is_empty()
     })
     .await;
-    // All of them are known to be due in an hour; that is no reason to be full.
+    // All of them are due in an hour, which must not fill the queue.
     running.stub.table.lock().unwrap().due.extend(keys("new"));
-    soon("what is due now", async || {
+    wait_until("every key that is due now", async || {
         running.stub.table.lock().unwrap().due.is_empty()
     })
     .await;
-    assert_eq!(running.stub.turns_of("check-0"), 1);
+    assert_eq!(running.stub.reconciles_of("check-0"), 1);
 }
 
 #[tokio::test]
-async fn a_panic_and_failures_hold_nobody_up() {
-    let stub = Stub::new();
+async fn a_panic_and_failures_do_not_delay_others() {
+    let stub = ReconcilerStub::new();
     stub.table
         .lock()
         .unwrap()
@@ -271,32 +271,38 @@ async fn a_panic_and_failures_hold_nobody_up() {
         .extend((0..500).map(|n| format!("fail{n}")));
     let settings = ControllerSettings {
         resync: Duration::from_millis(200),
-        ..rarely()
+        ..without_passes()
     };
     let running = run(stub, settings);
     running.wakeups.wake("panic");
     running.wakeups.wake("good");
-    soon("the good key", async || running.stub.turns_of("good") == 1).await;
-    soon("a retry of a failing key", async || {
-        running.stub.turns_of("fail0") >= 2
+    wait_until("the good key", async || {
+        running.stub.reconciles_of("good") == 1
+    })
+    .await;
+    wait_until("a retry of a failing key", async || {
+        running.stub.reconciles_of("fail0") >= 2
     })
     .await;
     assert!(!running.task.is_finished());
 }
 
 #[tokio::test]
-async fn shutdown_waits_then_asks_then_ends() {
+async fn shutdown_waits_then_stops_the_work_then_ends() {
     let settings = ControllerSettings {
         finish_within: Duration::from_millis(50),
         stop_within: Duration::from_secs(10),
-        ..rarely()
+        ..without_passes()
     };
-    let running = run(Stub::new(), settings);
+    let running = run(ReconcilerStub::new(), settings);
     running.wakeups.wake("slow");
-    soon("the turn", async || running.stub.turns_of("slow") == 1).await;
+    wait_until("the first key", async || {
+        running.stub.reconciles_of("slow") == 1
+    })
+    .await;
     running.wakeups.wake("slow2");
-    soon("the other turn", async || {
-        running.stub.turns_of("slow2") == 1
+    wait_until("the second key", async || {
+        running.stub.reconciles_of("slow2") == 1
     })
     .await;
     running.shutdown.cancel();
@@ -305,15 +311,15 @@ async fn shutdown_waits_then_asks_then_ends() {
     let mut stopped = running.stub.table.lock().unwrap().stopped.clone();
     stopped.sort();
     assert_eq!(stopped, ["slow", "slow2"]);
-    assert_eq!(running.stub.turns_of("too late"), 0);
+    assert_eq!(running.stub.reconciles_of("too late"), 0);
 }
 
-/// One complete pass over these keys, and who remembers what was done.
+/// One complete pass over these keys, and the stub that records it.
 fn once(
     keys: &[&str],
     settings: ControllerSettings,
-) -> (Arc<Stub>, JoinHandle<Result<(), Unreachable>>) {
-    let stub = Stub::new();
+) -> (Arc<ReconcilerStub>, JoinHandle<Result<(), Unreachable>>) {
+    let stub = ReconcilerStub::new();
     let due = keys.iter().map(ToString::to_string);
     stub.table.lock().unwrap().due.extend(due);
     let metrics = Metrics::new().controller("stub");
@@ -323,41 +329,41 @@ fn once(
 }
 
 #[tokio::test]
-async fn once_gives_every_due_key_one_turn_and_ends() {
+async fn once_reconciles_every_due_key_once_and_ends() {
     let keys = ["a", "b", "fail", "panic", "c"];
     let settings = ControllerSettings {
         capacity: 2,
-        ..rarely()
+        ..without_passes()
     };
     let (stub, pass) = once(&keys, settings);
     pass.await.unwrap().unwrap();
     for key in keys {
-        assert_eq!(stub.turns_of(key), 1, "{key}");
+        assert_eq!(stub.reconciles_of(key), 1, "{key}");
     }
 }
 
 #[tokio::test]
-async fn once_waits_an_outage_out_and_gives_up_nobody() {
+async fn once_continues_after_a_short_outage() {
     let keys = ["and-another", "outage", "zzz"];
     let settings = ControllerSettings {
         concurrency: 1,
-        ..rarely()
+        ..without_passes()
     };
     let (stub, pass) = once(&keys, settings);
     pass.await.unwrap().unwrap();
     for key in keys {
-        assert_eq!(stub.turns_of(key), 1, "{key}");
+        assert_eq!(stub.reconciles_of(key), 1, "{key}");
     }
 }
 
 #[tokio::test]
-async fn once_cuts_nothing_short_in_an_outage_and_ends_with_one_that_lasts() {
+async fn once_ends_in_a_long_outage_and_cancels_nothing() {
     let settings = ControllerSettings {
         concurrency: 2,
-        ..rarely()
+        ..without_passes()
     };
     let (stub, pass) = once(&["outage-that-lasts", "slow", "zzz"], settings);
-    soon("zzz", async || stub.turns_of("zzz") == 1).await;
+    wait_until("zzz", async || stub.reconciles_of("zzz") == 1).await;
     assert!(stub.table.lock().unwrap().running.contains_key("slow"));
     stub.gate.add_permits(1);
     pass.await.unwrap().unwrap_err();

@@ -1,9 +1,9 @@
-//! What `deploy/` ships is held against the code, the repository and the tools
-//! that will read it. Nothing here changes the machine: everything is installed
-//! into folders of its own.
+//! The contents of `deploy/`, checked against the code, the repository and the tools
+//! that read them. Nothing here changes the machine: everything is installed into
+//! temporary folders.
 //!
-//! A tool that is not installed skips its test and says so on stderr; with
-//! `REQUIRE_TOOLS=1`, as `make test-deploy` sets it, it fails.
+//! If a tool is not installed, its test is skipped with a message on stderr; with
+//! `REQUIRE_TOOLS=1`, as in `make test-deploy`, it fails.
 
 mod backup;
 mod containers;
@@ -31,42 +31,53 @@ pub(crate) fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A command that is there, or `None` with a word on stderr.
+/// An installed program, or `None` with a message on stderr.
 fn tool(name: &str) -> Option<Command> {
-    let there = tool_if_there(name);
+    required_tool(&[name], "deploy")
+}
+
+/// The first installed program of these names, or `None` with a message on stderr, or
+/// a panic with `REQUIRE_TOOLS=1`, because this target of the set-up installs it.
+pub(crate) fn required_tool(names: &[&str], target: &str) -> Option<Command> {
+    let found = optional_tool(names);
     assert!(
-        there.is_some() || std::env::var_os("REQUIRE_TOOLS").is_none(),
-        "{name} is not installed; `sh deploy/setup.sh deploy` installs it"
+        found.is_some() || std::env::var_os("REQUIRE_TOOLS").is_none(),
+        "{} is not installed; `sh deploy/setup.sh {target}` installs it",
+        names[0]
     );
-    there
+    found
 }
 
-/// The same for one that no set-up installs.
-fn tool_if_there(name: &str) -> Option<Command> {
-    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+/// The same for a program that no set-up script installs.
+fn optional_tool(names: &[&str]) -> Option<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    if there.is_none() {
-        told_as_skipped(&format!("{name} is not installed"));
+        .collect();
+    let mut paths = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let found = paths.find(|path| path.is_file());
+    if found.is_none() {
+        print_skipped(&format!("{} is not installed", names[0]));
     }
-    there.map(Command::new)
+    found.map(Command::new)
 }
 
-/// Past the test harness, which would swallow it.
-pub(crate) fn told_as_skipped(why: &str) {
+/// Written past the output capture of the test harness.
+pub(crate) fn print_skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
-/// Panics unless these are arguments that `kindler` takes.
+/// Panics unless `kindler` accepts these arguments.
 #[track_caller]
 pub(crate) fn assert_is_a_command(arguments: &[String]) {
     let mut command = Command::new(KINDLER);
     succeeds(command.args(arguments).arg("--help").env_clear());
 }
 
-/// Runs a command that must succeed; what it printed on both streams.
+/// Runs a command that must succeed; returns the output of both streams.
 #[track_caller]
 pub(crate) fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -78,7 +89,7 @@ pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-/// `deploy/install.sh` on a folder.
+/// `deploy/install.sh` with a destination folder.
 fn install(destination: &Path, prefix: &str, what: &str) -> Command {
     let mut command = Command::new("sh");
     command
@@ -90,7 +101,7 @@ fn install(destination: &Path, prefix: &str, what: &str) -> Command {
     command
 }
 
-/// Every file below a folder, without the folder's own name, sorted.
+/// Every file below a folder, relative to it, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, base: &Path, into: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {

@@ -1,10 +1,11 @@
-//! Every driver against one list of what a driver promises, and each against what is its own.
+//! The conformance tests of every driver, and tests of each driver's own behaviour.
 
 mod conformance;
 mod rig;
 mod sandbox;
-mod sandbox_orders;
+
 mod sandbox_rig;
+mod sandbox_settings;
 mod script;
 mod script_defaults;
 mod script_rig;

@@ -1,24 +1,24 @@
-//! Faults from outside, one by one, and what must hold after each: never two
-//! commands for one cluster, no outdated fence, everything converges, nothing
-//! is left behind. The oracle is the journal, the rows, and the process table.
+//! Faults are injected from outside, one by one. After each: never two commands for one
+//! cluster, no outdated fence, every row converges, nothing is left over. The tests
+//! check the journal, the rows, and the process table.
 //!
-//! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the
-//! long one (`make chaos`).
+//! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the long form
+//! (`make chaos`).
 
-mod books;
+mod changing_rows;
 mod clock;
 mod database;
+mod deleted_rows;
 mod disk;
 mod every_effect;
 mod every_statement;
-mod ignorance;
+mod failed_observations;
 mod load;
 mod outages;
 mod processes;
 mod sessions;
-mod standstill;
 mod step_statements;
-mod wishes;
+mod suspended_listener;
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::kit::{Daemon, Host, eventually, migrated};
+use crate::kit::{Daemon, Host, Sql, eventually};
 
-/// How often a fault is repeated: short and long form.
+/// The number of repetitions of a fault in the short and the long form.
 pub(crate) fn rounds(short: usize, long: usize) -> usize {
     match std::env::var("KINDLER_CHAOS").as_deref() {
         Ok("long") => long,
@@ -37,8 +37,8 @@ pub(crate) fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
-/// Tells what a test saw, for docs/MEASUREMENTS.md; also into the file that
-/// `KINDLER_CHAOS_REPORT` names, because a long run is read when it is over.
+/// Prints the figures of a test for docs/MEASUREMENTS.md, and appends them to the file
+/// that `KINDLER_CHAOS_REPORT` names, because a long run is read after its end.
 pub(crate) fn report(fault: &str, figures: &str) {
     let line = format!("chaos: {fault}: {figures}\n");
     print!("{line}");
@@ -65,32 +65,19 @@ pub(crate) fn spread(mut times: Vec<Duration>) -> String {
     )
 }
 
-/// By when everything must have converged after the last fault.
+/// The time within which everything must converge after the last fault.
 const CONVERGED_BY: Duration = Duration::from_secs(60);
 
-async fn run(sql: &Client, statement: &str) {
-    if let Err(error) = sql.batch_execute(statement).await {
-        panic!("{error:?} in: {statement}");
-    }
-}
-
-async fn number(sql: &Client, query: &str) -> i64 {
-    sql.query_one(query, &[])
-        .await
-        .unwrap_or_else(|error| panic!("{error:?} in {query}"))
-        .get(0)
-}
-
-/// Rows in which desire and record differ.
+/// Rows whose desired and recorded states differ.
 const UNSETTLED: &str = "SELECT count(*) FROM clusters WHERE NOT (
     desired_state = 'present' AND actual_state = 'running' AND observed_generation = generation
         AND observed_spec_hash = spec_hash
     OR desired_state = 'stopped' AND actual_state = 'stopped')";
 
-/// Waits until every row is as wanted, then checks what must always hold.
+/// Waits until every row is settled, then checks the invariants.
 async fn converged(sql: &Client, host: &Host) {
-    eventually(CONVERGED_BY, "every row to be as wanted", || async {
-        number(sql, UNSETTLED).await == 0
+    eventually(CONVERGED_BY, "every row settled", || async {
+        sql.number(UNSETTLED).await == 0
     })
     .await;
     let mut alive = Vec::new();
@@ -102,11 +89,11 @@ async fn converged(sql: &Client, host: &Host) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(alive.is_empty(), "these were left: {alive:#?}");
-    assert_eq!(host.left_behind(), Vec::<std::path::PathBuf>::new());
-    eventually(CONVERGED_BY, "no lease to be left", || async {
+    assert!(alive.is_empty(), "leftover processes: {alive:#?}");
+    assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
+    eventually(CONVERGED_BY, "no expired lease left", || async {
         let over = "SELECT count(*) FROM cluster_leases WHERE expires_at < clock_timestamp()";
-        number(sql, over).await == 0
+        sql.number(over).await == 0
     })
     .await;
     host.assert_one_at_a_time();
@@ -117,32 +104,32 @@ async fn converged(sql: &Client, host: &Host) {
         .unwrap()
     {
         let (name, desired): (String, String) = (row.get(0), row.get(1));
-        let world = host.world(&name);
+        let cluster = host.cluster(&name);
         let right = match desired.as_str() {
-            "present" => world.as_deref() == Some("healthy"),
-            "stopped" => world.as_deref() != Some("healthy"),
+            "present" => cluster.as_deref() == Some("healthy"),
+            "stopped" => cluster.as_deref() != Some("healthy"),
             other => panic!("{name} is still declared {other}"),
         };
         assert!(
             right,
-            "{name} is declared {desired}, but is {world:?} on the host"
+            "{name} is declared {desired}, but is {cluster:?} on the host"
         );
     }
-    let undeclared: Vec<String> = std::fs::read_dir(host.path().join("world"))
+    let undeclared: Vec<String> = std::fs::read_dir(host.path().join("clusters"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     for name in undeclared {
         let declared = format!("SELECT count(*) FROM clusters WHERE name = '{name}'");
         assert_eq!(
-            number(sql, &declared).await,
+            sql.number(&declared).await,
             1,
             "{name} has no row: it is orphaned"
         );
     }
 }
 
-/// Which generations of which clusters were ever declared absent.
+/// The generations of clusters that were ever declared absent.
 async fn declared_absent(sql: &Client) -> HashSet<(String, i64)> {
     let query =
         "SELECT cluster_name, generation FROM cluster_revisions WHERE desired_state = 'absent'";
@@ -150,7 +137,29 @@ async fn declared_absent(sql: &Client) -> HashSet<(String, i64)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// A daemon with the shortest lease there is, so that takeovers are quick.
+/// Runs a lifecycle with a fault at many of the points 1 to `last`, four at a time (in the
+/// long form at all points). Returns how many faults occurred, and how many lifecycles ran.
+async fn at_many_points<L>(
+    last: usize,
+    short: usize,
+    lifecycle: impl Fn(usize) -> L,
+) -> (usize, usize)
+where
+    L: Future<Output = bool> + Send + 'static,
+{
+    let step = last.div_ceil(rounds(short, last));
+    let points: Vec<usize> = (1..=last).step_by(step).collect();
+    let mut occurred = 0;
+    for few in points.chunks(4) {
+        let lifecycles: Vec<_> = few.iter().map(|at| tokio::spawn(lifecycle(*at))).collect();
+        for lifecycle in lifecycles {
+            occurred += usize::from(lifecycle.await.expect("it converges"));
+        }
+    }
+    (occurred, points.len())
+}
+
+/// A daemon with the shortest lease allowed, so that takeovers are quick.
 fn quick(database_url: &str, host: &Host) -> crate::kit::DaemonBuilder {
     Daemon::builder(database_url, host)
         .set("KINDLER_LEASE_TTL", "2s")

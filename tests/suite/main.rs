@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod architecture;
 mod cli;
 mod command;
 mod controller;
@@ -9,9 +10,8 @@ mod deploy;
 mod driver;
 mod embedded_postgres;
 mod faults;
-mod house;
 mod kit;
-mod kit_itself;
+mod kit_tests;
 mod observability;
 mod reconcile;
 mod schema;

@@ -1,8 +1,8 @@
-//! What watches Kindler: alerts, runbooks and dashboards, held against the tools
-//! that read them, the commands that they name, and a live run.
+//! Monitoring of Kindler: alerts, runbooks and dashboards, checked with the tools that
+//! read them, the commands that they name, and a live run.
 //!
-//! A tool that is not installed skips its test and says so on stderr; with
-//! `REQUIRE_TOOLS=1`, as `make test-observability` sets it, it fails.
+//! If a tool is not installed, its test is skipped with a message on stderr; with
+//! `REQUIRE_TOOLS=1`, as in `make test-observability`, it fails.
 
 mod alerts;
 mod dashboards;
@@ -11,43 +11,26 @@ mod promql;
 mod rig;
 mod runbooks;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::deploy::yaml::document;
-use crate::deploy::{files, read, repository};
+use crate::deploy::{files, read, repository, required_tool};
 
 const RULES: &str = "dashboards/alerts/kindler.rules.yml";
 
-/// A program that is there, by the first of its names that is, or `None` with
-/// a word on stderr.
 fn tool(names: &[&str]) -> Option<Command> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let places = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    let there = places.into_iter().find(|place| place.is_file());
-    if there.is_none() {
-        let why = format!("{} is not installed", names[0]);
-        assert!(
-            std::env::var_os("REQUIRE_TOOLS").is_none(),
-            "{why}; `sh deploy/setup.sh observability` installs it"
-        );
-        crate::deploy::told_as_skipped(&why);
-    }
-    there.map(Command::new)
+    required_tool(names, "observability")
 }
 
-/// An alert as its rule has it.
+/// An alert and its rule.
 struct Alert {
     name: String,
     rule: Value,
 }
 
-/// Every alert that is shipped.
+/// Every shipped alert.
 fn alerts() -> Vec<Alert> {
     let rules = document(&repository(RULES));
     let groups = rules["groups"].as_array().unwrap().iter();
@@ -62,13 +45,13 @@ fn alerts() -> Vec<Alert> {
     all
 }
 
-/// A dashboard that is shipped.
+/// A shipped dashboard.
 struct Dashboard {
     file: String,
     json: Value,
 }
 
-/// A panel that shows something.
+/// A panel with data.
 struct Panel {
     dashboard: String,
     json: Value,
@@ -89,7 +72,7 @@ fn dashboards() -> Vec<Dashboard> {
 }
 
 impl Dashboard {
-    /// Its panels, without the rows that only head them.
+    /// Its panels, without the rows that are only headings.
     fn panels(&self) -> Vec<Panel> {
         let panels = self.json["panels"].as_array().unwrap().iter();
         panels

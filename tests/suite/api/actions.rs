@@ -43,7 +43,7 @@ async fn a_paused_cluster_is_unchanged_until_resumed() {
     );
     site.http.delete("/api/clusters/dev").await.is(202);
     site.until("dev", "reason", "Paused").await;
-    assert_eq!(site.host.world("dev").as_deref(), Some("healthy"));
+    assert_eq!(site.host.cluster("dev").as_deref(), Some("healthy"));
     assert_eq!(
         site.http
             .post_empty("/api/clusters/dev/resume")

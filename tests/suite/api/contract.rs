@@ -201,7 +201,7 @@ async fn a_delete_declares_absent_and_removes_the_row() {
         (&json!("reconcile-delete-dev"), &json!("pending"))
     );
     site.until_gone("dev").await;
-    assert_eq!(site.host.world("dev"), None);
+    assert_eq!(site.host.cluster("dev"), None);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The example does what it says: another kind of resource on the core, over a
-//! table of its own, by two replicas of which one is killed.
+//! The example works as documented: another kind of resource on the core, over its own
+//! table, with two replicas of which one is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::kit::{Database, eventually};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const EXAMPLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// target/<profile>/deps/suite-… -> target/<profile>/examples/second_table
 async fn program() -> PathBuf {
@@ -28,13 +28,13 @@ async fn program() -> PathBuf {
 }
 
 /// Folders on disk, and the journal that every replica appends to.
-struct Scene {
+struct ExampleRig {
     database: Database,
     dir: tempfile::TempDir,
     program: PathBuf,
 }
 
-impl Scene {
+impl ExampleRig {
     async fn new() -> Self {
         Self {
             database: Database::create().await,
@@ -51,7 +51,7 @@ impl Scene {
         fs::read_to_string(self.dir.path().join("journal")).unwrap_or_default()
     }
 
-    /// A replica whose effects each take this long to begin.
+    /// A replica that pauses so long before each effect.
     fn replica(&self, pause: u32) -> Child {
         let journal = self.dir.path().join("journal");
         let journal: File = OpenOptions::new()
@@ -69,16 +69,16 @@ impl Scene {
             .unwrap()
     }
 
-    async fn prepared(&self) {
-        eventually(DEADLINE, "the example's table", || async {
+    async fn wait_prepared(&self) {
+        eventually(EXAMPLE_TIMEOUT, "the example's table", || async {
             let sql = "SELECT to_regclass('folders_events') IS NOT NULL";
             self.database.value::<bool>(sql).await
         })
         .await;
     }
 
-    async fn all_ready(&self, awaited: &str) {
-        eventually(DEADLINE, awaited, || async {
+    async fn wait_all_ready(&self, awaited: &str) {
+        eventually(EXAMPLE_TIMEOUT, awaited, || async {
             let sql = "SELECT count(*) FROM folders WHERE state <> 'ready' OR observed_generation <> generation";
             self.database.value::<i64>(sql).await == 0
         })
@@ -90,26 +90,26 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
 }
 
-/// As the journal names it.
+/// The pid in the journal.
 fn raw_pid(child: &Child) -> i32 {
     pid(child).as_raw_nonzero().get()
 }
 
 /// One line of the journal.
-struct Line {
+struct JournalLine {
     begins: bool,
     term: i64,
     pid: i32,
     path: PathBuf,
 }
 
-fn lines(journal: &str) -> Vec<Line> {
+fn lines(journal: &str) -> Vec<JournalLine> {
     let line = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let [what @ ("begin" | "end"), term, pid, path] = words[..] else {
             return None;
         };
-        Some(Line {
+        Some(JournalLine {
             begins: what == "begin",
             term: term.parse().ok()?,
             pid: pid.parse().ok()?,
@@ -119,9 +119,9 @@ fn lines(journal: &str) -> Vec<Line> {
     journal.lines().filter_map(line).collect()
 }
 
-/// No folder is worked on by two at once, terms only rise, and no effect is done
-/// twice: what `dead` had begun and not ended may be done once more.
-fn assert_no_double_effect(lines: &[Line], dead: i32) {
+/// At most one replica works on a folder at a time, terms only rise, and no effect is
+/// repeated, except those that `dead` had begun and not ended.
+fn assert_no_double_effect(lines: &[JournalLine], dead: i32) {
     let mut working: BTreeMap<&Path, (i32, i64)> = BTreeMap::new();
     let mut terms: BTreeMap<&Path, i64> = BTreeMap::new();
     let mut done: BTreeSet<&Path> = BTreeSet::new();
@@ -139,10 +139,14 @@ fn assert_no_double_effect(lines: &[Line], dead: i32) {
             let alone = other.is_none_or(|(pid, term)| {
                 pid == line.pid && term <= line.term || pid == dead && term < line.term
             });
-            assert!(alone, "two work in {} at once: {other:?}", folder.display());
+            assert!(
+                alone,
+                "two replicas work in {}: {other:?}",
+                folder.display()
+            );
             assert!(
                 !done.contains(&*line.path),
-                "{} is done twice",
+                "{} was made twice",
                 line.path.display()
             );
         } else {
@@ -154,71 +158,74 @@ fn assert_no_double_effect(lines: &[Line], dead: i32) {
 
 #[tokio::test]
 async fn a_killed_replica_leaves_no_double_effect() {
-    let scene = Scene::new().await;
-    // Long enough for the work to be seen in its middle on a busy machine.
-    let mut replicas = [scene.replica(150), scene.replica(150)];
-    scene.prepared().await;
-    scene
+    let rig = ExampleRig::new().await;
+    // Long enough to observe the middle of the work on a busy machine.
+    let mut replicas = [rig.replica(150), rig.replica(150)];
+    rig.wait_prepared().await;
+    rig
         .database
         .execute("INSERT INTO folders (name, files) SELECT 'f' || n, '{a,b,c}' FROM generate_series(1, 20) n")
         .await;
-    // Either may have started so much earlier that it claims all the work.
-    let busy = eventually(DEADLINE, "a replica in the middle of its work", || async {
-        let all = lines(&scene.journal());
-        let in_the_middle = |replica: &Child| {
-            let own = all.iter().filter(|line| line.pid == raw_pid(replica));
-            let own: Vec<&Line> = own.collect();
-            let begins = own.last().is_some_and(|line| line.begins);
-            own.len() > 4 && (begins || !own.len().is_multiple_of(6))
-        };
-        replicas.iter().position(in_the_middle)
-    })
+    // One may have started so much earlier that it claims all the work.
+    let busy = eventually(
+        EXAMPLE_TIMEOUT,
+        "a replica in the middle of its work",
+        || async {
+            let all = lines(&rig.journal());
+            let in_the_middle = |replica: &Child| {
+                let own = all.iter().filter(|line| line.pid == raw_pid(replica));
+                let own: Vec<&JournalLine> = own.collect();
+                let begins = own.last().is_some_and(|line| line.begins);
+                own.len() > 4 && (begins || !own.len().is_multiple_of(6))
+            };
+            replicas.iter().position(in_the_middle)
+        },
+    )
     .await;
     replicas.swap(0, busy);
     let [mut killed, mut left] = replicas;
     let killed_pid = raw_pid(&killed);
     kill_process(pid(&killed), Signal::KILL).unwrap();
     killed.wait().await.unwrap();
-    scene
-        .all_ready("all folders, by the one that is left")
+    rig.wait_all_ready("all folders, by the remaining replica")
         .await;
     for n in 1..=20 {
         for file in ["a", "b", "c"] {
-            let path = scene.root().join(format!("f{n}/{file}"));
+            let path = rig.root().join(format!("f{n}/{file}"));
             assert!(path.is_symlink(), "{}", path.display());
         }
     }
-    let all = lines(&scene.journal());
+    let all = lines(&rig.journal());
     assert!(all.iter().any(|line| line.pid == raw_pid(&left)));
     assert_no_double_effect(&all, killed_pid);
     let events = "SELECT count(DISTINCT key) FROM folders_events WHERE kind = 'transition' AND to_state = 'ready'";
-    assert_eq!(scene.database.value::<i64>(events).await, 20);
+    assert_eq!(rig.database.value::<i64>(events).await, 20);
 
     kill_process(pid(&left), Signal::INT).unwrap();
     assert!(left.wait().await.unwrap().success());
-    let printed = scene.journal();
+    let printed = rig.journal();
     let reconciled = r#"kindler_reconcile_total{controller="folder",result="success"}"#;
     assert!(printed.contains(reconciled), "{printed}");
 }
 
 #[tokio::test]
-async fn drift_is_mended_and_a_delete_waits_for_what_is_left() {
-    let scene = Scene::new().await;
-    let _replica = scene.replica(0);
-    scene.prepared().await;
-    let database = &scene.database;
+async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
+    let rig = ExampleRig::new().await;
+    let _replica = rig.replica(0);
+    rig.wait_prepared().await;
+    let database = &rig.database;
     database
         .execute("INSERT INTO folders (name, files) VALUES ('photos', '{june,july}')")
         .await;
-    scene.all_ready("the folder").await;
-    let photos = scene.root().join("photos");
+    rig.wait_all_ready("the folder").await;
+    let photos = rig.root().join("photos");
     let foreign = photos.join("not-ours");
-    fs::write(&foreign, "somebody's").unwrap();
+    fs::write(&foreign, "foreign").unwrap();
     fs::remove_file(photos.join("june")).unwrap();
     database
         .execute("UPDATE folders SET files = '{june,august}'")
         .await;
-    scene.all_ready("the changed folder").await;
+    rig.wait_all_ready("the changed folder").await;
     let names = || {
         let entries = fs::read_dir(&photos).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -227,9 +234,9 @@ async fn drift_is_mended_and_a_delete_waits_for_what_is_left() {
     let expected = ["august", "june", "not-ours"].map(str::to_owned);
     assert_eq!(names(), BTreeSet::from(expected));
 
-    // A DELETE keeps the row until nothing is left; what is not ours stays.
+    // A DELETE keeps the row until its folder is empty; foreign files stay.
     database.execute("DELETE FROM folders").await;
-    eventually(DEADLINE, "the delete to fail visibly", || async {
+    eventually(EXAMPLE_TIMEOUT, "the delete to fail visibly", || async {
         let sql =
             "SELECT count(*) FROM folders WHERE state = 'failed' AND message LIKE '%not empty%'
                    AND next_attempt_at > now() AND deleted_at IS NOT NULL";
@@ -241,7 +248,7 @@ async fn drift_is_mended_and_a_delete_waits_for_what_is_left() {
     database
         .execute("UPDATE folders SET retry_requested_at = now()")
         .await;
-    eventually(DEADLINE, "the row to go with its folder", || async {
+    eventually(EXAMPLE_TIMEOUT, "the removal of the row", || async {
         database.value::<i64>("SELECT count(*) FROM folders").await == 0
     })
     .await;

@@ -1,24 +1,21 @@
-//! The procedure of docs/OPERATIONS.md: a backup is taken, life goes on, and the
-//! old backup is restored. Nothing on the host is deleted for it.
+//! The procedure of docs/OPERATIONS.md: a backup is taken, changes follow, and the old
+//! backup is restored. The restore deletes no cluster.
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
-use super::{succeeds, told_as_skipped};
-use crate::kit::{Daemon, Database, Host, eventually, migrated};
+use super::{print_skipped, succeeds};
+use crate::kit::{Daemon, Database, Host, Sql, migrated};
 
-const SOON: Duration = Duration::from_secs(30);
-
-/// What docs/OPERATIONS.md says to do between the restore and the start.
+/// The script that docs/OPERATIONS.md runs between the restore and the start.
 const AFTER_RESTORE: &str = include_str!("../../../sql/after_restore.sql");
 
-/// A client program of Postgres, beside the server's where PATH has none.
+/// A client program of Postgres, from the server's folder if PATH has none.
 fn client(name: &str) -> Option<Command> {
-    let beside = std::fs::read_dir("/usr/lib/postgresql")
+    let server_folders = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();
-    let mut folders: Vec<PathBuf> = beside
+    let mut folders: Vec<PathBuf> = server_folders
         .flatten()
         .map(|version| version.path().join("bin"))
         .collect();
@@ -28,18 +25,9 @@ fn client(name: &str) -> Option<Command> {
     let mut found = folders.into_iter().rev().map(|folder| folder.join(name));
     let found = found.find(|path| path.is_file());
     if found.is_none() {
-        told_as_skipped(&format!("{name} is not installed"));
+        print_skipped(&format!("{name} is not installed"));
     }
     found.map(Command::new)
-}
-
-async fn is(database: &Database, name: &str, state: &str) {
-    let sql =
-        format!("SELECT count(*) FROM clusters WHERE name = '{name}' AND actual_state = '{state}'");
-    eventually(SOON, &format!("{name} to be {state}"), || async {
-        database.value::<i64>(&sql).await == 1
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -49,17 +37,15 @@ async fn an_old_backup_deletes_nothing() {
     };
     let (database, host) = (migrated().await, Host::new());
     let daemon = Daemon::start(&database, &host).await;
-    let declare =
-        |name: &str| format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'kind')");
-    for name in ["kept", "removed-later", "wanted-again"] {
-        database.execute(&declare(name)).await;
-        is(&database, name, "running").await;
+    let sql = database.connect().await;
+    for name in ["kept", "removed-later", "undeleted"] {
+        sql.declare(name).await;
+        sql.wait_state(name, "present running").await;
     }
-    // At the time of the backup somebody wants this one gone, and it fails.
-    host.control("wanted-again.delete", "exit 1");
-    let absent = "UPDATE clusters SET desired_state = 'absent' WHERE name = 'wanted-again'";
-    database.execute(absent).await;
-    is(&database, "wanted-again", "failed").await;
+    // At the time of the backup this cluster is declared absent, and its delete fails.
+    host.control("undeleted.delete", "exit 1");
+    sql.desire("undeleted", "absent").await;
+    sql.wait_state("undeleted", "absent failed").await;
     let backup = host.path().join("backup.sql");
     succeeds(
         dump.args(["--no-owner", "--file"])
@@ -67,26 +53,20 @@ async fn an_old_backup_deletes_nothing() {
             .arg(database.url()),
     );
 
-    // Life goes on, and the daemon ends before the restore.
-    let present = "UPDATE clusters SET desired_state = 'present' WHERE name = 'wanted-again'";
-    database.execute(present).await;
-    is(&database, "wanted-again", "running").await;
-    database.execute(&declare("made-later")).await;
-    is(&database, "made-later", "running").await;
-    database
-        .execute("DELETE FROM clusters WHERE name = 'removed-later'")
+    // Changes after the backup; the daemon ends before the restore.
+    sql.desire("undeleted", "present").await;
+    sql.wait_state("undeleted", "present running").await;
+    sql.declare("created-later").await;
+    sql.wait_state("created-later", "present running").await;
+    sql.run("DELETE FROM clusters WHERE name = 'removed-later'")
         .await;
-    eventually(SOON, "the row to go", || async {
-        let rows = "SELECT count(*) FROM clusters WHERE name = 'removed-later'";
-        database.value::<i64>(rows).await == 0
-    })
-    .await;
+    sql.wait_state("removed-later", "gone").await;
     daemon.stop().await;
-    let last_term: i64 = database
-        .value("SELECT last_value FROM cluster_lease_terms")
+    let last_term = sql
+        .number("SELECT last_value FROM cluster_lease_terms")
         .await;
     let before = host.journal().len();
-    host.release("wanted-again.delete");
+    host.release("undeleted.delete");
 
     let restored = Database::create().await;
     succeeds(
@@ -95,12 +75,13 @@ async fn an_old_backup_deletes_nothing() {
             .arg(&backup)
             .arg(restored.url()),
     );
-    restored.execute(AFTER_RESTORE).await;
+    let sql = restored.connect().await;
+    sql.run(AFTER_RESTORE).await;
     let daemon = Daemon::start(&restored, &host).await;
     for name in ["kept", "removed-later"] {
-        is(&restored, name, "running").await;
+        sql.wait_state(name, "present running").await;
     }
-    // Several passes, so that anything that would be done was begun.
+    // Several passes, so that all due work has begun.
     daemon.full_passes(3).await;
 
     let since = host.journal().split_off(before);
@@ -109,24 +90,24 @@ async fn an_old_backup_deletes_nothing() {
         "{since:#?}"
     );
     let touched = |name: &str| since.iter().any(|entry| entry.name == name);
-    for name in ["kept", "made-later", "wanted-again", "removed-later"] {
-        assert_eq!(host.world(name).as_deref(), Some("healthy"), "{name}");
+    for name in ["kept", "created-later", "undeleted", "removed-later"] {
+        assert_eq!(host.cluster(name).as_deref(), Some("healthy"), "{name}");
     }
-    // No row names it, so nobody touches it; this one is held for a person.
+    // One has no row, and the other is paused until a person decides.
     assert!(
-        !touched("made-later") && !touched("wanted-again"),
+        !touched("created-later") && !touched("undeleted"),
         "{since:#?}"
     );
-    // What the backup declares is made again, under terms that were never used.
+    // The declared one is created again, under terms that were never used.
     assert!(touched("removed-later"), "{since:#?}");
     assert!(
         since.iter().all(|entry| entry.fence > last_term),
         "{since:#?}"
     );
-    let held =
-        "SELECT paused AND desired_state = 'absent' FROM clusters WHERE name = 'wanted-again'";
-    assert!(restored.value::<bool>(held).await);
-    // Of leases only the daemon's own, for as long as it looks at a cluster.
+    let paused =
+        "SELECT paused AND desired_state = 'absent' FROM clusters WHERE name = 'undeleted'";
+    assert!(restored.value::<bool>(paused).await);
+    // Only the daemon's own leases, while it checks a cluster.
     let leases = format!("SELECT count(*) FROM cluster_leases WHERE term <= {last_term}");
-    assert_eq!(restored.value::<i64>(&leases).await, 0);
+    assert_eq!(sql.number(&leases).await, 0);
 }

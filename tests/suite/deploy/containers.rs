@@ -1,5 +1,5 @@
-//! The images and the compose file: every path, port, variable, command and
-//! secret is one that exists, and the habits that hadolint asks for are kept.
+//! The images and the compose file: every path, port, variable, command and secret
+//! exists, and hadolint's rules are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,9 +8,9 @@ use kindler::config::settings;
 use serde_json::Value;
 
 use super::yaml::{assert_follows, document, texts};
-use super::{read, repository, succeeds, tool_if_there};
+use super::{optional_tool, read, repository, succeeds};
 
-/// The instructions of the Dockerfile, each with its stage's name.
+/// The instructions of the Dockerfile, each with the name of its stage.
 fn instructions() -> Vec<(String, String, String)> {
     let text = read(repository("deploy/docker/Dockerfile"));
     let lines: Vec<_> = text
@@ -51,7 +51,7 @@ fn image_env(stage: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What the image of the daemon was given to run, besides itself.
+/// The programs in the image of the daemon besides kindler.
 pub(super) fn daemon_programs() -> Vec<String> {
     let installs = of_stage("daemon", "RUN").join(" ");
     let (_, rest) = installs.split_once("--no-install-recommends ").unwrap();
@@ -61,7 +61,7 @@ pub(super) fn daemon_programs() -> Vec<String> {
 
 fn compose() -> Value {
     let mut compose = document(&repository("deploy/docker/compose.yaml"));
-    // Merge keys are the reader's to apply, where the parser left them.
+    // The parser leaves merge keys to the caller.
     merge(&mut compose);
     compose
 }
@@ -81,7 +81,7 @@ fn services() -> BTreeMap<String, Value> {
 }
 
 /// The services that run Kindler, each with the stage of its image.
-fn ours() -> Vec<(String, String, Value)> {
+fn kindler_services() -> Vec<(String, String, Value)> {
     services()
         .into_iter()
         .filter_map(|(name, service)| {
@@ -92,15 +92,15 @@ fn ours() -> Vec<(String, String, Value)> {
 }
 
 #[test]
-fn hadolint_has_no_complaint() {
-    let Some(mut hadolint) = tool_if_there("hadolint") else {
+fn hadolint_accepts_the_dockerfile() {
+    let Some(mut hadolint) = optional_tool(&["hadolint"]) else {
         return;
     };
     succeeds(hadolint.arg(repository("deploy/docker/Dockerfile")));
 }
 
 #[test]
-fn images_are_pinned_run_as_nobody_and_are_made_of_files_that_exist() {
+fn images_are_pinned_unprivileged_and_complete() {
     let all = instructions();
     let stages: BTreeSet<_> = all.iter().map(|(stage, _, _)| stage.as_str()).collect();
     let defaults: BTreeMap<_, _> = all
@@ -171,9 +171,9 @@ fn assert_variables_exist<'a>(names: impl Iterator<Item = &'a String>) {
     }
 }
 
-/// A build that forgets a folder fails only where an engine runs.
+/// A build with a missing folder would fail only with a container engine.
 #[test]
-fn the_build_is_given_every_file_that_the_code_takes_in() {
+fn the_build_context_has_every_included_file() {
     let given: Vec<String> = of_stage("build", "COPY")
         .iter()
         .flat_map(|rest| {
@@ -221,7 +221,7 @@ fn the_build_is_given_every_file_that_the_code_takes_in() {
                 taken_in += 1;
             }
         }
-        // Paths that are put together are looked at by hand.
+        // Composed paths are checked by their fixed parts.
         for line in text
             .lines()
             .filter(|line| line.contains("CARGO_MANIFEST_DIR"))
@@ -238,11 +238,11 @@ fn is_given_somewhere(line: &str, given: &[String]) -> bool {
 }
 
 #[test]
-fn compose_follows_the_schema_of_compose() {
+fn compose_is_valid_by_its_schema() {
     let text = read(repository("tests/schemas/compose-spec.json"));
     let schema: Value = serde_json::from_str(&text).unwrap();
     let mut compose = compose();
-    // The schema is of 2021, before the project could be named in the file.
+    // The schema is of 2021; it does not know the project name yet.
     assert_eq!(
         compose.as_object_mut().unwrap().remove("name"),
         Some("kindler".into())
@@ -253,7 +253,7 @@ fn compose_follows_the_schema_of_compose() {
 }
 
 #[test]
-fn every_file_secret_volume_and_network_of_compose_exists() {
+fn compose_files_secrets_volumes_and_networks_exist() {
     let folder = repository("deploy/docker");
     let compose = compose();
     let has = |kind: &str, name: &str| {
@@ -297,7 +297,7 @@ fn every_file_secret_volume_and_network_of_compose_exists() {
         {
             has("services", other);
         }
-        // Nothing of this is for the network.
+        // No port is published to the network.
         for port in texts(&service["ports"]) {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
         }
@@ -327,11 +327,11 @@ fn every_file_secret_volume_and_network_of_compose_exists() {
 }
 
 #[test]
-fn compose_runs_kindler_as_the_code_and_the_images_have_it() {
-    let ours = ours();
-    assert_eq!(ours.len(), 3);
+fn compose_is_consistent_with_the_code_and_images() {
+    let kindler_services = kindler_services();
+    assert_eq!(kindler_services.len(), 3);
     let dockerfile = "deploy/docker/Dockerfile";
-    for (name, stage, service) in &ours {
+    for (name, stage, service) in &kindler_services {
         assert_eq!(service["build"]["dockerfile"], dockerfile);
         let context =
             repository("deploy/docker").join(service["build"]["context"].as_str().unwrap());
@@ -361,7 +361,7 @@ fn compose_runs_kindler_as_the_code_and_the_images_have_it() {
 }
 
 #[test]
-fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
+fn prometheus_and_grafana_read_what_exists() {
     let services = services();
     let prometheus = document(&repository("deploy/docker/prometheus.yml"));
     let scrapes = prometheus["scrape_configs"].as_array().unwrap();
@@ -370,7 +370,7 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
         .find(|job| job["job_name"] == "kindler")
         .unwrap();
     let scraped = texts(&job["static_configs"][0]["targets"]);
-    let running: BTreeMap<_, _> = ours()
+    let running: BTreeMap<_, _> = kindler_services()
         .into_iter()
         .filter(|(name, _, _)| name != "migrate")
         .map(|(name, stage, _)| (name, of_stage(&stage, "EXPOSE").remove(0)))
@@ -388,7 +388,7 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
             );
         }
     }
-    // The rules that are mounted are the rules that are read.
+    // The mounted rules are the ones that the configuration reads.
     let mounted = |service: &str, below: &str| -> String {
         let volumes = texts(&services[service]["volumes"]);
         let volume = volumes.iter().find(|volume| volume.contains(below));
@@ -434,7 +434,7 @@ fn prometheus_scrapes_what_runs_and_grafana_reads_what_is_there() {
 }
 
 #[test]
-fn secrets_are_made_once_and_kept_from_others() {
+fn secrets_are_created_once_and_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("secrets.sh");

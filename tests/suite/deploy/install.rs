@@ -1,15 +1,15 @@
-//! The install script: what it copies, twice, and takes away again.
+//! The install script: installing twice, uninstalling and purging.
 
 use std::fs;
 
 use super::{files, install, read, repository, succeeds, tool};
 
 #[test]
-fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
+fn install_is_idempotent_and_purge_removes_everything() {
     let root = tempfile::tempdir().unwrap();
     let first = succeeds(&mut install(root.path(), "/usr/local", "install"));
-    for told in ["/usr/local/bin/kindler", "kindler.service", "kindler.toml"] {
-        assert!(first.contains(told), "{first}");
+    for output in ["/usr/local/bin/kindler", "kindler.service", "kindler.toml"] {
+        assert!(first.contains(output), "{first}");
     }
     let installed = files(root.path());
     for file in [
@@ -26,7 +26,7 @@ fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
             "{file}: {installed:#?}"
         );
     }
-    // A page that is read at night leads nowhere but to what is there.
+    // The links of installed pages lead to installed files.
     let documents = root.path().join("usr/local/share/doc/kindler");
     let pages = files(&documents).into_iter().filter(|file| {
         file.starts_with("docs/runbooks/")
@@ -48,7 +48,8 @@ fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
         .join("usr/local/lib/systemd/system/kindler.service");
     assert!(read(unit).contains("\nExecStart=/usr/local/bin/kindler serve\n"));
 
-    // What a person changed stays, and a changed file of ours is renewed.
+    // A file that a person changed is kept, and a changed file of the package is
+    // replaced.
     let settings = root.path().join("etc/kindler/kindler.toml");
     fs::write(&settings, "concurrency = 9\n").unwrap();
     fs::write(root.path().join("usr/local/bin/kindler"), "old").unwrap();
@@ -67,7 +68,7 @@ fn installing_twice_changes_nothing_and_a_purge_leaves_nothing() {
 }
 
 #[test]
-fn the_example_of_the_settings_sets_nothing_and_is_accepted() {
+fn the_example_settings_file_is_valid_and_sets_nothing() {
     let example = kindler::config::settings_example();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kindler.toml");
@@ -78,12 +79,12 @@ fn the_example_of_the_settings_sets_nothing_and_is_accepted() {
         .env_clear()
         .output()
         .unwrap();
-    let told = super::printed(&output);
-    assert!(told.contains("no database is set"), "{told}");
+    let output = super::printed(&output);
+    assert!(output.contains("no database is set"), "{output}");
 }
 
 #[test]
-fn scripts_are_clean_to_shellcheck() {
+fn shellcheck_accepts_the_scripts() {
     let Some(mut shellcheck) = tool("shellcheck") else {
         return;
     };

@@ -1,5 +1,5 @@
-//! The manifests: right to Kubernetes' own schemas, restricted, and in step with
-//! the images, the settings and the routes of the code.
+//! The manifests: valid by the Kubernetes schemas, restricted, and consistent with the
+//! images, settings and routes of the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,9 +8,9 @@ use kindler::config::settings;
 use serde_json::{Value, json};
 
 use super::yaml::{assert_follows, document, documents, texts};
-use super::{read, repository, succeeds, tool_if_there};
+use super::{optional_tool, read, repository, succeeds};
 
-/// The manifests of a kustomization and of those that it names.
+/// The manifests of a kustomization and of those that it includes.
 fn manifests(folder: &str) -> Vec<Value> {
     let folder = repository("deploy/kubernetes").join(folder);
     let kustomization = document(&folder.join("kustomization.yaml"));
@@ -35,7 +35,7 @@ fn of_kind<'a>(all: &'a [Value], kind: &str) -> Vec<&'a Value> {
     all.iter().filter(|one| one["kind"] == kind).collect()
 }
 
-/// The pods that Deployments and Jobs make, by the manifest's name.
+/// The pods of Deployments and Jobs, by the manifest's name.
 fn pods(all: &[Value]) -> BTreeMap<String, Value> {
     all.iter()
         .filter(|one| one["kind"] == "Deployment" || one["kind"] == "Job")
@@ -50,7 +50,7 @@ fn container(pod: &Value) -> &Value {
 }
 
 #[test]
-fn every_manifest_follows_the_schema_of_kubernetes() {
+fn every_manifest_is_valid_by_its_schema() {
     let schemas: Value =
         serde_json::from_str(&read(repository("tests/schemas/kubernetes.json"))).unwrap();
     let all = manifests("control-plane");
@@ -65,7 +65,7 @@ fn every_manifest_follows_the_schema_of_kubernetes() {
             "$defs": schemas["$defs"],
         });
         assert_follows(&schema, manifest, &format!("{kind} {}", name(manifest)));
-        // The schema is a strict one: a wrong key is seen.
+        // The schema is strict: a wrong key is an error.
         let mut broken = manifest.clone();
         broken["specc"] = json!(1);
         assert!(!jsonschema::is_valid(&schema, &broken));
@@ -73,10 +73,10 @@ fn every_manifest_follows_the_schema_of_kubernetes() {
 }
 
 #[test]
-fn kustomize_builds_what_is_shipped() {
+fn kustomize_builds_the_manifests() {
     let components = "components:\n  - ../servicemonitor\n";
     for (folder, kinds) in [("api", 5), ("control-plane", 11)] {
-        let Some(mut kubectl) = tool_if_there("kubectl") else {
+        let Some(mut kubectl) = optional_tool(&["kubectl"]) else {
             return;
         };
         let folder = repository("deploy/kubernetes").join(folder);
@@ -84,7 +84,7 @@ fn kustomize_builds_what_is_shipped() {
         assert_eq!(built.matches("\nkind: ").count(), kinds, "{built}");
         assert!(built.contains("image: kindler:api") && !built.contains("image: kindler-api"));
     }
-    let Some(mut kubectl) = tool_if_there("kubectl") else {
+    let Some(mut kubectl) = optional_tool(&["kubectl"]) else {
         return;
     };
     let copy = tempfile::tempdir().unwrap();
@@ -97,9 +97,12 @@ fn kustomize_builds_what_is_shipped() {
         );
     }
     let file = copy.path().join("control-plane/kustomization.yaml");
-    let told = read(&file).replace("# components:\n#   - ../servicemonitor\n", components);
-    assert!(told.contains(components), "the hint says how: {told}");
-    std::fs::write(&file, told).unwrap();
+    let output = read(&file).replace("# components:\n#   - ../servicemonitor\n", components);
+    assert!(
+        output.contains(components),
+        "the comment shows how: {output}"
+    );
+    std::fs::write(&file, output).unwrap();
     let built = succeeds(
         kubectl
             .arg("kustomize")
@@ -127,7 +130,7 @@ fn every_pod_is_restricted() {
         let volumes = spec["volumes"].as_array().unwrap();
         assert!(volumes.iter().all(|volume| volume["hostPath"].is_null()));
         assert!(of_container["resources"]["limits"]["memory"].is_string());
-        // A volume for each mount, and a mount for each volume.
+        // Each mount has a volume, and each volume a mount.
         let names = |list: &Value| -> BTreeSet<String> {
             let items = list.as_array().unwrap().iter();
             items
@@ -143,7 +146,7 @@ fn every_pod_is_restricted() {
 }
 
 #[test]
-fn no_secret_is_shipped_and_each_that_is_named_is_told_how_to_make() {
+fn secrets_are_not_shipped_but_documented() {
     let all = manifests("control-plane");
     assert!(of_kind(&all, "Secret").is_empty());
     let how = read(repository(
@@ -172,7 +175,7 @@ fn no_secret_is_shipped_and_each_that_is_named_is_told_how_to_make() {
 }
 
 #[test]
-fn settings_arguments_ports_and_probes_are_those_of_the_code() {
+fn settings_arguments_ports_and_probes_exist_in_the_code() {
     let known: BTreeSet<_> = settings().into_iter().map(|setting| setting.env).collect();
     let all = manifests("control-plane");
     let pods = pods(&all);
@@ -182,9 +185,9 @@ fn settings_arguments_ports_and_probes_are_those_of_the_code() {
         let mut env = BTreeMap::new();
         for variable in container["env"].as_array().unwrap() {
             let variable_name = variable["name"].as_str().unwrap();
-            let ours = variable_name.starts_with("KINDLER_");
+            let kindler_services = variable_name.starts_with("KINDLER_");
             assert!(
-                !ours || known.contains(variable_name),
+                !kindler_services || known.contains(variable_name),
                 "{name}: {variable_name}"
             );
             env.insert(
@@ -193,7 +196,7 @@ fn settings_arguments_ports_and_probes_are_those_of_the_code() {
             );
         }
         super::assert_is_a_command(&texts(&container["args"]));
-        // The file of the URL is one that is mounted.
+        // The URL's file is in a mounted folder.
         let files = ["KINDLER_DATABASE_URL_FILE", "KINDLER_API_DATABASE_URL_FILE"];
         let file = files.iter().find_map(|variable| env.get(variable));
         let file = Path::new(file.expect("a file with the URL"));
@@ -229,15 +232,15 @@ fn settings_arguments_ports_and_probes_are_those_of_the_code() {
 }
 
 #[test]
-fn services_policies_and_budgets_select_pods_that_are_there() {
+fn services_policies_and_budgets_select_existing_pods() {
     let all = manifests("control-plane");
     let labels: Vec<Value> = pods(&all)
         .values()
         .map(|pod| pod["metadata"]["labels"].clone())
         .collect();
     let selected = |selector: &Value| {
-        let wanted = selector.as_object().unwrap();
-        let matches = |of: &&Value| wanted.iter().all(|(key, value)| of[key] == *value);
+        let expected = selector.as_object().unwrap();
+        let matches = |of: &&Value| expected.iter().all(|(key, value)| of[key] == *value);
         labels.iter().filter(matches).count()
     };
     for service in of_kind(&all, "Service") {
@@ -252,7 +255,7 @@ fn services_policies_and_budgets_select_pods_that_are_there() {
         let selector = &budget["spec"]["selector"]["matchLabels"];
         assert_eq!(selected(selector), 1, "{}", name(budget));
     }
-    // Nothing runs that no policy closes.
+    // Every pod is selected by a network policy.
     let policies = of_kind(&all, "NetworkPolicy");
     assert_eq!(policies.len(), labels.len());
     for policy in policies {

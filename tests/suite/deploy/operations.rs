@@ -1,17 +1,17 @@
-//! What docs/OPERATIONS.md gives people to type, typed.
+//! The commands of docs/OPERATIONS.md work.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use super::{containers, printed, read, repository, tool_if_there};
+use super::{containers, optional_tool, printed, read, repository};
 use crate::kit::{Host, KINDLER, migrated};
 
 fn page() -> String {
     read(repository("docs/OPERATIONS.md"))
 }
 
-/// The crontab that is shown: its variables, and what its one job runs.
+/// The crontab in the documentation: its variables and the command of its only job.
 fn crontab() -> (BTreeMap<String, String>, String) {
     let text = page();
     let (_, rest) = text.split_once("```cron\n").unwrap();
@@ -31,16 +31,16 @@ fn crontab() -> (BTreeMap<String, String>, String) {
 }
 
 #[tokio::test]
-async fn the_cron_line_makes_a_pass_where_cron_sets_almost_nothing() {
+async fn the_cron_line_works_in_crons_environment() {
     let (variables, job) = crontab();
-    // Where install.sh and the package put kindler, and people put k3d and kind.
+    // The folders of kindler, k3d and kind.
     let path = variables.get("PATH").expect("cron's own PATH is too short");
     for folder in ["/usr/local/bin", "/usr/bin", "/bin"] {
         assert!(path.split(':').any(|one| one == folder), "{folder}: {path}");
     }
-    // cron ends the command at one of these.
+    // cron ends the command at a percent sign.
     assert!(!job.contains('%'), "{job}");
-    if tool_if_there("flock").is_none() || tool_if_there("logger").is_none() {
+    if optional_tool(&["flock"]).is_none() || optional_tool(&["logger"]).is_none() {
         return;
     }
     let (database, host) = (migrated().await, Host::new());
@@ -70,10 +70,9 @@ async fn the_cron_line_makes_a_pass_where_cron_sets_almost_nothing() {
     assert_eq!(state, "running", "{job}: {}", printed(&ran));
 }
 
-/// Slim images lack most of what one is used to; a page that is read at night
-/// must not name it.
+/// Slim images lack common programs, so the documentation must not use them there.
 #[test]
-fn what_is_run_inside_a_container_is_in_its_image() {
+fn programs_run_in_a_container_are_in_its_image() {
     let text = page();
     let runs: Vec<_> = text.split("kubectl exec ").skip(1).collect();
     assert!(!runs.is_empty());
@@ -90,10 +89,10 @@ fn what_is_run_inside_a_container_is_in_its_image() {
     }
 }
 
-/// Without it systemd signals the whole unit, and a signal that is for the daemon
-/// ends the commands that it runs.
+/// Without this option systemd signals the whole unit, and a signal for the daemon ends
+/// its running commands.
 #[test]
-fn a_signal_is_for_the_daemon_alone() {
+fn systemctl_kill_signals_only_the_daemon() {
     let text = page();
     let kills: Vec<_> = text.split("systemctl kill ").skip(1).collect();
     assert!(!kills.is_empty());

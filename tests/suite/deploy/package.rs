@@ -1,5 +1,5 @@
-//! The Debian package: built, looked at, installed into a root of its own, run
-//! there, removed and purged.
+//! The Debian package: built, inspected, installed into a temporary root, run there,
+//! removed and purged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use super::{files, read, repository, succeeds, tool};
 use crate::kit::{Database, Host, KINDLER, daemon_settings};
 
-/// Builds the package; `None` where there are no tools for it.
+/// Builds the package; `None` if its tools are missing.
 fn build(into: &Path) -> Option<PathBuf> {
     tool("dpkg-deb")?;
     let mut command = Command::new("sh");
@@ -16,14 +16,14 @@ fn build(into: &Path) -> Option<PathBuf> {
         .arg(repository("deploy/debian/build.sh"))
         .env("BINARY", KINDLER)
         .env("OUT", into)
-        // Nobody waits for a debug build to be packed small.
+        // A test does not need a small package.
         .env("COMPRESSION", "none");
-    let told = succeeds(&mut command);
-    let line = told.lines().find(|line| line.ends_with(".deb"));
+    let output = succeeds(&mut command);
+    let line = output.lines().find(|line| line.ends_with(".deb"));
     Some(PathBuf::from(line.unwrap()))
 }
 
-/// dpkg on a root of its own, with maintainer scripts that know it.
+/// dpkg with a temporary root, and maintainer scripts that use it.
 fn dpkg(root: &Path) -> Option<Command> {
     let as_root = rustix::process::geteuid().is_root();
     let mut command = if as_root {
@@ -36,13 +36,13 @@ fn dpkg(root: &Path) -> Option<Command> {
     command
         .arg(format!("--root={}", root.display()))
         .args(["--force-script-chrootless", "--force-not-root"])
-        // Nothing that it depends on is installed in this root.
+        // The dependencies are not installed in this root.
         .args(["--force-depends", "--log=/dev/null"]);
     Some(command)
 }
 
-/// What is in the root, but for dpkg's own list and the list of users.
-fn left(root: &Path) -> Vec<String> {
+/// The files in the root, except dpkg's own and the list of users.
+fn remaining_files(root: &Path) -> Vec<String> {
     let users = ["passwd", "group", "shadow", "gshadow"];
     files(root)
         .into_iter()
@@ -54,8 +54,8 @@ fn left(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Makes the tables of an empty database, and a cluster of a row in them.
-async fn works(kindler: &Path) {
+/// Migrates an empty database and creates a cluster from a row in it.
+async fn expect_cluster(kindler: &Path) {
     let (database, host) = (Database::create().await, Host::new());
     let run = |arguments: &[&str]| {
         let mut command = Command::new(kindler);
@@ -80,7 +80,7 @@ async fn works(kindler: &Path) {
 }
 
 #[tokio::test]
-async fn the_package_is_installed_runs_is_upgraded_and_purged() {
+async fn the_package_installs_runs_upgrades_and_purges() {
     let folder = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
@@ -95,7 +95,7 @@ async fn the_package_is_installed_runs_is_upgraded_and_purged() {
         return;
     };
     succeeds(install.arg("-i").arg(&package));
-    let installed = left(root);
+    let installed = remaining_files(root);
     for file in [
         "usr/bin/kindler",
         "usr/lib/systemd/system/kindler.service",
@@ -119,13 +119,13 @@ async fn the_package_is_installed_runs_is_upgraded_and_purged() {
         version.trim(),
         format!("kindler {}", env!("CARGO_PKG_VERSION"))
     );
-    works(&root.join("usr/bin/kindler")).await;
+    expect_cluster(&root.join("usr/bin/kindler")).await;
     if tool("systemd-sysusers").is_some() {
         assert!(read(root.join("etc/passwd")).contains("kindler:"));
         assert!(root.join("var/lib/kindler").is_dir());
     }
 
-    // Settings and state outlive an upgrade and a removal, and no purge.
+    // Settings and state are kept by an upgrade and a removal, but not by a purge.
     let settings = root.join("etc/kindler/kindler.toml");
     fs::write(&settings, "concurrency = 9\n").unwrap();
     fs::create_dir_all(root.join("var/lib/kindler/logs")).unwrap();
@@ -145,7 +145,7 @@ async fn the_package_is_installed_runs_is_upgraded_and_purged() {
     assert_eq!(read(&settings), "concurrency = 9\n");
     succeeds(dpkg(root).unwrap().args(["-r", "kindler"]));
     assert_eq!(
-        left(root),
+        remaining_files(root),
         [
             "etc/credstore/kindler.database_url",
             "etc/kindler/kindler.toml",
@@ -153,16 +153,20 @@ async fn the_package_is_installed_runs_is_upgraded_and_purged() {
         ]
     );
     succeeds(dpkg(root).unwrap().args(["-P", "kindler"]));
-    assert!(left(root).is_empty(), "{:#?}", left(root));
+    assert!(
+        remaining_files(root).is_empty(),
+        "{:#?}",
+        remaining_files(root)
+    );
     for folder in ["etc/kindler", "etc/credstore", "var/lib/kindler"] {
-        assert!(!root.join(folder).exists(), "{folder} is left");
+        assert!(!root.join(folder).exists(), "{folder} still exists");
     }
 }
 
-/// Where cargo was told to build elsewhere.
+/// Works with another target folder of cargo.
 #[test]
-fn make_packs_and_runs_what_cargo_built() {
-    let told = |target: &str, folder: Option<&str>| {
+fn make_uses_the_target_folder_of_cargo() {
+    let output = |target: &str, folder: Option<&str>| {
         let mut make = Command::new("make");
         make.args(["--dry-run", "--directory"])
             .arg(repository(""))
@@ -170,14 +174,16 @@ fn make_packs_and_runs_what_cargo_built() {
             .env_remove("CARGO_TARGET_DIR");
         succeeds(make.envs(folder.map(|folder| ("CARGO_TARGET_DIR", folder))))
     };
-    assert!(told("run", None).contains("exec ./target/release/kindler dev"));
-    assert!(told("run", Some("/elsewhere")).contains("exec /elsewhere/release/kindler dev"));
-    assert!(told("test-e2e", Some("/elsewhere")).contains("\"/elsewhere/debug/kindler\" npm test"));
-    assert!(told("deb", Some("/elsewhere")).contains("BINARY=/elsewhere/release/kindler"));
+    assert!(output("run", None).contains("exec ./target/release/kindler dev"));
+    assert!(output("run", Some("/elsewhere")).contains("exec /elsewhere/release/kindler dev"));
+    assert!(
+        output("test-e2e", Some("/elsewhere")).contains("\"/elsewhere/debug/kindler\" npm test")
+    );
+    assert!(output("deb", Some("/elsewhere")).contains("BINARY=/elsewhere/release/kindler"));
 }
 
 #[test]
-fn lintian_has_no_complaint() {
+fn lintian_accepts_the_package() {
     let Some(mut lintian) = tool("lintian") else {
         return;
     };
@@ -185,16 +191,16 @@ fn lintian_has_no_complaint() {
     let Some(package) = build(folder.path()) else {
         return;
     };
-    // Of a debug build that is not packed.
+    // These come from the debug build without compression.
     let of_this_build = "unstripped-binary-or-object,uses-no-compression-for-control-tarball,\
                          uses-no-compression-for-data-tarball";
-    let told = succeeds(
+    let output = succeeds(
         lintian
             .args(["--no-cfg", "--fail-on", "error,warning"])
             .args(["--suppress-tags", of_this_build])
             .arg(&package),
     );
-    let complaints: Vec<_> = told
+    let complaints: Vec<_> = output
         .lines()
         .filter(|line| line.starts_with("E:") || line.starts_with("W:"))
         .collect();

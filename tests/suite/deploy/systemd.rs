@@ -1,5 +1,5 @@
-//! The units: right to systemd, closed as far as promised, and in step with the
-//! code's own bounds.
+//! The units: accepted by systemd, restricted, and consistent with the limits of the
+//! code.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ const SERVICES: [&str; 3] = [
     "kindler-api.service",
 ];
 
-/// The least that `systemd-analyze security` must say; lower is better.
+/// The highest accepted score of `systemd-analyze security`; lower is better.
 const EXPOSURE: f64 = 3.0;
 
 /// The assignments of a unit, in order.
@@ -46,7 +46,7 @@ fn systemd_accepts_the_units() {
     let root = tempfile::tempdir().unwrap();
     succeeds(&mut install(root.path(), "/usr", "install"));
     let units = root.path().join("usr/lib/systemd/system");
-    // What ours name besides is the system's: its shell and its targets.
+    // The units also refer to the system's shell and targets.
     fs::create_dir(root.path().join("bin")).unwrap();
     fs::copy("/bin/sh", root.path().join("bin/sh")).unwrap();
     for entry in fs::read_dir("/usr/lib/systemd/system").unwrap().flatten() {
@@ -58,10 +58,10 @@ fn systemd_accepts_the_units() {
             fs::copy(entry.path(), units.join(name)).unwrap();
         }
     }
-    let ours = files(&units)
+    let kindler_services = files(&units)
         .into_iter()
         .filter(|name| name.starts_with("kindler"));
-    let paths: Vec<_> = ours.map(|name| units.join(name)).collect();
+    let paths: Vec<_> = kindler_services.map(|name| units.join(name)).collect();
     assert_eq!(paths.len(), 4);
     let output = analyze
         .arg("--root")
@@ -70,41 +70,41 @@ fn systemd_accepts_the_units() {
         .args(&paths)
         .output()
         .unwrap();
-    // It warns of what it does not know and succeeds all the same.
+    // systemd-analyze warns of unknown keys and still succeeds.
     assert!(output.status.success(), "{}", printed(&output));
     assert_eq!(printed(&output), "");
 }
 
 #[test]
-fn the_units_expose_no_more_than_promised() {
+fn the_units_exposure_is_limited() {
     for service in SERVICES {
         let Some(mut analyze) = tool("systemd-analyze") else {
             return;
         };
-        let told = succeeds(
+        let output = succeeds(
             analyze
                 .args(["security", "--offline=true", "--no-pager"])
                 .arg(repository("deploy/systemd").join(service)),
         );
-        let level = told
+        let level = output
             .split("Overall exposure level for ")
             .nth(1)
             .and_then(|rest| rest.split_whitespace().nth(1))
-            .unwrap_or_else(|| panic!("{told}"));
+            .unwrap_or_else(|| panic!("{output}"));
         let level: f64 = level.parse().unwrap();
-        assert!(level <= EXPOSURE, "{service} {level}: {told}");
+        assert!(level <= EXPOSURE, "{service} {level}: {output}");
     }
 }
 
 #[test]
-fn a_stop_has_more_time_than_the_daemon_takes_and_the_watchdog_more_than_a_look() {
+fn systemd_timeouts_exceed_the_daemons_own_limits() {
     let defaults: BTreeMap<_, _> = settings()
         .into_iter()
         .map(|setting| (setting.name, setting.default))
         .collect();
     let own = duration(&defaults["shutdown_grace"])
         + duration(&defaults["kill_grace"])
-        // The last word of the commands, and of the database.
+        // The last statements of commands and the database.
         + Duration::from_secs(5 + 30);
     for service in ["kindler.service", "kindler-once.service"] {
         let stop = duration(&value(&unit(service), "TimeoutStopSec"));
@@ -112,7 +112,7 @@ fn a_stop_has_more_time_than_the_daemon_takes_and_the_watchdog_more_than_a_look(
     }
     for service in ["kindler.service", "kindler-api.service"] {
         let unit = unit(service);
-        // A beat may wait for a database that says nothing.
+        // A watchdog message may wait for a stalled database.
         assert!(duration(&value(&unit, "WatchdogSec")) >= Duration::from_secs(30));
         assert!(duration(&value(&unit, "TimeoutStartSec")) > Duration::from_secs(20));
         assert_eq!(value(&unit, "Type"), "notify");
@@ -120,7 +120,7 @@ fn a_stop_has_more_time_than_the_daemon_takes_and_the_watchdog_more_than_a_look(
 }
 
 #[test]
-fn a_pass_is_as_closed_as_the_daemon_and_the_page_has_no_part_in_docker() {
+fn the_units_are_equally_hardened_and_the_api_lacks_docker() {
     let hardening = |name: &str| {
         let unit = unit(name);
         let start = unit.iter().position(|(key, _)| key == "NoNewPrivileges");
@@ -151,13 +151,16 @@ fn the_units_name_settings_that_exist() {
             }
             for assignment in value.split(' ') {
                 let (name, _) = assignment.split_once('=').unwrap();
-                let ours = name.starts_with("KINDLER_");
-                assert!(!ours || known.iter().any(|env| env == name), "{name}");
+                let kindler_services = name.starts_with("KINDLER_");
+                assert!(
+                    !kindler_services || known.iter().any(|env| env == name),
+                    "{name}"
+                );
             }
         }
         assert_eq!(value(&unit, "User"), "kindler");
         for (key, value) in &unit {
-            // The name on this side is a setting's.
+            // The name before the colon is the name of a setting.
             let credential = value.split(':').next().unwrap();
             let variable = format!("KINDLER_{}_FILE", credential.to_uppercase());
             assert!(
@@ -170,7 +173,7 @@ fn the_units_name_settings_that_exist() {
 }
 
 #[test]
-fn the_user_and_the_folders_are_made() {
+fn the_user_and_the_folders_are_created() {
     let Some(mut sysusers) = tool("systemd-sysusers") else {
         return;
     };
@@ -179,11 +182,11 @@ fn the_user_and_the_folders_are_made() {
     };
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
-    let told = |tool: &mut std::process::Command, file: &str| {
+    let output = |tool: &mut std::process::Command, file: &str| {
         let root = format!("--root={}", root.path().display());
         succeeds(tool.arg(root).arg(repository("deploy/systemd").join(file)))
     };
-    told(&mut sysusers, "kindler.sysusers");
+    output(&mut sysusers, "kindler.sysusers");
     let passwd = read(root.path().join("etc/passwd"));
     assert!(
         passwd.contains("/var/lib/kindler:/usr/sbin/nologin"),
@@ -193,9 +196,9 @@ fn the_user_and_the_folders_are_made() {
     let docker = groups.lines().find(|line| line.starts_with("docker:"));
     assert!(
         docker.unwrap().ends_with(':'),
-        "nobody is a member: {groups}"
+        "the group must have no members: {groups}"
     );
-    told(tmpfiles.arg("--create"), "kindler.tmpfiles");
+    output(tmpfiles.arg("--create"), "kindler.tmpfiles");
     for folder in ["etc/kindler", "etc/credstore", "var/lib/kindler"] {
         assert!(root.path().join(folder).is_dir(), "{folder}");
     }

@@ -1,4 +1,4 @@
-//! YAML as JSON, and schemas to hold it against.
+//! YAML as JSON, and its validation with schemas.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ pub(crate) fn documents(path: &Path) -> Vec<Value> {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The one document of a file.
+/// The only document of a file.
 pub(crate) fn document(path: &Path) -> Value {
     let mut all = documents(path);
     assert_eq!(all.len(), 1, "{}", path.display());
     all.remove(0)
 }
 
-/// Panics with every place where a value breaks a schema.
+/// Panics with every violation of a schema.
 #[track_caller]
 pub(crate) fn assert_follows(schema: &Value, value: &Value, what: &str) {
     let validator = jsonschema::validator_for(schema).unwrap();
@@ -30,7 +30,7 @@ pub(crate) fn assert_follows(schema: &Value, value: &Value, what: &str) {
     assert!(broken.is_empty(), "{what}: {broken:#?}");
 }
 
-/// The texts of a list; none where there is no list.
+/// The texts of a list; none if it is not a list.
 pub(crate) fn texts(list: &Value) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();
     items
@@ -39,7 +39,7 @@ pub(crate) fn texts(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_broken_document_is_told() {
+fn an_invalid_document_panics() {
     let schema = serde_json::json!({"type": "object", "required": ["a"]});
     assert_follows(&schema, &serde_json::json!({"a": 1}), "sound");
     let broken = std::panic::catch_unwind(|| assert_follows(&schema, &Value::Null, "broken"));

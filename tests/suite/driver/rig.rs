@@ -1,4 +1,5 @@
-//! What a driver's tests stand on: rows, orders, free ports, and what each driver's rig can do.
+//! Shared by the drivers' tests: rows, orders, free ports, and the interface of a
+//! driver's rig.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kindler::clusters::plan::Action;
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec, Port, Provider};
+use kindler::clusters::{Actual, Cluster, ClusterName, Port, Provider, Spec};
 use kindler::command::{Trust, unconditional_trust};
 use kindler::core::lease::Term;
 use kindler::core::steps::StepError;
@@ -16,75 +17,56 @@ use kindler::drivers::{ActionRequest, Deadlines, Driver};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
-use crate::kit::{ClaimedPort, claim_port};
+use crate::kit::{ClaimedPort, claim_port, sample_cluster};
 
-/// Far longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any action in these tests on a busy machine.
+pub const DRIVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The fence of all orders.
 pub const TERM: Term = Term(17);
 
-/// A driver with clusters of its own, and hands that reach behind its back.
-pub trait Rig {
+/// A driver with its own clusters, and access to them without the driver.
+pub trait DriverRig {
     fn new() -> Self;
 
     fn driver(&self) -> Box<dyn Driver>;
 
-    /// One whose creates hang: their processes are the sleepers of [`Rig::token`].
+    /// A driver whose creates hang: their processes are the sleepers of
+    /// [`DriverRig::token`].
     fn hanging_driver(&self, deadlines: Deadlines) -> Box<dyn Driver>;
 
     fn token(&self) -> &Token;
 
-    /// Makes a running cluster ill, from outside.
+    /// Makes a running cluster unhealthy without the driver.
     fn kill(&self, cluster: &Cluster);
 
-    /// The `http_port` that the cluster really has, if it is there.
+    /// The actual `http_port` of the cluster, if it exists.
     fn applied_port(&self, cluster: &Cluster) -> Option<u16>;
 }
 
-/// Deadlines that no test meets by accident, and no grace to wait for.
+/// Deadlines that no test exceeds by chance, and a short grace.
 pub fn deadlines() -> Deadlines {
     Deadlines {
-        create: PATIENCE,
-        delete: PATIENCE,
-        probe: PATIENCE,
+        create: DRIVER_TIMEOUT,
+        delete: DRIVER_TIMEOUT,
+        probe: DRIVER_TIMEOUT,
         grace: Duration::from_millis(500),
     }
 }
 
-/// A row, declared just now, with an `http_port` that nobody uses.
+/// A newly declared row with a free `http_port`.
 pub fn cluster(name: &str) -> Cluster {
+    let sample = sample_cluster();
     Cluster {
         name: ClusterName::parse(name).unwrap(),
-        uid: uuid::Uuid::from_u128(1),
-        spec_hash: String::new(),
-        spec: PartialSpec {
-            provider: Some(Provider::Kind),
-            http_port: Some(free_port()),
-            ..PartialSpec::default()
-        }
-        .or_default(),
-        desired: Desired::Present,
+        spec: Spec {
+            provider: Provider::Kind,
+            http_port: free_port(),
+            ..sample.spec
+        },
         actual: Actual::Creating,
-        status_reason: None,
-        status_message: None,
-        reconcile_error: None,
-        labels: serde_json::json!({}),
-        paused: false,
-        protected: false,
         generation: 3,
-        observed_generation: 0,
-        spec_applied: false,
         failed_attempts: 1,
-        next_attempt_at: None,
-        health_failures: 0,
-        last_healthy_at: None,
-        next_check_at: None,
-        last_reconciled_at: None,
-        retry_requested_at: None,
-        server_ip: None,
-        placed_by: None,
-        created_at: None,
-        updated_at: None,
+        ..sample
     }
 }
 
@@ -92,7 +74,7 @@ pub fn port(number: u16) -> Port {
     Port::new("http_port", number.into()).unwrap()
 }
 
-/// A port that nobody else of the tests picks until they end.
+/// A port that no other test picks until the tests end.
 pub fn free_port() -> Port {
     static CLAIMS: Mutex<Vec<ClaimedPort>> = Mutex::new(Vec::new());
     let claim = claim_port();
@@ -101,13 +83,13 @@ pub fn free_port() -> Port {
     free
 }
 
-/// Acts with a lease that does not end and nobody who withdraws the order.
+/// Acts with a lease that does not end and an order that is not cancelled.
 pub async fn act(driver: &dyn Driver, action: Action, cluster: &Cluster) -> Result<(), StepError> {
     let cancel = CancellationToken::new();
     act_until(driver, action, cluster, unconditional_trust(), &cancel).await
 }
 
-/// Acts as long as it is allowed to.
+/// Acts until the trust ends or the order is cancelled.
 pub async fn act_until(
     driver: &dyn Driver,
     action: Action,
@@ -121,12 +103,12 @@ pub async fn act_until(
         trust,
         cancel,
     };
-    tokio::time::timeout(PATIENCE * 2, driver.act(action, &order))
+    tokio::time::timeout(DRIVER_TIMEOUT * 2, driver.act(action, &order))
         .await
         .expect("an action must end")
 }
 
-/// Summary and detail of a failure that may pass.
+/// Summary and detail of a transient failure.
 #[track_caller]
 pub fn transient(result: Result<(), StepError>) -> (String, String) {
     match result.unwrap_err() {
@@ -137,7 +119,7 @@ pub fn transient(result: Result<(), StepError>) -> (String, String) {
     }
 }
 
-/// Summary and detail of a failure that a person must mend.
+/// Summary and detail of a permanent failure.
 #[track_caller]
 pub fn permanent(result: Result<(), StepError>) -> (String, String) {
     match result.unwrap_err() {
@@ -146,8 +128,9 @@ pub fn permanent(result: Result<(), StepError>) -> (String, String) {
     }
 }
 
-/// Writes a program. By way of another process: a file that this one has open for writing would
-/// stay so in what another test forks at that moment, and could not be executed until it execs.
+/// Writes a program in another process. If this process had the file open for writing,
+/// a fork in another test would inherit the handle, and the file could not be executed
+/// until that fork execs.
 pub fn write_executable(path: &Path, text: &str) {
     let written = Command::new("sh")
         .args(["-c", r#"printf %s "$1" > "$0""#])

@@ -1,4 +1,4 @@
-//! The sandbox driver: its nodes are processes, and everything that can happen to a process does.
+//! The sandbox driver and the processes of its nodes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use kindler::drivers::{Deadlines, Driver};
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::rig::{PATIENCE, Rig, act, cluster, free_port, transient};
+use super::rig::{DRIVER_TIMEOUT, DriverRig, act, cluster, free_port, transient};
 use super::sandbox_rig::SandboxRig;
 use crate::command::rig::{signal, zombies};
 use crate::kit::eventually;
@@ -28,19 +28,22 @@ fn get(cluster: &Cluster, path: &str) -> String {
     text
 }
 
-fn lives(pid: i32) -> bool {
+fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-async fn until_gone(pid: i32) {
-    eventually(PATIENCE, "the process is gone", async || !lives(pid)).await;
+async fn wait_ended(pid: i32) {
+    eventually(DRIVER_TIMEOUT, "the end of the process", async || {
+        !is_running(pid)
+    })
+    .await;
 }
 
 #[track_caller]
-fn unhealthy(seen: Observation) -> String {
-    match seen {
+fn unhealthy(observed: Observation) -> String {
+    match observed {
         Observation::Present(Condition::Unhealthy(why)) => why,
         other => panic!("not unhealthy: {other}"),
     }
@@ -55,7 +58,7 @@ pub(super) async fn running() -> (SandboxRig, Box<dyn Driver>, Cluster) {
 }
 
 #[tokio::test]
-async fn a_node_answers_with_its_name_and_knows_no_other_path() {
+async fn a_node_answers_readyz_with_its_name_and_404_elsewhere() {
     let (_rig, _driver, dev) = running().await;
     let ready = get(&dev, "/readyz");
     assert!(
@@ -67,28 +70,29 @@ async fn a_node_answers_with_its_name_and_knows_no_other_path() {
 }
 
 #[tokio::test]
-async fn a_node_answers_while_others_keep_their_connections_open() {
+async fn a_node_answers_despite_many_open_connections() {
     let (_rig, driver, dev) = running().await;
     let port = dev.spec.http_port.get();
     let _silent: Vec<TcpStream> = (0..100)
         .map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap())
         .collect();
-    // The first of them are held for two seconds at most, the rest is closed at once.
-    eventually(PATIENCE, "it answers again", async || {
+    // The first of them are kept open for two seconds at most, the rest is closed at
+    // once.
+    eventually(DRIVER_TIMEOUT, "an answer from the node", async || {
         driver.observe(&dev).await.is_healthy()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_node_owns_its_session_and_none_of_the_daemons_variables() {
+async fn a_node_has_its_own_session_and_no_variables_or_files() {
     let (rig, _driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     assert_eq!(fields[3], pid.to_string(), "session: {stat}");
     assert_eq!(fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
-    // Whoever started the tests may have left files open to all; only what is added counts.
+    // The tests may have inherited open files; only the added ones count.
     let bare = Command::new("sh")
         .args(["-c", "readlink /proc/$$/fd/*"])
         .stdin(Stdio::null())
@@ -120,11 +124,11 @@ async fn a_cluster_outlives_its_driver() {
     let driver = rig.driver();
     assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
     act(&*driver, Action::Create, &dev).await.unwrap();
-    assert_eq!(rig.record(&dev), before, "it was made anew");
+    assert_eq!(rig.record(&dev), before, "it was created again");
 }
 
 #[tokio::test]
-async fn an_update_that_moves_no_port_keeps_the_node_and_notes_the_generation() {
+async fn an_update_without_a_new_port_keeps_the_node() {
     let (rig, driver, mut dev) = running().await;
     let before = rig.record(&dev);
     dev.generation += 1;
@@ -135,13 +139,13 @@ async fn an_update_that_moves_no_port_keeps_the_node_and_notes_the_generation() 
 }
 
 #[tokio::test]
-async fn a_sandbox_cluster_has_no_kubeconfig_and_the_reason_is_told() {
+async fn a_sandbox_cluster_has_no_kubeconfig_with_a_reason() {
     let (_rig, driver, dev) = running().await;
     let why = driver.kubeconfig(&dev).await.unwrap_err().to_string();
     assert!(why.contains("no Kubernetes"), "{why}");
 }
 
-/// A later row of the same name takes over what runs, as any row does.
+/// A later row of the same name adopts the running node, as any row does.
 #[tokio::test]
 async fn a_node_is_recorded_for_the_row_that_adopted_it() {
     let (rig, driver, mut dev) = running().await;
@@ -170,11 +174,11 @@ async fn a_record_without_a_uid_is_read_and_completed() {
 }
 
 #[tokio::test]
-async fn a_repaired_cluster_keeps_its_birthday() {
+async fn a_repaired_cluster_keeps_its_creation_time() {
     let (rig, driver, dev) = running().await;
     let before = rig.record(&dev);
     rig.kill(&dev);
-    until_gone(before.process.pid).await;
+    wait_ended(before.process.pid).await;
     act(&*driver, Action::Create, &dev).await.unwrap();
     let after = rig.record(&dev);
     assert_ne!(after.process, before.process);
@@ -182,57 +186,59 @@ async fn a_repaired_cluster_keeps_its_birthday() {
 }
 
 #[tokio::test]
-async fn a_dead_process_is_seen_and_leaves_no_zombie() {
+async fn a_dead_process_is_observed_and_leaves_no_zombie() {
     let (rig, driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     signal(pid, Signal::KILL);
     let dead = Observation::unhealthy(format!("its process {pid} has ended"));
-    eventually(PATIENCE, "it is seen as dead", async || {
-        driver.observe(&dev).await == dead
-    })
+    eventually(
+        DRIVER_TIMEOUT,
+        "the observation that the process has ended",
+        async || driver.observe(&dev).await == dead,
+    )
     .await;
-    eventually(PATIENCE, "it is collected", async || {
+    eventually(DRIVER_TIMEOUT, "the process reaped", async || {
         !zombies().contains(&pid)
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_frozen_node_is_unhealthy_and_replaced() {
+async fn a_suspended_node_is_unhealthy_and_replaced() {
     let (rig, _driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     signal(pid, Signal::STOP);
-    let impatient = SandboxDriver::new(SandboxSettings {
+    let quick_probe = SandboxDriver::new(SandboxSettings {
         deadlines: Deadlines {
             probe: Duration::from_millis(500),
             ..rig.settings().deadlines
         },
         ..rig.settings()
     });
-    let why = unhealthy(impatient.observe(&dev).await);
+    let why = unhealthy(quick_probe.observe(&dev).await);
     assert!(why.ends_with("does not answer within 500ms"), "{why}");
-    act(&impatient, Action::Create, &dev).await.unwrap();
-    assert!(!lives(pid));
+    act(&quick_probe, Action::Create, &dev).await.unwrap();
+    assert!(!is_running(pid));
     assert_eq!(rig.driver().observe(&dev).await, Observation::HEALTHY);
-    // Nor does one hold up its end.
+    // A suspended node does not prevent its deletion.
     signal(rig.record(&dev).process.pid, Signal::STOP);
-    act(&impatient, Action::Delete, &dev).await.unwrap();
-    assert_eq!(impatient.observe(&dev).await, Observation::Absent);
+    act(&quick_probe, Action::Delete, &dev).await.unwrap();
+    assert_eq!(quick_probe.observe(&dev).await, Observation::Absent);
 }
 
 #[tokio::test]
-async fn a_taken_port_is_a_failure_that_names_the_taker() {
+async fn a_port_in_use_is_a_failure_that_names_the_process() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
     let port = dev.spec.http_port.get();
-    let taker = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let (summary, detail) = transient(act(&*driver, Action::Create, &dev).await);
     let me = std::process::id();
     let start = format!("step port: http_port {port} is already in use by process {me} (");
     assert!(summary.starts_with(&start), "{summary}");
     assert_eq!(detail, format!("log: {}", rig.logs().path("dev").display()));
     assert!(!driver.observe(&dev).await.is_healthy());
-    drop(taker);
+    drop(listener);
     act(&*driver, Action::Create, &dev).await.unwrap();
 
     let mut second = cluster("second");
@@ -243,12 +249,12 @@ async fn a_taken_port_is_a_failure_that_names_the_taker() {
         "step port: http_port {port} is already in use by sandbox cluster dev (process {pid})"
     );
     assert_eq!(summary, expected);
-    // The one that has the port answers there, but not to the other's name.
+    // The node that has the port answers there, but with another name.
     assert!(!driver.observe(&second).await.is_healthy());
 }
 
 #[tokio::test]
-async fn moving_to_a_taken_port_costs_nobody_anything() {
+async fn moving_to_a_port_in_use_changes_nothing() {
     let (rig, driver, mut dev) = running().await;
     let before = rig.record(&dev);
     let old_port = dev.spec.http_port;
@@ -268,7 +274,7 @@ async fn moving_to_a_taken_port_costs_nobody_anything() {
 }
 
 #[tokio::test]
-async fn a_stranger_who_answers_on_the_port_does_not_pass_for_the_node() {
+async fn a_foreign_program_on_the_port_is_not_the_node() {
     let (rig, driver, dev) = running().await;
     let mut record = rig.record(&dev);
     let other = cluster("other");
@@ -282,42 +288,42 @@ async fn a_stranger_who_answers_on_the_port_does_not_pass_for_the_node() {
 }
 
 #[tokio::test]
-async fn a_stranger_with_the_nodes_number_is_not_killed() {
+async fn a_foreign_process_with_the_nodes_pid_is_not_killed() {
     let (rig, driver, dev) = running().await;
     rig.kill(&dev);
-    let mut stranger = Command::new("sleep")
+    let mut foreign = Command::new("sleep")
         .arg("600")
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
     let mut record = rig.record(&dev);
-    record.process.pid = stranger.id().try_into().unwrap();
-    // Numbers are not reused within one tick of 10 ms, but this test may be as quick.
+    record.process.pid = foreign.id().try_into().unwrap();
+    // Pids are not reused within one tick of 10 ms, but this test may be as fast.
     record.process.start_ticks -= 1;
     rig.write_record(&dev, &record);
     unhealthy(driver.observe(&dev).await);
     for action in [Action::Stop, Action::Create, Action::Delete] {
-        // As if the number had been taken over after each action.
+        // As if the pid had been reused after each action.
         if rig.folder(&dev).exists() {
             rig.write_record(&dev, &record);
         }
         let _either = act(&*driver, action, &dev).await;
         assert!(
-            stranger.try_wait().unwrap().is_none(),
+            foreign.try_wait().unwrap().is_none(),
             "killed by {action:?}"
         );
     }
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    foreign.kill().unwrap();
+    foreign.wait().unwrap();
 }
 
 #[tokio::test]
-async fn a_half_made_folder_is_made_again() {
+async fn a_half_made_folder_is_recreated() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
-    for rubbish in [None, Some("{\"pid\":"), Some("")] {
+    for content in [None, Some("{\"pid\":"), Some("")] {
         fs::create_dir_all(rig.folder(&dev)).unwrap();
-        if let Some(text) = rubbish {
+        if let Some(text) = content {
             fs::write(rig.folder(&dev).join("node.json"), text).unwrap();
         }
         unhealthy(driver.observe(&dev).await);
@@ -329,14 +335,14 @@ async fn a_half_made_folder_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_node_whose_record_was_lost_is_not_left_behind() {
+async fn a_node_without_a_record_is_not_left_running() {
     for action in [Action::Create, Action::Delete] {
         let (rig, driver, dev) = running().await;
         let pid = rig.record(&dev).process.pid;
         fs::remove_file(rig.folder(&dev).join("node.json")).unwrap();
         unhealthy(driver.observe(&dev).await);
         act(&*driver, action, &dev).await.unwrap();
-        assert!(!lives(pid), "left behind by {action:?}");
+        assert!(!is_running(pid), "left running by {action:?}");
         let expected = match action {
             Action::Create => Observation::HEALTHY,
             _ => Observation::Absent,
@@ -346,7 +352,7 @@ async fn a_node_whose_record_was_lost_is_not_left_behind() {
 }
 
 #[tokio::test]
-async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
+async fn a_node_ends_when_its_folder_is_removed_or_replaced() {
     for replaced in [false, true] {
         let (rig, _driver, dev) = running().await;
         let pid = rig.record(&dev).process.pid;
@@ -354,12 +360,12 @@ async fn a_node_leaves_when_its_folder_is_removed_or_replaced() {
         if replaced {
             fs::create_dir(rig.folder(&dev)).unwrap();
         }
-        until_gone(pid).await;
+        wait_ended(pid).await;
     }
 }
 
 #[tokio::test]
-async fn there_is_never_a_second_node_in_a_folder() {
+async fn a_second_node_in_a_folder_ends_at_once() {
     let (rig, driver, dev) = running().await;
     let before = rig.record(&dev);
     let second = tokio::process::Command::new(env!("CARGO_BIN_EXE_kindler"))
@@ -369,47 +375,50 @@ async fn there_is_never_a_second_node_in_a_folder() {
         .arg(rig.folder(&dev))
         .kill_on_drop(true)
         .output();
-    let second = timeout(PATIENCE, second).await;
+    let second = timeout(DRIVER_TIMEOUT, second).await;
     let second = second.expect("a second node must end").unwrap();
-    let said = String::from_utf8(second.stdout).unwrap();
-    assert!(said.starts_with("another node runs in "), "{said}");
+    let expected_text = String::from_utf8(second.stdout).unwrap();
+    assert!(
+        expected_text.starts_with("another node runs in "),
+        "{expected_text}"
+    );
     assert_eq!(second.status.code(), Some(1));
     assert_eq!(rig.record(&dev), before);
     assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_read_tells_nothing() {
+async fn an_unreadable_folder_is_an_unknown_observation() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
     fs::create_dir_all(rig.folder(&dev).join("node.json")).unwrap();
     let file = cluster("file");
     fs::write(rig.folder(&file), "").unwrap();
     for row in [&dev, &file] {
-        let seen = driver.observe(row).await;
-        assert!(matches!(seen, Observation::Unknown(_)), "{seen}");
+        let observed = driver.observe(row).await;
+        assert!(matches!(observed, Observation::Unknown(_)), "{observed}");
     }
 }
 
 #[tokio::test]
-async fn a_stopped_cluster_says_so_and_runs_no_process() {
+async fn a_stopped_cluster_has_no_process_and_is_recorded() {
     let (rig, driver, dev) = running().await;
     let pid = rig.record(&dev).process.pid;
     act(&*driver, Action::Stop, &dev).await.unwrap();
-    assert!(!lives(pid));
+    assert!(!is_running(pid));
     assert_eq!(driver.observe(&dev).await, Observation::STOPPED);
-    // Also for a daemon that comes later.
+    // A later daemon observes the same.
     assert_eq!(rig.driver().observe(&dev).await, Observation::STOPPED);
     act(&*driver, Action::Create, &dev).await.unwrap();
     assert_eq!(driver.observe(&dev).await, Observation::HEALTHY);
-    // A later death is no stop.
+    // A node that dies later is not a stopped one.
     rig.kill(&dev);
-    until_gone(rig.record(&dev).process.pid).await;
+    wait_ended(rig.record(&dev).process.pid).await;
     unhealthy(driver.observe(&dev).await);
 }
 
 #[tokio::test]
-async fn there_is_nothing_to_start_where_nothing_was_made() {
+async fn starting_an_absent_cluster_fails() {
     let rig = SandboxRig::new();
     let (driver, dev) = (rig.driver(), cluster("dev"));
     let (summary, _) = transient(act(&*driver, Action::Start, &dev).await);

@@ -1,4 +1,4 @@
-//! The sandbox driver on a folder of its own.
+//! The sandbox driver in its own folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use kindler::drivers::sandbox::{NodeRecord, SandboxDriver, SandboxSettings};
 use kindler::drivers::{Deadlines, Driver};
 use rustix::process::Signal;
 
-use super::rig::{Rig, deadlines, write_executable};
+use super::rig::{DriverRig, deadlines, write_executable};
 use crate::command::rig::{Token, signal};
 use crate::kit::run_folder;
 
 pub struct SandboxRig {
-    /// Below the folder of the test run, whose removal ends every node that is left.
+    /// In the folder of the test run: its removal ends every node that is left.
     pub dir: PathBuf,
     token: Token,
 }
@@ -53,7 +53,7 @@ impl SandboxRig {
     }
 }
 
-impl Rig for SandboxRig {
+impl DriverRig for SandboxRig {
     fn new() -> Self {
         static RIGS: AtomicU32 = AtomicU32::new(0);
         let rig = RIGS.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +94,7 @@ impl Rig for SandboxRig {
 }
 
 impl Drop for SandboxRig {
-    /// The nodes leave when their folders are gone.
+    /// The nodes end when their folders are removed.
     fn drop(&mut self) {
         let _ended_anyway = fs::remove_dir_all(&self.dir);
     }

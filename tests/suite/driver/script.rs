@@ -1,4 +1,4 @@
-//! The script driver: what its commands are told, and what becomes of how they end.
+//! The script driver: the input of its commands, and how it reports their results.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ use kindler::clusters::{Cluster, Provider};
 use kindler::drivers::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
 use kindler::drivers::{Deadlines, Driver};
 
-use super::rig::{Rig, TERM, act, cluster, deadlines, permanent, port, transient};
+use super::rig::{DriverRig, TERM, act, cluster, deadlines, permanent, port, transient};
 use super::script_rig::ScriptRig;
 
-/// Writes down what it was called with.
+/// Writes the arguments and the environment to files.
 const DUMP: &str = r#"printf '%s\n' "$@" > "args-$KINDLER_ACTION"; env > "env-$KINDLER_ACTION""#;
 
 fn driver(settings: ScriptSettings) -> ScriptDriver {
@@ -22,7 +22,7 @@ fn driver(settings: ScriptSettings) -> ScriptDriver {
 }
 
 /// A driver whose create command is this script.
-fn creating(rig: &ScriptRig, text: &str) -> ScriptDriver {
+fn create_driver(rig: &ScriptRig, text: &str) -> ScriptDriver {
     driver(ScriptSettings {
         create: Some(rig.script("create_env.sh", text)),
         ..rig.settings()
@@ -30,26 +30,26 @@ fn creating(rig: &ScriptRig, text: &str) -> ScriptDriver {
 }
 
 /// A driver whose probe fails and whose exists command is this script.
-fn asking(rig: &ScriptRig, exists: &str) -> ScriptDriver {
+fn exists_driver(rig: &ScriptRig, exists: &str) -> ScriptDriver {
     driver(ScriptSettings {
-        probe: Some(rig.script("ill.sh", "echo connection refused >&2; exit 7")),
+        probe: Some(rig.script("unhealthy.sh", "echo connection refused >&2; exit 7")),
         exists: Some(rig.script("exists.sh", exists)),
         ..rig.settings()
     })
 }
 
 #[track_caller]
-fn unknown(seen: Observation) -> String {
-    match seen {
+fn unknown(observed: Observation) -> String {
+    match observed {
         Observation::Unknown(why) => why,
         other => panic!("not unknown: {other}"),
     }
 }
 
-/// The context variables, and all variables that are neither those nor common ones.
+/// The KINDLER_ variables, and all others that are not passed by default.
 fn variables(rig: &ScriptRig, action: &str) -> (Vec<String>, Vec<String>) {
     let text = rig.read(&format!("env-{action}"));
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    let (mut kindler_variables, mut others) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let name = line.split('=').next().unwrap();
         let listed = kindler::command::PASSED_ENV.iter().any(|pattern| {
@@ -59,18 +59,18 @@ fn variables(rig: &ScriptRig, action: &str) -> (Vec<String>, Vec<String>) {
         // bash sets these itself.
         let bash = ["PWD", "OLDPWD", "SHLVL", "_"].contains(&name);
         if name.starts_with("KINDLER_") {
-            ours.push(line.to_owned());
+            kindler_variables.push(line.to_owned());
         } else if !listed && !bash {
             others.push(name.to_owned());
         }
     }
-    ours.retain(|line| !line.starts_with("KINDLER_RUN="));
-    ours.sort();
-    (ours, others)
+    kindler_variables.retain(|line| !line.starts_with("KINDLER_RUN="));
+    kindler_variables.sort();
+    (kindler_variables, others)
 }
 
 #[tokio::test]
-async fn every_command_gets_exactly_its_arguments_and_its_context() {
+async fn every_command_gets_exactly_its_arguments_and_context() {
     let rig = ScriptRig::new();
     let dump = Some(rig.script("dump.sh", &format!("{DUMP}; [ $KINDLER_ACTION != probe ]")));
     let mut settings = ScriptSettings {
@@ -82,7 +82,7 @@ async fn every_command_gets_exactly_its_arguments_and_its_context() {
         stop: dump.clone(),
         ..rig.settings()
     };
-    // Cargo puts dozens of variables into a test; one of them is let through by name.
+    // Cargo sets dozens of variables in a test; one of them is passed by name.
     settings.runner.pass_env = vec!["CARGO_PKG_NAME".to_owned()];
     let driver = driver(settings);
     let mut dev = cluster("dev");
@@ -121,35 +121,40 @@ async fn every_command_gets_exactly_its_arguments_and_its_context() {
             expected.push(format!("KINDLER_FENCE={TERM}"));
         }
         expected.sort();
-        let (ours, others) = variables(&rig, action);
-        assert_eq!(ours, expected, "{action}");
+        let (kindler_variables, others) = variables(&rig, action);
+        assert_eq!(kindler_variables, expected, "{action}");
         assert_eq!(others, ["CARGO_PKG_NAME"], "{action}");
         let documented = |line: &String| {
             CONTEXT_ENV
                 .iter()
                 .any(|(name, _)| line.starts_with(&format!("{name}=")))
         };
-        assert!(ours.iter().all(documented), "{ours:?}");
+        assert!(
+            kindler_variables.iter().all(documented),
+            "{kindler_variables:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_row_without_subnet_sets_no_subnet() {
     let rig = ScriptRig::new();
-    let driver = creating(&rig, DUMP);
+    let driver = create_driver(&rig, DUMP);
     act(&driver, Action::Create, &cluster("dev")).await.unwrap();
-    let (ours, _) = variables(&rig, "create");
+    let (kindler_variables, _) = variables(&rig, "create");
     assert!(
-        !ours.iter().any(|line| line.starts_with("KINDLER_SUBNET")),
-        "{ours:?}"
+        !kindler_variables
+            .iter()
+            .any(|line| line.starts_with("KINDLER_SUBNET")),
+        "{kindler_variables:?}"
     );
 }
 
 #[tokio::test]
-async fn an_exit_code_is_told_with_the_last_lines_and_the_log() {
+async fn an_exit_code_is_reported_with_last_lines_and_log() {
     let rig = ScriptRig::new();
     for code in [1, 2, 3, 127, 255] {
-        let driver = creating(
+        let driver = create_driver(
             &rig,
             &format!("echo first; echo '[ERROR] no room' >&2; exit {code}"),
         );
@@ -169,10 +174,11 @@ async fn an_exit_code_is_told_with_the_last_lines_and_the_log() {
 }
 
 #[tokio::test]
-async fn the_detail_stays_short_whatever_a_command_prints() {
+async fn the_detail_is_short_for_any_output() {
     let rig = ScriptRig::new();
     let text = "for i in $(seq 200); do printf '%04d %0400d\\n' $i 0; done; exit 1";
-    let (_, detail) = transient(act(&creating(&rig, text), Action::Create, &cluster("dev")).await);
+    let (_, detail) =
+        transient(act(&create_driver(&rig, text), Action::Create, &cluster("dev")).await);
     assert!(detail.len() < 2048, "{} bytes", detail.len());
     assert!(
         detail.contains("0200 0") && detail.contains("\nlog: "),
@@ -181,9 +187,9 @@ async fn the_detail_stays_short_whatever_a_command_prints() {
 }
 
 #[tokio::test]
-async fn a_signal_and_a_deadline_are_told_from_an_exit() {
+async fn a_signal_and_a_deadline_differ_from_an_exit() {
     let rig = ScriptRig::new();
-    let killed = creating(&rig, "kill -KILL $$");
+    let killed = create_driver(&rig, "kill -KILL $$");
     let (summary, _) = transient(act(&killed, Action::Create, &cluster("dev")).await);
     assert!(
         summary.starts_with("create_env.sh was killed by signal 9 (SIGKILL) after "),
@@ -269,7 +275,7 @@ async fn preflight_names_every_setting_that_cannot_work() {
         ),
     ];
     assert_eq!(broken.preflight().await, Err(expected.to_vec()));
-    // Defaults that this machine does not have are no fault.
+    // Missing default tools are not an error.
     let defaults = driver(ScriptSettings {
         probe: None,
         exists: None,
@@ -284,17 +290,20 @@ async fn preflight_names_every_setting_that_cannot_work() {
 async fn only_0_and_1_say_whether_a_cluster_exists() {
     let rig = ScriptRig::new();
     let dev = cluster("dev");
-    let seen = asking(&rig, "exit 0").observe(&dev).await;
-    let Observation::Present(Condition::Unhealthy(why)) = seen else {
-        panic!("{seen}");
+    let observed = exists_driver(&rig, "exit 0").observe(&dev).await;
+    let Observation::Present(Condition::Unhealthy(why)) = observed else {
+        panic!("{observed}");
     };
-    assert!(why.starts_with("ill.sh exited with code 7 after "), "{why}");
+    assert!(
+        why.starts_with("unhealthy.sh exited with code 7 after "),
+        "{why}"
+    );
     assert!(why.ends_with(": connection refused"), "{why}");
     assert_eq!(
-        asking(&rig, "exit 1").observe(&dev).await,
+        exists_driver(&rig, "exit 1").observe(&dev).await,
         Observation::Absent
     );
-    for (text, said) in [
+    for (text, expected_text) in [
         (
             "echo no database >&2; exit 2",
             "exists.sh exited with code 2 after ",
@@ -305,13 +314,16 @@ async fn only_0_and_1_say_whether_a_cluster_exists() {
             "exists.sh was killed by signal 15 (SIGTERM) after ",
         ),
     ] {
-        let why = unknown(asking(&rig, text).observe(&dev).await);
-        assert!(why.contains(said) && why.contains("ill.sh exited"), "{why}");
+        let why = unknown(exists_driver(&rig, text).observe(&dev).await);
+        assert!(
+            why.contains(expected_text) && why.contains("unhealthy.sh exited"),
+            "{why}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_look_that_hangs_or_cannot_start_tells_nothing() {
+async fn a_hanging_or_missing_probe_is_an_unknown_observation() {
     let rig = ScriptRig::new();
     let dev = cluster("dev");
     let short = Deadlines {
@@ -319,7 +331,7 @@ async fn a_look_that_hangs_or_cannot_start_tells_nothing() {
         ..deadlines()
     };
     let hanging = driver(ScriptSettings {
-        probe: Some(rig.script("ill.sh", "exit 1")),
+        probe: Some(rig.script("unhealthy.sh", "exit 1")),
         exists: Some(rig.script("hang.sh", "sleep 600")),
         deadlines: short,
         ..rig.settings()
@@ -327,17 +339,17 @@ async fn a_look_that_hangs_or_cannot_start_tells_nothing() {
     let why = unknown(hanging.observe(&dev).await);
     assert!(why.contains("hang.sh was stopped at its deadline"), "{why}");
 
-    // A probe that hangs is no answer; that it exists is one.
+    // A hanging probe is not an answer, but the cluster exists.
     let hanging = driver(ScriptSettings {
         probe: Some(rig.script("hang.sh", "sleep 600")),
         exists: Some(rig.script("exists.sh", "exit 0")),
         deadlines: short,
         ..rig.settings()
     });
-    let seen = hanging.observe(&dev).await;
+    let observed = hanging.observe(&dev).await;
     assert!(
-        matches!(seen, Observation::Present(Condition::Unhealthy(_))),
-        "{seen}"
+        matches!(observed, Observation::Present(Condition::Unhealthy(_))),
+        "{observed}"
     );
 
     for (probe, exists, setting) in [
@@ -366,14 +378,14 @@ async fn a_look_that_hangs_or_cannot_start_tells_nothing() {
 }
 
 #[tokio::test]
-async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
+async fn the_log_has_the_output_of_actions_and_not_of_probes() {
     let rig = ScriptRig::new();
     let (driver, dev): (_, Cluster) = (driver(rig.settings()), cluster("dev"));
     for action in [Action::Create, Action::Delete] {
         act(&driver, action, &dev).await.unwrap();
         let before = rig.read("logs/dev.log");
         driver.observe(&dev).await;
-        assert_eq!(rig.read("logs/dev.log"), before, "a look was logged");
+        assert_eq!(rig.read("logs/dev.log"), before, "a probe was logged");
     }
     let log = rig.read("logs/dev.log");
     let starts: Vec<&str> = log
@@ -396,9 +408,9 @@ async fn the_log_holds_the_output_of_actions_and_none_of_probes() {
     assert!(log.contains("\n[CREATE] dev\n"), "{log}");
     assert!(log.contains(" create exited with code 0 after "), "{log}");
     let journal = rig.read("journal");
-    let told = |line: &str| line.contains(" dev pid ") && line.ends_with(" fence 17");
+    let complete = |line: &str| line.contains(" dev pid ") && line.ends_with(" fence 17");
     assert_eq!(
-        journal.lines().filter(|line| told(line)).count(),
+        journal.lines().filter(|line| complete(line)).count(),
         4,
         "{journal}"
     );

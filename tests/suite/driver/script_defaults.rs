@@ -1,5 +1,5 @@
-//! The script driver without probe and exists commands of the host's own: it asks kubectl, k3d,
-//! kind and docker. Here they are scripts, found in the `PATH` of the guard.
+//! The script driver without its own probe and exists commands: it uses kubectl, k3d,
+//! kind and docker. Here these are scripts in the `PATH` of the guard.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,16 @@ use kindler::command::Runner;
 use kindler::drivers::Driver;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
 
-use super::rig::{Rig, act, cluster, deadlines, write_executable};
+use super::rig::{DriverRig, act, cluster, deadlines, write_executable};
 use super::script_rig::ScriptRig;
 
-/// Fake tools in a folder of their own.
+/// Simulated tools in a folder.
 struct Tools {
     rig: ScriptRig,
 }
 
 impl Tools {
-    /// kubectl fails, so that existence is asked for.
+    /// kubectl fails, so the driver asks whether the cluster exists.
     fn new() -> Self {
         let rig = ScriptRig::new();
         std::fs::create_dir(rig.path("bin")).unwrap();
@@ -28,14 +28,15 @@ impl Tools {
         tools
     }
 
-    /// Every call is written down before the text runs.
+    /// Every call is recorded before the text runs.
     fn tool(&self, name: &str, text: &str) -> &Self {
         let called = format!("echo \"{name} $*\" >> calls\n{text}");
         self.rig.script(&format!("bin/{name}"), &called);
         self
     }
 
-    /// The guard is started by way of a script that changes its `PATH`, and so its command's.
+    /// The guard is started through a script that changes its `PATH`, and so that of
+    /// its command.
     fn driver(&self) -> ScriptDriver {
         let guard_program: PathBuf = self.rig.path("guard");
         let kindler = env!("CARGO_BIN_EXE_kindler");
@@ -71,19 +72,19 @@ fn row(provider: Provider) -> Cluster {
 }
 
 #[track_caller]
-fn assert_unknown(seen: &Observation, said: &str) {
-    match seen {
-        Observation::Unknown(why) => assert!(why.contains(said), "{why}"),
-        other => panic!("not unknown ({said}): {other}"),
+fn assert_unknown(observed: &Observation, expected_text: &str) {
+    match observed {
+        Observation::Unknown(why) => assert!(why.contains(expected_text), "{why}"),
+        other => panic!("not unknown ({expected_text}): {other}"),
     }
 }
 
-fn unhealthy(seen: &Observation) -> bool {
-    matches!(seen, Observation::Present(Condition::Unhealthy(why)) if why.contains("was refused"))
+fn unhealthy(observed: &Observation) -> bool {
+    matches!(observed, Observation::Present(Condition::Unhealthy(why)) if why.contains("was refused"))
 }
 
 #[tokio::test]
-async fn nodes_that_answer_are_health_enough() {
+async fn a_cluster_whose_nodes_answer_is_healthy() {
     let tools = Tools::new();
     tools.tool("kubectl", "echo NAME STATUS");
     for provider in Provider::ALL {
@@ -94,7 +95,7 @@ async fn nodes_that_answer_are_health_enough() {
 }
 
 #[tokio::test]
-async fn k3d_is_asked_for_its_list() {
+async fn the_k3d_list_shows_state_and_existence() {
     let (tools, dev) = (Tools::new(), row(Provider::K3d));
     tools.tool(
         "k3d",
@@ -114,13 +115,13 @@ async fn k3d_is_asked_for_its_list() {
 }
 
 #[tokio::test]
-async fn a_k3d_that_does_not_answer_well_tells_nothing() {
+async fn a_failed_k3d_list_is_an_unknown_observation() {
     let (tools, dev) = (Tools::new(), row(Provider::K3d));
     assert_unknown(
         &tools.observe(&dev).await,
         "install k3d, or set KINDLER_EXISTS_COMMAND",
     );
-    for (text, said) in [
+    for (text, expected_text) in [
         ("true", "printed no list"),
         ("echo null", "printed no list"),
         (
@@ -134,12 +135,12 @@ async fn a_k3d_that_does_not_answer_well_tells_nothing() {
         ),
     ] {
         tools.tool("k3d", text);
-        assert_unknown(&tools.observe(&dev).await, said);
+        assert_unknown(&tools.observe(&dev).await, expected_text);
     }
 }
 
 #[tokio::test]
-async fn a_long_list_is_read_to_its_end() {
+async fn a_long_list_is_read_completely() {
     let (tools, dev) = (Tools::new(), row(Provider::K3d));
     let other = r#"printf '{"name":"c%s","nodes":["%05000d"]},' $i 0"#;
     let list =
@@ -151,7 +152,7 @@ async fn a_long_list_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn kind_is_asked_for_its_list_and_docker_for_the_state() {
+async fn the_kind_list_and_docker_show_state_and_existence() {
     let (tools, dev) = (Tools::new(), row(Provider::Kind));
     tools
         .tool("kind", "echo other; echo dev")
@@ -163,7 +164,7 @@ async fn kind_is_asked_for_its_list_and_docker_for_the_state() {
     assert!(calls.ends_with(inspect), "{calls}");
     tools.tool("docker", "echo exited");
     assert_eq!(tools.observe(&dev).await, Observation::STOPPED);
-    // It is listed; a docker that cannot be asked does not make that doubtful.
+    // The cluster is listed; a failing docker does not change that.
     tools.tool("docker", "exit 1");
     assert!(unhealthy(&tools.observe(&dev).await));
     tools.tool("kind", "echo other");
@@ -173,13 +174,13 @@ async fn kind_is_asked_for_its_list_and_docker_for_the_state() {
 }
 
 #[tokio::test]
-async fn a_kind_that_does_not_answer_well_tells_nothing() {
+async fn a_failed_kind_list_is_an_unknown_observation() {
     let (tools, dev) = (Tools::new(), row(Provider::Kind));
     assert_unknown(
         &tools.observe(&dev).await,
         "install kind, or set KINDLER_EXISTS_COMMAND",
     );
-    for (text, said) in [
+    for (text, expected_text) in [
         ("true", "printed nothing"),
         ("echo 'something else' >&2", "printed nothing"),
         (
@@ -192,12 +193,12 @@ async fn a_kind_that_does_not_answer_well_tells_nothing() {
         ),
     ] {
         tools.tool("kind", text);
-        assert_unknown(&tools.observe(&dev).await, said);
+        assert_unknown(&tools.observe(&dev).await, expected_text);
     }
 }
 
 #[tokio::test]
-async fn each_provider_is_started_and_stopped_its_own_way() {
+async fn each_provider_has_its_own_start_and_stop() {
     let tools = Tools::new();
     tools.tool("k3d", "true").tool("docker", "true");
     let driver = tools.driver();
@@ -214,7 +215,7 @@ async fn each_provider_is_started_and_stopped_its_own_way() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_is_what_the_provider_prints() {
+async fn the_kubeconfig_is_the_output_of_the_provider() {
     let tools = Tools::new();
     tools.tool("k3d", "echo 'apiVersion: v1'");
     tools.tool("kind", "echo 'apiVersion: v1'");
@@ -231,7 +232,7 @@ async fn a_kubeconfig_is_what_the_provider_prints() {
 }
 
 #[tokio::test]
-async fn a_cut_kubeconfig_is_none_and_is_not_shown() {
+async fn an_incomplete_kubeconfig_is_an_error_and_not_shown() {
     let (tools, dev) = (Tools::new(), row(Provider::K3d));
     let refused = async || {
         let read = tools.driver().kubeconfig(&dev).await;
@@ -239,7 +240,7 @@ async fn a_cut_kubeconfig_is_none_and_is_not_shown() {
     };
     let missing = refused().await;
     assert!(missing.contains("k3d"), "{missing}");
-    for (text, said) in [
+    for (text, expected_text) in [
         ("true", "k3d exited with code 0: "),
         (
             "echo 'no such cluster' >&2; exit 1",
@@ -250,6 +251,6 @@ async fn a_cut_kubeconfig_is_none_and_is_not_shown() {
     ] {
         tools.tool("k3d", text);
         let why = refused().await;
-        assert!(why.ends_with(said), "{why}");
+        assert!(why.ends_with(expected_text), "{why}");
     }
 }

@@ -1,5 +1,5 @@
-//! The script driver with bash scripts for commands. A cluster is a file that holds its port and
-//! its state; whatever was started is in a journal.
+//! The script driver with bash scripts as commands. A cluster is a file with its port
+//! and its state; a journal records the commands.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use kindler::command::LogDir;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
 use kindler::drivers::{Deadlines, Driver};
 
-use super::rig::{Rig, deadlines, write_executable};
+use super::rig::{DriverRig, deadlines, write_executable};
 use crate::command::rig::{Token, runner};
 
 const CREATE: &str = r#"
@@ -81,7 +81,7 @@ impl ScriptRig {
     }
 }
 
-impl Rig for ScriptRig {
+impl DriverRig for ScriptRig {
     fn new() -> Self {
         let rig = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -121,7 +121,7 @@ impl Rig for ScriptRig {
     fn kill(&self, cluster: &Cluster) {
         let file = self.path(&format!("cluster-{}", cluster.name));
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("running", "ill")).unwrap();
+        fs::write(&file, text.replace("running", "unhealthy")).unwrap();
     }
 
     fn applied_port(&self, cluster: &Cluster) -> Option<u16> {

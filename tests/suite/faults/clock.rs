@@ -1,16 +1,14 @@
-//! A replica whose clock is an hour off takes nothing from anybody too early:
-//! who owns what is judged by the database's clock alone.
+//! A replica whose clock is off by an hour claims nothing too early: only the
+//! database's clock decides about leases.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{converged, migrated, number, quick, run};
-use crate::kit::{Daemon, Host, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{converged, quick};
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, migrated};
 
 /// The library that shifts the clock of a process (Debian's package faketime).
-fn shifter() -> PathBuf {
+fn faketime_library() -> PathBuf {
     let found = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let mut found = found.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
     found
@@ -18,55 +16,48 @@ fn shifter() -> PathBuf {
         .expect("libfaketime is not installed: run `sh deploy/setup.sh test`")
 }
 
-/// A daemon whose calendar is off by `shift`, as in `+1h`; its monotonic clock
-/// is not, as on a host whose calendar is wrong.
-fn off_by(shift: &str, database_url: &str, host: &Host) -> Daemon {
+/// A daemon whose wall clock is off by `shift`, such as `+1h`; its monotonic clock is
+/// right, as on a host with a wrong date.
+fn daemon_with_clock(shift: &str, database_url: &str, host: &Host) -> Daemon {
     quick(database_url, host)
-        .set("LD_PRELOAD", shifter())
+        .set("LD_PRELOAD", faketime_library())
         .set("FAKETIME", shift)
         .set("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .set("KINDLER_LOG_FORMAT", "json")
         .spawn()
 }
 
-/// By how much the calendar of a daemon is off, in seconds, as its log tells.
-fn calendar_off(daemon: &Daemon) -> i64 {
+/// By how many seconds the wall clock of a daemon is off, according to its log.
+fn clock_offset(daemon: &Daemon) -> i64 {
     let log = daemon.log();
     let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    let told: jiff::Timestamp = first["timestamp"].as_str().unwrap().parse().unwrap();
+    let logged: jiff::Timestamp = first["timestamp"].as_str().unwrap().parse().unwrap();
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap();
-    told.as_second() - now.as_second()
+    logged.as_second() - now.as_second()
 }
 
-async fn nothing_is_taken_early_by_one_that_is_off_by(shift: &str, seconds: i64) {
+async fn claims_nothing_early(shift: &str, seconds: i64) {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 600");
     let sql = database.connect().await;
-    let owner = quick(&database.url(), &host).spawn();
-    owner.ready().await;
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 3) n").await;
-    eventually(SOON, "the commands", || async {
-        host.live_commands().len() == 3
-    })
-    .await;
+    let owner = quick(&database.url(), &host).start().await;
+    sql.declare_many("c", 3).await;
+    host.wait_commands(3).await;
     let terms = "SELECT sum(term)::bigint FROM cluster_leases";
-    let before = number(&sql, terms).await;
+    let before = sql.number(terms).await;
 
-    let other = off_by(shift, &database.url(), &host);
+    let other = daemon_with_clock(shift, &database.url(), &host);
     other.ready().await;
-    let off = calendar_off(&other);
-    assert!(
-        (off - seconds).abs() < 120,
-        "its calendar is off by {off} s"
-    );
-    // Renewed beyond three lives of a lease, it is still the owner's.
-    eventually(SOON, "three leases to pass", || async {
+    let off = clock_offset(&other);
+    assert!((off - seconds).abs() < 120, "its clock is off by {off} s");
+    // Renewed for longer than three lease times, the leases still have the same owner.
+    eventually(TIMEOUT, "three lease times", || async {
         let renewed =
             "SELECT count(*) FROM cluster_leases WHERE renewed_at > acquired_at + interval '6 s'";
-        number(&sql, renewed).await == 3
+        sql.number(renewed).await == 3
     })
     .await;
-    assert_eq!(number(&sql, terms).await, before);
+    assert_eq!(sql.number(terms).await, before);
     assert_eq!(
         host.journal()
             .iter()
@@ -75,7 +66,7 @@ async fn nothing_is_taken_early_by_one_that_is_off_by(shift: &str, seconds: i64)
         3
     );
 
-    // And what it should take over it takes over in time.
+    // What it may take over, it takes over in time.
     host.release("create");
     owner.kill();
     let killed = Instant::now();
@@ -88,11 +79,11 @@ async fn nothing_is_taken_early_by_one_that_is_off_by(shift: &str, seconds: i64)
 }
 
 #[tokio::test]
-async fn a_replica_that_is_an_hour_ahead_takes_nothing_early() {
-    nothing_is_taken_early_by_one_that_is_off_by("+1h", 3600).await;
+async fn a_replica_an_hour_ahead_claims_nothing_early() {
+    claims_nothing_early("+1h", 3600).await;
 }
 
 #[tokio::test]
-async fn a_replica_that_is_an_hour_behind_takes_nothing_early() {
-    nothing_is_taken_early_by_one_that_is_off_by("-1h", -3600).await;
+async fn a_replica_an_hour_behind_claims_nothing_early() {
+    claims_nothing_early("-1h", -3600).await;
 }

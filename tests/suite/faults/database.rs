@@ -1,38 +1,24 @@
-//! The database is silent, slow, or throws everybody out.
+//! The database stalls, stalls only the listener, or terminates all sessions.
 
 use std::time::{Duration, Instant};
 
-use super::{converged, migrated, number, quick, report, rounds, run, spread};
-use crate::kit::{Host, Proxy, Traffic, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{converged, quick, report, rounds, spread};
+use crate::kit::{Host, Proxy, Sql, TIMEOUT, Traffic, eventually, migrated};
 
 #[tokio::test]
-async fn a_silent_database_is_noticed_and_blocks_nothing_for_ever() {
+async fn a_stalled_database_is_noticed_and_blocks_no_shutdown() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
-    let mut daemon = quick(&proxy.url(), &host).spawn();
-    daemon.ready().await;
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('before', 'k3d')",
-    )
-    .await;
+    let proxy = Proxy::to(&database).await;
+    let mut daemon = quick(&proxy.url(), &host).start().await;
+    sql.declare("before").await;
     converged(&sql, &host).await;
 
-    // No reset, no error: half-open.
+    // No reset, no error: a half-open connection.
     proxy.set(Traffic::Stalls);
     let stalled = Instant::now();
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('during', 'k3d')",
-    )
-    .await;
-    eventually(SOON, "the silence to be noticed", || async {
-        daemon.metric("kindler_listen_connected").await == Some(0.0)
-    })
-    .await;
+    sql.declare("during").await;
+    daemon.wait_metric("kindler_listen_connected", 0.0).await;
     assert!(
         stalled.elapsed() < Duration::from_secs(15),
         "after {:?}",
@@ -49,11 +35,11 @@ async fn a_silent_database_is_noticed_and_blocks_nothing_for_ever() {
         flowing.elapsed()
     );
 
-    // Silent again, and told to end: it ends.
+    // It also shuts down while the database stalls.
     proxy.set(Traffic::Stalls);
     let ending = Instant::now();
     daemon.signal(rustix::process::Signal::TERM);
-    daemon.ended(SOON).await;
+    daemon.ended(TIMEOUT).await;
     assert!(
         ending.elapsed() < Duration::from_secs(20),
         "after {:?}",
@@ -61,29 +47,25 @@ async fn a_silent_database_is_noticed_and_blocks_nothing_for_ever() {
     );
 }
 
-/// Only the listener hears nothing: no error, no reset, and all other sessions
-/// work, so that nothing but its own probe can tell.
+/// Only the listener stalls, without an error or reset, and all other sessions work:
+/// only its own probe can notice.
 #[tokio::test]
-async fn a_silent_listener_is_noticed_and_delays_no_change_beyond_a_pass() {
+async fn a_stalled_listener_is_noticed_and_passes_find_changes() {
     const RESYNC: Duration = Duration::from_secs(2);
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let daemon = quick(&proxy.url(), &host)
         .set("KINDLER_RESYNC_INTERVAL", "2s")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     proxy.set(Traffic::ListenerStalls);
     let (silent, mut latest, mut noticed) = (Instant::now(), Duration::ZERO, None);
     for n in 0.. {
         let name = format!("c{n}");
-        run(
-            &sql,
-            &format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'k3d')"),
-        )
-        .await;
+        sql.declare(&name).await;
         let declared = Instant::now();
-        eventually(SOON, "it to be begun", || async {
+        eventually(TIMEOUT, "the start of the work", || async {
             !host.started(&name).is_empty()
         })
         .await;
@@ -95,21 +77,18 @@ async fn a_silent_listener_is_noticed_and_delays_no_change_beyond_a_pass() {
             break;
         }
     }
-    let noticed = noticed.expect("the silence to be noticed");
+    let noticed = noticed.expect("the listener noticed as stalled");
     assert!(noticed < Duration::from_secs(15), "after {noticed:?}");
-    // A pass may begin up to a tenth late, and takes its time.
+    // A pass may begin up to a tenth later, and takes some time.
     assert!(latest < RESYNC + Duration::from_secs(1), "{latest:?}");
     let (status, body) = daemon.get("/readyz").await.unwrap();
     assert!(body.contains("listener"), "{status} {body}");
 
     proxy.set(Traffic::Flows);
-    eventually(SOON, "it to listen again", || async {
-        daemon.metric("kindler_listen_connected").await == Some(1.0)
-    })
-    .await;
+    daemon.wait_metric("kindler_listen_connected", 1.0).await;
     converged(&sql, &host).await;
     report(
-        "only the listener silent",
+        "only the listener stalled",
         &format!(
             "noticed after {:.1} s; no change begun later than {:.1} s, with passes every 2 s",
             noticed.as_secs_f64(),
@@ -119,49 +98,40 @@ async fn a_silent_listener_is_noticed_and_delays_no_change_beyond_a_pass() {
 }
 
 #[tokio::test]
-async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
+async fn sessions_terminated_all_the_time_lose_nothing() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let daemon = quick(&database.url(), &host).spawn();
-    daemon.ready().await;
+    let daemon = quick(&database.url(), &host).start().await;
     let storm = Duration::from_secs(rounds(30, 600).try_into().unwrap());
     let (began, mut declared) = (Instant::now(), 0);
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     while began.elapsed() < storm {
-        number(&sql, terminate).await;
+        sql.number(terminate).await;
         declared += 1;
-        run(
-            &sql,
-            &format!("INSERT INTO clusters (name, provider) VALUES ('storm-{declared}', 'kind')"),
-        )
-        .await;
+        sql.declare(&format!("storm-{declared}")).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eventually(Duration::from_secs(5), "the bell to work again", || async {
+    eventually(Duration::from_secs(5), "the listener connected", || async {
         daemon.metric("kindler_listen_connected").await == Some(1.0)
     })
     .await;
-    // Whoever comes now waits neither for a pass nor for the backlog.
+    // From here on a new row waits neither for a pass nor for the backlog.
     let mut wakeups = Vec::new();
     for n in 0..20 {
         let name = format!("after-{n}");
-        run(
-            &sql,
-            &format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'kind')"),
-        )
-        .await;
-        let rung = Instant::now();
-        eventually(SOON, "the next one to be begun", || async {
+        sql.declare(&name).await;
+        let declared_at = Instant::now();
+        eventually(TIMEOUT, "the start of the work on the next row", || async {
             let begun = "SELECT count(*) FROM clusters WHERE actual_state <> 'unknown' AND name = ";
-            number(&sql, &format!("{begun} '{name}'")).await == 1
+            sql.number(&format!("{begun} '{name}'")).await == 1
         })
         .await;
-        wakeups.push(rung.elapsed());
+        wakeups.push(declared_at.elapsed());
     }
     let all = declared + i64::try_from(wakeups.len()).unwrap();
     converged(&sql, &host).await;
-    assert_eq!(number(&sql, "SELECT count(*) FROM clusters").await, all);
+    assert_eq!(sql.number("SELECT count(*) FROM clusters").await, all);
     let slowest = *wakeups.iter().max().unwrap();
     assert!(slowest < Duration::from_secs(1), "after {slowest:?}");
     report(
@@ -178,28 +148,24 @@ async fn sessions_that_are_terminated_all_the_time_lose_nothing() {
 async fn a_wrong_or_emptied_database_deletes_nothing() {
     let host = Host::new();
     for name in ["a", "b", "c"] {
-        host.set_world(name, Some("healthy"));
+        host.set_cluster(name, Some("healthy"));
     }
-    // Clusters live on the host; the database knows none, or other ones.
+    // Clusters run on the host; the database has no row or other rows.
     let wrong = migrated().await;
     let sql = wrong.connect().await;
     let daemon = quick(&wrong.url(), &host)
         .set("KINDLER_HEALTH_INTERVAL", "1s")
-        .spawn();
-    daemon.ready().await;
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('other', 'k3d')",
-    )
-    .await;
+        .start()
+        .await;
+    sql.declare("other").await;
     converged_but_undeclared(&sql, &host).await;
-    // Rows that vanish without a trace: triggers off, as a restore does it.
-    run(&sql, "ALTER TABLE clusters DISABLE TRIGGER ALL; DELETE FROM clusters; ALTER TABLE clusters ENABLE TRIGGER ALL").await;
+    // The rows are deleted with triggers disabled, as a restore does it.
+    sql.run("ALTER TABLE clusters DISABLE TRIGGER ALL; DELETE FROM clusters; ALTER TABLE clusters ENABLE TRIGGER ALL").await;
     let passes = daemon
         .metric("kindler_resync_total{controller=\"cluster\"}")
         .await
         .unwrap();
-    eventually(SOON, "three more passes", || async {
+    eventually(TIMEOUT, "three more passes", || async {
         daemon
             .metric("kindler_resync_total{controller=\"cluster\"}")
             .await
@@ -213,14 +179,11 @@ async fn a_wrong_or_emptied_database_deletes_nothing() {
         host.journal()
     );
     for name in ["a", "b", "c", "other"] {
-        assert_eq!(host.world(name).as_deref(), Some("healthy"), "{name}");
+        assert_eq!(host.cluster(name).as_deref(), Some("healthy"), "{name}");
     }
 }
 
 async fn converged_but_undeclared(sql: &tokio_postgres::Client, host: &Host) {
-    eventually(SOON, "the declared one", || async {
-        number(sql, super::UNSETTLED).await == 0
-    })
-    .await;
+    sql.wait_number(super::UNSETTLED, 0).await;
     host.assert_one_at_a_time();
 }

@@ -1,78 +1,58 @@
-//! No space left: in the daemon's own folder, and where Postgres writes.
+//! No space is left in the daemon's state folder, or for Postgres.
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::{converged, migrated, number, quick, run};
-use crate::kit::{Host, Proxy, Traffic, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{converged, quick};
+use crate::kit::{Host, Proxy, Sql, TIMEOUT, Traffic, eventually, migrated};
 
 #[tokio::test]
-async fn a_full_disk_of_postgres_is_waited_out() {
+async fn work_continues_after_postgres_had_a_full_disk() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
-    let daemon = quick(&proxy.url(), &host).spawn();
-    daemon.ready().await;
+    let proxy = Proxy::to(&database).await;
+    let daemon = quick(&proxy.url(), &host).start().await;
     host.control("create", "sleep 0.2");
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'before-' || n, 'k3d' FROM generate_series(1, 10) n").await;
-    eventually(SOON, "commands to run", || async {
+    sql.declare_many("before-", 10).await;
+    eventually(TIMEOUT, "running commands", || async {
         !host.live_commands().is_empty()
     })
     .await;
     proxy.set(Traffic::DiskFull);
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('during', 'k3d')",
-    )
-    .await;
-    eventually(SOON, "the reason", || async {
-        let (status, body) = daemon.get("/readyz").await?;
-        (status == 503 && body.contains("No space left on device")).then_some(())
-    })
-    .await;
+    sql.declare("during").await;
+    daemon.wait_not_ready("No space left on device").await;
     proxy.set(Traffic::Flows);
     converged(&sql, &host).await;
     daemon.ready().await;
 }
 
 #[tokio::test]
-async fn a_full_state_folder_costs_logs_and_not_clusters() {
+async fn a_full_state_folder_loses_only_logs() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let Some(builder) = quick(&database.url(), &host).with_little_space(256) else {
+    let Some(builder) = quick(&database.url(), &host).with_state_dir_size(256) else {
         eprintln!("skipped: mount namespaces are not allowed here (run as root)");
         return;
     };
     host.control("create", "echo a line of output");
-    let daemon = builder.spawn();
-    daemon.ready().await;
-    // Seen through the namespace of the daemon.
+    let daemon = builder.start().await;
+    // The path through the mount namespace of the daemon.
     let state = format!("/proc/{}/root{}", daemon.pid(), host.state_dir().display());
     let filler = Path::new(&state).join("filler");
-    let full = std::fs::write(&filler, vec![0; 1 << 20]).expect_err("it fits?");
+    let full = std::fs::write(&filler, vec![0; 1 << 20]).expect_err("the file must not fit");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
 
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('during', 'k3d')",
-    )
-    .await;
+    sql.declare("during").await;
     converged(&sql, &host).await;
     assert_eq!(
-        number(&sql, "SELECT failed_attempts::bigint FROM clusters").await,
+        sql.number("SELECT failed_attempts::bigint FROM clusters")
+            .await,
         0
     );
-    let said = daemon.log();
-    assert!(said.contains("No space left on device"), "{said}");
+    let log = daemon.log();
+    assert!(log.contains("No space left on device"), "{log}");
 
     std::fs::remove_file(&filler).unwrap();
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) VALUES ('after', 'k3d')",
-    )
-    .await;
+    sql.declare("after").await;
     converged(&sql, &host).await;
     let log = std::fs::read_to_string(Path::new(&state).join("logs/after.log")).unwrap();
     assert!(log.contains("a line of output"), "{log}");

@@ -1,6 +1,6 @@
-//! At every effect on the host of a cluster's life, one at a time: the look or
-//! the action fails or panics, before or after it was done, or the command that
-//! was just started kills the daemon. All must converge.
+//! At every effect in a cluster's lifecycle, one at a time: the observation or action fails
+//! or panics, before or after its effect, or the command that was just started kills
+//! the daemon. Every lifecycle must converge.
 
 use std::fs;
 use std::sync::Arc;
@@ -26,29 +26,29 @@ use kindler::store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::every_statement::{STEPS, live};
-use super::{converged, migrated, number, quick, rounds, run};
-use crate::kit::{Database, Host, KINDLER, eventually};
+use super::every_statement::{STEPS, run_lifecycle};
+use super::{at_many_points, converged, quick, rounds};
+use crate::kit::{Database, Host, KINDLER, Sql, eventually, migrated};
 
-/// What befalls an effect.
+/// What happens at an effect.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+enum EffectFault {
     Fails,
     Panics,
 }
 
-/// The script driver, in which one call goes wrong.
-struct Faulty {
+/// The script driver with a fault at one call.
+struct FaultyDriver {
     driver: ScriptDriver,
     calls: AtomicUsize,
     at: usize,
-    fault: Fault,
-    /// The effect is done when it goes wrong.
+    fault: EffectFault,
+    /// The fault occurs after the effect.
     after: bool,
 }
 
-impl Faulty {
-    fn new(host: &Host, at: usize, fault: Fault, after: bool) -> Self {
+impl FaultyDriver {
+    fn new(host: &Host, at: usize, fault: EffectFault, after: bool) -> Self {
         let mut settings = ScriptSettings::new(LogDir::new(host.state_dir().join("logs")));
         for (command, verb) in [
             (&mut settings.create, "create"),
@@ -77,15 +77,15 @@ impl Faulty {
         }
     }
 
-    /// Whether this call is to fail; panics if it is to panic. A call that is
-    /// hit after its effect is counted before it, and only once.
-    fn strikes(&self, call: usize) -> bool {
-        let struck = call == self.at;
+    /// Whether this call must fail; panics if it must panic. The call is counted before
+    /// its effect, and only once.
+    fn is_faulty(&self, call: usize) -> bool {
+        let faulty = call == self.at;
         assert!(
-            !(struck && matches!(self.fault, Fault::Panics)),
-            "call {call} panics, as asked"
+            !(faulty && matches!(self.fault, EffectFault::Panics)),
+            "call {call} panics on purpose"
         );
-        struck
+        faulty
     }
 
     fn count(&self) -> usize {
@@ -94,7 +94,7 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Driver for Faulty {
+impl Driver for FaultyDriver {
     fn name(&self) -> &'static str {
         "faulty"
     }
@@ -105,27 +105,27 @@ impl Driver for Faulty {
 
     async fn observe(&self, cluster: &Cluster) -> Observation {
         let call = self.count();
-        if !self.after && self.strikes(call) {
-            return Observation::unknown("this look fails, as asked");
+        if !self.after && self.is_faulty(call) {
+            return Observation::unknown("this observation fails on purpose");
         }
-        let seen = self.driver.observe(cluster).await;
-        if self.after && self.strikes(call) {
-            return Observation::unknown("this look was lost, as asked");
+        let observation = self.driver.observe(cluster).await;
+        if self.after && self.is_faulty(call) {
+            return Observation::unknown("this observation was lost on purpose");
         }
-        seen
+        observation
     }
 
     async fn act(&self, action: Action, order: &ActionRequest<'_>) -> Result<(), StepError> {
         let failure = || StepError::Transient {
-            summary: "this action fails, as asked".into(),
+            summary: "this action fails on purpose".into(),
             detail: String::new(),
         };
         let call = self.count();
-        if !self.after && self.strikes(call) {
+        if !self.after && self.is_faulty(call) {
             return Err(failure());
         }
         self.driver.act(action, order).await?;
-        if self.after && self.strikes(call) {
+        if self.after && self.is_faulty(call) {
             return Err(failure());
         }
         Ok(())
@@ -136,10 +136,10 @@ impl Driver for Faulty {
     }
 }
 
-/// The controller of this process on a driver; ends when told.
+/// A controller with this driver in the test process.
 fn controller(
     database: &Database,
-    driver: Arc<Faulty>,
+    driver: Arc<FaultyDriver>,
 ) -> Controller<ResourceReconciler<ClusterReconciler>> {
     let mut policy = Policy::default();
     policy.backoff.initial = Duration::from_millis(100);
@@ -173,18 +173,18 @@ fn controller(
     )
 }
 
-/// One life in which one call goes wrong; how many calls it took.
-async fn with_fault(at: usize, fault: Fault, after: bool) -> usize {
+/// One lifecycle with a fault at this call; returns the number of calls.
+async fn with_fault(at: usize, fault: EffectFault, after: bool) -> usize {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let driver = Arc::new(Faulty::new(&host, at, fault, after));
+    let driver = Arc::new(FaultyDriver::new(&host, at, fault, after));
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(controller(&database, driver.clone()).run(shutdown.clone()));
     for (change, done) in STEPS {
-        run(&sql, change).await;
+        sql.run(change).await;
         let awaited = format!("{change} with call {at} that {fault:?}, after: {after}");
         eventually(Duration::from_secs(60), &awaited, || async {
-            number(&sql, done).await == 0
+            sql.number(done).await == 0
         })
         .await;
     }
@@ -194,79 +194,75 @@ async fn with_fault(at: usize, fault: Fault, after: bool) -> usize {
     driver.calls.load(Ordering::SeqCst)
 }
 
-async fn at_many_effects(fault: Fault, after: bool) {
+async fn at_many_effects(fault: EffectFault, after: bool) {
     let last = with_fault(0, fault, after).await;
-    assert!(last > 8, "a life of {last} effects is none");
-    let step = last.div_ceil(rounds(6, last));
-    let numbers: Vec<usize> = (1..=last).step_by(step).collect();
-    for few in numbers.chunks(4) {
-        let lives: Vec<_> = few
-            .iter()
-            .map(|at| tokio::spawn(with_fault(*at, fault, after)))
-            .collect();
-        for life in lives {
-            life.await.expect("it converges");
-        }
-    }
+    assert!(last > 8, "only {last} effects in a lifecycle");
+    at_many_points(last, 6, |at| async move {
+        with_fault(at, fault, after).await >= at
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn an_effect_fails_before_it_is_done() {
-    at_many_effects(Fault::Fails, false).await;
+async fn converges_if_a_call_fails_before_its_effect() {
+    at_many_effects(EffectFault::Fails, false).await;
 }
 
 #[tokio::test]
-async fn an_effect_is_done_and_said_to_have_failed() {
-    at_many_effects(Fault::Fails, true).await;
+async fn converges_if_a_call_fails_after_its_effect() {
+    at_many_effects(EffectFault::Fails, true).await;
 }
 
 #[tokio::test]
-async fn a_panic_comes_before_an_effect() {
-    at_many_effects(Fault::Panics, false).await;
+async fn converges_if_a_call_panics_before_its_effect() {
+    at_many_effects(EffectFault::Panics, false).await;
 }
 
 #[tokio::test]
-async fn a_panic_comes_after_an_effect() {
-    at_many_effects(Fault::Panics, true).await;
+async fn converges_if_a_call_panics_after_its_effect() {
+    at_many_effects(EffectFault::Panics, true).await;
 }
 
-/// The `nth` start of this command kills the daemon, before the command works.
-async fn killed_at(verb: &'static str, nth: usize) -> bool {
+/// The `nth` start of this command kills the daemon before the command has an effect.
+async fn with_kill(verb: &'static str, nth: usize) -> bool {
     let (database, host) = (migrated().await, Host::new());
     host.control(
         verb,
         &format!(
             "echo >> \"$here/started-{verb}\"
-             if [ \"$(wc -l < \"$here/started-{verb}\")\" -ge {nth} ] && mkdir \"$here/sprung\" 2>/dev/null
+             if [ \"$(wc -l < \"$here/started-{verb}\")\" -ge {nth} ] && mkdir \"$here/killed\" 2>/dev/null
              then kill -9 \"$(cat \"$here/daemon\")\"; fi"
         ),
     );
     let sql = database.connect().await;
     let daemon = quick(&database.url(), &host).spawn();
     fs::write(host.path().join("daemon"), daemon.pid().to_string()).unwrap();
-    live(&sql, &host, &database.url(), daemon).await;
-    host.path().join("sprung").exists()
+    run_lifecycle(&sql, &host, &database.url(), daemon).await;
+    host.path().join("killed").exists()
 }
 
 #[tokio::test]
-async fn a_command_kills_the_daemon_as_it_starts() {
+async fn converges_if_a_starting_command_kills_the_daemon() {
     let verbs = ["create", "probe", "exists", "stop", "start", "delete"];
-    let mut lives = Vec::new();
+    let mut lifecycles = Vec::new();
     for (verb, times) in verbs
         .into_iter()
         .zip([rounds(1, 3), rounds(2, 6), 1, 1, 1, 1])
     {
         for nth in 1..=times {
-            lives.push((verb, nth));
+            lifecycles.push((verb, nth));
         }
     }
-    for few in lives.chunks(4) {
+    for few in lifecycles.chunks(4) {
         let few: Vec<_> = few
             .iter()
-            .map(|(verb, nth)| (*verb, tokio::spawn(killed_at(verb, *nth))))
+            .map(|(verb, nth)| (*verb, tokio::spawn(with_kill(verb, *nth))))
             .collect();
-        for (verb, life) in few {
-            assert!(life.await.expect("it converges"), "no {verb} was run");
+        for (verb, lifecycle) in few {
+            assert!(
+                lifecycle.await.expect("it converges"),
+                "no {verb} was started"
+            );
         }
     }
 }

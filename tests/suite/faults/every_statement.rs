@@ -1,16 +1,15 @@
-//! At every database statement of a cluster's life, one at a time: the daemon
-//! is killed before it, killed after it was carried out but not answered, only
-//! its connection is cut, before or after, or the statement is refused with an
-//! error. All must converge.
+//! At every database statement in a cluster's lifecycle, one at a time: the daemon is killed
+//! before the statement, or after its execution and before its answer; the connection
+//! is closed before or after it; or the statement is refused. Every lifecycle must converge.
 
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{converged, migrated, number, quick, rounds, run};
-use crate::kit::{Blow, Daemon, Host, Proxy, Trap};
+use super::{at_many_points, converged, quick};
+use crate::kit::{Daemon, FaultKind, Host, InjectedFault, Proxy, Sql, migrated};
 
-/// One life: made, changed, stopped, started, and another one deleted.
+/// One lifecycle: created, changed, stopped, started; another cluster is deleted.
 pub(super) const STEPS: [(&str, &str); 5] = [
     (
         "INSERT INTO clusters (name, provider) VALUES ('kept', 'k3d'), ('gone', 'k3d')",
@@ -34,12 +33,12 @@ pub(super) const STEPS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Goes through the life; the daemon is started again when it was killed.
-pub(super) async fn live(sql: &Client, host: &Host, url: &str, mut daemon: Daemon) {
+/// Runs the lifecycle; starts the daemon again whenever it was killed.
+pub(super) async fn run_lifecycle(sql: &Client, host: &Host, url: &str, mut daemon: Daemon) {
     for (change, done) in STEPS {
-        run(sql, change).await;
+        sql.run(change).await;
         let giving_up = std::time::Instant::now() + Duration::from_secs(60);
-        while number(sql, done).await != 0 {
+        while sql.number(done).await != 0 {
             if daemon.has_ended() {
                 daemon = quick(url, host).spawn();
             }
@@ -59,87 +58,65 @@ pub(super) async fn live(sql: &Client, host: &Host, url: &str, mut daemon: Daemo
     drop(daemon);
 }
 
-/// What befalls the daemon at a statement.
-#[derive(Clone, Copy)]
-enum Fault {
-    Killed,
-    Cut,
-    Refused,
-}
+/// The fault for the daemon with this process id.
+pub(super) type Fault = fn(i32) -> FaultKind;
 
-/// One life with a trap; whether there was such a statement.
-async fn with_trap(at: usize, after: bool, fault: Fault) -> bool {
+pub(super) const DISCONNECT: Fault = |_| FaultKind::Disconnect;
+pub(super) const REFUSE: Fault = |_| FaultKind::Refuse;
+
+/// One lifecycle with a fault; whether the fault occurred.
+async fn with_fault(at: usize, after: bool, fault: Fault) -> bool {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let daemon = quick(&proxy.url(), &host).spawn();
-    proxy.trap(Trap {
-        at,
-        after,
-        blow: match fault {
-            Fault::Killed => Blow::Kill(daemon.pid()),
-            Fault::Cut => Blow::Cut,
-            Fault::Refused => Blow::Refuse,
-        },
-    });
-    live(&sql, &host, &proxy.url(), daemon).await;
-    proxy.sprung()
+    let kind = fault(daemon.pid());
+    proxy.inject(InjectedFault { at, after, kind });
+    run_lifecycle(&sql, &host, &proxy.url(), daemon).await;
+    proxy.fault_occurred()
 }
 
-/// How many statements an undisturbed life takes.
+/// The number of statements in a lifecycle without a fault.
 async fn statements() -> usize {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let daemon = quick(&proxy.url(), &host).spawn();
-    live(&sql, &host, &proxy.url(), daemon).await;
+    run_lifecycle(&sql, &host, &proxy.url(), daemon).await;
     proxy.statements()
 }
 
-/// Every `step`th statement, a few lives at a time.
 async fn at_many_statements(after: bool, fault: Fault) {
     let last = statements().await;
-    assert!(last > 20, "a life of {last} statements is none");
-    let step = last.div_ceil(rounds(8, last));
-    let mut sprung = 0;
-    let numbers: Vec<usize> = (1..=last).step_by(step).collect();
-    for few in numbers.chunks(4) {
-        let lives: Vec<_> = few
-            .iter()
-            .map(|at| tokio::spawn(with_trap(*at, after, fault)))
-            .collect();
-        for life in lives {
-            sprung += usize::from(life.await.expect("it converges"));
-        }
-    }
+    assert!(last > 20, "only {last} statements in a lifecycle");
+    let (occurred, lifecycles) = at_many_points(last, 8, |at| with_fault(at, after, fault)).await;
     assert!(
-        sprung * 2 > numbers.len(),
-        "only {sprung} of {} traps went off",
-        numbers.len()
+        occurred * 2 > lifecycles,
+        "only {occurred} faults in {lifecycles} lifecycles"
     );
 }
 
 #[tokio::test]
-async fn the_daemon_is_killed_before_a_statement() {
-    at_many_statements(false, Fault::Killed).await;
+async fn converges_if_killed_before_a_statement() {
+    at_many_statements(false, FaultKind::Kill).await;
 }
 
 #[tokio::test]
-async fn the_daemon_is_killed_after_a_statement_and_before_its_answer() {
-    at_many_statements(true, Fault::Killed).await;
+async fn converges_if_killed_before_the_answer_to_a_statement() {
+    at_many_statements(true, FaultKind::Kill).await;
 }
 
 #[tokio::test]
-async fn the_connection_is_cut_before_a_statement() {
-    at_many_statements(false, Fault::Cut).await;
+async fn converges_if_disconnected_before_a_statement() {
+    at_many_statements(false, DISCONNECT).await;
 }
 
 #[tokio::test]
-async fn the_connection_is_cut_after_the_commit() {
-    at_many_statements(true, Fault::Cut).await;
+async fn converges_if_disconnected_after_the_commit() {
+    at_many_statements(true, DISCONNECT).await;
 }
 
 #[tokio::test]
-async fn a_statement_is_refused() {
-    at_many_statements(false, Fault::Refused).await;
+async fn converges_if_a_statement_is_refused() {
+    at_many_statements(false, REFUSE).await;
 }

@@ -1,41 +1,42 @@
-//! Daemons that die, stop and wake up late, several at a time.
+//! Several daemons are killed, replaced, suspended and resumed.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rustix::process::Signal;
 
-use super::{converged, migrated, number, quick, report, rounds, run, spread};
-use crate::kit::{Daemon, Host, eventually};
+use super::{converged, quick, report, rounds, spread};
+use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
+
+/// Starts so many daemons at once and waits until all are ready.
+async fn replicas(database: &Database, host: &Host, count: usize) -> Vec<Daemon> {
+    let url = database.url();
+    join_all((0..count).map(|_| quick(&url, host).start())).await
+}
 
 #[tokio::test]
-async fn replicas_are_killed_at_random_while_clusters_change() {
+async fn converges_while_replicas_are_killed_at_random() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.1");
     host.control("delete", "sleep 0.1");
     let sql = database.connect().await;
-    let mut replicas: Vec<Daemon> = Vec::new();
-    for _ in 0..3 {
-        replicas.push(quick(&database.url(), &host).spawn());
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 50) n").await;
+    let mut replicas = replicas(&database, &host, 3).await;
+    sql.declare_many("c", 50).await;
     for round in 0..rounds(30, 1000) {
         for n in 1..=50 {
             if fastrand::u8(..10) == 0 {
-                let wish = ["present", "absent", "stopped"][fastrand::usize(..3)];
-                run(&sql, &format!(
-                    "INSERT INTO clusters (name, provider, desired_state) VALUES ('c{n}', 'kind', '{wish}')
+                let desired = ["present", "absent", "stopped"][fastrand::usize(..3)];
+                sql.run(&format!(
+                    "INSERT INTO clusters (name, provider, desired_state) VALUES ('c{n}', 'kind', '{desired}')
                      ON CONFLICT (name) DO UPDATE SET desired_state = excluded.desired_state"
                 )).await;
             }
         }
-        // Somewhere within the work.
+        // The kill comes while work runs.
         let working = "SELECT count(*) FROM cluster_leases";
-        eventually(Duration::from_secs(20), "somebody at work", || async {
-            number(&sql, working).await > 0
+        eventually(Duration::from_secs(20), "a leased cluster", || async {
+            sql.number(working).await > 0
         })
         .await;
         let victim = fastrand::usize(..replicas.len());
@@ -46,134 +47,109 @@ async fn replicas_are_killed_at_random_while_clusters_change() {
         }
         replicas.push(next);
     }
-    run(
-        &sql,
-        "UPDATE clusters SET desired_state = 'present' WHERE desired_state = 'absent'",
-    )
-    .await;
+    sql.run("UPDATE clusters SET desired_state = 'present' WHERE desired_state = 'absent'")
+        .await;
     converged(&sql, &host).await;
     report(
         "kill -9 of one replica of three",
         &format!(
             "{} kills, {} commands begun, 0 overlaps, 0 orphans",
             rounds(30, 1000),
-            begun(&host)
+            started(&host)
         ),
     );
 }
 
-/// How many commands were begun.
-fn begun(host: &Host) -> usize {
+/// The number of commands that were started.
+fn started(host: &Host) -> usize {
     let journal = host.journal();
     journal.iter().filter(|entry| entry.what == "start").count()
 }
 
 #[tokio::test]
-async fn replicas_that_are_replaced_one_by_one_lose_nothing() {
+async fn a_rolling_restart_loses_nothing() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.2");
     let sql = database.connect().await;
-    let mut replicas: Vec<Daemon> = Vec::new();
-    for _ in 0..3 {
-        replicas.push(quick(&database.url(), &host).spawn());
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
+    let mut replicas = replicas(&database, &host, 3).await;
     let mut ends = Vec::new();
     for round in 0..rounds(3, 30) {
-        run(&sql, &format!(
-            "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 20) n"
-        )).await;
+        sql.declare_many(&format!("r{round}-"), 20).await;
         let began = Instant::now();
         let oldest = replicas.remove(0);
         assert!(oldest.stop().await.success());
         ends.push(began.elapsed());
-        let next = quick(&database.url(), &host).spawn();
-        next.ready().await;
+        let next = quick(&database.url(), &host).start().await;
         replicas.push(next);
     }
     converged(&sql, &host).await;
-    // An end in order cuts no command short, so each was begun once.
-    assert_eq!(begun(&host), rounds(3, 30) * 20);
+    // An orderly shutdown cancels no short command, so each cluster was created once.
+    assert_eq!(started(&host), rounds(3, 30) * 20);
     report(
         "a rolling restart",
         &format!(
-            "{} clusters, each created once; ends {}",
-            begun(&host),
+            "{} clusters, each created once; shutdowns {}",
+            started(&host),
             spread(ends)
         ),
     );
 }
 
 #[tokio::test]
-async fn an_owner_that_sleeps_through_its_lease_writes_and_starts_nothing() {
+async fn an_owner_suspended_past_its_lease_has_no_effect() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.2");
     let sql = database.connect().await;
-    let replicas = [
-        quick(&database.url(), &host).spawn(),
-        quick(&database.url(), &host).spawn(),
-    ];
-    for replica in &replicas {
-        replica.ready().await;
-    }
+    let replicas = replicas(&database, &host, 2).await;
     for round in 0..rounds(10, 200) {
-        // One command lasts longer than any lease, if nobody ends it.
+        // Unless it is ended, this command lasts longer than any lease.
         let slow = format!("r{round}-1");
         host.control(
             &format!("{slow}.create"),
-            r#": > "$here/asleep-$name"; sleep 600"#,
+            r#": > "$here/started-$name"; sleep 600"#,
         );
-        run(&sql, &format!(
-            "INSERT INTO clusters (name, provider) SELECT 'r{round}-' || n, 'kind' FROM generate_series(1, 6) n"
-        ))
-        .await;
-        eventually(Duration::from_secs(20), "the slow one at work", || async {
-            host.path().join(format!("asleep-{slow}")).exists()
+        sql.declare_many(&format!("r{round}-"), 6).await;
+        eventually(Duration::from_secs(20), "the slow create", || async {
+            host.path().join(format!("started-{slow}")).exists()
         })
         .await;
         let owner = format!(
             "SELECT split_part(owner, ':', 2)::bigint FROM cluster_leases WHERE cluster_name = '{slow}'"
         );
-        let owner = number(&sql, &owner).await;
-        let sleeper = replicas
+        let owner = sql.number(&owner).await;
+        let owner = replicas
             .iter()
             .find(|daemon| i64::from(daemon.pid()) == owner);
-        let sleeper = sleeper.expect("one of them owns it");
-        sleeper.signal(Signal::STOP);
+        let owner = owner.expect("one of them is the owner");
+        owner.signal(Signal::STOP);
         host.release(&format!("{slow}.create"));
-        // Three leases long, or until the other has done everything.
-        let asleep = Instant::now();
-        eventually(Duration::from_secs(30), "three leases to pass", || async {
-            asleep.elapsed() > Duration::from_secs(6)
+        // The owner stays suspended for three lease times.
+        let suspended = Instant::now();
+        eventually(Duration::from_secs(30), "three lease times", || async {
+            suspended.elapsed() > Duration::from_secs(6)
         })
         .await;
-        sleeper.signal(Signal::CONT);
+        owner.signal(Signal::CONT);
         converged(&sql, &host).await;
     }
     report(
-        "an owner stopped for three leases",
+        "an owner suspended for three lease times",
         &format!("{} times, 0 overlaps, 0 stale fences", rounds(10, 200)),
     );
 }
 
 #[tokio::test]
-async fn a_takeover_comes_within_a_lease_and_five_seconds() {
+async fn a_takeover_takes_at_most_a_lease_and_five_seconds() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 600");
     let sql = database.connect().await;
-    let first = quick(&database.url(), &host).spawn();
-    first.ready().await;
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 3) n").await;
-    eventually(Duration::from_secs(20), "the commands", || async {
-        host.live_commands().len() == 3
-    })
-    .await;
-    let second = quick(&database.url(), &host)
+    let first = quick(&database.url(), &host).start().await;
+    sql.declare_many("c", 3).await;
+    host.wait_commands(3).await;
+    let _second = quick(&database.url(), &host)
         .set("KINDLER_RESYNC_INTERVAL", "1h")
-        .spawn();
-    second.ready().await;
+        .start()
+        .await;
     host.release("create");
     first.kill();
     let killed = Instant::now();
@@ -203,38 +179,38 @@ fn guards_of(daemon: i32) -> Vec<i32> {
         .collect()
 }
 
-/// What befalls a daemon and the guards that it has started, all at once.
+/// What happens at once to a daemon and the guards that it has started.
 #[derive(Clone, Copy, Debug)]
-enum Blow {
+enum GuardFault {
     /// Both are killed.
     Killed,
-    /// Both stand still, as after `pkill -STOP kindler`.
+    /// Both are suspended, as by `pkill -STOP kindler`.
     Stopped,
-    /// The daemon stands still, its guards are killed.
+    /// The daemon is suspended, its guards are killed.
     StoppedAndKilled,
 }
 
-fn strike(daemon: &Daemon, blow: Blow) {
+fn inject(daemon: &Daemon, fault: GuardFault) {
     let guards = guards_of(daemon.pid());
     assert!(!guards.is_empty());
-    // First the daemon, or it would mend what befalls its guards.
+    // First the daemon, or it would react to the end of its guards.
     daemon.signal(Signal::STOP);
-    let signal = match blow {
-        Blow::Stopped => Signal::STOP,
-        Blow::Killed | Blow::StoppedAndKilled => Signal::KILL,
+    let signal = match fault {
+        GuardFault::Stopped => Signal::STOP,
+        GuardFault::Killed | GuardFault::StoppedAndKilled => Signal::KILL,
     };
     for guard in guards {
         let guard = rustix::process::Pid::from_raw(guard).unwrap();
         rustix::process::kill_process(guard, signal).unwrap();
     }
-    if matches!(blow, Blow::Killed) {
+    if matches!(fault, GuardFault::Killed) {
         daemon.signal(Signal::KILL);
     }
 }
 
-/// Six commands run when the blow comes; the successor stands by, or is started
-/// when the leases are over and all six can be taken at once.
-async fn nobody_is_left_beside_the_successor(blow: Blow, stands_by: bool) {
+/// Six commands run when the fault occurs. The successor runs already, or starts when
+/// all leases have expired and it can claim all six at once.
+async fn no_process_runs_beside_the_successor(fault: GuardFault, already_runs: bool) {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "setsid sleep 600 & sleep 600");
     let sql = database.connect().await;
@@ -245,56 +221,50 @@ async fn nobody_is_left_beside_the_successor(blow: Blow, stands_by: bool) {
     };
     let first = start();
     first.ready().await;
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 6) n").await;
-    eventually(Duration::from_secs(20), "the commands", || async {
-        host.live_commands().len() == 6
-    })
-    .await;
-    let standby = stands_by.then(start);
+    sql.declare_many("c", 6).await;
+    host.wait_commands(6).await;
+    let standby = already_runs.then(start);
     if let Some(standby) = &standby {
         standby.ready().await;
     }
-    strike(&first, blow);
+    inject(&first, fault);
     host.control("create", "sleep 0.1");
     let successor = if let Some(standby) = standby {
         standby
     } else {
         let over = "SELECT count(*) FROM cluster_leases WHERE expires_at < clock_timestamp()";
-        eventually(Duration::from_secs(20), "the leases to end", || async {
-            number(&sql, over).await == 6
-        })
-        .await;
+        sql.wait_number(over, 6).await;
         start()
     };
     converged(&sql, &host).await;
-    if !matches!(blow, Blow::Killed) {
+    if !matches!(fault, GuardFault::Killed) {
         first.signal(Signal::CONT);
     }
     converged(&sql, &host).await;
     assert!(successor.stop().await.success());
 }
 
-async fn again_and_again(blow: Blow) {
+async fn repeat_fault(fault: GuardFault) {
     for round in 0..rounds(2, 30) {
-        nobody_is_left_beside_the_successor(blow, round % 2 == 0).await;
+        no_process_runs_beside_the_successor(fault, round % 2 == 0).await;
     }
     report(
-        &format!("a daemon and its guards at once: {blow:?}"),
+        &format!("a daemon and its guards at once: {fault:?}"),
         &format!("{} times, 0 overlaps, 0 orphans", rounds(2, 30)),
     );
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_killed_with_its_guards_leaves_nobody_beside_its_successor() {
-    again_and_again(Blow::Killed).await;
+async fn a_daemon_killed_with_its_guards_leaves_no_process() {
+    repeat_fault(GuardFault::Killed).await;
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_stopped_with_its_guards_leaves_nobody_beside_its_successor() {
-    again_and_again(Blow::Stopped).await;
+async fn a_daemon_suspended_with_its_guards_leaves_no_process() {
+    repeat_fault(GuardFault::Stopped).await;
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_stopped_while_its_guards_are_killed_leaves_nobody_either() {
-    again_and_again(Blow::StoppedAndKilled).await;
+async fn a_suspended_daemon_with_killed_guards_leaves_no_process() {
+    repeat_fault(GuardFault::StoppedAndKilled).await;
 }

@@ -1,4 +1,4 @@
-//! The real daemon as a child process, with settings fit for tests.
+//! The real daemon as a child process, with settings for tests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClaimedPort, Database, Host, claim_port, eventually};
+use super::{ClaimedPort, Database, Host, TIMEOUT, claim_port, eventually};
 
 /// The binary under test.
 pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
@@ -22,7 +22,7 @@ pub struct Daemon {
     log: PathBuf,
 }
 
-/// What to run.
+/// A daemon that is not started yet.
 #[derive(Debug)]
 pub struct DaemonBuilder {
     command: Command,
@@ -44,8 +44,8 @@ pub fn kindler(database_url: &str, host: &Host) -> Command {
     command
 }
 
-/// The settings of a daemon on a host's commands: short times, so that tests
-/// see retries and checks.
+/// Settings for a daemon that runs a host's commands: short times, so that tests see
+/// retries and checks.
 pub fn daemon_settings(command: &mut Command, host: &Host) {
     command.env("KINDLER_DRIVER", "script");
     for verb in ["create", "delete", "probe", "exists", "start", "stop"] {
@@ -71,21 +71,19 @@ pub fn daemon_settings(command: &mut Command, host: &Host) {
 }
 
 impl Daemon {
-    /// Starts one with the settings for tests and waits until it is ready.
+    /// Starts a daemon with the test settings and waits until it is ready.
     pub async fn start(database: &Database, host: &Host) -> Self {
-        let daemon = Self::builder(&database.url(), host).spawn();
-        daemon.ready().await;
-        daemon
+        Self::builder(&database.url(), host).start().await
     }
 
-    /// One with the settings for tests that is not started yet.
+    /// A daemon with the test settings, not started yet.
     pub fn builder(database_url: &str, host: &Host) -> DaemonBuilder {
         let mut builder = Self::with_defaults(database_url, host);
         daemon_settings(&mut builder.command, host);
         builder
     }
 
-    /// One with the default settings that is not started yet.
+    /// A daemon with the default settings, not started yet.
     pub fn with_defaults(database_url: &str, host: &Host) -> DaemonBuilder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let port = claim_port();
@@ -101,21 +99,16 @@ impl Daemon {
         }
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until `/readyz` says that it is ready.
     pub async fn ready(&self) {
-        eventually(
-            Duration::from_secs(20),
-            "the daemon to be ready",
-            || async {
-                self.get("/readyz")
-                    .await
-                    .is_some_and(|(status, _)| status == 200)
-            },
-        )
+        eventually(TIMEOUT, "the daemon ready", || async {
+            let (status, _) = self.get("/readyz").await?;
+            (status == 200).then_some(())
+        })
         .await;
     }
 
-    /// What it serves: status and body; `None` while it does not answer.
+    /// Status and body of a GET request; `None` while the daemon does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port.number))
             .await
@@ -130,6 +123,17 @@ impl Daemon {
         Some((status, body.to_owned()))
     }
 
+    /// Waits until `/readyz` says that it is not ready, with a reason that contains
+    /// this.
+    pub async fn wait_not_ready(&self, reason: &str) {
+        let awaited = format!("the daemon not ready, because: {reason}");
+        eventually(TIMEOUT, &awaited, || async {
+            let (status, body) = self.get("/readyz").await?;
+            (status == 503 && body.contains(reason)).then_some(())
+        })
+        .await;
+    }
+
     /// The value of one sample of `/metrics`, given as `name{labels}`.
     pub async fn metric(&self, sample: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
@@ -140,43 +144,50 @@ impl Daemon {
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Waits until it has begun and ended so many full passes from now on, so
-    /// that whatever it would do was begun.
+    /// Waits until a sample of `/metrics` has this value.
+    pub async fn wait_metric(&self, sample: &str, expected: f64) {
+        eventually(TIMEOUT, &format!("{sample} {expected}"), || async {
+            self.metric(sample).await == Some(expected)
+        })
+        .await;
+    }
+
+    /// Waits until so many full passes have begun and ended from now on, so that all
+    /// due work has begun.
     pub async fn full_passes(&self, count: u32) {
         let passes = async || {
             self.metric("kindler_resync_total{controller=\"cluster\"}")
                 .await
         };
-        // The pass that is under way may have read before what matters.
-        let wanted = passes().await.expect("it serves its metrics") + f64::from(count + 1);
+        // The present pass may have read before the change under test.
+        let expected = passes().await.expect("it serves its metrics") + f64::from(count + 1);
         let deadline = Duration::from_secs(20 + 4 * u64::from(count));
         eventually(deadline, "full passes", || async {
-            passes().await.is_some_and(|passes| passes >= wanted)
+            passes().await.is_some_and(|passes| passes >= expected)
         })
         .await;
     }
 
-    /// Where it listens.
+    /// The address on which it serves HTTP.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port.number)
     }
 
-    /// Where it serves HTTP, on 127.0.0.1.
+    /// The port on which it serves HTTP.
     pub fn port(&self) -> u16 {
         self.port.number
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.pid()).unwrap(), signal).unwrap();
     }
 
-    /// Asks it to end and waits until it did.
+    /// Sends TERM and waits until it has ended.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended(Duration::from_secs(20)).await
@@ -193,7 +204,7 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended.
     pub async fn ended(&mut self, deadline: Duration) -> ExitStatus {
         let giving_up = std::time::Instant::now() + deadline;
         loop {
@@ -209,7 +220,7 @@ impl Daemon {
         }
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -222,22 +233,22 @@ impl DaemonBuilder {
         self
     }
 
-    /// Listens on every address of this machine instead of the loopback alone.
+    /// Listens on every address of this machine instead of loopback.
     pub fn on_every_address(self) -> Self {
         let address = format!("0.0.0.0:{}", self.port.number);
         self.set("KINDLER_LISTEN", address)
     }
 
-    /// Writes a file into the folder that it is started in.
+    /// Writes a file into its working directory.
     pub fn with_file(self, name: &str, text: &str) -> Self {
         let folder = self.command.get_current_dir().unwrap();
         fs::write(folder.join(name), text).unwrap();
         self
     }
 
-    /// Runs it in a mount namespace of its own with so many kilobytes of space
-    /// for its state folder; `None` where that is not allowed.
-    pub fn with_little_space(mut self, kilobytes: u32) -> Option<Self> {
+    /// Runs it in its own mount namespace, with a state folder of so many kilobytes;
+    /// `None` where namespaces are not allowed.
+    pub fn with_state_dir_size(mut self, kilobytes: u32) -> Option<Self> {
         let allowed = Command::new("unshare")
             .args(["--mount", "true"])
             .stderr(Stdio::null())
@@ -265,7 +276,13 @@ impl DaemonBuilder {
         Some(self)
     }
 
-    /// Starts it.
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Daemon {
+        let daemon = self.spawn();
+        daemon.ready().await;
+        daemon
+    }
+
     pub fn spawn(mut self) -> Daemon {
         let log = fs::File::create(&self.log).unwrap();
         self.command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -275,6 +292,15 @@ impl DaemonBuilder {
             log: self.log,
         }
     }
+}
+
+/// The output of a `kindler` command, and its exit code.
+pub fn kindler_output(database_url: &str, host: &Host, args: &[&str]) -> (String, Option<i32>) {
+    let output = kindler(database_url, host).args(args).output().unwrap();
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        output.status.code(),
+    )
 }
 
 impl Drop for Daemon {

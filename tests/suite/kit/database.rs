@@ -1,4 +1,4 @@
-//! A fresh database for one test.
+//! A new database for one test.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use tokio_postgres::{Client, Error};
 
 use super::postgres::{TestServer, connect, shared_server, try_connect};
 
-/// A fresh database with Kindler's tables.
+/// A new database with Kindler's tables.
 pub async fn migrated() -> Database {
     Database::create().await.migrate().await
 }
 
-/// An empty database that no other test sees. Keep it as long as it is used: dropping the value
-/// drops the database, with whoever is still connected.
+/// An empty database for one test. Keep the value as long as the database is used: its
+/// drop also drops the database and all connections to it.
 #[derive(Debug)]
 pub struct Database {
     server: Arc<TestServer>,
@@ -24,7 +24,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes one on the server that all tests of this process share.
+    /// Creates one on the server that all tests of this process share.
     pub async fn create() -> Self {
         Self::create_on(shared_server().await).await
     }
@@ -50,12 +50,12 @@ impl Database {
         self.url_as(SUPERUSER)
     }
 
-    /// The URL for this user; nobody needs a password.
+    /// The URL for this user; no user has a password.
     pub fn url_as(&self, user: &str) -> String {
         self.server.url(user, &self.name)
     }
 
-    /// The folder with its server's socket.
+    /// The folder with the server's socket.
     pub fn socket_dir(&self) -> std::path::PathBuf {
         self.server.socket_dir()
     }
@@ -70,12 +70,12 @@ impl Database {
         connect(&self.url_as(user)).await
     }
 
-    /// A connection of the superuser, or why there is none.
+    /// A connection of the superuser, or the error.
     pub async fn try_connect(&self) -> Result<Client, Error> {
         try_connect(&self.url()).await
     }
 
-    /// Runs statements on a connection of their own; panics with the statement on an error.
+    /// Runs statements on a new connection; panics with the statement on an error.
     pub async fn execute(&self, sql: &str) {
         if let Err(error) = self.connect().await.batch_execute(sql).await {
             panic!("{error:?}\nin: {sql}");
@@ -91,7 +91,8 @@ impl Database {
     }
 }
 
-/// What removes a row, as a daemon does that has verified that the cluster is gone.
+/// Statements that remove a row like a daemon that has verified that the cluster is
+/// gone.
 pub fn removal(name: &str) -> String {
     format!(
         "UPDATE clusters SET desired_state = 'absent' WHERE name = '{name}';
@@ -104,6 +105,6 @@ pub fn removal(name: &str) -> String {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        self.server.abandon_database(std::mem::take(&mut self.name));
+        self.server.mark_unused(std::mem::take(&mut self.name));
     }
 }

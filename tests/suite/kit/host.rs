@@ -1,10 +1,10 @@
-//! A host with commands that make pretend clusters, and the journal that they
-//! write: the oracle outside the daemon.
+//! A host whose commands create simulated clusters, and the journal that the commands
+//! write. The tests check the journal, which does not depend on the daemon.
 //!
-//! A cluster is a file in `world/`, holding `healthy`, `ill` or `stopped`.
-//! What a command does is set by shell text in `control/`. Each command writes
-//! its start and end with pid, fence and generation, and `OVERLAP` when another
-//! command of the same cluster is still alive.
+//! A cluster is a file in `clusters/` that contains `healthy`, `unhealthy` or
+//! `stopped`. Shell text in `control/` changes what a command does. Each command writes
+//! its start and end with pid, fence and generation, and `OVERLAP` if another command
+//! of the same cluster still runs.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,26 +13,26 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::run_folder;
+use super::{TIMEOUT, eventually, run_folder};
 
-/// Reads `-n NAME` and keeps the journal; `$verb` and `$here` come before it.
+/// Parses `-n NAME` and writes the journal; `$verb` and `$here` are set before it.
 const PRELUDE: &str = r#"
 name=
 while [ $# -gt 0 ]; do case "$1" in -n) name=$2; shift 2 ;; *) name=${name:-$1}; shift ;; esac; done
-say() { echo "$1 $verb $name pid=$$ fence=${KINDLER_FENCE:-} generation=${KINDLER_GENERATION:-} attempt=${KINDLER_ATTEMPT:-}" >> "$here/journal"; }
+note() { echo "$1 $verb $name pid=$$ fence=${KINDLER_FENCE:-} generation=${KINDLER_GENERATION:-} attempt=${KINDLER_ATTEMPT:-}" >> "$here/journal"; }
 for other in "$here/live/$name".*; do
-    # One that has ended and was not yet collected does nothing any more.
-    [ -e "$other" ] && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/${other##*.}/status" && say OVERLAP
+    # A process that has ended and is not reaped yet does not count.
+    [ -e "$other" ] && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/${other##*.}/status" && note OVERLAP
 done
 : > "$here/live/$name.$$"
-trap 'say end; rm -f "$here/live/$name.$$"' EXIT
+trap 'note end; rm -f "$here/live/$name.$$"' EXIT
 trap 'exit 143' TERM
-say start
+note start
 [ -e "$here/control/$verb" ] && . "$here/control/$verb"
 [ -e "$here/control/$name.$verb" ] && . "$here/control/$name.$verb"
 "#;
 
-/// The host; its folder goes with it.
+/// The host; its folder is removed with it.
 #[derive(Debug)]
 pub struct Host {
     folder: TempDir,
@@ -40,64 +40,67 @@ pub struct Host {
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// `start`, `end` or `OVERLAP`.
     pub what: String,
     /// `create`, `delete`, `start` or `stop`.
     pub verb: String,
-    /// The cluster.
+    /// The name of the cluster.
     pub name: String,
-    /// The command's process.
+    /// The process id of the command.
     pub pid: i32,
-    /// The term of the lease it ran under.
+    /// The term of the lease that it ran under.
     pub fence: i64,
-    /// The generation it ran for.
+    /// The generation that it ran for.
     pub generation: i64,
-    /// Which attempt in a row.
+    /// The number of the attempt, counted from the last success.
     pub attempt: u32,
 }
 
 impl Host {
-    /// A host with no clusters, whose commands all work at once.
+    /// A host without clusters, whose commands succeed at once.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("host-")
             .tempdir_in(run_folder())
             .unwrap();
-        for part in ["world", "control", "live", "state"] {
+        for part in ["clusters", "control", "live", "state"] {
             fs::create_dir(folder.path().join(part)).unwrap();
         }
         fs::write(folder.path().join("journal"), "").unwrap();
         let host = Self { folder };
-        let ended = |verb: &str, world: &str| format!("verb={verb}\n{PRELUDE}\n{world}\n");
+        let script = |verb: &str, work: &str| format!("verb={verb}\n{PRELUDE}\n{work}\n");
         host.script(
             "create",
-            &ended("create", r#"echo healthy > "$here/world/$name""#),
+            &script("create", r#"echo healthy > "$here/clusters/$name""#),
         );
-        host.script("delete", &ended("delete", r#"rm -f "$here/world/$name""#));
+        host.script(
+            "delete",
+            &script("delete", r#"rm -f "$here/clusters/$name""#),
+        );
         host.script(
             "start",
-            &ended(
+            &script(
                 "start",
-                r#"[ -e "$here/world/$name" ] && echo healthy > "$here/world/$name""#,
+                r#"[ -e "$here/clusters/$name" ] && echo healthy > "$here/clusters/$name""#,
             ),
         );
         host.script(
             "stop",
-            &ended(
+            &script(
                 "stop",
-                r#"[ -e "$here/world/$name" ] && echo stopped > "$here/world/$name""#,
+                r#"[ -e "$here/clusters/$name" ] && echo stopped > "$here/clusters/$name""#,
             ),
         );
         host.script(
             "probe",
             r#"[ -e "$here/control/probe" ] && . "$here/control/probe"
-               grep -qx healthy "$here/world/$1" 2>/dev/null || { echo "no answer from $1"; exit 1; }"#,
+               grep -qx healthy "$here/clusters/$1" 2>/dev/null || { echo "no answer from $1"; exit 1; }"#,
         );
         host.script(
             "exists",
             r#"[ -e "$here/control/exists" ] && . "$here/control/exists"
-               [ -e "$here/world/$1" ] || exit 1"#,
+               [ -e "$here/clusters/$1" ] || exit 1"#,
         );
         host
     }
@@ -112,7 +115,7 @@ impl Host {
         self.path().join("state")
     }
 
-    /// Where a command is.
+    /// The path of a command.
     pub fn command(&self, verb: &str) -> PathBuf {
         self.path().join(format!("{verb}.sh"))
     }
@@ -127,8 +130,8 @@ impl Host {
         fs::rename(part, path).unwrap();
     }
 
-    /// Sets what a command does before its work: shell text, for `create` or
-    /// for `dev.create`; `probe` and `exists` know no single cluster.
+    /// Sets shell text that a command runs before its work: for all clusters (`create`)
+    /// or for one (`dev.create`); `probe` and `exists` cannot be set for one.
     pub fn control(&self, of: &str, shell: &str) {
         let path = self.path().join("control").join(of);
         let part = self.path().join("live").join(format!("{of}.part"));
@@ -136,35 +139,35 @@ impl Host {
         fs::rename(part, path).unwrap();
     }
 
-    /// Lets a command work again.
+    /// Undoes [`Self::control`].
     pub fn release(&self, of: &str) {
         let _ = fs::remove_file(self.path().join("control").join(of));
     }
 
-    /// What a cluster is like on the host, if it is there.
-    pub fn world(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(self.path().join("world").join(name)).ok()?;
+    /// The state of a cluster on the host, if it exists.
+    pub fn cluster(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path().join("clusters").join(name)).ok()?;
         Some(text.trim().to_owned())
     }
 
-    /// Changes the host behind the daemon's back; `None` takes it away.
-    pub fn set_world(&self, name: &str, state: Option<&str>) {
-        let path = self.path().join("world").join(name);
+    /// Changes or removes (`None`) a cluster without the daemon.
+    pub fn set_cluster(&self, name: &str, state: Option<&str>) {
+        let path = self.path().join("clusters").join(name);
         match state {
             Some(state) => fs::write(path, format!("{state}\n")).unwrap(),
             None => drop(fs::remove_file(path)),
         }
     }
 
-    /// What the commands wrote, in order.
-    pub fn journal(&self) -> Vec<Entry> {
+    /// The journal, in order.
+    pub fn journal(&self) -> Vec<JournalEntry> {
         let text = fs::read_to_string(self.path().join("journal")).unwrap();
-        text.lines().filter_map(Entry::parse).collect()
+        text.lines().filter_map(JournalEntry::parse).collect()
     }
 
-    /// The verbs that were started for a cluster, in order.
+    /// The verbs of the commands that were started for a cluster, in order.
     pub fn started(&self, name: &str) -> Vec<String> {
-        let mine = |entry: &Entry| entry.what == "start" && entry.name == name;
+        let mine = |entry: &JournalEntry| entry.what == "start" && entry.name == name;
         self.journal()
             .into_iter()
             .filter(mine)
@@ -172,8 +175,14 @@ impl Host {
             .collect()
     }
 
-    /// Panics if two commands of one cluster ever lived at the same time, or a
-    /// later one carried a smaller fence.
+    /// Waits until exactly these commands were started for a cluster, in this order.
+    pub async fn wait_started(&self, name: &str, verbs: &[&str]) {
+        let awaited = format!("commands {verbs:?} of cluster {name}");
+        eventually(TIMEOUT, &awaited, || async { self.started(name) == verbs }).await;
+    }
+
+    /// Panics if two commands of one cluster ever ran at the same time, or a later one
+    /// had a smaller fence.
     pub fn assert_one_at_a_time(&self) {
         let journal = self.journal();
         assert!(
@@ -185,29 +194,29 @@ impl Host {
             let last = fences.insert(&entry.name, entry.fence).unwrap_or(i64::MIN);
             assert!(
                 entry.fence >= last,
-                "a stale fence acted: {entry:?} in {journal:#?}"
+                "a command with a stale fence: {entry:?} in {journal:#?}"
             );
         }
     }
 
-    /// Panics if a delete was started for a cluster that had not been declared
-    /// absent by then. `absent` holds the generations that were.
+    /// Panics if a delete was started for a cluster that was not declared absent
+    /// before. `absent` holds the generations that were.
     pub fn assert_deleted_as_declared(&self, absent: &HashSet<(String, i64)>) {
         for entry in self.journal() {
-            let wanted = |(name, generation): &(String, i64)| {
+            let declared = |(name, generation): &(String, i64)| {
                 *name == entry.name && *generation <= entry.generation
             };
             let deletes = entry.what == "start" && entry.verb == "delete";
             assert!(
-                !deletes || absent.iter().any(wanted),
-                "nobody wanted {entry:?}"
+                !deletes || absent.iter().any(declared),
+                "a delete that was not declared: {entry:?}"
             );
         }
     }
 
-    /// Whatever still lives of the actions on this host, by the process table:
-    /// also what left its session or cleared its environment. A guard counts
-    /// until it has ended; a daemon, and a look, do not.
+    /// The processes of actions on this host that still run, from the process table:
+    /// also those that left their session or cleared their environment. A guard counts;
+    /// a daemon and a probe do not.
     pub fn live_processes(&self) -> Vec<String> {
         let home = format!("HOME={}", self.path().display());
         let mut found = Vec::new();
@@ -216,15 +225,15 @@ impl Host {
             let Ok(environment) = fs::read(process.join("environ")) else {
                 continue;
             };
-            let has = |wanted: &dyn Fn(&[u8]) -> bool| environment.split(|b| *b == 0).any(wanted);
-            let acts = has(&|set| set == home.as_bytes())
+            let has = |matches: &dyn Fn(&[u8]) -> bool| environment.split(|b| *b == 0).any(matches);
+            let is_action = has(&|set| set == home.as_bytes())
                 && has(&|set| set.starts_with(b"KINDLER_FENCE="));
-            let nameless = !has(&|set| set.starts_with(b"HOME="))
+            let cleared = !has(&|set| set.starts_with(b"HOME="))
                 && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.path());
-            if acts || nameless {
+            if is_action || cleared {
                 let line = fs::read(process.join("cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                // Without a command line it has ended, and waits for its parent.
+                // Without a command line it has ended, and waits to be reaped.
                 if !line.is_empty() {
                     found.push(format!("{} {line}", process.display()));
                 }
@@ -233,9 +242,9 @@ impl Host {
         found
     }
 
-    /// What lies in the daemon's folder that no daemon needs any more: only the
-    /// logs of clusters are to stay.
-    pub fn left_behind(&self) -> Vec<PathBuf> {
+    /// Files in the daemon's state folder that are not needed any more: only the logs
+    /// of clusters may remain.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.state_dir()).unwrap().flatten() {
             if entry.file_name() != "logs" {
@@ -255,17 +264,25 @@ impl Host {
         found
     }
 
-    /// The processes of commands that still live.
+    /// The process ids of commands that still run.
     pub fn live_commands(&self) -> Vec<i32> {
         let live = fs::read_dir(self.path().join("live")).unwrap();
         live.filter_map(|entry| entry.ok()?.path().extension()?.to_str()?.parse().ok())
             .filter(|pid| runs(*pid))
             .collect()
     }
+
+    /// Waits until exactly so many commands run.
+    pub async fn wait_commands(&self, count: usize) {
+        let awaited = format!("{count} running commands");
+        eventually(TIMEOUT, &awaited, || async {
+            self.live_commands().len() == count
+        })
+        .await;
+    }
 }
 
-/// Whether a process still does something: it is there, and not only waits to be
-/// collected.
+/// Whether a process exists and is not a zombie.
 fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -274,7 +291,7 @@ fn runs(pid: i32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-impl Entry {
+impl JournalEntry {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let (what, verb, name) = (words.next()?, words.next()?, words.next()?);

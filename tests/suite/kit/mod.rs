@@ -1,8 +1,10 @@
-//! What the tests stand on: a real Postgres, and waiting without guessing.
+//! Shared by all modules of the suite: real servers, the daemon, hosts, SQL, and
+//! waiting.
 //!
-//! Each module of the suite uses a part of it, so unused parts are no sign of dead code.
+//! Each module uses a part of it, so unused parts are not dead code.
 #![allow(dead_code, unused_imports)]
 
+mod cluster;
 mod daemon;
 mod database;
 mod eventually;
@@ -12,13 +14,16 @@ mod port;
 mod postgres;
 mod proxy;
 mod run_folder;
+mod sql;
 
-pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler};
+pub use cluster::sample_cluster;
+pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindler_output};
 pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
-pub use host::{Entry, Host};
+pub use host::{Host, JournalEntry};
 pub use pooler::Pooler;
 pub use port::{ClaimedPort, claim_port};
 pub use postgres::PrivateServer;
-pub use proxy::{Blow, Proxy, Traffic, Trap};
+pub use proxy::{FaultKind, InjectedFault, Proxy, Traffic};
 pub use run_folder::run_folder;
+pub use sql::{Sql, TIMEOUT};

@@ -1,4 +1,4 @@
-//! A real pgbouncer before the server of a test, in any pool mode.
+//! A real pgbouncer in front of a test server, in any pool mode.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -27,9 +27,9 @@ impl Pooler {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = run_folder().join(format!("pooler-{number}"));
-        // The server's account, because pgbouncer refuses to be root.
-        let account = Account::for_new_data().expect("choose who runs pgbouncer");
-        fs::create_dir(&folder).expect("make a folder");
+        // pgbouncer refuses to run as root, so it runs as the server's account.
+        let account = Account::for_new_data().expect("choose the account of pgbouncer");
+        fs::create_dir(&folder).expect("create the folder");
         let settings = folder.join("pgbouncer.ini");
         let (server, own) = (database.socket_dir(), folder.display());
         let text = format!(
@@ -38,10 +38,12 @@ impl Pooler {
              pool_mode = {pool_mode}\ndefault_pool_size = 10\nmax_client_conn = 100\n",
             server.display()
         );
-        fs::write(&settings, text).expect("write its settings");
-        account.own(&folder).expect("give away the folder");
+        fs::write(&settings, text).expect("write the settings");
+        account
+            .own(&folder)
+            .expect("change the owner of the folder");
         let log = File::create(run_folder().join(format!("pooler-{number}.log"))).unwrap();
-        // Debian's place, which PATH leaves out for users.
+        // Debian's path, which is not in the PATH of users.
         let debian = Path::new("/usr/sbin/pgbouncer");
         let program = if debian.exists() {
             debian
@@ -63,21 +65,17 @@ impl Pooler {
             folder,
             database: database.name().to_owned(),
         };
-        eventually(
-            Duration::from_secs(20),
-            "a pgbouncer that answers",
-            || async {
-                match try_connect(&pooler.url()).await {
-                    Ok(client) => client.simple_query("SELECT 1").await.is_ok(),
-                    Err(_) => false,
-                }
-            },
-        )
+        eventually(Duration::from_secs(20), "pgbouncer to answer", || async {
+            match try_connect(&pooler.url()).await {
+                Ok(client) => client.simple_query("SELECT 1").await.is_ok(),
+                Err(_) => false,
+            }
+        })
         .await;
         pooler
     }
 
-    /// The URL through it.
+    /// The URL of the database through the pooler.
     pub fn url(&self) -> String {
         socket_url(&self.folder, SUPERUSER, &self.database)
     }

@@ -1,19 +1,19 @@
-//! Ports for servers that are started by their number.
+//! Ports for servers that are started with a port number.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A port that nobody else of the tests picks while this lives.
+/// A port that no other test picks while this value exists.
 #[derive(Debug)]
 pub struct ClaimedPort {
     /// Its number.
     pub number: u16,
-    /// The claim: the UDP twin, which nobody uses.
+    /// Holds the claim: the UDP port of the same number, which is not used otherwise.
     _twin: UdpSocket,
 }
 
-/// Claims a port below those that the kernel hands out, so that no connection
-/// gets it by chance, for other processes of tests to see as well.
+/// Claims a port below the kernel's ephemeral range, so that no connection gets it by
+/// chance. Other test processes see the claim too.
 pub fn claim_port() -> ClaimedPort {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 8000).unwrap();

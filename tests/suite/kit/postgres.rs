@@ -1,8 +1,8 @@
-//! The real Postgres of the tests: one shared by the test process, and private ones for tests
-//! that stop, kill or suspend theirs.
+//! The real Postgres of the tests: one server for all tests of a process, and private
+//! servers for tests that stop, kill or suspend theirs.
 //!
-//! Data folders are copied from one that `initdb` made once per process. Nothing is durable,
-//! except on a server that is asked to be, because the time that takes is measured.
+//! Data folders are copied from one that `initdb` made once per process. Servers are
+//! not durable, except the durable ones for measurements.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -24,11 +24,11 @@ use super::database::Database;
 use super::eventually::eventually;
 use super::run_folder::run_folder;
 
-/// How long a server may take to start or stop on a busy machine.
+/// The time that a server may need to start or stop on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Settings of the tests: room for many connections, and nothing left behind in shared memory
-/// by a killed server.
+/// Settings of the tests: many connections, and no shared memory left by a killed
+/// server.
 const SETTINGS: [&str; 4] = [
     "max_connections=300",
     "shared_buffers=32MB",
@@ -47,7 +47,7 @@ pub(super) struct TestServer {
     unused_databases: Mutex<Vec<String>>,
 }
 
-/// The binaries, who runs them, and a fresh data folder to copy.
+/// The binaries, the account that runs them, and a new data folder to copy.
 #[derive(Debug)]
 struct Installation {
     binaries: Binaries,
@@ -73,12 +73,12 @@ async fn installation() -> &'static Installation {
     INSTALLATION
         .get_or_init(|| async {
             let binaries = Binaries::find(None, None).expect("find an installed Postgres");
-            let account = Account::for_new_data().expect("choose who runs Postgres");
+            let account = Account::for_new_data().expect("choose the account of Postgres");
             let pristine_data = run_folder().join("pristine");
             let _ = fs::remove_dir_all(&pristine_data);
             initdb(&pristine_data, account, &binaries, false)
                 .await
-                .expect("make a data folder");
+                .expect("create a data folder");
             Installation {
                 binaries,
                 account,
@@ -107,7 +107,7 @@ impl TestServer {
         server
     }
 
-    /// A standby of another server, fed by it; its data folder is copied now.
+    /// A streaming standby of another server; its data folder is copied now.
     async fn make_standby(name: &str, primary: &Self) -> Self {
         let server = Self::without_data(name, false).await;
         let Installation {
@@ -116,7 +116,7 @@ impl TestServer {
         make_folder(&server.data(), 0o700);
         account
             .own(&server.data())
-            .expect("give away the data folder");
+            .expect("change the owner of the data folder");
         let mut command = Command::new(binaries.program("pg_basebackup"));
         command
             .arg("-D")
@@ -150,7 +150,7 @@ impl TestServer {
         installation
             .account
             .own(&folder.join("run"))
-            .expect("give away the socket folder");
+            .expect("change the owner of the socket folder");
         Self {
             installation,
             folder,
@@ -173,14 +173,15 @@ impl TestServer {
         socket_url(&self.socket_dir(), user, database)
     }
 
-    /// A connection of the superuser to the database that is always there.
+    /// A connection of the superuser to the database `postgres`.
     pub(super) async fn admin(&self) -> Client {
         connect(&self.url(SUPERUSER, "postgres")).await
     }
 
-    /// Starts the server and returns when it accepts connections.
+    /// Starts the server and waits until it accepts connections.
     async fn start(&self) {
-        // After a kill its children need a moment to notice, and would be in the way.
+        // After a kill, the child processes need a moment to end, and would prevent the
+        // start.
         eventually(
             DEADLINE,
             "the end of the server's earlier processes",
@@ -207,15 +208,15 @@ impl TestServer {
             command.args(["-c", setting]);
         });
         command
-            .stdout(output.try_clone().expect("share the log"))
+            .stdout(output.try_clone().expect("duplicate the log handle"))
             .stderr(output);
         let child = command.process_group(0).spawn().expect("start Postgres");
         *self.child() = Some(child);
 
-        eventually(DEADLINE, "a Postgres that accepts connections", || async {
+        eventually(DEADLINE, "Postgres to accept connections", || async {
             if let Some(status) = self.exit_status() {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                panic!("Postgres ended while starting ({status}); its log:\n{said}");
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                panic!("Postgres ended during its start ({status}); its log:\n{log}");
             }
             try_connect(&self.url(SUPERUSER, "postgres")).await.is_ok()
         })
@@ -230,7 +231,7 @@ impl TestServer {
         self.child()
             .as_mut()?
             .try_wait()
-            .expect("look after Postgres")
+            .expect("wait for Postgres")
     }
 
     /// Signals the main server process.
@@ -245,7 +246,7 @@ impl TestServer {
     /// Signals all its processes.
     fn signal_all(&self, signal: Signal) {
         for pid in serving(&self.data()) {
-            // One that ended in the meantime needs no signal.
+            // A process that ended meanwhile needs no signal.
             let _ = kill_process(pid, signal);
         }
     }
@@ -259,7 +260,7 @@ impl TestServer {
         *self.child() = None;
     }
 
-    /// Makes a database that did not exist before, and returns its name.
+    /// Creates a database and returns its name.
     pub(super) async fn make_database(&self) -> String {
         let admin = self.admin().await;
         let unused: Vec<String> = self
@@ -279,7 +280,7 @@ impl TestServer {
             "test_{}",
             self.databases_made.fetch_add(1, Ordering::Relaxed)
         );
-        // Nobody can be connected to template0, so many tests can copy it at once.
+        // template0 accepts no connections, so many tests can copy it at once.
         let create = format!("CREATE DATABASE {name} TEMPLATE template0");
         admin
             .batch_execute(&create)
@@ -288,8 +289,9 @@ impl TestServer {
         name
     }
 
-    /// Leaves a database to the next one who makes one, because a drop cannot wait.
-    pub(super) fn abandon_database(&self, name: String) {
+    /// Marks a database for deletion by the next test that creates one, because a
+    /// `Drop` cannot wait.
+    pub(super) fn mark_unused(&self, name: String) {
         self.unused_databases
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -300,7 +302,7 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.signal(Signal::QUIT);
-        // A suspended one must be woken to hear that.
+        // A suspended server must be resumed to receive the signal.
         self.signal_all(Signal::CONT);
         if let Some(child) = self.child().as_mut() {
             let _ = child.wait();
@@ -309,7 +311,7 @@ impl Drop for TestServer {
     }
 }
 
-/// A server of its own for a test that stops, kills or suspends it.
+/// A private server for a test that stops, kills or suspends it.
 #[derive(Clone, Debug)]
 pub struct PrivateServer(Arc<TestServer>);
 
@@ -319,7 +321,7 @@ impl PrivateServer {
         Self::make(false).await
     }
 
-    /// The same, but a commit waits for the disk, as in earnest.
+    /// The same, but commits wait for the disk.
     pub async fn create_durable() -> Self {
         Self::make(true).await
     }
@@ -338,7 +340,7 @@ impl PrivateServer {
         standby
     }
 
-    /// Makes a standby the primary.
+    /// Promotes a standby to primary.
     pub async fn promote(&self) {
         let promoted = self
             .0
@@ -348,20 +350,19 @@ impl PrivateServer {
             .await;
         assert!(
             promoted.expect("promote").get::<_, bool>(0),
-            "not promoted in time"
+            "the promotion timed out"
         );
     }
 
-    /// Makes a stopped server a standby of whoever it was set up to follow: it
-    /// serves again, but only reads.
+    /// Makes a stopped server a standby: it serves again, but only reads.
     pub fn demote(&self) {
         let signal = self.0.data().join("standby.signal");
-        File::create(&signal).expect("leave the signal");
+        File::create(&signal).expect("create standby.signal");
         self.0
             .installation
             .account
             .own(&signal)
-            .expect("give it away");
+            .expect("change the owner of standby.signal");
     }
 
     /// The URL of the superuser for a database on this server.
@@ -369,37 +370,37 @@ impl PrivateServer {
         self.0.url(SUPERUSER, database)
     }
 
-    /// Starts the server again after a stop, and returns when it accepts connections.
+    /// Starts the server again after a stop, and waits until it accepts connections.
     pub async fn start(&self) {
         self.0.start().await;
     }
 
-    /// Stops it as a crash would: no goodbye to clients, recovery at the next start.
+    /// Stops it as in a crash: clients get no message, and the next start recovers.
     pub async fn stop_immediate(&self) {
         self.0.stop(Signal::QUIT).await;
     }
 
-    /// Stops it in order, cutting off the clients.
+    /// Stops it in order, and terminates the sessions.
     pub async fn stop_fast(&self) {
         self.0.stop(Signal::INT).await;
     }
 
-    /// Kills the main process with `kill -9`; the others notice by themselves.
+    /// Kills the main process with `kill -9`; the others end by themselves.
     pub async fn kill(&self) {
         self.0.stop(Signal::KILL).await;
     }
 
-    /// Freezes all its processes: connections stay open and say nothing.
+    /// Suspends all its processes: connections stay open without an answer.
     pub fn suspend(&self) {
         self.0.signal_all(Signal::STOP);
     }
 
-    /// Lets a suspended server go on.
+    /// Resumes a suspended server.
     pub fn resume(&self) {
         self.0.signal_all(Signal::CONT);
     }
 
-    /// Cuts off every client, and returns how many there were.
+    /// Terminates every session, and returns their number.
     pub async fn terminate_all(&self) -> i64 {
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                          WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
@@ -408,11 +409,11 @@ impl PrivateServer {
             .await
             .query_one(terminate, &[])
             .await
-            .expect("cut off clients")
+            .expect("terminate the sessions")
             .get(0)
     }
 
-    /// A fresh database on this server.
+    /// A new database on this server.
     pub async fn database(&self) -> Database {
         Database::create_on(self.0.clone()).await
     }
@@ -435,7 +436,7 @@ fn make_folder(folder: &Path, mode: u32) {
         .unwrap_or_else(|error| panic!("could not make {}: {error}", folder.display()));
 }
 
-/// A client whose connection lives on the current runtime.
+/// A client whose connection runs on the current runtime.
 pub(super) async fn connect(url: &str) -> Client {
     match try_connect(url).await {
         Ok(client) => client,
@@ -445,7 +446,7 @@ pub(super) async fn connect(url: &str) -> Client {
 
 pub(super) async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    // Its end, good or bad, shows in the client.
+    // The client shows when the connection ends.
     tokio::spawn(connection);
     Ok(client)
 }

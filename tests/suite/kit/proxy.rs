@@ -1,6 +1,6 @@
-//! A proxy in front of Postgres that loses, delays and cuts what passes: faults
-//! from outside the daemon. It reads just enough of the protocol to know where
-//! one statement ends and the next begins.
+//! A proxy in front of Postgres that injects faults: it stalls, disconnects, refuses
+//! statements, and kills a process at a statement. It parses only as much of the
+//! protocol as it needs to tell statements apart.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,54 +14,51 @@ use tokio::task::JoinHandle;
 
 use super::Database;
 
-/// What the proxy does with what passes.
+/// How the proxy treats messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Everything passes.
+    /// Forwards everything.
     Flows,
-    /// Nothing passes, in neither direction, and nobody is told: a half-open
-    /// connection. New ones are accepted and as silent.
+    /// Forwards nothing in either direction, without an error, like a half-open
+    /// connection. Accepts new connections and stalls them too.
     Stalls,
-    /// The same, but only for connections that have said LISTEN; the others
-    /// know nothing of it.
+    /// Stalls only connections that have sent LISTEN.
     ListenerStalls,
-    /// Every statement is answered as by a server whose disk is full, and does
-    /// not reach the server.
+    /// Answers every statement like a server whose disk is full, and does not
+    /// forward it.
     DiskFull,
 }
 
-/// `53100 disk_full`, and that the session is ready for the next statement.
+/// `53100 disk_full`, and ReadyForQuery.
 const DISK_FULL: &[u8] =
     b"E\0\0\0\x33SERROR\0VERROR\0C53100\0MNo space left on device\0\0Z\0\0\0\x05I";
 
-/// `XX000 internal_error` in the place of an execution's answer; that the
-/// session is ready again is the server's own word, at the `Sync`.
+/// `XX000 internal_error` instead of the answer to an execution; the server itself
+/// answers the `Sync` with ReadyForQuery.
 const REFUSED: &[u8] = b"E\0\0\0\x2fSERROR\0VERROR\0CXX000\0Mrefused by the test\0\0";
 
-/// A simple query that ends whatever transaction is open, and fails.
+/// A simple query that ends an open transaction, and fails.
 const FAILING: &[u8] = b"Q\0\0\0\x1bROLLBACK; SELECT 1 / 0\0";
 
-/// What happens at one statement.
+/// A fault at one statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trap {
-    /// At the statement of this number, counted from 1 over all connections.
+pub struct InjectedFault {
+    /// The number of the statement, counted from 1 over all connections.
     pub at: usize,
-    /// Before it reaches the server, or after the server has carried it out and
-    /// before its answer is passed on.
+    /// After the server has executed the statement and before its answer is
+    /// forwarded; otherwise before the statement reaches the server.
     pub after: bool,
-    /// What happens to the daemon.
-    pub blow: Blow,
+    pub kind: FaultKind,
 }
 
-/// What a trap does when it goes off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
-    /// The connection is cut.
-    Cut,
-    /// This process is killed, and the connection with it.
+pub enum FaultKind {
+    /// Closes the connection.
+    Disconnect,
+    /// Kills this process, and closes the connection.
     Kill(i32),
-    /// The statement is answered with an error and not carried out; the
-    /// connection stays. Only before a statement.
+    /// Answers the statement with an error, does not execute it, and keeps the
+    /// connection. Only before a statement.
     Refuse,
 }
 
@@ -70,10 +67,10 @@ struct Shared {
     traffic: watch::Sender<Traffic>,
     statements: AtomicUsize,
     connections: AtomicUsize,
-    trap: Mutex<Option<Trap>>,
+    fault: Mutex<Option<InjectedFault>>,
 }
 
-/// A proxy to one database; ends when dropped.
+/// A proxy to one database; it ends when dropped.
 pub struct Proxy {
     port: u16,
     name: String,
@@ -82,8 +79,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy through which everything passes.
-    pub async fn before(database: &Database) -> Self {
+    /// A proxy that forwards everything.
+    pub async fn to(database: &Database) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
@@ -91,13 +88,13 @@ impl Proxy {
             traffic: watch::Sender::new(Traffic::Flows),
             statements: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            trap: Mutex::new(None),
+            fault: Mutex::new(None),
         });
         let serving = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 serving.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(Connection::run(client, serving.clone()));
+                tokio::spawn(ProxyConnection::run(client, serving.clone()));
             }
         });
         Self {
@@ -108,7 +105,7 @@ impl Proxy {
         }
     }
 
-    /// The database's URL by way of the proxy.
+    /// The URL of the database through the proxy.
     pub fn url(&self) -> String {
         format!(
             "postgresql://postgres@127.0.0.1:{}/{}",
@@ -116,29 +113,29 @@ impl Proxy {
         )
     }
 
-    /// Lets traffic flow or stall, that of open connections too.
+    /// Changes how messages are treated, also on open connections.
     pub fn set(&self, traffic: Traffic) {
         self.shared.traffic.send_replace(traffic);
     }
 
-    /// How many statements have passed.
+    /// The number of statements so far.
     pub fn statements(&self) -> usize {
         self.shared.statements.load(Ordering::SeqCst)
     }
 
-    /// How many connections were asked for, whether or not the server was there.
+    /// The number of connection attempts, also while the server was down.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Sets a trap, which goes off once.
-    pub fn trap(&self, trap: Trap) {
-        *self.shared.trap.lock().unwrap() = Some(trap);
+    /// Injects a fault once.
+    pub fn inject(&self, fault: InjectedFault) {
+        *self.shared.fault.lock().unwrap() = Some(fault);
     }
 
-    /// Whether the trap has gone off.
-    pub fn sprung(&self) -> bool {
-        self.shared.trap.lock().unwrap().is_none()
+    /// Whether the injected fault has occurred.
+    pub fn fault_occurred(&self) -> bool {
+        self.shared.fault.lock().unwrap().is_none()
     }
 }
 
@@ -149,33 +146,33 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Counts a statement; the trap that is set for it, if any.
-    fn count(&self) -> Option<Trap> {
+    /// Counts a statement; returns the fault that is due at it, if any.
+    fn count(&self) -> Option<InjectedFault> {
         let number = self.statements.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut trap = self.trap.lock().unwrap();
-        trap.take_if(|trap| trap.at <= number)
+        let mut fault = self.fault.lock().unwrap();
+        fault.take_if(|fault| fault.at <= number)
     }
 }
 
-fn spring(trap: Trap) {
-    if let Blow::Kill(pid) = trap.blow {
+fn kill(fault: InjectedFault) {
+    if let FaultKind::Kill(pid) = fault.kind {
         let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
 }
 
-/// Why one direction ended; the other is dropped with it.
-struct Cut;
+/// One direction was closed on purpose; the other is dropped with it.
+struct Disconnected;
 
-struct Connection {
+struct ProxyConnection {
     shared: Arc<Shared>,
-    /// The next answer is not passed on: it springs this trap.
-    armed: Mutex<Option<Trap>>,
+    /// The fault that occurs at the next answer, which is not forwarded.
+    armed: Mutex<Option<InjectedFault>>,
     is_armed: AtomicBool,
-    /// It has said LISTEN.
+    /// It has sent LISTEN.
     listens: AtomicBool,
 }
 
-impl Connection {
+impl ProxyConnection {
     async fn flowing(&self) {
         let mut traffic = self.shared.traffic.subscribe();
         let flows = |traffic: &Traffic| match traffic {
@@ -210,8 +207,8 @@ impl Connection {
         mut client: ReadHalf<TcpStream>,
         mut server: WriteHalf<UnixStream>,
         answers: &tokio::sync::Mutex<WriteHalf<TcpStream>>,
-    ) -> Option<Cut> {
-        // The startup message has no type.
+    ) -> Option<Disconnected> {
+        // The startup message has no type byte.
         let startup = read_body(&mut client, Vec::new()).await?;
         server.write_all(&startup).await.ok()?;
         loop {
@@ -222,17 +219,17 @@ impl Connection {
             }
             self.flowing().await;
             if *self.shared.traffic.borrow() == Traffic::DiskFull {
-                // One answer for all parts of a statement.
+                // One answer for all messages of a statement.
                 if matches!(kind, b'Q' | b'S') {
                     answers.lock().await.write_all(DISK_FULL).await.ok()?;
                 }
                 continue;
             }
-            // A simple query, or the execution of a prepared one.
+            // A simple query, or the execution of a prepared statement.
             if matches!(kind, b'Q' | b'E')
-                && let Some(trap) = self.shared.count()
+                && let Some(fault) = self.shared.count()
             {
-                if trap.blow == Blow::Refuse {
+                if fault.kind == FaultKind::Refuse {
                     if kind == b'Q' {
                         server.write_all(FAILING).await.ok()?;
                     } else {
@@ -240,11 +237,11 @@ impl Connection {
                     }
                     continue;
                 }
-                if !trap.after {
-                    spring(trap);
-                    return Some(Cut);
+                if !fault.after {
+                    kill(fault);
+                    return Some(Disconnected);
                 }
-                *self.armed.lock().unwrap() = Some(trap);
+                *self.armed.lock().unwrap() = Some(fault);
             }
             server.write_all(&frame).await.ok()?;
             if matches!(kind, b'Q' | b'S') && self.armed.lock().unwrap().is_some() {
@@ -257,7 +254,7 @@ impl Connection {
         &self,
         mut server: ReadHalf<UnixStream>,
         client: &tokio::sync::Mutex<WriteHalf<TcpStream>>,
-    ) -> Option<Cut> {
+    ) -> Option<Disconnected> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let length = server
@@ -267,11 +264,11 @@ impl Connection {
                 .filter(|length| *length > 0)?;
             self.flowing().await;
             if self.is_armed.load(Ordering::SeqCst) {
-                // The server answers when it is done: committed, and not told.
-                if let Some(trap) = self.armed.lock().unwrap().take() {
-                    spring(trap);
+                // The server has answered: the statement is committed.
+                if let Some(fault) = self.armed.lock().unwrap().take() {
+                    kill(fault);
                 }
-                return Some(Cut);
+                return Some(Disconnected);
             }
             client
                 .lock()
@@ -283,7 +280,7 @@ impl Connection {
     }
 }
 
-/// Reads the length and what it announces, behind what was read already.
+/// Reads the length and the body of a message, and appends them to what was read.
 async fn read_body(client: &mut ReadHalf<TcpStream>, mut frame: Vec<u8>) -> Option<Vec<u8>> {
     let length = client.read_u32().await.ok()?;
     frame.extend(length.to_be_bytes());

@@ -1,8 +1,8 @@
-//! The folder of one test process, and its removal whatever happens to that process.
+//! The folder of one test process, which is removed however that process ends.
 //!
-//! A small shell outlives the tests: it holds the reading end of a pipe whose writing end only
-//! the test process has. When that process ends, in any way, the pipe closes; the shell then
-//! stops every Postgres in the folder and removes it.
+//! A small shell outlives the tests: it reads a pipe whose writing end only the test
+//! process has. When that process ends in any way, the pipe closes; the shell then
+//! stops every Postgres in the folder and removes the folder.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -13,10 +13,10 @@ use std::sync::OnceLock;
 
 const PREFIX: &str = "kindler-tests-";
 
-/// Stops what runs in the folder `$0` and removes it. A server that was suspended must be woken
-/// to hear the signal (it kills its suspended children after five seconds by itself); one that
-/// does not end within ten is killed. The process id is believed only while the process names
-/// the data folder in its command line.
+/// Stops every server in the folder `$0` and removes the folder. A suspended server
+/// must be resumed to receive the signal (it kills its suspended children after five
+/// seconds); a server that does not end within ten seconds is killed. A process id
+/// counts only while the process has the data folder in its command line.
 const REMOVE: &str = r#"
 for file in "$0"/*/data/postmaster.pid "$0"/*/postgres/data/postmaster.pid; do
     [ -f "$file" ] || continue
@@ -40,11 +40,13 @@ rm -rf -- "$0"
 #[derive(Debug)]
 struct RunFolder {
     path: PathBuf,
-    /// Holds the pipe, which is never written to; the kernel closes it when this process ends.
+    /// Owns the pipe, which is never written to; the kernel closes it when this process
+    /// ends.
     _watchdog: Child,
 }
 
-/// The folder of this test process, made on first use; it is removed when the process has ended.
+/// The folder of this test process, created on first use and removed after the process
+/// has ended.
 pub fn run_folder() -> &'static Path {
     static FOLDER: OnceLock<RunFolder> = OnceLock::new();
     &FOLDER.get_or_init(RunFolder::make).path
@@ -57,11 +59,12 @@ impl RunFolder {
             .expect("the temp folder exists");
         remove_folders_of_dead_runs(&temp);
         let path = temp.join(format!("{PREFIX}{}", std::process::id()));
-        // Root lends the server an account, which must be able to pass through.
+        // If root runs the tests, the server runs as another account, which must be
+        // able to pass through.
         DirBuilder::new()
             .mode(0o711)
             .create(&path)
-            .expect("make the folder of this test run");
+            .expect("create the folder of this test run");
         let watchdog = Command::new("sh")
             .arg("-c")
             .arg(format!("cat >/dev/null\n{REMOVE}"))
@@ -69,7 +72,7 @@ impl RunFolder {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C must end the tests, not the one that cleans up after them.
+            // Ctrl-C must end the tests, but not their watchdog.
             .process_group(0)
             .spawn()
             .expect("start the watchdog of this test run");
@@ -80,7 +83,7 @@ impl RunFolder {
     }
 }
 
-/// Does the watchdog's work for runs whose watchdog died as well.
+/// Does the watchdog's work for test runs whose watchdog also died.
 fn remove_folders_of_dead_runs(temp: &Path) {
     for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
         let name = entry.file_name();

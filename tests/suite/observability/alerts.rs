@@ -1,4 +1,4 @@
-//! The rules and their unit tests, and the inhibitions of Alertmanager.
+//! The rules, their unit tests, and the inhibitions of Alertmanager.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,8 @@ use super::{Alert, RULES, alerts, tool};
 use crate::deploy::yaml::{document, texts};
 use crate::deploy::{printed, repository, succeeds};
 
-/// The table of the project: what must be there, after how long, how urgent.
-const AGREED: [(&str, &str, &str); 12] = [
+/// The required alerts, with their delay and severity.
+const REQUIRED_ALERTS: [(&str, &str, &str); 12] = [
     ("KindlerDown", "5m", "critical"),
     ("DatabaseDown", "2m", "critical"),
     ("ListenDisconnected", "10m", "warning"),
@@ -31,7 +31,7 @@ fn unit_test(alert: &str) -> String {
 }
 
 #[test]
-fn promtool_takes_the_rules_and_every_unit_test_passes() {
+fn promtool_accepts_the_rules_and_their_unit_tests() {
     let Some(mut promtool) = tool(&["promtool"]) else {
         return;
     };
@@ -44,9 +44,9 @@ fn promtool_takes_the_rules_and_every_unit_test_passes() {
     succeeds(&mut promtool);
 }
 
-/// A unit test that passes whatever the rule says would be worth nothing.
+/// Each unit test must depend on its rule.
 #[test]
-fn every_unit_test_fails_on_a_rule_that_is_wrong() {
+fn every_unit_test_fails_on_a_wrong_rule() {
     if tool(&["promtool"]).is_none() {
         return;
     }
@@ -66,7 +66,7 @@ fn every_unit_test_fails_on_a_rule_that_is_wrong() {
                 }
             }
             let folder = TempDir::new().unwrap();
-            // JSON is YAML.
+            // JSON is valid YAML.
             fs::write(folder.path().join("kindler.rules.yml"), wrong.to_string()).unwrap();
             fs::create_dir(folder.path().join("tests")).unwrap();
             let test = folder.path().join("tests").join(unit_test(&alert.name));
@@ -120,8 +120,8 @@ fn every_alert_has_unit_tests_of_each_kind() {
     assert_eq!(found, expected);
 }
 
-/// Whether a group expects the alert somewhere; each time with every label that
-/// the rule sets and every annotation.
+/// Whether a group expects the alert; each time with every label and annotation of the
+/// rule.
 fn fired(group: &Value, alert: &Alert) -> bool {
     let checks = group["alert_rule_test"].as_array().unwrap();
     let mut fired = false;
@@ -145,9 +145,9 @@ fn fired(group: &Value, alert: &Alert) -> bool {
 }
 
 #[test]
-fn alerts_are_as_agreed_and_say_what_a_woken_person_needs() {
+fn alerts_are_complete_and_have_the_required_severity() {
     let all = alerts();
-    for (name, after, severity) in AGREED {
+    for (name, after, severity) in REQUIRED_ALERTS {
         let alert = all.iter().find(|alert| alert.name == name);
         let rule = &alert.unwrap_or_else(|| panic!("no alert {name}")).rule;
         assert_eq!(rule["for"], after, "{name}");
@@ -168,7 +168,7 @@ fn alerts_are_as_agreed_and_say_what_a_woken_person_needs() {
         let description = annotations["description"].as_str().unwrap();
         assert!(description.len() > summary.len(), "{name}: {description}");
         assert!(annotations["runbook_url"].is_string(), "{name}");
-        // By the job alone, so that one replacement fits them to another.
+        // Selects by job only, so that one replacement adapts all rules to another job.
         let expr = rule["expr"].as_str().unwrap();
         let selectors = expr.split('{').skip(1);
         for selector in selectors.map(|rest| rest.split('}').next().unwrap()) {
@@ -179,7 +179,7 @@ fn alerts_are_as_agreed_and_say_what_a_woken_person_needs() {
 }
 
 #[test]
-fn amtool_takes_the_configuration() {
+fn amtool_accepts_the_configuration() {
     let Some(mut amtool) = tool(&["amtool"]) else {
         return;
     };
@@ -187,9 +187,9 @@ fn amtool_takes_the_configuration() {
     succeeds(amtool.arg("check-config").arg(file));
 }
 
-/// The inhibitions as they are, on pairs of alerts as they are.
+/// The shipped inhibitions, applied to pairs of shipped alerts.
 #[test]
-fn what_is_said_already_is_silenced_and_nothing_else() {
+fn only_redundant_alerts_are_inhibited() {
     let all = alerts();
     let labels = |alert: &str, name: Option<&str>| -> Vec<(String, String)> {
         let rule = &all.iter().find(|known| known.name == alert).unwrap().rule;
@@ -234,7 +234,7 @@ fn what_is_said_already_is_silenced_and_nothing_else() {
         &labels("ClusterFailed", Some("uat")),
         &labels("RetriesExhausted", Some("uat"))
     ));
-    // Nobody has a critical alert with a name yet; somebody's own may.
+    // No shipped critical alert has a name label, but a user's own may.
     let mut critical = labels("ClusterFailed", Some("dev"));
     for (label, value) in &mut critical {
         match label.as_str() {
@@ -253,7 +253,7 @@ fn value<'a>(labels: &'a [(String, String)], label: &str) -> &'a str {
     found.map_or("", |(_, value)| value)
 }
 
-/// One matcher; of regular expressions the alternatives that are used here.
+/// Evaluates one matcher; of regular expressions only alternatives.
 fn holds(matcher: &str, labels: &[(String, String)]) -> bool {
     let word = |text: &str| text.trim_matches('"').to_owned();
     if let Some((label, pattern)) = matcher.split_once("=~") {
@@ -264,6 +264,6 @@ fn holds(matcher: &str, labels: &[(String, String)]) -> bool {
     if let Some((label, unwanted)) = matcher.split_once("!=") {
         return word(unwanted) != value(labels, label);
     }
-    let (label, wanted) = matcher.split_once('=').unwrap();
-    word(wanted) == value(labels, label)
+    let (label, expected) = matcher.split_once('=').unwrap();
+    word(expected) == value(labels, label)
 }

@@ -1,5 +1,5 @@
-//! The dashboards keep the rules of Grafana's dashboard-linter (`--strict`),
-//! which is not to be had as source here, and the project's own on top.
+//! The dashboards follow the rules of Grafana's dashboard-linter (`--strict`), which
+//! cannot be used here, and the project's own rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::{Dashboard, dashboards, tool};
 use crate::deploy::yaml::document;
 use crate::deploy::{read, repository, succeeds};
 
-/// What Grafana shows a number as: those that are used here, of its list.
+/// The units of Grafana that the dashboards use.
 const UNITS: [&str; 12] = [
     "none",
     "short",
@@ -41,7 +41,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
-fn dashboards_are_of_the_classic_form_and_cannot_be_edited() {
+fn dashboards_use_the_classic_schema_and_are_read_only() {
     let all = dashboards();
     let uids: Vec<_> = all.iter().map(|d| text(&d.json, "uid")).collect();
     assert_eq!(
@@ -55,7 +55,8 @@ fn dashboards_are_of_the_classic_form_and_cannot_be_edited() {
         assert_eq!(json["tags"], serde_json::json!(["kindler"]), "{file}");
         assert!(text(json, "title").starts_with("Kindler / "), "{file}");
         assert!(text(json, "description").ends_with('.'), "{file}");
-        // To each other, with the time and the choices kept, and to the runbooks.
+        // Dashboards link to each other, keeping time and variables, and to the
+        // runbooks.
         let links: Vec<_> = json["links"].as_array().unwrap().iter().collect();
         for other in uids.iter().filter(|uid| **uid != json["uid"]) {
             let link = links
@@ -70,11 +71,11 @@ fn dashboards_are_of_the_classic_form_and_cannot_be_edited() {
 }
 
 #[test]
-fn variables_are_the_agreed_ones() {
+fn dashboards_have_the_required_variables() {
     for Dashboard { file, json } in &dashboards() {
         let list = json["templating"]["list"].as_array().unwrap();
         let names: Vec<_> = list.iter().map(|v| text(v, "name")).collect();
-        // The reconciler's dashboard is about no single cluster.
+        // The reconciler's dashboard does not select one cluster.
         let expected: &[&str] = match file.as_str() {
             "reconciler.json" => &["datasource", "job", "instance"],
             _ => &["datasource", "job", "instance", "name"],
@@ -90,7 +91,7 @@ fn variables_are_the_agreed_ones() {
             let mut label = name.to_owned();
             label[..1].make_ascii_uppercase();
             assert_eq!(text(variable, "label"), label);
-            // On every change of the time range.
+            // Refreshed at every change of the time range.
             assert_eq!(variable["refresh"], 2, "{file}: {name}");
             let query = text(variable, "query");
             assert!(query.starts_with("label_values(kindler_"), "{query}");
@@ -105,7 +106,7 @@ fn variables_are_the_agreed_ones() {
 }
 
 #[test]
-fn panels_answer_a_question_and_say_what_to_do() {
+fn panels_have_a_question_a_description_and_a_unit() {
     for dashboard in &dashboards() {
         let file = &dashboard.file;
         let mut ids = BTreeSet::new();
@@ -130,7 +131,7 @@ fn panels_answer_a_question_and_say_what_to_do() {
             assert_eq!(panel["datasource"]["type"], "prometheus", "{at}");
             let unit = text(&panel["fieldConfig"]["defaults"], "unit");
             assert!(UNITS.contains(&unit), "{at}: {unit}");
-            // A number without a unit has a name for each of its values.
+            // A number without a unit has a text for each of its values.
             let mappings = &panel["fieldConfig"]["defaults"]["mappings"];
             let named = mappings.as_array().is_some_and(|list| !list.is_empty())
                 || panel["options"]["textMode"] == "name"
@@ -140,12 +141,12 @@ fn panels_answer_a_question_and_say_what_to_do() {
     }
 }
 
-/// Grafana reduces a range to the last value of each series in it, also of those
-/// that ended hours ago: a reason that holds no more would stand as the present
-/// one. And what is not told must not be worded as if it were good news.
+/// Grafana reduces a range to the last value of each series, also of series that ended
+/// hours ago: an outdated reason would look like the present one. And missing data must
+/// not look like good news.
 #[test]
-fn what_is_shown_as_present_is_asked_for_as_it_is_now() {
-    let mut seen = 0;
+fn panels_of_present_values_use_instant_queries() {
+    let mut count = 0;
     for panel in dashboards().iter().flat_map(Dashboard::panels) {
         let defaults = &panel.json["fieldConfig"]["defaults"];
         assert_eq!(defaults["noValue"], Value::Null, "{}", panel.title());
@@ -153,22 +154,22 @@ fn what_is_shown_as_present_is_asked_for_as_it_is_now() {
         if !["stat", "bargauge", "table"].contains(&kind) {
             continue;
         }
-        seen += 1;
+        count += 1;
         for target in panel.targets() {
             assert_eq!(target["instant"], true, "{}", panel.title());
             assert_eq!(target["range"], false, "{}", panel.title());
         }
         if kind == "stat" {
-            // Of one moment there is no curve.
+            // A value of one moment has no graph.
             assert_eq!(panel.json["options"]["graphMode"], "none");
         }
     }
-    assert!(seen > 20, "{seen}");
+    assert!(count > 20, "{count}");
 }
 
-/// Settings, runbooks and commands that a description names are there.
+/// Settings, runbooks and commands in descriptions exist.
 #[test]
-fn what_descriptions_name_exists() {
+fn names_in_descriptions_exist() {
     let settings: Vec<_> = kindler::config::settings()
         .into_iter()
         .map(|setting| setting.env)
@@ -206,7 +207,7 @@ fn what_descriptions_name_exists() {
 }
 
 #[test]
-fn panels_lie_in_24_columns_and_do_not_overlap() {
+fn panels_fill_24_columns_without_overlaps() {
     for dashboard in &dashboards() {
         let mut taken = BTreeMap::new();
         let mut bottom = 0;
@@ -225,14 +226,15 @@ fn panels_lie_in_24_columns_and_do_not_overlap() {
             }
             bottom = bottom.max(at("y") + at("h"));
         }
-        // Nor do they leave holes, except at the end of a line of unequal ones.
+        // Panels leave no holes, except at the end of a row with panels of unequal
+        // height.
         let full = usize::try_from(bottom * 24).unwrap();
         assert_eq!(taken.len(), full, "{}", dashboard.file);
     }
 }
 
 #[test]
-fn expressions_select_by_job_and_instance_and_rate_over_the_rate_interval() {
+fn expressions_select_by_job_and_rate_over_the_interval() {
     for panel in dashboards().iter().flat_map(Dashboard::panels) {
         let targets = panel.targets();
         assert!(!targets.is_empty(), "{}", panel.title());
@@ -267,7 +269,7 @@ fn expressions_select_by_job_and_instance_and_rate_over_the_rate_interval() {
 }
 
 #[test]
-fn promtool_takes_every_expression() {
+fn promtool_accepts_every_expression() {
     if tool(&["promtool"]).is_none() {
         return;
     }
@@ -279,7 +281,7 @@ fn promtool_takes_every_expression() {
     let rules: Vec<_> = exprs
         .enumerate()
         .map(|(number, expr)| {
-            let expr = super::promql::filled_in(&expr, "1m", ".+");
+            let expr = super::promql::with_variables(&expr, "1m", ".+");
             serde_json::json!({"record": format!("expr:{number}"), "expr": expr})
         })
         .collect();
@@ -292,7 +294,7 @@ fn promtool_takes_every_expression() {
 }
 
 #[test]
-fn grafana_is_provisioned_with_them_and_cannot_change_them() {
+fn grafana_provisions_the_dashboards_read_only() {
     let provider = document(&repository("dashboards/provisioning/dashboards.yaml"));
     let provider = &provider["providers"][0];
     assert_eq!(provider["allowUiUpdates"], false);
@@ -300,7 +302,7 @@ fn grafana_is_provisioned_with_them_and_cannot_change_them() {
     assert_eq!(provider["type"], "file");
     let datasource = document(&repository("dashboards/provisioning/datasource.yaml"));
     assert_eq!(datasource["datasources"][0]["type"], "prometheus");
-    // Written the way that a diff can be read.
+    // The JSON is formatted for readable diffs.
     for Dashboard { file, json } in &dashboards() {
         let kept = read(repository("dashboards").join(file));
         assert!(
@@ -311,16 +313,16 @@ fn grafana_is_provisioned_with_them_and_cannot_change_them() {
     }
 }
 
-/// What the panel "Why?" says of a cluster, from what the scrape tells of it.
+/// The text of the panel "Why?" for different results of the scrape.
 #[test]
-fn the_dashboard_of_a_cluster_says_why_and_nothing_where_nothing_is_known() {
+fn the_cluster_dashboard_shows_the_reason_or_nothing() {
     let Some(mut promtool) = tool(&["promtool"]) else {
         return;
     };
     let all = dashboards();
     let mut panels = all.iter().flat_map(Dashboard::panels);
     let why = panels.find(|panel| text(&panel.json, "title") == "Why?");
-    let expr = super::promql::filled_in(&why.unwrap().expressions()[0], "1m", "dev");
+    let expr = super::promql::with_variables(&why.unwrap().expressions()[0], "1m", "dev");
     let of = |metric: &str, labels: &str, values: &str| {
         let series = format!(r#"{metric}{{job="kindler",instance="a:8080",name="dev"{labels}}}"#);
         serde_json::json!({"series": series, "values": values})

@@ -1,10 +1,10 @@
-//! As much of PromQL as the tests need to see: which metrics an expression
-//! reads, by which selectors, over which ranges. Not a parser: promtool is.
+//! Reads from PromQL expressions only what the tests need: metrics, selectors and
+//! ranges. promtool is the parser.
 
 use std::collections::BTreeSet;
 
-/// The metrics of an expression, each as often as it is read. All of ours are
-/// written with braces.
+/// The metrics of an expression, each as often as it occurs. Kindler's metrics are
+/// always written with braces.
 pub(super) fn metrics(expr: &str) -> Vec<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     expr.match_indices('{')
@@ -16,20 +16,20 @@ pub(super) fn metrics(expr: &str) -> Vec<String> {
         .collect()
 }
 
-/// What stands between braces.
+/// The texts in braces.
 pub(super) fn selectors(expr: &str) -> Vec<&str> {
     let parts = expr.split('{').skip(1);
     parts.map(|rest| rest.split('}').next().unwrap()).collect()
 }
 
-/// What stands between brackets behind a selector.
+/// The texts in brackets after a selector.
 pub(super) fn ranges(expr: &str) -> Vec<&str> {
     let parts = expr.split("}[").skip(1);
     parts.map(|rest| rest.split(']').next().unwrap()).collect()
 }
 
-/// An expression of a panel with its variables filled in.
-pub(super) fn filled_in(expr: &str, rate_interval: &str, name: &str) -> String {
+/// An expression of a panel with its variables replaced.
+pub(super) fn with_variables(expr: &str, rate_interval: &str, name: &str) -> String {
     let filled = expr
         .replace("$__rate_interval", rate_interval)
         .replace("$job", "kindler")
@@ -39,7 +39,7 @@ pub(super) fn filled_in(expr: &str, rate_interval: &str, name: &str) -> String {
     filled
 }
 
-/// The names of the samples of a scrape.
+/// The names of the samples in a scrape.
 pub(super) fn scraped(text: &str) -> BTreeSet<String> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
@@ -48,7 +48,7 @@ pub(super) fn scraped(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn metrics_selectors_and_ranges_are_seen() {
+fn metrics_selectors_and_ranges_are_found() {
     let expr = r#"60 * sum(rate(a_total{job="x",b=~".+"}[5m])) / max by (c) (d:e{job="y"})"#;
     assert_eq!(metrics(expr), ["a_total", "d:e"]);
     assert_eq!(selectors(expr), [r#"job="x",b=~".+""#, r#"job="y""#]);
@@ -59,10 +59,9 @@ fn metrics_selectors_and_ranges_are_seen() {
     );
 }
 
-/// The parts of an alert's expression that say something of the world, without
-/// the judgement on it: split at `and`, `or` and `unless`, and each comparison
-/// turned into one that answers 0 or 1 instead of nothing. What then has no
-/// series names a metric, a label or a match that is not there.
+/// The operands of an alert's expression, without their conditions: split at `and`,
+/// `or` and `unless`, with each comparison returning 0 or 1 instead of nothing. An
+/// operand without a series then names a metric, label or match that does not exist.
 pub(super) fn operands(expr: &str) -> Vec<String> {
     let expr = expr.trim();
     if let Some(inner) = enclosed(expr) {
@@ -77,7 +76,7 @@ pub(super) fn operands(expr: &str) -> Vec<String> {
         Some(rest) => return operands(rest.split_once(')').unwrap().1),
         None => expr,
     };
-    // Of something that is absent nothing can be shown but the thing.
+    // `absent` has no series, so its argument is checked.
     if let Some(rest) = expr.strip_prefix("absent(") {
         return operands(rest.strip_suffix(')').unwrap());
     }
@@ -89,7 +88,7 @@ pub(super) fn operands(expr: &str) -> Vec<String> {
     vec![shown]
 }
 
-/// What stands inside parentheses that enclose the whole.
+/// The text inside parentheses that enclose the whole expression.
 fn enclosed(expr: &str) -> Option<&str> {
     let inner = expr.strip_prefix('(')?.strip_suffix(')')?;
     let mut depth = 0_i32;
@@ -102,7 +101,7 @@ fn enclosed(expr: &str) -> Option<&str> {
     Some(inner)
 }
 
-/// Splits at words that stand outside of parentheses.
+/// Splits at words outside of parentheses.
 fn split_outside<'a>(expr: &'a str, words: &[&str]) -> Vec<&'a str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0_i32, 0);
     for (at, c) in expr.char_indices() {
@@ -118,7 +117,7 @@ fn split_outside<'a>(expr: &'a str, words: &[&str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn operands_are_what_an_alert_looks_at() {
+fn operands_are_the_inputs_of_an_alert() {
     let expr = "(max by (n) (a{}) > 0 or b{} == 1) unless on (n) max by (n) (c{}) >= 2";
     assert_eq!(
         operands(expr),

@@ -1,5 +1,5 @@
-//! Prometheus, Alertmanager and a webhook sink, each on a port of its own, with
-//! the shipped rules and the shipped routing in a hurry.
+//! Prometheus, Alertmanager and a webhook receiver, each on its own port, with the
+//! shipped rules and the shipped routing at shorter intervals.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,26 +20,26 @@ use crate::deploy::repository;
 use crate::deploy::yaml::document;
 use crate::kit::{eventually, run_folder};
 
-/// What watches, while it is kept.
-pub(super) struct Watch {
-    prometheus: Program,
-    alertmanager: Program,
-    sink: Sink,
+/// The running monitoring programs; they end when dropped.
+pub(super) struct MonitoringStack {
+    prometheus: MonitoringProgram,
+    alertmanager: MonitoringProgram,
+    receiver: Receiver,
     _folder: TempDir,
 }
 
-impl Watch {
-    /// Starts all three and scrapes these addresses each second; `None` where
-    /// they are not installed.
+impl MonitoringStack {
+    /// Starts all three and scrapes these addresses each second; `None` if they are not
+    /// installed.
     pub(super) async fn start(scraped: &[String]) -> Option<Self> {
         tool(&["prometheus"])?;
         tool(&["prometheus-alertmanager", "alertmanager"])?;
         let folder = TempDir::with_prefix_in("watch-", run_folder()).unwrap();
-        let sink = Sink::start().await;
+        let receiver = Receiver::start().await;
         let routing = folder.path().join("alertmanager.yml");
-        // JSON is YAML.
-        fs::write(&routing, hurried_routing(&sink.url).to_string()).unwrap();
-        let alertmanager = Program::start("/-/ready", folder.path(), |port| {
+        // JSON is valid YAML.
+        fs::write(&routing, fast_routing(&receiver.url).to_string()).unwrap();
+        let alertmanager = MonitoringProgram::start("/-/ready", folder.path(), |port| {
             let mut command = tool(&["prometheus-alertmanager", "alertmanager"]).unwrap();
             command
                 .arg(format!("--config.file={}", routing.display()))
@@ -48,13 +48,13 @@ impl Watch {
                     folder.path().join("am").display()
                 ))
                 .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                // No peers, and no port for them.
+                // Without peers and without a port for them.
                 .arg("--cluster.listen-address=");
             command
         })
         .await;
         let rules = folder.path().join("kindler.rules.yml");
-        fs::write(&rules, hurried_rules().to_string()).unwrap();
+        fs::write(&rules, fast_rules().to_string()).unwrap();
         let alerts_to = format!("127.0.0.1:{}", alertmanager.port);
         let config = folder.path().join("prometheus.yml");
         let settings = json!({
@@ -64,7 +64,7 @@ impl Watch {
             "scrape_configs": [{"job_name": "kindler", "static_configs": [{"targets": scraped}]}],
         });
         fs::write(&config, settings.to_string()).unwrap();
-        let prometheus = Program::start("/-/ready", folder.path(), |port| {
+        let prometheus = MonitoringProgram::start("/-/ready", folder.path(), |port| {
             let mut command = tool(&["prometheus"]).unwrap();
             command
                 .arg(format!("--config.file={}", config.display()))
@@ -79,23 +79,23 @@ impl Watch {
         Some(Self {
             prometheus,
             alertmanager,
-            sink,
+            receiver,
             _folder: folder,
         })
     }
 
-    /// What the sink has been told of an alert, in order: `firing` or `resolved`,
-    /// with labels and annotations.
-    pub(super) fn told(&self, alert: &str) -> Vec<Value> {
-        let told = self.sink.told.lock().unwrap();
-        let mine = told
+    /// The notifications about an alert, in order: `firing` or `resolved`, with labels
+    /// and annotations.
+    pub(super) fn notifications(&self, alert: &str) -> Vec<Value> {
+        let notifications = self.receiver.notifications.lock().unwrap();
+        let mine = notifications
             .iter()
             .filter(|one| one["labels"]["alertname"] == alert);
         mine.cloned().collect()
     }
 
     /// An answer of Prometheus' API, which must be a success.
-    pub(super) async fn ask(&self, path: &str, form: &[(&str, &str)]) -> Value {
+    pub(super) async fn query(&self, path: &str, form: &[(&str, &str)]) -> Value {
         let body: Vec<_> = form
             .iter()
             .map(|(key, value)| format!("{key}={}", escaped(value)))
@@ -108,9 +108,9 @@ impl Watch {
         answer["data"].clone()
     }
 
-    /// Waits until Alertmanager has an alert and keeps it from being told.
-    pub(super) async fn is_silenced(&self, alert: &str) {
-        let awaited = format!("{alert} to be silenced by another");
+    /// Waits until Alertmanager has the alert and suppresses it.
+    pub(super) async fn wait_suppressed(&self, alert: &str) {
+        let awaited = format!("the suppressed alert {alert}");
         eventually(Duration::from_secs(60), &awaited, || async {
             let port = self.alertmanager.port;
             let answer = exchange(port, "GET", "/api/v2/alerts", "").await?;
@@ -121,7 +121,7 @@ impl Watch {
         .await;
     }
 
-    /// The series of an expression between two moments, second by second.
+    /// The series of an expression in a time range, second by second.
     pub(super) async fn series(&self, expr: &str, from: u64, to: u64) -> Vec<Value> {
         let (from, to) = (from.to_string(), to.to_string());
         let form = [
@@ -130,29 +130,31 @@ impl Watch {
             ("end", to.as_str()),
             ("step", "1s"),
         ];
-        let data = self.ask("/api/v1/query_range", &form).await;
+        let data = self.query("/api/v1/query_range", &form).await;
         data["result"].as_array().unwrap().clone()
     }
 
-    /// What the two programs said, for a test that failed.
+    /// The logs of both programs, for a failed test.
     pub(super) fn logs(&self) -> String {
         format!("{}\n{}", self.prometheus.log(), self.alertmanager.log())
     }
 }
 
-impl Drop for Watch {
+impl Drop for MonitoringStack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- Prometheus and Alertmanager\n{}\n---", self.logs());
-            eprintln!("--- the sink was told\n{:#?}", self.sink.told.lock());
+            eprintln!(
+                "--- notifications of the receiver\n{:#?}",
+                self.receiver.notifications.lock()
+            );
         }
     }
 }
 
-/// The shipped rules, with a second for each minute that they wait, so that
-/// their order stays. Nothing else is changed but the step of the look back for
-/// the reason.
-fn hurried_rules() -> Value {
+/// The shipped rules with a second for each minute, so that their order stays. The only
+/// other change is the step of the range in which the reason is looked up.
+fn fast_rules() -> Value {
     let mut rules = document(&repository(RULES));
     for group in rules["groups"].as_array_mut().unwrap() {
         for rule in group["rules"].as_array_mut().unwrap() {
@@ -171,46 +173,46 @@ fn hurried_rules() -> Value {
     rules
 }
 
-/// The shipped routes and inhibitions, to this sink, at once.
-fn hurried_routing(sink: &str) -> Value {
-    fn hurry(route: &mut Value) {
+/// The shipped routes and inhibitions, with this receiver and without delays.
+fn fast_routing(receiver: &str) -> Value {
+    fn shorten(route: &mut Value) {
         let route = route.as_object_mut().unwrap();
         for (key, wait) in [("group_wait", "1s"), ("group_interval", "1s")] {
             route.insert(key.into(), wait.into());
         }
         for child in route.get_mut("routes").into_iter() {
-            child.as_array_mut().unwrap().iter_mut().for_each(hurry);
+            child.as_array_mut().unwrap().iter_mut().for_each(shorten);
         }
     }
     let mut routing = document(&repository("dashboards/alerts/alertmanager.yml"));
-    hurry(&mut routing["route"]);
+    shorten(&mut routing["route"]);
     let hook = &mut routing["receivers"][0]["webhook_configs"][0]["url"];
     assert!(hook.is_string());
-    *hook = sink.into();
+    *hook = receiver.into();
     routing
 }
 
-/// A program that serves HTTP; ended when dropped.
-struct Program {
+/// A program that serves HTTP; it ends when dropped.
+struct MonitoringProgram {
     child: Child,
     port: u16,
     log: std::path::PathBuf,
 }
 
-impl Program {
+impl MonitoringProgram {
     async fn start(ready: &str, folder: &Path, command: impl Fn(u16) -> Command) -> Self {
-        // A port that was free a moment ago may be taken: then it ends, and
-        // another one is tried.
+        // The port may be taken meanwhile: then the program ends, and another port is
+        // tried.
         for _ in 0..5 {
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = socket.local_addr().unwrap().port();
             drop(socket);
             let log = folder.join(format!("{port}.log"));
-            let said = fs::File::create(&log).unwrap();
+            let log_file = fs::File::create(&log).unwrap();
             let child = command(port)
                 .stdin(Stdio::null())
-                .stdout(said.try_clone().unwrap())
-                .stderr(said)
+                .stdout(log_file.try_clone().unwrap())
+                .stderr(log_file)
                 .spawn();
             let mut program = Self {
                 child: child.unwrap(),
@@ -222,15 +224,15 @@ impl Program {
             }
             eprintln!("{}", program.log());
         }
-        panic!("it does not start on any port");
+        panic!("the program does not start on any port");
     }
 
-    /// Waits until it is ready; no, if it ends before.
+    /// Waits until it is ready (true) or ends (false).
     async fn is_ready(&mut self, path: &str) -> bool {
         let (port, child) = (self.port, Mutex::new(&mut self.child));
         eventually(
             Duration::from_secs(30),
-            "the program to be ready or to end",
+            "the program ready or ended",
             || async {
                 if child.lock().unwrap().try_wait().unwrap().is_some() {
                     return Some(false);
@@ -246,41 +248,41 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for MonitoringProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Who is woken.
-struct Sink {
+/// The receiver of notifications.
+struct Receiver {
     url: String,
-    told: Arc<Mutex<Vec<Value>>>,
+    notifications: Arc<Mutex<Vec<Value>>>,
 }
 
-impl Sink {
+impl Receiver {
     async fn start() -> Self {
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let notifications = Arc::new(Mutex::new(Vec::new()));
         let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/alerts", socket.local_addr().unwrap());
         let app = Router::new()
-            .route("/alerts", post(hear))
-            .with_state(told.clone());
+            .route("/alerts", post(receive))
+            .with_state(notifications.clone());
         tokio::spawn(async move { axum::serve(socket, app).await });
-        Self { url, told }
+        Self { url, notifications }
     }
 }
 
-async fn hear(State(told): State<Arc<Mutex<Vec<Value>>>>, Json(message): Json<Value>) {
+async fn receive(State(notifications): State<Arc<Mutex<Vec<Value>>>>, Json(message): Json<Value>) {
     let alerts = message["alerts"].as_array().unwrap();
-    told.lock().unwrap().extend(alerts.iter().cloned());
+    notifications.lock().unwrap().extend(alerts.iter().cloned());
 }
 
-/// The body of a good answer; `None` for any other.
+/// The body of a successful answer; `None` for any other.
 async fn exchange(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    // HTTP/1.0, so that the answer comes in one piece.
+    // HTTP/1.0 prevents chunked answers.
     let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
          Content-Length: {}\r\n\r\n{body}",
@@ -291,11 +293,11 @@ async fn exchange(port: u16, method: &str, path: &str, body: &str) -> Option<Str
     stream.read_to_string(&mut answer).await.ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?;
-    // A refused expression is told in the body.
+    // The body explains a refused expression.
     matches!(code, "200" | "400" | "422").then(|| body.to_owned())
 }
 
-/// A value for a form.
+/// Escapes a value for a form.
 fn escaped(value: &str) -> String {
     use std::fmt::Write;
     let mut text = String::new();

@@ -1,4 +1,5 @@
-//! The runbooks: one for each alert, and nothing in them that cannot be typed.
+//! The runbooks: one for each alert, and every command, statement and link in them
+//! works.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +18,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The lines inside the fences of a language.
+/// The lines in the fenced blocks of a language.
 fn fenced(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     for rest in text.split(&format!("```{language}\n")).skip(1) {
@@ -74,7 +75,7 @@ fn every_kindler_command_in_a_runbook_exists() {
             .iter()
             .flat_map(|block| block.lines())
             .filter_map(|line| line.strip_prefix("$ "));
-        // Between backticks, too.
+        // Commands in backticks, too.
         let inline = text.split('`').skip(1).step_by(2);
         for command in shown.chain(inline) {
             let command = command.split(" #").next().unwrap().trim();
@@ -110,7 +111,7 @@ async fn every_statement_in_a_runbook_runs() {
     assert!(ran > 8, "{ran}");
 }
 
-/// What a runbook names must be there: pages, files, settings.
+/// Pages, files and settings that a runbook names exist.
 #[test]
 fn every_link_and_setting_of_a_runbook_exists() {
     let known: Vec<_> = kindler::config::settings()

@@ -1,26 +1,25 @@
-//! The database moves to another host, or refuses writes: a session that
-//! cannot write is of no use, and another host may be the one that can.
+//! The database moves to another host, or refuses writes: a session that cannot write
+//! is closed, and the other hosts are tried.
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::{SOON, insert, run, text, until};
 use crate::faults::{report, rounds, spread};
-use crate::kit::{Daemon, Database, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, Database, Host, PrivateServer, Sql};
 
-/// Writes must go on within this after a promotion.
+/// Writes must succeed again within this time after a promotion.
 const RESUME: Duration = Duration::from_secs(15);
 
-/// A primary, its standby, a database that both serve, and their common URL.
-struct Pair {
+/// A primary, its standby, a database that both serve, and a URL with both hosts.
+struct ServerPair {
     primary: PrivateServer,
     standby: PrivateServer,
     database: Database,
     url: String,
 }
 
-async fn pair() -> Pair {
+async fn pair() -> ServerPair {
     let primary = PrivateServer::create().await;
     let database = primary.database().await.migrate().await;
     let standby = primary.standby().await;
@@ -30,7 +29,7 @@ async fn pair() -> Pair {
     );
     let [first, second] = folders.map(|folder| folder.display().to_string());
     let url = format!("user=postgres dbname={name} host={first},{second}");
-    Pair {
+    ServerPair {
         primary,
         standby,
         database,
@@ -38,17 +37,15 @@ async fn pair() -> Pair {
     }
 }
 
-impl Pair {
-    /// A session on the standby, once it has all that the primary wrote.
+impl ServerPair {
+    /// A session on the standby, once it has replayed everything that the primary
+    /// wrote.
     async fn on_standby(&self) -> Client {
         let sql = self.database.connect().await;
-        let written = text(&sql, "SELECT pg_current_wal_lsn()::text").await;
+        let written = sql.text("SELECT pg_current_wal_lsn()::text").await;
         let standby = self.standby_session().await;
         let replayed = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::text");
-        eventually(SOON, "the standby to follow", || async {
-            text(&standby, &replayed).await == "true"
-        })
-        .await;
+        standby.wait_text(&replayed, "true").await;
         standby
     }
 
@@ -61,25 +58,22 @@ impl Pair {
         client
     }
 
-    /// A cluster is declared on the new primary and runs in time.
-    async fn goes_on(&self, sql: &Client, host: &Host, promoted: Instant) -> Duration {
-        run(sql, &insert("after")).await;
-        until(sql, "after", "present running").await;
+    /// Declares a cluster on the new primary, which must run in time; returns that
+    /// time.
+    async fn expect_writes(&self, sql: &Client, host: &Host, promoted: Instant) -> Duration {
+        sql.declare("after").await;
+        sql.wait_state("after", "present running").await;
         let took = promoted.elapsed();
         assert!(took < RESUME, "{took:?}");
-        run(
-            sql,
-            "UPDATE clusters SET desired_state = 'absent' WHERE name = 'before'",
-        )
-        .await;
-        until(sql, "before", "gone").await;
+        sql.desire("before", "absent").await;
+        sql.wait_state("before", "gone").await;
         host.assert_one_at_a_time();
         took
     }
 }
 
-/// Promotions, one after the other, and how long each took to be found.
-async fn again_and_again(fault: &str, promotion: impl AsyncFn() -> Duration) {
+/// Repeats the promotion and reports how long it takes until writes succeed again.
+async fn repeat_promotion(fault: &str, promotion: impl AsyncFn() -> Duration) {
     let mut resumed = Vec::new();
     for _ in 0..rounds(1, 50) {
         resumed.push(promotion().await);
@@ -91,92 +85,83 @@ async fn again_and_again(fault: &str, promotion: impl AsyncFn() -> Duration) {
 }
 
 #[tokio::test]
-async fn a_promoted_standby_is_found_and_the_demoted_primary_left_alone() {
-    again_and_again("a promotion, the old primary stopped and demoted", demoted).await;
+async fn a_promoted_standby_is_used_and_the_old_primary_is_not() {
+    repeat_promotion(
+        "a promotion, the old primary stopped and demoted",
+        promote_after_stop,
+    )
+    .await;
 }
 
-async fn demoted() -> Duration {
+async fn promote_after_stop() -> Duration {
     let (pair, host) = (pair().await, Host::new());
-    let daemon = Daemon::builder(&pair.url, &host).spawn();
-    daemon.ready().await;
+    let daemon = Daemon::builder(&pair.url, &host).start().await;
     let sql = pair.database.connect().await;
-    run(&sql, &insert("before")).await;
-    until(&sql, "before", "present running").await;
+    sql.declare("before").await;
+    sql.wait_state("before", "present running").await;
     let standby = pair.on_standby().await;
 
     pair.primary.stop_immediate().await;
     pair.standby.promote().await;
     let promoted = Instant::now();
-    // The old one comes back first in the URL, and only reads.
+    // The old primary, which the URL names first, is read-only when it comes back.
     pair.primary.demote();
     pair.primary.start().await;
-    let took = pair.goes_on(&standby, &host, promoted).await;
+    let took = pair.expect_writes(&standby, &host, promoted).await;
     daemon.ready().await;
     assert_eq!(daemon.metric("kindler_listen_connected").await, Some(1.0));
     took
 }
 
 #[tokio::test]
-async fn a_primary_that_falls_silent_does_not_hold_up_the_move() {
-    again_and_again("a promotion, the old primary silent", silent).await;
+async fn a_suspended_primary_does_not_delay_the_failover() {
+    repeat_promotion("a promotion, the old primary silent", promote_after_suspend).await;
 }
 
-async fn silent() -> Duration {
+async fn promote_after_suspend() -> Duration {
     let (pair, host) = (pair().await, Host::new());
-    let daemon = Daemon::builder(&pair.url, &host).spawn();
-    daemon.ready().await;
+    let _daemon = Daemon::builder(&pair.url, &host).start().await;
     let sql = pair.database.connect().await;
-    run(&sql, &insert("before")).await;
-    until(&sql, "before", "present running").await;
+    sql.declare("before").await;
+    sql.wait_state("before", "present running").await;
     let standby = pair.on_standby().await;
 
-    // It accepts connections, as the kernel does for it, and says nothing.
+    // The kernel still accepts connections for it, but it does not answer.
     pair.primary.suspend();
     pair.standby.promote().await;
-    let took = pair.goes_on(&standby, &host, Instant::now()).await;
+    let took = pair.expect_writes(&standby, &host, Instant::now()).await;
     pair.primary.resume();
     took
 }
 
 #[tokio::test]
-async fn a_session_that_may_only_read_is_thrown_away() {
+async fn a_read_only_session_is_closed() {
     let server = PrivateServer::create().await;
     let database = server.database().await.migrate().await;
     let host = Host::new();
     let daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;
     let name = database.name();
-    // New sessions only read, and stay so even when the reason is gone.
-    run(
-        &sql,
-        &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"),
-    )
+    // New sessions are read-only, and stay so when the setting is reset.
+    sql.run(&format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+    ))
     .await;
     server.terminate_all().await;
-    let told = eventually(SOON, "the reason", || async {
-        let answer = daemon.get("/readyz").await?;
-        answer.1.contains("read-only transaction").then_some(answer)
-    })
-    .await;
-    assert_eq!(told.0, 503);
-    assert!(
-        told.1.contains("the database cannot be reached"),
-        "{}",
-        told.1
-    );
+    daemon.wait_not_ready("read-only transaction").await;
+    daemon
+        .wait_not_ready("the database cannot be reached")
+        .await;
 
     let sql = database.connect().await;
-    run(
-        &sql,
-        &format!(
-            "BEGIN READ WRITE; ALTER DATABASE {name} RESET default_transaction_read_only; COMMIT"
-        ),
-    )
+    sql.run(&format!(
+        "BEGIN READ WRITE; ALTER DATABASE {name} RESET default_transaction_read_only; COMMIT"
+    ))
     .await;
     let back = Instant::now();
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present running").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present running").await;
     assert!(back.elapsed() < RESUME, "{:?}", back.elapsed());
     daemon.ready().await;
 }

@@ -1,89 +1,87 @@
-//! Starting, ending, and telling how it is.
+//! Start, shutdown, `once`, and the messages to systemd.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{SOON, insert, migrated, run, scene, text, until};
-use crate::kit::{Daemon, Database, Host, claim_port, daemon_settings, eventually, kindler};
+use super::rig;
+use crate::kit::{
+    Daemon, Database, Host, Sql, TIMEOUT, claim_port, daemon_settings, eventually, kindler,
+    migrated,
+};
 
 #[tokio::test]
-async fn ending_lets_short_work_finish_and_leaves_no_lease_behind() {
-    let scene = scene().await;
-    scene.host.control("dev.create", "sleep 0.3");
-    scene.run(&insert("dev")).await;
-    eventually(SOON, "the create to run", || async {
-        !scene.host.live_commands().is_empty()
-    })
-    .await;
-    assert!(scene.daemon.stop().await.success());
+async fn shutdown_lets_short_work_finish_and_releases_leases() {
+    let rig = rig().await;
+    rig.host.control("dev.create", "sleep 0.3");
+    rig.sql.declare("dev").await;
+    rig.host.wait_commands(1).await;
+    assert!(rig.daemon.stop().await.success());
     assert_eq!(
-        text(&scene.sql, "SELECT actual_state FROM clusters").await,
+        rig.sql.text("SELECT actual_state FROM clusters").await,
         "running"
     );
     assert_eq!(
-        text(&scene.sql, "SELECT count(*)::text FROM cluster_leases").await,
+        rig.sql
+            .text("SELECT count(*)::text FROM cluster_leases")
+            .await,
         "0"
     );
     assert_eq!(
-        text(&scene.sql, "SELECT count(*)::text FROM kindler_replicas").await,
+        rig.sql
+            .text("SELECT count(*)::text FROM kindler_replicas")
+            .await,
         "0"
     );
 }
 
 #[tokio::test]
-async fn ending_cancels_long_work_within_the_stated_bound() {
-    let scene = scene().await;
-    scene.host.control("dev.create", "trap '' TERM; sleep 600");
-    scene.run(&insert("dev")).await;
-    eventually(SOON, "the create to run", || async {
-        !scene.host.live_commands().is_empty()
-    })
-    .await;
+async fn shutdown_cancels_long_work_within_its_bound() {
+    let rig = rig().await;
+    rig.host.control("dev.create", "trap '' TERM; sleep 600");
+    rig.sql.declare("dev").await;
+    rig.host.wait_commands(1).await;
     let began = Instant::now();
-    assert!(scene.daemon.stop().await.success());
-    // A second to finish, two of grace, and a moment.
+    assert!(rig.daemon.stop().await.success());
+    // 1 s to finish, 2 s of grace, and some slack.
     assert!(
         began.elapsed() < Duration::from_secs(6),
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(scene.host.live_commands(), Vec::<i32>::new());
+    assert_eq!(rig.host.live_commands(), Vec::<i32>::new());
     assert_eq!(
-        text(
-            &scene.sql,
-            "SELECT actual_state || failed_attempts FROM clusters"
-        )
-        .await,
+        rig.sql
+            .text("SELECT actual_state || failed_attempts FROM clusters")
+            .await,
         "creating0"
     );
     assert_eq!(
-        text(&scene.sql, "SELECT count(*)::text FROM cluster_leases").await,
+        rig.sql
+            .text("SELECT count(*)::text FROM cluster_leases")
+            .await,
         "0"
     );
-    scene.host.release("dev.create");
-    let _next = Daemon::start(&scene.database, &scene.host).await;
-    until(&scene.sql, "dev", "present running").await;
+    rig.host.release("dev.create");
+    let _next = Daemon::start(&rig.database, &rig.host).await;
+    rig.sql.wait_state("dev", "present running").await;
 }
 
 #[tokio::test]
-async fn a_second_signal_forces_the_end() {
+async fn a_second_signal_forces_the_exit() {
     let database = migrated().await;
     let host = Host::new();
     host.control("dev.create", "sleep 600");
     let mut daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_SHUTDOWN_GRACE", "1h")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    eventually(SOON, "the create to run", || async {
-        !host.live_commands().is_empty()
-    })
-    .await;
+    sql.declare("dev").await;
+    host.wait_commands(1).await;
     daemon.signal(Signal::TERM);
-    eventually(SOON, "the daemon to say so", || async {
+    eventually(TIMEOUT, "the log line about a second signal", || async {
         daemon
             .log()
             .contains("a second signal ends the process at once")
@@ -91,75 +89,68 @@ async fn a_second_signal_forces_the_end() {
     .await;
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.ended(Duration::from_secs(5)).await.code(), Some(130));
-    eventually(SOON, "the command to be gone", || async {
-        host.live_commands().is_empty()
-    })
-    .await;
+    host.wait_commands(0).await;
 }
 
 #[tokio::test]
-async fn an_unmigrated_database_is_waited_for_with_the_reason() {
+async fn an_unmigrated_database_is_awaited_with_a_reason() {
     let database = Database::create().await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host).spawn();
-    let told = eventually(SOON, "the reason", || async {
-        daemon
-            .get("/readyz")
-            .await
-            .filter(|(_, body)| body.contains("migrate"))
-    })
-    .await;
-    assert_eq!(told.0, 503);
+    daemon.wait_not_ready("migrate").await;
     assert_eq!(daemon.get("/healthz").await.unwrap().0, 200);
     assert_eq!(daemon.metric("kindler_db_up").await, Some(0.0));
-    let asked = |address: String| {
+    let ready = |address: String| {
         let mut command = kindler(&database.url(), &host);
-        let asked = command.arg("ready").env("KINDLER_LISTEN", address);
-        let output = asked.output().unwrap();
-        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), told)
+        let output = command
+            .arg("ready")
+            .env("KINDLER_LISTEN", address)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
     };
-    let (code, told) = asked(daemon.address());
-    assert!(code == Some(1) && told.contains("migrate"), "{told}");
-    let (code, told) = asked("127.0.0.1:1".to_owned());
-    let complaint = "error: no daemon answers at 127.0.0.1:1: Connection refused";
-    assert!(code == Some(1) && told.contains(complaint), "{told}");
+    let (code, text) = ready(daemon.address());
+    assert!(code == Some(1) && text.contains("migrate"), "{text}");
+    let (code, text) = ready("127.0.0.1:1".to_owned());
+    let error = "error: no daemon answers at 127.0.0.1:1: Connection refused";
+    assert!(code == Some(1) && text.contains(error), "{text}");
     let migrated = kindler(&database.url(), &host)
         .arg("migrate")
         .output()
         .unwrap();
     assert!(migrated.status.success(), "{migrated:?}");
     daemon.ready().await;
-    assert_eq!(asked(daemon.address()), (Some(0), "ready\n".to_owned()));
+    assert_eq!(ready(daemon.address()), (Some(0), "ready\n".to_owned()));
 }
 
 #[tokio::test]
-async fn systemd_is_told_that_it_is_ready_and_alive() {
+async fn systemd_is_notified_of_readiness_and_liveness() {
     let (database, host) = (migrated().await, Host::new());
     let path = host.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let daemon = Daemon::builder(&database.url(), &host)
         .set("NOTIFY_SOCKET", &path)
         .spawn();
-    let mut told = String::new();
-    let hear = |told: &mut String| {
+    let mut text = String::new();
+    let receive = |text: &mut String| {
         let mut buffer = [0; 1024];
         let length = socket.recv(&mut buffer).expect("a message for systemd");
-        told.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
-        told.push('\n');
+        text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        text.push('\n');
     };
-    while !(told.contains("READY=1") && told.contains("WATCHDOG=1")) {
-        hear(&mut told);
+    while !(text.contains("READY=1") && text.contains("WATCHDOG=1")) {
+        receive(&mut text);
     }
     daemon.signal(Signal::TERM);
-    while !told.contains("STOPPING=1") {
-        hear(&mut told);
+    while !text.contains("STOPPING=1") {
+        receive(&mut text);
     }
 }
 
 #[tokio::test]
-async fn once_makes_one_pass_and_tells_cron_the_truth() {
+async fn once_makes_one_pass_and_its_exit_code_is_the_result() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
     let once = |url: String| {
@@ -168,28 +159,21 @@ async fn once_makes_one_pass_and_tells_cron_the_truth() {
         daemon_settings(&mut command, &host);
         tokio::task::spawn_blocking(move || command.output().unwrap())
     };
-    run(&sql, "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'kind' FROM generate_series(1, 7) n").await;
+    sql.declare_many("c", 7).await;
     let ended = once(database.url()).await.unwrap();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     assert_eq!(
-        text(
-            &sql,
-            "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'"
-        )
-        .await,
+        sql.text("SELECT count(*)::text FROM clusters WHERE actual_state = 'running'")
+            .await,
         "7"
     );
 
     host.control("bad.create", "exit 1");
-    run(&sql, &insert("bad")).await;
-    run(
-        &sql,
-        "UPDATE clusters SET desired_state = 'absent' WHERE name = 'c1'",
-    )
-    .await;
+    sql.declare("bad").await;
+    sql.desire("c1", "absent").await;
     let ended = once(database.url()).await.unwrap();
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert_eq!(host.world("c1"), None);
+    assert_eq!(host.cluster("c1"), None);
 
     let nowhere = format!("postgresql://nobody@/x?host={}", host.path().display())
         .replace("host=/", "host=%2F");
@@ -198,7 +182,7 @@ async fn once_makes_one_pass_and_tells_cron_the_truth() {
 }
 
 #[tokio::test]
-async fn a_reader_of_stderr_that_went_away_takes_nothing_with_it() {
+async fn a_closed_stderr_does_not_stop_the_daemon() {
     let (database, host) = (migrated().await, Host::new());
     let mut command = kindler(&database.url(), &host);
     let port = claim_port();
@@ -211,12 +195,12 @@ async fn a_reader_of_stderr_that_went_away_takes_nothing_with_it() {
         .unwrap();
     drop(daemon.stderr.take());
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present running").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present running").await;
     let pid = rustix::process::Pid::from_child(&daemon);
     let daemon = std::sync::Mutex::new(daemon);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let status = eventually(SOON, "the daemon to end", || async {
+    let status = eventually(TIMEOUT, "the end of the daemon", || async {
         daemon.lock().unwrap().try_wait().unwrap()
     })
     .await;

@@ -1,13 +1,13 @@
-//! Failures: visible, backed off in the row, surviving a restart, forgotten on
-//! a new wish; one poison row holds up nobody.
+//! Failures are visible and backed off in the row; the backoff survives a restart and
+//! ends with a new spec. Failing rows do not delay others.
 
 use std::time::Duration;
 
-use super::{SOON, insert, migrated, run, scene, until};
-use crate::kit::{Daemon, Host, eventually, kindler};
+use super::rig;
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, kindler_output, migrated};
 
 #[tokio::test]
-async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
+async fn a_failure_is_visible_and_a_requested_retry_runs_at_once() {
     let host = Host::new();
     host.control(
         "dev.create",
@@ -17,13 +17,13 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_BACKOFF_INITIAL", "1m")
         .set("KINDLER_BACKOFF_MAX", "1m")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present failed").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present failed").await;
 
-    let error = super::text(&sql, "SELECT reconcile_error FROM clusters").await;
+    let error = sql.text("SELECT reconcile_error FROM clusters").await;
     for part in [
         "create.sh",
         "exited with code 3",
@@ -32,15 +32,12 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     ] {
         assert!(error.contains(part), "{part} is missing in {error}");
     }
-    let told = |args: &[&str]| {
-        let output = kindler(&database.url(), &host).args(args).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let list = told(&["list", "-o", "json"]);
+    let output = |args: &[&str]| kindler_output(&database.url(), &host, args).0;
+    let list = output(&["list", "-o", "json"]);
     assert!(list.contains("exited with code 3"), "{list}");
-    assert!(told(&["get", "dev"]).contains("no space left on device"));
-    assert!(told(&["events", "dev"]).contains("CreateFailed"));
-    assert!(told(&["logs", "dev"]).contains("pulling image"));
+    assert!(output(&["get", "dev"]).contains("no space left on device"));
+    assert!(output(&["events", "dev"]).contains("CreateFailed"));
+    assert!(output(&["logs", "dev"]).contains("pulling image"));
     let failures = r#"kindler_cluster_consecutive_failures{name="dev"}"#;
     assert_eq!(daemon.metric(failures).await, Some(1.0));
     let reason = r#"kindler_cluster_status_reason{name="dev",reason="CreateFailed"}"#;
@@ -57,25 +54,19 @@ async fn a_failure_is_visible_everywhere_and_a_retry_is_at_once() {
     );
 
     host.release("dev.create");
-    let output = kindler(&database.url(), &host)
-        .args(["retry", "dev", "--wait"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(super::state(&sql, "dev").await, "present running");
-    assert_eq!(
-        super::text(&sql, "SELECT reconcile_error FROM clusters").await,
-        ""
-    );
+    let (retry, code) = kindler_output(&database.url(), &host, &["retry", "dev", "--wait"]);
+    assert_eq!(code, Some(0), "{retry}");
+    assert_eq!(sql.state("dev").await, "present running");
+    assert_eq!(sql.text("SELECT reconcile_error FROM clusters").await, "");
     assert_eq!(
         daemon.metric(failures).await,
         None,
-        "the series goes with the failure"
+        "the series must end with the failure"
     );
 }
 
 #[tokio::test]
-async fn backoff_survives_a_restart_and_a_new_wish_ends_it() {
+async fn backoff_survives_a_restart_and_ends_with_a_new_spec() {
     let host = Host::new();
     host.control("dev.create", "exit 1");
     let database = migrated().await;
@@ -88,58 +79,52 @@ async fn backoff_survives_a_restart_and_a_new_wish_ends_it() {
     let sql = database.connect().await;
     let daemon = start();
     daemon.ready().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present failed").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present failed").await;
     let row = "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters";
-    let before = super::text(&sql, row).await;
+    let before = sql.text(row).await;
     daemon.kill();
     let daemon = start();
     daemon.ready().await;
-    // It works on others, so it did look, and left the waiting row alone.
-    run(&sql, &insert("other")).await;
-    until(&sql, "other", "present running").await;
+    // It works on other rows, so a pass has run, and it did not retry the waiting
+    // one.
+    sql.declare("other").await;
+    sql.wait_state("other", "present running").await;
     assert_eq!(
-        super::text(
-            &sql,
+        sql.text(
             "SELECT failed_attempts || ' ' || next_attempt_at FROM clusters WHERE name = 'dev'"
         )
         .await,
         before
     );
     assert_eq!(host.started("dev"), ["create"]);
-    run(
-        &sql,
-        "UPDATE clusters SET http_port = 18500 WHERE name = 'dev'",
-    )
-    .await;
-    eventually(SOON, "the attempt for the new spec", || async {
-        host.started("dev").len() == 2
-    })
-    .await;
+    sql.run("UPDATE clusters SET http_port = 18500 WHERE name = 'dev'")
+        .await;
+    host.wait_started("dev", &["create", "create"]).await;
 }
 
 #[tokio::test]
 async fn delays_double_and_attempts_are_counted() {
-    let scene = scene().await;
-    // A command that takes longer than the first wait: waits count from its end.
-    scene.host.control(
+    let rig = rig().await;
+    // The command takes longer than the first delay: delays count from its end.
+    rig.host.control(
         "dev.create",
         r#"date +%s.%N >> "$here/times"; sleep 0.5; date +%s.%N >> "$here/times"; exit 1"#,
     );
-    scene.run(&insert("dev")).await;
+    rig.sql.declare("dev").await;
     let attempts = "SELECT failed_attempts::text FROM clusters";
-    eventually(SOON, "four attempts", || async {
-        scene.text(attempts).await.parse::<u32>().unwrap() >= 4
+    eventually(TIMEOUT, "four attempts", || async {
+        rig.sql.text(attempts).await.parse::<u32>().unwrap() >= 4
     })
     .await;
-    let times = std::fs::read_to_string(scene.host.path().join("times")).unwrap();
+    let times = std::fs::read_to_string(rig.host.path().join("times")).unwrap();
     let times: Vec<f64> = times.lines().map(|line| line.parse().unwrap()).collect();
     // 0.2 s, 0.4 s, 0.8 s, each shortened by up to a fifth.
     for (n, least) in [0.16, 0.32, 0.64].into_iter().enumerate() {
         let waited = times[2 * n + 2] - times[2 * n + 1];
         assert!(waited >= least, "attempt {} came after {waited} s", n + 2);
     }
-    let journal = scene.host.journal();
+    let journal = rig.host.journal();
     let numbers: Vec<u32> = journal
         .iter()
         .filter(|e| e.what == "start")
@@ -150,14 +135,12 @@ async fn delays_double_and_attempts_are_counted() {
 }
 
 #[tokio::test]
-async fn poison_rows_hold_up_nobody() {
+async fn failing_rows_do_not_delay_others() {
     let host = Host::new();
-    host.control("create", r#"case "$name" in poison-*) exit 1 ;; esac"#);
+    host.control("create", r#"case "$name" in bad-*) exit 1 ;; esac"#);
     let database = migrated().await;
     let sql = database.connect().await;
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) SELECT 'poison-' || n, 'k3d' FROM generate_series(1, 200) n;
+    sql.run("INSERT INTO clusters (name, provider) SELECT 'bad-' || n, 'k3d' FROM generate_series(1, 200) n;
          ALTER TABLE clusters DISABLE TRIGGER USER;
          ALTER TABLE clusters DROP CONSTRAINT clusters_name_is_a_label, DROP CONSTRAINT clusters_http_port_1_to_65535;
          INSERT INTO clusters (name, provider, http_port) SELECT 'Unreadable ' || n, 'k3d', 0 FROM generate_series(1, 100) n;
@@ -165,18 +148,18 @@ async fn poison_rows_hold_up_nobody() {
     )
     .await;
     let daemon = Daemon::start(&database, &host).await;
-    run(&sql, &insert("good")).await;
+    sql.declare("good").await;
     let began = std::time::Instant::now();
-    until(&sql, "good", "present running").await;
+    sql.wait_state("good", "present running").await;
     assert!(
         began.elapsed() < Duration::from_secs(5),
-        "held up for {:?}",
+        "delayed for {:?}",
         began.elapsed()
     );
     let shown = "SELECT count(*)::text FROM clusters WHERE status_reason = 'RowInvalid' AND reconcile_error LIKE '%is not valid%'";
     let all = Duration::from_secs(60);
-    eventually(all, "the unreadable rows to say so", || async {
-        super::text(&sql, shown).await == "100"
+    eventually(all, "the reason on every unreadable row", || async {
+        sql.text(shown).await == "100"
     })
     .await;
     let panics = daemon

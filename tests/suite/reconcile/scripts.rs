@@ -1,74 +1,72 @@
-//! Commands as hosts have them: they lie, hang, edit their own row, go missing.
+//! Faulty commands: they report a false result, hang, write their own row, or do not
+//! exist.
 
 use std::time::Duration;
 
-use super::{SOON, insert, migrated, run, scene, scene_on, text, until};
-use crate::kit::{Daemon, Host, eventually};
+use super::{rig, rig_on};
+use crate::kit::{Daemon, Host, Sql, eventually, migrated};
 
 #[tokio::test]
-async fn the_result_is_judged_by_observation_and_not_by_the_exit_code() {
-    let scene = scene().await;
-    scene.host.control("liar.create", "exit 0");
-    scene.host.control(
-        "modest.create",
-        r#"echo healthy > "$here/world/$name"; exit 1"#,
+async fn the_observation_decides_and_not_the_exit_code() {
+    let rig = rig().await;
+    rig.host.control("lying.create", "exit 0");
+    rig.host.control(
+        "failing.create",
+        r#"echo healthy > "$here/clusters/$name"; exit 1"#,
     );
-    scene.run(&insert("liar")).await;
-    scene.run(&insert("modest")).await;
-    scene.until("liar", "present failed").await;
-    let error = scene
-        .text("SELECT reconcile_error FROM clusters WHERE name = 'liar'")
+    rig.sql.declare("lying").await;
+    rig.sql.declare("failing").await;
+    rig.sql.wait_state("lying", "present failed").await;
+    let error = rig
+        .sql
+        .text("SELECT reconcile_error FROM clusters WHERE name = 'lying'")
         .await;
     assert!(
         error.contains("reported success, but the cluster does not exist"),
         "{error}"
     );
-    scene.until("modest", "present running").await;
-    let told = scene
-        .text("SELECT message FROM cluster_events WHERE cluster_name = 'modest' AND reason = 'CreatedWithWarning'")
+    rig.sql.wait_state("failing", "present running").await;
+    let message = rig.sql.text("SELECT message FROM cluster_events WHERE cluster_name = 'failing' AND reason = 'CreatedWithWarning'")
         .await;
     assert!(
-        told.contains("the probe succeeded, although") && told.contains("code 1"),
-        "{told}"
+        message.contains("the probe succeeded, although") && message.contains("code 1"),
+        "{message}"
     );
 
-    scene.host.control("modest.delete", "exit 0");
-    scene
-        .run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'modest'")
-        .await;
-    scene.until("modest", "absent failed").await;
+    rig.host.control("failing.delete", "exit 0");
+    rig.sql.desire("failing", "absent").await;
+    rig.sql.wait_state("failing", "absent failed").await;
     assert_eq!(
-        scene.host.world("modest").as_deref(),
+        rig.host.cluster("failing").as_deref(),
         Some("healthy"),
-        "still there, and so is its row"
+        "the cluster must still exist"
     );
-    scene
-        .host
-        .control("modest.delete", r#"rm "$here/world/$name"; exit 1"#);
-    scene.until("modest", "gone").await;
+    rig.host
+        .control("failing.delete", r#"rm "$here/clusters/$name"; exit 1"#);
+    rig.sql.wait_state("failing", "gone").await;
 }
 
 #[tokio::test]
 async fn a_hanging_command_ends_at_its_deadline() {
     let (database, host) = (migrated().await, Host::new());
     host.control("dev.create", "trap '' TERM; sleep 600");
-    let daemon = Daemon::builder(&database.url(), &host)
+    let _daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_CREATE_DEADLINE", "1s")
         .set("KINDLER_KILL_GRACE", "1s")
         .set("KINDLER_BACKOFF_INITIAL", "1m")
         .set("KINDLER_BACKOFF_MAX", "1m")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present failed").await;
-    let error = text(&sql, "SELECT reconcile_error FROM clusters").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present failed").await;
+    let error = sql.text("SELECT reconcile_error FROM clusters").await;
     assert!(error.contains("deadline"), "{error}");
     assert_eq!(host.live_commands(), Vec::<i32>::new());
 }
 
 #[tokio::test]
-async fn the_old_scripts_may_write_and_delete_their_own_row() {
+async fn scripts_may_write_and_delete_their_own_row() {
     let database = migrated().await;
     let host = Host::new();
     let socket = database.url();
@@ -86,79 +84,77 @@ async fn the_old_scripts_may_write_and_delete_their_own_row() {
     );
     let daemon = Daemon::start(&database, &host).await;
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present running").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present running").await;
     assert_eq!(
-        text(
-            &sql,
+        sql.text(
             "SELECT server_ip || ' ' || generation || ' ' || observed_generation FROM clusters"
         )
         .await,
         "10.1.2.3 1 1"
     );
-    // A person deletes the row with psql, and the script does once more.
-    run(&sql, "DELETE FROM clusters WHERE name = 'dev'").await;
-    until(&sql, "dev", "gone").await;
-    assert_eq!(host.world("dev"), None);
+    // A person deletes the row with psql, and the script deletes it once more.
+    sql.run("DELETE FROM clusters WHERE name = 'dev'").await;
+    sql.wait_state("dev", "gone").await;
+    assert_eq!(host.cluster("dev"), None);
     assert_eq!(host.started("dev"), ["create", "delete"]);
     drop(daemon);
 }
 
 #[tokio::test]
-async fn a_missing_script_is_told_at_start_and_on_the_row() {
+async fn a_missing_script_is_reported_at_start_and_on_the_row() {
     let (database, host) = (migrated().await, Host::new());
     let missing = host.path().join("nowhere/create_env.sh");
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_CREATE_COMMAND", &missing)
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let log = daemon.log();
     assert!(
         log.contains("KINDLER_CREATE_COMMAND") && log.contains("create_env.sh"),
         "{log}"
     );
     let sql = database.connect().await;
-    run(&sql, &insert("dev")).await;
-    until(&sql, "dev", "present failed").await;
-    let error = text(&sql, "SELECT reconcile_error FROM clusters").await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present failed").await;
+    let error = sql.text("SELECT reconcile_error FROM clusters").await;
     assert!(
         error.contains("create_env.sh") && error.contains("KINDLER_CREATE_COMMAND"),
         "{error}"
     );
     let wait = "SELECT (extract(epoch FROM next_attempt_at - now()) > 1)::text FROM clusters";
-    assert_eq!(text(&sql, wait).await, "true", "no quick retry can mend it");
+    assert_eq!(sql.text(wait).await, "true", "a quick retry is of no use");
 }
 
 #[tokio::test]
-async fn a_flood_of_output_and_a_forked_daemon_do_no_harm() {
+async fn much_output_and_a_forked_process_do_no_harm() {
     let host = Host::new();
     host.control(
         "loud.create",
         "head -c 300000000 /dev/zero | tr '\\0' x >&2",
     );
     host.control("forks.create", "setsid sleep 600 & ");
-    let scene = scene_on(host).await;
-    scene.run(&insert("loud")).await;
-    scene.run(&insert("forks")).await;
-    scene.until("forks", "present running").await;
-    eventually(Duration::from_secs(60), "the loud one", || async {
-        scene.state("loud").await == "present running"
-    })
+    let rig = rig_on(host).await;
+    rig.sql.declare("loud").await;
+    rig.sql.declare("forks").await;
+    rig.sql.wait_state("forks", "present running").await;
+    eventually(
+        Duration::from_secs(60),
+        "the cluster with much output",
+        || async { rig.sql.state("loud").await == "present running" },
+    )
     .await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.daemon.pid())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.daemon.pid())).unwrap();
     let peak = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .unwrap();
     let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kilobytes < 100_000, "{kilobytes} kB");
-    let logs: u64 = std::fs::read_dir(scene.host.state_dir().join("logs"))
+    let logs: u64 = std::fs::read_dir(rig.host.state_dir().join("logs"))
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
     assert!(logs < 20_000_000, "{logs} bytes of logs");
-    eventually(SOON, "no command to live", || async {
-        scene.host.live_commands().is_empty()
-    })
-    .await;
+    rig.host.wait_commands(0).await;
 }

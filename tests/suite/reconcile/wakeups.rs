@@ -1,136 +1,127 @@
-//! Event-driven and level-triggered: a commit starts the work at once, and
-//! what nobody rang for is found too.
+//! A commit starts the work at once (event-driven), and a full pass finds changes
+//! without a notification (level-triggered).
 
 use std::time::{Duration, Instant};
 
-use super::{SOON, insert, migrated, run, scene, scene_on, state, until};
+use super::{rig, rig_on};
 use crate::faults::{report, rounds};
-use crate::kit::{Daemon, Host, eventually};
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, migrated};
 
 #[tokio::test]
-async fn a_commit_starts_the_work_long_before_the_next_pass() {
+async fn a_commit_starts_the_work_before_the_next_pass() {
     let database = migrated().await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_RESYNC_INTERVAL", "1h")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
-    // Insert, spec, desire: from anyone, each by its ring alone.
+    // Insert, spec and desired state: each starts work by its notification alone.
     for (change, end) in [
-        (insert("dev"), "present running"),
         (
-            "UPDATE clusters SET desired_state = 'stopped'".into(),
-            "stopped stopped",
-        ),
-        (
-            "UPDATE clusters SET desired_state = 'present'".into(),
+            "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')",
             "present running",
         ),
         (
-            "UPDATE clusters SET desired_state = 'absent'".into(),
-            "gone",
+            "UPDATE clusters SET desired_state = 'stopped'",
+            "stopped stopped",
         ),
+        (
+            "UPDATE clusters SET desired_state = 'present'",
+            "present running",
+        ),
+        ("UPDATE clusters SET desired_state = 'absent'", "gone"),
     ] {
-        run(&sql, &change).await;
-        until(&sql, "dev", end).await;
+        sql.run(change).await;
+        sql.wait_state("dev", end).await;
     }
     let counted = async |name: &str| {
         let sample = format!("kindler_{name}_total{{controller=\"cluster\"}}");
         daemon.metric(&sample).await.unwrap()
     };
     assert!(counted("notifications").await >= 4.0);
-    // The one at start, and the one after LISTEN took effect.
+    // One pass at start, and one after LISTEN took effect.
     assert!(counted("resync").await <= 2.0);
 }
 
 #[tokio::test]
-async fn changes_with_triggers_off_and_while_the_daemon_is_down_converge() {
-    let scene = scene().await;
-    scene.run("ALTER TABLE clusters DISABLE TRIGGER USER").await;
-    scene.run(&insert("silent")).await;
-    scene.until("silent", "present running").await;
-    scene.run("UPDATE clusters SET http_port = 18777").await;
-    eventually(SOON, "the silent change of spec", || async {
-        scene.host.started("silent") == ["create", "create"]
-    })
-    .await;
-    scene.run("ALTER TABLE clusters ENABLE TRIGGER USER").await;
-    scene.daemon.stop().await;
-    run(&scene.sql, &insert("down")).await;
-    run(
-        &scene.sql,
-        "UPDATE clusters SET desired_state = 'absent' WHERE name = 'silent'",
-    )
-    .await;
-    assert_eq!(state(&scene.sql, "down").await, "present unknown");
-    let _daemon = Daemon::start(&scene.database, &scene.host).await;
-    until(&scene.sql, "down", "present running").await;
-    until(&scene.sql, "silent", "gone").await;
+async fn changes_without_a_notification_converge() {
+    let rig = rig().await;
+    rig.sql
+        .run("ALTER TABLE clusters DISABLE TRIGGER USER")
+        .await;
+    rig.sql.declare("silent").await;
+    rig.sql.wait_state("silent", "present running").await;
+    rig.sql.run("UPDATE clusters SET http_port = 18777").await;
+    rig.host.wait_started("silent", &["create", "create"]).await;
+    rig.sql
+        .run("ALTER TABLE clusters ENABLE TRIGGER USER")
+        .await;
+    rig.daemon.stop().await;
+    rig.sql.declare("down").await;
+    rig.sql.desire("silent", "absent").await;
+    assert_eq!(rig.sql.state("down").await, "present unknown");
+    let _daemon = Daemon::start(&rig.database, &rig.host).await;
+    rig.sql.wait_state("down", "present running").await;
+    rig.sql.wait_state("silent", "gone").await;
 }
 
 #[tokio::test]
-async fn hostile_rings_are_harmless() {
-    let scene = scene().await;
-    scene.run(&insert("dev")).await;
-    scene.until("dev", "present running").await;
-    let before = scene
+async fn malformed_notifications_are_harmless() {
+    let rig = rig().await;
+    rig.sql.declare("dev").await;
+    rig.sql.wait_state("dev", "present running").await;
+    let before = rig
+        .sql
         .text("SELECT count(*)::text FROM cluster_events")
         .await;
     let names = [
         "",
-        "nobody",
+        "unknown",
         "'; DROP TABLE clusters; --",
         "../../etc/passwd",
         "DEV",
         "dev",
     ];
     for name in names {
-        scene
-            .sql
+        rig.sql
             .execute("SELECT pg_notify(kindler_channel('wake'), $1)", &[&name])
             .await
             .unwrap();
     }
     let long = "x".repeat(7999);
-    scene
-        .sql
+    rig.sql
         .execute("SELECT pg_notify(kindler_channel('wake'), $1)", &[&long])
         .await
         .unwrap();
-    scene.run(&insert("after")).await;
-    scene.until("after", "present running").await;
-    assert_eq!(scene.host.started("dev"), ["create"]);
-    let books =
+    rig.sql.declare("after").await;
+    rig.sql.wait_state("after", "present running").await;
+    assert_eq!(rig.host.started("dev"), ["create"]);
+    let events =
         "SELECT count(*)::text FROM cluster_events WHERE cluster_name = 'dev' AND kind <> 'health'";
-    assert!(scene.text(books).await <= before);
+    assert!(rig.sql.text(events).await <= before);
 }
 
 #[tokio::test]
-async fn a_bulk_change_neither_floods_nor_starves() {
+async fn a_bulk_change_does_not_delay_others_or_use_much_memory() {
     let host = Host::new();
     host.script("create", "exit 0");
     host.script("probe", "exit 0");
-    let scene = scene_on(host).await;
-    scene
-        .run("INSERT INTO clusters (name, provider) SELECT 'bulk-' || n, 'kind' FROM generate_series(1, 10000) n")
-        .await;
-    // Somebody comes with one cluster while ten thousand wait.
-    scene.run(&insert("single")).await;
+    let rig = rig_on(host).await;
+    rig.sql.declare_many("bulk-", 10000).await;
+    // One cluster is declared while ten thousand wait.
+    rig.sql.declare("single").await;
     let began = Instant::now();
-    scene.until("single", "present running").await;
+    rig.sql.wait_state("single", "present running").await;
     assert!(
         began.elapsed() < Duration::from_secs(10),
-        "starved for {:?}",
+        "delayed for {:?}",
         began.elapsed()
     );
     let done = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'";
-    let some = scene.text(done).await.parse::<u32>().unwrap();
-    assert!(
-        some < 9000,
-        "the bulk was done before the single one was asked for"
-    );
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.daemon.pid())).unwrap();
+    let some = rig.sql.text(done).await.parse::<u32>().unwrap();
+    assert!(some < 9000, "all the other clusters were finished first");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.daemon.pid())).unwrap();
     let rss = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -146,50 +137,46 @@ async fn a_bulk_change_neither_floods_nor_starves() {
 async fn an_idle_system_writes_nothing() {
     let database = migrated().await;
     let host = Host::new();
-    // Looks stand in no journal.
-    host.control("probe", r#"echo >> "$here/looks""#);
-    let looks = || std::fs::metadata(host.path().join("looks")).map_or(0, |looks| looks.len());
+    // The journal does not contain probes.
+    host.control("probe", r#"echo >> "$here/probes""#);
+    let probes = || std::fs::metadata(host.path().join("probes")).map_or(0, |probes| probes.len());
     let daemon = Daemon::builder(&database.url(), &host)
         // Longer than the long form: no check is due.
         .set("KINDLER_HEALTH_INTERVAL", "24h")
         .set("KINDLER_RESYNC_INTERVAL", "1s")
-        .spawn();
-    daemon.ready().await;
+        .start()
+        .await;
     let sql = database.connect().await;
     for name in ["a", "b", "c"] {
-        run(&sql, &insert(name)).await;
+        sql.declare(name).await;
     }
     for name in ["a", "b", "c"] {
-        until(&sql, name, "present running").await;
+        sql.wait_state(name, "present running").await;
     }
     let passes = async || {
-        daemon
-            .metric("kindler_resync_total{controller=\"cluster\"}")
-            .await
-            .unwrap()
+        let sample = "kindler_resync_total{controller=\"cluster\"}";
+        daemon.metric(sample).await.unwrap()
     };
     let journal = host.journal().len();
-    // The terms count the claims, also those that came to nothing.
+    // The terms count all claims, also those without work.
     let rows = "SELECT concat_ws(' ', string_agg(xmin::text, ' ' ORDER BY name), (SELECT count(*) FROM cluster_events),
         (SELECT count(*) FROM cluster_leases), (SELECT count(*) FROM cluster_revisions),
         (SELECT count(*) FROM cluster_deletions), (SELECT last_value FROM cluster_lease_terms)) FROM clusters";
-    // A turn that has just ended releases its lease after its last write.
-    eventually(SOON, "the leases to be released", || async {
-        super::text(&sql, "SELECT count(*)::text FROM cluster_leases").await == "0"
-    })
-    .await;
-    let (before, since) = (super::text(&sql, rows).await, passes().await);
-    let looked = looks();
-    assert!(looked > 0);
-    // As many passes as the defaults make in five minutes; the long form: an hour.
+    // A worker releases its lease after its last write.
+    sql.wait_text("SELECT count(*)::text FROM cluster_leases", "0")
+        .await;
+    let (before, since) = (sql.text(rows).await, passes().await);
+    let probed = probes();
+    assert!(probed > 0);
+    // As many passes as the defaults run in five minutes; the long form: in an hour.
     let more = rounds(10, 3600);
-    let long = SOON + Duration::from_secs(2 * more as u64);
+    let long = TIMEOUT + Duration::from_secs(2 * more as u64);
     eventually(long, "more passes", || async {
         passes().await >= since + more as f64
     })
     .await;
-    assert_eq!(super::text(&sql, rows).await, before);
-    assert_eq!((host.journal().len(), looks()), (journal, looked));
+    assert_eq!(sql.text(rows).await, before);
+    assert_eq!((host.journal().len(), probes()), (journal, probed));
     report(
         "idle",
         &format!("{more} full passes, 0 commands, 0 rows written"),

@@ -9,7 +9,7 @@ use kindler::store::SCHEMA_VERSION;
 use super::takeover::{BY_HAND, OLD_TABLE, OLD_VALUES, shape};
 use super::{number, run_migration, text};
 use crate::faults::{report, rounds};
-use crate::kit::{Blow, Database, Host, Proxy, Trap, kindler};
+use crate::kit::{Database, FaultKind, Host, InjectedFault, Proxy, kindler};
 
 /// A table of the bash system, with enough rows that the migration takes time.
 async fn old() -> Database {
@@ -66,7 +66,7 @@ struct Whole {
 
 async fn uninterrupted() -> Whole {
     let (database, host) = (old().await, Host::new());
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     assert!(succeeded(migrating(&proxy, &host)).await);
     let whole = Whole {
         shape: shape(&database.connect().await).await,
@@ -83,16 +83,16 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     let (database, host) = (old().await, Host::new());
     let client = database.connect().await;
     let (rows, old_shape) = (text(&client, OLD_VALUES).await, shape(&client).await);
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let child = migrating(&proxy, &host);
-    proxy.trap(Trap {
+    proxy.inject(InjectedFault {
         at,
         after,
-        blow: Blow::Kill(i32::try_from(child.id()).unwrap()),
+        kind: FaultKind::Kill(i32::try_from(child.id()).unwrap()),
     });
     assert!(!succeeded(child).await, "it survived statement {at}");
-    assert!(proxy.sprung(), "statement {at} never came");
-    // The server may still run the last statement; wait for its end.
+    assert!(proxy.fault_occurred(), "statement {at} never came");
+    // The server may still be at the last statement; it ends before others begin.
     let lock = "BEGIN; LOCK TABLE clusters IN ACCESS EXCLUSIVE MODE; COMMIT";
     client.batch_execute(lock).await.unwrap();
     let found = versions(&database).await;

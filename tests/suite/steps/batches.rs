@@ -1,4 +1,4 @@
-//! Statuses and claims of many rows go together, and no row spoils or delays the
+//! Statuses and claims of many rows share statements, and no row fails or delays the
 //! others.
 
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use kindler::core::queue::Key;
 use kindler::core::rows::{Claim, Claimed, Lease, Leased, Rows, Written};
 use kindler::store::{ClusterStatus, Store};
 
-use super::log::Logged;
-use super::rig::SOON;
+use super::rig::STEPS_TIMEOUT;
+use super::statement_log::LoggingDatabase;
 use crate::kit::{Daemon, Database, Host, eventually, migrated};
 
 const TTL: Duration = Duration::from_secs(60);
 
-/// A claimed row, and what a worker would write of it first.
-pub struct Begun {
+/// A claimed row, and the first status that a worker would write to it.
+pub struct ClaimedCluster {
     pub lease: Lease,
     pub row: Leased<Cluster>,
     pub status: ClusterStatus,
 }
 
-impl Begun {
-    /// Of a claim of a row that was never worked on.
+impl ClaimedCluster {
+    /// From the claim of a new row.
     pub fn of(claimed: Claimed<Cluster>) -> Self {
-        let row = claimed.row.readable().expect("a row that can be read");
+        let row = claimed.row.readable().expect("a readable row");
         let moment = Moment {
             now: row.read_at,
             jitter: 0.0,
@@ -57,17 +57,17 @@ pub fn store(database: &Database) -> Store {
     Store::new(&Url::parse(&database.url()).unwrap(), 8, "test")
 }
 
-/// Claims these rows in one go.
+/// Claims these rows in one statement.
 pub async fn claim(store: &Store, names: &[String]) -> Vec<(Key, Claim<Cluster>)> {
     let keys: Vec<Key> = names.iter().map(|name| name.as_str().into()).collect();
     let owner: Arc<str> = "a test".into();
     store.claims().claim(&keys, &owner, TTL, TTL).await.unwrap()
 }
 
-async fn begun(store: &Store, names: &[String]) -> Vec<Begun> {
+async fn begun(store: &Store, names: &[String]) -> Vec<ClaimedCluster> {
     let claims = claim(store, names).await;
     let begin = |(_, claim)| match claim {
-        Claim::Won(claimed) => Begun::of(*claimed),
+        Claim::Won(claimed) => ClaimedCluster::of(*claimed),
         other => panic!("not won: {other:?}"),
     };
     claims.into_iter().map(begin).collect()
@@ -84,11 +84,11 @@ async fn insert(database: &Database, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn statuses_of_one_moment_share_statements() {
-    let logged = Logged::new(&Cluster::TABLE).await;
-    let names = insert(&logged.database, 200).await;
-    let store = store(&logged.database);
-    let from = logged.end();
+async fn concurrent_status_writes_share_statements() {
+    let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
+    let names = insert(&database_log.database, 200).await;
+    let store = store(&database_log.database);
+    let from = database_log.end();
     let all = begun(&store, &names).await;
     let written = join_all(all.iter().map(|one| one.write(store.claims()))).await;
     for (one, written) in all.iter().zip(written) {
@@ -98,36 +98,36 @@ async fn statuses_of_one_moment_share_statements() {
         // Each caller gets its own row back.
         assert_eq!(row.object.name.as_str(), &*one.lease.key);
     }
-    let counts = logged.counts(from, logged.end());
+    let counts = database_log.counts(from, database_log.end());
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
     assert_eq!(count("claim several"), 1, "{counts:?}");
     let writes = count("write") + count("write several");
     assert!((1..=8).contains(&writes), "{counts:?}");
     let creating = "SELECT count(*) FROM clusters WHERE actual_state = 'creating'";
-    assert_eq!(logged.database.value::<i64>(creating).await, 200);
+    assert_eq!(database_log.database.value::<i64>(creating).await, 200);
 }
 
 #[tokio::test]
 async fn a_burst_of_clusters_shares_statements() {
-    let logged = Logged::new(&Cluster::TABLE).await;
+    let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
     let host = Host::new();
     for verb in ["create", "probe", "exists"] {
         host.script(verb, "exit 0");
     }
-    let daemon = Daemon::builder(&logged.database.url(), &host)
+    let _daemon = Daemon::builder(&database_log.database.url(), &host)
         .set("KINDLER_CONCURRENCY", "64")
         .set("KINDLER_HEALTH_INTERVAL", "1h")
         .set("KINDLER_LEASE_TTL", "5m")
-        .spawn();
-    daemon.ready().await;
-    let from = logged.end();
-    insert(&logged.database, 200).await;
-    eventually(Duration::from_secs(120), "the burst to run", || async {
+        .start()
+        .await;
+    let from = database_log.end();
+    insert(&database_log.database, 200).await;
+    eventually(Duration::from_secs(120), "all clusters running", || async {
         let left = "SELECT count(*) FROM clusters WHERE actual_state <> 'running'";
-        logged.database.value::<i64>(left).await == 0
+        database_log.database.value::<i64>(left).await == 0
     })
     .await;
-    let counts = logged.counts(from, logged.end());
+    let counts = database_log.counts(from, database_log.end());
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
     // Two statuses for each row.
     assert!(count("write several") > 0, "{counts:?}");
@@ -150,10 +150,10 @@ async fn a_locked_row_delays_no_other() {
     let waiting = locked[0].write(store.claims());
     tokio::pin!(waiting);
     let others = join_all(free.iter().map(|one| one.write(store.claims())));
-    // The locked one is asked for first, and is in the same batch.
+    // The write of the locked row is polled first, and is in the same batch.
     let written = tokio::select! {
         biased;
-        early = &mut waiting => panic!("written under another's lock: {early:?}"),
+        early = &mut waiting => panic!("written despite the lock: {early:?}"),
         written = others => written,
     };
     assert!(written.iter().all(|w| matches!(w, Ok(Written::Yes(_)))));
@@ -179,7 +179,7 @@ async fn a_refused_row_fails_alone() {
     }
 }
 
-/// Makes the first cluster one that cannot be read, for each of these reasons.
+/// Statements that insert a first cluster that cannot be read, one for each reason.
 const UNREADABLE: [&str; 2] = [
     "ALTER TABLE clusters DROP CONSTRAINT clusters_http_port_1_to_65535;
      ALTER TABLE clusters DISABLE TRIGGER USER;
@@ -192,7 +192,7 @@ const UNREADABLE: [&str; 2] = [
 ];
 
 #[tokio::test]
-async fn an_unreadable_row_spoils_no_claim_of_others() {
+async fn an_unreadable_row_does_not_prevent_other_claims() {
     for unreadable in UNREADABLE {
         let database = migrated().await;
         database.execute(unreadable).await;
@@ -212,7 +212,7 @@ async fn an_unreadable_step_is_shown_and_delays_no_other() {
     database.execute(UNREADABLE[1]).await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
-    eventually(SOON, "the others to run, and the reason", || async {
+    eventually(STEPS_TIMEOUT, "the other rows running, and the reason", || async {
         let states = "SELECT string_agg(name || ' ' || actual_state || ' ' || coalesce(status_reason, ''), ',' ORDER BY name) FROM clusters";
         database.value::<String>(states).await
             == "bad failed RowInvalid,c1 running Created,c2 running Created,c3 running Created"
@@ -233,7 +233,7 @@ async fn a_refused_claim_delays_no_other() {
         .await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
-    eventually(SOON, "the others to run", || async {
+    eventually(STEPS_TIMEOUT, "the other rows running", || async {
         let states = "SELECT string_agg(actual_state, ' ' ORDER BY name) FROM clusters";
         database.value::<String>(states).await == "running unknown running"
     })

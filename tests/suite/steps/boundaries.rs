@@ -1,51 +1,54 @@
-//! What is declared between two steps is seen before the next one begins.
+//! Changes that are made during a step take effect before the next step begins.
 
 use std::fs;
 
-use super::rig::{Rig, SOON};
-use crate::kit::{claim_port, eventually};
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn no_step_is_repaired_while_the_row_is_paused() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let daemon = rig.daemon();
-    rig.made().await;
-    rig.run("UPDATE clusters SET paused = true").await;
-    rig.until_state("running Paused").await;
+    rig.declare_and_wait().await;
+    rig.sql.run("UPDATE clusters SET paused = true").await;
+    rig.wait_state("running Paused").await;
     let before = rig.steps().await;
     fs::remove_file(rig.about()).unwrap();
     fs::remove_file(rig.claim()).unwrap();
     daemon.full_passes(3).await;
-    assert_eq!(rig.steps().await, before, "something acted while paused");
+    assert_eq!(rig.steps().await, before, "a step ran while paused");
     assert!(!rig.about().exists());
-    rig.run("UPDATE clusters SET paused = false").await;
-    eventually(SOON, "the repair", || async { rig.about().exists() }).await;
-    rig.running().await;
+    rig.sql.run("UPDATE clusters SET paused = false").await;
+    eventually(STEPS_TIMEOUT, "the repair", || async {
+        rig.about().exists()
+    })
+    .await;
+    rig.wait_running().await;
     assert_eq!(rig.steps().await["folder"], before["folder"]);
     rig.assert_one_node();
 }
 
 #[tokio::test]
-async fn a_pause_in_a_step_lets_it_end_and_nothing_begin() {
-    let rig = Rig::new().await;
+async fn a_pause_lets_the_running_step_end_and_starts_no_other() {
+    let rig = StepsRig::new().await;
     let daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "6s")
         .spawn();
     rig.declare().await;
-    rig.until_step("port", "running").await;
-    rig.run("UPDATE clusters SET paused = true").await;
-    rig.until_step("port", "done").await;
+    rig.wait_step("port", "running").await;
+    rig.sql.run("UPDATE clusters SET paused = true").await;
+    rig.wait_step("port", "done").await;
     let before = rig.steps().await;
     assert!(!before.contains_key("process"), "{before:?}");
     daemon.full_passes(3).await;
-    assert_eq!(rig.steps().await, before, "something acted while paused");
+    assert_eq!(rig.steps().await, before, "a step ran while paused");
     assert!(rig.nodes().is_empty());
     assert!(rig.state().await.ends_with(" Paused"));
     daemon.kill();
     let _quick = rig.daemon();
-    rig.run("UPDATE clusters SET paused = false").await;
-    rig.running().await;
+    rig.sql.run("UPDATE clusters SET paused = false").await;
+    rig.wait_running().await;
     let after = rig.steps().await;
     for name in ["folder", "port"] {
         assert_eq!(before[name].started, after[name].started, "{name}");
@@ -56,53 +59,53 @@ async fn a_pause_in_a_step_lets_it_end_and_nothing_begin() {
 
 #[tokio::test]
 async fn a_changed_spec_stops_the_run_at_the_next_step() {
-    let mut rig = Rig::new().await;
+    let mut rig = StepsRig::new().await;
     let _daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "6s")
         .spawn();
     rig.declare().await;
-    rig.until_step("port", "running").await;
+    rig.wait_step("port", "running").await;
     let folder = rig.steps().await["folder"].clone();
-    let old = std::mem::replace(&mut rig.port, claim_port());
-    let port = rig.port.number;
-    rig.run(&format!("UPDATE clusters SET http_port = {port}"))
-        .await;
-    rig.running().await;
+    let old = rig.change_port().await;
+    rig.wait_running().await;
     assert_eq!(rig.steps().await["folder"].started, folder.started);
     rig.assert_one_node();
     let old = rig.sandbox().join(".ports").join(old.number.to_string());
-    assert!(fs::symlink_metadata(old).is_err(), "the old claim is left");
-    // No node was ever started for the old port.
+    assert!(
+        fs::symlink_metadata(old).is_err(),
+        "the old port claim still exists"
+    );
+    // No node was started for the old port.
     let started = "SELECT count(*)::text FROM cluster_events WHERE kind = 'step' AND message LIKE 'step process: applied%'";
-    assert_eq!(rig.text(started).await, "1");
+    assert_eq!(rig.sql.text(started).await, "1");
 }
 
 #[tokio::test]
-async fn a_delete_in_a_step_cuts_it_short() {
-    let rig = Rig::new().await;
+async fn a_delete_cancels_the_running_step() {
+    let rig = StepsRig::new().await;
     let _daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "1h")
         .spawn();
     rig.declare().await;
-    rig.until_step("folder", "running").await;
+    rig.wait_step("folder", "running").await;
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
 
 #[tokio::test]
 async fn a_delete_between_steps_removes_what_was_made() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let _daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "9s")
         .spawn();
     rig.declare().await;
-    rig.until_step("process", "running").await;
+    rig.wait_step("process", "running").await;
     assert!(fs::symlink_metadata(rig.claim()).is_ok());
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }

@@ -1,28 +1,29 @@
-//! Steps belong to one row: a successor of the same name begins with none, and a
-//! stale owner writes none.
+//! Step records belong to one row: a new row of the same name has none, and a stale
+//! owner writes none.
 
 use kindler::clusters::Cluster;
 use kindler::core::rows::{Claim, Lease, Rows, Written};
 use kindler::core::steps::{Advanced, StepChange, StepState};
 use uuid::Uuid;
 
-use super::batches::{Begun, claim, store};
-use super::rig::{Rig, SOON};
-use crate::kit::{eventually, migrated};
+use super::batches::{ClaimedCluster, claim, store};
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually, migrated};
 
 #[tokio::test]
-async fn a_successor_begins_with_no_records() {
-    let rig = Rig::new().await;
+async fn a_new_row_of_the_same_name_has_no_step_records() {
+    let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
-    rig.made().await;
-    let first = rig.text("SELECT uid::text FROM clusters").await;
-    // Something that would be seen if it were carried over.
-    rig.run("UPDATE cluster_steps SET attempt = 40, message = 'of the first'")
+    rig.declare_and_wait().await;
+    let first = rig.sql.text("SELECT uid::text FROM clusters").await;
+    // A mark that would show if the records were taken over.
+    rig.sql
+        .run("UPDATE cluster_steps SET attempt = 40, message = 'of the first'")
         .await;
     rig.delete().await;
-    rig.gone().await;
-    rig.made().await;
-    let second = rig.text("SELECT uid::text FROM clusters").await;
+    rig.wait_removed().await;
+    rig.declare_and_wait().await;
+    let second = rig.sql.text("SELECT uid::text FROM clusters").await;
     assert_ne!(first, second);
     let steps = rig.steps().await;
     assert!(
@@ -32,46 +33,47 @@ async fn a_successor_begins_with_no_records() {
         "{steps:?}"
     );
     let others = format!("SELECT count(*)::text FROM cluster_steps WHERE uid <> '{second}'");
-    assert_eq!(rig.text(&others).await, "0");
+    assert_eq!(rig.sql.text(&others).await, "0");
     let applied = "SELECT string_agg(DISTINCT uid::text || ' ' || n, ',') FROM
         (SELECT uid, count(*) AS n FROM cluster_events WHERE kind = 'step' AND reason IN ('Applied', 'Verified') GROUP BY uid) e
         WHERE uid = (SELECT uid FROM clusters)";
-    assert_eq!(rig.text(applied).await, format!("{second} 5"));
+    assert_eq!(rig.sql.text(applied).await, format!("{second} 5"));
     assert_eq!(rig.record().uid.unwrap().to_string(), second);
 }
 
-/// The row is removed and inserted again behind the back of a daemon in a step.
+/// The row is removed and inserted again by another session while a daemon runs a step.
 #[tokio::test]
 async fn a_run_for_a_removed_row_records_nothing() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "12s")
         .spawn();
     rig.declare().await;
-    rig.until_step("folder", "running").await;
-    let stale = rig.text("SELECT term::text FROM cluster_leases").await;
-    rig.run(&format!(
-        "BEGIN; DELETE FROM cluster_leases; {}; COMMIT",
-        crate::kit::removal("dev")
-    ))
-    .await;
+    rig.wait_step("folder", "running").await;
+    let stale = rig.sql.text("SELECT term::text FROM cluster_leases").await;
+    rig.sql
+        .run(&format!(
+            "BEGIN; DELETE FROM cluster_leases; {}; COMMIT",
+            crate::kit::removal("dev")
+        ))
+        .await;
     rig.declare().await;
-    let second = rig.text("SELECT uid::text FROM clusters").await;
-    eventually(SOON, "the daemon to begin with the successor", || async {
+    let second = rig.sql.text("SELECT uid::text FROM clusters").await;
+    eventually(STEPS_TIMEOUT, "the daemon to claim the new row", || async {
         let claimed = format!("SELECT count(*)::text FROM cluster_leases WHERE term > {stale}");
-        rig.text(&claimed).await == "1"
+        rig.sql.text(&claimed).await == "1"
     })
     .await;
     daemon.kill();
     let _quick = rig.daemon();
-    rig.running().await;
+    rig.wait_running().await;
     let by_stale = format!(
         "SELECT count(*)::text FROM cluster_events WHERE uid = '{second}' AND kind = 'step' AND term <= {stale}"
     );
-    assert_eq!(rig.text(&by_stale).await, "0");
+    assert_eq!(rig.sql.text(&by_stale).await, "0");
     let by_stale = format!("SELECT count(*)::text FROM cluster_steps WHERE term <= {stale}");
-    assert_eq!(rig.text(&by_stale).await, "0");
+    assert_eq!(rig.sql.text(&by_stale).await, "0");
     rig.assert_one_node();
 }
 
@@ -92,7 +94,7 @@ fn step(state: StepState) -> StepChange {
     }
 }
 
-/// Leases that differ from the right one in one part each.
+/// Leases that differ from the right one in one field each.
 fn stale(right: &Lease) -> [Lease; 3] {
     let of = || right.clone();
     [
@@ -111,7 +113,7 @@ fn stale(right: &Lease) -> [Lease; 3] {
     ]
 }
 
-async fn refused(rows: &Rows<Cluster>, begun: &Begun, lease: &Lease) {
+async fn refused(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
     let (row, status) = (&begun.row, &begun.status);
     let steps = [step(StepState::Running)];
     let written = rows.write(lease, row, status, &steps).await.unwrap();
@@ -123,7 +125,7 @@ async fn refused(rows: &Rows<Cluster>, begun: &Begun, lease: &Lease) {
     assert!(!rows.remove(lease, row.generation).await.unwrap());
 }
 
-async fn one_begun() -> (crate::kit::Database, kindler::store::Store, Begun) {
+async fn one_claimed() -> (crate::kit::Database, kindler::store::Store, ClaimedCluster) {
     let database = migrated().await;
     database
         .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
@@ -132,12 +134,12 @@ async fn one_begun() -> (crate::kit::Database, kindler::store::Store, Begun) {
     let Some((_, Claim::Won(claimed))) = claim(&store, &["dev".into()]).await.pop() else {
         panic!("not won")
     };
-    (database, store, Begun::of(*claimed))
+    (database, store, ClaimedCluster::of(*claimed))
 }
 
 #[tokio::test]
 async fn a_stale_owner_writes_no_step() {
-    let (database, store, begun) = one_begun().await;
+    let (database, store, begun) = one_claimed().await;
     for lease in stale(&begun.lease) {
         refused(store.claims(), &begun, &lease).await;
     }
@@ -152,11 +154,11 @@ async fn a_stale_owner_writes_no_step() {
     assert_eq!(database.value::<String>(recorded).await, "folder running");
 }
 
-/// Beside the owner's own write, in one statement, one of an earlier term is
-/// refused all the same, with its steps.
+/// A batch contains the owner's own write and one of an earlier term: the latter is
+/// refused with its steps.
 #[tokio::test]
-async fn a_stale_write_hides_behind_no_other() {
-    let (database, store, begun) = one_begun().await;
+async fn a_stale_write_in_a_batch_is_refused() {
+    let (database, store, begun) = one_claimed().await;
     let (rows, row, status) = (store.claims(), &begun.row, &begun.status);
     let [_, _, earlier] = stale(&begun.lease);
     let (mut theirs, ours) = ([step(StepState::Failed)], [step(StepState::Running)]);
@@ -172,9 +174,9 @@ async fn a_stale_write_hides_behind_no_other() {
 }
 
 #[tokio::test]
-async fn no_step_begins_for_another_generation_or_a_pause() {
+async fn no_step_begins_for_a_changed_or_paused_row() {
     for change in ["http_port = 18999", "paused = true", "protected = true"] {
-        let (database, store, begun) = one_begun().await;
+        let (database, store, begun) = one_claimed().await;
         database
             .execute(&format!("UPDATE clusters SET {change}"))
             .await;

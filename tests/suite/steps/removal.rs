@@ -1,28 +1,19 @@
-//! Steps are removed last to first; what cannot be removed is given up, visibly, if
-//! the cluster does not need it.
+//! Steps are removed last to first. If a step cannot be removed and the cluster does
+//! not require it, its removal is given up, which the events show.
 
-use std::fs;
-
-use super::rig::{Rig, SOON};
-use crate::kit::eventually;
-
-/// Puts a folder in the place of the text, which even root cannot remove as a file.
-fn obstruct(rig: &Rig) {
-    let _ = fs::remove_file(rig.about());
-    fs::create_dir(rig.about()).unwrap();
-    fs::write(rig.about().join("in-the-way"), "").unwrap();
-}
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn steps_are_removed_last_to_first() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
-    rig.made().await;
+    rig.declare_and_wait().await;
     let made = rig.step_events().await.len();
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
-    // The folder's end is the removal of the row.
+    // The removal of the row ends the last step, `folder`.
     let events = rig.step_events().await.split_off(made);
     assert_eq!(
         events,
@@ -35,23 +26,22 @@ async fn steps_are_removed_last_to_first() {
     );
 }
 
-/// Waits until the removal was given up and the row is gone; its events of steps
-/// since the first `made`.
-async fn given_up(rig: &Rig, made: usize) -> Vec<String> {
+/// Waits until the row is removed; returns its step events after the first `made`.
+async fn given_up(rig: &StepsRig, made: usize) -> Vec<String> {
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
     rig.step_events().await.split_off(made)
 }
 
 #[tokio::test]
 async fn a_best_effort_removal_is_given_up_after_three() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let first = rig.daemon();
-    rig.made().await;
-    // The text is not looked at before its removal.
+    rig.declare_and_wait().await;
+    // The text file is not observed before its removal.
     first.kill();
-    obstruct(&rig);
+    rig.obstruct_about();
     let made = rig.step_events().await.len();
     rig.delete().await;
     let _daemon = rig.daemon();
@@ -67,53 +57,54 @@ async fn a_best_effort_removal_is_given_up_after_three() {
             "port Removed"
         ]
     );
-    let told = "SELECT message FROM cluster_events WHERE reason = 'GivenUp'";
-    let told = rig.text(told).await;
+    let text = "SELECT message FROM cluster_events WHERE reason = 'GivenUp'";
+    let text = rig.sql.text(text).await;
     assert!(
-        told.contains("given up after 3 attempts, something may be left"),
-        "{told}"
+        text.contains("given up after 3 attempts, something may be left"),
+        "{text}"
     );
     let visible = "SELECT string_agg(DISTINCT coalesce(reason, '') || ' ' || (message LIKE '%step about: %'), ',')
                    FROM cluster_events WHERE kind IN ('transition', 'attempt') AND to_state = 'failed'";
-    assert_eq!(rig.text(visible).await, "DeleteFailed true");
+    assert_eq!(rig.sql.text(visible).await, "DeleteFailed true");
 }
 
-/// Attempts to make a step say nothing about attempts to remove it.
+/// Attempts to create a step do not count as attempts to remove it.
 #[tokio::test]
-async fn failures_to_make_do_not_count_for_the_removal() {
-    let rig = Rig::new().await;
+async fn create_failures_do_not_count_as_removal_attempts() {
+    let rig = StepsRig::new().await;
     let _daemon = rig.builder().set("KINDLER_BACKOFF_MAX", "1s").spawn();
-    rig.made().await;
-    obstruct(&rig);
-    eventually(SOON, "the fourth failure to make it", || async {
+    rig.declare_and_wait().await;
+    rig.obstruct_about();
+    eventually(STEPS_TIMEOUT, "the fourth failure to create it", || async {
         let about = rig.steps().await.remove("about").unwrap();
         about.state == "failed" && about.attempt >= 4
     })
     .await;
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
     let removal =
         "SELECT string_agg(attempt || ' ' || reason, ', ' ORDER BY id) FROM cluster_events
                    WHERE kind = 'step' AND reason IN ('RemovalFailed', 'GivenUp')";
     assert_eq!(
-        rig.text(removal).await,
+        rig.sql.text(removal).await,
         "1 RemovalFailed, 2 RemovalFailed, 3 GivenUp"
     );
 }
 
 #[tokio::test]
-async fn a_step_that_is_made_again_counts_from_one() {
-    let rig = Rig::new().await;
+async fn a_recreated_step_counts_attempts_from_one() {
+    let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
-    rig.made().await;
-    let held = rig.hold_end("process", "removed").await;
+    rig.declare_and_wait().await;
+    let blocked = rig.block_step_end("process", "removed").await;
     rig.delete().await;
-    rig.until_held().await;
-    rig.run("UPDATE clusters SET desired_state = 'present'")
+    rig.wait_blocked().await;
+    rig.sql
+        .run("UPDATE clusters SET desired_state = 'present'")
         .await;
-    held.release().await;
-    rig.running().await;
+    blocked.release().await;
+    rig.wait_running().await;
     let steps = rig.steps().await;
     assert!(steps.values().all(|step| step.attempt == 1), "{steps:?}");
     rig.assert_one_node();

@@ -1,25 +1,26 @@
-//! A daemon that dies in a step: its successor resumes at the first step that is
-//! not verified.
+//! A daemon dies during a step: its successor resumes at the first step that is not
+//! verified.
 
 use super::STEPS;
-use super::rig::Rig;
+use super::rig::StepsRig;
 
-/// What a step leaves that a second attempt would replace.
-fn marks(rig: &Rig) -> Vec<(&'static str, Option<u64>)> {
+/// The inodes that a second attempt of a step would change.
+fn inodes(rig: &StepsRig) -> Vec<(&'static str, Option<u64>)> {
     let record = rig.folder().join("node.json");
     vec![
-        ("folder", Rig::inode(&rig.folder())),
-        ("port", Rig::inode(&rig.claim())),
-        ("process", Rig::inode(&record)),
+        ("folder", StepsRig::inode(&rig.folder())),
+        ("port", StepsRig::inode(&rig.claim())),
+        ("process", StepsRig::inode(&record)),
     ]
 }
 
-/// The successor of a daemon that was killed while `step` ran.
-async fn resume(rig: &Rig, step: &str, kept: &[&str]) {
-    let (before, marked) = (rig.steps().await, marks(rig));
+/// Starts a successor of the daemon that was killed while `step` ran, and checks what
+/// it repeated.
+async fn resume(rig: &StepsRig, step: &str, kept: &[&str]) {
+    let (before, inodes_before) = (rig.steps().await, inodes(rig));
     let _successor = rig.daemon();
-    rig.running().await;
-    let (after, now) = (rig.steps().await, marks(rig));
+    rig.wait_running().await;
+    let (after, now) = (rig.steps().await, inodes(rig));
     for name in STEPS.iter().take_while(|name| **name != step) {
         let (was, is) = (&before[*name], &after[*name]);
         assert_eq!(
@@ -28,7 +29,7 @@ async fn resume(rig: &Rig, step: &str, kept: &[&str]) {
             "{name} was applied again after a crash in {step}"
         );
     }
-    for (was, is) in marked.iter().zip(&now) {
+    for (was, is) in inodes_before.iter().zip(&now) {
         if kept.contains(&was.0) {
             assert!(was.1.is_some());
             assert_eq!(was, is, "after a crash in {step}");
@@ -37,15 +38,15 @@ async fn resume(rig: &Rig, step: &str, kept: &[&str]) {
     rig.assert_one_node();
 }
 
-/// Killed in the pause before the effect.
+/// The daemon is killed during the delay before the effect.
 async fn killed_before_the_effect(step: &'static str, kept: &[&str]) {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let first = rig
         .builder()
         .set("KINDLER_SANDBOX_CREATE_DELAY", "6s")
         .spawn();
     rig.declare().await;
-    rig.until_step(step, "running").await;
+    rig.wait_step(step, "running").await;
     first.kill();
     assert_eq!(rig.steps().await[step].state, "running");
     resume(&rig, step, kept).await;
@@ -53,16 +54,16 @@ async fn killed_before_the_effect(step: &'static str, kept: &[&str]) {
     assert_eq!((resumed.attempt, &*resumed.reason), (2, "Applied"));
 }
 
-/// Killed when the effect is done and its end is not recorded.
+/// The daemon is killed after the effect and before its result is recorded.
 async fn killed_after_the_effect(step: &'static str, kept: &[&str]) {
-    let rig = Rig::new().await;
-    let held = rig.hold_end(step, "done").await;
+    let rig = StepsRig::new().await;
+    let blocked = rig.block_step_end(step, "done").await;
     let first = rig.daemon();
     rig.declare().await;
-    rig.until_held().await;
+    rig.wait_blocked().await;
     assert_eq!(rig.steps().await[step].state, "running");
     first.kill();
-    rig.drop_held(held).await;
+    rig.cancel_blocked(blocked).await;
     resume(&rig, step, kept).await;
     assert_eq!(rig.steps().await[step].reason, "Verified");
 }
@@ -102,22 +103,22 @@ async fn a_crash_after_the_about_text_does_not_repeat_it() {
     killed_after_the_effect("about", &["folder", "port", "process"]).await;
 }
 
-/// Killed while `step` is recorded as `removing`; nothing that was removed before
-/// is removed again.
+/// The daemon is killed while `step` is recorded as `removing`; steps that were removed
+/// before are not removed again.
 async fn killed_while_removing(step: &'static str) {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let first = rig.daemon();
-    rig.made().await;
-    let held = rig.hold_end(step, "removed").await;
+    rig.declare_and_wait().await;
+    let blocked = rig.block_step_end(step, "removed").await;
     rig.delete().await;
-    rig.until_held().await;
+    rig.wait_blocked().await;
     assert_eq!(rig.steps().await[step].state, "removing");
     first.kill();
-    rig.drop_held(held).await;
+    rig.cancel_blocked(blocked).await;
     let _successor = rig.daemon();
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
-    // The end of the last one is the removal of the row.
+    // The removal of the row ends the last step.
     let removed: Vec<String> = rig.step_events().await;
     let removed = removed.iter().filter(|event| event.ends_with(" Removed"));
     let expected = ["about", "ready", "process", "port"].map(|name| format!("{name} Removed"));
@@ -151,17 +152,17 @@ async fn a_crash_while_removing_the_folder_resumes() {
 
 #[tokio::test]
 async fn a_crash_before_the_process_ends_leaves_no_orphan() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let first = rig
         .builder()
         .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
         .spawn();
-    rig.made().await;
+    rig.declare_and_wait().await;
     rig.delete().await;
-    rig.until_step("process", "removing").await;
+    rig.wait_step("process", "removing").await;
     first.kill();
     assert_eq!(rig.nodes().len(), 1);
     let _successor = rig.daemon();
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }

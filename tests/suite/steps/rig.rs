@@ -1,4 +1,4 @@
-//! One sandbox cluster `dev`, and what can be seen of it from outside.
+//! One sandbox cluster `dev`, and everything that can be observed of it from outside.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +10,14 @@ use kindler::drivers::sandbox::NodeRecord;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::Client;
 
-use crate::kit::{ClaimedPort, Daemon, DaemonBuilder, Database, Host, claim_port};
+use crate::kit::{ClaimedPort, Daemon, DaemonBuilder, Database, Host, Sql, claim_port};
 use crate::kit::{eventually, migrated};
 
-/// Long enough for a busy machine; nothing waits that long when all is well.
-pub const SOON: Duration = Duration::from_secs(40);
+/// Long enough for a busy machine; a passing test never waits this long.
+pub const STEPS_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A database, a host, and the port of cluster `dev`.
-pub struct Rig {
+pub struct StepsRig {
     pub host: Host,
     pub sql: Client,
     pub database: Database,
@@ -26,22 +26,23 @@ pub struct Rig {
 
 /// One row of `cluster_steps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct StepRow {
     pub state: String,
     pub attempt: i32,
     pub version: i32,
     pub reason: String,
     pub message: String,
-    /// When it last began, to the microsecond.
+    /// The time of its last start, to the microsecond.
     pub started: Option<String>,
     /// Its next try is in the future.
     pub waits: bool,
 }
 
-/// What makes the end of a step wait, so that it stays recorded as begun.
-pub struct Held(Client);
+/// Blocks the write that records the end of a step, so that the step stays recorded as
+/// running.
+pub struct BlockedWrite(Client);
 
-impl Rig {
+impl StepsRig {
     pub async fn new() -> Self {
         let database = migrated().await;
         Self {
@@ -52,13 +53,13 @@ impl Rig {
         }
     }
 
-    /// A daemon on the sandbox with short times, not started yet.
+    /// A daemon with the sandbox driver and short times, not started yet.
     pub fn builder(&self) -> DaemonBuilder {
-        self.builder_on(&self.database.url())
+        self.builder_with_url(&self.database.url())
     }
 
-    /// The same, by way of another address of the database.
-    pub fn builder_on(&self, url: &str) -> DaemonBuilder {
+    /// The same, with another URL of the database.
+    pub fn builder_with_url(&self, url: &str) -> DaemonBuilder {
         Daemon::builder(url, &self.host)
             .set("KINDLER_DRIVER", "sandbox")
             .set("KINDLER_LEASE_TTL", "2s")
@@ -69,80 +70,99 @@ impl Rig {
         self.builder().spawn()
     }
 
-    pub async fn run(&self, statement: &str) {
-        if let Err(error) = self.sql.batch_execute(statement).await {
-            panic!("{error:?} in: {statement}");
-        }
-    }
-
-    pub async fn text(&self, query: &str) -> String {
-        let row = self.sql.query_opt(query, &[]).await;
-        let row = row.unwrap_or_else(|error| panic!("{error:?} in {query}"));
-        row.and_then(|row| row.get(0)).unwrap_or_default()
-    }
-
     pub async fn declare(&self) {
         let port = self.port.number;
-        self.run(&format!(
-            "INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', {port})"
-        ))
-        .await;
+        self.sql
+            .run(&format!(
+                "INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', {port})"
+            ))
+            .await;
     }
 
-    /// Declares `dev` and waits until a daemon made it and recorded every step.
-    pub async fn made(&self) {
+    /// Declares `dev` and waits until a daemon has created it and recorded every step.
+    pub async fn declare_and_wait(&self) {
         self.declare().await;
-        self.running().await;
+        self.wait_running().await;
     }
 
     /// Waits until `dev` runs as declared and every step is done.
-    pub async fn running(&self) {
-        eventually(SOON, "dev to run with every step done", || async {
+    pub async fn wait_running(&self) {
+        eventually(STEPS_TIMEOUT, "dev running with every step done", || async {
             let done = "SELECT (SELECT count(*) FROM cluster_steps s WHERE s.uid = c.uid AND s.state = 'done' AND s.version = 1) || ' '
                 || actual_state || ' ' || (observed_generation = generation) || ' ' || coalesce(status_reason, '') FROM clusters c WHERE name = 'dev'";
-            let found = self.text(done).await;
+            let found = self.sql.text(done).await;
             found.starts_with("5 running true ") && !found.ends_with("StepFailed")
         })
         .await;
     }
 
-    /// Waits until the row of `dev` is gone.
-    pub async fn gone(&self) {
-        eventually(SOON, "the row to be gone", || async {
-            self.text("SELECT count(*)::text FROM clusters").await == "0"
+    /// Waits until the row of `dev` is removed.
+    pub async fn wait_removed(&self) {
+        eventually(STEPS_TIMEOUT, "the removal of the row", || async {
+            self.sql.text("SELECT count(*)::text FROM clusters").await == "0"
         })
         .await;
     }
 
-    pub async fn delete(&self) {
-        self.run("UPDATE clusters SET desired_state = 'absent' WHERE name = 'dev'")
+    /// Moves `dev` to another port; returns the old one.
+    pub async fn change_port(&mut self) -> ClaimedPort {
+        let old = std::mem::replace(&mut self.port, claim_port());
+        let update = format!("UPDATE clusters SET http_port = {}", self.port.number);
+        self.sql.run(&update).await;
+        old
+    }
+
+    /// Requests a retry.
+    pub async fn retry(&self) {
+        self.sql
+            .run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
             .await;
     }
 
-    pub async fn stop_cluster(&self) {
-        self.run("UPDATE clusters SET desired_state = 'stopped' WHERE name = 'dev'")
-            .await;
-    }
-
-    /// `actual reason` of `dev`.
-    pub async fn state(&self) -> String {
-        self.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")
+    /// The status message of `dev`.
+    pub async fn message(&self) -> String {
+        self.sql
+            .text("SELECT status_message FROM clusters WHERE name = 'dev'")
             .await
     }
 
-    pub async fn until_state(&self, wanted: &str) {
-        eventually(SOON, wanted, || async { self.state().await == wanted }).await;
+    pub async fn delete(&self) {
+        self.sql.desire("dev", "absent").await;
+    }
+
+    pub async fn stop_cluster(&self) {
+        self.sql.desire("dev", "stopped").await;
+    }
+
+    /// The actual state and the reason of `dev`.
+    pub async fn state(&self) -> String {
+        self.sql.text("SELECT actual_state || ' ' || coalesce(status_reason, '') FROM clusters WHERE name = 'dev'")
+            .await
+    }
+
+    pub async fn wait_state(&self, expected: &str) {
+        eventually(STEPS_TIMEOUT, expected, || async {
+            self.state().await == expected
+        })
+        .await;
+    }
+
+    pub async fn wait_stopped(&self) {
+        eventually(STEPS_TIMEOUT, "dev stopped", || async {
+            self.state().await.starts_with("stopped ")
+        })
+        .await;
     }
 
     /// Every recorded step of the present row of `dev`.
-    pub async fn steps(&self) -> BTreeMap<String, Recorded> {
+    pub async fn steps(&self) -> BTreeMap<String, StepRow> {
         let query =
             "SELECT s.name, state, attempt, version, coalesce(reason, ''), coalesce(message, ''),
             started_at::text, coalesce(next_try_at > clock_timestamp(), false)
             FROM cluster_steps s JOIN clusters c USING (uid) WHERE c.name = 'dev'";
         let rows = self.sql.query(query, &[]).await.unwrap();
         let read = |row: &tokio_postgres::Row| {
-            let recorded = Recorded {
+            let recorded = StepRow {
                 state: row.get(1),
                 attempt: row.get(2),
                 version: row.get(3),
@@ -156,15 +176,19 @@ impl Rig {
         rows.iter().map(read).collect()
     }
 
-    pub async fn until_step(&self, name: &str, state: &str) -> Recorded {
-        eventually(SOON, &format!("step {name} to be {state}"), || async {
-            let found = self.steps().await.remove(name);
-            found.filter(|step| step.state == state)
-        })
+    pub async fn wait_step(&self, name: &str, state: &str) -> StepRow {
+        eventually(
+            STEPS_TIMEOUT,
+            &format!("step {name} to be {state}"),
+            || async {
+                let found = self.steps().await.remove(name);
+                found.filter(|step| step.state == state)
+            },
+        )
         .await
     }
 
-    /// `step reason` of every event of a step of `dev`, oldest first.
+    /// The step and the reason of each step event of `dev`, oldest first.
     pub async fn step_events(&self) -> Vec<String> {
         let query = "SELECT split_part(split_part(message, ':', 1), ' ', 2) || ' ' || reason FROM cluster_events
                      WHERE kind = 'step' AND cluster_name = 'dev' ORDER BY id";
@@ -184,13 +208,21 @@ impl Rig {
         self.folder().join("about.txt")
     }
 
+    /// Puts a folder in the place of `about.txt`, which even root cannot overwrite or
+    /// remove as a file.
+    pub fn obstruct_about(&self) {
+        let _ = fs::remove_file(self.about());
+        fs::create_dir(self.about()).unwrap();
+        fs::write(self.about().join("in-the-way"), "").unwrap();
+    }
+
     pub fn claim(&self) -> PathBuf {
         self.sandbox()
             .join(".ports")
             .join(self.port.number.to_string())
     }
 
-    /// The inode of a path, if it is there.
+    /// The inode of a path, if it exists.
     pub fn inode(path: &std::path::Path) -> Option<u64> {
         fs::symlink_metadata(path).ok().map(|found| found.ino())
     }
@@ -199,7 +231,7 @@ impl Rig {
         serde_json::from_slice(&fs::read(self.folder().join("node.json")).unwrap()).unwrap()
     }
 
-    /// The node processes of this host, by the process table.
+    /// The node processes of this host, from the process table.
     pub fn nodes(&self) -> Vec<i32> {
         let home = self.sandbox();
         let mine = |pid: &i32| {
@@ -214,7 +246,7 @@ impl Rig {
         pids.filter(mine).collect()
     }
 
-    /// Panics unless `dev` is one node that its folder names, on its port.
+    /// Panics unless `dev` has exactly one node: the one in its record, on its port.
     pub fn assert_one_node(&self) {
         let record = self.record();
         assert_eq!(self.nodes(), [record.process.pid]);
@@ -225,15 +257,15 @@ impl Rig {
 
     /// Panics if anything of `dev` is left.
     pub async fn assert_nothing_left(&self) {
-        // A node that was killed may wait for its parent to collect it.
-        eventually(SOON, "the node to be gone", || async {
+        // A killed node may still wait to be reaped by its parent.
+        eventually(STEPS_TIMEOUT, "the end of the node", || async {
             self.nodes().is_empty()
         })
         .await;
         assert!(!self.folder().exists());
         assert!(fs::symlink_metadata(self.claim()).is_err());
         let left = "SELECT count(*)::text FROM cluster_steps";
-        assert_eq!(self.text(left).await, "0");
+        assert_eq!(self.sql.text(left).await, "0");
     }
 
     pub fn kill_node(&self) {
@@ -241,10 +273,11 @@ impl Rig {
         kill_process(pid, Signal::KILL).unwrap();
     }
 
-    /// From now on the write that records this end of a step waits; so does the
-    /// removal of its record.
-    pub async fn hold_end(&self, step: &str, end: &str) -> Held {
-        self.run(&format!(
+    /// From now on the write that records this end of a step is blocked, and so is the
+    /// deletion of the step's record.
+    pub async fn block_step_end(&self, step: &str, end: &str) -> BlockedWrite {
+        self.sql
+            .run(&format!(
             "CREATE OR REPLACE FUNCTION hold_end() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN coalesce(NEW, OLD); END $$;
              CREATE TRIGGER hold_end BEFORE INSERT OR UPDATE ON cluster_steps FOR EACH ROW
@@ -252,48 +285,55 @@ impl Rig {
              CREATE TRIGGER hold_removal BEFORE DELETE ON cluster_steps FOR EACH ROW
                  WHEN (OLD.name = '{step}' AND OLD.state = 'removing') EXECUTE FUNCTION hold_end();"
         ))
-        .await;
+            .await;
         let holder = self.database.connect().await;
         holder
             .batch_execute("SELECT pg_advisory_lock(4711)")
             .await
             .unwrap();
-        Held(holder)
+        BlockedWrite(holder)
     }
 
-    /// Waits until the held write waits.
-    pub async fn until_held(&self) {
-        eventually(SOON, "the end of the step to wait", || async {
-            self.text(&format!("SELECT count(*)::text {WAITING}")).await != "0"
+    /// Waits until the write is blocked.
+    pub async fn wait_blocked(&self) {
+        eventually(STEPS_TIMEOUT, "the blocked write", || async {
+            self.sql
+                .text(&format!("SELECT count(*)::text {WAITING}"))
+                .await
+                != "0"
         })
         .await;
     }
 
-    /// Ends the held write without effect, as if it had never arrived, and holds
-    /// no other.
-    pub async fn drop_held(&self, held: Held) {
-        self.run(&format!("SELECT pg_terminate_backend(pid) {WAITING}"))
+    /// Ends the blocked write without effect, as if it had never arrived, and blocks no
+    /// other.
+    pub async fn cancel_blocked(&self, blocked: BlockedWrite) {
+        self.sql
+            .run(&format!("SELECT pg_terminate_backend(pid) {WAITING}"))
             .await;
-        eventually(SOON, "the held write to be gone", || async {
-            self.text(&format!("SELECT count(*)::text {WAITING}")).await == "0"
+        eventually(STEPS_TIMEOUT, "the end of the blocked write", || async {
+            self.sql
+                .text(&format!("SELECT count(*)::text {WAITING}"))
+                .await
+                == "0"
         })
         .await;
-        self.run(
+        self.sql.run(
             "DROP TRIGGER hold_end ON cluster_steps; DROP TRIGGER hold_removal ON cluster_steps",
         )
         .await;
-        drop(held);
+        drop(blocked);
     }
 }
 
-impl Held {
-    /// Lets the held write go on.
+impl BlockedWrite {
+    /// Unblocks the write.
     pub async fn release(self) {
         let unlock = "SELECT pg_advisory_unlock_all()";
         self.0.batch_execute(unlock).await.unwrap();
     }
 }
 
-/// Sessions of this database that wait for what [`Rig::hold_end`] holds.
+/// Sessions of this database that [`StepsRig::block_step_end`] blocks.
 const WAITING: &str = "FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

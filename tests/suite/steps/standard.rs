@@ -1,4 +1,4 @@
-//! Steps of a prepared table: recorded, run once, and ended with the result.
+//! Steps of a prepared table run once each and are recorded with the result.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,19 +33,19 @@ impl RowSpec for House {
     }
 }
 
-/// What was done, in order; a wall needs the permission to be built.
+/// The steps that were applied, in order; the wall needs a permission.
 #[derive(Default)]
-struct Site {
+struct BuildLog {
     journal: Vec<&'static str>,
     refused: bool,
 }
 
-struct Houses(Arc<Mutex<Site>>);
+struct Houses(Arc<Mutex<BuildLog>>);
 
-struct Part(&'static str, Arc<Mutex<Site>>);
+struct HouseStep(&'static str, Arc<Mutex<BuildLog>>);
 
 #[async_trait]
-impl Step for Part {
+impl Step for HouseStep {
     fn name(&self) -> &'static str {
         self.0
     }
@@ -59,7 +59,7 @@ impl Step for Part {
     }
 
     async fn observe(&self) -> StepObservation {
-        StepObservation::Unknown("it cannot be seen".into())
+        StepObservation::Unknown("it cannot be observed".into())
     }
 
     async fn apply(&self) -> Result<(), StepError> {
@@ -89,7 +89,7 @@ impl Resource for Houses {
         row: Leased<Standard<House>>,
         work: &Work<Self>,
     ) -> Result<Finished, DatabaseError> {
-        let part = |name| -> Box<dyn Step> { Box::new(Part(name, self.0.clone())) };
+        let part = |name| -> Box<dyn Step> { Box::new(HouseStep(name, self.0.clone())) };
         let set = StepSet::of("house", vec![part("ground"), part("wall"), part("roof")]);
         let (records, backoff) = (work.steps(), Backoff::default());
         let way = Direction::Forward(Purpose::Make);
@@ -104,7 +104,7 @@ impl Resource for Houses {
             .during_generation(row.generation, &cancel, run.go(work))
             .await;
         let ended = match end.result {
-            RunResult::Done => Ok("it stands".to_owned()),
+            RunResult::Done => Ok("all steps done".to_owned()),
             RunResult::Failed(error) => Err(error),
             RunResult::Unrecorded(error) => return Err(error),
             RunResult::PlanAgain | RunResult::Interrupted | RunResult::LeaseLost => {
@@ -117,10 +117,10 @@ impl Resource for Houses {
 }
 
 #[tokio::test]
-async fn steps_of_a_prepared_table_run_once_and_end() {
+async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
     let (database, site) = (
         Database::create().await,
-        Arc::new(Mutex::new(Site::default())),
+        Arc::new(Mutex::new(BuildLog::default())),
     );
     site.lock().unwrap().refused = true;
     let mut runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
@@ -151,13 +151,13 @@ async fn steps_of_a_prepared_table_run_once_and_end() {
         "ground done, wall failed"
     );
     site.lock().unwrap().refused = false;
-    // On demand: the row is ready then, and looked at once more at each request.
+    // The row is ready, and each requested retry runs one more pass.
     for _ in 0..2 {
         let journal = site.lock().unwrap().journal.len();
         database
             .execute("UPDATE houses SET retry_requested_at = now()")
             .await;
-        eventually(soon, "another pass to its end", || async {
+        eventually(soon, "another complete pass", || async {
             let idle =
                 "SELECT state = 'ready' AND NOT EXISTS (SELECT FROM houses_leases) FROM houses";
             site.lock().unwrap().journal.len() >= journal + 3 && database.value::<bool>(idle).await

@@ -1,30 +1,25 @@
-//! A stop takes away what runs and keeps the rest; the records say which is which.
+//! A stop removes the steps of the process and keeps the others, and the records say
+//! so.
 
 use super::STEPS;
-use super::rig::{Rig, SOON};
-use crate::kit::eventually;
+use super::rig::StepsRig;
+use crate::kit::Sql;
 
-async fn stopped(rig: &Rig) {
-    rig.stop_cluster().await;
-    eventually(SOON, "the stop", || async {
-        rig.state().await.starts_with("stopped ")
-    })
-    .await;
-}
-
-async fn start(rig: &Rig) {
-    rig.run("UPDATE clusters SET desired_state = 'present'")
+async fn start(rig: &StepsRig) {
+    rig.sql
+        .run("UPDATE clusters SET desired_state = 'present'")
         .await;
-    rig.running().await;
+    rig.wait_running().await;
 }
 
 #[tokio::test]
-async fn a_stop_removes_what_runs_and_keeps_the_rest() {
-    let rig = Rig::new().await;
+async fn a_stop_removes_the_process_and_keeps_the_rest() {
+    let rig = StepsRig::new().await;
     let daemon = rig.daemon();
-    rig.made().await;
+    rig.declare_and_wait().await;
     let made = rig.steps().await;
-    stopped(&rig).await;
+    rig.stop_cluster().await;
+    rig.wait_stopped().await;
     assert!(rig.nodes().is_empty());
     let now = rig.steps().await;
     for name in STEPS {
@@ -34,7 +29,7 @@ async fn a_stop_removes_what_runs_and_keeps_the_rest() {
             assert_eq!(now[name], made[name], "{name}");
         }
     }
-    // Nothing acts on it until it is declared present again.
+    // Nothing happens to it until it is declared present again.
     daemon.full_passes(2).await;
     assert_eq!(rig.steps().await, now);
     start(&rig).await;
@@ -43,54 +38,54 @@ async fn a_stop_removes_what_runs_and_keeps_the_rest() {
     assert_eq!(again["port"].started, made["port"].started);
     rig.assert_one_node();
 
-    stopped(&rig).await;
+    rig.stop_cluster().await;
+    rig.wait_stopped().await;
     rig.delete().await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
 
 #[tokio::test]
-async fn a_stop_that_was_killed_is_resumed() {
-    let rig = Rig::new().await;
+async fn an_interrupted_stop_is_resumed() {
+    let rig = StepsRig::new().await;
     let first = rig
         .builder()
         .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
         .spawn();
-    rig.made().await;
+    rig.declare_and_wait().await;
     rig.stop_cluster().await;
-    rig.until_step("process", "removing").await;
+    rig.wait_step("process", "removing").await;
     assert_eq!(rig.steps().await["ready"].state, "removed");
     assert_eq!(rig.nodes().len(), 1);
     first.kill();
     let _successor = rig.daemon();
-    eventually(SOON, "the stop", || async {
-        rig.state().await.starts_with("stopped ")
-    })
-    .await;
+    rig.wait_stopped().await;
     assert_eq!(rig.steps().await["process"].state, "removed");
     assert!(rig.nodes().is_empty());
     start(&rig).await;
     rig.assert_one_node();
 }
 
-/// A row at rest has no step that is recorded as under way.
-async fn assert_nothing_under_way(rig: &Rig) {
-    let under_way = "SELECT string_agg(name || ' ' || state, ', ') FROM cluster_steps WHERE state IN ('running', 'removing')";
-    assert_eq!(rig.text(under_way).await, "");
+/// A row at rest has no step that is recorded as in progress.
+async fn assert_nothing_in_progress(rig: &StepsRig) {
+    let in_progress = "SELECT coalesce(string_agg(name || ' ' || state, ', '), '') FROM cluster_steps \
+                       WHERE state IN ('running', 'removing')";
+    assert_eq!(rig.sql.text(in_progress).await, "");
 }
 
 #[tokio::test]
-async fn a_stop_in_a_create_leaves_no_step_under_way() {
+async fn a_stop_during_a_create_leaves_no_step_in_progress() {
     for step in ["folder", "port"] {
-        let rig = Rig::new().await;
+        let rig = StepsRig::new().await;
         let daemon = rig
             .builder()
             .set("KINDLER_SANDBOX_HANG", format!("dev:{step}"))
             .spawn();
         rig.declare().await;
-        rig.until_step(step, "running").await;
-        stopped(&rig).await;
-        assert_nothing_under_way(&rig).await;
+        rig.wait_step(step, "running").await;
+        rig.stop_cluster().await;
+        rig.wait_stopped().await;
+        assert_nothing_in_progress(&rig).await;
         let cut = rig.steps().await.remove(step).unwrap();
         assert_eq!((&*cut.state, &*cut.reason), ("failed", "Interrupted"));
         daemon.kill();
@@ -101,17 +96,17 @@ async fn a_stop_in_a_create_leaves_no_step_under_way() {
 }
 
 #[tokio::test]
-async fn a_stop_that_is_withdrawn_leaves_every_step_done() {
-    let rig = Rig::new().await;
+async fn a_withdrawn_stop_leaves_every_step_done() {
+    let rig = StepsRig::new().await;
     let _daemon = rig
         .builder()
         .set("KINDLER_SANDBOX_DELETE_DELAY", "1h")
         .spawn();
-    rig.made().await;
+    rig.declare_and_wait().await;
     rig.stop_cluster().await;
-    rig.until_step("process", "removing").await;
-    // No health check is due; the withdrawal alone puts the records right.
+    rig.wait_step("process", "removing").await;
+    // No health check is due; the withdrawal alone corrects the records.
     start(&rig).await;
-    assert_nothing_under_way(&rig).await;
+    assert_nothing_in_progress(&rig).await;
     rig.assert_one_node();
 }

@@ -1,5 +1,5 @@
-//! The core as a library: two controllers over two tables of their own in one
-//! process, and what `kindler_prepare_table` makes of a table.
+//! The core as a library: two controllers over two tables in one process, and the
+//! effects of `kindler_prepare_table` on a table.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,73 +10,87 @@ use kindler::core::standard::RowSpec;
 use kindler::core::table::Statements;
 use prometheus::Registry;
 
-use super::rig::SOON;
-use super::things::{Both, Lamp, prepare};
-use crate::kit::{Database, eventually};
+use super::rig::STEPS_TIMEOUT;
+use super::two_tables::{Lamp, TwoTables, prepare};
+use crate::kit::{Database, Sql, eventually};
 
 #[tokio::test]
-async fn two_tables_are_reconciled_by_one_process() {
-    let both = Both::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+async fn one_process_reconciles_two_tables() {
+    let both = TwoTables::new().await;
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
     both.until_made("lamp", "desk", Some(40)).await;
-    both.run("INSERT INTO doors (label, width) VALUES ('desk', 90)")
+    both.sql
+        .run("INSERT INTO doors (label, width) VALUES ('desk', 90)")
         .await;
     both.until_made("door", "desk", Some(90)).await;
-    both.run("UPDATE doors SET width = 100").await;
+    both.sql.run("UPDATE doors SET width = 100").await;
     both.until_made("door", "desk", Some(100)).await;
     assert_eq!(both.made("lamp", "desk"), Some(40));
-    both.until("SELECT count(*) FROM doors WHERE state = 'ready' AND generation = 2 AND observed_generation = 2", 1).await;
-    // A failure is visible, has a next attempt, and is retried on demand.
-    both.run("INSERT INTO lamps (name, watts) VALUES ('bad', -1)")
+    both.sql.wait_number("SELECT count(*) FROM doors WHERE state = 'ready' AND generation = 2 AND observed_generation = 2", 1).await;
+    // A failure is visible, has a next attempt, and a changed row is retried at once.
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('bad', -1)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE name = 'bad' AND state = 'failed' AND next_attempt_at > now() AND message = 'it cannot be made'", 1).await;
-    both.run("UPDATE lamps SET watts = 1 WHERE name = 'bad'")
+    both.sql.wait_number("SELECT count(*) FROM lamps WHERE name = 'bad' AND state = 'failed' AND next_attempt_at > now() AND message = 'it cannot be made'", 1).await;
+    both.sql
+        .run("UPDATE lamps SET watts = 1 WHERE name = 'bad'")
         .await;
     both.until_made("lamp", "bad", Some(1)).await;
-    // One connection listens for both.
+    // One connection listens for both tables.
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()";
-    assert_eq!(both.number(listening).await, 1);
-    both.until(
-        "SELECT (SELECT count(*) FROM lamps_leases) + (SELECT count(*) FROM doors_leases)",
-        0,
-    )
-    .await;
+    assert_eq!(both.sql.number(listening).await, 1);
+    both.sql
+        .wait_number(
+            "SELECT (SELECT count(*) FROM lamps_leases) + (SELECT count(*) FROM doors_leases)",
+            0,
+        )
+        .await;
     both.end().await;
 }
 
 #[tokio::test]
-async fn a_delete_keeps_the_row_until_its_thing_is_gone() {
-    let both = Both::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+async fn a_delete_keeps_the_row_until_its_object_is_gone() {
+    let both = TwoTables::new().await;
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
     both.until_made("lamp", "desk", Some(40)).await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
-    // The lease goes one statement after the state is written.
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
-    // While another owner holds it, nothing happens to it; and the row stays.
-    both.run(
+    // The lease is deleted one statement after the state is written.
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
+    // While another owner holds the lease, the object and its row stay.
+    both.sql.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', nextval('lamps_terms'), now(), now(), now() + interval '1 hour' FROM lamps;
          DELETE FROM lamps",
     )
     .await;
     assert_eq!(
-        both.number("SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL AND generation = 2")
+        both.sql
+            .number("SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL AND generation = 2")
             .await,
         1
     );
     assert_eq!(both.made("lamp", "desk"), Some(40));
-    both.run("DELETE FROM lamps").await;
+    both.sql.run("DELETE FROM lamps").await;
     assert_eq!(
-        both.number("SELECT generation FROM lamps").await,
+        both.sql.number("SELECT generation FROM lamps").await,
         2,
-        "a second DELETE declares nothing"
+        "a second DELETE must not change the generation"
     );
-    both.run("UPDATE lamps_leases SET expires_at = now()").await;
-    both.until("SELECT count(*) FROM lamps", 0).await;
+    both.sql
+        .run("UPDATE lamps_leases SET expires_at = now()")
+        .await;
+    both.sql.wait_number("SELECT count(*) FROM lamps", 0).await;
     assert_eq!(both.made("lamp", "desk"), None);
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
     let kinds = "SELECT string_agg(kind || ' ' || coalesce(to_state, '-'), ', ' ORDER BY id) FROM lamps_events";
     let kinds: String = both.sql.query_one(kinds, &[]).await.unwrap().get(0);
     assert_eq!(
@@ -87,49 +101,56 @@ async fn a_delete_keeps_the_row_until_its_thing_is_gone() {
 }
 
 #[tokio::test]
-async fn a_prepared_table_refuses_what_would_orphan() {
-    let both = Both::new().await;
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+async fn a_prepared_table_refuses_writes_that_would_orphan() {
+    let both = TwoTables::new().await;
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
-    let truncated = both.refused("TRUNCATE lamps CASCADE").await;
+    let truncated = both.sql.refused("TRUNCATE lamps CASCADE").await;
     assert!(truncated.contains("use DELETE"), "{truncated}");
     for change in ["name = 'other'", "uid = gen_random_uuid()"] {
-        let told = both.refused(&format!("UPDATE lamps SET {change}")).await;
-        assert!(told.contains("cannot be changed"), "{told}");
+        let text = both
+            .sql
+            .refused(&format!("UPDATE lamps SET {change}"))
+            .await;
+        assert!(text.contains("cannot be changed"), "{text}");
     }
-    both.refused("INSERT INTO lamps_steps (uid, driver, name, position, total, version, required, state) SELECT uid, 'd', 's', 1, 1, 1, true, 'unknown' FROM lamps").await;
-    // Even with the fence of an expired lease the row stays, declared deleted: then
+    both.sql.refused("INSERT INTO lamps_steps (uid, driver, name, position, total, version, required, state) SELECT uid, 'd', 's', 1, 1, 1, true, 'unknown' FROM lamps").await;
+    // Even with the fence of an expired lease the row stays, marked as deleted; then
     // its reconciler removes it.
-    both.until("SELECT count(*) FROM lamps_leases", 0).await;
-    both.run(
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps_leases", 0)
+        .await;
+    both.sql.run(
         "INSERT INTO lamps_leases SELECT name, uid, 'another', 7000, now(), now(), now() FROM lamps;
          BEGIN; SET LOCAL kindler.fence = '7000'; DELETE FROM lamps",
     )
     .await;
     let declared = "SELECT count(*) FROM lamps WHERE deleted_at IS NOT NULL";
-    assert_eq!(both.number(declared).await, 1);
-    both.run("COMMIT").await;
-    both.until("SELECT count(*) FROM lamps", 0).await;
+    assert_eq!(both.sql.number(declared).await, 1);
+    both.sql.run("COMMIT").await;
+    both.sql.wait_number("SELECT count(*) FROM lamps", 0).await;
     both.end().await;
 }
 
 #[tokio::test]
-async fn status_writes_send_no_notification_and_declare_nothing() {
-    let both = Both::new().await;
+async fn status_writes_neither_notify_nor_change_the_generation() {
+    let both = TwoTables::new().await;
     let (listener, mut connection) =
         tokio_postgres::connect(&both.database.url(), tokio_postgres::NoTls)
             .await
             .unwrap();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hearing = heard.clone();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let sink = received.clone();
     tokio::spawn(async move {
         while let Some(Ok(message)) =
             std::future::poll_fn(|context| connection.poll_message(context)).await
         {
-            if let tokio_postgres::AsyncMessage::Notification(told) = message {
-                hearing.lock().unwrap().push(told.payload().to_owned());
+            if let tokio_postgres::AsyncMessage::Notification(text) = message {
+                sink.lock().unwrap().push(text.payload().to_owned());
             }
         }
     });
@@ -137,20 +158,24 @@ async fn status_writes_send_no_notification_and_declare_nothing() {
         .batch_execute("LISTEN kindler_lamps_public; LISTEN done")
         .await
         .unwrap();
-    both.run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+    both.sql
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
-    both.until("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
+    both.sql
+        .wait_number("SELECT count(*) FROM lamps WHERE state = 'ready'", 1)
         .await;
-    // Neither a status nor a column that is not desired counts as a change.
-    both.run("UPDATE lamps SET note = 'mine', watts = 40; UPDATE lamps SET message = 'by hand'")
+    // Neither a status nor a column that is not part of the spec counts as a change.
+    both.sql
+        .run("UPDATE lamps SET note = 'mine', watts = 40; UPDATE lamps SET message = 'by hand'")
         .await;
-    assert_eq!(both.number("SELECT generation FROM lamps").await, 1);
-    both.run("UPDATE lamps SET watts = 60").await;
+    assert_eq!(both.sql.number("SELECT generation FROM lamps").await, 1);
+    both.sql.run("UPDATE lamps SET watts = 60").await;
     both.until_made("lamp", "desk", Some(60)).await;
-    both.run("UPDATE lamps SET retry_requested_at = now(); NOTIFY done, 'done'")
+    both.sql
+        .run("UPDATE lamps SET retry_requested_at = now(); NOTIFY done, 'done'")
         .await;
-    eventually(SOON, "the last notification", || async {
-        heard
+    eventually(STEPS_TIMEOUT, "the last notification", || async {
+        received
             .lock()
             .unwrap()
             .last()
@@ -158,7 +183,7 @@ async fn status_writes_send_no_notification_and_declare_nothing() {
     })
     .await;
     // The insert, the change, the retry.
-    assert_eq!(*heard.lock().unwrap(), ["desk", "desk", "desk", "done"]);
+    assert_eq!(*received.lock().unwrap(), ["desk", "desk", "desk", "done"]);
     both.end().await;
 }
 
@@ -196,7 +221,7 @@ async fn a_full_pass_uses_the_index_over_due_at() {
 }
 
 #[tokio::test]
-async fn a_table_is_prepared_by_many_at_once_and_again() {
+async fn preparing_a_table_is_concurrent_and_idempotent() {
     let database = Database::create().await;
     let url = Url::parse(&database.url()).unwrap();
     let runtimes: Vec<_> = (0..6)
@@ -212,13 +237,13 @@ async fn a_table_is_prepared_by_many_at_once_and_again() {
     database
         .execute("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
-    // By hand as well, without the lock of the runtime.
+    // Prepared without the runtime's lock.
     let again = "SELECT kindler_prepare_table('lamps', 'name', '{watts}')";
     database.execute(again).await;
     assert_eq!(database.value::<String>(made).await, first);
     let kept = "SELECT count(*) FROM lamps WHERE generation = 1 AND state = 'pending'";
     assert_eq!(database.value::<i64>(kept).await, 1);
-    // Several at once, the first time, by hand.
+    // Several sessions prepare a new table at once.
     database
         .execute("CREATE TABLE bells (name text PRIMARY KEY, tone integer)")
         .await;
@@ -227,7 +252,7 @@ async fn a_table_is_prepared_by_many_at_once_and_again() {
     database
         .execute("DROP TABLE bells, bells_leases, bells_steps, bells_events CASCADE")
         .await;
-    // A trigger that was lost or switched off is back.
+    // A dropped or disabled trigger is restored.
     database
         .execute("DROP TRIGGER lamps_3_finalize ON lamps; ALTER TABLE lamps DISABLE TRIGGER lamps_4_notify_insert")
         .await;

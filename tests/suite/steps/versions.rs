@@ -1,155 +1,170 @@
-//! Releases side by side: what a newer one recorded is left alone, what an older
-//! one recorded runs again, step by step.
+//! Two releases: the records of a newer one are not touched, the steps of an older one
+//! run again.
 
 use super::STEPS;
-use super::rig::{Rig, SOON};
-use crate::kit::eventually;
+use super::rig::{STEPS_TIMEOUT, StepsRig};
+use crate::kit::{Sql, eventually};
 
-/// A step that only a newer release knows, as that would have recorded it.
+/// A step that only a newer release knows, as it would have recorded it.
 const UNKNOWN: &str = "INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state, attempt, reason, message)
     SELECT uid, 'sandbox', 'gateway', 6, 6, 1, true, 'done', 1, 'Applied', 'by a newer release' FROM clusters WHERE name = 'dev'";
 
-/// A row of `cluster_steps` as text, whole.
-async fn whole(rig: &Rig, step: &str) -> String {
-    rig.text(&format!(
-        "SELECT to_jsonb(s)::text FROM cluster_steps s WHERE name = '{step}'"
-    ))
-    .await
+/// A whole row of `cluster_steps` as text.
+async fn step_as_text(rig: &StepsRig, step: &str) -> String {
+    rig.sql
+        .text(&format!(
+            "SELECT to_jsonb(s)::text FROM cluster_steps s WHERE name = '{step}'"
+        ))
+        .await
 }
 
-/// Waits until the row of `dev` was looked at twice more.
-async fn looked_at_twice(rig: &Rig) {
+/// Waits until the row of `dev` was reconciled twice more.
+async fn reconciled_twice(rig: &StepsRig) {
     for _ in 0..2 {
-        let seen = rig
+        let before = rig
+            .sql
             .text("SELECT last_reconciled_at::text FROM clusters")
             .await;
-        eventually(SOON, "another look", || async {
-            rig.text("SELECT last_reconciled_at::text FROM clusters")
+        eventually(STEPS_TIMEOUT, "another pass over the row", || async {
+            rig.sql
+                .text("SELECT last_reconciled_at::text FROM clusters")
                 .await
-                != seen
+                != before
         })
         .await;
     }
 }
 
 #[tokio::test]
-async fn an_unknown_step_is_left_alone_until_it_is_removed() {
-    let rig = Rig::new().await;
+async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
+    let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
-    rig.made().await;
-    rig.run(UNKNOWN).await;
-    let newer = whole(&rig, "gateway").await;
-    looked_at_twice(&rig).await;
-    rig.run("UPDATE clusters SET pf_port = pf_port + 1").await;
-    eventually(SOON, "the update", || async {
-        rig.text("SELECT actual_state || observed_generation FROM clusters")
+    rig.declare_and_wait().await;
+    rig.sql.run(UNKNOWN).await;
+    let newer = step_as_text(&rig, "gateway").await;
+    reconciled_twice(&rig).await;
+    rig.sql
+        .run("UPDATE clusters SET pf_port = pf_port + 1")
+        .await;
+    eventually(STEPS_TIMEOUT, "the update", || async {
+        rig.sql
+            .text("SELECT actual_state || observed_generation FROM clusters")
             .await
             == "running2"
     })
     .await;
-    assert_eq!(whole(&rig, "gateway").await, newer);
-    let said = status_message(&rig).await;
+    assert_eq!(step_as_text(&rig, "gateway").await, newer);
+    let message = rig.message().await;
     assert!(
-        said.ends_with("; left to a newer release: gateway"),
-        "{said}"
+        message.ends_with("; left to a newer release: gateway"),
+        "{message}"
     );
 
     rig.delete().await;
-    rig.until_state("failed StepsUnknown").await;
+    rig.wait_state("failed StepsUnknown").await;
     assert!(
         !rig.folder().exists(),
-        "what is known is removed all the same"
+        "the known steps must be removed all the same"
     );
-    let told = rig
+    let text = rig
+        .sql
         .text("SELECT status_message || ' ' || (next_attempt_at IS NOT NULL) FROM clusters")
         .await;
     assert!(
-        told.starts_with("a newer release created gateway"),
-        "{told}"
+        text.starts_with("a newer release created gateway"),
+        "{text}"
     );
     assert!(
-        told.contains("'removed'") && told.ends_with(" true"),
-        "{told}"
+        text.contains("'removed'") && text.ends_with(" true"),
+        "{text}"
     );
-    // It stays over further attempts.
-    eventually(SOON, "another attempt", || async {
-        rig.text("SELECT (failed_attempts > 1)::text FROM clusters")
+    // It is kept over further attempts.
+    eventually(STEPS_TIMEOUT, "another attempt", || async {
+        rig.sql
+            .text("SELECT (failed_attempts > 1)::text FROM clusters")
             .await
             == "true"
     })
     .await;
-    assert_eq!(whole(&rig, "gateway").await, newer);
-    rig.run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'gateway'")
+    assert_eq!(step_as_text(&rig, "gateway").await, newer);
+    rig.sql
+        .run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'gateway'")
         .await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
 
 #[tokio::test]
-async fn an_unknown_step_is_left_alone_by_a_create() {
-    let rig = Rig::new().await;
+async fn a_create_does_not_touch_an_unknown_step() {
+    let rig = StepsRig::new().await;
     rig.declare().await;
-    rig.run(UNKNOWN).await;
-    let newer = whole(&rig, "gateway").await;
+    rig.sql.run(UNKNOWN).await;
+    let newer = step_as_text(&rig, "gateway").await;
     let _daemon = rig.daemon();
-    rig.until_state("running Created").await;
-    looked_at_twice(&rig).await;
-    assert_eq!(whole(&rig, "gateway").await, newer);
+    rig.wait_state("running Created").await;
+    reconciled_twice(&rig).await;
+    assert_eq!(step_as_text(&rig, "gateway").await, newer);
     rig.assert_one_node();
 }
 
 #[tokio::test]
-async fn a_newer_version_is_left_alone_until_it_is_removed() {
-    let rig = Rig::new().await;
+async fn a_newer_version_is_kept_until_it_is_marked_removed() {
+    let rig = StepsRig::new().await;
     let _daemon = rig.daemon();
-    rig.made().await;
-    rig.run("UPDATE cluster_steps SET version = 2, input_hash = 'newer' WHERE name = 'about'")
+    rig.declare_and_wait().await;
+    rig.sql
+        .run("UPDATE cluster_steps SET version = 2, input_hash = 'newer' WHERE name = 'about'")
         .await;
-    let newer = whole(&rig, "about").await;
+    let newer = step_as_text(&rig, "about").await;
     std::fs::write(rig.about(), "what a newer release writes").unwrap();
-    looked_at_twice(&rig).await;
-    rig.run("UPDATE clusters SET pf_port = pf_port + 1").await;
-    eventually(SOON, "the update", || async {
-        rig.text("SELECT actual_state || observed_generation FROM clusters")
+    reconciled_twice(&rig).await;
+    rig.sql
+        .run("UPDATE clusters SET pf_port = pf_port + 1")
+        .await;
+    eventually(STEPS_TIMEOUT, "the update", || async {
+        rig.sql
+            .text("SELECT actual_state || observed_generation FROM clusters")
             .await
             == "running2"
     })
     .await;
-    looked_at_twice(&rig).await;
-    assert_eq!(whole(&rig, "about").await, newer);
+    reconciled_twice(&rig).await;
+    assert_eq!(step_as_text(&rig, "about").await, newer);
     let text = std::fs::read_to_string(rig.about()).unwrap();
     assert_eq!(text, "what a newer release writes");
     rig.delete().await;
-    rig.until_state("failed StepsUnknown").await;
-    assert_eq!(whole(&rig, "about").await, newer);
-    rig.run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'about'")
+    rig.wait_state("failed StepsUnknown").await;
+    assert_eq!(step_as_text(&rig, "about").await, newer);
+    rig.sql
+        .run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'about'")
         .await;
-    rig.gone().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
 
-/// The steps are of version 1, the lowest that the table takes: in the tests' own
-/// database one lower stands for an earlier release.
+/// The present steps have version 1, the lowest that the table accepts: without this
+/// constraint, version 0 stands for an earlier release.
 const FIRST_VERSION_IS_ZERO: &str = "ALTER TABLE cluster_steps DROP CONSTRAINT cluster_steps_check";
 
-/// Steps of an older release are run again, and no others, while the cluster runs.
-async fn upgraded(older: &[&str], as_recorded: &str) {
-    let rig = Rig::new().await;
+/// Steps of an older release run again, and no others, while the cluster runs.
+async fn reruns_older_steps(older: &[&str], as_recorded: &str) {
+    let rig = StepsRig::new().await;
     let first = rig.daemon();
-    rig.made().await;
+    rig.declare_and_wait().await;
     first.kill();
     let (before, pid) = (rig.steps().await, rig.nodes());
     let transitions = "SELECT count(*)::text FROM cluster_events WHERE kind = 'transition'";
-    let was = rig.text(transitions).await;
-    rig.run(FIRST_VERSION_IS_ZERO).await;
+    let was = rig.sql.text(transitions).await;
+    rig.sql.run(FIRST_VERSION_IS_ZERO).await;
     for step in older {
-        rig.run(&format!(
-            "UPDATE cluster_steps SET {as_recorded} WHERE name = '{step}'"
-        ))
-        .await;
+        rig.sql
+            .run(&format!(
+                "UPDATE cluster_steps SET {as_recorded} WHERE name = '{step}'"
+            ))
+            .await;
     }
     let _daemon = rig.daemon();
-    eventually(SOON, "the older steps to run again", || async {
+    eventually(STEPS_TIMEOUT, "the older steps to run again", || async {
         let now = rig.steps().await;
         older.iter().all(|step| {
             let step_now = &now[*step];
@@ -157,84 +172,81 @@ async fn upgraded(older: &[&str], as_recorded: &str) {
         })
     })
     .await;
-    looked_at_twice(&rig).await;
+    reconciled_twice(&rig).await;
     let after = rig.steps().await;
     for name in STEPS {
         let again = after[name].started != before[name].started;
         assert_eq!(again, older.contains(&name), "{name}");
         assert_eq!((after[name].version, after[name].attempt), (1, 1));
     }
-    assert_eq!(rig.nodes(), pid, "the node was started again");
-    assert_eq!(rig.text(transitions).await, was);
+    assert_eq!(rig.nodes(), pid, "the node was restarted");
+    assert_eq!(rig.sql.text(transitions).await, was);
 }
 
 #[tokio::test]
-async fn steps_of_a_lower_version_run_again_alone() {
-    upgraded(&["port", "about"], "version = 0").await;
+async fn only_steps_of_a_lower_version_run_again() {
+    reruns_older_steps(&["port", "about"], "version = 0").await;
 }
 
 #[tokio::test]
-async fn steps_for_another_input_run_again_alone() {
-    upgraded(&["process"], "input_hash = 'another'").await;
+async fn only_steps_with_a_changed_input_run_again() {
+    reruns_older_steps(&["process"], "input_hash = 'another'").await;
 }
 
 #[tokio::test]
-async fn an_upgrade_in_the_middle_of_a_step_goes_on_there() {
-    let rig = Rig::new().await;
-    let held = rig.hold_end("port", "done").await;
+async fn an_upgrade_during_a_step_resumes_at_that_step() {
+    let rig = StepsRig::new().await;
+    let blocked = rig.block_step_end("port", "done").await;
     let first = rig.daemon();
     rig.declare().await;
-    rig.until_held().await;
+    rig.wait_blocked().await;
     first.kill();
-    rig.drop_held(held).await;
-    rig.run(FIRST_VERSION_IS_ZERO).await;
-    rig.run("UPDATE cluster_steps SET version = 0 WHERE name = 'port'")
+    rig.cancel_blocked(blocked).await;
+    rig.sql.run(FIRST_VERSION_IS_ZERO).await;
+    rig.sql
+        .run("UPDATE cluster_steps SET version = 0 WHERE name = 'port'")
         .await;
     let before = rig.steps().await;
     let _daemon = rig.daemon();
-    rig.running().await;
+    rig.wait_running().await;
     let after = rig.steps().await;
     assert_eq!(after["folder"], before["folder"]);
     assert_eq!(after["port"].reason, "Applied");
     rig.assert_one_node();
 }
 
-/// The host changed its driver while a cluster was there: what the other driver made
-/// is unknown to this one, and not absent. It neither makes a second cluster nor lets
-/// the row go.
+/// The host changes its driver while a cluster exists: what the other driver created is
+/// unknown to this one, and not absent. It neither creates a second cluster nor removes
+/// the row.
 #[tokio::test]
 async fn a_cluster_of_another_driver_is_left_alone() {
-    let rig = Rig::new().await;
+    let rig = StepsRig::new().await;
     let sandbox = rig.daemon();
-    rig.made().await;
-    assert_eq!(status_message(&rig).await, "healthy: the probe succeeded");
+    rig.declare_and_wait().await;
+    assert_eq!(rig.message().await, "healthy: the probe succeeded");
     assert!(sandbox.stop().await.success());
     let before = rig.steps().await;
     let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
-    rig.run("UPDATE clusters SET next_check_at = now(), pf_port = pf_port + 1")
+    rig.sql
+        .run("UPDATE clusters SET next_check_at = now(), pf_port = pf_port + 1")
         .await;
-    rig.until_state("failed StepsUnknown").await;
-    let said = status_message(&rig).await;
+    rig.wait_state("failed StepsUnknown").await;
+    let message = rig.message().await;
     let expected = "driver sandbox created folder, port, process, ready, about, and this daemon has \
                     driver script: start a daemon with KINDLER_DRIVER=sandbox";
-    assert!(said.starts_with(expected), "{said}");
+    assert!(message.starts_with(expected), "{message}");
     script.full_passes(2).await;
     assert_eq!(rig.host.started("dev"), Vec::<String>::new());
     assert_eq!(rig.steps().await, before);
     rig.delete().await;
-    rig.until_state("failed StepsUnknown").await;
+    rig.wait_state("failed StepsUnknown").await;
     script.full_passes(2).await;
     assert_eq!(rig.host.started("dev"), Vec::<String>::new());
     rig.assert_one_node();
     assert!(script.stop().await.success());
 
     let _sandbox = rig.daemon();
-    rig.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
-        .await;
-    rig.gone().await;
+    rig.retry().await;
+    rig.wait_removed().await;
     rig.assert_nothing_left().await;
-}
-
-async fn status_message(rig: &Rig) -> String {
-    rig.text("SELECT status_message FROM clusters").await
 }

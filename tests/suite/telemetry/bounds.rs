@@ -11,7 +11,7 @@ use crate::kit::{Daemon, Host, PrivateServer, Proxy, Traffic, eventually};
 #[tokio::test]
 async fn a_stalled_database_does_not_stall_the_scrape() {
     let database = migrated().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let host = Host::new();
     let daemon = Daemon::builder(&proxy.url(), &host).spawn();
     daemon.ready().await;

@@ -116,11 +116,11 @@ async fn drift_deadlines_and_terminal_errors_are_counted() {
         scene.declare(name).await;
         scene.until(name, "running").await;
     }
-    scene.host.set_world("gone", None);
+    scene.host.set_cluster("gone", None);
     scene
         .until_sample(r#"kindler_drift_total{reason="gone"}"#, 1.0)
         .await;
-    scene.host.set_world("ill", Some("ill"));
+    scene.host.set_cluster("ill", Some("ill"));
     scene
         .until_sample(r#"kindler_drift_total{reason="unhealthy"}"#, 1.0)
         .await;

@@ -1,4 +1,4 @@
-//! Two resources on the core, over two tables of their own, in one process.
+//! Two resources on the core, over two tables, in one process.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::SOON;
-use crate::kit::{Database, eventually};
+use super::rig::STEPS_TIMEOUT;
+use crate::kit::{Database, Sql, eventually};
 
 pub struct Lamp(i32);
 
@@ -44,7 +44,7 @@ impl RowSpec for Door {
     }
 }
 
-/// What is declared of a thing, as a number; a negative one cannot be made.
+/// The declared size of an object; a negative one cannot be created.
 trait Measured: RowSpec {
     fn size(&self) -> i32;
 }
@@ -61,17 +61,17 @@ impl Measured for Door {
     }
 }
 
-/// The world of both resources: what was made, by table and key.
-type World = Arc<Mutex<BTreeMap<(&'static str, String), i32>>>;
+/// The objects that both resources created, by table and key.
+type CreatedObjects = Arc<Mutex<BTreeMap<(&'static str, String), i32>>>;
 
-struct Things<T> {
+struct TestResource<T> {
     name: &'static str,
-    world: World,
+    objects: CreatedObjects,
     spec: std::marker::PhantomData<fn() -> T>,
 }
 
 #[async_trait]
-impl<T: Measured> Resource for Things<T> {
+impl<T: Measured> Resource for TestResource<T> {
     type Object = Standard<T>;
 
     fn name(&self) -> &'static str {
@@ -88,12 +88,12 @@ impl<T: Measured> Resource for Things<T> {
         };
         let (key, size) = ((self.name, row.object.key.clone()), row.object.spec.size());
         let ended = if row.object.deleted_at.is_some() {
-            self.world.lock().unwrap().remove(&key);
+            self.objects.lock().unwrap().remove(&key);
             Ok("gone".to_owned())
         } else if size < 0 {
             Err(StepError::transient("it cannot be made"))
         } else {
-            self.world.lock().unwrap().insert(key, size);
+            self.objects.lock().unwrap().insert(key, size);
             Ok("made".to_owned())
         };
         work.conclude(&row, ended, None, &[], None, &Backoff::default())
@@ -101,10 +101,10 @@ impl<T: Measured> Resource for Things<T> {
     }
 }
 
-fn things<T>(name: &'static str, world: &World) -> Things<T> {
-    Things {
+fn resource<T>(name: &'static str, objects: &CreatedObjects) -> TestResource<T> {
+    TestResource {
         name,
-        world: world.clone(),
+        objects: objects.clone(),
         spec: std::marker::PhantomData,
     }
 }
@@ -114,9 +114,9 @@ const LAMPS: &str =
 const DOORS: &str =
     "CREATE TABLE IF NOT EXISTS doors (label text PRIMARY KEY, width integer NOT NULL)";
 
-/// A database of its own, and a process part that reconciles both tables.
-pub struct Both {
-    world: World,
+/// A database, and a runtime that reconciles both tables.
+pub struct TwoTables {
+    objects: CreatedObjects,
     pub sql: Client,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
@@ -130,14 +130,14 @@ pub async fn prepare(runtime: &Runtime) {
     doors.await.unwrap();
 }
 
-impl Both {
+impl TwoTables {
     pub async fn new() -> Self {
         let database = Database::create().await;
         let url = Url::parse(&database.url()).unwrap();
         let mut runtime = Runtime::new(url, &Registry::new());
         prepare(&runtime).await;
-        let world = World::default();
-        // No full pass comes within a test: what happens, notifications caused.
+        let objects = CreatedObjects::default();
+        // No full pass runs during a test: only notifications start work.
         let settings = ControllerSettings {
             resync: Duration::from_secs(3600),
             ..ControllerSettings::default()
@@ -145,53 +145,34 @@ impl Both {
         let lease = LeasePolicy {
             ttl: Duration::from_secs(3),
         };
-        let lamps = things::<Lamp>("lamp", &world);
+        let lamps = resource::<Lamp>("lamp", &objects);
         runtime.add(lamps, settings, lease).await.unwrap();
-        let doors = things::<Door>("door", &world);
+        let doors = resource::<Door>("door", &objects);
         runtime.add(doors, settings, lease).await.unwrap();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(runtime.run(shutdown.clone()));
         let both = Self {
-            world,
+            objects,
             sql: database.connect().await,
             shutdown,
             running,
             database,
         };
         let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()";
-        eventually(SOON, "a listener", || async {
-            both.number(listening).await == 1
+        eventually(STEPS_TIMEOUT, "a listener", || async {
+            both.sql.number(listening).await == 1
         })
         .await;
         both
     }
 
-    pub async fn run(&self, sql: &str) {
-        if let Err(error) = self.sql.batch_execute(sql).await {
-            panic!("{error:?} in: {sql}");
-        }
-    }
-
-    pub async fn refused(&self, sql: &str) -> String {
-        let error = self.sql.batch_execute(sql).await.expect_err(sql);
-        error.as_db_error().unwrap().message().to_owned()
-    }
-
-    pub async fn number(&self, sql: &str) -> i64 {
-        self.sql.query_one(sql, &[]).await.unwrap().get(0)
-    }
-
-    pub async fn until(&self, query: &str, wanted: i64) {
-        eventually(SOON, query, || async { self.number(query).await == wanted }).await;
-    }
-
     pub fn made(&self, of: &'static str, key: &str) -> Option<i32> {
-        let world = self.world.lock().unwrap();
-        world.get(&(of, key.to_owned())).copied()
+        let objects = self.objects.lock().unwrap();
+        objects.get(&(of, key.to_owned())).copied()
     }
 
     pub async fn until_made(&self, of: &'static str, key: &str, size: Option<i32>) {
-        eventually(SOON, key, || async { self.made(of, key) == size }).await;
+        eventually(STEPS_TIMEOUT, key, || async { self.made(of, key) == size }).await;
     }
 
     pub async fn end(self) {

@@ -1,27 +1,28 @@
-//! The protocol as it is, explored to the last state within its bounds:
-//! nothing may be found, and every danger must have come up.
+//! The correct protocol, explored to the last state within its bounds: no invariant may
+//! fail, and every dangerous condition must be reached.
 
 use std::io::{self, Write};
 use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model};
 
-use crate::calm;
+use crate::convergence;
+use crate::host::Condition;
 use crate::properties;
 use crate::protocol::Protocol;
-use crate::row::Shape;
+use crate::row::SpecVersion;
 use crate::rules::{Layout, Rules};
 use crate::state::State;
 use crate::steps::{LAST, NETWORK, Record, State as StepState};
 use crate::trace;
-use crate::world::Form;
 
-/// Explores everything, tells how much that was, and fails with a trace.
-fn holds(what: &str, rules: Rules) {
+/// Explores everything, prints the number of states, and fails with a trace.
+fn explore(what: &str, rules: Rules) {
     let began = Instant::now();
     let checker = Protocol::new(rules).checker().threads(2).spawn_bfs().join();
-    // Past the capture of the test harness: how much was explored is the result.
-    let _unheard = writeln!(
+    // Written past the output capture of the test harness: the number of states is the
+    // result.
+    let _ignored = writeln!(
         io::stderr(),
         "model, {what}: {} states, {} transitions, {} deep, {:.1} s",
         checker.unique_state_count(),
@@ -29,15 +30,15 @@ fn holds(what: &str, rules: Rules) {
         checker.max_depth(),
         began.elapsed().as_secs_f64(),
     );
-    assert!(checker.is_done(), "not everything was explored");
+    assert!(checker.is_done(), "the exploration is incomplete");
     for property in properties::all(&rules) {
         let found = checker.discovery(property.name);
         match property.expectation {
             Expectation::Sometimes => {
-                assert!(found.is_some(), "never came up: {}", property.name);
+                assert!(found.is_some(), "never reached: {}", property.name);
             }
             Expectation::Always | Expectation::Eventually => {
-                let trace = found.map(|path| trace::told(checker.model(), path));
+                let trace = found.map(|path| trace::describe(checker.model(), path));
                 assert!(trace.is_none(), "{}\n{}", property.name, trace.unwrap());
             }
         }
@@ -55,11 +56,11 @@ const SMALL: Rules = Rules {
     fold: true,
 };
 
-/// Every step of an owner that lost its lease, up to its last refused write.
+/// Includes every step of an owner that lost its lease, up to its last refused write.
 #[test]
-fn one_fault_and_one_change_with_every_refusal() {
-    holds(
-        "1 fault, 1 change, every refusal",
+fn one_fault_and_one_change_with_refused_writes() {
+    explore(
+        "1 fault, 1 change, with refused writes",
         Rules {
             fold: false,
             ..SMALL
@@ -69,7 +70,7 @@ fn one_fault_and_one_change_with_every_refusal() {
 
 #[test]
 fn two_faults_and_two_changes() {
-    holds(
+    explore(
         "2 faults, 2 changes",
         Rules {
             faults: 2,
@@ -80,9 +81,9 @@ fn two_faults_and_two_changes() {
 }
 
 #[test]
-fn one_change_of_a_row_that_is_paused_and_resumed() {
-    holds(
-        "1 change, a pause and its end",
+fn one_change_of_a_paused_and_resumed_row() {
+    explore(
+        "1 change, a pause and a resume",
         Rules {
             pauses: 2,
             faults: 0,
@@ -91,11 +92,11 @@ fn one_change_of_a_row_that_is_paused_and_resumed() {
     );
 }
 
-/// The long form, of changes of mind.
+/// The long form, for changes of desire and spec.
 #[test]
 #[ignore = "the long form: half a minute more"]
 fn one_fault_and_three_changes() {
-    holds(
+    explore(
         "1 fault, 3 changes",
         Rules {
             changes: 3,
@@ -104,10 +105,10 @@ fn one_fault_and_three_changes() {
     );
 }
 
-/// Every pair of desired and actual state, beside every host.
+/// Every pair of desired and actual state, with every host.
 #[test]
 fn one_fault_from_every_row() {
-    holds(
+    explore(
         "1 fault, from every row and host",
         Rules {
             changes: 0,
@@ -125,7 +126,7 @@ const STEPS: Rules = Rules {
 
 #[test]
 fn one_fault_and_one_change_in_steps() {
-    holds("in steps, 1 fault, 1 change", STEPS);
+    explore("in steps, 1 fault, 1 change", STEPS);
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn one_fault_and_one_change_in_required_steps() {
         layout: Layout::AllRequired,
         ..STEPS
     };
-    holds("in required steps, 1 fault, 1 change", rules);
+    explore("in required steps, 1 fault, 1 change", rules);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn one_fault_and_one_change_in_one_recorded_step() {
         layout: Layout::OneCommand,
         ..STEPS
     };
-    holds("in one step, 1 fault, 1 change", rules);
+    explore("in one step, 1 fault, 1 change", rules);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn two_faults_in_steps() {
         changes: 0,
         ..STEPS
     };
-    holds("in steps, 2 faults", rules);
+    explore("in steps, 2 faults", rules);
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn two_changes_in_steps() {
         changes: 2,
         ..STEPS
     };
-    holds("in steps, 2 changes", rules);
+    explore("in steps, 2 changes", rules);
 }
 
 #[test]
@@ -173,17 +174,17 @@ fn one_fault_and_a_pause_in_steps() {
         pauses: 1,
         ..STEPS
     };
-    holds("in steps, 1 fault, a pause", rules);
+    explore("in steps, 1 fault, a pause", rules);
 }
 
 #[test]
-fn a_newer_release_made_a_step() {
+fn one_fault_and_one_change_with_a_newer_step() {
     for newer in [NETWORK, LAST] {
         let rules = Rules {
             newer: Some(newer),
             ..STEPS
         };
-        holds("a newer release made a step, 1 fault, 1 change", rules);
+        explore("a newer release made a step, 1 fault, 1 change", rules);
     }
 }
 
@@ -192,11 +193,11 @@ fn a_newer_release_made_a_step() {
 #[ignore = "the long form: minutes"]
 fn two_faults_and_one_change_in_steps() {
     let rules = Rules { faults: 2, ..STEPS };
-    holds("in steps, 2 faults, 1 change", rules);
+    explore("in steps, 2 faults, 1 change", rules);
 }
 
 /// Every pair of desired and actual state, with every subset of steps recorded and
-/// made: from each the way to rest is followed, without exploring around it.
+/// made: the path to rest is followed from each, without exploring around it.
 #[test]
 fn every_subset_of_steps_converges() {
     let began = Instant::now();
@@ -212,34 +213,37 @@ fn every_subset_of_steps_converges() {
         let protocol = Protocol::new(rules);
         for start in State::starts(&rules).iter().flat_map(with_steps) {
             count += 1;
-            let way = || trace::way(&protocol, &start);
-            assert!(calm::converges(&protocol, &start), "{}", way());
+            let path = || trace::describe_convergence(&protocol, &start);
+            assert!(convergence::converges(&protocol, &start), "{}", path());
         }
     }
-    let _unheard = writeln!(
+    let _ignored = writeln!(
         io::stderr(),
         "model, every subset of steps: {count} states, {:.1} s",
         began.elapsed().as_secs_f64()
     );
 }
 
-/// The same row and host, with every subset of steps that is not a lie.
+/// The same row and host, with every subset of step records that can be true.
 fn with_steps(start: &State) -> Vec<State> {
-    let record = |state| Record::new(state, Shape::A);
+    let record = |state| Record::new(state, SpecVersion::A);
     let made = StepState::ALL.iter().flat_map(|state| {
         let nothing = *state == StepState::Removed;
-        let parts: &[_] = if nothing {
+        let artifacts: &[_] = if nothing {
             &[None]
         } else {
-            &[None, Some(Shape::A)]
+            &[None, Some(SpecVersion::A)]
         };
-        parts.iter().map(move |part| (Some(record(*state)), *part))
+        artifacts
+            .iter()
+            .map(move |artifact| (Some(record(*state)), *artifact))
     });
     let made: Vec<_> = made.chain([(None, None)]).collect();
     let cluster = StepState::ALL.iter().filter(|state| {
-        let whole = start.world.of == Some(Shape::A) || start.world.form == Form::Absent;
+        let whole =
+            start.host.spec == Some(SpecVersion::A) || start.host.condition == Condition::Absent;
         match state {
-            StepState::Removed => start.world.form == Form::Absent,
+            StepState::Removed => start.host.condition == Condition::Absent,
             StepState::Done => whole,
             StepState::Running | StepState::Failed | StepState::Removing => true,
         }
@@ -249,7 +253,7 @@ fn with_steps(start: &State) -> Vec<State> {
         for (network, last) in made.iter().flat_map(|n| made.iter().map(move |l| (n, l))) {
             let mut state = start.clone();
             state.steps = [network.0, Some(record(*cluster)), last.0];
-            (state.parts.network, state.parts.last) = (network.1, last.1);
+            (state.artifacts.network, state.artifacts.last) = (network.1, last.1);
             states.push(state);
         }
     }

@@ -1,39 +1,37 @@
-//! A listener that stands still: the server keeps for it what it does not read,
-//! for all databases in one queue, and when that is full every commit that
-//! notifies fails. A replica that is stopped must not let it come to that
-//! unseen, and holds up nobody until then.
+//! A suspended listener: the server keeps its unread notifications, for all databases
+//! in one queue; when the queue is full, every commit that notifies fails. The growth
+//! of the queue must be visible, and nothing else may be delayed.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
-use super::{converged, number, quick, report, rounds, run, spread};
-use crate::kit::{Daemon, Host, PrivateServer, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
+use super::{converged, quick, report, rounds, spread};
+use crate::kit::{Daemon, Host, PrivateServer, Sql, TIMEOUT, eventually};
 
 const USAGE: &str = "kindler_db_notification_queue_usage_ratio";
 
 const RUNBOOK: &str = include_str!("../../../docs/runbooks/notificationqueuefilling.md");
 
-/// The sessions that cannot get rid of what they have for their client.
+/// Sessions that wait because their client does not read.
 const STUCK: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'kindler' AND wait_event = 'ClientWrite'";
 
-/// Notifies until a session is stuck, and so often besides; the longest commit.
+/// Notifies until a session is stuck, and so many times more; returns the longest
+/// commit.
 async fn notify(sql: &Client, often: usize) -> Duration {
     let (mut longest, mut since) = (Duration::ZERO, None);
     let notify = "SELECT pg_notify(kindler_channel('wake'), repeat('x', 7000) || $1::text)";
     let notify = sql.prepare(notify).await.unwrap();
-    let giving_up = Instant::now() + SOON;
+    let giving_up = Instant::now() + TIMEOUT;
     for n in 0.. {
         let began = Instant::now();
         sql.execute(&notify, &[&n.to_string()])
             .await
-            .expect("a commit of a user");
+            .expect("the commit of a user");
         longest = longest.max(began.elapsed());
-        if since.is_none() && n % 50 == 0 && number(sql, STUCK).await > 0 {
+        if since.is_none() && n % 50 == 0 && sql.number(STUCK).await > 0 {
             since = Some(n);
         }
         if since.is_some_and(|since| n - since >= often) {
@@ -44,8 +42,8 @@ async fn notify(sql: &Client, often: usize) -> Duration {
     longest
 }
 
-/// Whom the runbook's last statement finds.
-async fn found_by_the_runbook(sql: &Client) -> Vec<String> {
+/// The sessions that the runbook's last statement finds.
+async fn sessions_in_the_runbook_query(sql: &Client) -> Vec<String> {
     let (_, rest) = RUNBOOK.rsplit_once("```sql\n").unwrap();
     let (statement, _) = rest.split_once("```").unwrap();
     let rows = sql.query(statement, &[]).await.unwrap();
@@ -57,40 +55,40 @@ async fn usage(daemon: &Daemon) -> f64 {
 }
 
 #[tokio::test]
-async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
-    // The queue is the whole server's.
+async fn a_suspended_replica_delays_neither_commits_nor_others() {
+    // All databases of a server share the queue.
     let server = PrivateServer::create().await;
     let (database, host) = (server.database().await.migrate().await, Host::new());
     let url = database.url();
     let sql = database.connect().await;
     let second = quick(&url, &host)
         .set("KINDLER_RESYNC_INTERVAL", "1h")
-        .spawn();
-    second.ready().await;
+        .start()
+        .await;
     let (mut longest, mut fullest, mut wakeups) = (Duration::ZERO, 0.0_f64, Vec::new());
     for killed in [false, true] {
-        let first = quick(&url, &host).spawn();
-        first.ready().await;
+        let first = quick(&url, &host).start().await;
         first.signal(Signal::STOP);
         longest = longest.max(notify(&sql, rounds(3_000, 80_000)).await);
         for n in 0..5 {
             let name = format!("c-{killed}-{n}");
             let insert = format!("INSERT INTO clusters (name, provider) VALUES ('{name}', 'k3d')");
             let began = Instant::now();
-            run(&sql, &insert).await;
+            sql.run(&insert).await;
             longest = longest.max(began.elapsed());
-            eventually(SOON, "the other replica to begin it", || async {
+            eventually(TIMEOUT, "the other replica to begin the work", || async {
                 !host.started(&name).is_empty()
             })
             .await;
             wakeups.push(began.elapsed());
         }
-        // Whoever reads has read everything: what is left is the first one's.
+        // The other listeners have read everything: the rest belongs to the suspended
+        // one.
         let stuck = usage(&second).await;
         assert!(stuck > 0.0 && stuck < 1.0, "{stuck}");
         fullest = fullest.max(stuck);
-        assert_eq!(number(&sql, STUCK).await, 1);
-        assert_eq!(found_by_the_runbook(&sql).await, ["kindler"]);
+        assert_eq!(sql.number(STUCK).await, 1);
+        assert_eq!(sessions_in_the_runbook_query(&sql).await, ["kindler"]);
 
         if killed {
             first.kill();
@@ -98,10 +96,7 @@ async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
         } else {
             first.signal(Signal::CONT);
             drained(&second).await;
-            eventually(SOON, "it to listen again", || async {
-                first.metric("kindler_listen_connected").await == Some(1.0)
-            })
-            .await;
+            first.wait_metric("kindler_listen_connected", 1.0).await;
             first.stop().await;
         }
     }
@@ -113,7 +108,7 @@ async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
     );
     converged(&sql, &host).await;
     report(
-        "a listener that stands still",
+        "a suspended listener",
         &format!(
             "{:.4} of the server's queue full, longest commit {:.3} s, the other replica's wake-ups {}",
             fullest,
@@ -124,7 +119,7 @@ async fn a_replica_that_stands_still_holds_up_neither_commits_nor_the_others() {
 }
 
 async fn drained(daemon: &Daemon) {
-    eventually(SOON, "the queue to be empty", || async {
+    eventually(TIMEOUT, "an empty queue", || async {
         usage(daemon).await == 0.0
     })
     .await;

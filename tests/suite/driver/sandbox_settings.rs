@@ -1,4 +1,4 @@
-//! The sandbox driver: delays and failures that are ordered, and what it tells people.
+//! The sandbox driver: configured delays and failures, its log and its messages.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use kindler::drivers::Driver;
 use kindler::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{PATIENCE, Rig, act, act_until, cluster, transient};
+use super::rig::{DRIVER_TIMEOUT, DriverRig, act, act_until, cluster, transient};
 use super::sandbox::running;
 use super::sandbox_rig::SandboxRig;
 use crate::kit::eventually;
 
 #[tokio::test]
-async fn a_delay_is_cut_short_at_any_step() {
+async fn a_delay_is_cancelled_at_any_step() {
     let rig = SandboxRig::new();
     let dev = cluster("dev");
     for (step, delay) in [
@@ -32,7 +32,7 @@ async fn a_delay_is_cut_short_at_any_step() {
         let cancel = CancellationToken::new();
         let log = rig.logs().path("dev");
         let cancelling = async {
-            eventually(PATIENCE, step, async || {
+            eventually(DRIVER_TIMEOUT, step, async || {
                 fs::read_to_string(&log).is_ok_and(|text| text.contains(step))
             })
             .await;
@@ -60,7 +60,7 @@ async fn a_delay_is_cut_short_at_any_step() {
 }
 
 #[tokio::test]
-async fn delays_take_their_time() {
+async fn delays_are_kept() {
     let rig = SandboxRig::new();
     let delay = Duration::from_millis(600);
     let slow = SandboxDriver::new(SandboxSettings {
@@ -80,24 +80,24 @@ async fn delays_take_their_time() {
 }
 
 #[tokio::test]
-async fn failures_come_as_ordered() {
+async fn failures_occur_as_configured() {
     let rig = SandboxRig::new();
-    let ordered = SandboxDriver::new(SandboxSettings {
+    let configured = SandboxDriver::new(SandboxSettings {
         always_fails: vec!["dev".parse().unwrap()],
         ..rig.settings()
     });
     let (dev, other) = (cluster("dev"), cluster("other"));
-    let (summary, _) = transient(act(&ordered, Action::Create, &dev).await);
+    let (summary, _) = transient(act(&configured, Action::Create, &dev).await);
     assert!(
         summary.contains("on purpose") && summary.contains("KINDLER_SANDBOX_FAIL"),
         "{summary}"
     );
-    act(&ordered, Action::Create, &other).await.unwrap();
-    act(&ordered, Action::Delete, &dev).await.unwrap();
+    act(&configured, Action::Create, &other).await.unwrap();
+    act(&configured, Action::Delete, &dev).await.unwrap();
 
     let mut failed = 0;
     for (rate, name) in [(0.0, "never"), (0.5, "half"), (1.0, "always")] {
-        // A cluster of its own: where nothing is to do, nothing can fail.
+        // A new cluster: an action without work cannot fail.
         let other = cluster(name);
         let driver = SandboxDriver::new(SandboxSettings {
             failure_rate: rate,
@@ -116,7 +116,7 @@ async fn failures_come_as_ordered() {
 }
 
 #[tokio::test]
-async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
+async fn the_log_names_the_steps_and_the_sandbox() {
     let (rig, driver, dev) = running().await;
     act(&*driver, Action::Create, &dev).await.unwrap();
     act(&*driver, Action::Delete, &dev).await.unwrap();
@@ -150,7 +150,7 @@ async fn the_log_tells_the_steps_and_that_this_is_a_sandbox() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_come_up_says_why() {
+async fn a_node_that_does_not_start_is_reported_with_a_reason() {
     let rig = SandboxRig::new();
     let none = SandboxDriver::new(SandboxSettings {
         node_program: "/no/such/kindler".into(),
@@ -175,7 +175,7 @@ async fn a_node_that_does_not_come_up_says_why() {
 }
 
 #[tokio::test]
-async fn preflight_makes_the_folder_or_says_why_not() {
+async fn preflight_creates_the_folder_or_reports_why_not() {
     let rig = SandboxRig::new();
     assert_eq!(rig.driver().preflight().await, Ok(()));
     assert!(rig.dir.join("sandbox").is_dir());

@@ -1,11 +1,11 @@
-//! The architecture: imports point downwards only, the core knows no cluster,
-//! pure modules are pure, SQL and process spawning stay where they belong.
+//! The architecture: imports point downwards only, the core does not know clusters,
+//! pure modules are pure, SQL and process spawning stay in their modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every module, layer by layer, each after those that it may import. A path of
-/// two words is a part of a module with a place of its own.
+/// Every module, layer by layer, each after those that it may import. A path of two
+/// names is a submodule with its own place.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("pure text functions", &["cause", "redact", "duration"]),
     ("the core, generic", &["core"]),
@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// The modules that read no clock, know no randomness and touch nothing.
+/// Modules without clocks, randomness and I/O.
 const PURE: [&str; 5] = ["cause", "redact", "duration", "access", "clusters"];
 
 /// The pure files of the core.
@@ -55,7 +55,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The lines of code that ship: without comments, and up to the tests.
+/// The lines of shipped code: without comments, and up to the tests.
 fn code(path: &Path) -> Vec<String> {
     if path.components().any(|part| part.as_os_str() == "tests") {
         return Vec::new();
@@ -71,8 +71,7 @@ fn code(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The module that a file belongs to: the part with a place of its own, if it is
-/// in one.
+/// The module of a file: the submodule with its own place, if there is one.
 fn module(path: &Path) -> String {
     let inside = path.strip_prefix(src()).unwrap();
     let parts: Vec<&str> = inside.iter().map(|part| part.to_str().unwrap()).collect();
@@ -91,12 +90,15 @@ fn place_of(parts: &[&str]) -> String {
 }
 
 /// Every module of this crate that a line names.
-fn named(line: &str) -> Vec<String> {
+fn modules_named_in(line: &str) -> Vec<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     line.split("crate::")
         .skip(1)
         .map(|rest| {
-            assert!(!rest.starts_with('{'), "one import for each module: {line}");
+            assert!(
+                !rest.starts_with('{'),
+                "use one import for each module: {line}"
+            );
             let path = rest.split(|c| !is_word(c) && c != ':').next().unwrap_or("");
             let parts: Vec<&str> = path.split("::").collect();
             place_of(&parts)
@@ -105,7 +107,7 @@ fn named(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_module_has_its_layer() {
+fn every_module_is_in_a_layer() {
     let mut found: Vec<String> = rust_files(&src()).iter().map(|path| module(path)).collect();
     found.sort();
     found.dedup();
@@ -125,7 +127,7 @@ fn imports_point_downwards_only() {
             continue;
         };
         for line in code(&path) {
-            for name in named(&line) {
+            for name in modules_named_in(&line) {
                 if place(&name).is_some_and(|there| there > here) {
                     wrong.push(format!("{}: {line}", path.display()));
                 }
@@ -135,14 +137,14 @@ fn imports_point_downwards_only() {
     assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
 }
 
-/// The core is usable over any table, so it knows none of ours.
+/// The core works with any table, so it must not know Kindler's own.
 #[test]
 fn the_core_imports_nothing_of_clusters() {
     let allowed = ["cause", "core", "duration"];
     let mut wrong = Vec::new();
     for path in rust_files(&src().join("core")) {
         for line in code(&path) {
-            for name in named(&line) {
+            for name in modules_named_in(&line) {
                 if !allowed.contains(&name.as_str()) {
                     wrong.push(format!("{}: {line}", path.display()));
                 }
@@ -174,7 +176,7 @@ fn pure_modules_are_pure() {
         "println!",
         "tracing",
     ];
-    // The crate behind the backoff wants an Instant that it never looks at.
+    // The crate behind the backoff requires an Instant, which it does not use.
     let excused = |path: &Path, word: &str| path.ends_with("backoff.rs") && word == "Instant::now";
     let mut wrong = Vec::new();
     for path in rust_files(&src()) {
@@ -194,7 +196,7 @@ fn pure_modules_are_pure() {
 }
 
 #[test]
-fn sql_and_spawning_stay_at_their_edges() {
+fn sql_and_spawning_stay_in_their_modules() {
     let rules: [(&[&str], &[&str]); 2] = [
         (
             &["SELECT ", "INSERT INTO", "UPDATE clusters", "DELETE FROM"],
@@ -219,7 +221,7 @@ fn sql_and_spawning_stay_at_their_edges() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The page is carried by every binary and fetched file by file.
+/// Every binary contains the page, and browsers fetch it file by file.
 #[test]
 fn the_page_stays_under_a_hundred_kilobytes() {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
@@ -233,18 +235,17 @@ fn the_page_stays_under_a_hundred_kilobytes() {
 }
 
 #[test]
-fn files_fit_in_a_head() {
+fn files_have_at_most_500_lines() {
     for path in rust_files(&src()) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines <= 500, "{} has {lines} lines", path.display());
     }
 }
 
-/// What tests need of a library, the program is built without: the Unicode
-/// tables of `regex` come with a test tool, and a pattern that needs them
-/// panics in the program alone.
+/// The Unicode tables of `regex` are enabled by a test dependency only. A pattern that
+/// needs them would panic in the shipped program alone.
 #[test]
-fn patterns_need_no_tables_that_only_the_tests_have() {
+fn patterns_do_not_need_unicode_tables() {
     for path in rust_files(&src()) {
         let lines = code(&path);
         let count = |word: &str| lines.iter().filter(|line| line.contains(word)).count();

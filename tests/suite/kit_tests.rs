@@ -1,12 +1,10 @@
-//! The kit must keep its own promises, or no other test means anything.
+//! The kit works as documented: all other tests rely on it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kit::{Database, PrivateServer, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
+use crate::kit::{Database, PrivateServer, TIMEOUT, eventually};
 
 #[tokio::test]
 async fn each_database_is_new_and_empty() {
@@ -54,7 +52,7 @@ async fn terminated_clients_notice() {
     let database = server.database().await;
     let client = database.connect().await;
     assert!(server.terminate_all().await >= 1);
-    eventually(SOON, "the client to notice its end", || async {
+    eventually(TIMEOUT, "the client closed", || async {
         client.is_closed()
     })
     .await;
@@ -62,20 +60,20 @@ async fn terminated_clients_notice() {
 }
 
 #[tokio::test]
-async fn a_suspended_server_says_nothing_until_it_is_resumed() {
+async fn a_suspended_server_answers_only_after_it_is_resumed() {
     let server = PrivateServer::create().await;
     let client = server.database().await.connect().await;
     server.suspend();
-    let asked = Instant::now();
+    let sent = Instant::now();
     let answer = client.query_one("SELECT 1", &[]);
     let silence = tokio::time::timeout(Duration::from_millis(300), answer).await;
     assert!(
         silence.is_err(),
         "a suspended server answered after {:?}",
-        asked.elapsed()
+        sent.elapsed()
     );
     server.resume();
-    eventually(SOON, "an answer after resuming", || async {
+    eventually(TIMEOUT, "an answer after the resume", || async {
         client.query_one("SELECT 1", &[]).await.ok()
     })
     .await;
@@ -83,41 +81,48 @@ async fn a_suspended_server_says_nothing_until_it_is_resumed() {
 
 #[tokio::test]
 async fn eventually_returns_the_value_it_waited_for() {
-    let mut looks = 0;
-    let value = eventually(SOON, "the third look", || {
-        looks += 1;
-        std::future::ready((looks == 3).then_some("here"))
+    let mut attempts = 0;
+    let value = eventually(TIMEOUT, "the third attempt", || {
+        attempts += 1;
+        std::future::ready((attempts == 3).then_some("here"))
     });
     assert_eq!(value.await, "here");
 }
 
 #[tokio::test]
-#[should_panic(expected = "in vain for: pigs that fly")]
-async fn eventually_names_what_never_came() {
-    eventually(Duration::from_millis(20), "pigs that fly", || async {
-        false
-    })
+#[should_panic(expected = "attempts): a condition that never holds")]
+async fn eventually_names_the_condition_that_timed_out() {
+    eventually(
+        Duration::from_millis(20),
+        "a condition that never holds",
+        || async { false },
+    )
     .await;
 }
 
-/// Not a test: the part of the next one that is killed. It shows its socket folder and stays.
+/// Not a test: the next test runs and kills it. It prints its socket folder and waits.
 #[tokio::test]
 #[ignore = "run by another test, to be killed"]
-async fn victim() {
+async fn killed_process() {
     let server = PrivateServer::create().await;
     println!("folder={}", server.socket_dir().display());
     std::future::pending().await
 }
 
 #[tokio::test]
-async fn a_killed_test_process_leaves_neither_server_nor_folder() {
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["kit_itself::victim", "--exact", "--ignored", "--nocapture"])
+async fn a_killed_test_process_leaves_no_server_and_no_folder() {
+    let mut killed_process = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "kit_tests::killed_process",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let output = victim.stdout.take().unwrap();
+    let output = killed_process.stdout.take().unwrap();
     let socket_dir = tokio::task::spawn_blocking(move || {
         use std::io::{BufRead, BufReader};
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
@@ -126,19 +131,19 @@ async fn a_killed_test_process_leaves_neither_server_nor_folder() {
     let socket_dir = socket_dir
         .await
         .unwrap()
-        .expect("the victim shows its folder");
+        .expect("the process prints its folder");
     let server = Path::new(&socket_dir).parent().unwrap();
     let data = server.join("data");
     assert!(!kindler::postgres::serving(&data).is_empty());
 
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    eventually(SOON, "the end of the server", || async {
+    killed_process.kill().unwrap();
+    killed_process.wait().unwrap();
+    eventually(TIMEOUT, "the end of the server", || async {
         kindler::postgres::serving(&data).is_empty()
     })
     .await;
     let run = server.parent().unwrap();
-    eventually(SOON, "the removal of the folder", || async {
+    eventually(TIMEOUT, "the removal of the folder", || async {
         !run.exists()
     })
     .await;

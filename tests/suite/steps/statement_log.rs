@@ -1,4 +1,5 @@
-//! What the daemon and the core ask of Postgres, by the server's own log.
+//! The statements that the daemon and the core send to Postgres, read from the server's
+//! log.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +10,14 @@ use kindler::core::table::{Statements, Table};
 use crate::kit::{Database, PrivateServer};
 
 /// A server that logs every statement, and a migrated database on it.
-pub struct Logged {
+pub struct LoggingDatabase {
     pub database: Database,
     log: PathBuf,
     names: BTreeMap<String, &'static str>,
 }
 
-impl Logged {
-    /// Names the statements of `table`; others go by their first line.
+impl LoggingDatabase {
+    /// Names the statements of `table`; other statements are named by their first line.
     pub async fn new(table: &Table) -> Self {
         let server = PrivateServer::create().await;
         let database = server.database().await.migrate().await;
@@ -31,9 +32,11 @@ impl Logged {
         }
         database.execute("SELECT pg_reload_conf()").await;
         let shown = "SHOW log_statement";
-        crate::kit::eventually(super::rig::SOON, "the settings", || async {
-            database.value::<String>(shown).await == "all"
-        })
+        crate::kit::eventually(
+            super::rig::STEPS_TIMEOUT,
+            "the log settings to take effect",
+            || async { database.value::<String>(shown).await == "all" },
+        )
         .await;
         let all = Statements::of(table);
         let names = [
@@ -55,7 +58,7 @@ impl Logged {
         }
     }
 
-    /// Where the log ends now.
+    /// The present length of the log.
     pub fn end(&self) -> usize {
         fs::read(&self.log).unwrap().len()
     }
@@ -66,7 +69,7 @@ impl Logged {
         let text = String::from_utf8_lossy(&text[from..to]).into_owned();
         let mine = format!("kindler|{}|LOG:  execute ", self.database.name());
         let mut counts = BTreeMap::new();
-        // A line that goes on begins with a tab.
+        // A continued line begins with a tab.
         for entry in text.replace("\n\t", "\u{1}").lines() {
             let Some((_, sql)) = entry
                 .strip_prefix(&mine)

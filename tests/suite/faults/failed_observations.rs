@@ -1,26 +1,24 @@
-//! Looks that fail, come back empty, cut short or as nonsense, and a database
-//! that refuses to answer: ignorance, which deletes nothing.
+//! Observations fail, are empty, cut off or invalid, and the database refuses
+//! statements: a failed observation deletes nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use super::{CONVERGED_BY, UNSETTLED, converged, migrated, number, report, rounds, run};
-use crate::kit::{Daemon, Host, Proxy, Traffic, eventually};
+use super::{CONVERGED_BY, UNSETTLED, converged, report, rounds};
+use crate::kit::{Daemon, Host, Proxy, Sql, Traffic, eventually, migrated};
 
-const SOON: Duration = Duration::from_secs(30);
-
-/// What `kubectl get nodes` says of the cluster whose context it is given.
+/// What `kubectl get nodes` prints for the cluster of its context.
 const KUBECTL: &str = r#"name=${2#*-}
-    if grep -qx healthy "$here/world/$name" 2>/dev/null; then echo NAME STATUS; else echo refused >&2; exit 1; fi"#;
+    if grep -qx healthy "$here/clusters/$name" 2>/dev/null; then echo NAME STATUS; else echo refused >&2; exit 1; fi"#;
 const K3D: &str = r#"list=
-    for name in $(ls "$here/world" | grep ^k3d); do list="$list,{\"name\":\"$name\",\"serversCount\":1,\"serversRunning\":$(grep -c healthy "$here/world/$name")}"; done
+    for name in $(ls "$here/clusters" | grep ^k3d); do list="$list,{\"name\":\"$name\",\"serversCount\":1,\"serversRunning\":$(grep -cx healthy "$here/clusters/$name")}"; done
     echo "[${list#,}]""#;
-const KIND: &str = r#"ls "$here/world" | grep ^kind || echo 'No kind clusters found.' >&2"#;
+const KIND: &str = r#"ls "$here/clusters" | grep ^kind || echo 'No kind clusters found.' >&2"#;
 const DOCKER: &str = r#"case "$*" in *inspect*) name=${4%-control-plane}
-    if grep -qx healthy "$here/world/$name"; then echo running; else echo exited; fi ;; esac"#;
+    if grep -qx healthy "$here/clusters/$name"; then echo running; else echo exited; fi ;; esac"#;
 
-/// How a tool may fail to tell; `{good}` is what it would say.
+/// Faults of a tool; `{good}` stands for its correct script.
 const FAULTS: [&str; 9] = [
     "exit 1",
     "exit 127",
@@ -33,7 +31,7 @@ const FAULTS: [&str; 9] = [
     "head -c 300000 /dev/urandom",
 ];
 
-/// Puts a tool into the daemon's path; every call is counted.
+/// Puts a tool into the daemon's PATH; every call is counted.
 fn tool(host: &Host, name: &str, text: &str) {
     let (path, part) = (host.path().join("bin").join(name), host.path().join("part"));
     let here = host.path().display();
@@ -50,7 +48,7 @@ const TOOLS: [(&str, &str); 4] = [
     ("docker", DOCKER),
 ];
 
-/// Wanted gone in vain.
+/// Clusters that are declared absent while their delete fails.
 const LEAVING: [&str; 2] = ["k3d-4", "kind-4"];
 
 fn calls(host: &Host) -> u64 {
@@ -58,16 +56,16 @@ fn calls(host: &Host) -> u64 {
 }
 
 #[tokio::test]
-async fn looks_that_tell_nothing_delete_nothing() {
+async fn failed_observations_delete_nothing() {
     let (database, host) = (migrated().await, Host::new());
     fs::create_dir(host.path().join("bin")).unwrap();
     for (name, good) in TOOLS {
         tool(&host, name, good);
     }
     let sql = database.connect().await;
-    let proxy = Proxy::before(&database).await;
+    let proxy = Proxy::to(&database).await;
     let path = format!("{}:/usr/bin:/bin", host.path().join("bin").display());
-    let daemon = Daemon::with_defaults(&proxy.url(), &host)
+    let _daemon = Daemon::with_defaults(&proxy.url(), &host)
         .set("PATH", path)
         .set("KINDLER_CREATE_COMMAND", host.command("create"))
         .set("KINDLER_DELETE_COMMAND", host.command("delete"))
@@ -78,33 +76,28 @@ async fn looks_that_tell_nothing_delete_nothing() {
         .set("KINDLER_BACKOFF_INITIAL", "200ms")
         .set("KINDLER_BACKOFF_MAX", "1s")
         .set("KINDLER_RESYNC_INTERVAL", "1s")
-        .spawn();
-    daemon.ready().await;
-    run(
-        &sql,
-        "INSERT INTO clusters (name, provider) SELECT p || '-' || n, p FROM generate_series(1, 4) n, unnest('{k3d,kind}'::text[]) p;
+        .start()
+        .await;
+    sql.run("INSERT INTO clusters (name, provider) SELECT p || '-' || n, p FROM generate_series(1, 4) n, unnest('{k3d,kind}'::text[]) p;
          INSERT INTO clusters (name, provider, desired_state) VALUES ('k3d-still', 'k3d', 'stopped')",
     )
     .await;
     converged(&sql, &host).await;
-    // Two are wanted gone, but their deletes fail: all that keeps their rows is
-    // that they are seen.
+    // The deletes of two absent clusters fail: their rows stay only because the
+    // clusters are observed.
     for name in LEAVING {
         host.control(&format!("{name}.delete"), "exit 1");
     }
-    run(
-        &sql,
-        "UPDATE clusters SET desired_state = 'absent' WHERE name IN ('k3d-4', 'kind-4')",
-    )
-    .await;
+    sql.run("UPDATE clusters SET desired_state = 'absent' WHERE name IN ('k3d-4', 'kind-4')")
+        .await;
     let trials = rounds(20, 200);
     for trial in 0..trials {
         for (name, good) in TOOLS {
-            // At first each fault of all tools at once, then any of any.
+            // At first each fault of all tools at once, then random faults.
             if trial < FAULTS.len() || fastrand::u8(..4) > 0 {
                 let any = fastrand::usize(..FAULTS.len());
                 let mut fault = *FAULTS.get(trial).unwrap_or(&FAULTS[any]);
-                // To kind this is a cluster of that name, and a whole list.
+                // For kind this output is a complete list with a cluster of that name.
                 if name == "kind" && fault == "echo null" {
                     fault = "true";
                 }
@@ -118,20 +111,22 @@ async fn looks_that_tell_nothing_delete_nothing() {
             proxy.set(Traffic::Flows);
         }
         let before = calls(&host);
-        eventually(SOON, "two looks at each", || async {
+        eventually(CONVERGED_BY, "two observations of each cluster", || async {
             calls(&host) >= before + 18
         })
         .await;
         for (name, good) in TOOLS {
             tool(&host, name, good);
         }
-        // A lease whose release was refused lives on for its 15 s.
-        eventually(CONVERGED_BY, "the others to be as wanted", || async {
-            number(&sql, &format!("{UNSETTLED} AND desired_state <> 'absent'")).await == 0
+        // A lease whose release was refused lasts for its 15 s.
+        eventually(CONVERGED_BY, "the other rows settled", || async {
+            sql.number(&format!("{UNSETTLED} AND desired_state <> 'absent'"))
+                .await
+                == 0
         })
         .await;
-        let rows = number(&sql, "SELECT count(*) FROM clusters").await;
-        assert_eq!(rows, 9, "a row went whose cluster is there");
+        let rows = sql.number("SELECT count(*) FROM clusters").await;
+        assert_eq!(rows, 9, "a row was removed although its cluster exists");
     }
     let journal = host.journal();
     let deleted = journal
@@ -140,17 +135,15 @@ async fn looks_that_tell_nothing_delete_nothing() {
         .count();
     assert_eq!(deleted, 0, "{journal:#?}");
     for name in LEAVING {
-        assert!(host.world(name).is_some());
+        assert!(host.cluster(name).is_some());
         host.release(&format!("{name}.delete"));
     }
-    run(&sql, "UPDATE clusters SET retry_requested_at = now()").await;
-    eventually(SOON, "the two to go", || async {
-        number(&sql, "SELECT count(*) FROM clusters").await == 7
-    })
-    .await;
+    sql.run("UPDATE clusters SET retry_requested_at = now()")
+        .await;
+    sql.wait_number("SELECT count(*) FROM clusters", 7).await;
     converged(&sql, &host).await;
     report(
-        "looks that fail, are empty or cut, and refused statements",
+        "observations that fail, are empty or cut off, and refused statements",
         &format!("{trials} trials over 9 clusters, 0 deletions, 0 rows lost"),
     );
 }

@@ -1,5 +1,5 @@
-//! What the sections share: a migrated database, waiting for a condition of
-//! it, and commands that do nothing.
+//! Shared by the sections: a migrated database, waiting for a condition in it, and
+//! commands without effects.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::kit::{Database, Host, PrivateServer, eventually};
 
-/// Far beyond what anything here takes; passing it means that it is broken.
+/// Far longer than any measurement; reaching it means a defect.
 const BROKEN_AFTER: Duration = Duration::from_secs(300);
 
 /// A database with the schema and no rows.
@@ -22,12 +22,13 @@ pub async fn migrated(server: &PrivateServer) -> Database {
     database
 }
 
-/// Its URL, as the library wants it.
+/// Its URL, parsed by the library.
 pub fn url(database: &Database) -> Url {
     Url::parse(&database.url()).expect("the kit's URL is valid")
 }
 
-/// Waits until a query says true; looks rarely enough not to disturb.
+/// Waits until a query returns true; polls rarely enough not to disturb the
+/// measurement.
 pub async fn until(sql: &Client, condition: &str, params: &[&(dyn ToSql + Sync)]) {
     let condition = sql.prepare(condition).await.expect("prepare a condition");
     eventually(BROKEN_AFTER, "a condition of the database", || async {
@@ -37,7 +38,7 @@ pub async fn until(sql: &Client, condition: &str, params: &[&(dyn ToSql + Sync)]
     .await;
 }
 
-/// Lets commands of the host do nothing and end with 0 (`true`) or 1 (`false`).
+/// Makes commands of the host exit with 0 (`true`) or 1 (`false`) without effects.
 pub fn answer(host: &Host, verbs: &[&str], answer: bool) {
     for verb in verbs {
         let part = host.path().join("part");
@@ -46,7 +47,7 @@ pub fn answer(host: &Host, verbs: &[&str], answer: bool) {
     }
 }
 
-/// What the figures belong to.
+/// The machine that the figures belong to.
 pub async fn machine(server: &PrivateServer) -> String {
     let database = server.database().await;
     let version: String = database.value("SHOW server_version").await;

@@ -1,0 +1,123 @@
+//! SQL on a session: statements, values, and the state of a cluster.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::eventually::eventually;
+
+/// Long enough for a busy machine; a passing test never waits this long.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What tests do on a session. Every method panics with the statement on an error.
+pub trait Sql {
+    /// Runs statements.
+    async fn run(&self, statements: &str);
+
+    /// Runs a statement that must be refused; returns the server's message.
+    async fn refused(&self, statement: &str) -> String;
+
+    /// The text that a query returns; empty for NULL and for no row.
+    async fn text(&self, query: &str) -> String;
+
+    /// The number that a query returns.
+    async fn number(&self, query: &str) -> i64;
+
+    /// Waits until a query returns this text.
+    async fn wait_text(&self, query: &str, expected: &str);
+
+    /// Waits until a query returns this number.
+    async fn wait_number(&self, query: &str, expected: i64);
+
+    /// Declares a cluster.
+    async fn declare(&self, name: &str);
+
+    /// Declares so many clusters, named by the prefix and a number from 1.
+    async fn declare_many(&self, prefix: &str, count: usize);
+
+    /// Changes the desired state of a cluster.
+    async fn desire(&self, name: &str, desired: &str);
+
+    /// `DESIRED ACTUAL` of a cluster, or `gone`.
+    async fn state(&self, name: &str) -> String;
+
+    /// Waits until a cluster has this state.
+    async fn wait_state(&self, name: &str, expected: &str);
+}
+
+impl Sql for Client {
+    async fn run(&self, statements: &str) {
+        if let Err(error) = self.batch_execute(statements).await {
+            panic!("{error:?} in: {statements}");
+        }
+    }
+
+    async fn refused(&self, statement: &str) -> String {
+        let error = self.batch_execute(statement).await.expect_err(statement);
+        let refusal = error.as_db_error().expect("an error from the server");
+        refusal.message().to_owned()
+    }
+
+    async fn text(&self, query: &str) -> String {
+        match self.query_opt(query, &[]).await {
+            Ok(row) => row.and_then(|row| row.get(0)).unwrap_or_default(),
+            Err(error) => panic!("{error:?} in: {query}"),
+        }
+    }
+
+    async fn number(&self, query: &str) -> i64 {
+        match self.query_one(query, &[]).await {
+            Ok(row) => row.get(0),
+            Err(error) => panic!("{error:?} in: {query}"),
+        }
+    }
+
+    async fn wait_text(&self, query: &str, expected: &str) {
+        let awaited = format!("{expected:?} from: {query}");
+        eventually(TIMEOUT, &awaited, || async {
+            self.text(query).await == expected
+        })
+        .await;
+    }
+
+    async fn wait_number(&self, query: &str, expected: i64) {
+        let awaited = format!("{expected} from: {query}");
+        eventually(TIMEOUT, &awaited, || async {
+            self.number(query).await == expected
+        })
+        .await;
+    }
+
+    async fn declare(&self, name: &str) {
+        let insert = "INSERT INTO clusters (name, provider)";
+        self.run(&format!("{insert} VALUES ('{name}', 'k3d')"))
+            .await;
+    }
+
+    async fn declare_many(&self, prefix: &str, count: usize) {
+        let insert = "INSERT INTO clusters (name, provider)";
+        let rows = format!("SELECT '{prefix}' || n, 'kind' FROM generate_series(1, {count}) n");
+        self.run(&format!("{insert} {rows}")).await;
+    }
+
+    async fn desire(&self, name: &str, desired: &str) {
+        let update = format!("UPDATE clusters SET desired_state = '{desired}'");
+        self.run(&format!("{update} WHERE name = '{name}'")).await;
+    }
+
+    async fn state(&self, name: &str) -> String {
+        let query = "SELECT desired_state || ' ' || actual_state FROM clusters WHERE name =";
+        match self.text(&format!("{query} '{name}'")).await {
+            state if state.is_empty() => "gone".into(),
+            state => state,
+        }
+    }
+
+    async fn wait_state(&self, name: &str, expected: &str) {
+        let awaited = format!("cluster {name}: {expected}");
+        eventually(TIMEOUT, &awaited, || async {
+            self.state(name).await == expected
+        })
+        .await;
+    }
+}

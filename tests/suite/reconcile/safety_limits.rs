@@ -1,0 +1,228 @@
+//! Safety limits: the cap on deletions, and no repairs while most clusters are down.
+
+use std::time::Duration;
+
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, kindler_output, migrated};
+
+const RUNNING: &str = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'";
+
+fn started_deletes(host: &Host) -> usize {
+    let started =
+        |entry: &&crate::kit::JournalEntry| entry.what == "start" && entry.verb == "delete";
+    host.journal().iter().filter(started).count()
+}
+
+#[tokio::test]
+async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
+    let (database, host) = (migrated().await, Host::new());
+    let start = || {
+        Daemon::builder(&database.url(), &host)
+            .set("KINDLER_DELETE_CAP", "3")
+            .spawn()
+    };
+    let daemons = [start(), start()];
+    for daemon in &daemons {
+        daemon.ready().await;
+    }
+    let sql = database.connect().await;
+    sql.declare_many("c", 8).await;
+    sql.wait_text(RUNNING, "8").await;
+
+    sql.run("UPDATE clusters SET desired_state = 'absent'")
+        .await;
+    let deferred = "SELECT count(*)::text FROM clusters WHERE status_reason = 'DeletionHeld'
+                AND actual_state = 'running' AND failed_attempts = 0 AND next_attempt_at > now() + interval '30 s'
+                AND status_message LIKE '%at most 3 begin within a minute (KINDLER_DELETE_CAP)%'";
+    sql.wait_text(deferred, "5").await;
+    let rows = "SELECT count(*)::text FROM clusters";
+    sql.wait_text(rows, "5").await;
+    // The cap also holds over two resyncs, more checks and notifications.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        (started_deletes(&host), sql.text(rows).await.as_str()),
+        (3, "5")
+    );
+    assert_eq!(daemons[0].metric("kindler_deletions_held").await, Some(5.0));
+    let (status, _) = kindler_output(&database.url(), &host, &["status"]);
+    assert!(
+        status.contains("the deletion of 5 clusters: KINDLER_DELETE_CAP"),
+        "{status}"
+    );
+    for daemon in &daemons {
+        assert!(
+            daemon.log().matches("deletions are deferred").count() <= 1,
+            "{}",
+            daemon.log()
+        );
+    }
+    let logs: String = daemons.iter().map(Daemon::log).collect();
+    assert!(logs.contains("deletions are deferred"), "{logs}");
+
+    // A minute passes, twice, and a person requests retries.
+    for (deletions, rows_left) in [(6, "2"), (8, "0")] {
+        sql.run(
+            "UPDATE cluster_deletions SET begun_at = begun_at - interval '1 min';
+                   UPDATE clusters SET retry_requested_at = clock_timestamp()",
+        )
+        .await;
+        sql.wait_text(rows, rows_left).await;
+        assert_eq!(started_deletes(&host), deletions);
+    }
+    // Only the replica that deferred deletions logs the end, when it next deletes;
+    // either replica may be that one.
+    eventually(TIMEOUT, "the log line that no deletion waits", || async {
+        sql.run(
+            "UPDATE cluster_deletions SET begun_at = begun_at - interval '1 min';
+             INSERT INTO clusters (name, provider, desired_state, actual_state)
+             VALUES ('later', 'k3d', 'absent', 'failed') ON CONFLICT DO NOTHING",
+        )
+        .await;
+        daemons
+            .iter()
+            .any(|daemon| daemon.log().contains("no deletion is deferred any more"))
+    })
+    .await;
+    host.assert_one_at_a_time();
+}
+
+#[tokio::test]
+async fn cap_zero_defers_nothing_and_a_withdrawn_deletion_ends() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_DELETE_CAP", "1")
+        .start()
+        .await;
+    let sql = database.connect().await;
+    sql.declare_many("c", 4).await;
+    sql.wait_text(RUNNING, "4").await;
+    sql.desire("c1", "absent").await;
+    sql.wait_state("c1", "gone").await;
+    sql.run("UPDATE clusters SET desired_state = 'absent'")
+        .await;
+    let deferred = "SELECT count(*)::text FROM clusters WHERE status_reason = 'DeletionHeld'";
+    sql.wait_text(deferred, "3").await;
+    sql.desire("c2", "present").await;
+    let healthy = "SELECT status_reason FROM clusters WHERE name = 'c2'";
+    sql.wait_text(healthy, "Healthy").await;
+    assert_eq!(host.started("c2"), ["create"]);
+
+    assert!(daemon.stop().await.success());
+    let _uncapped = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_DELETE_CAP", "0")
+        .spawn();
+    sql.run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
+        .await;
+    sql.wait_state("c3", "gone").await;
+    sql.wait_state("c4", "gone").await;
+    sql.wait_state("c2", "present running").await;
+}
+
+/// Six running clusters, and a daemon that checks them at this interval.
+async fn six_running_clusters(health_interval: &str) -> (crate::kit::Database, Host, Daemon) {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_HEALTH_INTERVAL", health_interval)
+        .start()
+        .await;
+    let sql = database.connect().await;
+    sql.declare_many("c", 6).await;
+    sql.wait_text(RUNNING, "6").await;
+    (database, host, daemon)
+}
+
+const DEFERRED_REPAIRS: &str = "SELECT count(*)::text FROM clusters
+    WHERE actual_state = 'running' AND status_reason = 'RepairHeld' AND health_failures < 3
+      AND status_message LIKE '%repairs are deferred while most clusters do not answer%'";
+
+#[tokio::test]
+async fn nothing_is_repaired_while_most_clusters_are_down() {
+    let (database, host, daemon) = six_running_clusters("1s").await;
+    let sql = database.connect().await;
+    // Every probe fails, and the provider's list is empty, as if all clusters were
+    // gone.
+    host.control("probe", "echo connection refused; exit 1");
+    host.control("exists", "exit 1");
+    sql.wait_text(DEFERRED_REPAIRS, "6").await;
+    // A first creation is not deferred; on this host it fails by itself.
+    sql.declare("new").await;
+    sql.wait_state("new", "present failed").await;
+    assert_eq!(host.started("new")[0], "create");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(sql.text(DEFERRED_REPAIRS).await, "6");
+    assert_eq!(daemon.metric("kindler_repairs_held").await, Some(6.0));
+    let (status, code) = kindler_output(&database.url(), &host, &["status"]);
+    assert_eq!(code, Some(1), "{status}");
+    assert!(
+        status.contains("the repair of 6 clusters: most clusters do not answer"),
+        "{status}"
+    );
+    let events = "SELECT count(*)::text FROM cluster_events WHERE cluster_name = 'c1' AND reason = 'RepairHeld'";
+    assert_eq!(
+        sql.text(events).await,
+        "1",
+        "one event, not one for each check"
+    );
+
+    host.release("probe");
+    host.release("exists");
+    let healthy =
+        "SELECT count(*)::text FROM clusters WHERE name <> 'new' AND status_reason = 'Healthy'";
+    sql.wait_text(healthy, "6").await;
+    sql.wait_state("new", "present running").await;
+    for n in 1..=6 {
+        assert_eq!(host.started(&format!("c{n}")), ["create"]);
+    }
+    eventually(TIMEOUT, "the log line that repairs go on", || async {
+        daemon.log().contains("repairs resume")
+    })
+    .await;
+    assert_eq!(
+        daemon.log().matches("most clusters do not answer").count(),
+        1,
+        "{}",
+        daemon.log()
+    );
+    assert_eq!(daemon.metric("kindler_repairs_held").await, Some(0.0));
+}
+
+#[tokio::test]
+async fn the_first_lost_cluster_causes_checks_of_the_others() {
+    let (database, host, _daemon) = six_running_clusters("1h").await;
+    let sql = database.connect().await;
+    for n in 1..=6 {
+        host.set_cluster(&format!("c{n}"), Some("unhealthy"));
+    }
+    // Only c1 is due; the last checks of the others are too old to count.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sql.run("UPDATE clusters SET next_check_at = NULL WHERE name = 'c1'")
+        .await;
+    let reason = "SELECT status_reason FROM clusters WHERE name = 'c1'";
+    sql.wait_text(reason, "RepairHeld").await;
+    assert_eq!(host.started("c1"), ["create"]);
+    let (_, code) = kindler_output(&database.url(), &host, &["retry", "c1"]);
+    assert_eq!(code, Some(0));
+    host.wait_started("c1", &["create", "create"]).await;
+    eventually(TIMEOUT, "c1 to be healthy", || async {
+        ["Created", "Healthy"].contains(&sql.text(reason).await.as_str())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_of_many_and_all_of_a_few_are_repaired() {
+    let (database, host, _daemon) = six_running_clusters("1s").await;
+    let sql = database.connect().await;
+    host.set_cluster("c1", Some("unhealthy"));
+    host.wait_started("c1", &["create", "create"]).await;
+    sql.run("UPDATE clusters SET desired_state = 'absent' WHERE name IN ('c1', 'c2', 'c3')")
+        .await;
+    sql.wait_text(RUNNING, "3").await;
+    for n in 4..=6 {
+        host.set_cluster(&format!("c{n}"), Some("unhealthy"));
+    }
+    for n in 4..=6 {
+        let name = format!("c{n}");
+        host.wait_started(&name, &["create", "create"]).await;
+        sql.wait_state(&name, "present running").await;
+    }
+}
