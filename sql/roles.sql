@@ -72,12 +72,19 @@ GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
 -- Processes with open streams register here.
 GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;
 
-GRANT INSERT (name, provider, subnet, node_port, pf_port, http_port, https_port,
-              register_portainer, haproxy_route, register_argocd, labels, paused, desired_state)
-    ON clusters TO kindler_api;
-GRANT UPDATE (subnet, node_port, pf_port, http_port, https_port,
-              register_portainer, haproxy_route, register_argocd, labels, paused, desired_state, retry_requested_at)
-    ON clusters TO kindler_api;
+GRANT INSERT (name, labels, paused, desired_state) ON clusters TO kindler_api;
+GRANT UPDATE (labels, paused, desired_state, retry_requested_at) ON clusters TO kindler_api;
+-- Every field of a spec; the provider is fixed for the life of a row.
+DO $$
+DECLARE field text;
+BEGIN
+    FOR field IN SELECT jsonb_object_keys(kindler_declared(NULL::clusters)) LOOP
+        EXECUTE format('GRANT INSERT (%I) ON clusters TO kindler_api', field);
+        IF field <> 'provider' THEN
+            EXECUTE format('GRANT UPDATE (%I) ON clusters TO kindler_api', field);
+        END IF;
+    END LOOP;
+END $$;
 
 -- Servers of the API look up the hashes of tokens (a token cannot be computed from its
 -- hash) and record their last use. Only the owner creates and revokes tokens. Only the

@@ -1,7 +1,6 @@
--- The columns of one cluster, for the alias c. They are listed, because a newer
--- release may add columns while this one runs.
-c.name, c.uid, c.provider, c.subnet::text AS subnet, c.node_port, c.pf_port, c.http_port, c.https_port,
-c.register_portainer, c.haproxy_route, c.register_argocd, c.labels, c.paused, c.protected,
+-- The columns of one cluster, for the alias c; the columns of its spec follow them.
+-- They are listed, because a newer release may add columns while this one runs.
+c.name, c.uid, c.labels, c.paused, c.protected,
 c.desired_state, c.actual_state, c.status_reason, c.status_message, c.reconcile_error,
 c.generation, c.observed_generation, coalesce(c.observed_spec_hash = c.spec_hash, false) AS spec_applied,
 c.spec_hash, c.failed_attempts, c.next_attempt_at, c.health_failures, c.last_healthy_at, c.next_check_at,

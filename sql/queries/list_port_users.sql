@@ -1,6 +1,8 @@
--- The other clusters that declare one of these ports.
--- $1 name, $2 pf port, $3 http port, $4 https port
-SELECT name, pf_port = $2 AS pf, http_port IN ($3, $4) AS http, https_port IN ($3, $4) AS https
-FROM clusters
-WHERE name <> $1 AND (pf_port = $2 OR http_port IN ($3, $4) OR https_port IN ($3, $4))
+-- The other clusters that declare one of these ports of the host, and in which pools.
+-- $1 name, $2 the spec with the ports
+SELECT * FROM (
+    SELECT c.name, {pools_in_use}
+    FROM clusters c, jsonb_to_record($2::jsonb) AS s ({spec_record})
+    WHERE c.name <> $1) AS users
+WHERE {any_pool}
 ORDER BY name LIMIT 20

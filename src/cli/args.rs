@@ -10,13 +10,14 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::access::{Scope, TokenName};
-use crate::clusters::{ClusterName, Port, Provider, Subnet};
+use crate::clusters::ClusterName;
 use crate::config::{
     ConnectionArgs, DaemonArgs, LISTEN, address, duration_within, for_dev, number_within,
     outside_dev,
 };
 
-use super::values::{ProviderParser, ScopeParser, port, token_lifetime};
+use super::spec_args::SpecArgs;
+use super::values::{ScopeParser, token_lifetime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -284,33 +285,8 @@ pub(super) struct CreateArgs {
     /// Its name: 1 to 63 lower-case letters, digits or '-' (k3d: at most 32)
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
-    /// Its provider; k3d by default for a new one
-    #[arg(short, long, value_parser = ProviderParser)]
-    pub provider: Option<Provider>,
-    /// Subnet of its own network, such as 10.101.0.0/16
-    #[arg(long, value_name = "CIDR")]
-    pub subnet: Option<Subnet>,
-    /// Node port that the gateway uses; 30080 by default
-    #[arg(long, value_name = "PORT", value_parser = port("node_port"))]
-    pub node_port: Option<Port>,
-    /// Port-forward port on the host; the first free of 19001 to 19999 by default
-    #[arg(long, value_name = "PORT", value_parser = port("pf_port"))]
-    pub pf_port: Option<Port>,
-    /// HTTP port on the host; the first free of 18090 to 18442 by default
-    #[arg(long, value_name = "PORT", value_parser = port("http_port"))]
-    pub http_port: Option<Port>,
-    /// HTTPS port on the host; the first free of 18443 to 18999 by default
-    #[arg(long, value_name = "PORT", value_parser = port("https_port"))]
-    pub https_port: Option<Port>,
-    /// Do not register it with Portainer
-    #[arg(long)]
-    pub no_register_portainer: bool,
-    /// Do not route to it in HAProxy
-    #[arg(long)]
-    pub no_haproxy_route: bool,
-    /// Do not register it with Argo CD
-    #[arg(long)]
-    pub no_register_argocd: bool,
+    #[command(flatten)]
+    pub spec: SpecArgs,
     #[command(flatten)]
     pub wait: WaitArgs,
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use crate::clusters::{Cluster, ClusterName, Desired, Provider};
+use crate::clusters::{Cluster, ClusterName, Desired, SpecField, SpecValue};
 use crate::store::{Declaration, Declared};
 
 use super::args::{ChangeArgs, CreateArgs, DeleteArgs};
@@ -64,15 +64,7 @@ pub(super) async fn create(
 fn declaration(args: &CreateArgs) -> Declaration {
     Declaration {
         name: args.name.clone(),
-        provider: args.provider.unwrap_or(Provider::K3d),
-        subnet: args.subnet,
-        node_port: args.node_port,
-        pf_port: args.pf_port,
-        http_port: args.http_port,
-        https_port: args.https_port,
-        register_portainer: !args.no_register_portainer,
-        haproxy_route: !args.no_haproxy_route,
-        register_argocd: !args.no_register_argocd,
+        spec: args.spec.0.clone(),
         labels: serde_json::json!({}),
         paused: false,
         desired: Desired::Present,
@@ -116,51 +108,19 @@ fn summary(cluster: &Cluster) -> String {
 
 /// The given values that differ from the declared ones.
 fn differences(args: &CreateArgs, cluster: &Cluster) -> Vec<String> {
-    fn differ<T: PartialEq + ToString>(field: &str, given: Option<T>, is: T) -> Option<String> {
-        let given = given.filter(|given| *given != is)?;
-        Some(format!(
-            "{field} is {}, not {}",
-            is.to_string(),
-            given.to_string()
-        ))
-    }
-    let spec = &cluster.spec;
-    let subnet = args
-        .subnet
-        .filter(|given| Some(*given) != spec.subnet)
-        .map(|given| {
-            let is = spec
-                .subnet
-                .map_or("not set".to_owned(), |subnet| subnet.to_string());
-            format!("subnet is {is}, not {given}")
-        });
-    let off = |given: bool| given.then_some(false);
-    [
-        differ("provider", args.provider, spec.provider),
-        subnet,
-        differ("node_port", args.node_port, spec.node_port),
-        differ("pf_port", args.pf_port, spec.pf_port),
-        differ("http_port", args.http_port, spec.http_port),
-        differ("https_port", args.https_port, spec.https_port),
-        differ(
-            "register_portainer",
-            off(args.no_register_portainer),
-            spec.register_portainer,
-        ),
-        differ(
-            "haproxy_route",
-            off(args.no_haproxy_route),
-            spec.haproxy_route,
-        ),
-        differ(
-            "register_argocd",
-            off(args.no_register_argocd),
-            spec.register_argocd,
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let declared = |field: &SpecField| {
+        let mut values = cluster.spec.values();
+        values.find_map(|(known, value)| (known.name == field.name).then_some(value))
+    };
+    let differ = |(field, given): (&SpecField, SpecValue)| {
+        let is = declared(field).filter(|is| *is != given)?;
+        let is = match is {
+            SpecValue::Subnet(None) => "not set".to_owned(),
+            is => is.to_string(),
+        };
+        Some(format!("{} is {is}, not {given}", field.name))
+    };
+    args.spec.0.values().filter_map(differ).collect()
 }
 
 pub(super) async fn delete(

@@ -6,7 +6,7 @@ use comfy_table::Color;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clusters::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName, SpecValue};
 use crate::command::{LogDir, LogOwner};
 use crate::live::StepView;
 
@@ -121,29 +121,24 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
             spec.provider.context(&cluster.name)
         ),
     );
-    field(
-        "ports",
-        format!(
-            "http {}, https {}, port-forward {}, node {}",
-            spec.http_port, spec.https_port, spec.pf_port, spec.node_port
-        ),
-    );
+    let mut values: Vec<_> = spec.values().collect();
+    values.sort_by_key(|(field, _)| field.display_order());
+    let ports = values.iter().filter_map(|(field, value)| match value {
+        SpecValue::Port(port) => Some(format!("{} {port}", field.label)),
+        _ => None,
+    });
+    field("ports", ports.collect::<Vec<_>>().join(", "));
     if let Some(subnet) = spec.subnet {
         field("subnet", subnet.to_string());
     }
     if let Some(ip) = &cluster.server_ip {
         field("server ip", text::line(ip));
     }
-    let registered = [
-        ("portainer", spec.register_portainer),
-        ("haproxy", spec.haproxy_route),
-        ("argocd", spec.register_argocd),
-    ];
-    let registered: Vec<_> = registered
-        .into_iter()
-        .filter(|(_, on)| *on)
-        .map(|(n, _)| n)
-        .collect();
+    let services = values.iter().filter_map(|(field, value)| match value {
+        SpecValue::Flag(true) => field.service,
+        _ => None,
+    });
+    let registered: Vec<_> = services.collect();
     field(
         "registered",
         if registered.is_empty() {
@@ -152,6 +147,12 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
             registered.join(", ")
         },
     );
+    for (flag, value) in &values {
+        if let (SpecValue::Flag(on), None) = (value, flag.service) {
+            let on = if *on { "yes" } else { "no" };
+            field(&flag.name.replace('_', " "), on.to_owned());
+        }
+    }
     if cluster
         .labels
         .as_object()

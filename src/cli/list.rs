@@ -4,7 +4,7 @@ use comfy_table::Color;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster, SpecValue};
 use crate::core::database::Undecodable;
 
 use super::args::ListOutput;
@@ -91,12 +91,11 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
         0 => String::new(),
         tries => tries.to_string(),
     };
-    let ports = [
-        spec.node_port,
-        spec.pf_port,
-        spec.http_port,
-        spec.https_port,
-    ];
+    let ports = spec.values().filter_map(|(_, value)| match value {
+        SpecValue::Port(port) => Some(port.to_string()),
+        _ => None,
+    });
+    let ports: Vec<_> = ports.collect();
     vec![
         Field::new(cluster.name.as_str()),
         Field::new(spec.provider.as_str()),
@@ -111,7 +110,7 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
         ),
         Field::new(tries),
         Field::new(text::next_try(cluster, now).unwrap_or_default()),
-        Field::new(ports.map(|port| port.to_string()).join(",")),
+        Field::new(ports.join(",")),
         Field::new(
             spec.subnet
                 .map(|subnet| subnet.to_string())

@@ -16,6 +16,7 @@ mod progress;
 mod ready;
 mod screen;
 mod session;
+mod spec_args;
 mod status;
 mod steps;
 mod table;

@@ -40,13 +40,7 @@ impl TypedValueParser for ProviderParser {
 
 /// Parses a port for this column.
 pub(super) fn port(field: &'static str) -> impl Fn(&str) -> Result<Port, SpecError> + Clone {
-    move |text| match text.parse() {
-        Ok(number) => Port::new(field, number),
-        Err(_) => Err(SpecError::Port {
-            field,
-            given: text.chars().take(40).collect(),
-        }),
-    }
+    move |text| Port::parse(field, text)
 }
 
 /// Parses a scope.

@@ -25,7 +25,11 @@ pub use condition::{ConditionStatus, ConditionType, Standing};
 pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{LabelRequirement, Selector, SelectorError};
-pub use spec::{MAX_K3D_NAME, Port, Provider, Spec, SpecError, Subnet};
+pub(crate) use spec::spec_columns;
+pub use spec::{
+    FieldKind, HostPort, MAX_K3D_NAME, PartialSpec, Port, Provider, Spec, SpecError, SpecField,
+    SpecValue, Subnet,
+};
 pub use steps::StepProgress;
 
 /// A state that this release does not know.
@@ -226,21 +230,10 @@ pub(crate) mod samples {
 
     /// `dev` on k3d, just declared and not observed yet.
     pub(crate) fn dev() -> Cluster {
-        let port = |n| Port::new("port", n).unwrap();
         Cluster {
             name: ClusterName::parse("dev").unwrap(),
             uid: Uuid::from_u128(1),
-            spec: Spec {
-                provider: Provider::K3d,
-                subnet: None,
-                node_port: port(30080),
-                pf_port: port(19000),
-                http_port: port(18080),
-                https_port: port(18443),
-                register_portainer: true,
-                haproxy_route: true,
-                register_argocd: true,
-            },
+            spec: PartialSpec::default().or_default(),
             spec_hash: String::new(),
             desired: Desired::Present,
             actual: Actual::Unknown,

@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::name::ClusterName;
 
+mod field;
+
+pub use field::{FieldKind, HostPort, SpecField, SpecValue};
+use field::{FieldType, spec};
+
 /// The longest name that k3d accepts.
 pub const MAX_K3D_NAME: usize = 32;
 
@@ -120,6 +125,20 @@ impl Port {
             })
     }
 
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// [`SpecError::Port`] with the field's name.
+    pub fn parse(field: &'static str, text: &str) -> Result<Self, SpecError> {
+        match text.parse() {
+            Ok(number) => Self::new(field, number),
+            Err(_) => Err(SpecError::Port {
+                field,
+                given: text.chars().take(40).collect(),
+            }),
+        }
+    }
+
     /// The number.
     pub fn get(self) -> u16 {
         self.0.get()
@@ -168,30 +187,62 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// The declared shape of a cluster. A real change of it raises `generation`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
-    /// Which tool makes it; fixed for the life of the row.
-    pub provider: Provider,
-    /// A network of its own, or the provider's shared one.
-    pub subnet: Option<Subnet>,
-    /// The node port behind the gateway.
-    pub node_port: Port,
-    /// The host's port-forward port.
-    pub pf_port: Port,
-    /// The host's HTTP port.
-    pub http_port: Port,
-    /// The host's HTTPS port.
-    pub https_port: Port,
-    /// Whether the cluster is registered with Portainer.
-    pub register_portainer: bool,
+spec! {
+    /// `k3d` or `kind`.
+    provider: Provider =
+        SpecField::provider("Its provider; k3d by default for a new one")
+            .short_flag('p')
+            .fixed()
+            .csv_column(1);
+    /// The subnet of its network, if it has its own.
+    subnet: Option<Subnet> as text =
+        SpecField::subnet("Subnet of its own network, such as 10.101.0.0/16")
+            .api_name("cluster_subnet")
+            .csv_column(8);
+    /// The node port that the gateway uses.
+    node_port: Port =
+        SpecField::port("Node port that the gateway uses", 30080)
+            .label("node")
+            .csv_column(2);
+    /// The port-forward port on the host.
+    pf_port: Port =
+        SpecField::host_port("Port-forward port on the host", 19000, "pf", 19001..=19999)
+            .label("port-forward")
+            .csv_column(3);
+    /// The HTTP port on the host.
+    http_port: Port =
+        SpecField::host_port("HTTP port on the host", 18080, "web", 18090..=18442)
+            .label("http")
+            .main()
+            .csv_column(6);
+    /// The HTTPS port on the host.
+    https_port: Port =
+        SpecField::host_port("HTTPS port on the host", 18443, "web", 18443..=18999)
+            .label("https")
+            .main()
+            .csv_column(7);
+    /// Whether it is registered with Portainer.
+    register_portainer: bool =
+        SpecField::flag("Do not register it with Portainer", true)
+            .service("portainer")
+            .csv_column(4);
     /// Whether the gateway routes to it.
-    pub haproxy_route: bool,
-    /// Whether the cluster is registered with Argo CD.
-    pub register_argocd: bool,
+    haproxy_route: bool =
+        SpecField::flag("Do not route to it in HAProxy", true)
+            .service("haproxy")
+            .csv_column(5);
+    /// Whether it is registered with Argo CD.
+    register_argocd: bool =
+        SpecField::flag("Do not register it with Argo CD", true)
+            .service("argocd");
 }
 
 impl Spec {
+    /// The field of this name.
+    pub fn field(name: &str) -> Option<&'static SpecField> {
+        Self::FIELDS.iter().find(|field| field.name == name)
+    }
+
     /// Checks what only name and spec together can tell.
     ///
     /// # Errors
@@ -204,21 +255,58 @@ impl Spec {
             Provider::K3d | Provider::Kind => Ok(()),
         }
     }
+}
 
-    /// Checks that each port of the host serves one purpose; what is not named
-    /// yet is not judged. (The node port is within the cluster.)
+impl PartialSpec {
+    /// The spec with the default of every field that is not given.
+    pub fn or_default(&self) -> Spec {
+        let mut whole = Self::default();
+        for field in Spec::FIELDS {
+            whole.set(field, field.default());
+        }
+        for (field, value) in self.values() {
+            whole.set(field, value);
+        }
+        let value = |field: &SpecField| whole.values().find(|(known, _)| known.name == field.name);
+        Spec::read(|field| value(field).map(|(_, value)| value).ok_or(()))
+            .expect("every field has a default")
+    }
+
+    /// The given fields in the order of commands and statements for people.
+    pub fn listed(&self) -> Vec<(&'static SpecField, SpecValue)> {
+        let mut listed: Vec<_> = self.values().collect();
+        listed.sort_by_key(|(field, _)| field.statement_order());
+        listed
+    }
+
+    /// The given ports of the host.
+    pub fn host_ports(&self) -> impl Iterator<Item = (&'static SpecField, Port)> {
+        self.values().filter_map(|(field, value)| match value {
+            SpecValue::Port(port) => field.host_port_of().map(|_| (field, port)),
+            _ => None,
+        })
+    }
+
+    /// Whether every port of the host is given, so that no free one is searched.
+    pub fn gives_every_host_port(&self) -> bool {
+        let all = Spec::FIELDS.iter().filter_map(SpecField::host_port_of);
+        self.host_ports().count() == all.count()
+    }
+
+    /// Checks that the given ports of the host differ. (The node port is within the
+    /// cluster.)
     ///
     /// # Errors
     /// [`SpecError::SamePort`] names the first two that are equal.
-    pub fn check_ports(
-        pf: Option<Port>,
-        http: Option<Port>,
-        https: Option<Port>,
-    ) -> Result<(), SpecError> {
-        let (pf, http, https) = (("pf_port", pf), ("http_port", http), ("https_port", https));
-        for ((one, port), (other, same)) in [(pf, http), (pf, https), (http, https)] {
-            if let Some(port) = port.filter(|_| port == same) {
-                return Err(SpecError::SamePort { one, other, port });
+    pub fn check_ports(&self) -> Result<(), SpecError> {
+        let ports: Vec<_> = self.host_ports().collect();
+        for (index, (one, port)) in ports.iter().enumerate() {
+            if let Some((other, _)) = ports[index + 1..].iter().find(|(_, same)| same == port) {
+                return Err(SpecError::SamePort {
+                    one: one.name,
+                    other: other.name,
+                    port: *port,
+                });
             }
         }
         Ok(())
@@ -293,7 +381,13 @@ mod tests {
                 Some("http_port and https_port are both 7"),
             ),
         ] {
-            let refused = Spec::check_ports(pf, http, https).err();
+            let spec = PartialSpec {
+                pf_port: pf,
+                http_port: http,
+                https_port: https,
+                ..PartialSpec::default()
+            };
+            let refused = spec.check_ports().err();
             let refused = refused.map(|error| error.to_string());
             let told = told.map(|told| format!("{told}: use a port of its own for each"));
             assert_eq!(refused, told);
@@ -309,6 +403,51 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("32")
+        );
+    }
+
+    #[test]
+    fn the_declaration_of_fields_is_consistent() {
+        assert!(Spec::kinds_are_those_of_types());
+        for field in Spec::FIELDS {
+            assert!(!field.about.is_empty() && !field.help.is_empty());
+        }
+        let mut ranges: Vec<_> = Spec::FIELDS
+            .iter()
+            .filter_map(|field| Some((field, &field.host_port_of()?.free)))
+            .collect();
+        ranges.sort_by_key(|(_, free)| *free.start());
+        for pair in ranges.windows(2) {
+            let ((one, first), (other, second)) = (pair[0], pair[1]);
+            assert!(
+                first.end() < second.start(),
+                "{} and {} look for free ports in one range",
+                one.name,
+                other.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_given_gets_its_default() {
+        let given = PartialSpec {
+            provider: Some(Provider::Kind),
+            register_argocd: Some(false),
+            ..PartialSpec::default()
+        };
+        let spec = given.or_default();
+        assert_eq!(spec.provider, Provider::Kind);
+        assert!(spec.register_portainer && !spec.register_argocd);
+        let ports = [
+            spec.node_port,
+            spec.pf_port,
+            spec.http_port,
+            spec.https_port,
+        ];
+        assert_eq!(ports.map(Port::get), [30080, 19000, 18080, 18443]);
+        assert_eq!(
+            serde_json::json!(given),
+            serde_json::json!({ "provider": "kind", "register_argocd": false })
         );
     }
 }

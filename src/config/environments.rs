@@ -12,7 +12,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::clusters::{ClusterName, Desired, NameError, Port, SpecError};
+use crate::clusters::{
+    ClusterName, Desired, FieldKind, NameError, PartialSpec, Port, Spec, SpecError, SpecField,
+    SpecValue,
+};
 use crate::store::Declaration;
 
 /// Enough for thousands of clusters; a larger file is not such a list.
@@ -113,42 +116,40 @@ fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsErr
     }
     let column = |index: usize| columns.get(index).copied().unwrap_or_default();
     let value = |why| EnvironmentsError::Value { line, why };
-    let port = |index, field, default| {
-        let text = match column(index) {
-            "" => default,
-            given => given,
+    let mut spec = PartialSpec::default();
+    for field in Spec::FIELDS {
+        let given = match field.csv_column {
+            Some(index) => given(field, column(index)).map_err(value)?,
+            // The file has no column for it.
+            None => field.default(),
         };
-        let number = text.parse::<i64>().map_err(|_| SpecError::Port {
-            field,
-            given: text.chars().take(40).collect(),
-        });
-        number
-            .and_then(|number| Port::new(field, number))
-            .map(Some)
-            .map_err(value)
-    };
-    let flag = |index| TRUE.contains(&column(index).to_ascii_lowercase().as_str());
-    let subnet = Some(column(8)).filter(|subnet| !subnet.is_empty());
+        spec.set(field, given);
+    }
     let new = Declaration {
         name: column(0)
             .parse()
             .map_err(|why| EnvironmentsError::Name { line, why })?,
-        provider: column(1).parse().map_err(value)?,
-        node_port: port(2, "node_port", "30080")?,
-        pf_port: port(3, "pf_port", "19000")?,
-        register_portainer: flag(4),
-        haproxy_route: flag(5),
-        http_port: port(6, "http_port", "18080")?,
-        https_port: port(7, "https_port", "18443")?,
-        subnet: subnet.map(str::parse).transpose().map_err(value)?,
-        // The file has no columns for these.
-        register_argocd: true,
+        spec,
         labels: json!({}),
         paused: false,
         desired: Desired::Present,
     };
     new.check().map_err(value)?;
     Ok(new)
+}
+
+/// The value of a column; an empty port gets its default.
+fn given(field: &SpecField, text: &str) -> Result<SpecValue, SpecError> {
+    Ok(match field.kind {
+        FieldKind::Provider => SpecValue::Provider(text.parse()?),
+        FieldKind::Subnet if text.is_empty() => SpecValue::Subnet(None),
+        FieldKind::Subnet => SpecValue::Subnet(Some(text.parse()?)),
+        FieldKind::Port { .. } if text.is_empty() => field.default(),
+        FieldKind::Port { .. } => SpecValue::Port(Port::parse(field.name, text)?),
+        FieldKind::Flag { .. } => {
+            SpecValue::Flag(TRUE.contains(&text.to_ascii_lowercase().as_str()))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The texts are in `sql/core`, one statement each; [`Statements`] inserts the names of
 //! one table. This module runs nothing.
 
+use super::database::{named_parameters, numbered};
 use super::steps;
 
 /// One reconciled table, by its names in SQL. The names are inserted into statements
@@ -118,6 +119,16 @@ macro_rules! sql {
     };
 }
 
+named_parameters! {
+    /// The parameters of [`Statements::renew`].
+    Renew { key, uid, owner, term, ttl, place }
+}
+
+named_parameters! {
+    /// The parameters of [`Statements::remove`].
+    Remove { key, uid, owner, term, generation, place }
+}
+
 /// The statements of one table, with its names.
 #[derive(Debug)]
 pub struct Statements {
@@ -172,7 +183,10 @@ impl Statements {
                 &with(sql!("claim"), &[("{keys}", "= ANY($1::text[])")]),
                 &[("{selector}", "$4::jsonb")],
             ),
-            renew: fill(table, sql!("renew"), &[place("$6::text")]),
+            renew: numbered(
+                &fill(table, sql!("renew"), &[place(":place::text")]),
+                Renew::NAMES,
+            ),
             release: fill(table, sql!("release"), &[]),
             release_all: fill(table, sql!("release_all"), &[]),
             due: fill(table, sql!("due"), &[("{selector}", "$3::jsonb")]),
@@ -188,7 +202,10 @@ impl Statements {
                 &[place("$2::text")],
             ),
             advance_steps: fill(table, sql!("advance_steps"), &[]),
-            remove: fill(table, sql!("remove"), &[place("$6::text")]),
+            remove: numbered(
+                &fill(table, sql!("remove"), &[place(":place::text")]),
+                Remove::NAMES,
+            ),
         }
     }
 }
@@ -245,6 +262,16 @@ fn fill(table: &Table, text: &str, parameters: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::database::unmatched_names;
+
+    #[test]
+    fn names_in_the_texts_are_the_fields() {
+        let filled = |text: &str| text.replace("{place}", ":place");
+        let renew = unmatched_names(&filled(sql!("renew")), Renew::NAMES);
+        let remove = unmatched_names(&filled(sql!("remove")), Remove::NAMES);
+        assert!(renew.is_empty(), "sql/core/renew.sql: {renew:?}");
+        assert!(remove.is_empty(), "sql/core/remove.sql: {remove:?}");
+    }
 
     #[test]
     fn every_placeholder_is_filled() {

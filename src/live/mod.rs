@@ -21,7 +21,7 @@ use tokio::time::timeout;
 pub use follower::Follower;
 pub use state::{Frame, FrameKind};
 pub use steps::StepView;
-pub use view::View;
+pub use view::{SpecView, View};
 
 use state::FeedState;
 

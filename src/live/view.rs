@@ -3,11 +3,12 @@
 //! The first fields keep the names of the system that Kindler replaces.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::clusters::Cluster;
+use crate::clusters::{Cluster, FieldKind, Spec, SpecField};
 use crate::core::database::Undecodable;
 use crate::store::{ActiveWork, ClusterWithWork};
 
@@ -20,24 +21,10 @@ pub struct View {
     /// row cannot be decoded.
     #[schema(value_type = Option<String>, format = "uuid")]
     pub uid: Option<Uuid>,
-    /// `k3d` or `kind`.
-    pub provider: String,
-    /// The subnet of its network, if it has its own.
-    pub cluster_subnet: Option<String>,
-    /// The node port that the gateway uses.
-    pub node_port: u16,
-    /// The port-forward port on the host.
-    pub pf_port: u16,
-    /// The HTTP port on the host.
-    pub http_port: u16,
-    /// The HTTPS port on the host.
-    pub https_port: u16,
-    /// Whether it is registered with Portainer.
-    pub register_portainer: bool,
-    /// Whether the gateway routes to it.
-    pub haproxy_route: bool,
-    /// Whether it is registered with Argo CD.
-    pub register_argocd: bool,
+    /// The fields of the spec, by their names in the API.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub spec: SpecView,
     /// Same as `actual_state`, under its old name.
     pub status: String,
     /// `present`, `stopped` or `absent`.
@@ -104,22 +91,46 @@ pub struct View {
     pub unreadable: Option<String>,
 }
 
+/// A spec with the names that its fields have in the API. Every field is empty if the
+/// row cannot be decoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpecView(Option<Spec>);
+
+impl SpecView {
+    /// The view of a spec.
+    pub fn of(spec: Spec) -> Self {
+        Self(Some(spec))
+    }
+}
+
+impl Serialize for SpecView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(spec) => {
+                let fields = spec.values();
+                serializer.collect_map(fields.map(|(field, value)| (field.api_name, value)))
+            }
+            None => {
+                let empty = |field: &SpecField| match field.kind {
+                    FieldKind::Provider => json!(""),
+                    FieldKind::Subnet => json!(null),
+                    FieldKind::Port { .. } => json!(0),
+                    FieldKind::Flag { .. } => json!(false),
+                };
+                let fields = Spec::FIELDS.iter();
+                serializer.collect_map(fields.map(|field| (field.api_name, empty(field))))
+            }
+        }
+    }
+}
+
 impl View {
     /// A cluster and its lease.
     pub fn of(cluster: &Cluster, work: Option<ActiveWork>) -> Self {
-        let spec = &cluster.spec;
         Self {
             name: cluster.name.to_string(),
             uid: Some(cluster.uid),
-            provider: spec.provider.to_string(),
-            cluster_subnet: spec.subnet.map(|subnet| subnet.to_string()),
-            node_port: spec.node_port.get(),
-            pf_port: spec.pf_port.get(),
-            http_port: spec.http_port.get(),
-            https_port: spec.https_port.get(),
-            register_portainer: spec.register_portainer,
-            haproxy_route: spec.haproxy_route,
-            register_argocd: spec.register_argocd,
+            spec: SpecView::of(cluster.spec.clone()),
             status: cluster.actual.to_string(),
             desired_state: cluster.desired.to_string(),
             actual_state: cluster.actual.to_string(),

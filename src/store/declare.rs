@@ -1,11 +1,14 @@
 //! The writes by which people declare clusters. Only the reconciler acts on them.
 
+use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
-use crate::clusters::{Cluster, ClusterName, Desired, Port, Provider, Spec, SpecError, Subnet};
+use crate::clusters::{Cluster, ClusterName, Desired, PartialSpec, Spec, SpecError, SpecValue};
 
-use super::{Store, queries, rows};
+use super::queries::{self, DeclareCluster};
+use super::spec_sql::host_ports;
+use super::{Store, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::typed;
 
@@ -14,24 +17,8 @@ use crate::core::database::typed;
 pub struct Declaration {
     /// The name.
     pub name: ClusterName,
-    /// The provider.
-    pub provider: Provider,
-    /// The subnet; `None`: the provider's default.
-    pub subnet: Option<Subnet>,
-    /// 30080 if not set.
-    pub node_port: Option<Port>,
-    /// The first free of 19001 to 19999 if not set.
-    pub pf_port: Option<Port>,
-    /// The first free of 18090 to 18442 if not set.
-    pub http_port: Option<Port>,
-    /// The first free of 18443 to 18999 if not set.
-    pub https_port: Option<Port>,
-    /// Whether it is registered with Portainer.
-    pub register_portainer: bool,
-    /// Whether the gateway routes to it.
-    pub haproxy_route: bool,
-    /// Whether it is registered with Argo CD.
-    pub register_argocd: bool,
+    /// The fields of its spec that are given.
+    pub spec: PartialSpec,
     /// Labels: an object of strings.
     pub labels: serde_json::Value,
     /// Whether the cluster is only observed until it is resumed.
@@ -55,34 +42,23 @@ impl Declaration {
     /// # Errors
     /// [`SpecError`] names field and limit.
     pub fn check(&self) -> Result<(), SpecError> {
-        Spec::check_name(self.provider, &self.name)?;
-        Spec::check_ports(self.pf_port, self.http_port, self.https_port)
+        let provider = self.spec.or_default().provider;
+        Spec::check_name(provider, &self.name)?;
+        self.spec.check_ports()
     }
 
     /// The declaration as an INSERT statement, for people to keep. Every value was checked, so
     /// none contains a quote.
     pub fn as_sql(&self) -> String {
-        let mut columns = vec![
-            ("name", format!("'{}'", self.name)),
-            ("provider", format!("'{}'", self.provider)),
-        ];
-        for (column, port) in [
-            ("node_port", self.node_port),
-            ("pf_port", self.pf_port),
-            ("http_port", self.http_port),
-            ("https_port", self.https_port),
-        ] {
-            columns.extend(port.map(|port| (column, port.to_string())));
-        }
-        columns.extend(self.subnet.map(|subnet| ("subnet", format!("'{subnet}'"))));
-        for (column, on) in [
-            ("register_portainer", self.register_portainer),
-            ("haproxy_route", self.haproxy_route),
-            ("register_argocd", self.register_argocd),
-        ] {
-            if !on {
-                columns.push((column, "false".to_owned()));
-            }
+        let mut columns = vec![("name", format!("'{}'", self.name))];
+        for (field, value) in self.spec.listed() {
+            let text = match value {
+                SpecValue::Subnet(None) => continue,
+                SpecValue::Flag(_) if value == field.default() => continue,
+                SpecValue::Provider(_) | SpecValue::Subnet(_) => format!("'{value}'"),
+                SpecValue::Port(_) | SpecValue::Flag(_) => value.to_string(),
+            };
+            columns.push((field.name, text));
         }
         if self
             .labels
@@ -106,62 +82,35 @@ impl Declaration {
             values.join(", ")
         )
     }
-
-    fn sets_every_port(&self) -> bool {
-        let ports = [self.pf_port, self.http_port, self.https_port];
-        ports.iter().all(Option::is_some)
-    }
-
-    /// The values for `sql/queries/declare_cluster.sql`.
-    pub(super) fn values(&self) -> DeclarationParams<'_> {
-        let ports = [
-            self.node_port,
-            self.pf_port,
-            self.http_port,
-            self.https_port,
-        ];
-        DeclarationParams {
-            name: self.name.as_str(),
-            provider: self.provider.as_str(),
-            subnet: self.subnet.map(|subnet| subnet.to_string()),
-            ports: ports.map(|port| port.map(|port| i32::from(port.get()))),
-            new: self,
-            desired: self.desired.as_str(),
-        }
-    }
 }
 
 /// A declaration in the types of the columns.
-pub(super) struct DeclarationParams<'a> {
+struct DeclarationParams<'a> {
     name: &'a str,
-    provider: &'a str,
-    subnet: Option<String>,
-    ports: [Option<i32>; 4],
-    new: &'a Declaration,
+    spec: Value,
     desired: &'a str,
+    new: &'a Declaration,
 }
 
-impl DeclarationParams<'_> {
-    pub(super) fn params<'a>(
-        &'a self,
-        declarer: &'a Option<&'a str>,
-    ) -> [&'a (dyn ToSql + Sync); 14] {
-        [
-            &self.name,
-            &self.provider,
-            &self.subnet,
-            &self.ports[0],
-            &self.ports[1],
-            &self.ports[2],
-            &self.ports[3],
-            &self.new.register_portainer,
-            &self.new.haproxy_route,
-            &self.new.register_argocd,
-            &self.new.labels,
-            &self.desired,
-            &self.new.paused,
+impl<'a> DeclarationParams<'a> {
+    fn of(new: &'a Declaration) -> Self {
+        Self {
+            name: new.name.as_str(),
+            spec: json!(new.spec.or_default()),
+            desired: new.desired.as_str(),
+            new,
+        }
+    }
+
+    fn parameters<'b>(&'b self, declarer: &'b Option<&'b str>) -> DeclareCluster<'b> {
+        DeclareCluster {
+            name: &self.name,
+            spec: &self.spec,
+            labels: &self.new.labels,
+            desired: &self.desired,
+            paused: &self.new.paused,
             declarer,
-        ]
+        }
     }
 }
 
@@ -172,23 +121,22 @@ pub(super) async fn declare_locked(
     new: &Declaration,
     declarer: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
-    let mut values = new.values();
-    if !new.sets_every_port() {
-        let [_, host_ports @ ..] = &values.ports;
-        let host_ports: Vec<&(dyn ToSql + Sync)> =
-            host_ports.iter().map(|port| port as _).collect();
+    let mut values = DeclarationParams::of(new);
+    if !new.spec.gives_every_host_port() {
         let found = transaction
-            .query_typed(queries::FIND_PORTS.as_str(), &typed(&host_ports))
+            .query_typed(queries::FIND_PORTS.as_str(), &typed(&[&json!(new.spec)]))
             .await?;
         if let Some(found) = found.first() {
-            for (port, column) in values.ports[1..].iter_mut().zip(["pf", "http", "https"]) {
-                *port = found.try_get(column)?;
+            for (field, _) in host_ports() {
+                // Null if no port is free: the table refuses it.
+                let port: Option<i32> = found.try_get(field.name)?;
+                values.spec[field.name] = json!(port);
             }
         }
     }
-    let params = values.params(declarer);
+    let params = values.parameters(declarer).values();
     transaction
-        .query_typed_opt(queries::DECLARE_CLUSTER.as_str(), &typed(&params))
+        .query_typed_opt(DeclareCluster::sql(), &typed(&params))
         .await
 }
 
@@ -200,13 +148,11 @@ impl Store {
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let declarer = self.declarer();
-        let inserted = if new.sets_every_port() {
+        let inserted = if new.spec.gives_every_host_port() {
             // No free port is searched, so one statement suffices.
-            let values = new.values();
-            let params = values.params(&declarer);
-            let rows = self
-                .rows(operation, &queries::DECLARE_CLUSTER, &params)
-                .await?;
+            let values = DeclarationParams::of(new);
+            let params = values.parameters(&declarer).values();
+            let rows = self.rows(operation, DeclareCluster::sql(), &params).await?;
             rows.into_iter().next()
         } else {
             self.connections

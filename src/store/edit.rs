@@ -1,12 +1,14 @@
 //! Changes to declared clusters: of one cluster with an optional generation, a
 //! rollback to an earlier revision, or a batch in one transaction.
 
+use serde_json::json;
 use tokio_postgres::types::ToSql;
 
-use crate::clusters::{Cluster, ClusterName, Desired, Port, Subnet};
+use crate::clusters::{Cluster, ClusterName, Desired, PartialSpec};
 
+use super::Store;
 use super::declare::{Declaration, declare_locked};
-use super::{Store, queries};
+use super::queries::{self, EditCluster, RollBack};
 use crate::core::database::DatabaseError;
 use crate::core::database::begin;
 use crate::core::database::typed;
@@ -14,22 +16,8 @@ use crate::core::database::typed;
 /// A change to a declared cluster; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
-    /// The subnet; `Some(None)`: the provider's default.
-    pub subnet: Option<Option<Subnet>>,
-    /// The node port.
-    pub node_port: Option<Port>,
-    /// The port-forward port.
-    pub pf_port: Option<Port>,
-    /// The HTTP port.
-    pub http_port: Option<Port>,
-    /// The HTTPS port.
-    pub https_port: Option<Port>,
-    /// Whether it is registered with Portainer.
-    pub register_portainer: Option<bool>,
-    /// Whether the gateway routes to it.
-    pub haproxy_route: Option<bool>,
-    /// Whether it is registered with Argo CD.
-    pub register_argocd: Option<bool>,
+    /// The fields of its spec that change.
+    pub spec: PartialSpec,
     /// Labels to add or change; null removes a label.
     pub labels: Option<serde_json::Value>,
     /// Whether the cluster is only observed.
@@ -73,34 +61,16 @@ impl Store {
         generation: Option<i64>,
         edit: &Edit,
     ) -> Result<Option<Cluster>, DatabaseError> {
-        let port = |port: Option<Port>| port.map(|port| i32::from(port.get()));
-        let ports = [
-            edit.node_port,
-            edit.pf_port,
-            edit.http_port,
-            edit.https_port,
-        ]
-        .map(port);
-        let subnet = edit.subnet.flatten().map(|subnet| subnet.to_string());
-        let desired = edit.desired.map(Desired::as_str);
-        let params: [&(dyn ToSql + Sync); 15] = [
-            &name.as_str(),
-            &generation,
-            &edit.subnet.is_some(),
-            &subnet,
-            &ports[0],
-            &ports[1],
-            &ports[2],
-            &ports[3],
-            &edit.register_portainer,
-            &edit.haproxy_route,
-            &edit.register_argocd,
-            &edit.labels,
-            &edit.paused,
-            &desired,
-            &self.declarer(),
-        ];
-        self.one("change a cluster", &queries::EDIT_CLUSTER, &params)
+        let params = EditCluster {
+            name: &name.as_str(),
+            generation: &generation,
+            spec: &json!(edit.spec),
+            labels: &edit.labels,
+            paused: &edit.paused,
+            desired: &edit.desired.map(Desired::as_str),
+            declarer: &self.declarer(),
+        };
+        self.one("change a cluster", EditCluster::sql(), &params.values())
             .await
     }
 
@@ -116,9 +86,13 @@ impl Store {
         revision: i64,
         generation: Option<i64>,
     ) -> Result<Option<Cluster>, DatabaseError> {
-        let params: [&(dyn ToSql + Sync); 4] =
-            [&name.as_str(), &revision, &generation, &self.declarer()];
-        self.one("roll a cluster back", &queries::ROLL_BACK, &params)
+        let params = RollBack {
+            name: &name.as_str(),
+            revision: &revision,
+            generation: &generation,
+            declarer: &self.declarer(),
+        };
+        self.one("roll a cluster back", RollBack::sql(), &params.values())
             .await
     }
 

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use crate::clusters::ClusterName;
 
+use super::Store;
 use super::incarnation::Incarnation;
+use super::queries::{self, ListAudit, ListEvents};
 use super::report::{Event, event};
-use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::column;
 
@@ -74,8 +75,14 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Event>, DatabaseError> {
         let (removal, uid) = (of.map(|of| of.after_event), of.and_then(|of| of.uid));
-        let params: [&(dyn ToSql + Sync); 5] = [&name.as_str(), &after, &limit, &removal, &uid];
-        self.each("list events", &queries::LIST_EVENTS, &params, event)
+        let params = ListEvents {
+            name: &name.as_str(),
+            after: &after,
+            limit: &limit,
+            removal: &removal,
+            uid: &uid,
+        };
+        self.each("list events", ListEvents::sql(), &params.values(), event)
             .await
     }
 
@@ -90,22 +97,27 @@ impl Store {
     ) -> Result<Vec<AuditEntry>, DatabaseError> {
         let of = filter.incarnation;
         let (removal, uid) = (of.map(|of| of.after_event), of.and_then(|of| of.uid));
-        let params: [&(dyn ToSql + Sync); 8] = [
-            &filter.cluster,
-            &filter.actor,
-            &filter.kinds,
-            &filter.before,
-            &limit,
-            &filter.after,
-            &removal,
-            &uid,
-        ];
-        self.each("list the audit log", &queries::LIST_AUDIT, &params, |row| {
-            Ok(AuditEntry {
-                cluster_name: column(row, "cluster_name")?,
-                event: event(row)?,
-            })
-        })
+        let params = ListAudit {
+            cluster: &filter.cluster,
+            actor: &filter.actor,
+            kinds: &filter.kinds,
+            before: &filter.before,
+            limit: &limit,
+            after: &filter.after,
+            removal: &removal,
+            uid: &uid,
+        };
+        self.each(
+            "list the audit log",
+            ListAudit::sql(),
+            &params.values(),
+            |row| {
+                Ok(AuditEntry {
+                    cluster_name: column(row, "cluster_name")?,
+                    event: event(row)?,
+                })
+            },
+        )
         .await
     }
 

@@ -1,11 +1,13 @@
 //! Lists of clusters, filtered, sorted and paged; and free names, ports and networks.
 
-use tokio_postgres::types::ToSql;
+use serde_json::json;
 
-use crate::clusters::ClusterName;
+use crate::clusters::{ClusterName, Spec, SpecField};
 
+use super::Store;
 use super::feed::{ClusterWithWork, live};
-use super::{Store, queries};
+use super::queries::{self, ListFiltered};
+use super::spec_sql::{host_ports, pools};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
@@ -49,12 +51,8 @@ pub struct ClusterPage {
 pub struct Suggestion {
     /// A name.
     pub name: Option<String>,
-    /// Ports for port-forwards.
-    pub pf_ports: Vec<i32>,
-    /// HTTP ports.
-    pub http_ports: Vec<i32>,
-    /// HTTPS ports.
-    pub https_ports: Vec<i32>,
+    /// For each port of the host.
+    pub ports: Vec<(&'static SpecField, Vec<i32>)>,
     /// A subnet.
     pub subnet: Option<String>,
 }
@@ -64,10 +62,8 @@ pub struct Suggestion {
 pub struct PortUser {
     /// The name.
     pub name: String,
-    /// Whether the conflict is in the port-forward port.
-    pub pf: bool,
-    /// Whether the conflict is in the HTTP or HTTPS port.
-    pub web: bool,
+    /// The pools in which it declares one.
+    pub pools: Vec<&'static str>,
 }
 
 impl Store {
@@ -77,20 +73,20 @@ impl Store {
     /// [`DatabaseError`].
     pub async fn filtered(&self, filter: &ClusterFilter) -> Result<ClusterPage, DatabaseError> {
         let operation = "list the clusters";
-        let params: [&(dyn ToSql + Sync); 10] = [
-            &filter.part,
-            &filter.providers,
-            &filter.desired,
-            &filter.actual,
-            &filter.reasons,
-            &filter.paused,
-            &filter.labels,
-            &filter.order,
-            &filter.limit,
-            &filter.offset,
-        ];
+        let params = ListFiltered {
+            part: &filter.part,
+            providers: &filter.providers,
+            desired: &filter.desired,
+            actual: &filter.actual,
+            reasons: &filter.reasons,
+            paused: &filter.paused,
+            labels: &filter.labels,
+            order: &filter.order,
+            limit: &filter.limit,
+            offset: &filter.offset,
+        };
         let found = self
-            .rows(operation, &queries::LIST_FILTERED, &params)
+            .rows(operation, ListFiltered::sql(), &params.values())
             .await?;
         let total = match found.first() {
             Some(row) => Some(row.get("total")),
@@ -113,9 +109,9 @@ impl Store {
             .each(operation, &queries::SUGGEST, &[], |row| {
                 Ok(Suggestion {
                     name: column(row, "name")?,
-                    pf_ports: column(row, "pf_ports")?,
-                    http_ports: column(row, "http_ports")?,
-                    https_ports: column(row, "https_ports")?,
+                    ports: host_ports()
+                        .map(|(field, _)| Ok((field, column(row, field.name)?)))
+                        .collect::<Result<_, Undecodable>>()?,
                     subnet: column(row, "subnet")?,
                 })
             })
@@ -126,27 +122,29 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })
     }
 
-    /// The clusters other than `name` that declare one of these ports.
+    /// The clusters other than `name` that declare one of this spec's ports of the host.
     ///
     /// # Errors
     /// [`DatabaseError`].
     pub async fn port_users(
         &self,
         name: &ClusterName,
-        pf_port: u16,
-        web_ports: [u16; 2],
+        spec: &Spec,
     ) -> Result<Vec<PortUser>, DatabaseError> {
-        let [http, https] = web_ports.map(i32::from);
-        let params: [&(dyn ToSql + Sync); 4] = [&name.as_str(), &i32::from(pf_port), &http, &https];
         self.each(
             "look for port conflicts",
             &queries::LIST_PORT_USERS,
-            &params,
+            &[&name.as_str(), &json!(spec)],
             |row| {
+                let mut in_use = Vec::new();
+                for pool in pools() {
+                    if column(row, pool)? {
+                        in_use.push(pool);
+                    }
+                }
                 Ok(PortUser {
                     name: column(row, "name")?,
-                    pf: column(row, "pf")?,
-                    web: column::<bool>(row, "http")? || column::<bool>(row, "https")?,
+                    pools: in_use,
                 })
             },
         )

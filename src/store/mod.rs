@@ -24,6 +24,7 @@ mod roles;
 mod rows;
 mod samples;
 mod seed;
+mod spec_sql;
 mod steps;
 mod tokens;
 
@@ -50,6 +51,12 @@ pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
 pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
 pub use steps::StepCount;
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
+
+/// The statements that find free ports and suggest a cluster, for tests of their plans.
+#[doc(hidden)]
+pub fn free_port_statements() -> [&'static str; 2] {
+    [&queries::FIND_PORTS, &queries::SUGGEST]
+}
 
 /// The error of a daemon on a schema of version `found`, if that is newer than this
 /// release.

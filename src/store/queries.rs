@@ -2,22 +2,72 @@
 
 use std::sync::LazyLock;
 
-/// The text of one query, with `{cluster}` replaced by the cluster's columns.
+use crate::clusters::spec_columns;
+use crate::core::database::{named_parameters, numbered};
+
+use super::spec_sql;
+
+/// The text of one query.
 pub(super) type Query = LazyLock<String>;
 
-pub(super) const CLUSTER_COLUMNS: &str = include_str!("../../sql/queries/cluster_columns.sql");
+pub(super) const CLUSTER_COLUMNS: &str = concat!(
+    include_str!("../../sql/queries/cluster_columns.sql"),
+    spec_columns!()
+);
 
-macro_rules! queries {
-    ($($name:ident = $file:literal;)+) => {
-        $(pub(super) static $name: Query = LazyLock::new(|| {
-            include_str!(concat!("../../sql/queries/", $file, ".sql"))
-                .replace("{cluster}", CLUSTER_COLUMNS)
-        });)+
+/// The text with the parts that several statements share.
+fn filled(text: &str) -> String {
+    let text = text.replace("{cluster}", CLUSTER_COLUMNS);
+    let marks = spec_sql::marks().into_iter();
+    marks.fold(text, |text, (mark, part)| text.replace(mark, &part))
+}
+
+macro_rules! text {
+    ($file:literal) => {
+        include_str!(concat!("../../sql/queries/", $file, ".sql"))
     };
 }
 
+/// Statements whose parameters are bound by position.
+macro_rules! queries {
+    ($($name:ident = $file:literal;)+) => {
+        $(pub(super) static $name: Query = LazyLock::new(|| filled(text!($file)));)+
+    };
+}
+
+/// Statements whose parameters are bound by name, each with a struct of them.
+macro_rules! named_queries {
+    ($($name:ident = $file:literal { $($parameter:ident),+ $(,)? })+) => {
+        $(named_parameters! { $name { $($parameter),+ } }
+
+        impl $name<'_> {
+            /// The statement of these parameters.
+            pub(super) fn sql() -> &'static str {
+                static SQL: Query = LazyLock::new(|| numbered(&filled(text!($file)), $name::NAMES));
+                &SQL
+            }
+        })+
+
+        #[cfg(test)]
+        const NAMED: &[(&str, &str, &[&str])] = &[$(($file, text!($file), $name::NAMES)),+];
+    };
+}
+
+named_queries! {
+    WriteHeartbeat = "write_heartbeat" {
+        owner, host, pid, version, listen, listening, notice, selector, standby
+    }
+    DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, declarer }
+    EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, declarer }
+    ListAudit = "list_audit" { cluster, actor, kinds, before, limit, after, removal, uid }
+    ListEvents = "list_events" { name, after, limit, removal, uid }
+    ListFiltered = "list_filtered" {
+        part, providers, desired, actual, reasons, paused, labels, order, limit, offset
+    }
+    RollBack = "roll_back" { name, revision, generation, declarer }
+}
+
 queries! {
-    WRITE_HEARTBEAT = "write_heartbeat";
     CLOSE_SESSION = "close_session";
     COUNT_CLUSTERS = "count_clusters";
     COUNT_DELETION = "count_deletion";
@@ -27,8 +77,6 @@ queries! {
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
     CREATE_TOKEN = "create_token";
-    DECLARE_CLUSTER = "declare_cluster";
-    EDIT_CLUSTER = "edit_cluster";
     FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
@@ -37,12 +85,9 @@ queries! {
     FIND_TOKEN = "find_token";
     GET_CLUSTER = "get_cluster";
     HAS_LIVE_TOKEN = "has_live_token";
-    LIST_AUDIT = "list_audit";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
-    LIST_EVENTS = "list_events";
     LIST_FAILING = "list_failing";
-    LIST_FILTERED = "list_filtered";
     LIST_LEASES = "list_leases";
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
@@ -65,10 +110,36 @@ queries! {
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
-    ROLL_BACK = "roll_back";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";
     SUGGEST = "suggest";
     UNWATCH = "unwatch";
     WATCH = "watch";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::database::unmatched_names;
+
+    #[test]
+    fn names_in_the_texts_are_the_fields() {
+        for (file, text, names) in NAMED {
+            let unmatched = unmatched_names(&filled(text), names);
+            assert!(
+                unmatched.is_empty(),
+                "sql/queries/{file}.sql: {unmatched:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_statement_with_many_parameters_names_them() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/queries");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap().path();
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(!text.contains("$5"), "{}: use :name", file.display());
+        }
+    }
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::clusters::Cluster;
 
+use super::Store;
+use super::queries::{self, WriteHeartbeat};
 use super::rows;
-use super::{Store, queries};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
@@ -207,18 +208,19 @@ impl Store {
         let version = env!("CARGO_PKG_VERSION");
         self.execute(
             "write the heartbeat",
-            &queries::WRITE_HEARTBEAT,
-            &[
-                &me.owner,
-                &me.host,
-                &me.pid,
-                &version,
-                &me.listen,
-                &listening,
-                &notice,
-                &self.selector(),
-                &standby,
-            ],
+            WriteHeartbeat::sql(),
+            &WriteHeartbeat {
+                owner: &me.owner,
+                host: &me.host,
+                pid: &me.pid,
+                version: &version,
+                listen: &me.listen,
+                listening: &listening,
+                notice: &notice,
+                selector: &self.selector(),
+                standby: &standby,
+            }
+            .values(),
         )
         .await
         .map(drop)

@@ -5,7 +5,8 @@ use tokio_postgres::Row;
 
 use crate::access::ScopeError;
 use crate::clusters::{
-    Cluster, ClusterName, NameError, Port, Provider, Spec, SpecError, StateError,
+    Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField, SpecValue,
+    StateError,
 };
 use crate::core::database::{Undecodable, column};
 
@@ -23,25 +24,11 @@ undecodable!(NameError, SpecError, StateError, ScopeError);
 
 /// Decodes the columns of `sql/queries/cluster_columns.sql`.
 pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
-    let port = |field: &'static str| -> Result<Port, Undecodable> {
-        Ok(Port::new(field, i64::from(column::<i32>(row, field)?))?)
-    };
-    let subnet: Option<&str> = column(row, "subnet")?;
     Ok(Cluster {
         name: ClusterName::parse(column(row, "name")?)?,
         uid: column(row, "uid")?,
         spec_hash: column(row, "spec_hash")?,
-        spec: Spec {
-            provider: column::<&str>(row, "provider")?.parse::<Provider>()?,
-            subnet: subnet.map(str::parse).transpose()?,
-            node_port: port("node_port")?,
-            pf_port: port("pf_port")?,
-            http_port: port("http_port")?,
-            https_port: port("https_port")?,
-            register_portainer: column(row, "register_portainer")?,
-            haproxy_route: column(row, "haproxy_route")?,
-            register_argocd: column(row, "register_argocd")?,
-        },
+        spec: Spec::read(|field| spec_value(row, field))?,
         desired: column::<&str>(row, "desired_state")?.parse()?,
         actual: column::<&str>(row, "actual_state")?.parse()?,
         status_reason: column(row, "status_reason")?,
@@ -67,7 +54,22 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     })
 }
 
-/// A count. A constraint of the table excludes negative values.
+fn spec_value(row: &Row, field: &'static SpecField) -> Result<SpecValue, Undecodable> {
+    let name = field.name;
+    Ok(match field.kind {
+        FieldKind::Provider => SpecValue::Provider(column::<&str>(row, name)?.parse()?),
+        FieldKind::Subnet => {
+            let subnet: Option<&str> = column(row, name)?;
+            SpecValue::Subnet(subnet.map(str::parse).transpose()?)
+        }
+        FieldKind::Port { .. } => {
+            SpecValue::Port(Port::new(name, i64::from(column::<i32>(row, name)?))?)
+        }
+        FieldKind::Flag { .. } => SpecValue::Flag(column(row, name)?),
+    })
+}
+
+/// A count; the table's constraint keeps it from being negative.
 fn count(row: &Row, name: &'static str) -> Result<u32, Undecodable> {
     Ok(u32::try_from(column::<i32>(row, name)?).unwrap_or(0))
 }

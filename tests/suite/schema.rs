@@ -13,6 +13,7 @@ mod migrations;
 mod placing;
 mod ports;
 mod roles;
+mod spec;
 mod takeover;
 mod tokens;
 mod triggers;

@@ -22,22 +22,22 @@ export async function openCreate() {
     errors[key] = h("span.error");
     return h("label.field", label, inputs[key], errors[key]);
   };
-  const port = ([key, label]) => field(key, t(label), { inputMode: "numeric" });
+  const port = ({ name }) => field(name, t(name), { inputMode: "numeric" });
   const hint = h("span.faint");
   const provider = h("select", { name: "provider", onchange: check }, ["k3d", "kind"].map((one) => h("option", one)));
   const verdict = h("div.faint", { role: "status", "aria-live": "polite" });
   const same = h("div.stack");
-  const flags = FLAGS.map(([key, label]) => {
-    inputs[key] = h("input", { type: "checkbox", checked: true, onchange: check });
-    return h("label.check", inputs[key], t(label));
+  const flags = FLAGS.map(({ name: key, initial }) => {
+    inputs[key] = h("input", { type: "checkbox", checked: initial, onchange: check });
+    return h("label.check", inputs[key], t(key));
   });
   const submit = h("button.main", t("declare"));
   const dialog = h("dialog", { id: "declare", "aria-label": t("create") }, h("form", { onsubmit: send },
     h("h1", t("create")),
     h("div.fields", field("name", t("name")), h("label.field", t("provider"), provider), h("div.wide", hint),
-      PORTS.slice(0, 2).map(port)),
+      PORTS.filter((one) => one.main).map(port)),
     h("details", h("summary", t("more")), h("div.fields",
-      PORTS.slice(2).map(port), field("cluster_subnet", t("subnet")),
+      PORTS.filter((one) => !one.main).map(port), field("cluster_subnet", t("subnet")),
       field("labels", t("labels"), { placeholder: t("labelsHint") }), h("div.stack.wide", flags))),
     verdict,
     h("details", h("summary", t("same")), same),
@@ -52,7 +52,7 @@ export async function openCreate() {
   try {
     const free = await api.get("/api/suggest");
     limits = free.limits;
-    for (const [key] of PORTS) if (!inputs[key].value && free[key]) inputs[key].value = free[key];
+    for (const { name: key } of PORTS) if (!inputs[key].value && free[key]) inputs[key].value = free[key];
     inputs.cluster_subnet.placeholder = t("subnetHint", { subnet: free.cluster_subnet ?? "" });
     check();
   } catch (error) {
@@ -71,9 +71,9 @@ export async function openCreate() {
   function body() {
     const declared = { name: inputs.name.value.trim(), provider: provider.value };
     if (!wrongLabels()) declared.labels = readLabels(inputs.labels.value);
-    for (const [key] of PORTS) if (inputs[key].value.trim()) declared[key] = readPort(inputs[key].value);
+    for (const { name: key } of PORTS) if (inputs[key].value.trim()) declared[key] = readPort(inputs[key].value);
     if (inputs.cluster_subnet.value.trim()) declared.cluster_subnet = inputs.cluster_subnet.value.trim();
-    for (const [key] of FLAGS) declared[key] = inputs[key].checked;
+    for (const { name: key } of FLAGS) declared[key] = inputs[key].checked;
     return declared;
   }
 

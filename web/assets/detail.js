@@ -9,7 +9,9 @@ import { specPanel } from "./spec.js";
 import { stepper } from "./steps.js";
 import { clusters, link, watch } from "./store.js";
 import { absolute, ago, clock, span, until } from "./time.js";
-import { BUSY, desired, explain, faint, labels, next, reason, state, symbol, tag, time, why } from "./words.js";
+import {
+  BUSY, PORTS, desired, explain, faint, labels, next, reason, state, symbol, tag, time, why,
+} from "./words.js";
 
 export function detail(main, name) {
   const head = h("div.head");
@@ -141,7 +143,7 @@ function pairs(view) {
     [t("context"), h("span.mono", `${view.provider}-${view.name}`)],
     ["kubeconfig", h("button.small", download, t("download"))],
     ["HTTP", link(view.http_port, "http")], ["HTTPS", link(view.https_port, "https")],
-    [t("pfPort"), view.pf_port], [t("nodePort"), view.node_port],
+    ...PORTS.filter((port) => !port.main).map((port) => [t(port.name), view[port.name]]),
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [tag(one), " "]) : "–"],

@@ -29,7 +29,7 @@ export function specPanel(name) {
     shown = now;
     const button = h("button", { "data-action": "edit", onclick: () => edit(view) }, t("edit"));
     fill(spec, h("div.head", h("h2", t("spec")), h("span.grow"), view.protected ? null : button),
-      h("dl", FLAGS.map(([key, label]) => [h("dt", t(label)), h("dd", t(view[key] ? "yes" : "no"))])));
+      h("dl", FLAGS.map(({ name: key }) => [h("dt", t(key)), h("dd", t(view[key] ? "yes" : "no"))])));
   }
 
   function edit(view) {
@@ -42,13 +42,13 @@ export function specPanel(name) {
       mine[key] = h("button.bare.mine", { type: "button", hidden: true, onclick });
       return h("label.field", label, inputs[key], mine[key]);
     };
-    const flag = ([key, label]) => {
+    const flag = ({ name: key }) => {
       inputs[key] = h("input", { type: "checkbox", checked: view[key] });
-      return h("label.check", inputs[key], t(label));
+      return h("label.check", inputs[key], t(key));
     };
     const error = h("div.error", { role: "alert" });
     fill(spec, h("form.stack", { onsubmit: save }, h("h2", t("spec")),
-      PORTS.map(([key, label]) => line(key, t(label), view[key])),
+      PORTS.map(({ name: key }) => line(key, t(key), view[key])),
       line("cluster_subnet", t("network"), view.cluster_subnet ?? ""),
       line("labels", t("labels"), labels(view).join(", ")), FLAGS.map(flag), error,
       h("div.actions", h("button", { type: "button", onclick: done }, t("cancel")), h("button.main", t("save")))));
@@ -62,8 +62,8 @@ export function specPanel(name) {
           generation: view.generation, cluster_subnet: inputs.cluster_subnet.value.trim(),
           labels: { ...wanted, ...Object.fromEntries(removed) },
         };
-        for (const [key] of PORTS) change[key] = readPort(inputs[key].value);
-        for (const [key] of FLAGS) change[key] = inputs[key].checked;
+        for (const { name: key } of PORTS) change[key] = readPort(inputs[key].value);
+        for (const { name: key } of FLAGS) change[key] = inputs[key].checked;
         await api.patch(api.of(name), change);
         toast(t("done"));
         done();
@@ -77,7 +77,7 @@ export function specPanel(name) {
     /** Shows the values of a concurrent change, with the user's own beside them. */
     function merge(current) {
       const theirs = { cluster_subnet: current.cluster_subnet ?? "", labels: labels(current).join(", ") };
-      for (const [key] of PORTS) theirs[key] = String(current[key]);
+      for (const { name: key } of PORTS) theirs[key] = String(current[key]);
       for (const [key, value] of Object.entries(theirs)) {
         mine[key].hidden = inputs[key].value === value;
         mine[key].value = inputs[key].value;

@@ -1,6 +1,7 @@
 // How a cluster is shown: text, colour and shape.
 import { h } from "./dom.js";
 import { has, t } from "./i18n.js";
+import { FIELDS } from "./spec_fields.js";
 import { absolute, since, until } from "./time.js";
 
 const LOOKS = {
@@ -8,11 +9,9 @@ const LOOKS = {
   stopping: ["warn works", "◐"], stopped: ["", "■"], deleting: ["warn works", "✕"], unknown: ["", "○"],
 };
 
-/** The fields of a spec, with the keys of their labels. */
-export const PORTS = [
-  ["http_port", "httpPort"], ["https_port", "httpsPort"], ["pf_port", "pfPort"], ["node_port", "nodePort"],
-];
-export const FLAGS = [["register_portainer", "portainer"], ["haproxy_route", "haproxy"], ["register_argocd", "argocd"]];
+/** The fields of a spec, as the server declares them. The text of each has its name as key. */
+export const PORTS = FIELDS.filter((field) => field.kind === "port");
+export const FLAGS = FIELDS.filter((field) => field.kind === "flag");
 
 /** The states in which an action runs. */
 export const BUSY = ["creating", "updating", "stopping", "deleting"];

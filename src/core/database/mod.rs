@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod hosts;
+mod named;
 mod pool;
 mod statement;
 mod transaction;
@@ -14,6 +15,9 @@ mod transaction;
 pub(crate) use address::session_settings;
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
+#[cfg(test)]
+pub(crate) use named::unmatched_names;
+pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};

@@ -15,7 +15,7 @@ use super::database::{Connections, DatabaseError, Param, column};
 use super::object::Object;
 use super::queue::Key;
 use super::steps::{Advanced, StepChange, StepRecord, records};
-use super::table::Statements;
+use super::table::{Remove, Renew, Statements};
 use super::trust::MonotonicDeadline;
 
 use claim::{claim, duration, leased};
@@ -108,14 +108,15 @@ impl<O: Object> Rows<O> {
             .each(
                 "renew a lease",
                 &self.statements.renew,
-                &[
-                    &&*lease.key,
-                    &lease.uid,
-                    &&*lease.owner,
-                    &lease.term.0,
-                    &ttl.as_secs_f64(),
-                    &self.placement.place,
-                ],
+                &Renew {
+                    key: &&*lease.key,
+                    uid: &lease.uid,
+                    owner: &&*lease.owner,
+                    term: &lease.term.0,
+                    ttl: &ttl.as_secs_f64(),
+                    place: &self.placement.place,
+                }
+                .values(),
                 |row| Ok((leased::<O>(row)?, records(column(row, "row_steps")?)?)),
             )
             .await?;
@@ -244,14 +245,15 @@ impl<O: Object> Rows<O> {
             .execute(
                 "remove a row",
                 &self.statements.remove,
-                &[
-                    &&*lease.key,
-                    &lease.uid,
-                    &&*lease.owner,
-                    &lease.term.0,
-                    &generation,
-                    &self.placement.place,
-                ],
+                &Remove {
+                    key: &&*lease.key,
+                    uid: &lease.uid,
+                    owner: &&*lease.owner,
+                    term: &lease.term.0,
+                    generation: &generation,
+                    place: &self.placement.place,
+                }
+                .values(),
             )
             .await?;
         Ok(removed > 0)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::clusters::plan::Action;
-use crate::clusters::{Cluster, Provider};
+use crate::clusters::{Cluster, FieldKind, Provider};
 use crate::command::CommandLine;
 
 use super::{ActionRequest, ScriptSettings, StepError};
@@ -139,7 +139,8 @@ fn required<'a>(
         })
 }
 
-/// The options of `create_env.sh`. It registers the cluster unless an option says not to.
+/// The options of `create_env.sh`: every port, and the flags that differ from their
+/// defaults. The script registers the cluster unless an option says not to.
 pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
     let spec = &cluster.spec;
     let mut args = vec![
@@ -148,21 +149,14 @@ pub(super) fn spec_args(cluster: &Cluster) -> Vec<String> {
         "-p".to_owned(),
         spec.provider.to_string(),
     ];
-    for (option, port) in [
-        ("--node-port", spec.node_port),
-        ("--pf-port", spec.pf_port),
-        ("--http-port", spec.http_port),
-        ("--https-port", spec.https_port),
-    ] {
-        args.extend([option.to_owned(), port.to_string()]);
-    }
-    for (enabled, option) in [
-        (spec.register_portainer, "--no-register-portainer"),
-        (spec.haproxy_route, "--no-haproxy-route"),
-        (spec.register_argocd, "--no-register-argocd"),
-    ] {
-        if !enabled {
-            args.push(option.to_owned());
+    for (field, value) in spec.values() {
+        // The provider is `-p`, the subnet is KINDLER_SUBNET.
+        if matches!(field.kind, FieldKind::Provider | FieldKind::Subnet) {
+            continue;
+        }
+        if let Some((option, value)) = field.option_for(value) {
+            args.push(format!("--{option}"));
+            args.extend(value);
         }
     }
     args

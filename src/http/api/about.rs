@@ -5,12 +5,14 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use crate::clusters::{Spec, SpecField, SpecValue};
 use crate::config::HEARTBEAT;
 use crate::core::listener::Listening;
 use crate::store::SCHEMA_VERSION;
 
 use super::super::error::ApiError;
 use super::Api;
+use super::body::MIN_PORT;
 
 /// Maximum number of failing clusters in a status.
 const MAX_FAILING: i64 = 100;
@@ -35,7 +37,7 @@ pub(super) async fn config(State(api): State<Api>) -> Json<Value> {
         "base_domain": &*api.base_domain,
         "providers": ["kind", "k3d"],
         "default_provider": "k3d",
-        "default_node_port": 30080,
+        "default_node_port": default_of("node_port"),
         "default_pf_port_range": [19001, 19999],
         "default_http_port_range": [18090, 18999],
         "default_https_port_range": [18443, 18999],
@@ -53,18 +55,23 @@ pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiEr
         let mut ports = ports.into_iter();
         ports.find(|port| api.api_only || is_free(*port))
     };
-    Ok(Json(json!({
+    let mut suggested = json!({
         "name": free.name,
-        "node_port": 30080,
-        "pf_port": first(free.pf_ports),
-        "http_port": first(free.http_ports),
-        "https_port": first(free.https_ports),
+        "node_port": default_of("node_port"),
         "cluster_subnet": free.subnet,
         "limits": {
             "name_max": { "k3d": crate::clusters::MAX_K3D_NAME, "kind": crate::clusters::MAX_NAME },
-            "port": [1024, 65535],
+            "port": [MIN_PORT, u16::MAX],
         },
-    })))
+    });
+    for (field, ports) in free.ports {
+        suggested[field.api_name] = json!(first(ports));
+    }
+    Ok(Json(suggested))
+}
+
+fn default_of(field: &str) -> Option<SpecValue> {
+    Spec::field(field).map(SpecField::default)
 }
 
 /// Whether no process on this host listens on a port.

@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use crate::clusters::{Port, Subnet};
+use crate::clusters::{FieldKind, Port, SpecField, SpecValue, Subnet};
 
 use super::super::error::{ApiError, FieldError};
 
 /// The API rejects privileged ports.
-const MIN_PORT: u16 = 1024;
+pub(super) const MIN_PORT: u16 = 1024;
 
 /// The fields of an object that are not read yet, and the errors so far.
 pub(super) struct BodyFields {
@@ -121,7 +121,7 @@ impl BodyFields {
         self.text(field)
     }
 
-    pub(super) fn port(&mut self, field: &'static str) -> Option<Port> {
+    fn port(&mut self, field: &'static str) -> Option<Port> {
         let value = self.take(field)?;
         if value.is_null() {
             return None;
@@ -171,7 +171,7 @@ impl BodyFields {
 
     /// A subnet; an empty string means none. The outer option is `None` if the
     /// field is missing.
-    pub(super) fn subnet(&mut self, field: &str) -> Option<Option<Subnet>> {
+    fn subnet(&mut self, field: &str) -> Option<Option<Subnet>> {
         if !self.has(field) {
             return None;
         }
@@ -180,6 +180,17 @@ impl BodyFields {
             return Some(None);
         }
         Some(self.text(field))
+    }
+
+    /// A field of a spec, by its name in the API.
+    pub(super) fn spec_value(&mut self, field: &'static SpecField) -> Option<SpecValue> {
+        let name = field.api_name;
+        match field.kind {
+            FieldKind::Provider => self.text(name).map(SpecValue::Provider),
+            FieldKind::Subnet => self.subnet(name).map(SpecValue::Subnet),
+            FieldKind::Port { .. } => self.port(name).map(SpecValue::Port),
+            FieldKind::Flag { .. } => self.flag(name).map(SpecValue::Flag),
+        }
     }
 
     /// Labels: strings, and in an edit nulls, which remove a label.
@@ -253,5 +264,5 @@ impl BodyFields {
     }
 }
 
-const MAX_LABELS: usize = 64;
-const MAX_LABEL_BYTES: usize = 256;
+pub(super) const MAX_LABELS: usize = 64;
+pub(super) const MAX_LABEL_BYTES: usize = 256;

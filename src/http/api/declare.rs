@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::clusters::{ClusterName, Desired, Port, Provider, SpecError};
+use crate::clusters::{ClusterName, Desired, PartialSpec, Provider, Spec, SpecError};
 use crate::live::View;
 use crate::store::{Batch, BatchOutcome, Declaration, Declared, Edit};
 
@@ -23,14 +23,6 @@ use super::expected::{ExpectedGeneration, changed_or_conflict};
 use super::json_errors::ValidQuery;
 use super::lookup::{check_declarable, find_changeable};
 use super::tasks::{Accepted, create_task, delete_task};
-
-/// The default ports, those of the old system.
-const DEFAULT_PORTS: [(&str, i64); 4] = [
-    ("node_port", 30080),
-    ("pf_port", 19000),
-    ("http_port", 18080),
-    ("https_port", 18443),
-];
 
 /// Maximum number of entries in a batch.
 const MAX_BATCH: usize = 500;
@@ -45,7 +37,7 @@ pub(super) struct CreateQuery {
 /// Declare a cluster. `?dry_run=true` only checks it and returns the equivalent command and SQL.
 #[utoipa::path(
     post, path = "/api/clusters", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "name, provider; optional: node_port, pf_port, http_port, https_port, cluster_subnet, register_portainer, haproxy_route, register_argocd, labels, paused, desired_state"),
+    request_body(content = Object, description = "name, provider; optional: {spec}, labels, paused, desired_state"),
     params(("dry_run" = Option<bool>, Query)),
     responses((status = 202, body = Accepted), (status = 200, description = "dry run"), (status = 409), (status = 422))
 )]
@@ -75,33 +67,23 @@ pub(super) async fn create(
 /// Reads a declaration; `None` if it is invalid, with the errors in `fields`.
 fn declaration(fields: &mut BodyFields) -> Option<Declaration> {
     let name: Option<ClusterName> = fields.required("name");
+    // The API has no default for this field.
     let provider: Option<Provider> = fields.required("provider");
-    let mut ports = DEFAULT_PORTS.map(|(field, default)| {
-        fields
-            .port(field)
-            .or_else(|| Port::new(field, default).ok())
-    });
-    let subnet = fields.subnet("cluster_subnet").flatten();
-    let mut registered = |field| fields.flag(field).unwrap_or(true);
-    let (register_portainer, haproxy_route, register_argocd) = (
-        registered("register_portainer"),
-        registered("haproxy_route"),
-        registered("register_argocd"),
-    );
+    let mut spec = PartialSpec {
+        provider,
+        ..PartialSpec::default()
+    };
+    for field in Spec::FIELDS.iter().filter(|field| field.name != "provider") {
+        let value = fields.spec_value(field).unwrap_or_else(|| field.default());
+        spec.set(field, value);
+    }
     let labels = fields.labels("labels", false).unwrap_or_else(|| json!({}));
     let paused = fields.flag("paused").unwrap_or(false);
     let desired = desired_state(fields).unwrap_or(Desired::Present);
+    provider?;
     let new = Declaration {
         name: name?,
-        provider: provider?,
-        subnet,
-        node_port: ports[0].take(),
-        pf_port: ports[1].take(),
-        http_port: ports[2].take(),
-        https_port: ports[3].take(),
-        register_portainer,
-        haproxy_route,
-        register_argocd,
+        spec,
         labels,
         paused,
         desired,
@@ -131,7 +113,7 @@ fn desired_state(fields: &mut BodyFields) -> Option<Desired> {
 /// Change the declaration of a cluster; with a generation, only if it was not changed meanwhile.
 #[utoipa::path(
     patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "any of cluster_subnet, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read, refuses a change made meanwhile"),
+    request_body(content = Object, description = "any of {spec}, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read, refuses a change made meanwhile"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
@@ -144,21 +126,21 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let (name, before) = find_changeable(&api, &name).await?;
     let mut fields = BodyFields::of_body(&body)?;
-    for fixed in ["name", "provider"] {
+    let fixed = Spec::FIELDS.iter().filter(|field| field.fixed);
+    for fixed in std::iter::once("name").chain(fixed.map(|field| field.api_name)) {
         if let Some(value) = fields.take(fixed) {
             let msg = format!("{fixed} cannot be changed: delete the cluster and declare it again");
             fields.error("value_error", fixed, msg, value);
         }
     }
+    let mut spec = PartialSpec::default();
+    for field in Spec::FIELDS.iter().filter(|field| !field.fixed) {
+        if let Some(value) = fields.spec_value(field) {
+            spec.set(field, value);
+        }
+    }
     let edit = Edit {
-        subnet: fields.subnet("cluster_subnet"),
-        node_port: fields.port("node_port"),
-        pf_port: fields.port("pf_port"),
-        http_port: fields.port("http_port"),
-        https_port: fields.port("https_port"),
-        register_portainer: fields.flag("register_portainer"),
-        haproxy_route: fields.flag("haproxy_route"),
-        register_argocd: fields.flag("register_argocd"),
+        spec,
         labels: fields.label_changes("labels", &before.labels),
         paused: fields.flag("paused"),
         desired: desired_state(&mut fields),

@@ -20,6 +20,7 @@ mod lookup;
 mod read;
 mod services;
 mod socket;
+mod spec_schema;
 mod steps;
 mod stream;
 mod strict_input;
@@ -144,6 +145,7 @@ pub(super) fn router(api: Api) -> Router {
         .split_for_parts();
     let mut document = serde_json::json!(document);
     annotate(&mut document);
+    spec_schema::describe(&mut document);
     let rules = Arc::new(ScopeRules::of_document(&document));
     let inputs = Arc::new(OperationInputs::of_document(&document));
     let page: Arc<str> = docs::page(&document).into();

@@ -1,25 +1,14 @@
 //! A sample row of `clusters`, also for the model.
 
-use kindler::clusters::{Actual, Cluster, ClusterName, Desired, Port, Provider, Spec};
+use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec};
 
 /// `dev`, just declared and never observed.
 pub fn sample_cluster() -> Cluster {
-    let port = |number| Port::new("port", number).expect("a port");
     Cluster {
         name: ClusterName::parse("dev").expect("a name"),
         uid: uuid::Uuid::from_u128(1),
         spec_hash: String::new(),
-        spec: Spec {
-            provider: Provider::K3d,
-            subnet: None,
-            node_port: port(30080),
-            pf_port: port(19000),
-            http_port: port(18080),
-            https_port: port(18443),
-            register_portainer: true,
-            haproxy_route: true,
-            register_argocd: true,
-        },
+        spec: PartialSpec::default().or_default(),
         desired: Desired::Present,
         actual: Actual::Unknown,
         status_reason: None,

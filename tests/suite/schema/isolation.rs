@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use kindler::clusters::{Desired, Provider};
+use kindler::clusters::{Desired, PartialSpec, Provider};
 use kindler::core::database::Database as Url;
 use kindler::store::{Batch, BatchOutcome, Declaration, Declared, Store};
 
@@ -24,15 +24,10 @@ pub(super) async fn repeatable_read() -> Database {
 pub fn declaration(name: &str) -> Declaration {
     Declaration {
         name: name.parse().unwrap(),
-        provider: Provider::Kind,
-        subnet: None,
-        node_port: None,
-        pf_port: None,
-        http_port: None,
-        https_port: None,
-        register_portainer: true,
-        haproxy_route: true,
-        register_argocd: true,
+        spec: PartialSpec {
+            provider: Some(Provider::Kind),
+            ..PartialSpec::default()
+        },
         labels: serde_json::json!({}),
         paused: false,
         desired: Desired::Present,

@@ -1,14 +1,12 @@
 //! The cost of finding free ports and a free network among many clusters.
 
 use kindler::core::database::Database as Url;
-use kindler::store::Store;
+use kindler::store::{Store, free_port_statements};
 use serde_json::Value;
 
 use super::{migrated, number};
 
 const CLUSTERS: i64 = 200_000;
-const FIND_PORTS: &str = include_str!("../../../sql/queries/find_ports.sql");
-const SUGGEST: &str = include_str!("../../../sql/queries/suggest.sql");
 
 /// Number of rows that all nodes of a plan returned or filtered out.
 fn rows(node: &Value) -> f64 {
@@ -40,20 +38,27 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
     let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
     let free = store.suggest().await.unwrap();
     assert_eq!(free.name.as_deref(), Some("cluster-100001"));
-    assert_eq!(free.pf_ports[..2], [19900, 19901]);
-    assert_eq!(free.http_ports[..2], [18390, 18391]);
-    assert_eq!(free.https_ports[..2], [18943, 18944]);
+    let ports = free.ports.iter();
+    let ports: Vec<_> = ports
+        .map(|(field, ports)| (field.name, &ports[..2]))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            ("pf_port", &[19900, 19901][..]),
+            ("http_port", &[18390, 18391]),
+            ("https_port", &[18943, 18944]),
+        ]
+    );
     assert_eq!(free.subnet.as_deref(), Some("10.191.0.0/16"));
 
-    let find = FIND_PORTS
-        .replace("$1", "NULL::int")
-        .replace("$2", "NULL::int");
-    let find = find.replace("$3", "NULL::int");
+    let [find, suggest] = free_port_statements();
+    let find = find.replace("$1", "'{}'");
     let found = format!(
         "SELECT pf * 10000000000 + http * 100000::bigint + https FROM ({find}) f (pf, http, https)"
     );
     assert_eq!(number(&client, &found).await, 199_001_839_018_943);
-    for query in [&find, SUGGEST] {
+    for query in [&find, suggest] {
         let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}");
         let plan: Value = client.query_one(&explain, &[]).await.unwrap().get(0);
         let read = rows(&plan[0]["Plan"]);
