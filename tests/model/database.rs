@@ -1,4 +1,4 @@
-//! The effect of each statement in `sql/queries`, and whether it was correct.
+//! The effect of each statement in `sql/core`, and whether it was correct.
 //!
 //! A defect changes the effect, never the check: a statement that should have been
 //! refused is noted as a violation.
@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// `claim_cluster.sql`. The row is read when the statement begins, the lease is
+    /// `claim.sql`. The row is read when the statement begins, the lease is
     /// taken later: READ COMMITTED guarantees no more.
     fn claim(&mut self, read: &Row, rules: &Rules) -> Option<u8> {
         let free = self.lease.is_none() || rules.has(Defect::ClaimIgnoresLease);
@@ -76,7 +76,7 @@ impl State {
         Some(term)
     }
 
-    /// `renew_lease.sql`
+    /// `renew.sql`
     fn renew(&mut self, term: u8) -> Option<Row> {
         let lease = self.lease.as_mut().filter(|lease| lease.term == term)?;
         lease.left = LEASE;
@@ -192,7 +192,7 @@ impl State {
         }
     }
 
-    /// `remove_cluster.sql` and the trigger `clusters_guard_delete`; the lease is
+    /// `remove.sql` and the trigger `clusters_guard_delete`; the lease is
     /// deleted with the row.
     fn remove(&mut self, term: u8, decided_on: &Row, rules: &Rules) -> bool {
         let Some(current) = self.row else {

@@ -4,8 +4,8 @@
 //! Two owners, one row, one host. The decisions are the product's own functions:
 //! `plan`, `conclude`, `interrupt`, `Status::apply_to`, `Cluster::due_at`; for steps
 //! `forward`, `backward`, `before_removal`, `after_removal`, `after_run`, `with_steps`,
-//! `step_lost` (and, inside them, `unknown_leftovers` and `next_try`). The model
-//! reimplements only what cannot run inside it: the statements of `sql/core`
+//! `required_step_failed` (and, inside them, `unknown_leftovers` and `next_try`). The
+//! model reimplements only what cannot run inside it: the statements of `sql/core`
 //! (`database`), the order of steps in `reconcile` (`owner`, `pass`), the order of
 //! observations and writes in a run (`run`), commands and their guards (`host`,
 //! `protocol`).

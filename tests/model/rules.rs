@@ -19,11 +19,11 @@ pub enum Defect {
     StatusIgnoresGeneration,
     /// `write_status.sql` without the state that was read.
     StatusIgnoresState,
-    /// `remove_cluster.sql` without generation, desire and term.
+    /// `remove.sql` without generation, desire and term.
     RemovalIgnoresRow,
-    /// `claim_cluster.sql` takes over a lease that has not expired.
+    /// `claim.sql` takes over a lease that has not expired.
     ClaimIgnoresLease,
-    /// `release_lease.sql` without the term.
+    /// `release.sql` without the term.
     ReleaseIgnoresTerm,
     /// The fence check before a spawn ignores a pause.
     FenceIgnoresPause,

@@ -77,7 +77,7 @@ impl Run {
         self.changes = [None; 3];
     }
 
-    /// Advances to the next step that has to act: `Run::look_on`.
+    /// Advances to the next step that has to act: `Run::find_next`.
     pub fn observe_steps(&mut self, mut view: RunView, rules: &Rules) {
         let steps = rules.layout.steps();
         self.begun = None;
@@ -175,7 +175,7 @@ impl Run {
         }
     }
 
-    /// `Run::failed`
+    /// Notes a failed step: `core::steps::notes`.
     fn fail(&mut self, index: usize, spec: SpecVersion, given_up: bool, layout: Layout) {
         let best_effort = layout.requirement(index) == Requirement::BestEffort;
         let backward = self.purpose == RunPurpose::Remove;
