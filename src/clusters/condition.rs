@@ -55,7 +55,7 @@ impl ConditionStatus {
 
 /// The values that conditions are computed from: a part of the row and of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ConditionInputs {
     /// The desired state.
     pub desired: Desired,
     /// The recorded state.
@@ -70,7 +70,7 @@ pub struct Standing {
     pub steps_left: bool,
 }
 
-impl Standing {
+impl ConditionInputs {
     /// The status of one condition.
     pub fn condition(self, condition: ConditionType) -> ConditionStatus {
         match condition {
@@ -123,8 +123,8 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn standing(desired: Desired, actual: Actual, reason: Reason, settled: bool) -> Standing {
-        Standing {
+    fn inputs(desired: Desired, actual: Actual, reason: Reason, settled: bool) -> ConditionInputs {
+        ConditionInputs {
             desired,
             actual,
             reason: Some(reason),
@@ -134,78 +134,78 @@ mod tests {
         }
     }
 
-    fn statuses(standing: Standing) -> [&'static str; 4] {
-        std::array::from_fn(|index| standing.condition(ConditionType::ALL[index]).as_str())
+    fn statuses(inputs: ConditionInputs) -> [&'static str; 4] {
+        std::array::from_fn(|index| inputs.condition(ConditionType::ALL[index]).as_str())
     }
 
     #[test]
     fn conditions_follow_from_state_and_reason() {
         use Actual::{Creating, Deleting, Failed, Running, Stopped, Unknown, Updating};
         use Desired::{Absent, Present, Stopped as DesiredStopped};
-        for (standing, expected) in [
+        for (inputs, expected) in [
             (
-                standing(Present, Running, Reason::Healthy, true),
+                inputs(Present, Running, Reason::Healthy, true),
                 ["true", "false", "false", "true"],
             ),
             (
-                standing(Present, Running, Reason::ObservationFailed, true),
+                inputs(Present, Running, Reason::ObservationFailed, true),
                 ["unknown", "false", "false", "true"],
             ),
             (
-                standing(Present, Running, Reason::Healthy, false),
+                inputs(Present, Running, Reason::Healthy, false),
                 ["true", "true", "false", "false"],
             ),
             (
-                standing(Present, Running, Reason::RepairHeld, true),
+                inputs(Present, Running, Reason::RepairHeld, true),
                 ["true", "false", "true", "true"],
             ),
             (
-                standing(Present, Unknown, Reason::Deleted, false),
+                inputs(Present, Unknown, Reason::Deleted, false),
                 ["unknown", "true", "false", "unknown"],
             ),
             (
-                standing(Present, Creating, Reason::Creating, false),
+                inputs(Present, Creating, Reason::Creating, false),
                 ["false", "true", "false", "false"],
             ),
             (
-                standing(Present, Updating, Reason::Updating, false),
+                inputs(Present, Updating, Reason::Updating, false),
                 ["true", "true", "false", "false"],
             ),
             (
-                standing(Present, Failed, Reason::CreateFailed, false),
+                inputs(Present, Failed, Reason::CreateFailed, false),
                 ["false", "false", "false", "false"],
             ),
             (
-                standing(Absent, Running, Reason::DeletionHeld, false),
+                inputs(Absent, Running, Reason::DeletionHeld, false),
                 ["true", "false", "true", "false"],
             ),
             // Declared present again: the deletion is not deferred any more.
             (
-                standing(Present, Running, Reason::DeletionHeld, false),
+                inputs(Present, Running, Reason::DeletionHeld, false),
                 ["true", "true", "false", "false"],
             ),
             (
-                standing(Absent, Deleting, Reason::Deleting, false),
+                inputs(Absent, Deleting, Reason::Deleting, false),
                 ["false", "true", "false", "false"],
             ),
             (
-                standing(DesiredStopped, Stopped, Reason::Stopped, true),
+                inputs(DesiredStopped, Stopped, Reason::Stopped, true),
                 ["false", "false", "false", "true"],
             ),
         ] {
-            assert_eq!(statuses(standing), expected, "{standing:?}");
+            assert_eq!(statuses(inputs), expected, "{inputs:?}");
         }
-        let paused = Standing {
+        let paused = ConditionInputs {
             observe_only: true,
-            ..standing(Absent, Running, Reason::DeletionHeld, false)
+            ..inputs(Absent, Running, Reason::DeletionHeld, false)
         };
         assert_eq!(statuses(paused), ["true", "false", "false", "false"]);
-        let step_failed = Standing {
+        let step_failed = ConditionInputs {
             steps_left: true,
-            ..standing(Present, Running, Reason::StepFailed, true)
+            ..inputs(Present, Running, Reason::StepFailed, true)
         };
         assert_eq!(statuses(step_failed), ["true", "false", "false", "false"]);
-        let unobserved = Standing {
+        let unobserved = ConditionInputs {
             actual: Unknown,
             ..step_failed
         };

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use condition::{ConditionStatus, ConditionType, Standing};
+pub use condition::{ConditionInputs, ConditionStatus, ConditionType};
 pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{LabelRequirement, Selector, SelectorError};

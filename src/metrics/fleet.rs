@@ -136,7 +136,9 @@ fn declared(clusters: &[ClusterSample], text: &mut Text) {
     let mut info = text.family(&names::CLUSTER_INFO);
     for cluster in clusters {
         let provider = cluster.provider.map_or("invalid", Provider::as_str);
-        let desired = cluster.standing.map_or("invalid", |s| s.desired.as_str());
+        let desired = cluster
+            .condition_inputs
+            .map_or("invalid", |s| s.desired.as_str());
         info.set(&[&cluster.name, provider, desired], 1.0);
     }
     let mut paused = text.family(&names::CLUSTER_SPEC_PAUSED);
@@ -149,7 +151,7 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
     let mut phases = text.family(&names::CLUSTER_STATUS_PHASE);
     for cluster in clusters {
         for phase in Actual::ALL {
-            let holds = cluster.standing.is_some_and(|s| s.actual == *phase);
+            let holds = cluster.condition_inputs.is_some_and(|s| s.actual == *phase);
             phases.set(&[&cluster.name, phase.as_str()], flag(holds));
         }
     }
@@ -158,7 +160,7 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
         for &condition in ConditionType::ALL {
             // The conditions of an unreadable row are unknown.
             let current = cluster
-                .standing
+                .condition_inputs
                 .map_or(ConditionStatus::Unknown, |s| s.condition(condition));
             for &status in ConditionStatus::ALL {
                 let labels = [cluster.name.as_str(), condition.as_str(), status.as_str()];
@@ -193,7 +195,7 @@ fn times(clusters: &[ClusterSample], text: &mut Text) {
 #[cfg(test)]
 pub(super) mod samples {
     use super::*;
-    use crate::clusters::Standing;
+    use crate::clusters::ConditionInputs;
     use crate::clusters::event::Reason;
 
     /// A fleet with one cluster, `dev`, that failed three times.
@@ -219,7 +221,7 @@ pub(super) mod samples {
         vec![ClusterSample {
             name: "dev".into(),
             provider: Some(Provider::Kind),
-            standing: Some(Standing {
+            condition_inputs: Some(ConditionInputs {
                 desired: Desired::Present,
                 actual: Actual::Failed,
                 reason: Some(Reason::CreateFailed),
@@ -277,7 +279,7 @@ mod tests {
     fn an_unreadable_row_has_unknown_conditions() {
         let mut clusters = samples::clusters();
         clusters[0].provider = None;
-        clusters[0].standing = None;
+        clusters[0].condition_inputs = None;
         let text = render_clusters(&clusters);
         has(
             &text,

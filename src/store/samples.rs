@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clusters::event::Reason;
 use crate::clusters::{
-    Actual, ClusterName, Desired, MANAGEMENT_CLUSTER, Provider, Standing, settled,
+    Actual, ClusterName, ConditionInputs, Desired, MANAGEMENT_CLUSTER, Provider, settled,
 };
 
 use super::{Store, queries};
@@ -34,7 +34,7 @@ pub struct ClusterSample {
     /// The provider; `None` if this release does not know the word.
     pub provider: Option<Provider>,
     /// The states; `None` if this release does not know a word.
-    pub standing: Option<Standing>,
+    pub condition_inputs: Option<ConditionInputs>,
     /// Whether it is paused.
     pub paused: bool,
     /// When it was first declared, in Unix time.
@@ -154,10 +154,10 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
     let desired = column::<&str>(row, "desired_state")?.parse::<Desired>();
     let actual = column::<&str>(row, "actual_state")?.parse::<Actual>();
     let (reason, steps_left) = (reason(row)?, column(row, "steps_left")?);
-    let standing = desired
+    let condition_inputs = desired
         .ok()
         .zip(actual.ok())
-        .map(|(desired, actual)| Standing {
+        .map(|(desired, actual)| ConditionInputs {
             desired,
             actual,
             reason,
@@ -168,7 +168,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
     Ok(ClusterSample {
         name,
         provider: column::<&str>(row, "provider")?.parse().ok(),
-        standing,
+        condition_inputs,
         paused,
         created: column(row, "created")?,
         declared: column(row, "declared")?,

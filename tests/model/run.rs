@@ -1,7 +1,7 @@
 //! One run over the steps of a row: the order of effects and writes in
 //! `core::steps::run`. The decisions are the product's.
 
-use kindler::core::steps::decide::Todo;
+use kindler::core::steps::decide::StepDecision;
 use kindler::core::steps::{Purpose, Requirement, StepObservation};
 
 use crate::host::Host;
@@ -90,17 +90,17 @@ impl Run {
             };
             let index = steps[position];
             match self.decide(position, &mut view, rules) {
-                Todo::Nothing
-                | Todo::LeaveToNewer
-                | Todo::LeaveUnobserved
-                | Todo::Wait
-                | Todo::Observe => {}
-                Todo::Confirm => self.note(index, Record::new(State::Done, view.spec)),
-                Todo::Apply(_) => {
+                StepDecision::Nothing
+                | StepDecision::LeaveToNewer
+                | StepDecision::LeaveUnobserved
+                | StepDecision::Wait
+                | StepDecision::Observe => {}
+                StepDecision::Confirm => self.note(index, Record::new(State::Done, view.spec)),
+                StepDecision::Apply(_) => {
                     self.start(index, view.spec);
                     return;
                 }
-                Todo::CannotTell => {
+                StepDecision::CannotTell => {
                     self.fail(index, view.spec, false, rules.layout);
                     if self.failed {
                         return;
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    fn decide(&self, position: usize, view: &mut RunView, rules: &Rules) -> Todo {
+    fn decide(&self, position: usize, view: &mut RunView, rules: &Rules) -> StepDecision {
         let index = rules.layout.steps()[position];
         let record = self.known[index].map(|record| Record {
             newer: record.newer && !rules.has(Defect::VersionIgnored),
@@ -121,7 +121,7 @@ impl Run {
             && self.purpose != RunPurpose::Remove
             && state == Some(State::Running)
         {
-            return Todo::Nothing;
+            return StepDecision::Nothing;
         }
         let question = Question {
             layout: rules.layout,
@@ -136,14 +136,14 @@ impl Run {
         if self.purpose == RunPurpose::Remove {
             return question.backward(|| view.observe(index, rules));
         }
-        let todo = question.forward(|| view.observe(index, rules));
-        if todo == Todo::Nothing
+        let decision = question.forward(|| view.observe(index, rules));
+        if decision == StepDecision::Nothing
             && rules.has(Defect::AppliesEveryStep)
             && self.purpose == RunPurpose::Make
         {
-            return Todo::Apply(kindler::core::steps::decide::ApplyReason::NotInPlace);
+            return StepDecision::Apply(kindler::core::steps::decide::ApplyReason::NotInPlace);
         }
-        todo
+        decision
     }
 
     fn start(&mut self, index: usize, spec: SpecVersion) {

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use kindler::clusters::plan::Action;
-use kindler::core::steps::decide::{Todo, backward, forward};
+use kindler::core::steps::decide::{StepDecision, backward, forward};
 use kindler::core::steps::{
     Purpose, Requirement, StepFacts, StepObservation, StepRecord, StepState,
 };
@@ -162,25 +162,27 @@ impl Question {
         self.layout.steps()[self.position]
     }
 
-    pub fn forward(&self, observe: impl FnOnce() -> StepObservation) -> Todo {
+    pub fn forward(&self, observe: impl FnOnce() -> StepObservation) -> StepDecision {
         let facts = &facts(self.layout, self.spec)[self.position];
         let record = self
             .record
             .map(|record| record.recorded(self.layout, self.step()));
         match forward(facts, record.as_ref(), None, self.purpose, NOW) {
-            Todo::Observe => forward(facts, record.as_ref(), Some(&observe()), self.purpose, NOW),
-            todo => todo,
+            StepDecision::Observe => {
+                forward(facts, record.as_ref(), Some(&observe()), self.purpose, NOW)
+            }
+            decision => decision,
         }
     }
 
-    pub fn backward(&self, observe: impl FnOnce() -> StepObservation) -> Todo {
+    pub fn backward(&self, observe: impl FnOnce() -> StepObservation) -> StepDecision {
         let facts = &facts(self.layout, self.spec)[self.position];
         let record = self
             .record
             .map(|record| record.recorded(self.layout, self.step()));
         match backward(facts, record.as_ref(), None) {
-            Todo::Observe => backward(facts, record.as_ref(), Some(&observe())),
-            todo => todo,
+            StepDecision::Observe => backward(facts, record.as_ref(), Some(&observe())),
+            decision => decision,
         }
     }
 }

@@ -50,9 +50,9 @@ impl DeletionQueue {
         }
         let counts = |at: &&Timestamp| self.now.duration_since(**at) < MINUTE;
         let mut begun: Vec<Timestamp> = self.begun.iter().filter(counts).copied().collect();
-        let mut mine = self.now;
+        let mut own = self.now;
         for _ in 0..=self.ahead {
-            mine = match begun.len().checked_sub(cap) {
+            own = match begun.len().checked_sub(cap) {
                 Some(before) => self.now.max(
                     begun[before]
                         .saturating_add(MINUTE)
@@ -60,9 +60,9 @@ impl DeletionQueue {
                 ),
                 None => self.now,
             };
-            begun.push(mine);
+            begun.push(own);
         }
-        mine
+        own
     }
 }
 

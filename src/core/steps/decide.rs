@@ -42,7 +42,7 @@ pub enum Purpose {
 
 /// The decision about one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Todo {
+pub enum StepDecision {
     /// Do nothing.
     Nothing,
     /// Do nothing: a newer release recorded it.
@@ -76,7 +76,7 @@ pub enum ApplyReason {
 
 /// Decides about one step of a run forward.
 ///
-/// `seen` is the observation after [`Todo::Observe`], `None` before it; with `Some` the
+/// `seen` is the observation after [`StepDecision::Observe`], `None` before it; with `Some` the
 /// decision is never `Observe`.
 pub fn forward(
     facts: &StepFacts,
@@ -84,9 +84,9 @@ pub fn forward(
     seen: Option<&StepObservation>,
     purpose: Purpose,
     now: Timestamp,
-) -> Todo {
+) -> StepDecision {
     if record.is_some_and(|record| record.version > facts.version) {
-        return Todo::LeaveToNewer;
+        return StepDecision::LeaveToNewer;
     }
     let same_input = record.is_none_or(|record| {
         record.version == facts.version
@@ -103,35 +103,35 @@ pub fn forward(
             .and_then(|record| record.next_try_at)
             .is_some_and(|at| at > now);
     if waits {
-        return Todo::Wait;
+        return StepDecision::Wait;
     }
     if !facts.observable {
         let untouched = purpose == Purpose::Maintain
             && same_input
             && matches!(state, None | Some(StepState::Done | StepState::Skipped));
         return if untouched {
-            Todo::Nothing
+            StepDecision::Nothing
         } else {
-            Todo::Apply(ApplyReason::NotObservable)
+            StepDecision::Apply(ApplyReason::NotObservable)
         };
     }
     match (seen, state) {
-        (None, _) => Todo::Observe,
+        (None, _) => StepDecision::Observe,
         (Some(StepObservation::Unknown(_)), _)
             if purpose == Purpose::Maintain && facts.requirement == Requirement::Required =>
         {
-            Todo::LeaveUnobserved
+            StepDecision::LeaveUnobserved
         }
-        (Some(StepObservation::Unknown(_)), _) => Todo::CannotTell,
+        (Some(StepObservation::Unknown(_)), _) => StepDecision::CannotTell,
         (Some(StepObservation::NotInPlace(_)), Some(StepState::Done)) => {
-            Todo::Apply(ApplyReason::Drift)
+            StepDecision::Apply(ApplyReason::Drift)
         }
-        (Some(StepObservation::NotInPlace(_)), _) => Todo::Apply(ApplyReason::NotInPlace),
+        (Some(StepObservation::NotInPlace(_)), _) => StepDecision::Apply(ApplyReason::NotInPlace),
         (Some(StepObservation::InPlace), _) if !same_input => {
-            Todo::Apply(ApplyReason::InputChanged)
+            StepDecision::Apply(ApplyReason::InputChanged)
         }
-        (Some(StepObservation::InPlace), Some(StepState::Done)) => Todo::Nothing,
-        (Some(StepObservation::InPlace), _) => Todo::Confirm,
+        (Some(StepObservation::InPlace), Some(StepState::Done)) => StepDecision::Nothing,
+        (Some(StepObservation::InPlace), _) => StepDecision::Confirm,
     }
 }
 
@@ -144,18 +144,18 @@ pub fn backward(
     facts: &StepFacts,
     record: Option<&StepRecord>,
     seen: Option<&StepObservation>,
-) -> Todo {
+) -> StepDecision {
     match record {
-        Some(record) if record.version > facts.version => Todo::LeaveToNewer,
-        _ if !facts.observable => Todo::Apply(ApplyReason::NotObservable),
+        Some(record) if record.version > facts.version => StepDecision::LeaveToNewer,
+        _ if !facts.observable => StepDecision::Apply(ApplyReason::NotObservable),
         Some(record) if record.state == StepState::Removed => match seen {
-            None => Todo::Observe,
-            Some(StepObservation::NotInPlace(_)) => Todo::Nothing,
+            None => StepDecision::Observe,
+            Some(StepObservation::NotInPlace(_)) => StepDecision::Nothing,
             Some(StepObservation::InPlace | StepObservation::Unknown(_)) => {
-                Todo::Apply(ApplyReason::Drift)
+                StepDecision::Apply(ApplyReason::Drift)
             }
         },
-        Some(_) | None => Todo::Apply(ApplyReason::NotInPlace),
+        Some(_) | None => StepDecision::Apply(ApplyReason::NotInPlace),
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn decide(record: Option<&StepRecord>, seen: &StepObservation) -> Todo {
+    fn decide(record: Option<&StepRecord>, seen: &StepObservation) -> StepDecision {
         let facts = facts(Requirement::Required, true);
         forward(&facts, record, Some(seen), Purpose::Make, NOW)
     }
@@ -248,18 +248,18 @@ mod tests {
     fn a_step_in_place_is_applied_again_only_for_new_input() {
         use StepObservation::InPlace;
         let done = record(StepState::Done, 2, "new");
-        assert_eq!(decide(Some(&done), &InPlace), Todo::Nothing);
+        assert_eq!(decide(Some(&done), &InPlace), StepDecision::Nothing);
         let changed = record(StepState::Done, 2, "old");
         assert_eq!(
             decide(Some(&changed), &InPlace),
-            Todo::Apply(ApplyReason::InputChanged)
+            StepDecision::Apply(ApplyReason::InputChanged)
         );
         let upgraded = record(StepState::Done, 1, "new");
         assert_eq!(
             decide(Some(&upgraded), &InPlace),
-            Todo::Apply(ApplyReason::InputChanged)
+            StepDecision::Apply(ApplyReason::InputChanged)
         );
-        assert_eq!(decide(None, &InPlace), Todo::Confirm);
+        assert_eq!(decide(None, &InPlace), StepDecision::Confirm);
     }
 
     #[test]
@@ -268,15 +268,15 @@ mod tests {
             let crashed = record(state, 2, "new");
             let facts = facts(Requirement::Required, true);
             let first = forward(&facts, Some(&crashed), None, Purpose::Make, NOW);
-            assert_eq!(first, Todo::Observe, "{state}");
+            assert_eq!(first, StepDecision::Observe, "{state}");
             assert_eq!(
                 decide(Some(&crashed), &StepObservation::InPlace),
-                Todo::Confirm
+                StepDecision::Confirm
             );
             let gone = StepObservation::NotInPlace(String::new());
             assert_eq!(
                 decide(Some(&crashed), &gone),
-                Todo::Apply(ApplyReason::NotInPlace)
+                StepDecision::Apply(ApplyReason::NotInPlace)
             );
         }
     }
@@ -285,16 +285,22 @@ mod tests {
     fn drift_is_applied_and_an_unknown_is_not() {
         let done = record(StepState::Done, 2, "new");
         let gone = StepObservation::NotInPlace("its file is gone".into());
-        assert_eq!(decide(Some(&done), &gone), Todo::Apply(ApplyReason::Drift));
+        assert_eq!(
+            decide(Some(&done), &gone),
+            StepDecision::Apply(ApplyReason::Drift)
+        );
         let unknown = StepObservation::Unknown("no answer".into());
         for record in [None, Some(&done)] {
-            assert_eq!(decide(record, &unknown), Todo::CannotTell);
+            assert_eq!(decide(record, &unknown), StepDecision::CannotTell);
             let maintain = |requirement| {
                 let facts = facts(requirement, true);
                 forward(&facts, record, Some(&unknown), Purpose::Maintain, NOW)
             };
-            assert_eq!(maintain(Requirement::Required), Todo::LeaveUnobserved);
-            assert_eq!(maintain(Requirement::BestEffort), Todo::CannotTell);
+            assert_eq!(
+                maintain(Requirement::Required),
+                StepDecision::LeaveUnobserved
+            );
+            assert_eq!(maintain(Requirement::BestEffort), StepDecision::CannotTell);
         }
     }
 
@@ -303,11 +309,11 @@ mod tests {
         let facts = facts(Requirement::Required, true);
         for &state in StepState::ALL {
             let newer = record(state, 3, "new");
-            let todo = forward(&facts, Some(&newer), None, Purpose::Make, NOW);
-            assert_eq!(todo, Todo::LeaveToNewer, "{state}");
+            let decision = forward(&facts, Some(&newer), None, Purpose::Make, NOW);
+            assert_eq!(decision, StepDecision::LeaveToNewer, "{state}");
             assert_eq!(
                 backward(&facts, Some(&newer), None),
-                Todo::LeaveToNewer,
+                StepDecision::LeaveToNewer,
                 "{state}"
             );
             let left = unknown_leftovers(
@@ -349,16 +355,16 @@ mod tests {
             facts(Requirement::Required, true),
         );
         let at = |facts, now| forward(facts, Some(&failed), None, Purpose::Make, now);
-        assert_eq!(at(&best, NOW), Todo::Wait);
-        assert_eq!(at(&best, later), Todo::Observe);
-        assert_eq!(at(&must, NOW), Todo::Observe);
+        assert_eq!(at(&best, NOW), StepDecision::Wait);
+        assert_eq!(at(&best, later), StepDecision::Observe);
+        assert_eq!(at(&must, NOW), StepDecision::Observe);
         let changed = StepRecord {
             input_hash: Some("old".into()),
             ..failed.clone()
         };
         assert_eq!(
             forward(&best, Some(&changed), None, Purpose::Make, NOW),
-            Todo::Observe
+            StepDecision::Observe
         );
         assert_eq!(
             next_try("sandbox", std::slice::from_ref(&failed)),
@@ -373,40 +379,43 @@ mod tests {
         let with = |record, purpose| forward(&facts, record, None, purpose, NOW);
         assert_eq!(
             with(Some(&done), Purpose::Make),
-            Todo::Apply(ApplyReason::NotObservable)
+            StepDecision::Apply(ApplyReason::NotObservable)
         );
-        assert_eq!(with(Some(&done), Purpose::Maintain), Todo::Nothing);
-        assert_eq!(with(None, Purpose::Maintain), Todo::Nothing);
+        assert_eq!(with(Some(&done), Purpose::Maintain), StepDecision::Nothing);
+        assert_eq!(with(None, Purpose::Maintain), StepDecision::Nothing);
     }
 
     #[test]
     fn a_removal_skips_only_steps_observed_as_removed() {
         let facts = facts(Requirement::Required, true);
         for &state in StepState::ALL {
-            let todo = backward(&facts, Some(&record(state, 2, "new")), None);
+            let decision = backward(&facts, Some(&record(state, 2, "new")), None);
             let expected = match state {
-                StepState::Removed => Todo::Observe,
-                _ => Todo::Apply(ApplyReason::NotInPlace),
+                StepState::Removed => StepDecision::Observe,
+                _ => StepDecision::Apply(ApplyReason::NotInPlace),
             };
-            assert_eq!(todo, expected, "{state}");
+            assert_eq!(decision, expected, "{state}");
         }
         let removed = record(StepState::Removed, 2, "new");
         let after = |seen| backward(&facts, Some(&removed), Some(&seen));
         let (gone, unknown) = (String::new(), String::new());
-        assert_eq!(after(StepObservation::NotInPlace(gone)), Todo::Nothing);
+        assert_eq!(
+            after(StepObservation::NotInPlace(gone)),
+            StepDecision::Nothing
+        );
         assert_eq!(
             after(StepObservation::InPlace),
-            Todo::Apply(ApplyReason::Drift)
+            StepDecision::Apply(ApplyReason::Drift)
         );
         let unseen = after(StepObservation::Unknown(unknown));
-        assert_eq!(unseen, Todo::Apply(ApplyReason::Drift));
+        assert_eq!(unseen, StepDecision::Apply(ApplyReason::Drift));
     }
 
     #[test]
     fn an_unobservable_step_is_removed_again() {
         let facts = facts(Requirement::Required, false);
         let removed = record(StepState::Removed, 2, "new");
-        let todo = backward(&facts, Some(&removed), None);
-        assert_eq!(todo, Todo::Apply(ApplyReason::NotObservable));
+        let decision = backward(&facts, Some(&removed), None);
+        assert_eq!(decision, StepDecision::Apply(ApplyReason::NotObservable));
     }
 }

@@ -12,7 +12,7 @@ use crate::core::backoff::Backoff;
 use crate::core::database::DatabaseError;
 use crate::core::metrics::StepMetrics;
 
-use super::decide::{self, Purpose, StepFacts, StepObservation, Todo};
+use super::decide::{self, Purpose, StepDecision, StepFacts, StepObservation};
 use super::record::{APPLIED, REMOVED, StepChange, StepRecord, StepState};
 use super::step::{StepError, StepSet};
 
@@ -259,22 +259,25 @@ impl<'a> Run<'a> {
         while self.position < self.set.range.len() {
             let index = self.index();
             self.position += 1;
-            let (todo, why) = self.decide(index).await;
-            match todo {
-                Todo::Nothing | Todo::LeaveToNewer | Todo::Wait | Todo::Observe => {}
-                Todo::Confirm => self.confirm(index),
-                Todo::Apply(_) => {
+            let (decision, why) = self.decide(index).await;
+            match decision {
+                StepDecision::Nothing
+                | StepDecision::LeaveToNewer
+                | StepDecision::Wait
+                | StepDecision::Observe => {}
+                StepDecision::Confirm => self.confirm(index),
+                StepDecision::Apply(_) => {
                     debug!(step = self.facts[index].name, why, "step starts");
                     self.start(index);
                     return;
                 }
-                Todo::LeaveUnobserved => {
+                StepDecision::LeaveUnobserved => {
                     let name = self.facts[index].name;
                     debug!(step = name, why, "step cannot be observed");
                     let reason = format!("step {name} cannot be observed: {why}");
                     self.unobserved.push(reason);
                 }
-                Todo::CannotTell => {
+                StepDecision::CannotTell => {
                     let error = StepError::Transient {
                         summary: format!("it cannot be observed: {why}"),
                         detail: String::new(),
@@ -296,21 +299,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn decide(&self, index: usize) -> (Todo, String) {
-        let todo = self.decide_with(index, None);
-        if todo != Todo::Observe {
-            return (todo, String::new());
+    async fn decide(&self, index: usize) -> (StepDecision, String) {
+        let decision = self.decide_with(index, None);
+        if decision != StepDecision::Observe {
+            return (decision, String::new());
         }
         let seen = self.observe(index).await;
-        let todo = self.decide_with(index, Some(&seen));
+        let decision = self.decide_with(index, Some(&seen));
         let why = match seen {
             StepObservation::InPlace => String::new(),
             StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => why,
         };
-        (todo, why)
+        (decision, why)
     }
 
-    fn decide_with(&self, index: usize, seen: Option<&StepObservation>) -> Todo {
+    fn decide_with(&self, index: usize, seen: Option<&StepObservation>) -> StepDecision {
         let (facts, record) = (&self.facts[index], self.record(index));
         match self.direction {
             Direction::Forward(purpose) => decide::forward(facts, record, seen, purpose, self.now),

@@ -45,7 +45,7 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
     assert_eq!(daemons[0].metric("kindler_deletions_held").await, Some(5.0));
     let (status, _) = kindler_output(&database.url(), &host, &["status"]);
     assert!(
-        status.contains("the deletion of 5 clusters: KINDLER_DELETE_CAP"),
+        status.contains("deletion of 5 clusters: KINDLER_DELETE_CAP"),
         "{status}"
     );
     for daemon in &daemons {
@@ -153,7 +153,7 @@ async fn nothing_is_repaired_while_most_clusters_are_down() {
     let (status, code) = kindler_output(&database.url(), &host, &["status"]);
     assert_eq!(code, Some(1), "{status}");
     assert!(
-        status.contains("the repair of 6 clusters: most clusters do not answer"),
+        status.contains("repair of 6 clusters: most clusters do not answer"),
         "{status}"
     );
     let events = "SELECT count(*)::text FROM cluster_events WHERE cluster_name = 'c1' AND reason = 'RepairHeld'";
