@@ -56,7 +56,7 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
     assert_eq!(step_as_text(&rig, "gateway").await, newer);
     let message = rig.message().await;
     assert!(
-        message.ends_with("; left to a newer release: gateway"),
+        message.ends_with("; steps left to a newer release: gateway"),
         "{message}"
     );
 
