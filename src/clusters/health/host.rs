@@ -82,16 +82,28 @@ impl HostHealth {
     /// The outage, if more than half of the recently observed clusters do not answer and
     /// at least [`MIN_PROBED`] were observed.
     pub fn outage(&self, now: Instant) -> Option<HostOutage> {
+        let (probed, unresponsive) = self.counts(now);
+        (probed >= MIN_PROBED && unresponsive * 2 > probed).then_some(HostOutage {
+            probed,
+            unresponsive,
+        })
+    }
+
+    /// Whether clusters were observed recently, and at least half of them answer. Without
+    /// observations an outage has not ended.
+    pub fn most_answer(&self, now: Instant) -> bool {
+        let (probed, unresponsive) = self.counts(now);
+        probed > 0 && unresponsive * 2 <= probed
+    }
+
+    /// How many clusters were observed recently, and how many of them did not answer.
+    fn counts(&self, now: Instant) -> (usize, usize) {
         let recent = self
             .samples
             .values()
             .filter(|sample| is_recent(sample, now, self.window));
-        let (probed, unresponsive) = recent.fold((0, 0), |(probed, unresponsive), sample| {
+        recent.fold((0, 0), |(probed, unresponsive), sample| {
             (probed + 1, unresponsive + usize::from(sample.unresponsive))
-        });
-        (probed >= MIN_PROBED && unresponsive * 2 > probed).then_some(HostOutage {
-            probed,
-            unresponsive,
         })
     }
 }
@@ -118,6 +130,16 @@ mod tests {
         names
             .map(|name| (name, seconds, Observation::unhealthy("refused")))
             .collect()
+    }
+
+    #[test]
+    fn an_outage_does_not_end_because_observations_expire() {
+        let (host, start) = observed(&unresponsive("a b c d", 0));
+        let expired = start + Duration::from_secs(3600);
+        assert!(host.outage(start).is_some() && !host.most_answer(start));
+        assert!(host.outage(expired).is_none() && !host.most_answer(expired));
+        let (well, start) = observed(&[("a", 0, Observation::HEALTHY)]);
+        assert!(well.most_answer(start));
     }
 
     #[test]

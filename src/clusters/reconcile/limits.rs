@@ -63,22 +63,26 @@ impl SafetyLimits {
 
     /// The present outage of the host. Logs its start and its end.
     fn outage(&self) -> Option<HostOutage> {
-        let outage = self.host().outage(Instant::now());
-        let was = self
-            .repairs_deferred
-            .swap(outage.is_some(), Ordering::Relaxed);
-        match outage {
-            Some(HostOutage {
-                probed,
-                unresponsive,
-            }) if !was => warn!(
-                probed,
-                unresponsive,
-                "most clusters do not answer: repairs are deferred until most answer again; \
-                 is the container runtime down?"
-            ),
-            None if was => info!("most clusters answer again: repairs resume"),
-            Some(_) | None => {}
+        let (outage, recovered) = {
+            let (host, now) = (self.host(), Instant::now());
+            (host.outage(now), host.most_answer(now))
+        };
+        let logged = &self.repairs_deferred;
+        if let Some(HostOutage {
+            probed,
+            unresponsive,
+        }) = outage
+        {
+            if !logged.swap(true, Ordering::Relaxed) {
+                warn!(
+                    probed,
+                    unresponsive,
+                    "most clusters do not answer: repairs are deferred until most answer again; \
+                     is the container runtime down?"
+                );
+            }
+        } else if recovered && logged.swap(false, Ordering::Relaxed) {
+            info!("most clusters answer again: repairs resume");
         }
         outage
     }
