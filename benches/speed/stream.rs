@@ -32,7 +32,7 @@ const BETWEEN_CHANGES: Duration = Duration::from_millis(20);
 const CHANGES: usize = 1000;
 /// The changes before the first reading of the memory.
 const CHANGES_BEFORE: usize = 200;
-/// The changes are spread over so many rows.
+/// The changes are spread over this many rows.
 const ROWS: usize = 50;
 /// The mark of the last change.
 const END: i64 = -1;

@@ -18,7 +18,7 @@ pub struct HealthPolicy {
     pub interval: Duration,
     /// The time between two probes after a failed one.
     pub reprobe: Duration,
-    /// So many failures in a row mean that the cluster is lost.
+    /// Number of failures in a row after which the cluster is lost.
     pub threshold: u32,
 }
 

@@ -358,7 +358,7 @@ mod tests {
     fn each_port_of_the_host_serves_one_purpose() {
         let port = |n: i64| Port::new("http_port", n).ok();
         let none = None;
-        for (pf, http, https, told) in [
+        for (pf, http, https, expected) in [
             (port(1), port(2), port(3), None),
             (none, none, none, None),
             (port(1), none, port(2), None),
@@ -389,8 +389,9 @@ mod tests {
             };
             let refused = spec.check_ports().err();
             let refused = refused.map(|error| error.to_string());
-            let told = told.map(|told| format!("{told}: use a port of its own for each"));
-            assert_eq!(refused, told);
+            let expected =
+                expected.map(|expected| format!("{expected}: use a port of its own for each"));
+            assert_eq!(refused, expected);
         }
     }
 

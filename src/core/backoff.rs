@@ -18,7 +18,7 @@ const MULTIPLIER: f64 = 2.0;
 /// are not retried together.
 const JITTER_SHARE: f64 = 0.2;
 
-/// After so many doublings every sensible delay is at its maximum.
+/// Number of doublings after which every sensible delay is at its maximum.
 const MAX_DOUBLINGS: u32 = 40;
 
 /// An exponential backoff between two bounds.

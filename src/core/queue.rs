@@ -18,7 +18,7 @@ use std::time::Instant;
 /// A row's key, cheap to clone.
 pub type Key = Arc<str>;
 
-/// Every so many starts, the routine lane goes first although urgent keys wait.
+/// Number of starts after which the routine lane goes first although urgent keys wait.
 const ROUTINE_SHARE: u32 = 4;
 
 /// How many keys the urgent lane holds.

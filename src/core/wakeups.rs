@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 /// How many different keys are kept, the newest ones; older ones become a wake-up for
-/// "everything", that is a full pass. A person never changes so many rows at once.
+/// "everything", that is a full pass. A person never changes as many rows at once.
 const KEYS_KEPT: usize = 1024;
 /// Longer payloads are ignored: no key is longer.
 const LONGEST_KEY: usize = 256;

@@ -92,7 +92,7 @@ families! {
         "`kindler list` names them.";
     DELETIONS_HELD GAUGE "kindler_deletions_held" []
         "Deletions that are deferred by KINDLER_DELETE_CAP.",
-        "If so many deletions are not intended: declare the clusters present again, or `kindler pause` them.";
+        "If the deletions are not intended: declare the clusters present again, or `kindler pause` them.";
     REPAIRS_HELD GAUGE "kindler_repairs_held" []
         "Repairs that are deferred because most clusters are unhealthy.",
         "Check the host: is the container runtime up?";

@@ -1,6 +1,8 @@
 //! The architecture: imports point downwards only, the core does not know clusters,
-//! pure modules are pure, SQL and process spawning stay in their modules.
+//! pure modules are pure, SQL and process spawning stay in their modules; names and
+//! words follow the rules of the house.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -232,6 +234,93 @@ fn the_page_stays_under_a_hundred_kilobytes() {
         .map(|file| fs::metadata(file).unwrap().len())
         .sum();
     assert!(bytes < 100_000, "{bytes} bytes");
+}
+
+#[test]
+fn lines_of_the_page_have_at_most_120_columns() {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/assets");
+    for entry in fs::read_dir(assets).unwrap() {
+        let path = entry.unwrap().path();
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let columns = line.chars().count();
+            let place = path.display();
+            assert!(columns <= 120, "{place}:{}: {columns}", number + 1);
+        }
+    }
+}
+
+/// A reader who searches for a type finds one.
+#[test]
+fn type_names_are_unique() {
+    let mut found = BTreeMap::<String, PathBuf>::new();
+    for path in rust_files(&src()) {
+        for line in code(&path) {
+            let words: Vec<&str> = line.split([' ', '<', '(', ';', '{', ':']).collect();
+            let named = words.windows(2).find_map(|pair| match pair {
+                ["struct" | "enum" | "trait" | "union", name] => Some(*name),
+                _ => None,
+            });
+            let declares = ["struct ", "enum ", "trait ", "union ", "pub"];
+            let declares = declares.iter().any(|start| line.starts_with(start));
+            // A macro has `$name` there.
+            let is_name = |name: &&str| name.starts_with(char::is_uppercase);
+            let Some(name) = named.filter(is_name).filter(|_| declares) else {
+                continue;
+            };
+            if let Some(other) = found.insert(name.to_owned(), path.clone()) {
+                let places = format!("{} and {}", other.display(), path.display());
+                assert_eq!(other, path, "{name} is declared in {places}");
+            }
+        }
+    }
+    assert!(found.len() > 200, "{}", found.len());
+}
+
+/// Words that once stood for terms of the field; docs/GLOSSARY.md has the terms.
+const METAPHORS: [&str; 17] = [
+    "told", "heard", "nobody", "somebody", "whoever", "whomever", "doorbell", "hunt", "prey",
+    "forsaken", "tenure", "wishes", "errand", "deed", "crew", "knock", "stray",
+];
+
+/// The account of that name.
+const KEPT: [&str; 2] = ["\"nobody\"", "`nobody`"];
+
+#[test]
+fn texts_use_the_terms_of_the_field() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = rust_files(&src());
+    for folder in [
+        "docs",
+        "docs/runbooks",
+        "web/assets",
+        "sql/queries",
+        "sql/core",
+    ] {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        files.extend(
+            entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file()),
+        );
+    }
+    files.extend(["README.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    let mut found = Vec::new();
+    for path in files {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        for (number, line) in text.lines().enumerate() {
+            let is_letter = |c: char| c.is_alphanumeric() || c == '_';
+            let mut words = line.split(|c| !is_letter(c));
+            let metaphor = words.find(|word| METAPHORS.contains(&word.to_lowercase().as_str()));
+            if let Some(word) = metaphor
+                && !KEPT.iter().any(|kept| line.contains(kept))
+            {
+                found.push(format!("{}:{}: {word}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ function pairs(view) {
     return h("a", { href: `${url}/`, target: "_blank", rel: "noreferrer" }, url);
   };
   const download = { "data-action": "kubeconfig", onclick: () => kubeconfig(view.name) };
-  const stray = view.strays ? h("div.warning", view.strays) : null;
+  const strays = view.strays ? h("div.warning", view.strays) : null;
   return [
     [t("provider"), view.provider],
     [t("context"), h("span.mono", `${view.provider}-${view.name}`)],
@@ -147,7 +147,7 @@ function pairs(view) {
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [tag(one), " "]) : "–"],
-    view.placed_by ? [t("placedBy"), [h("span.mono", view.placed_by), stray]] : null,
+    view.placed_by ? [t("placedBy"), [h("span.mono", view.placed_by), strays]] : null,
     [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
     [t("created"), view.created_at ? time(view.created_at, absolute(view.created_at)) : "–"],
     [t("lastHealthy"), view.last_healthy_at ? time(view.last_healthy_at, ago(view.last_healthy_at)) : "–"],

@@ -4,7 +4,7 @@ use super::record::{GIVEN_UP, REMOVAL_FAILED, Requirement, StepChange, StepState
 use super::run::{Direction, Run};
 use super::step::StepError;
 
-/// After so many failures a best-effort removal is given up, with an event, and the row is
+/// Number of failures after which a best-effort removal is given up, with an event, and the row is
 /// removed.
 const GIVE_UP_AFTER: u32 = 3;
 

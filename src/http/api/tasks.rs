@@ -237,7 +237,7 @@ async fn removed(
     let successor = api.store.get(name).await?.is_some();
     let owner = match removal.uid {
         Some(uid) => Some(LogOwner::row(uid, None)),
-        // An earlier release recorded no UID: its lines cannot be told from later ones.
+        // An earlier release recorded no UID: its lines cannot be distinguished from later ones.
         None => (!successor).then_some(LogOwner::Last),
     };
     let logs = match owner {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{converged, quick, report, rounds, spread};
 use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
 
-/// Starts so many daemons at once and waits until all are ready.
+/// Starts this many daemons at once and waits until all are ready.
 async fn replicas(database: &Database, host: &Host, count: usize) -> Vec<Daemon> {
     let url = database.url();
     join_all((0..count).map(|_| quick(&url, host).start())).await

@@ -18,7 +18,7 @@ const RUNBOOK: &str = include_str!("../../../docs/runbooks/notificationqueuefill
 const STUCK: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'kindler' AND wait_event = 'ClientWrite'";
 
-/// Notifies until a session is stuck, and so many times more; returns the longest
+/// Notifies until a session is stuck, and this many times more; returns the longest
 /// commit.
 async fn notify(sql: &Client, often: usize) -> Duration {
     let (mut longest, mut since) = (Duration::ZERO, None);

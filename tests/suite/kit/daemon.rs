@@ -152,7 +152,7 @@ impl Daemon {
         .await;
     }
 
-    /// Waits until so many full passes have begun and ended from now on, so that all
+    /// Waits until this many full passes have begun and ended from now on, so that all
     /// due work has begun.
     pub async fn full_passes(&self, count: u32) {
         let passes = async || {
@@ -246,7 +246,7 @@ impl DaemonBuilder {
         self
     }
 
-    /// Runs it in its own mount namespace, with a state folder of so many kilobytes;
+    /// Runs it in its own mount namespace, with a state folder of this many kilobytes;
     /// `None` where namespaces are not allowed.
     pub fn with_state_dir_size(mut self, kilobytes: u32) -> Option<Self> {
         let allowed = Command::new("unshare")

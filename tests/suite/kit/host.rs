@@ -272,7 +272,7 @@ impl Host {
             .collect()
     }
 
-    /// Waits until exactly so many commands run.
+    /// Waits until exactly this many commands run.
     pub async fn wait_commands(&self, count: usize) {
         let awaited = format!("{count} running commands");
         eventually(TIMEOUT, &awaited, || async {

@@ -32,7 +32,7 @@ pub trait Sql {
     /// Declares a cluster.
     async fn declare(&self, name: &str);
 
-    /// Declares so many clusters, named by the prefix and a number from 1.
+    /// Declares this many clusters, named by the prefix and a number from 1.
     async fn declare_many(&self, prefix: &str, count: usize);
 
     /// Changes the desired state of a cluster.

@@ -409,7 +409,7 @@ async fn clusters_that_no_live_daemon_selects_are_listed() {
     assert_eq!(
         unselected().await,
         "b b-strays",
-        "who stands aside works on nothing"
+        "a replica on standby works on nothing"
     );
     client
         .batch_execute(
