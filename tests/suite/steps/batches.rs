@@ -129,10 +129,9 @@ async fn a_burst_of_clusters_shares_statements() {
     .await;
     let counts = database_log.counts(from, database_log.end());
     let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-    // Two statuses for each row.
+    // How many share one depends on the load of the machine; that some do, does not.
     assert!(count("write several") > 0, "{counts:?}");
-    assert!(count("write") + count("write several") < 400, "{counts:?}");
-    assert!(count("claim") < 200, "{counts:?}");
+    assert!(count("claim several") > 0, "{counts:?}");
 }
 
 #[tokio::test]
