@@ -6,7 +6,7 @@
 //! **Outside.** `cli` (commands and their output), `daemon` (the parts of a running
 //! process), `http` (page, API, health, metrics), `config` (settings).
 //!
-//! **Reconcile.** `clusters::reconcile` (one pass over one cluster).
+//! **Reconcile.** `clusters::reconcile` (one reconcile of one cluster).
 //!
 //! **Edges.** `store` (the clusters' tables), `live` (changes, for every open page
 //! and stream), `drivers` (clusters on the host), `command` (runs host commands),

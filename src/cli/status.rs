@@ -348,7 +348,8 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
         .map_or("now".to_owned(), |then| text::until(then, now));
     let _ = match failing.failed_attempts {
         0 => write!(text, " (next attempt {next})"),
-        attempt => write!(text, " (attempt {attempt}, next {next})"),
+        1 => write!(text, " (1 attempt failed, next attempt {next})"),
+        attempts => write!(text, " ({attempts} attempts failed, next attempt {next})"),
     };
     text
 }

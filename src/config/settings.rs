@@ -146,7 +146,7 @@ pub struct Serving {
     )]
     pub concurrency: usize,
 
-    /// Number of deletions that may begin per minute, over all daemons (0 to 10000; 0: no limit)
+    /// Number of deletions that may start per minute, over all daemons (0 to 10000; 0: no limit)
     #[arg(
         long,
         env = "KINDLER_DELETE_CAP",

@@ -1,6 +1,6 @@
-//! The running process: its parts, each with an owner that waits for its end.
+//! The running process: its parts, each with a task that waits for its end.
 //!
-//! [`serve`] reconciles until a signal, [`once`] makes one complete pass, [`dev()`]
+//! [`serve`] reconciles until a signal, [`once`] runs one full pass, [`dev()`]
 //! includes an embedded Postgres. This module makes no decision about clusters.
 
 mod api_auth;
@@ -48,7 +48,7 @@ pub use error::DaemonError;
 /// Result of a command of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DaemonExit {
-    /// Ended by a signal or, for a single pass, with everything as declared.
+    /// Ended by a signal or, for a full pass, with everything as declared.
     Done,
     /// A single pass left clusters that failed or are not as declared.
     Unconverged,

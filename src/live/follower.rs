@@ -159,7 +159,7 @@ impl Follower {
             state.total()
         };
         following.horizon = changes.horizon;
-        // All present rows are known, so a different count means removed rows.
+        // All current rows are known, so a different count means removed rows.
         if known != changes.total {
             let names: HashSet<String> = self.store.names().await?.into_iter().collect();
             self.feed.lock().keep_only(&names);

@@ -4,7 +4,7 @@
 //! ([`crate::core`]), and the databases of the embedded server
 //! ([`crate::postgres`]); `tests/suite/architecture.rs` checks it.
 //!
-//! This module makes no decisions. The statements contain the guards, so losing a
+//! This module makes no decisions. The statements check lease and fence, so losing a
 //! claim or a fence is a result and not an error.
 
 mod declare;
@@ -104,7 +104,7 @@ impl Store {
         &self.connections
     }
 
-    /// Leases and what they guard: claims, renewals, status writes, removals, due rows.
+    /// Leases and fenced statements: claims, renewals, status writes, removals, due rows.
     pub fn claims(&self) -> &Rows<Cluster> {
         &self.claims
     }

@@ -1,6 +1,6 @@
 //! The architecture: imports point downwards only, the core does not know clusters,
 //! pure modules are pure, SQL and process spawning stay in their modules; names and
-//! words follow the rules of the house.
+//! words follow the project's rules.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -91,8 +91,8 @@ pub fn defer_deletion(
     Status {
         reason: Reason::DeletionHeld,
         message: format!(
-            "the deletion is deferred: at most {cap} begin within a minute \
-             (KINDLER_DELETE_CAP); it begins in {seconds}s{ahead}"
+            "the deletion is deferred: at most {cap} start within a minute \
+             (KINDLER_DELETE_CAP); it starts in {seconds}s{ahead}"
         ),
         next_attempt_at: Some(begins.min(moment.after(MAX_DEFERRAL))),
         ..Status::unchanged(cluster)

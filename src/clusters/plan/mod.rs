@@ -47,7 +47,7 @@ pub struct Policy {
     pub health: HealthPolicy,
     /// The delay after a failed observation.
     pub observe_retry: Duration,
-    /// How many deletions may begin within a minute, over all replicas; 0: no limit.
+    /// How many deletions may start within a minute, over all replicas; 0: no limit.
     pub delete_cap: usize,
 }
 
@@ -178,7 +178,7 @@ impl Decision {
 }
 
 /// Decides about one row. There is a decision for every triple of desired, actual and
-/// observed state, and none of them is a dead end.
+/// observed state; each converges or has a next attempt.
 ///
 /// `observed` is the observation after [`Decision::Observe`], `None` before it; with
 /// `Some` the decision is never `Observe`.

@@ -95,7 +95,7 @@ impl SafetyLimits {
             warn!(
                 cap,
                 waiting = queue.ahead + queue.behind + 1,
-                "deletions are deferred: KINDLER_DELETE_CAP limits how many begin within a minute"
+                "deletions are deferred: KINDLER_DELETE_CAP limits how many start within a minute"
             );
         } else if none_left && self.deletions_deferred.swap(false, Ordering::Relaxed) {
             info!("no deletion is deferred any more");

@@ -156,7 +156,7 @@ pub(super) async fn revisions(
     Ok(Json(found))
 }
 
-/// The revisions of the present row, or of the last one with the name.
+/// The revisions of the current row, or of the last one with the name.
 pub(super) async fn revisions_of(api: &Api, name: &ClusterName) -> Result<Vec<Revision>, ApiError> {
     let of = api.store.incarnation(name).await?;
     Ok(api.store.revisions(name, Some(&of)).await?)

@@ -36,13 +36,13 @@ pub(super) struct LogQuery {
     download: bool,
 }
 
-/// The log of the present row of a cluster.
+/// The log of the current row of a cluster.
 pub(super) fn log_of(api: &Api, cluster: &Cluster) -> LogFile {
     let owner = LogOwner::row(cluster.uid, cluster.created_at);
     api.logs.of(cluster.name.as_str(), owner)
 }
 
-/// The log of the present row, or the last log of a name without a row; and
+/// The log of the current row, or the last log of a name without a row; and
 /// whether there is a row.
 async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), ApiError> {
     Ok(match api.store.get(name).await? {

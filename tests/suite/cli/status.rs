@@ -109,7 +109,7 @@ async fn status_shows_work_and_failures() {
     assert!(
         result
             .out
-            .contains("bad: exited with code 1 (attempt 2, next in 4"),
+            .contains("bad: exited with code 1 (2 attempts failed, next attempt in 4"),
         "{result:?}"
     );
     assert!(

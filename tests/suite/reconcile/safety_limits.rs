@@ -32,7 +32,7 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
         .await;
     let deferred = "SELECT count(*)::text FROM clusters WHERE status_reason = 'DeletionHeld'
                 AND actual_state = 'running' AND failed_attempts = 0 AND next_attempt_at > now() + interval '30 s'
-                AND status_message LIKE '%at most 3 begin within a minute (KINDLER_DELETE_CAP)%'";
+                AND status_message LIKE '%at most 3 start within a minute (KINDLER_DELETE_CAP)%'";
     sql.wait_text(deferred, "5").await;
     let rows = "SELECT count(*)::text FROM clusters";
     sql.wait_text(rows, "5").await;

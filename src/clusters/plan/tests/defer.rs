@@ -245,7 +245,7 @@ fn a_deferred_deletion_has_a_reason_and_counts_no_attempt() {
     assert!(
         deferred
             .message
-            .ends_with("it begins in 20s, after 1 other"),
+            .ends_with("it starts in 20s, after 1 other"),
         "{}",
         deferred.message
     );
