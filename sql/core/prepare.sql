@@ -225,6 +225,13 @@ BEGIN
         reason     text,
         message    text)', events);
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I (key, id)', events || '_of_key', events);
+    -- The triggers act as the owner of their functions, which may be another role.
+    EXECUTE format('GRANT SELECT, INSERT ON %I TO %s', events,
+        (SELECT proowner::regrole FROM pg_proc WHERE oid = 'kindler_row_event()'::regprocedure));
+    EXECUTE format('GRANT SELECT ON %I TO %s', leases,
+        (SELECT proowner::regrole FROM pg_proc WHERE oid = 'kindler_row_finalize()'::regprocedure));
+    EXECUTE format('GRANT SELECT, UPDATE ON %s TO %s', resource,
+        (SELECT proowner::regrole FROM pg_proc WHERE oid = 'kindler_row_finalize()'::regprocedure));
 
     FOR trigger IN SELECT * FROM (VALUES
         ('1_keep', 'BEFORE UPDATE', format('FOR EACH ROW WHEN (NEW.uid <> OLD.uid OR NEW.%1$I <> OLD.%1$I)', key),

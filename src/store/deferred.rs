@@ -84,13 +84,14 @@ impl Store {
         &self,
         except: &[String],
         limit: usize,
+        driver: &str,
     ) -> Result<Vec<Cluster>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let found = self
             .rows(
                 "list peers",
                 &queries::LIST_PEERS,
-                &[&except, &limit, &self.selector()],
+                &[&except, &limit, &self.selector(), &driver],
             )
             .await?;
         Ok(found

@@ -20,6 +20,8 @@ impl Store {
     /// under the fence: the intent to delete, with its count and the first step, or a
     /// deferral. No other deletion can begin in between.
     ///
+    /// The step changes are those to write if it starts, and those if it is deferred.
+    ///
     /// # Errors
     /// [`DatabaseError`]; after [`DatabaseError::Late`] the status may or may not be
     /// written, so read again before acting. A written intent is always counted.
@@ -27,7 +29,7 @@ impl Store {
         &self,
         lease: &Lease,
         row: &Leased<Cluster>,
-        steps: &[StepChange],
+        (starting, deferred): (&[StepChange], &[StepChange]),
         decide: impl FnOnce(&DeletionQueue) -> Status,
     ) -> Result<Written<Cluster>, DatabaseError> {
         let (name, generation) = (row.object.name.as_str(), row.generation);
@@ -49,7 +51,7 @@ impl Store {
                     Err(unreadable) => return Ok(Err(unreadable)),
                 };
                 let begins = status.actual == Actual::Deleting;
-                let steps = if begins { steps } else { &[] };
+                let steps = if begins { starting } else { deferred };
                 let written = self
                     .write_counted(transaction, lease, row, &status, steps)
                     .await?;

@@ -184,14 +184,7 @@ fn failed(
 /// The changes for interrupted steps, to write with a status in which no action runs: a step
 /// is recorded as running only while an action runs. Steps of other drivers and of newer
 /// releases are not touched.
-pub fn interrupted_steps(
-    cluster: &Cluster,
-    status: &Status,
-    steps: StepsOf<'_>,
-) -> Vec<StepChange> {
-    if status.actual.is_transitional() && !cluster.observe_only() {
-        return Vec::new();
-    }
+pub fn interrupted_steps(steps: StepsOf<'_>) -> Vec<StepChange> {
     let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
     steps
         .of_driver()
@@ -221,7 +214,14 @@ pub fn left_to_another_driver(
     policy: &Policy,
     moment: Moment,
 ) -> Status {
-    failed(cluster, Reason::StepsUnknown, why, policy, moment, true)
+    // Its state is kept and no attempt counts, so that its own driver works at once.
+    Status {
+        reason: Reason::StepsUnknown,
+        error: Some(why.clone()),
+        message: why,
+        next_attempt_at: Some(moment.after(policy.observe_retry)),
+        ..Status::unchanged(cluster)
+    }
 }
 
 /// Adds failed best-effort steps to the status of a running cluster. The next check comes
@@ -247,8 +247,18 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
             )
         })
         .collect();
+    // What is wrong with the cluster itself comes first.
+    let reason = match status.reason {
+        Reason::Healthy
+        | Reason::Created
+        | Reason::CreatedWithWarning
+        | Reason::Updated
+        | Reason::Started
+        | Reason::Recovered => Reason::StepFailed,
+        other => other,
+    };
     Status {
-        reason: Reason::StepFailed,
+        reason,
         message: format!("{}; {}", status.message, failures.join("; ")),
         next_check_at: match (status.next_check_at, next) {
             (Some(check), Some(next)) => Some(check.min(next)),
@@ -264,7 +274,12 @@ fn with_newer(status: Status, steps: StepsOf<'_>) -> Status {
     if status.reason == Reason::StepsUnknown {
         return status;
     }
-    let newer = unknown_leftovers(steps.driver, steps.facts, steps.records);
+    let newer_version = |r: &&StepRecord| {
+        let fact = steps.facts.iter().find(|fact| fact.name == r.name);
+        fact.map_or(!r.state.leaves_nothing(), |fact| fact.version < r.version)
+    };
+    let newer = steps.of_driver().filter(newer_version);
+    let newer: Vec<&str> = newer.map(|r| r.name.as_str()).collect();
     if newer.is_empty() {
         return status;
     }

@@ -118,13 +118,16 @@ impl ClusterReconciler {
             self.limits.log_deletion(&status, cap, queue);
             status
         };
+        let interrupted = self.interrupted_changes(context, &row.object);
         let (store, lease) = (&self.store, context.work.lease());
         let written = if cap == 0 {
             store
                 .begin_uncapped_deletion(lease, row, steps, &intent)
                 .await?
         } else {
-            store.begin_deletion(lease, row, steps, decide).await?
+            store
+                .begin_deletion(lease, row, (steps, &interrupted), decide)
+                .await?
         };
         if matches!(&written, Written::Yes(row) if row.object.actual == Actual::Deleting) {
             context.work.recorded(steps);
@@ -175,7 +178,10 @@ impl ClusterReconciler {
         mut known: Vec<String>,
     ) -> Result<Result<(), Cut>, DatabaseError> {
         known.push(cluster.name.as_str().to_owned());
-        let others = self.store.peers(&known, MIN_PROBED).await?;
+        let others = self
+            .store
+            .peers(&known, MIN_PROBED, self.driver.name())
+            .await?;
         let observations = match context.observe_others(&*self.driver, &others).await {
             Ok(observations) => observations,
             Err(cut) => return Ok(Err(cut)),

@@ -275,6 +275,20 @@ impl ClusterReconciler {
         before_removal(&row.object, decision, steps, &self.policy, moment(row))
     }
 
+    /// What to write of steps whose attempt was interrupted, now that none runs.
+    fn interrupted_changes(
+        &self,
+        context: &ReconcileContext<'_>,
+        cluster: &Cluster,
+    ) -> Vec<StepChange> {
+        let (facts, records) = (self.facts(context, cluster), context.work.steps());
+        interrupted_steps(StepsOf {
+            driver: self.driver.name(),
+            facts: &facts,
+            records: &records,
+        })
+    }
+
     /// The facts of the steps of a cluster, for decisions.
     fn facts(&self, context: &ReconcileContext<'_>, cluster: &Cluster) -> Vec<StepFacts> {
         let cancel = CancellationToken::new();
@@ -314,7 +328,7 @@ impl ClusterReconciler {
             facts: &facts,
             records: &records,
         };
-        let interrupted = interrupted_steps(&row.object, &status, steps);
+        let interrupted = interrupted_steps(steps);
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);

@@ -111,11 +111,7 @@ impl Folder {
     ) -> Result<Option<Result<NodeRecord, serde_json::Error>>, SandboxError> {
         let file = self.file(RECORD);
         // Read only what ends: a pipe in its place would block the thread.
-        let read = || match fs::symlink_metadata(&file)?.is_file() {
-            true => fs::read(&file),
-            false => Err(io::Error::other("not a regular file")),
-        };
-        match read() {
+        match regular(&file).and_then(|()| fs::read(&file)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.file_error("read", &file, error)),
@@ -128,6 +124,7 @@ impl Folder {
         let write = || {
             let mut text = serde_json::to_vec_pretty(record)?;
             text.push(b'\n');
+            regular(&draft)?;
             fs::write(&draft, text)?;
             fs::rename(&draft, &file)
         };
@@ -147,7 +144,8 @@ impl Folder {
 
     pub(super) fn mark_stopped(&self) -> Result<(), SandboxError> {
         let file = self.file(STOPPED);
-        fs::write(&file, "").map_err(|error| self.file_error("write", &file, error))
+        let written = regular(&file).and_then(|()| fs::write(&file, ""));
+        written.map_err(|error| self.file_error("write", &file, error))
     }
 
     pub(super) fn unmark_stopped(&self) -> Result<(), SandboxError> {
@@ -169,6 +167,15 @@ impl Folder {
             path,
             source,
         }
+    }
+}
+
+/// Refuses a pipe or a device in the place of a file: opening it would block the thread.
+pub(super) fn regular(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other("not a regular file")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

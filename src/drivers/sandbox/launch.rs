@@ -15,7 +15,7 @@ use crate::clusters::Cluster;
 use crate::command::clean_line;
 
 use super::error::SandboxError;
-use super::folder::{Folder, NODE_LOG};
+use super::folder::{Folder, NODE_LOG, regular};
 use super::node::{PORT_TAKEN, READY};
 use super::{SandboxSettings, port};
 
@@ -98,7 +98,8 @@ fn start(
 fn open_log(dir: &Path) -> Result<File, SandboxError> {
     let path = dir.join(NODE_LOG);
     // Truncated for each node, so it stays small: a node writes one or two lines.
-    File::create(&path).map_err(|source| SandboxError::Files {
+    let created = regular(&path).and_then(|()| File::create(&path));
+    created.map_err(|source| SandboxError::Files {
         operation: "create",
         path,
         source,

@@ -53,7 +53,11 @@ async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) 
         panic!("its delete is due: {row:?}")
     };
     let decide = |queue: &_| defer_deletion(&row.object, intent, cap, queue);
-    match store.begin_deletion(lease, row, &[], decide).await.unwrap() {
+    match store
+        .begin_deletion(lease, row, (&[], &[]), decide)
+        .await
+        .unwrap()
+    {
         Written::Yes(row) => *row,
         Written::Lost => panic!("the owner writes"),
     }
@@ -231,7 +235,7 @@ async fn a_deletion_is_counted_once_and_only_if_written() {
         other => panic!("{other:?}"),
     };
     let lost = store
-        .begin_deletion(&claimed.lease, &row, &[], |_| intent)
+        .begin_deletion(&claimed.lease, &row, (&[], &[]), |_| intent)
         .await;
     assert!(matches!(lost.unwrap(), Written::Lost));
     assert_eq!(number(&client, counted).await, 1);

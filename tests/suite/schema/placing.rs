@@ -172,11 +172,22 @@ async fn only_selected_clusters_are_found_and_claimed() {
             .batch_execute("UPDATE clusters SET actual_state = 'running'")
             .await
             .unwrap();
-        for peer in store.peers(&[], 10).await.unwrap() {
+        for peer in store.peers(&[], 10, "script").await.unwrap() {
             peers.push(peer.name.to_string());
         }
         peers.sort();
         assert_eq!(peers, mine);
+        // A daemon of another driver cannot observe a cluster with recorded steps.
+        let recorded = "INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state, attempt)
+                        SELECT uid, 'script', 'create_env.sh', 1, 1, 1, true, 'done', 1 FROM clusters";
+        client.batch_execute(recorded).await.unwrap();
+        assert_eq!(store.peers(&[], 10, "sandbox").await.unwrap().len(), 0);
+        let same = store.peers(&[], 10, "script").await.unwrap().len();
+        assert_eq!(same, mine.len());
+        client
+            .batch_execute("DELETE FROM cluster_steps")
+            .await
+            .unwrap();
         client
             .batch_execute("UPDATE clusters SET actual_state = 'unknown'")
             .await
@@ -302,7 +313,7 @@ async fn a_lease_gives_no_right_to_a_row_placed_elsewhere() {
     let row = away.row.readable().unwrap();
     let status = intent(&row, None);
     let begun = b
-        .begin_deletion(&away.lease, &row, &[], |_| status)
+        .begin_deletion(&away.lease, &row, (&[], &[]), |_| status)
         .await
         .unwrap();
     assert!(matches!(begun, Written::Lost));
@@ -341,7 +352,7 @@ async fn deletions_without_a_live_daemon_delay_no_others() {
         let Claimed { lease, row, .. } = claim(&store, "b").await.unwrap();
         let row = row.readable().unwrap();
         let mut seen = None;
-        let begun = store.begin_deletion(&lease, &row, &[], |queue| {
+        let begun = store.begin_deletion(&lease, &row, (&[], &[]), |queue| {
             seen = Some(queue.ahead);
             Status {
                 actual: row.object.actual,

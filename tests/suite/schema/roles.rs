@@ -108,7 +108,7 @@ async fn the_daemon_writes_status_and_cannot_declare() {
         panic!("it is to be deleted")
     };
     let begun = store
-        .begin_deletion(&claimed.lease, &row, &[], |_| intent)
+        .begin_deletion(&claimed.lease, &row, (&[], &[]), |_| intent)
         .await;
     let Written::Yes(row) = begun.unwrap() else {
         panic!("the owner writes")

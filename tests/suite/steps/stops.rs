@@ -110,3 +110,21 @@ async fn a_withdrawn_stop_leaves_every_step_done() {
     assert_nothing_in_progress(&rig).await;
     rig.assert_one_node();
 }
+
+/// A pipe that stands in the place of a file blocks whoever opens it.
+#[tokio::test]
+async fn a_pipe_instead_of_a_file_blocks_no_daemon() {
+    let rig = StepsRig::new().await;
+    let daemon = rig.daemon();
+    rig.declare_and_wait().await;
+    let mark = rig.folder().join("stopped");
+    let made = std::process::Command::new("mkfifo").arg(&mark).status();
+    assert!(made.unwrap().success());
+    rig.stop_cluster().await;
+    // What cannot be written is reported; that the cluster is stopped is observed.
+    let failed = rig.wait_step("process", "failed").await;
+    assert!(failed.message.contains("not a regular file"), "{failed:?}");
+    rig.wait_stopped().await;
+    assert_eq!(daemon.get("/healthz").await.unwrap().0, 200);
+    assert!(rig.nodes().is_empty());
+}

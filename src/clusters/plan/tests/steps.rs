@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clusters::Actual;
 use crate::clusters::event::Reason;
-use crate::clusters::plan::steps::{StepsOf, after_run, with_steps};
+use crate::clusters::plan::steps::{StepsOf, after_run, interrupted_steps, with_steps};
 use crate::clusters::plan::{
     Action, Applied, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Status,
 };
@@ -94,5 +94,73 @@ fn a_healthy_probe_does_not_hide_a_failed_step() {
             assert_eq!(status.applied, Applied::Cleared);
             assert_eq!(status.reason, Reason::CreateFailed);
         }
+    }
+}
+
+#[test]
+fn a_failed_best_effort_step_hides_no_other_reason() {
+    let records = [failed_step(false, Some(in_seconds(20)))];
+    let steps = StepsOf {
+        driver: "sandbox",
+        facts: &[],
+        records: &records,
+    };
+    for (reason, expected) in [
+        (Reason::Healthy, Reason::StepFailed),
+        (Reason::Recovered, Reason::StepFailed),
+        (Reason::ProbeFailed, Reason::ProbeFailed),
+        (Reason::RepairHeld, Reason::RepairHeld),
+        (Reason::ObservationFailed, Reason::ObservationFailed),
+        (Reason::Paused, Reason::Paused),
+    ] {
+        let status = Status {
+            reason,
+            ..running()
+        };
+        let status = with_steps(status, steps, NOW);
+        assert_eq!(status.reason, expected);
+        assert!(status.message.ends_with("step port failed: in use"));
+    }
+}
+
+#[test]
+fn a_step_of_a_newer_version_is_named_in_every_state() {
+    for &state in StepState::ALL {
+        let newer = StepRecord {
+            version: 2,
+            state,
+            ..failed_step(true, None)
+        };
+        let steps = StepsOf {
+            driver: "sandbox",
+            facts: &[port(true)],
+            records: &[newer],
+        };
+        let message = with_steps(running(), steps, NOW).message;
+        assert!(
+            message.contains("left to a newer release: port"),
+            "{state}: {message}"
+        );
+    }
+}
+
+#[test]
+fn a_step_in_progress_is_recorded_as_interrupted_afterwards() {
+    for &state in StepState::ALL {
+        let record = StepRecord {
+            state,
+            ..failed_step(true, None)
+        };
+        let steps = StepsOf {
+            driver: "sandbox",
+            facts: &[port(true)],
+            records: &[record],
+        };
+        let in_progress = matches!(state, StepState::Running | StepState::Removing);
+        assert_eq!(
+            interrupted_steps(steps).len(),
+            usize::from(in_progress),
+            "{state}"
+        );
     }
 }
