@@ -111,7 +111,7 @@ async fn a_withdrawn_stop_leaves_every_step_done() {
     rig.assert_one_node();
 }
 
-/// A pipe that stands in the place of a file blocks whoever opens it.
+/// Opening a pipe in the place of a file would block the daemon.
 #[tokio::test]
 async fn a_pipe_instead_of_a_file_blocks_no_daemon() {
     let rig = StepsRig::new().await;
