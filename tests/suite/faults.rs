@@ -13,6 +13,7 @@ mod disk;
 mod every_effect;
 mod every_statement;
 mod failed_observations;
+mod history;
 mod load;
 mod outages;
 mod processes;
