@@ -155,39 +155,39 @@ fn no_database(
 }
 
 fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String {
-    let mut page = StatusPage {
+    let mut lines = StatusLines {
         text: String::new(),
         colour: screen.colour,
     };
     let version = report.database.schema_version.unwrap_or_default();
     let answers = format!("{} answers, schema version {version}", report.database.name);
     match newer_schema(version) {
-        None => page.line("database", &answers),
-        Some(_) => page.alarm(
+        None => lines.line("database", &answers),
+        Some(_) => lines.alarm(
             "database",
             &format!("{answers}, newer than this release knows ({SCHEMA_VERSION})"),
         ),
     }
     let none = report.daemons.iter().all(|daemon| !daemon.alive);
     if none {
-        page.alarm("daemons", "none is running; next: kindler serve");
+        lines.alarm("daemons", "none is running; next: kindler serve");
     }
     let (alive, stopped): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
     if !none && alive.iter().all(|daemon| daemon.seen.aside) {
-        page.alarm("daemons", ALL_ON_STANDBY);
+        lines.alarm("daemons", ALL_ON_STANDBY);
     }
     let listed = stopped.len().min(MAX_STOPPED);
     for daemon in alive.iter().chain(&stopped[..listed]) {
         let (healthy, text) = daemon_text(daemon, now);
         if healthy || none {
-            page.line("daemons", &text);
+            lines.line("daemons", &text);
         } else {
-            page.alarm("daemons", &text);
+            lines.alarm("daemons", &text);
         }
     }
     if stopped.len() > listed {
         let more = stopped.len() - listed;
-        page.line(
+        lines.line(
             "daemons",
             &format!("and {more} more that stopped sending heartbeats within the last hour"),
         );
@@ -204,25 +204,25 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
             0 | 1 => String::new(),
             _ => format!(" by {}", owner_text(report, &lease.owner)),
         };
-        page.line(
+        lines.line(
             "working on",
             &format!("{name} {state} for {since}{owner}: {message}"),
         );
     }
     if report.working.is_empty() {
-        page.line("working on", "nothing now");
+        lines.line("working on", "nothing now");
     }
-    page.line("clusters", &counts_text(&report.counts));
+    lines.line("clusters", &counts_text(&report.counts));
     for held in &report.held {
-        page.alarm("deferred", &deferred_text(held, now));
+        lines.alarm("deferred", &deferred_text(held, now));
     }
     if report.unselected.total > 0 {
-        page.alarm("unselected", &unselected_text(&report.unselected));
+        lines.alarm("unselected", &unselected_text(&report.unselected));
     }
     for failing in &report.failing {
-        page.alarm("failed", &failure_text(failing, now));
+        lines.alarm("failed", &failure_text(failing, now));
     }
-    page.text
+    lines.text
 }
 
 /// The owner of a lease, as in its own line.
@@ -355,12 +355,12 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
 }
 
 /// Lines with headings; a heading is shown once.
-struct StatusPage {
+struct StatusLines {
     text: String,
     colour: bool,
 }
 
-impl StatusPage {
+impl StatusLines {
     fn line(&mut self, heading: &str, content: &str) {
         let shown = self.text.lines().any(|line| line.starts_with(heading));
         let heading = if shown { "" } else { heading };

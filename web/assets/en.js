@@ -24,8 +24,8 @@ export const en = {
   register_argocd: "Register with Argo CD",
   labels: "Labels", labelsHint: "env=prod, team=a", labelsFault: "{part} is not KEY=VALUE",
   more: "More settings", same: "Equivalent command and SQL", copy: "Copy", declare: "Create", fine: "No conflicts.",
-  declared: "{name} is declared.", refused: "Refused: {why}", notReachable: "The server does not answer.",
-  done: "Done.", partly: "Done for {n} of {of}. Refused: {why}",
+  declared: "{name} is declared.", rejected: "Rejected: {why}", notReachable: "The server does not answer.",
+  done: "Done.", partly: "Done for {n} of {of}. Rejected: {why}",
   deleteTitle: "Delete {name}?", deleteText: "This deletes the {provider} cluster {name} with everything in it: \
 workloads, volumes, routes and registrations. It cannot be undone.",
   deleteNow: "A running command is cancelled at once.", typeName: "Type {name} to confirm",

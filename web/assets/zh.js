@@ -23,7 +23,7 @@ export const zh = {
   register_portainer: "注册到 Portainer", haproxy_route: "在 HAProxy 中路由", register_argocd: "注册到 Argo CD",
   labels: "标签", labelsHint: "env=prod, team=a", labelsFault: "{part} 不是 KEY=VALUE",
   more: "更多设置", same: "等效的命令和 SQL", copy: "复制", declare: "创建", fine: "没有冲突。",
-  declared: "{name} 已声明。", refused: "被拒绝：{why}", notReachable: "服务器没有响应。",
+  declared: "{name} 已声明。", rejected: "被拒绝：{why}", notReachable: "服务器没有响应。",
   done: "完成。", partly: "已完成 {n}/{of}。被拒绝：{why}",
   deleteTitle: "删除 {name}？",
   deleteText: "{provider} 集群 {name} 及其中的一切（工作负载、卷、路由和注册）都将被删除，无法撤销。",

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 
 use super::HealthPolicy;
 
@@ -52,8 +52,8 @@ impl HostHealth {
         self.samples
             .retain(|_, sample| is_recent(sample, now, self.window));
         let unresponsive = match observed {
-            Observation::Present(Condition::Healthy | Condition::Stopped) => false,
-            Observation::Present(Condition::Unhealthy(_))
+            Observation::Present(PresentState::Healthy | PresentState::Stopped) => false,
+            Observation::Present(PresentState::Unhealthy(_))
             | Observation::Absent
             | Observation::Unknown(_) => true,
         };

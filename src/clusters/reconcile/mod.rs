@@ -180,9 +180,9 @@ impl ClusterReconciler {
         if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
-            let (observed, cut) = context.observe(&*self.driver, cluster).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             debug!(why, observed = %observed, "observed");
             decision = plan(cluster, Some(&observed), &self.policy, moment(&row));
@@ -191,7 +191,7 @@ impl ClusterReconciler {
                 .await?
             {
                 Ok(decision) => decision,
-                Err(cut) => return Ok(ReconcileContext::end(cut)),
+                Err(cancelled) => return Ok(ReconcileContext::end(cancelled)),
             };
             observation = Some(observed);
         }

@@ -103,7 +103,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "database": { "ok": true },
         "listener": listener,
         "schema": { "version": schema, "known": SCHEMA_VERSION },
-        "streams": api.feed.watchers(),
+        "streams": api.feed.open_streams(),
         "replicas": replicas,
         "work": store.leases().await?,
         "queue": store.due_count().await?,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Cluster, Provider};
 use kindler::drivers::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
@@ -291,7 +291,7 @@ async fn only_0_and_1_say_whether_a_cluster_exists() {
     let rig = ScriptRig::new();
     let dev = cluster("dev");
     let observed = exists_driver(&rig, "exit 0").observe(&dev).await;
-    let Observation::Present(Condition::Unhealthy(why)) = observed else {
+    let Observation::Present(PresentState::Unhealthy(why)) = observed else {
         panic!("{observed}");
     };
     assert!(
@@ -348,7 +348,7 @@ async fn a_hanging_or_missing_probe_is_an_unknown_observation() {
     });
     let observed = hanging.observe(&dev).await;
     assert!(
-        matches!(observed, Observation::Present(Condition::Unhealthy(_))),
+        matches!(observed, Observation::Present(PresentState::Unhealthy(_))),
         "{observed}"
     );
 
