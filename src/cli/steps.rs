@@ -21,10 +21,10 @@ const fn column(title: &'static str, keep: u8) -> Column {
 const COLUMNS: [Column; 6] = [
     column("STEP", u8::MAX),
     column("STATE", u8::MAX),
-    column("TRIES", 1),
-    column("TOOK", 2),
+    column("ATTEMPT", 1),
+    column("DURATION", 2),
     Column {
-        title: "WHY",
+        title: "MESSAGE",
         keep: 4,
         text: true,
     },

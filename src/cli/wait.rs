@@ -224,7 +224,7 @@ impl ClusterWatch<'_> {
                 .progress
                 .note("no daemon is running on this database: start `kindler serve`");
         };
-        if newest.aside && alive.all(|replica| replica.aside) {
+        if newest.standby && alive.all(|replica| replica.standby) {
             let why = newest.notice.as_deref().map(text::line);
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             return self

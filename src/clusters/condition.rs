@@ -7,7 +7,7 @@ use crate::clusters::event::Reason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "PascalCase")]
 pub enum ConditionType {
-    /// Did the last probe succeed?
+    /// Is the cluster running? It is until the third probe in a row has failed, by default.
     Ready,
     /// Is an action running, or about to start?
     Progressing,

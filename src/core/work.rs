@@ -81,7 +81,7 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// The lease: the fence of every write and effect.
+    /// The lease of this work.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }

@@ -90,12 +90,16 @@ families! {
     CLUSTERS GAUGE "kindler_clusters" ["desired" "actual"]
         "Clusters by desired and actual state.",
         "`kindler list` names them.";
-    DELETIONS_HELD GAUGE "kindler_deletions_held" []
+    DELETIONS_DEFERRED GAUGE "kindler_deletions_deferred" []
         "Deletions that are deferred by KINDLER_DELETE_CAP.",
         "If the deletions are not intended: declare the clusters present again, or `kindler pause` them.";
-    REPAIRS_HELD GAUGE "kindler_repairs_held" []
+    DELETIONS_HELD GAUGE "kindler_deletions_held" []
+        "Deprecated: use kindler_deletions_deferred.", "";
+    REPAIRS_DEFERRED GAUGE "kindler_repairs_deferred" []
         "Repairs that are deferred because most clusters are unhealthy.",
         "Check the host: is the container runtime up?";
+    REPAIRS_HELD GAUGE "kindler_repairs_held" []
+        "Deprecated: use kindler_repairs_deferred.", "";
     CLUSTERS_UNSELECTED GAUGE "kindler_clusters_unselected" []
         "Clusters that no daemon works on, because no KINDLER_SELECTOR selects them; without paused and protected ones.",
         "`kindler status` names them. Label them, or start a daemon whose selector matches.";

@@ -4,8 +4,8 @@
 //! ([`crate::core`]), and the databases of the embedded server
 //! ([`crate::postgres`]); `tests/suite/architecture.rs` checks it.
 //!
-//! This module makes no decisions. The statements check lease and fence, so losing a
-//! claim or a fence is a result and not an error.
+//! This module makes no decisions. The statements check the fence, so a lost claim
+//! or a lost lease is a result and not an error.
 
 mod declare;
 mod deferred;

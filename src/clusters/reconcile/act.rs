@@ -100,9 +100,9 @@ impl ClusterReconciler {
             .await
     }
 
-    /// Commits the intent and the start of the first step, then renews the lease, which is
-    /// the fence immediately before the effect. A row that has changed meanwhile, or is
-    /// only observed now, is planned again instead.
+    /// Commits the intent and the start of the first step, then renews the lease
+    /// immediately before the effect. A row that has changed meanwhile, or that is paused or
+    /// protected now, is planned again instead.
     async fn commit(
         &self,
         context: &ReconcileContext<'_>,

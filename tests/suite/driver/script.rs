@@ -118,6 +118,7 @@ async fn every_command_gets_exactly_its_arguments_and_context() {
         ];
         if !["probe", "exists"].contains(&action) {
             expected.push("KINDLER_ATTEMPT=2".to_owned());
+            expected.push(format!("KINDLER_TERM={TERM}"));
             expected.push(format!("KINDLER_FENCE={TERM}"));
         }
         expected.sort();
@@ -394,7 +395,7 @@ async fn the_log_has_the_output_of_actions_and_not_of_probes() {
         .collect();
     assert_eq!(starts.len(), 2, "{log}");
     assert!(
-        starts[0].contains(" create attempt 2 generation 3 fence 17 uid "),
+        starts[0].contains(" create attempt 2 generation 3 term 17 uid "),
         "{log}"
     );
     assert!(
@@ -402,7 +403,7 @@ async fn the_log_has_the_output_of_actions_and_not_of_probes() {
         "{log}"
     );
     assert!(
-        starts[1].contains(" delete attempt 2 generation 3 fence 17 uid "),
+        starts[1].contains(" delete attempt 2 generation 3 term 17 uid "),
         "{log}"
     );
     assert!(log.contains("\n[CREATE] dev\n"), "{log}");
