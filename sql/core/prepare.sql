@@ -81,7 +81,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- A person asks for an attempt at once.
+-- A person requests an attempt at once.
 CREATE OR REPLACE FUNCTION kindler_row_retried() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -99,8 +99,8 @@ BEGIN
         USING ERRCODE = 'check_violation';
 END $$;
 
--- Which row to look at, never what to do. Postgres folds equal payloads of one
--- transaction into one.
+-- The payload names a row and carries no order. Postgres sends equal payloads of one
+-- transaction once.
 CREATE OR REPLACE FUNCTION kindler_row_notify() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -133,7 +133,7 @@ END $$;
 CREATE OR REPLACE FUNCTION kindler_row_truncate() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    RAISE EXCEPTION 'TRUNCATE % would orphan what its rows stand for: use DELETE', TG_TABLE_NAME
+    RAISE EXCEPTION 'TRUNCATE % would orphan the objects of its rows: use DELETE', TG_TABLE_NAME
         USING ERRCODE = 'check_violation';
 END $$;
 

@@ -29,7 +29,7 @@ impl ProgressLine {
         self.live
     }
 
-    /// Shows the present state.
+    /// Shows the current state.
     pub(super) fn show(
         &mut self,
         elapsed: Duration,

@@ -68,7 +68,7 @@ fn colour(step: &StepRecord) -> Option<Color> {
 }
 
 /// The duration of the last attempt, so far if it runs. None where the record does not
-/// say when an attempt ended: the step was found in place, or cut short.
+/// say when an attempt ended: the step was found in place, or interrupted.
 fn took(step: &StepRecord, now: Timestamp) -> String {
     let unmeasured = [VERIFIED, INTERRUPTED].map(Some);
     let Some(from) = step

@@ -60,7 +60,7 @@ pub struct ConditionInputs {
     pub desired: Desired,
     /// The recorded state.
     pub actual: Actual,
-    /// The reason of the recorded state, if this release knows the word.
+    /// The reason of the recorded state, if this release knows it.
     pub reason: Option<Reason>,
     /// Whether the declaration is reached.
     pub settled: bool,

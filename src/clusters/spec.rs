@@ -1,8 +1,8 @@
-//! What a person asks of a cluster: provider, network and registrations.
+//! What is declared of a cluster: provider, network and registrations.
 //!
-//! Values are checked when they are made. The same limits stand in the
-//! database (`sql/migrations`), with the same words, because `psql` is a door
-//! like the others; a test compares the two.
+//! A value is checked when it is created. The database checks the same limits with the same
+//! messages (`sql/migrations`), because people also declare with `psql`; a test compares the
+//! two.
 
 use std::fmt;
 use std::num::NonZeroU16;

@@ -5,7 +5,7 @@
 //! key if it is full, and the caller must find that key again (the controller makes a
 //! full pass).
 //!
-//! Two lanes keep a backlog from delaying a person: a row that just changed
+//! Two lanes, so that a person does not wait behind a backlog: a row that just changed
 //! ([`Lane::Urgent`]) starts first, but every fourth start belongs to the routine lane.
 //! The urgent lane is short and always accepts the newest wake-up: when ten thousand
 //! rows change at once, the oldest wake-ups move to the routine lane, so that the next

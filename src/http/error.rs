@@ -37,7 +37,7 @@ pub enum ApiError {
     Invalid(Vec<FieldError>),
     /// 404.
     NotFound(String),
-    /// 409, with the present cluster after a concurrent change.
+    /// 409, with the current cluster after a concurrent change.
     Conflict(String, Option<Box<View>>),
     /// 401: missing or invalid credentials.
     Unauthorized(String),

@@ -1,5 +1,5 @@
-//! Detects that most clusters do not answer at once, so that the fault is in the host and a
-//! repair of clusters would not help.
+//! Detects a fault of the host: most clusters stop answering at the same time. Repairs of
+//! clusters would not help then.
 //!
 //! It compares the latest observation of each running cluster, and only recent ones:
 //! observations from before an outage say nothing about it.

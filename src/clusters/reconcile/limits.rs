@@ -61,7 +61,7 @@ impl SafetyLimits {
         (recent.len() < MIN_PROBED).then(|| recent.into_iter().map(str::to_owned).collect())
     }
 
-    /// The present outage of the host. Logs its start and its end.
+    /// The current outage of the host. Logs its start and its end.
     fn outage(&self) -> Option<HostOutage> {
         let (outage, recovered) = {
             let (host, now) = (self.host(), Instant::now());

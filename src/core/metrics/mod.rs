@@ -1,7 +1,7 @@
 //! The metrics of the core: reconciles, queues, wake-ups, leases, steps.
 //!
 //! Each controller's series carry its name. Labels are closed sets, series start at zero,
-//! times are in seconds. This module must not decide.
+//! times are in seconds. This module decides nothing.
 
 pub mod catalogue;
 pub(crate) mod collectors;

@@ -113,7 +113,7 @@ async fn declare_state(
     let store = api.declaring(actor);
     let declared = store.set_desired(&name, desired, expected.0).await?;
     let cluster = changed_or_conflict(api, &name, declared).await?;
-    // The task of the revision: the new one, or the present one if nothing changed.
+    // The task of the revision: the new one, or the current one if nothing changed.
     let revisions = revisions_of(api, &name).await?;
     let revision = revisions
         .into_iter()

@@ -155,7 +155,7 @@ async fn changed_tasks(api: &Api, frame: &Frame, followed: &mut Followed) -> Vec
     changed
 }
 
-/// The present state of tasks.
+/// The current state of tasks.
 async fn updates(api: &Api, ids: &[String]) -> Vec<Value> {
     let mut updates = Vec::new();
     for id in ids {
