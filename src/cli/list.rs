@@ -109,7 +109,7 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
                 .unwrap_or_default(),
         ),
         Field::new(failures),
-        Field::new(text::next_try(cluster, now).unwrap_or_default()),
+        Field::new(text::next_attempt(cluster, now).unwrap_or_default()),
         Field::new(ports.join(",")),
         Field::new(
             spec.subnet
