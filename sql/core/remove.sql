@@ -1,6 +1,6 @@
--- Removes a row whose object is verified absent, under its fence, and only while it is
--- declared absent and not placed elsewhere. The setting shows the fence to the trigger
--- that guards DELETE; it ends with the transaction.
+-- Removes a row whose object is verified absent, under the fence, and only while it is
+-- declared absent and not placed elsewhere. The setting gives the term to the trigger on
+-- DELETE; it ends with the transaction.
 -- :place the placement of this owner, if it has one
 DELETE FROM {table} {t}
 USING {leases} l

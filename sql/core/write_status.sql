@@ -1,9 +1,9 @@
 -- Writes statuses, each under its fence: only while this owner holds the lease under
 -- this term, and the row has the same UID, the generation that the decision used, the
--- state that was read, and no other placement. A lost fence returns no row. The share
--- lock on the lease makes a takeover wait for this write, or this write see the
--- takeover. A status counts only with the lease that it was sent with, also next to
--- others of the same key; a step change only with its status.
+-- state that was read, and no other placement. If one of them differs, no row is
+-- returned. The share lock on the lease makes a takeover wait for this write, or this
+-- write see the takeover. A status counts only with the lease that it was sent with, also
+-- next to others of the same key; a step change only with its status.
 -- $1 statuses, $2 the placement of this owner, if it has one, $3 steps
 WITH status AS (
     SELECT * FROM {statuses} AS s (

@@ -114,7 +114,7 @@ impl Runner {
         log: Option<&mut CommandLog>,
     ) -> Result<(CommandEnd, KeptOutput), SpawnError> {
         let until = *trust.borrow();
-        if let Some(ending) = refusal(until, cancel) {
+        if let Some(ending) = rejection(until, cancel) {
             return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
         let guard = GuardProcess::start(
@@ -158,7 +158,7 @@ impl Runner {
 }
 
 /// Why the command must not start, if so.
-fn refusal(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Ending> {
+fn rejection(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Ending> {
     if trust.passed() {
         Some(Ending::TrustLost)
     } else if cancel.is_cancelled() {

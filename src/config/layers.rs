@@ -16,11 +16,12 @@ use super::{file, paths, url_file};
 
 /// Variables that Kindler sets for the commands that it runs. They are not
 /// settings, but a command that calls `kindler` passes them on.
-pub const COMMAND_ENV: [&str; 9] = [
+pub const COMMAND_ENV: [&str; 10] = [
     "KINDLER_NAME",
     "KINDLER_UID",
     "KINDLER_PROVIDER",
     "KINDLER_GENERATION",
+    "KINDLER_TERM",
     "KINDLER_FENCE",
     "KINDLER_ATTEMPT",
     "KINDLER_SUBNET",

@@ -1,5 +1,5 @@
-//! Begins deletions. Each one is counted in the transaction that commits its intent,
-//! and the replicas take turns by a lock, so that they cannot exceed the cap together.
+//! Starts deletions. Each is counted in the transaction that commits its intent. A lock
+//! lets one such transaction run at a time, so the replicas cannot exceed the cap together.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
