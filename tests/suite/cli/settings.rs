@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::fixture::Home;
+use super::rig::Home;
 
 /// An unreachable URL whose user names its source.
 fn nowhere(user: &str) -> String {
