@@ -151,8 +151,16 @@ fn step(state: StepState, position: i32) -> StepChange {
 
 fn intent(row: &Leased<Cluster>) -> Status {
     let (now, jitter) = (row.read_at, 0.0);
-    match plan(&row.object, None, &Policy::default(), Moment { now, jitter }) {
-        Decision::Act { action: Action::Create | Action::Delete, intent } => intent,
+    match plan(
+        &row.object,
+        None,
+        &Policy::default(),
+        Moment { now, jitter },
+    ) {
+        Decision::Act {
+            action: Action::Create | Action::Delete,
+            intent,
+        } => intent,
         other => panic!("expected an action: {other:?}"),
     }
 }
@@ -190,17 +198,26 @@ async fn every_write_under_a_lease_survives_a_crash() {
             .survives("an intent", async |store| {
                 let status = ClusterStatus::new(&intent(&row), &row.object.spec_hash);
                 let steps = [step(StepState::Running, 1)];
-                yes(store.claims().write(&lease, &row, &status, &steps).await.unwrap())
+                yes(store
+                    .claims()
+                    .write(&lease, &row, &status, &steps)
+                    .await
+                    .unwrap())
             })
             .await;
         assert_eq!(row.object.actual, Actual::Creating);
         rig.survives("a step", async |store| {
             let steps = [step(StepState::Done, 1), step(StepState::Running, 2)];
-            let advanced = store.claims().advance(&lease, row.generation, &steps, "second");
+            let advanced = store
+                .claims()
+                .advance(&lease, row.generation, &steps, "second");
             assert_eq!(advanced.await.unwrap(), Advanced::GoOn);
         })
         .await;
-        durable_session(&rig.database).await.desire("dev", "absent").await;
+        durable_session(&rig.database)
+            .await
+            .desire("dev", "absent")
+            .await;
         let row = renewed(&rig.store(), &lease).await;
         rig.survives("the start of a deletion", async |store| {
             let intent = intent(&row);
