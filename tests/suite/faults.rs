@@ -15,6 +15,7 @@ mod every_statement;
 mod failed_observations;
 mod load;
 mod outages;
+mod power_loss;
 mod processes;
 mod sessions;
 mod step_statements;

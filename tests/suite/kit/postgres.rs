@@ -5,6 +5,7 @@
 //! not durable, except the durable ones for measurements.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub(super) struct TestServer {
     installation: &'static Installation,
     folder: PathBuf,
     durable: bool,
+    /// The address that it listens on besides its socket.
+    address: Option<String>,
     child: Mutex<Option<Child>>,
     databases_made: AtomicU32,
     unused_databases: Mutex<Vec<String>>,
@@ -107,6 +110,16 @@ impl TestServer {
         server
     }
 
+    /// Accepts connections on this address, from its own network, without a password.
+    fn listen_on(&mut self, address: &str) {
+        let mut rules = File::options()
+            .append(true)
+            .open(self.data().join("pg_hba.conf"))
+            .expect("open pg_hba.conf");
+        writeln!(rules, "host all all {address}/30 trust").expect("write pg_hba.conf");
+        self.address = Some(address.to_owned());
+    }
+
     /// A streaming standby of another server; its data folder is copied now.
     async fn make_standby(name: &str, primary: &Self) -> Self {
         let server = Self::without_data(name, false).await;
@@ -155,6 +168,7 @@ impl TestServer {
             installation,
             folder,
             durable,
+            address: None,
             child: Mutex::default(),
             databases_made: AtomicU32::new(0),
             unused_databases: Mutex::default(),
@@ -207,6 +221,9 @@ impl TestServer {
         SETTINGS.iter().for_each(|setting| {
             command.args(["-c", setting]);
         });
+        if let Some(address) = &self.address {
+            command.args(["-c", &format!("listen_addresses={address}")]);
+        }
         command
             .stdout(output.try_clone().expect("duplicate the log handle"))
             .stderr(output);
@@ -324,6 +341,15 @@ impl PrivateServer {
     /// The same, but commits wait for the disk.
     pub async fn create_durable() -> Self {
         Self::make(true).await
+    }
+
+    /// The same as [`PrivateServer::create`], reachable on an address of this machine too.
+    pub async fn create_on(address: &str) -> Self {
+        let mut server = TestServer::make(&private_name(), false).await;
+        server.listen_on(address);
+        let server = Self(Arc::new(server));
+        server.start().await;
+        server
     }
 
     async fn make(durable: bool) -> Self {
