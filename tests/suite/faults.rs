@@ -17,6 +17,7 @@ mod forgotten_commits;
 mod history;
 mod load;
 mod outages;
+mod power_loss;
 mod processes;
 mod sessions;
 mod step_statements;

@@ -44,6 +44,8 @@ pub(super) struct TestServer {
     installation: &'static Installation,
     folder: PathBuf,
     durable: bool,
+    /// The address that it listens on besides its socket.
+    address: Option<String>,
     child: Mutex<Option<Child>>,
     databases_made: AtomicU32,
     unused_databases: Mutex<Vec<String>>,
@@ -129,6 +131,16 @@ impl TestServer {
         );
     }
 
+    /// Accepts connections on this address, from its own network, without a password.
+    fn listen_on(&mut self, address: &str) {
+        let mut rules = File::options()
+            .append(true)
+            .open(self.data().join("pg_hba.conf"))
+            .expect("open pg_hba.conf");
+        writeln!(rules, "host all all {address}/30 trust").expect("write pg_hba.conf");
+        self.address = Some(address.to_owned());
+    }
+
     /// The server starts as a standby from now on.
     fn become_standby(&self) {
         let signal = self.data().join("standby.signal");
@@ -152,6 +164,7 @@ impl TestServer {
             installation,
             folder,
             durable,
+            address: None,
             child: Mutex::default(),
             databases_made: AtomicU32::new(0),
             unused_databases: Mutex::default(),
@@ -204,6 +217,9 @@ impl TestServer {
         SETTINGS.iter().for_each(|setting| {
             command.args(["-c", setting]);
         });
+        if let Some(address) = &self.address {
+            command.args(["-c", &format!("listen_addresses={address}")]);
+        }
         command
             .stdout(output.try_clone().expect("duplicate the log handle"))
             .stderr(output);
@@ -321,6 +337,15 @@ impl PrivateServer {
     /// The same, but commits wait for the disk.
     pub async fn create_durable() -> Self {
         Self::make(true).await
+    }
+
+    /// The same as [`PrivateServer::create`], reachable on an address of this machine too.
+    pub async fn create_on(address: &str) -> Self {
+        let mut server = TestServer::make(&private_name(), false).await;
+        server.listen_on(address);
+        let server = Self(Arc::new(server));
+        server.start().await;
+        server
     }
 
     async fn make(durable: bool) -> Self {
