@@ -5,6 +5,7 @@
 //! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the long form
 //! (`make chaos`).
 
+mod altered_tables;
 mod changing_rows;
 mod clock;
 mod database;
@@ -17,6 +18,7 @@ mod load;
 mod outages;
 mod processes;
 mod sessions;
+mod shared_sessions;
 mod step_statements;
 mod suspended_listener;
 

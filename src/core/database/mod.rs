@@ -5,20 +5,22 @@
 //! knows no table.
 
 mod address;
+mod backend;
 mod error;
 mod hosts;
 mod named;
 mod pool;
+mod session;
 mod statement;
 mod transaction;
 
-pub(crate) use address::session_settings;
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
 #[cfg(test)]
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
+pub(crate) use session::{SessionSettings, hands_sessions_around, listen, unlisten};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
-pub(crate) use transaction::begin;
+pub(crate) use transaction::rows_in;
