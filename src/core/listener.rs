@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -212,10 +213,22 @@ impl Listener {
         }
         let own = &echo.channel;
         let listens = answer(listen(client, own)).await?;
-        answer(second_connection.batch_execute(&format!("NOTIFY {own}"))).await?;
-        if timeout(ECHO_WITHIN, echo.arrived.notified()).await.is_err() {
-            answer(unlisten(client, own, &listens)).await?;
-            return Err(ListenError::Unsupported);
+        match answer(second_connection.batch_execute(&format!("NOTIFY {own}"))).await {
+            // The session is this connection's own, so it does receive what others send.
+            Err(ListenError::Listen(error))
+                if is_full_queue(&error) && !settings.are_per_transaction() =>
+            {
+                warn!("the notification queue of the server is full");
+            }
+            Err(error) => {
+                answer(unlisten(client, own, &listens)).await?;
+                return Err(error);
+            }
+            Ok(()) if timeout(ECHO_WITHIN, echo.arrived.notified()).await.is_err() => {
+                answer(unlisten(client, own, &listens)).await?;
+                return Err(ListenError::Unsupported);
+            }
+            Ok(()) => {}
         }
         let mut listen = format!("UNLISTEN {own}");
         for route in self.routes.iter() {
@@ -238,6 +251,11 @@ impl Listener {
             Err(_) => Err(ListenError::Timeout),
         }
     }
+}
+
+/// Whether a NOTIFY failed because the queue of the server is full.
+fn is_full_queue(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::PROGRAM_LIMIT_EXCEEDED)
 }
 
 /// Adds the payload of a notification to the queue of its channel.

@@ -12,6 +12,7 @@ mod named;
 mod pool;
 mod session;
 mod statement;
+mod table_locks;
 mod transaction;
 
 pub use address::{Database, DatabaseUrlError};
@@ -23,4 +24,6 @@ pub use pool::{Connections, PoolUse};
 pub(crate) use session::{SessionSettings, hands_sessions_around, listen, unlisten};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
+pub use table_locks::Blocker;
+pub(crate) use table_locks::{NEXT_ATTEMPT, blockers, is_lock_timeout, limit_waits, lock_tables};
 pub(crate) use transaction::rows_in;
