@@ -26,6 +26,25 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT left('kindler_' || resource || '_' || current_schema(), 63)
 $$;
 
+-- Whether notifications are sent: not while the server's queue of them is nearly full,
+-- because some session listens and does not read. At the end of the queue every commit
+-- that notifies would fail. Full passes find the changes meanwhile. A commit can still
+-- fail if the queue fills up between this check and its end.
+CREATE OR REPLACE FUNCTION kindler_notifies() RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.pg_notification_queue_usage() < 0.9
+$$;
+
+-- Neither has a search_path of its own: they are called for each changed row, by functions
+-- that have one, and the first becomes a part of the second.
+CREATE OR REPLACE FUNCTION kindler_notify(channel text, payload text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF kindler_notifies() THEN
+        PERFORM pg_catalog.pg_notify(channel, payload);
+    END IF;
+END $$;
+
 -- The leases: which owner works on which row. They have a table of their own, because
 -- each renewal would rewrite a wide row. Only the keys are indexed, so a renewal writes
 -- no index (a HOT update). Terms come from one sequence: a later claim of any row, even
@@ -104,7 +123,7 @@ END $$;
 CREATE OR REPLACE FUNCTION kindler_row_notify() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM pg_notify(kindler_table_channel(TG_TABLE_NAME), to_jsonb(NEW) ->> TG_ARGV[0]);
+    PERFORM kindler_notify(kindler_table_channel(TG_TABLE_NAME), to_jsonb(NEW) ->> TG_ARGV[0]);
     RETURN NULL;
 END $$;
 

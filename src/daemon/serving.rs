@@ -166,6 +166,7 @@ impl RunningParts<'_> {
             vitals,
             database: health.trouble,
             schema: health.schema,
+            queue: health.queue,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
         };

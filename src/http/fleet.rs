@@ -136,12 +136,13 @@ impl FleetReader {
             of.map_or(0, |one| one.clusters)
         };
         let replicas = self.store.replica_counts(HEARTBEAT * 3).await?;
+        let queue = self.store.notification_queue().await?;
         let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
         let failing = self.store.failing_samples(WORST_SHOWN).await?;
         let steps = self.store.step_counts().await?.into_iter();
         Ok(Fleet {
             replicas: (replicas.reconciling, replicas.standby),
-            notification_queue_usage: replicas.queue_usage,
+            notification_queue: queue,
             deletions_deferred: deferred(Reason::DeletionHeld),
             repairs_deferred: deferred(Reason::RepairHeld),
             unselected: unselected.total,

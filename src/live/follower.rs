@@ -52,6 +52,8 @@ struct FollowState {
     /// The oldest transaction that was running at the last read.
     horizon: String,
     all_read: Instant,
+    /// Whether the database sends notifications.
+    notifies: bool,
     registered_at: Option<Instant>,
 }
 
@@ -93,6 +95,7 @@ impl Follower {
         let mut following = FollowState {
             horizon: Changes::BEGINNING.to_owned(),
             all_read: Instant::now(),
+            notifies: true,
             registered_at: None,
         };
         let mut open_streams = self.feed.shared.open_streams.subscribe();
@@ -100,7 +103,7 @@ impl Follower {
         let mut first = true;
         loop {
             self.update(&mut following).await;
-            let listens = *listening.borrow() == Listening::Yes;
+            let listens = *listening.borrow() == Listening::Yes && following.notifies;
             // The second read follows soon: a transaction that began before the
             // registration sends no notification.
             let pause = if listens && !first {
@@ -161,6 +164,7 @@ impl Follower {
             state.total()
         };
         following.horizon = changes.horizon;
+        following.notifies = changes.notifies;
         // All current rows are known, so a different count means removed rows.
         if known != changes.total {
             let names: HashSet<String> = self.store.names().await?.into_iter().collect();

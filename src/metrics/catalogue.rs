@@ -108,7 +108,10 @@ families! {
         "`kindler status` names them. Label them, or start a daemon whose selector matches.";
     DB_NOTIFICATION_QUEUE_USAGE_RATIO GAUGE "kindler_db_notification_queue_usage_ratio" []
         "Used share of the server's notification queue, 0 to 1.",
-        "At 1 every commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
+        "From 0.9 on Kindler sends no notifications; at 1 every other commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
+    DB_NOTIFICATION_QUEUE_BLOCKED_SINCE GAUGE "kindler_db_notification_queue_blocked_since_timestamp_seconds" ["pid" "application"]
+        "The session that most likely blocks the notification queue, and since when; only while a tenth of the queue is used.",
+        "End the session or its transaction: `SELECT pg_terminate_backend(PID)`.";
 
     STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
         "Clusters by the recorded state of each step of their driver.",

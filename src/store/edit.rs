@@ -10,7 +10,6 @@ use super::Store;
 use super::declare::{Declaration, declare_locked};
 use super::queries::{self, EditCluster, RollBack};
 use crate::core::database::DatabaseError;
-use crate::core::database::begin;
 use crate::core::database::typed;
 
 /// A change to a declared cluster; `None` leaves a field as it is.
@@ -104,7 +103,7 @@ impl Store {
         let (operation, actor) = ("declare a batch", self.actor());
         self.connections
             .transact(operation, async |client| {
-                let transaction = begin(client).await?;
+                let transaction = self.connections.begin(client).await?;
                 transaction
                     .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;

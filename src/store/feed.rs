@@ -40,6 +40,8 @@ pub struct Changes {
     pub total: usize,
     /// The argument of the next read.
     pub horizon: String,
+    /// Whether changes are notified: not while the server's queue is nearly full.
+    pub notifies: bool,
 }
 
 impl Changes {
@@ -64,6 +66,7 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })?;
         let total: i64 = column(first, "total").map_err(unreadable)?;
         let horizon = column(first, "horizon").map_err(unreadable)?;
+        let notifies = column(first, "notifies").map_err(unreadable)?;
         let mut rows = Vec::with_capacity(found.len());
         for row in &found {
             let name: Option<String> = column(row, "name").map_err(unreadable)?;
@@ -75,6 +78,7 @@ impl Store {
             rows,
             total: usize::try_from(total).unwrap_or_default(),
             horizon,
+            notifies,
         })
     }
 

@@ -106,6 +106,7 @@ queries! {
     RECORD_TOKEN_USE = "record_token_use";
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
+    READ_NOTIFICATION_QUEUE = "read_notification_queue";
     READ_DELETION_QUEUE = "read_deletion_queue";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";

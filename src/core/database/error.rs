@@ -183,3 +183,17 @@ impl DatabaseError {
 pub(super) fn ends_session(code: &SqlState) -> bool {
     code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
+
+/// Whether what the session knows of the schema, or of its prepared statements, is out of
+/// date: a column has another type since, or another client of a shared session removed
+/// the statement. The server refused the statement; another session can run it.
+pub(super) fn has_outdated_plan(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|answer| {
+        let code = answer.code();
+        // The code alone means any feature that is not supported.
+        let revalidated = answer.routine() == Some("RevalidateCachedQuery");
+        *code == SqlState::FEATURE_NOT_SUPPORTED && revalidated
+            || *code == SqlState::INVALID_SQL_STATEMENT_NAME
+            || *code == SqlState::DUPLICATE_PSTATEMENT
+    })
+}
