@@ -113,6 +113,7 @@ impl ConditionInputs {
         let deferred = match self.reason {
             Some(Reason::DeletionHeld) => absent,
             Some(Reason::RepairHeld) => !absent,
+            Some(Reason::ChangeHeld) => !absent && !self.settled,
             _ => false,
         };
         deferred && !self.observe_only

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::controller::{Controller, ControllerSettings, Reconciler};
-use super::database::{Connections, Database, DatabaseError};
+use super::database::{Connections, Database, DatabaseError, dead_client_limits};
 use super::lease::LeasePolicy;
 use super::listener::{Listener, Listening, Route};
 use super::metrics::CoreMetrics;
@@ -116,8 +116,11 @@ impl Runtime {
         let mut client = self.database.connect().await?;
         let transaction = client.transaction().await?;
         // A statement that waits for a lock makes later ones wait behind it: fail instead.
+        let limits = dead_client_limits("SET LOCAL");
         transaction
-            .batch_execute("SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'")
+            .batch_execute(&format!(
+                "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'; {limits}"
+            ))
             .await?;
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
         transaction.batch_execute(lock).await?;

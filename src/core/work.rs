@@ -26,6 +26,11 @@ use super::rows::{Lease, Leased, Rows, Written};
 use super::steps::{Advanced, StepChange, StepLog, StepRecord};
 use super::trust::{MonotonicDeadline, Trust};
 
+/// The longest pause between two attempts to renew a lease.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+const NOT_RENEWED: &str = "lease could not be renewed; retrying while it is trusted";
+
 /// Why work under a lease was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
@@ -257,7 +262,9 @@ impl<R: Resource> Work<R> {
                 () = self.signals.stopped(), if watching => return CancelReason::Stopping,
             }
             let left = self.trust.borrow().remaining();
-            match timeout(left, self.renew_during_work()).await {
+            // A connection that does not answer must leave time for another one.
+            let within = (left / 2).max(self.policy.renew_every()).min(left);
+            match timeout(within, self.renew_during_work()).await {
                 Ok(Ok(Some((row, _)))) => {
                     pause = self.policy.renew_every();
                     if watching && let Some(why) = interrupt(&row) {
@@ -265,22 +272,26 @@ impl<R: Resource> Work<R> {
                         return CancelReason::Changed(why);
                     }
                 }
-                Ok(Ok(None)) | Err(_) => return CancelReason::LeaseLost,
+                Ok(Ok(None)) => return CancelReason::LeaseLost,
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(
-                        error,
-                        "lease could not be renewed; retrying while it is trusted"
-                    );
-                    pause = Duration::from_secs(1).min(self.policy.renew_every());
+                    warn!(error, "{NOT_RENEWED}");
+                    pause = RENEWAL_PAUSE.min(self.policy.renew_every() / 2);
+                }
+                Err(_) => {
+                    warn!(?within, "no answer in time: {NOT_RENEWED}");
+                    pause = Duration::ZERO;
                 }
             }
         }
     }
 
-    /// Counts and logs the lost lease.
+    /// Counts and logs the lost lease, and ends the trust in it: its commands are killed at
+    /// once, because the next owner waits for nothing.
     pub fn lost(&self) -> CancelReason {
         warn!("lease is lost; stopping all work under it");
+        self.trust
+            .send_replace(MonotonicDeadline::in_(Duration::ZERO));
         self.metrics.leases.lost();
         CancelReason::LeaseLost
     }

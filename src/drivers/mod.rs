@@ -68,8 +68,8 @@ pub fn direction(action: Action) -> Direction {
 }
 
 /// The longest sleep while the lease is trusted: a sleep does not count suspended time, the trust
-/// does.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// does. Shorter than the margin of the shortest lease.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 async fn expired(mut trust: Trust) {
     let mut may_change = true;

@@ -34,6 +34,9 @@ families! {
     DRIFT_TOTAL COUNTER "kindler_drift_total" ["reason"]
         "Running clusters that were observed unhealthy, stopped or gone, and are repaired.",
         "Clusters are changed outside Kindler, or the host has a fault.";
+    CHANGES_DEFERRED_TOTAL COUNTER "kindler_changes_deferred_total" []
+        "Specs that changed while the cluster's command ran, more than once in a row, and are applied after a pause.",
+        "Rising: a command writes another value into its own row each time it runs. `kindler list` shows `ChangeHeld`, `kindler events NAME` what changes and which role does it.";
 
     "Process and its connections", "Values of one process: each instance has its own.":
     BUILD_INFO GAUGE "kindler_build_info" ["version"]

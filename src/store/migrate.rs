@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, IsolationLevel};
 
-use crate::core::database::Database;
+use crate::core::database::{Database, dead_client_limits};
 
 /// The migrations in order.
 const MIGRATIONS: [(i32, &str, &str); 13] = [
@@ -196,7 +196,8 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
         .await
         .map_err(during("begin"))?;
     tx.batch_execute(&format!(
-        "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0"
+        "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0; {}",
+        dead_client_limits("SET LOCAL")
     ))
     .await
     .map_err(during("set limits"))?;

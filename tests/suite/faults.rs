@@ -13,12 +13,17 @@ mod disk;
 mod every_effect;
 mod every_statement;
 mod failed_observations;
+mod forgotten_commits;
+mod history;
 mod load;
 mod outages;
+mod power_loss;
 mod processes;
 mod sessions;
 mod step_statements;
+mod stopped_guards;
 mod suspended_listener;
+mod unwritten_results;
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;

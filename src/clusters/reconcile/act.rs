@@ -96,8 +96,15 @@ impl ClusterReconciler {
         );
         let conclusion =
             self.check_steps(context, &begun, (action, &outcome), conclusion, &changes);
-        self.finish(context, action, begun, conclusion, &changes, began)
-            .await
+        let finished = self.finish(context, action, &begun, conclusion, &changes, began);
+        match finished.await? {
+            Some(next) => Ok(next),
+            None => {
+                let ended = (action, &outcome);
+                self.changed_meanwhile(context, ended, &observed, &begun, &changes)
+                    .await
+            }
+        }
     }
 
     /// Commits the intent and the start of the first step, then renews the lease
@@ -244,7 +251,7 @@ impl ClusterReconciler {
 
     /// Adds the steps to a conclusion: the row of a deleted cluster stays while steps are
     /// left, and a healthy cluster with a failed required step has failed.
-    fn check_steps(
+    pub(super) fn check_steps(
         &self,
         context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
@@ -270,16 +277,16 @@ impl ClusterReconciler {
         }
     }
 
-    /// Counts and writes the result.
+    /// Counts and writes the result; `None` if the row has changed meanwhile.
     async fn finish(
         &self,
         context: &ReconcileContext<'_>,
         action: Action,
-        row: Box<Leased<Cluster>>,
+        row: &Leased<Cluster>,
         conclusion: Conclusion,
         changes: &[StepChange],
         began: Instant,
-    ) -> Result<Next, DatabaseError> {
+    ) -> Result<Option<Next>, DatabaseError> {
         let failed =
             matches!(&conclusion, Conclusion::Record(status) if status.actual == Actual::Failed);
         let result = if failed {
@@ -293,7 +300,7 @@ impl ClusterReconciler {
         match conclusion {
             Conclusion::Remove => {
                 info!(action, seconds, "cluster is verified absent");
-                self.remove(context, &row).await
+                self.remove(context, row).await.map(Some)
             }
             Conclusion::Record(status) => {
                 // Not `message`, which is the message of the log line.
@@ -303,7 +310,7 @@ impl ClusterReconciler {
                 } else {
                     info!(action, seconds, reason, because, "action succeeded");
                 }
-                self.write(context, &row, status, changes).await
+                self.try_write(context, row, status, changes).await
             }
         }
     }

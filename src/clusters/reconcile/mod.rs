@@ -13,6 +13,7 @@
 //! ```
 
 mod act;
+mod changed;
 mod context;
 mod limits;
 mod maintain;
@@ -317,6 +318,21 @@ impl ClusterReconciler {
         status: Status,
         changes: &[StepChange],
     ) -> Result<Next, DatabaseError> {
+        match self.try_write(context, row, status, changes).await? {
+            Some(next) => Ok(next),
+            None => context.reload().await,
+        }
+    }
+
+    /// As [`ClusterReconciler::write`]; `None` if the row, or the lease, is no longer that of
+    /// the decision.
+    async fn try_write(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> Result<Option<Next>, DatabaseError> {
         let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
@@ -337,9 +353,9 @@ impl ClusterReconciler {
                 if reached_running(&row.object, &now.object) {
                     self.time_to_ready(&now.object).await;
                 }
-                Ok(Next::Plan(now))
+                Ok(Some(Next::Plan(now)))
             }
-            Written::Lost => context.reload().await,
+            Written::Lost => Ok(None),
         }
     }
 

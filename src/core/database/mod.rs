@@ -12,8 +12,8 @@ mod pool;
 mod statement;
 mod transaction;
 
-pub(crate) use address::session_settings;
 pub use address::{Database, DatabaseUrlError};
+pub(crate) use address::{dead_client_limits, session_settings};
 pub use error::{DatabaseError, NoConnection, Undecodable};
 #[cfg(test)]
 pub(crate) use named::unmatched_names;

@@ -1,6 +1,6 @@
 //! No command prints a password, whatever goes wrong.
 
-use super::fixture::Home;
+use super::rig::Home;
 
 const CANARY: &str = "hunter2canary";
 

@@ -2,7 +2,8 @@
 
 use kindler::store::SCHEMA_VERSION;
 
-use super::fixture::{Fleet, Home};
+use super::rig::{Fleet, Home};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn status_is_healthy_with_a_listening_daemon() {
@@ -98,7 +99,7 @@ async fn status_shows_work_and_failures() {
         .await;
     fleet
         .database
-        .execute(
+        .run(
             "INSERT INTO cluster_leases (cluster_name, owner, term, acquired_at, renewed_at, expires_at) \
              VALUES ('demo', 'well-1', 7, now() - interval '65 s', now(), now() + interval '1 h')",
         )

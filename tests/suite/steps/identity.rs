@@ -127,9 +127,7 @@ async fn rejected(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
 
 async fn one_claimed() -> (crate::kit::Database, kindler::store::Store, ClaimedCluster) {
     let database = migrated().await;
-    database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
+    database.declare("dev").await;
     let store = store(&database);
     let Some((_, Claim::Won(claimed))) = claim(&store, &["dev".into()]).await.pop() else {
         panic!("not won")
@@ -177,9 +175,7 @@ async fn a_stale_write_in_a_batch_is_rejected() {
 async fn no_step_begins_for_a_changed_or_paused_row() {
     for change in ["http_port = 18999", "paused = true", "protected = true"] {
         let (database, store, begun) = one_claimed().await;
-        database
-            .execute(&format!("UPDATE clusters SET {change}"))
-            .await;
+        database.run(&format!("UPDATE clusters SET {change}")).await;
         let second = StepChange {
             name: "port".into(),
             position: 2,
