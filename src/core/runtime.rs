@@ -18,8 +18,8 @@ use tracing::warn;
 
 use super::controller::{Controller, ControllerSettings, Reconciler};
 use super::database::{
-    Connections, Database, DatabaseError, NEXT_ATTEMPT, Param, is_lock_timeout, limit_waits,
-    lock_tables,
+    Connections, Database, DatabaseError, NEXT_ATTEMPT, Param, dead_client_limits, is_lock_timeout,
+    limit_waits, lock_tables,
 };
 use super::lease::LeasePolicy;
 use super::listener::{Listener, Listening, Route};
@@ -202,7 +202,10 @@ async fn prepare(
 ) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction
-        .batch_execute("SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'")
+        .batch_execute(&format!(
+            "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'; {}",
+            dead_client_limits()
+        ))
         .await?;
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
     transaction.batch_execute(lock).await?;

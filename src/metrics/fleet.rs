@@ -24,9 +24,9 @@ pub struct Fleet {
     /// series of each cluster are off. A pause silences the alerts of a cluster.
     pub shows_pauses: bool,
     /// Deletions deferred by the cap.
-    pub deletions_held: i64,
+    pub deletions_deferred: i64,
     /// Repairs deferred until most clusters are healthy again.
-    pub repairs_held: i64,
+    pub repairs_deferred: i64,
     /// Clusters that no daemon selects.
     pub unselected: i64,
     /// The server's notification queue.
@@ -68,8 +68,10 @@ impl Fleet {
             clusters.set(&[desired.as_str(), actual.as_str()], count as f64);
         }
         for (family, value) in [
-            (&names::DELETIONS_HELD, self.deletions_held as f64),
-            (&names::REPAIRS_HELD, self.repairs_held as f64),
+            (&names::DELETIONS_DEFERRED, self.deletions_deferred as f64),
+            (&names::DELETIONS_HELD, self.deletions_deferred as f64),
+            (&names::REPAIRS_DEFERRED, self.repairs_deferred as f64),
+            (&names::REPAIRS_HELD, self.repairs_deferred as f64),
             (&names::CLUSTERS_UNSELECTED, self.unselected as f64),
             (
                 &names::DB_NOTIFICATION_QUEUE_USAGE_RATIO,
@@ -216,7 +218,7 @@ pub(super) mod samples {
                 next_attempt: Some(1.8e9),
                 paused: false,
             }],
-            deletions_held: 7,
+            deletions_deferred: 7,
             notification_queue: NotificationQueue {
                 usage: 0.95,
                 nearly_full: true,
@@ -272,7 +274,9 @@ mod tests {
             r#"kindler_replicas{reconciles="false"} 1"#,
             r#"kindler_clusters{desired="present",actual="failed"} 1"#,
             r#"kindler_clusters{desired="absent",actual="running"} 0"#,
+            "kindler_deletions_deferred 7",
             "kindler_deletions_held 7",
+            "kindler_repairs_deferred 0",
             "kindler_repairs_held 0",
             "kindler_db_notification_queue_usage_ratio 0.95",
             r#"kindler_db_notification_queue_blocked_since_timestamp_seconds{pid="12",application="psql"} 0"#,

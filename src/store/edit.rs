@@ -53,7 +53,7 @@ impl Store {
     /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit.
+    /// [`DatabaseError::Rejected`] names field and limit.
     pub async fn edit(
         &self,
         name: &ClusterName,
@@ -67,7 +67,7 @@ impl Store {
             labels: &edit.labels,
             paused: &edit.paused,
             desired: &edit.desired.map(Desired::as_str),
-            declarer: &self.declarer(),
+            actor: &self.actor(),
         };
         self.one("change a cluster", EditCluster::sql(), &params.values())
             .await
@@ -78,7 +78,7 @@ impl Store {
     /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] if that spec is no longer valid.
+    /// [`DatabaseError::Rejected`] if that spec is no longer valid.
     pub async fn roll_back(
         &self,
         name: &ClusterName,
@@ -89,7 +89,7 @@ impl Store {
             name: &name.as_str(),
             revision: &revision,
             generation: &generation,
-            declarer: &self.declarer(),
+            actor: &self.actor(),
         };
         self.one("roll a cluster back", RollBack::sql(), &params.values())
             .await
@@ -98,9 +98,9 @@ impl Store {
     /// Makes all declarations of a batch in one transaction, or none.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit; then nothing is declared.
+    /// [`DatabaseError::Rejected`] names field and limit; then nothing is declared.
     pub async fn declare_batch(&self, batch: &Batch) -> Result<BatchOutcome, DatabaseError> {
-        let (operation, declarer) = ("declare a batch", self.declarer());
+        let (operation, actor) = ("declare a batch", self.actor());
         self.connections
             .transact(operation, async |client| {
                 let transaction = self.connections.begin(client).await?;
@@ -109,7 +109,7 @@ impl Store {
                     .await?;
                 let (mut taken, mut unknown) = (Vec::new(), Vec::new());
                 for new in &batch.create {
-                    let inserted = declare_locked(&transaction, new, &declarer).await?;
+                    let inserted = declare_locked(&transaction, new, &actor).await?;
                     if inserted.is_none() {
                         taken.push(new.name.clone());
                     }
@@ -117,7 +117,7 @@ impl Store {
                 for name in &batch.delete {
                     let absent = Desired::Absent.as_str();
                     let params: [&(dyn ToSql + Sync); 4] =
-                        [&name.as_str(), &absent, &None::<i64>, &declarer];
+                        [&name.as_str(), &absent, &None::<i64>, &actor];
                     let found = transaction
                         .query_typed_opt(queries::SET_DESIRED.as_str(), &typed(&params))
                         .await?;

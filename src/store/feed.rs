@@ -97,23 +97,31 @@ impl Store {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn watch(&self, owner: &str, seconds: f64) -> Result<(), DatabaseError> {
-        self.execute("watch", &queries::WATCH, &[&owner, &seconds])
-            .await
-            .map(drop)
+    pub async fn register_streams(&self, owner: &str, seconds: f64) -> Result<(), DatabaseError> {
+        self.execute(
+            "register open streams",
+            &queries::REGISTER_STREAMS,
+            &[&owner, &seconds],
+        )
+        .await
+        .map(drop)
     }
 
     /// Ends the request for notifications.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn unwatch(&self, owner: &str) -> Result<(), DatabaseError> {
-        self.execute("stop watching", &queries::UNWATCH, &[&owner])
-            .await
-            .map(drop)
+    pub async fn unregister_streams(&self, owner: &str) -> Result<(), DatabaseError> {
+        self.execute(
+            "unregister open streams",
+            &queries::UNREGISTER_STREAMS,
+            &[&owner],
+        )
+        .await
+        .map(drop)
     }
 
-    /// The channel on which watchers are notified.
+    /// The channel that notifies servers with open streams.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -8,11 +8,12 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use tracing::warn;
 
 use crate::core::database::{
-    Blocker, Database, NEXT_ATTEMPT, blockers, is_lock_timeout, limit_waits, lock_tables,
+    Blocker, Database, NEXT_ATTEMPT, blockers, dead_client_limits, is_lock_timeout, limit_waits,
+    lock_tables,
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 13] = [
+const MIGRATIONS: [(i32, &str, &str); 14] = [
     (
         1,
         "clusters",
@@ -78,10 +79,15 @@ const MIGRATIONS: [(i32, &str, &str); 13] = [
     ),
     (
         13,
+        "comments",
+        include_str!("../../sql/migrations/0013_comments.sql"),
+    ),
+    (
+        14,
         "notify",
         concat!(
             include_str!("../../sql/core/prepare.sql"),
-            include_str!("../../sql/migrations/0013_notify.sql")
+            include_str!("../../sql/migrations/0014_notify.sql")
         ),
     ),
 ];
@@ -324,7 +330,8 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Attempt> {
 /// tables are created; never both.
 async fn enter_schema(tx: &Transaction<'_>) -> Result<String, MigrateError> {
     tx.batch_execute(&format!(
-        "SET LOCAL lock_timeout = '{MIGRATOR_TIMEOUT}'; SET LOCAL statement_timeout = 0"
+        "SET LOCAL lock_timeout = '{MIGRATOR_TIMEOUT}'; SET LOCAL statement_timeout = 0; {}",
+        dead_client_limits()
     ))
     .await
     .map_err(during("set limits"))?;

@@ -21,7 +21,9 @@ pub use error::{DatabaseError, NoConnection, Undecodable};
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
-pub(crate) use session::{SessionSettings, hands_sessions_around, listen, unlisten};
+pub(crate) use session::{
+    SessionSettings, dead_client_limits, hands_sessions_around, listen, unlisten,
+};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
 pub use table_locks::Blocker;

@@ -16,8 +16,20 @@ use super::backend::assigned_process;
 const STATEMENT_TIMEOUT: &str = "5s";
 /// How long a statement may wait for a lock.
 const LOCK_TIMEOUT: &str = "3s";
-/// How long a transaction may be idle; no transaction of Kindler is idle for so long.
-const IDLE_TIMEOUT: &str = "30s";
+/// When the server ends the transaction, and closes the session, of a client that is dead.
+///
+/// The statements of a transaction follow one another at once, so one that is idle belongs
+/// to a client that is dead, stopped or cut off, and its locks block the others: less than a
+/// statement may wait for a lock. After 10 s of silence the server probes every 3 s, and
+/// gives up after 20 s without an acknowledgement; the operating system's default is two
+/// hours. A Unix socket ignores the settings of TCP.
+const DEAD_CLIENT: [(&str, &str); 5] = [
+    ("idle_in_transaction_session_timeout", "2s"),
+    ("tcp_keepalives_idle", "10s"),
+    ("tcp_keepalives_interval", "3s"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20s"),
+];
 
 /// The settings of Kindler's sessions, and whether others share them.
 #[derive(Debug)]
@@ -35,11 +47,13 @@ impl SessionSettings {
         let values = [
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
-            ("idle_in_transaction_session_timeout", IDLE_TIMEOUT),
             ("default_transaction_isolation", "read committed"),
             ("kindler.actor", &actor.replace('\'', "''")),
         ];
-        let values = values.map(|(name, value)| format!("('{name}', '{value}')"));
+        let values = values.iter().chain(&DEAD_CLIENT);
+        let values: Vec<String> = values
+            .map(|(name, value)| format!("('{name}', '{value}')"))
+            .collect();
         Self {
             values: values.join(", "),
             shared: AtomicBool::new(false),
@@ -90,6 +104,12 @@ impl SessionSettings {
             self.values
         )
     }
+}
+
+/// [`DEAD_CLIENT`] for one transaction of a session without settings.
+pub(crate) fn dead_client_limits() -> String {
+    let limits = DEAD_CLIENT.map(|(name, value)| format!("SET LOCAL {name} = '{value}'"));
+    limits.join("; ")
 }
 
 /// How often sessions are compared: in a busy pool a client may get the same one again.

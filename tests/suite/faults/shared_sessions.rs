@@ -147,7 +147,7 @@ async fn limits_and_actor_hold_in_shared_sessions() {
     let name = database.name();
     let default =
         format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'");
-    database.execute(&default).await;
+    database.connect().await.run(&default).await;
     let (sql, holder) = (database.connect().await, database.connect().await);
     sql.run(
         "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d'), ('free', 'k3d');
