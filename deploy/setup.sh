@@ -35,7 +35,7 @@ fail() {
 
 # Succeeds if this folder contains a server that is new enough.
 is_postgres() {
-    for program in postgres initdb pg_ctl; do [ -x "$1/$program" ] || return 1; done
+    for program in postgres initdb; do [ -x "$1/$program" ] || return 1; done
     version=$("$1/postgres" --version 2>/dev/null | sed -n 's/^.*(PostgreSQL) \([0-9]*\).*$/\1/p')
     [ -n "$version" ] && [ "$version" -ge "$oldest_postgres" ]
 }
@@ -44,8 +44,7 @@ is_postgres() {
 has_postgres() {
     on_path=$(command -v postgres || true)
     [ -z "$on_path" ] || ! is_postgres "$(dirname "$(readlink -f "$on_path")")" || return 0
-    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
-        "$(pg_config --bindir 2>/dev/null || true)"; do
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin; do
         ! is_postgres "$folder" || return 0
     done
     return 1
