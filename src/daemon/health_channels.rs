@@ -14,6 +14,8 @@ pub(super) struct HealthChannels {
     pub(super) listening: watch::Sender<Listening>,
     /// Why this daemon is on standby, if the schema is newer than its release.
     pub(super) schema: watch::Sender<Option<String>>,
+    /// What an operator should know of the notification queue, if anything.
+    pub(super) queue: watch::Sender<Option<String>>,
 }
 
 /// The channels, with the values from before the first connection.
@@ -21,15 +23,18 @@ pub(super) fn health_channels() -> (HealthChannels, Readiness) {
     let (trouble, database) = watch::channel(Some("not reached yet".to_owned()));
     let (listener, listening) = watch::channel(Listening::No("waiting for the database".into()));
     let (newer, schema) = watch::channel(None);
+    let (filling, queue) = watch::channel(None);
     let channels = HealthChannels {
         trouble,
         listening: listener,
         schema: newer,
+        queue: filling,
     };
     let vitals = Readiness {
         database,
         listening,
         schema,
+        queue,
     };
     (channels, vitals)
 }

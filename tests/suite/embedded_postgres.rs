@@ -211,7 +211,7 @@ async fn a_stale_pid_file_with_a_reused_pid_is_removed() {
 }
 
 #[tokio::test]
-async fn a_second_start_on_the_same_state_folder_is_refused() {
+async fn a_second_start_on_the_same_state_folder_is_rejected() {
     let state = state();
     let server = start(state.path()).await.unwrap();
     let refusal = start(state.path()).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! The schema in a real Postgres: takeover, triggers, roles, costs.
 
 mod cancelled;
-mod claims;
+pub mod claims;
 mod deletions;
 mod due;
 mod feed;

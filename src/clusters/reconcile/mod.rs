@@ -1,19 +1,19 @@
 //! Reconciles one cluster: claim, observe, plan, act, verify, write.
 //!
-//! It carries out the pure decisions of [`crate::clusters::plan`]. The fence of one claim
-//! guards every write and every effect. A changed desired state is noticed while a command
-//! runs. Nothing is concluded from an interrupted command. This module must not decide
-//! anything by itself.
+//! It carries out the pure decisions of [`crate::clusters::plan`] and decides nothing itself.
+//! Every write passes the fence, and the lease is renewed before every effect. A changed
+//! desired state interrupts a running command; nothing is concluded from an interrupted one.
 //!
 //! ```text
 //! claim ──> plan ──> Observe ─> plan ──> Record / Act / Remove ──> plan ... Rest ──> release
 //!                                          │
-//!                      observe the steps, write intent and first start, renew the lease
-//!                      (the fence before the effect), run the steps while the lease is
-//!                      renewed, observe, conclude, write result and last end
+//!                      observe the steps, write intent and first start, renew the lease,
+//!                      run the steps while the lease is renewed further, observe,
+//!                      conclude, write result and last end
 //! ```
 
 mod act;
+mod changed;
 mod context;
 mod limits;
 mod maintain;
@@ -180,9 +180,9 @@ impl ClusterReconciler {
         if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
-            let (observed, cut) = context.observe(&*self.driver, cluster).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             debug!(why, observed = %observed, "observed");
             decision = plan(cluster, Some(&observed), &self.policy, moment(&row));
@@ -191,7 +191,7 @@ impl ClusterReconciler {
                 .await?
             {
                 Ok(decision) => decision,
-                Err(cut) => return Ok(ReconcileContext::end(cut)),
+                Err(cancelled) => return Ok(ReconcileContext::end(cancelled)),
             };
             observation = Some(observed);
         }
@@ -318,6 +318,21 @@ impl ClusterReconciler {
         status: Status,
         changes: &[StepChange],
     ) -> Result<Next, DatabaseError> {
+        match self.try_write(context, row, status, changes).await? {
+            Some(next) => Ok(next),
+            None => context.reload().await,
+        }
+    }
+
+    /// As [`ClusterReconciler::write`]; `None` if the row, or the lease, is no longer that of
+    /// the decision.
+    async fn try_write(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> Result<Option<Next>, DatabaseError> {
         let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
@@ -338,9 +353,9 @@ impl ClusterReconciler {
                 if reached_running(&row.object, &now.object) {
                     self.time_to_ready(&now.object).await;
                 }
-                Ok(Next::Plan(now))
+                Ok(Some(Next::Plan(now)))
             }
-            Written::Lost => context.reload().await,
+            Written::Lost => Ok(None),
         }
     }
 

@@ -170,7 +170,7 @@ async fn the_end_of_a_session_ends_its_streams() {
 }
 
 #[tokio::test]
-async fn a_websocket_of_another_site_is_refused() {
+async fn a_websocket_of_another_site_is_rejected() {
     let site = guarded_with(|daemon| {
         daemon
             .on_every_address()

@@ -92,7 +92,7 @@ async fn loopback_needs_no_token_by_default() {
     assert_eq!(open.who(&[]).await, anonymous);
     let body = json!({ "name": "dev", "provider": "k3d" });
     open.http.post("/api/clusters", body.clone()).await.is(202);
-    // A page of another site is refused, with or without an origin.
+    // A page of another site is rejected, with or without an origin.
     for header in [
         ("origin", "https://evil.example.org"),
         ("sec-fetch-site", "cross-site"),

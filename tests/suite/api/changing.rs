@@ -103,7 +103,7 @@ async fn a_change_reaches_the_row_and_the_audit_log() {
 }
 
 #[tokio::test]
-async fn an_invalid_change_is_refused_as_a_whole() {
+async fn an_invalid_change_is_rejected_as_a_whole() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let change = json!({ "name": "x", "provider": "kind", "http_port": 80, "desired_state": "absent", "colour": 1, "labels": {"a": 1} });
@@ -181,7 +181,7 @@ async fn label_changes_respect_the_limit_in_total() {
 }
 
 #[tokio::test]
-async fn two_different_generations_are_refused() {
+async fn two_different_generations_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = || Some(json!({ "generation": 1, "pf_port": 20000 }));

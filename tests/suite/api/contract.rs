@@ -92,7 +92,7 @@ async fn every_field_of_a_body_reaches_its_column() {
 }
 
 #[tokio::test]
-async fn used_unknown_and_reserved_names_are_refused() {
+async fn used_unknown_and_reserved_names_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = json!({ "name": "dev", "provider": "kind" });

@@ -140,7 +140,7 @@ async fn a_host_port_cannot_be_declared_twice() {
 }
 
 #[tokio::test]
-async fn invalid_bodies_are_refused() {
+async fn invalid_bodies_are_rejected() {
     let site = quiet_site().await;
     let json = ("content-type", "application/json");
     for body in [
@@ -204,7 +204,7 @@ async fn invalid_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_refused() {
+async fn unknown_paths_and_methods_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     for path in [

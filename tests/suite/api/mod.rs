@@ -10,6 +10,7 @@ mod files;
 mod hostile;
 mod identity;
 mod listing;
+mod old_names;
 mod races;
 mod rights;
 mod seed;

@@ -1,4 +1,4 @@
-//! Unknown input is refused, and the request changes nothing.
+//! Unknown input is rejected, and the request changes nothing.
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -135,7 +135,7 @@ async fn actions_accept_an_empty_body_or_none() {
 }
 
 #[tokio::test]
-async fn an_unsupported_precondition_is_refused() {
+async fn an_unsupported_precondition_is_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let before = site.sql.text(WRITTEN).await;

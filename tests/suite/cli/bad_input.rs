@@ -1,4 +1,4 @@
-//! Invalid input: the command line and SQL refuse it with the same message, and
+//! Invalid input: the command line and SQL reject it with the same message, and
 //! write nothing.
 
 use kindler::store::SCHEMA_VERSION;

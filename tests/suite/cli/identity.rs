@@ -22,9 +22,7 @@ async fn uid(fleet: &Fleet) -> String {
 }
 
 fn log(uid: &str, line: &str) -> String {
-    format!(
-        "--- 2026-11-20T23:00:00Z create attempt 1 generation 1 fence 1 uid {uid}: /x\n{line}\n"
-    )
+    format!("--- 2026-11-20T23:00:00Z create attempt 1 generation 1 term 1 uid {uid}: /x\n{line}\n")
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn list_shows_desired_state_state_and_reason() {
     assert_eq!(
         header,
         [
-            "NAME", "PROVIDER", "DESIRED", "STATE", "WHY", "AGE", "TRIES", "NEXT"
+            "NAME", "PROVIDER", "DESIRED", "STATE", "MESSAGE", "AGE", "FAILURES", "NEXT"
         ]
     );
     let fails = row(&table, "fails");

@@ -68,7 +68,11 @@ async fn daemons_on_standby_are_shown_and_do_not_count() {
     );
     let report = fleet.run(&["status", "-o", "json"]).await.exits(1).json();
     assert_eq!(report["ok"], false);
+    assert_eq!(report["daemons"][0]["standby"], true);
+    // The old name.
     assert_eq!(report["daemons"][0]["aside"], true);
+    assert_eq!(report["held"], report["deferred"]);
+    assert!(report["deferred"].is_array(), "{report}");
     // One daemon works and does not listen, the other listens and is on standby.
     fleet.daemon("deaf", 0, false).await;
     let result = fleet.run(&["status"]).await.exits(1);

@@ -39,7 +39,10 @@ async fn get_shows_the_steps_as_a_table() {
         .skip_while(|line| !line.starts_with("STEP"))
         .collect();
     let columns: Vec<_> = table[0].split_whitespace().collect();
-    assert_eq!(columns, ["STEP", "STATE", "TRIES", "TOOK", "WHY", "NEXT"]);
+    assert_eq!(
+        columns,
+        ["STEP", "STATE", "ATTEMPT", "DURATION", "MESSAGE", "NEXT"]
+    );
     assert_eq!(table.len(), 4, "{text}");
     let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(squeezed(table[1]), "folder done 1 3s applied in 3.0 s -");

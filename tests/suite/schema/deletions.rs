@@ -48,15 +48,15 @@ async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) 
     let Decision::Act { intent, .. } = plan(&row.object, None, &Policy::default(), moment) else {
         panic!("its delete is due: {row:?}")
     };
-    let decide = |queue: &_| defer_deletion(&row.object, intent, cap, queue);
-    match store
-        .begin_deletion(lease, row, (&[], &[]), decide)
-        .await
-        .unwrap()
-    {
-        Written::Yes(row) => *row,
-        Written::Lost => panic!("the owner writes"),
+    // Others may begin for longer than one call waits.
+    for _ in 0..20 {
+        let decide = |queue: &_| defer_deletion(&row.object, intent.clone(), cap, queue);
+        let begun = store.begin_deletion(lease, row, (&[], &[]), decide);
+        if let Written::Yes(row) = begun.await.unwrap() {
+            return *row;
+        }
     }
+    panic!("the owner writes")
 }
 
 /// Moves counted deletions a minute into the past and makes deferred ones due.

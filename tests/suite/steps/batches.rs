@@ -157,7 +157,7 @@ async fn a_locked_row_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_row_fails_alone() {
+async fn a_rejected_row_fails_alone() {
     let database = migrated().await;
     let names = insert(&database, 20).await;
     database
@@ -216,7 +216,7 @@ async fn an_unreadable_step_is_shown_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_claim_delays_no_other() {
+async fn a_rejected_claim_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
     database
         .run(

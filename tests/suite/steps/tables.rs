@@ -101,7 +101,7 @@ async fn a_delete_keeps_the_row_until_its_object_is_gone() {
 }
 
 #[tokio::test]
-async fn a_prepared_table_refuses_writes_that_would_orphan() {
+async fn a_prepared_table_rejects_writes_that_would_orphan() {
     let both = TwoTables::new().await;
     both.sql
         .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
@@ -265,7 +265,7 @@ async fn preparing_a_table_is_concurrent_and_idempotent() {
 /// Names of more than 63 bytes are cut: two triggers would share one, and a DELETE
 /// would no longer keep its row.
 #[tokio::test]
-async fn a_long_table_name_keeps_every_trigger_or_is_refused() {
+async fn a_long_table_name_keeps_every_trigger_or_is_rejected() {
     let database = Database::create().await;
     let runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
     prepare(&runtime).await;

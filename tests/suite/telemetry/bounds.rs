@@ -24,7 +24,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
     };
     let (before, _) = scrape().await;
     before.has("kindler_db_up", 1.0);
-    assert!(before.value("kindler_deletions_held").is_some());
+    assert!(before.value("kindler_deletions_deferred").is_some());
     proxy.set(Traffic::Stalls);
     // Longer than the store's deadline of 5 s, so that every timeout occurs.
     let stalled = Instant::now();
@@ -34,7 +34,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
         longest = longest.max(took).max(beside);
         now.has("kindler_db_up", 0.0);
         now.has("kindler_scrape_complete", 0.0);
-        assert_eq!(now.value("kindler_deletions_held"), None);
+        assert_eq!(now.value("kindler_deletions_deferred"), None);
         // The values of the process itself are still exported.
         assert!(now.value("process_open_fds") > Some(3.0));
         assert!(longest < Duration::from_secs(2), "{longest:?}");
@@ -63,7 +63,7 @@ async fn an_incomplete_scrape_is_marked() {
         .await;
     let scrape = scene.scrape().await;
     scrape.has("kindler_db_up", 1.0);
-    scrape.has("kindler_deletions_held", 0.0);
+    scrape.has("kindler_deletions_deferred", 0.0);
     assert!(scrape.naming("kindler_cluster_info").is_empty());
     scrape.has(complete, 0.0);
     scene.sql.run("COMMIT").await;
