@@ -33,6 +33,8 @@ pub struct Runner {
     pub guard_program: PathBuf,
     /// Names of further variables that commands inherit; a final `*` matches any suffix.
     pub pass_env: Vec<String>,
+    /// The file of the owner's lock, which guards hold; see [`super::OwnerLocks`].
+    pub owner_lock: Option<PathBuf>,
     /// How much of the start of stdout is kept, in bytes.
     pub stdout_kept: usize,
     /// Values that are redacted in the output, besides those of the variables that
@@ -46,6 +48,7 @@ impl Default for Runner {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
+            owner_lock: None,
             stdout_kept: STDOUT_KEPT,
             secrets: KnownSecrets::default(),
         }
@@ -117,8 +120,10 @@ impl Runner {
         if let Some(ending) = refusal(until, cancel) {
             return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
+        // Without the file no process can conclude that this one has ended.
+        let owner_lock = self.owner_lock.as_deref().filter(|path| path.exists());
         let guard = GuardProcess::start(
-            &self.guard_program,
+            (&self.guard_program, owner_lock),
             &self.pass_env,
             line,
             limits.grace,

@@ -169,6 +169,7 @@ mod tests {
             let (listening, listening_seen) = watch::channel(Listening::Yes);
             let (schema, schema_seen) = watch::channel(None);
             let vitals = Readiness {
+                went_back: watch::channel(None).1,
                 database: database_seen,
                 listening: listening_seen,
                 schema: schema_seen,

@@ -107,6 +107,7 @@ queries! {
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
     READ_DELETION_QUEUE = "read_deletion_queue";
+    READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
@@ -115,6 +116,7 @@ queries! {
     SUGGEST = "suggest";
     UNWATCH = "unwatch";
     WATCH = "watch";
+    WENT_BACK = "went_back";
 }
 
 #[cfg(test)]

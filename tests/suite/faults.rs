@@ -14,6 +14,7 @@ mod every_effect;
 mod every_statement;
 mod failed_observations;
 mod load;
+mod long_lease;
 mod outages;
 mod power_loss;
 mod processes;
