@@ -4,6 +4,7 @@
 #                           Postgres server programs, for the private server of `kindler dev`;
 #   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
 #                           gives a daemon under test a wrong clock;
+#   setup.sh servers        node and npm, which fetch other versions of Postgres;
 #   setup.sh e2e            a browser, node and psql;
 #   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot;
 #   setup.sh observability  Prometheus and Alertmanager, which the tests start themselves.
@@ -72,10 +73,11 @@ missing_packages() {
             printf 'prometheus-alertmanager\n'
         return
     fi
-    if [ "$purpose" = e2e ]; then
-        [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || printf 'chromium\nfonts-noto-cjk\n'
+    if [ "$purpose" = e2e ] || [ "$purpose" = servers ]; then
         command -v node >/dev/null || printf 'nodejs\n'
         command -v npm >/dev/null || printf 'npm\n'
+        [ "$purpose" = e2e ] || return 0
+        [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || printf 'chromium\nfonts-noto-cjk\n'
         command -v psql >/dev/null || printf 'postgresql-client\n'
         return
     fi

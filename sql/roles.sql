@@ -12,6 +12,10 @@
 -- kindler_api     writes declarations, but no status
 -- kindler_reader  reads
 
+-- Everything waits behind a statement that waits for a lock on a table. If one fails
+-- here, another session holds a lock for long: run this file again.
+SET lock_timeout = '500ms';
+
 DO $$
 DECLARE role text;
 BEGIN
@@ -95,3 +99,5 @@ END $$;
 GRANT SELECT, UPDATE (last_used_at) ON kindler_tokens TO kindler_daemon, kindler_api;
 GRANT SELECT ON kindler_sessions TO kindler_daemon;
 GRANT SELECT, INSERT, DELETE ON kindler_sessions TO kindler_api;
+
+RESET lock_timeout;

@@ -76,7 +76,7 @@ fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timesta
     if !failures.is_empty() {
         field("failures", failures.join(", "));
     }
-    if let Some(next) = text::next_try(cluster, now) {
+    if let Some(next) = text::next_attempt(cluster, now) {
         field("next attempt", next);
     } else if let Some(check) = cluster.next_check_at {
         field("next check", text::until(check, now));

@@ -260,19 +260,16 @@ pub fn settled(desired: Desired, actual: Actual, reached: bool, applied: bool) -
 }
 
 #[cfg(test)]
+#[path = "../../tests/suite/kit/cluster.rs"]
+mod sample;
+
+#[cfg(test)]
 pub(crate) mod samples {
     //! Rows for the tests of the pure modules.
 
     use super::*;
 
-    /// `dev` on k3d, just declared and not observed yet.
-    pub(crate) fn dev() -> Cluster {
-        let name = ClusterName::parse("dev").unwrap();
-        Cluster {
-            uid: Uuid::from_u128(1),
-            ..Cluster::undeclared(name, Provider::K3d)
-        }
-    }
+    pub(crate) use super::sample::sample_cluster as dev;
 
     impl Cluster {
         pub(crate) fn wanted(mut self, desired: Desired) -> Self {

@@ -1,8 +1,8 @@
-//! What a person asks of a cluster: provider, network and registrations.
+//! What is declared of a cluster: provider, network and registrations.
 //!
-//! Values are checked when they are made. The same limits stand in the
-//! database (`sql/migrations`), with the same words, because `psql` is a door
-//! like the others; a test compares the two.
+//! A value is checked when it is created. The database checks the same limits with the same
+//! messages (`sql/migrations`), because people also declare with `psql`; a test compares the
+//! two.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -35,7 +35,7 @@ pub enum SpecError {
     Port {
         /// The column, for example `http_port`.
         field: &'static str,
-        /// The refused value.
+        /// The rejected value.
         given: String,
     },
     /// One port of the host for two purposes.
@@ -159,10 +159,10 @@ pub struct Subnet(Ipv4Net);
 impl FromStr for Subnet {
     type Err = SpecError;
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let refused = || SpecError::Subnet(text.chars().take(64).collect());
-        let net: Ipv4Net = text.parse().map_err(|_| refused())?;
+        let rejected = || SpecError::Subnet(text.chars().take(64).collect());
+        let net: Ipv4Net = text.parse().map_err(|_| rejected())?;
         if net.trunc() != net || !SUBNET_PREFIX.contains(&net.prefix_len()) {
-            return Err(refused());
+            return Err(rejected());
         }
         Ok(Self(net))
     }
@@ -246,7 +246,7 @@ impl Spec {
     /// Checks what only name and spec together can tell.
     ///
     /// # Errors
-    /// [`SpecError::NameForProvider`] when the provider refuses such a name.
+    /// [`SpecError::NameForProvider`] when the provider rejects such a name.
     pub fn check_name(provider: Provider, name: &ClusterName) -> Result<(), SpecError> {
         match provider {
             Provider::K3d if name.as_str().len() > MAX_K3D_NAME => {
@@ -387,16 +387,16 @@ mod tests {
                 https_port: https,
                 ..PartialSpec::default()
             };
-            let refused = spec.check_ports().err();
-            let refused = refused.map(|error| error.to_string());
+            let rejected = spec.check_ports().err();
+            let rejected = rejected.map(|error| error.to_string());
             let expected =
                 expected.map(|expected| format!("{expected}: use a port of its own for each"));
-            assert_eq!(refused, expected);
+            assert_eq!(rejected, expected);
         }
     }
 
     #[test]
-    fn k3d_refuses_names_over_32_characters() {
+    fn k3d_rejects_names_over_32_characters() {
         let name = ClusterName::parse(&"n".repeat(33)).unwrap();
         assert!(Spec::check_name(Provider::Kind, &name).is_ok());
         assert!(

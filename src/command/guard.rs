@@ -36,8 +36,9 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// How long the other processes may take to end after the command ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// The longest sleep while the command runs. A sleep does not count the time in which the machine
-/// is suspended, but trust does. It also bounds how long an adopted zombie stays.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// is suspended, but trust does: shorter than the margin of the shortest lease. It also bounds how
+/// long an adopted zombie stays.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// How often the guard checks whether a tree that it ends has ended. Costs one system call.
 const REAP_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the guard reads the tree from `/proc` to end it. Costs one read per process.

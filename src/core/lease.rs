@@ -49,6 +49,18 @@ impl LeasePolicy {
     pub fn renew_every(&self) -> Duration {
         (self.ttl / 4).min(LONGEST_PAUSE)
     }
+
+    /// The time between the end of the trust and the earliest takeover. Commands that still
+    /// run must end within it, so nothing that delays their end may be longer.
+    pub fn margin(&self) -> Duration {
+        self.ttl - self.trusted_for()
+    }
+
+    /// How long after the end of the trust a guard may take to end its command, before the
+    /// daemon does so itself: most of the margin is left for that.
+    pub fn guard_answers_within(&self) -> Duration {
+        self.margin() / 4
+    }
 }
 
 #[cfg(test)]
@@ -60,5 +72,16 @@ mod tests {
         let policy = LeasePolicy::default();
         assert!(policy.trusted_for() < policy.ttl);
         assert!(policy.renew_every() * 3 < policy.trusted_for());
+    }
+
+    #[test]
+    fn every_time_is_a_part_of_the_lifetime() {
+        for seconds in [2, 3, 5, 10, 15, 600] {
+            let ttl = Duration::from_secs(seconds);
+            let policy = LeasePolicy { ttl };
+            assert!(policy.margin() > Duration::ZERO);
+            assert!(policy.trusted_for() + policy.margin() <= ttl);
+            assert!(policy.guard_answers_within() < policy.margin() / 3);
+        }
     }
 }

@@ -48,6 +48,7 @@ fn runner(settings: &DaemonSettings) -> Runner {
     });
     Runner {
         pass_env: settings.commands.pass_env.clone(),
+        untrusted_answer: settings.lease_policy().guard_answers_within(),
         secrets: KnownSecrets::new(passwords),
         ..Runner::default()
     }

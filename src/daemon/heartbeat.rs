@@ -32,6 +32,7 @@ pub(super) struct Heartbeat {
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
+    pub(super) queue: watch::Sender<Option<String>>,
     pub(super) wakeups: WakeupQueue,
 }
 
@@ -94,8 +95,30 @@ impl Heartbeat {
         }
     }
 
+    /// Reports a queue that fills up. While it is nearly full, triggers send nothing: then
+    /// each heartbeat searches for changes.
+    async fn check_queue(&self) -> Result<(), DatabaseError> {
+        let queue = self.store.notification_queue().await?;
+        let notice = queue.notice();
+        if let Some(why) = &notice
+            && self.queue.borrow().is_none()
+        {
+            warn!(reason = why, "the notification queue fills up");
+        }
+        self.queue.send_if_modified(|was| {
+            let changed = *was != notice;
+            *was = notice;
+            changed
+        });
+        if queue.nearly_full {
+            self.wakeups.wake_everything();
+        }
+        Ok(())
+    }
+
     async fn write_and_check(&mut self, listening: bool) -> Result<(), DatabaseError> {
         self.check_schema(self.store.check().await?);
+        self.check_queue().await?;
         if !self.reconciles {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The running process: its parts, each with a task that waits for its end.
+//! The running process and its parts.
 //!
 //! [`serve`] reconciles until a signal, [`once`] runs one full pass, [`dev()`]
 //! includes an embedded Postgres. This module makes no decision about clusters.

@@ -115,8 +115,8 @@ impl HttpServer {
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);
         let api = process.api(store.clone(), auth.access(shutdown), vitals);
-        let (feed, doors) = (api.feed.clone(), auth.doors(&process.settings));
-        let server = http::serve(socket, source, api, doors, shutdown.clone());
+        let (feed, policy) = (api.feed.clone(), auth.origin_policy(&process.settings));
+        let server = http::serve(socket, source, api, policy, shutdown.clone());
         Self {
             store,
             feed,
@@ -175,6 +175,7 @@ impl RunningParts<'_> {
             went_back: health.went_back,
             database: health.trouble,
             schema: health.schema,
+            queue: health.queue,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
         };

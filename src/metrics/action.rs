@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::catalogue as names;
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::plan::Action;
 use crate::core::metrics::collectors;
 
@@ -52,10 +52,10 @@ impl Drift {
     /// cluster is healthy or its state is unknown.
     pub fn of(observed: &Observation) -> Option<Self> {
         match observed {
-            Observation::Present(Condition::Unhealthy(_)) => Some(Self::Unhealthy),
-            Observation::Present(Condition::Stopped) => Some(Self::Stopped),
+            Observation::Present(PresentState::Unhealthy(_)) => Some(Self::Unhealthy),
+            Observation::Present(PresentState::Stopped) => Some(Self::Stopped),
             Observation::Absent => Some(Self::Gone),
-            Observation::Present(Condition::Healthy) | Observation::Unknown(_) => None,
+            Observation::Present(PresentState::Healthy) | Observation::Unknown(_) => None,
         }
     }
 }

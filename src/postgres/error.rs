@@ -19,7 +19,7 @@ pub enum PostgresError {
     /// A file, folder, program or account is missing or cannot be used.
     #[error("{0}")]
     Unusable(String),
-    /// `pg_ctl` could not start the server, or not in time.
+    /// The server did not start, or not in time.
     #[error("{0}")]
     NotStarted(String),
     /// The running server refused to make the database.

@@ -1,5 +1,5 @@
-//! Begins deletions. Each one is counted in the transaction that commits its intent,
-//! and the replicas take turns by a lock, so that they cannot exceed the cap together.
+//! Starts deletions. Each is counted in the transaction that commits its intent. A lock
+//! lets one such transaction run at a time, so the replicas cannot exceed the cap together.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use crate::clusters::plan::{DeletionQueue, Status};
 use crate::clusters::{Actual, Cluster};
-use crate::core::database::{DatabaseError, Param, Undecodable, column};
+use crate::core::database::{DatabaseError, Undecodable, column, rows_in};
 use crate::core::rows::{Lease, Leased, Rows, Written};
 use crate::core::steps::StepChange;
 
@@ -64,18 +64,16 @@ impl Store {
         decide: &mut Option<impl FnOnce(&DeletionQueue) -> Status>,
     ) -> Result<Option<Written<Cluster>>, DatabaseError> {
         let (name, generation) = (row.object.name.as_str(), row.generation);
-        let (connections, selector) = (&self.connections, self.selector());
-        let found = connections
+        let selector = self.selector();
+        let found = self
+            .connections
             .in_transaction(OPERATION, async |transaction| {
-                let run = async |sql: &str, params: &[Param<'_>]| {
-                    connections.rows_in(transaction, sql, params).await
-                };
-                let locked = run(&queries::LOCK_DELETIONS, &[]).await?;
+                let locked = rows_in(transaction, &queries::LOCK_DELETIONS, &[]).await?;
                 if !locked.first().is_some_and(|row| row.get("locked")) {
                     return Ok(Ok(None));
                 }
-                let keys: &[Param<'_>] = &[&name, &generation, &selector];
-                let read = run(&queries::READ_DELETION_QUEUE, keys).await?;
+                let keys = &[&name as _, &generation as _, &selector as _];
+                let read = rows_in(transaction, &queries::READ_DELETION_QUEUE, keys).await?;
                 // The statement always returns one row; without it no deletion may begin.
                 let Some((read, decide)) = read.first().zip(decide.take()) else {
                     return Ok(Ok(Some(None)));
@@ -133,14 +131,11 @@ impl Store {
     ) -> Result<Option<Row>, tokio_postgres::Error> {
         let written = ClusterStatus::new(status, &row.object.spec_hash);
         let (sql, (json, place, steps)) = self.claims.write_statement(lease, row, &written, steps);
-        let connections = &self.connections;
-        let params: &[Param<'_>] = &[&json, &place, &steps];
-        let found = connections.rows_in(transaction, sql, params).await?.pop();
+        let found = rows_in(transaction, sql, &[&json, &place, &steps]).await?;
+        let found = found.into_iter().next();
         if found.is_some() && status.actual == Actual::Deleting {
-            let params: &[Param<'_>] = &[&row.object.name.as_str(), &row.generation];
-            connections
-                .rows_in(transaction, &queries::COUNT_DELETION, params)
-                .await?;
+            let counted = &[&row.object.name.as_str() as _, &row.generation as _];
+            rows_in(transaction, &queries::COUNT_DELETION, counted).await?;
         }
         Ok(found)
     }

@@ -95,7 +95,7 @@ fn expect_violation(
         pauses: u8::from(defect == Defect::FenceIgnoresPause),
         faults,
         from_every_row: false,
-        // Folding drops refused statements, which are what this property is about.
+        // Folding drops rejected statements, which are what this property is about.
         fold: layout != Layout::AtOnce && property != FENCED_STATUS,
     };
     let Some(steps) = path_length_to_violation(rules, property) else {

@@ -129,7 +129,7 @@ pub struct Rules {
     /// Whether to start from every row and host, or from a new declaration.
     pub from_every_row: bool,
     /// Whether an owner that lost its lease, and will only send statements that are
-    /// refused without one, counts as refused: far fewer states.
+    /// rejected without one, counts as rejected: far fewer states.
     pub fold: bool,
 }
 

@@ -82,7 +82,7 @@ export const time = (at, text) => h("time", { dateTime: at, title: absolute(at) 
 
 export const labels = (view) => Object.entries(view.labels ?? {}).map(([key, value]) => `${key}=${value}`);
 
-/** A port as typed: the server refuses what is not a number. */
+/** A port as typed: the server rejects what is not a number. */
 export const readPort = (text) => (/^\d+$/.test(text.trim()) ? Number(text) : text.trim());
 
 /** `a=b, c=d` as an object; throws on anything else. */

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
 use crate::clusters::health::HealthCheckResult;
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::{Actual, Cluster};
 
 use super::{Action, Applied, Decision, Moment, Policy, Status};
@@ -40,7 +40,7 @@ impl DecisionInput<'_> {
                 why: "its create was interrupted",
             },
             Some(Observation::Unknown(why)) => self.observe_later(why),
-            Some(Observation::Present(Condition::Healthy)) => Decision::Record(Status {
+            Some(Observation::Present(PresentState::Healthy)) => Decision::Record(Status {
                 message: "healthy, although its create was interrupted".into(),
                 // The command did not end, so the spec is not proven to be applied: the
                 // next decision applies it again.
@@ -57,7 +57,7 @@ impl DecisionInput<'_> {
             },
             Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Absent) => self.act(Action::Create),
-            Some(Observation::Present(Condition::Healthy)) => {
+            Some(Observation::Present(PresentState::Healthy)) => {
                 Decision::Record(self.healthy(Reason::Started))
             }
             Some(Observation::Present(_)) => self.act(Action::Start),
@@ -71,15 +71,15 @@ impl DecisionInput<'_> {
             None => Decision::Observe {
                 why: "the last attempt failed",
             },
-            Some(Observation::Present(Condition::Healthy)) if self.cluster.spec_applied => {
+            Some(Observation::Present(PresentState::Healthy)) if self.cluster.spec_applied => {
                 Decision::Record(self.healthy(Reason::Recovered))
             }
             // A healthy cluster may have an older spec. A create that fails counts as done
             // if the cluster is healthy; an update must succeed.
-            Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
-            Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
+            Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
             Some(
-                Observation::Present(Condition::Unhealthy(_))
+                Observation::Present(PresentState::Unhealthy(_))
                 | Observation::Absent
                 | Observation::Unknown(_),
             ) => self.act(Action::Create),
@@ -96,11 +96,11 @@ impl DecisionInput<'_> {
             Some(Observation::Absent) => self.act(Action::Create),
             // A healthy cluster is deleted only if its row says `absent`: applying the spec
             // again repairs what the delete had removed.
-            Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
+            Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             // Stopped and perhaps complete; missing parts show after the start.
-            Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
             // Half deleted: complete the delete before a create.
-            Some(Observation::Present(Condition::Unhealthy(_))) => self.act(Action::Delete),
+            Some(Observation::Present(PresentState::Unhealthy(_))) => self.act(Action::Delete),
         }
     }
 
@@ -148,7 +148,7 @@ impl DecisionInput<'_> {
             Actual::Running | Actual::Stopping => self.act(Action::Stop),
             Actual::Stopped => match self.observed {
                 None => observe(),
-                Some(Observation::Present(Condition::Healthy)) => self.act(Action::Stop),
+                Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Stop),
                 Some(observed) => Decision::Record(self.still_stopped(observed)),
             },
             Actual::Unknown
@@ -159,7 +159,7 @@ impl DecisionInput<'_> {
                 None => observe(),
                 Some(Observation::Unknown(why)) => self.observe_later(why),
                 Some(Observation::Absent) => Decision::Record(self.not_created()),
-                Some(Observation::Present(Condition::Stopped)) => {
+                Some(Observation::Present(PresentState::Stopped)) => {
                     Decision::Record(self.as_stopped(Reason::Stopped))
                 }
                 Some(Observation::Present(_)) => self.act(Action::Stop),
@@ -222,7 +222,7 @@ impl DecisionInput<'_> {
                     next_check_at: Some(self.next_check()),
                     ..seen
                 },
-                (Observation::Present(Condition::Stopped), _) => Status {
+                (Observation::Present(PresentState::Stopped), _) => Status {
                     actual: Actual::Stopped,
                     next_check_at: Some(self.next_check()),
                     ..seen

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::plan::steps::{StepsOf, after_removal, after_run, as_retried};
 use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{Run, RunResult, StepChange, StepError};
-use crate::core::work::Cut;
+use crate::core::work::CancelReason;
 use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
@@ -31,7 +31,7 @@ enum DriverResult {
     /// It ended, with the step changes that are not written yet.
     Ended(Outcome, Vec<StepChange>),
     /// It was interrupted; nothing is concluded.
-    Cut(Cut),
+    Cancelled(CancelReason),
     /// The row changed between two steps: plan again.
     PlanAgain,
 }
@@ -56,9 +56,9 @@ impl ClusterReconciler {
         });
         let mut opening = Vec::new();
         if let Some(run) = &mut run {
-            let (changes, cut) = context.observe_with(run.open(), Vec::new).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (changes, cancelled) = context.observe_with(run.open(), Vec::new).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             opening = changes;
             if let Some(step) = run.started_step() {
@@ -78,11 +78,13 @@ impl ClusterReconciler {
         let (outcome, changes) = match self.drive(context, action, &request, run).await? {
             DriverResult::Ended(outcome, changes) => (outcome, changes),
             DriverResult::PlanAgain => return context.reload().await,
-            DriverResult::Cut(cut) => return self.interrupted(context, action, cut, began).await,
+            DriverResult::Cancelled(cancelled) => {
+                return self.interrupted(context, action, cancelled, began).await;
+            }
         };
-        let (observed, cut) = self.verify(context, action, &outcome, &begun.object).await;
-        if let Some(cut @ (Cut::LeaseLost | Cut::Stopping)) = cut {
-            return Ok(ReconcileContext::end(cut));
+        let (observed, cancelled) = self.verify(context, action, &outcome, &begun.object).await;
+        if let Some(cancelled @ (CancelReason::LeaseLost | CancelReason::Stopping)) = cancelled {
+            return Ok(ReconcileContext::end(cancelled));
         }
         let conclusion = conclude(
             &begun.object,
@@ -105,9 +107,9 @@ impl ClusterReconciler {
         }
     }
 
-    /// Commits the intent and the start of the first step, then renews the lease, which is
-    /// the fence immediately before the effect. A row that has changed meanwhile, or is
-    /// only observed now, is planned again instead.
+    /// Commits the intent and the start of the first step, then renews the lease
+    /// immediately before the effect. A row that has changed meanwhile, or that is paused or
+    /// protected now, is planned again instead.
     async fn commit(
         &self,
         context: &ReconcileContext<'_>,
@@ -161,20 +163,21 @@ impl ClusterReconciler {
             }
         };
         let interrupt = |now: &Leased<Cluster>| interrupt(action, now.object.desired);
-        let ((result, changes), cut) = context.work.during(request.cancel, interrupt, effect).await;
+        let ((result, changes), cancelled) =
+            context.work.during(request.cancel, interrupt, effect).await;
         let ended = match result {
             RunResult::Done => Ok(()),
             RunResult::Failed(error) => Err(error),
             // If this process did not interrupt it, the guard did, because the trust ended
             // while this process was suspended.
             RunResult::Interrupted => {
-                return Ok(DriverResult::Cut(
-                    cut.unwrap_or_else(|| context.work.lost()),
+                return Ok(DriverResult::Cancelled(
+                    cancelled.unwrap_or_else(|| context.work.lost()),
                 ));
             }
-            RunResult::LeaseLost => return Ok(DriverResult::Cut(context.work.lost())),
+            RunResult::LeaseLost => return Ok(DriverResult::Cancelled(context.work.lost())),
             RunResult::PlanAgain => {
-                return Ok(cut.map_or(DriverResult::PlanAgain, DriverResult::Cut));
+                return Ok(cancelled.map_or(DriverResult::PlanAgain, DriverResult::Cancelled));
             }
             RunResult::Unrecorded(error) => return Err(error),
         };
@@ -185,8 +188,8 @@ impl ClusterReconciler {
                 match Failure::of(error) {
                     Some(failure) => Outcome::Failed(failure),
                     None => {
-                        return Ok(DriverResult::Cut(
-                            cut.unwrap_or_else(|| context.work.lost()),
+                        return Ok(DriverResult::Cancelled(
+                            cancelled.unwrap_or_else(|| context.work.lost()),
                         ));
                     }
                 }
@@ -199,15 +202,17 @@ impl ClusterReconciler {
         &self,
         context: &ReconcileContext<'_>,
         action: Action,
-        cut: Cut,
+        cancelled: CancelReason,
         began: Instant,
     ) -> Result<Next, DatabaseError> {
         let actions = &self.metrics.actions;
         actions.ended(action, ActionResult::Interrupted, began.elapsed());
-        info!(action = action.as_str(), cut = ?cut, "action was interrupted");
-        match cut {
-            Cut::Changed(_) => context.reload().await,
-            Cut::LeaseLost | Cut::Stopping => Ok(ReconcileContext::end(cut)),
+        info!(action = action.as_str(), cancelled = ?cancelled, "action was interrupted");
+        match cancelled {
+            CancelReason::Changed(_) => context.reload().await,
+            CancelReason::LeaseLost | CancelReason::Stopping => {
+                Ok(ReconcileContext::end(cancelled))
+            }
         }
     }
 
@@ -228,7 +233,7 @@ impl ClusterReconciler {
         action: Action,
         outcome: &Outcome,
         cluster: &Cluster,
-    ) -> (Observation, Option<Cut>) {
+    ) -> (Observation, Option<CancelReason>) {
         let may_wait = *outcome == Outcome::Succeeded;
         let give_up = Instant::now() + SETTLE_WITHIN;
         let settle = async {
@@ -317,12 +322,12 @@ fn may_settle(action: Action, observed: &Observation) -> bool {
     match (action, observed) {
         (_, Observation::Unknown(_)) => true,
         (Action::Create | Action::Update | Action::Start, Observation::Present(seen)) => {
-            *seen != Condition::Healthy
+            *seen != PresentState::Healthy
         }
         (Action::Create | Action::Update | Action::Start, Observation::Absent) => false,
         (Action::Stop, seen) => seen.is_healthy(),
         // A healthy cluster was not deleted; an unhealthy one may be about to end.
-        (Action::Delete, Observation::Present(seen)) => *seen != Condition::Healthy,
+        (Action::Delete, Observation::Present(seen)) => *seen != PresentState::Healthy,
         (Action::Delete, Observation::Absent) => false,
     }
 }

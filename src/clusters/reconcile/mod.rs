@@ -1,16 +1,15 @@
 //! Reconciles one cluster: claim, observe, plan, act, verify, write.
 //!
-//! It carries out the pure decisions of [`crate::clusters::plan`]. The fence of one claim
-//! guards every write and every effect. A changed desired state is noticed while a command
-//! runs. Nothing is concluded from an interrupted command. This module must not decide
-//! anything by itself.
+//! It carries out the pure decisions of [`crate::clusters::plan`] and decides nothing itself.
+//! Every write passes the fence, and the lease is renewed before every effect. A changed
+//! desired state interrupts a running command; nothing is concluded from an interrupted one.
 //!
 //! ```text
 //! claim ──> plan ──> Observe ─> plan ──> Record / Act / Remove ──> plan ... Rest ──> release
 //!                                          │
-//!                      observe the steps, write intent and first start, renew the lease
-//!                      (the fence before the effect), run the steps while the lease is
-//!                      renewed, observe, conclude, write result and last end
+//!                      observe the steps, write intent and first start, renew the lease,
+//!                      run the steps while the lease is renewed further, observe,
+//!                      conclude, write result and last end
 //! ```
 
 mod act;
@@ -181,9 +180,9 @@ impl ClusterReconciler {
         if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
-            let (observed, cut) = context.observe(&*self.driver, cluster).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             debug!(why, observed = %observed, "observed");
             decision = plan(cluster, Some(&observed), &self.policy, moment(&row));
@@ -192,7 +191,7 @@ impl ClusterReconciler {
                 .await?
             {
                 Ok(decision) => decision,
-                Err(cut) => return Ok(ReconcileContext::end(cut)),
+                Err(cancelled) => return Ok(ReconcileContext::end(cancelled)),
             };
             observation = Some(observed);
         }

@@ -1,4 +1,4 @@
-//! The address of the database: URL, TLS, session settings.
+//! The address of the database: URL and TLS.
 //!
 //! The URL may contain a password, so it is parsed here and never shown: [`Database`]
 //! prints only user, hosts and name.
@@ -20,23 +20,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::hosts;
 
-/// How long one statement may run on the server.
-const STATEMENT_TIMEOUT: &str = "5s";
-/// How long a statement may wait for a lock.
-const LOCK_TIMEOUT: &str = "3s";
-/// How long a transaction may be idle. The statements of a transaction follow one another at
-/// once, so one that is idle belongs to a client that is dead, stopped or cut off, and its
-/// locks block the others. Less than a statement may wait for a lock.
-const IDLE_TIMEOUT: &str = "2s";
-/// When the server closes a session whose host died without a word: after 10 s of silence it
-/// probes every 3 s, and gives up after 20 s without an acknowledgement. The default of the
-/// operating system is two hours. A Unix socket ignores these settings.
-const SILENT_CLIENT: [(&str, &str); 4] = [
-    ("tcp_keepalives_idle", "10s"),
-    ("tcp_keepalives_interval", "3s"),
-    ("tcp_keepalives_count", "3"),
-    ("tcp_user_timeout", "20s"),
-];
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -217,28 +200,6 @@ where
             None => return None,
         }
     }
-}
-
-/// The settings of every session, as one batch: timeouts on the server, READ COMMITTED
-/// whatever the database's default is, and the actor for the audit log.
-pub(crate) fn session_settings(actor: &str) -> String {
-    let actor = actor.replace('\'', "''");
-    format!(
-        "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '{LOCK_TIMEOUT}'; {}; \
-         SET default_transaction_isolation = 'read committed'; SET kindler.actor = '{actor}'",
-        dead_client_limits("SET")
-    )
-}
-
-/// The limits after which the server ends the transaction, and closes the session, of a
-/// client that is dead. `set` is `SET`, or `SET LOCAL` for a session without settings.
-pub(crate) fn dead_client_limits(set: &str) -> String {
-    SILENT_CLIENT
-        .iter()
-        .chain(&[("idle_in_transaction_session_timeout", IDLE_TIMEOUT)])
-        .map(|(name, value)| format!("{set} {name} = '{value}'"))
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {

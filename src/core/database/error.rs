@@ -42,13 +42,13 @@ pub enum Undecodable {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// A column contains a value that its type refuses.
+    /// A column contains a value that its type rejects.
     #[error(transparent)]
     Value(Box<dyn Error + Send + Sync>),
 }
 
 impl Undecodable {
-    /// A value that a type refused, with the type's error.
+    /// A value that a type rejected, with the type's error.
     pub fn value(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Value(Box::new(error))
     }
@@ -92,9 +92,9 @@ pub enum DatabaseError {
         /// The deadline.
         after: Duration,
     },
-    /// The database refused the input; the text names the field and its limit.
+    /// The database rejected the input; the text names the field and its limit.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// The role has no privilege for this.
     #[error("{operation}: the database role may not do this: {message}")]
     Denied {
@@ -145,14 +145,14 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the database could not be reached, as opposed to refusing the call.
+    /// Whether the database could not be reached, as opposed to rejecting the call.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Late { .. } => true,
             Self::Failed { source, .. } => {
                 source.is_closed() || source.code().is_none_or(ends_session)
             }
-            Self::Refused(_)
+            Self::Rejected(_)
             | Self::Denied { .. }
             | Self::NotMigrated { .. }
             | Self::SchemaTooOld { .. }
@@ -164,7 +164,7 @@ impl DatabaseError {
     pub(super) fn from_statement(operation: &'static str, source: tokio_postgres::Error) -> Self {
         match source.as_db_error() {
             Some(answer) if *answer.code() == SqlState::CHECK_VIOLATION => {
-                Self::Refused(answer.message().to_owned())
+                Self::Rejected(answer.message().to_owned())
             }
             Some(answer) if *answer.code() == SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied {
                 operation,
@@ -182,4 +182,18 @@ impl DatabaseError {
 /// read-only.
 pub(super) fn ends_session(code: &SqlState) -> bool {
     code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// Whether what the session knows of the schema, or of its prepared statements, is out of
+/// date: a column has another type since, or another client of a shared session removed
+/// the statement. The server refused the statement; another session can run it.
+pub(super) fn has_outdated_plan(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|answer| {
+        let code = answer.code();
+        // The code alone means any feature that is not supported.
+        let revalidated = answer.routine() == Some("RevalidateCachedQuery");
+        *code == SqlState::FEATURE_NOT_SUPPORTED && revalidated
+            || *code == SqlState::INVALID_SQL_STATEMENT_NAME
+            || *code == SqlState::DUPLICATE_PSTATEMENT
+    })
 }

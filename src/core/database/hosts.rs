@@ -85,7 +85,9 @@ pub(super) async fn connect<T>(
 where
     T: MakeTlsConnect<Socket> + Clone,
 {
-    let (last, first) = hosts.split_last().expect("a URL without a host is refused");
+    let (last, first) = hosts
+        .split_last()
+        .expect("a URL without a host is rejected");
     for host in first {
         // Only the error of the last host is reported.
         if let Ok(Ok(connected)) = timeout(HOST_WITHIN, host.connect(tls.clone())).await {

@@ -5,20 +5,27 @@
 //! knows no table.
 
 mod address;
+mod backend;
 mod error;
 mod hosts;
 mod named;
 mod pool;
+mod session;
 mod statement;
+mod table_locks;
 mod transaction;
 
 pub use address::{Database, DatabaseUrlError};
-pub(crate) use address::{dead_client_limits, session_settings};
 pub use error::{DatabaseError, NoConnection, Undecodable};
 #[cfg(test)]
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
+pub(crate) use session::{
+    SessionSettings, dead_client_limits, hands_sessions_around, listen, unlisten,
+};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
-pub(crate) use transaction::begin;
+pub use table_locks::Blocker;
+pub(crate) use table_locks::{NEXT_ATTEMPT, blockers, is_lock_timeout, limit_waits, lock_tables};
+pub(crate) use transaction::rows_in;

@@ -51,7 +51,7 @@ async fn daemon() {
         operation: "test".to_owned(),
         attempt: 1,
         generation: 1,
-        fence: 1,
+        term: 1,
     };
     let mut log = LogDir::new(&folder).log("log", uuid::Uuid::from_u128(1), heading);
     let (line, cancel, runner) = (sh(script), CancellationToken::new(), runner());

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use super::{containers, optional_tool, printed, read, repository};
-use crate::kit::{Host, KINDLER, migrated};
+use crate::kit::{Host, KINDLER, Sql, migrated};
 
 fn page() -> String {
     read(repository("docs/OPERATIONS.md"))
@@ -45,7 +45,7 @@ async fn the_cron_line_works_in_crons_environment() {
     }
     let (database, host) = (migrated().await, Host::new());
     database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('by-cron', 'kind')")
+        .run("INSERT INTO clusters (name, provider) VALUES ('by-cron', 'kind')")
         .await;
     let home = host.path();
     fs::write(home.join(".kindler-url"), database.url()).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{converged, quick, report, rounds, spread};
 use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
@@ -185,6 +185,13 @@ pub(super) fn guards_of(daemon: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Signals these processes; one that has ended meanwhile needs no signal.
+pub(super) fn signal_all(processes: &[i32], signal: Signal) {
+    for process in processes {
+        let _ = kill_process(Pid::from_raw(*process).unwrap(), signal);
+    }
+}
+
 /// What happens at once to a daemon and the guards that it has started.
 #[derive(Clone, Copy, Debug)]
 enum GuardFault {
@@ -205,10 +212,7 @@ fn inject(daemon: &Daemon, fault: GuardFault) {
         GuardFault::Stopped => Signal::STOP,
         GuardFault::Killed | GuardFault::StoppedAndKilled => Signal::KILL,
     };
-    for guard in guards {
-        let guard = rustix::process::Pid::from_raw(guard).unwrap();
-        rustix::process::kill_process(guard, signal).unwrap();
-    }
+    signal_all(&guards, signal);
     if matches!(fault, GuardFault::Killed) {
         daemon.signal(Signal::KILL);
     }

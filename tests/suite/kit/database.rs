@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kindler::core::database::Database as Url;
 use kindler::postgres::SUPERUSER;
 use kindler::store::migrate;
-use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, Error};
 
 use super::postgres::{TestServer, connect, shared_server, try_connect};
@@ -73,21 +72,6 @@ impl Database {
     /// A connection of the superuser, or the error.
     pub async fn try_connect(&self) -> Result<Client, Error> {
         try_connect(&self.url()).await
-    }
-
-    /// Runs statements on a new connection; panics with the statement on an error.
-    pub async fn execute(&self, sql: &str) {
-        if let Err(error) = self.connect().await.batch_execute(sql).await {
-            panic!("{error:?}\nin: {sql}");
-        }
-    }
-
-    /// The single value that a query returns.
-    pub async fn value<T: FromSqlOwned>(&self, sql: &str) -> T {
-        match self.connect().await.query_one(sql, &[]).await {
-            Ok(row) => row.get(0),
-            Err(error) => panic!("{error:?}\nin: {sql}"),
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! servers for tests that stop, kill or suspend theirs.
 //!
 //! Data folders are copied from one that `initdb` made once per process. Servers are
-//! not durable, except the durable ones for measurements.
+//! not durable, except the durable ones for measurements. `KINDLER_POSTGRES_BIN` names the
+//! folder of the server programs, as for the daemon; default: the newest installed ones.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -75,7 +76,8 @@ async fn installation() -> &'static Installation {
     static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
     INSTALLATION
         .get_or_init(|| async {
-            let binaries = Binaries::find(None, None).expect("find an installed Postgres");
+            let chosen = std::env::var_os("KINDLER_POSTGRES_BIN").map(PathBuf::from);
+            let binaries = Binaries::find(chosen.as_deref(), None).expect("find a Postgres");
             let account = Account::for_new_data().expect("choose the account of Postgres");
             let pristine_data = run_folder().join("pristine");
             let _ = fs::remove_dir_all(&pristine_data);
@@ -94,20 +96,39 @@ async fn installation() -> &'static Installation {
 impl TestServer {
     async fn make(name: &str, durable: bool) -> Self {
         let server = Self::without_data(name, durable).await;
-        let Self {
-            installation,
-            folder,
-            ..
-        } = &server;
+        server.copy_data(&server.installation.pristine_data);
+        server
+    }
+
+    /// A streaming standby of a primary that is stopped at this moment.
+    async fn make_standby(name: &str, primary: &Self) -> Self {
+        let server = Self::without_data(name, false).await;
+        server.copy_data(&primary.data());
+        let socket = primary.socket_dir();
+        let upstream = format!(
+            "primary_conninfo = 'host={} user={SUPERUSER}'\n",
+            socket.display()
+        );
+        let mut settings = File::options()
+            .append(true)
+            .open(server.data().join("postgresql.auto.conf"))
+            .expect("open the settings");
+        settings
+            .write_all(upstream.as_bytes())
+            .expect("write the settings");
+        server.become_standby();
+        server
+    }
+
+    fn copy_data(&self, of: &Path) {
         let copied = Command::new("cp")
             .arg("-a")
-            .args([&installation.pristine_data, &folder.join("data")])
+            .args([of, &self.data()])
             .status();
         assert!(
             copied.is_ok_and(|status| status.success()),
             "could not copy the data folder"
         );
-        server
     }
 
     /// Accepts connections on this address, from its own network, without a password.
@@ -120,39 +141,14 @@ impl TestServer {
         self.address = Some(address.to_owned());
     }
 
-    /// A streaming standby of another server; its data folder is copied now.
-    async fn make_standby(name: &str, primary: &Self) -> Self {
-        let server = Self::without_data(name, false).await;
-        let Installation {
-            binaries, account, ..
-        } = server.installation;
-        make_folder(&server.data(), 0o700);
-        account
-            .own(&server.data())
-            .expect("change the owner of the data folder");
-        let mut command = Command::new(binaries.program("pg_basebackup"));
-        command
-            .arg("-D")
-            .arg(server.data())
-            .arg("-h")
-            .arg(primary.socket_dir())
-            .args([
-                "-U",
-                SUPERUSER,
-                "-X",
-                "stream",
-                "-c",
-                "fast",
-                "--no-sync",
-                "-R",
-            ])
-            .current_dir("/");
-        let copied = account
-            .apply(&mut command)
-            .output()
-            .expect("run pg_basebackup");
-        assert!(copied.status.success(), "{copied:?}");
-        server
+    /// The server starts as a standby from now on.
+    fn become_standby(&self) {
+        let signal = self.data().join("standby.signal");
+        File::create(&signal).expect("create standby.signal");
+        self.installation
+            .account
+            .own(&signal)
+            .expect("change the owner of standby.signal");
     }
 
     async fn without_data(name: &str, durable: bool) -> Self {
@@ -358,10 +354,12 @@ impl PrivateServer {
         server
     }
 
-    /// Makes a streaming standby of this server and starts it.
+    /// Makes a streaming standby of this server and starts it. This server restarts.
     pub async fn standby(&self) -> Self {
+        self.stop_fast().await;
         let standby = TestServer::make_standby(&private_name(), &self.0).await;
         let standby = Self(Arc::new(standby));
+        self.start().await;
         standby.start().await;
         standby
     }
@@ -382,13 +380,7 @@ impl PrivateServer {
 
     /// Makes a stopped server a standby: it serves again, but only reads.
     pub fn demote(&self) {
-        let signal = self.0.data().join("standby.signal");
-        File::create(&signal).expect("create standby.signal");
-        self.0
-            .installation
-            .account
-            .own(&signal)
-            .expect("change the owner of standby.signal");
+        self.0.become_standby();
     }
 
     /// The URL of the superuser for a database on this server.

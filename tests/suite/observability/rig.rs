@@ -293,7 +293,7 @@ async fn exchange(port: u16, method: &str, path: &str, body: &str) -> Option<Str
     stream.read_to_string(&mut answer).await.ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?;
-    // The body explains a refused expression.
+    // The body explains a rejected expression.
     matches!(code, "200" | "400" | "422").then(|| body.to_owned())
 }
 

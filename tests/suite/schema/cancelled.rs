@@ -7,18 +7,13 @@ use kindler::store::Store;
 use tokio::time::timeout;
 
 use super::{migrated, one_waits_for_a_lock, waiting_for_a_lock};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_cancelled_call_delays_no_later_call() {
     let (database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
-    client
-        .batch_execute("BEGIN; SELECT FROM clusters FOR UPDATE")
-        .await
-        .unwrap();
+    client.declare("dev").await;
+    client.run("BEGIN; SELECT FROM clusters FOR UPDATE").await;
     let (store, name) = (
         Store::new(&Url::parse(&database.url()).unwrap(), 1, "test"),
         "dev".parse().unwrap(),

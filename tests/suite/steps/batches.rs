@@ -15,7 +15,7 @@ use kindler::store::{ClusterStatus, Store};
 
 use super::rig::STEPS_TIMEOUT;
 use super::statement_log::LoggingDatabase;
-use crate::kit::{Daemon, Database, Host, eventually, migrated};
+use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -76,7 +76,7 @@ async fn begun(store: &Store, names: &[String]) -> Vec<ClaimedCluster> {
 /// Inserts `c1` to `cCOUNT`.
 async fn insert(database: &Database, count: usize) -> Vec<String> {
     database
-        .execute(&format!(
+        .run(&format!(
             "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'k3d' FROM generate_series(1, {count}) n"
         ))
         .await;
@@ -161,11 +161,11 @@ async fn a_locked_row_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_row_fails_alone() {
+async fn a_rejected_row_fails_alone() {
     let database = migrated().await;
     let names = insert(&database, 20).await;
     database
-        .execute("ALTER TABLE clusters ADD CHECK (name <> 'c7' OR actual_state <> 'creating')")
+        .run("ALTER TABLE clusters ADD CHECK (name <> 'c7' OR actual_state <> 'creating')")
         .await;
     let store = store(&database);
     let all = begun(&store, &names).await;
@@ -194,7 +194,7 @@ const UNREADABLE: [&str; 2] = [
 async fn an_unreadable_row_does_not_prevent_other_claims() {
     for unreadable in UNREADABLE {
         let database = migrated().await;
-        database.execute(unreadable).await;
+        database.run(unreadable).await;
         let names = [vec!["bad".to_owned()], insert(&database, 3).await].concat();
         for (key, found) in claim(&store(&database), &names).await {
             let Claim::Won(claimed) = found else {
@@ -208,7 +208,7 @@ async fn an_unreadable_row_does_not_prevent_other_claims() {
 #[tokio::test]
 async fn an_unreadable_step_is_shown_and_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
-    database.execute(UNREADABLE[1]).await;
+    database.run(UNREADABLE[1]).await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
     eventually(STEPS_TIMEOUT, "the other rows running, and the reason", || async {
@@ -220,10 +220,10 @@ async fn an_unreadable_step_is_shown_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_claim_delays_no_other() {
+async fn a_rejected_claim_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
     database
-        .execute(
+        .run(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN RAISE EXCEPTION 'refused by the test'; END $$;
              CREATE TRIGGER refuse BEFORE INSERT ON cluster_leases FOR EACH ROW

@@ -154,7 +154,7 @@ impl StepsRig {
         .await;
     }
 
-    /// Every recorded step of the present row of `dev`.
+    /// Every recorded step of the current row of `dev`.
     pub async fn steps(&self) -> BTreeMap<String, StepRow> {
         let query =
             "SELECT s.name, state, attempt, version, coalesce(reason, ''), coalesce(message, ''),
