@@ -138,7 +138,7 @@ async fn promote_after_suspend() -> Duration {
 #[tokio::test]
 async fn an_owner_that_a_failover_forgets_ends_first() {
     let mut resumed = Vec::new();
-    for _ in 0..rounds(1, 20) {
+    for _ in 0..rounds(1, 10) {
         resumed.push(promote_without_the_last_claim().await);
     }
     report(
