@@ -37,6 +37,7 @@ ALTER TABLE clusters            OWNER TO kindler_owner;
 ALTER TABLE cluster_leases      OWNER TO kindler_owner;
 ALTER TABLE cluster_steps       OWNER TO kindler_owner;
 ALTER TABLE kindler_replicas    OWNER TO kindler_owner;
+ALTER TABLE kindler_timelines   OWNER TO kindler_owner;
 ALTER TABLE cluster_events      OWNER TO kindler_owner;
 ALTER TABLE cluster_revisions   OWNER TO kindler_owner;
 ALTER TABLE cluster_deletions   OWNER TO kindler_owner;

@@ -5,12 +5,16 @@
 -- row, so that a missing result means a missing row. Keys are locked in order, so that
 -- two claims of several keys cannot deadlock. Why a claim was lost is looked up only
 -- after a loss, because every wake-up waits for this statement. The commit is durable,
--- because a command may start after it.
+-- because a command may start after it. On a server that may lack claims of an earlier
+-- one, nothing is claimed for one lifetime: by then every owner of that time has ended.
 -- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
-WITH due AS (
+WITH server AS MATERIALIZED (
+    SELECT kindler_timeline_wait($3) AS wait
+), due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}
     WHERE {t}.{key} {keys} AND {t}.due_at <= clock_timestamp() AND ({selects})
+      AND (SELECT wait FROM server) = 0
     ORDER BY {t}.{key}
     FOR KEY SHARE
 ), claim AS (
@@ -29,9 +33,10 @@ WITH due AS (
 SELECT {row}, {columns}, {steps_of_row} AS row_steps, claim.term AS row_term,
        claim.term IS NOT NULL OR {t}.due_at <= clock_timestamp() AS row_due,
        claim.term IS NOT NULL OR ({selects}) AS row_selected,
-       CASE WHEN claim.term IS NULL THEN
+       CASE WHEN claim.term IS NULL THEN greatest(
            (SELECT extract(epoch FROM held.expires_at - clock_timestamp())
-            FROM {leases} held WHERE held.{lease_key} = {t}.{key}) END::float8 AS row_held_seconds,
+            FROM {leases} held WHERE held.{lease_key} = {t}.{key}),
+           (SELECT wait FROM server)) END::float8 AS row_held_seconds,
        CASE WHEN claim.term IS NULL AND isfinite({t}.due_at)
            THEN extract(epoch FROM {t}.due_at - clock_timestamp()) END::float8 AS row_due_seconds
 FROM {table} {t} LEFT JOIN claim ON claim.key = {t}.{key}

@@ -63,6 +63,53 @@ BEGIN
         expires_at  timestamptz NOT NULL)', leases, resource, key);
 END $$;
 
+-- The server and its timeline, which changes when a standby is promoted or a backup is
+-- restored. A constant where the server does not tell it: such a change is then not noticed.
+CREATE OR REPLACE FUNCTION kindler_server_timeline() RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT system_identifier FROM pg_control_system())
+        || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+EXCEPTION WHEN OTHERS THEN
+    RETURN 'unknown';
+END $$;
+
+-- On which one leases are issued, and since when. Another one may lack the last claims and
+-- renewals: the first full pass on it writes it here, and no row is claimed until every
+-- lease of the earlier one has ended.
+CREATE TABLE IF NOT EXISTS kindler_timelines (
+    is_current boolean     PRIMARY KEY DEFAULT true CHECK (is_current),
+    timeline   text        NOT NULL,
+    since      timestamptz NOT NULL
+);
+INSERT INTO kindler_timelines (timeline, since) VALUES (kindler_server_timeline(), 'epoch')
+ON CONFLICT (is_current) DO NOTHING;
+
+-- Leases are issued on this server from now on, if they were not before.
+-- SECURITY DEFINER, because those who claim need no right to the table.
+CREATE OR REPLACE FUNCTION kindler_open_timeline() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    now_on text := kindler_server_timeline();
+BEGIN
+    IF NOT EXISTS (SELECT FROM kindler_timelines WHERE timeline = now_on) THEN
+        INSERT INTO kindler_timelines AS t (timeline, since) VALUES (now_on, clock_timestamp())
+        ON CONFLICT (is_current) DO UPDATE SET timeline = excluded.timeline, since = excluded.since
+            WHERE t.timeline <> excluded.timeline;
+    END IF;
+    RETURN true;
+END $$;
+
+-- Seconds until a row may be claimed on this server, with leases of this lifetime: none,
+-- except after a change of the server, and a second until that is noticed.
+CREATE OR REPLACE FUNCTION kindler_timeline_wait(lifetime float8) RETURNS float8
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN coalesce(
+        (SELECT greatest(0, extract(epoch FROM since - clock_timestamp()) + lifetime)
+         FROM kindler_timelines WHERE timeline = kindler_server_timeline()), 1);
+END $$;
+
 -- The recorded steps of the work on each row: one row for each step of its driver. They
 -- have the row's UID, so a later row of the same name starts with none.
 CREATE OR REPLACE FUNCTION kindler_prepare_steps(resource regclass, steps name)

@@ -57,8 +57,6 @@ impl Retries {
 /// The longest pause between two attempts to renew a lease.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
-const NOT_RENEWED: &str = "lease could not be renewed; retrying while it is trusted";
-
 /// Why work under a lease was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
@@ -315,9 +313,7 @@ impl<R: Resource> Work<R> {
                 () = self.signals.stopped(), if watching => return CancelReason::Stopping,
             }
             let left = self.trust.borrow().remaining();
-            // A connection that does not answer must leave time for another one.
-            let within = (left / 2).max(self.policy.renew_every()).min(left);
-            match timeout(within, self.renew_during_work()).await {
+            match timeout(left, self.renew_during_work()).await {
                 Ok(Ok(Some((row, _)))) => {
                     pause = self.policy.renew_every();
                     if watching && let Some(why) = interrupt(&row) {
@@ -325,15 +321,14 @@ impl<R: Resource> Work<R> {
                         return CancelReason::Changed(why);
                     }
                 }
-                Ok(Ok(None)) => return CancelReason::LeaseLost,
+                Ok(Ok(None)) | Err(_) => return CancelReason::LeaseLost,
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "{NOT_RENEWED}");
+                    warn!(
+                        error,
+                        "lease could not be renewed; retrying while it is trusted"
+                    );
                     pause = RENEWAL_PAUSE.min(self.policy.renew_every() / 2);
-                }
-                Err(_) => {
-                    warn!(?within, "no answer in time: {NOT_RENEWED}");
-                    pause = Duration::ZERO;
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 15] = [
+const MIGRATIONS: [(i32, &str, &str); 16] = [
     (
         1,
         "clusters",
@@ -94,6 +94,14 @@ const MIGRATIONS: [(i32, &str, &str); 15] = [
         15,
         "went back",
         include_str!("../../sql/migrations/0015_went_back.sql"),
+    ),
+    (
+        16,
+        "timelines",
+        concat!(
+            include_str!("../../sql/core/prepare.sql"),
+            include_str!("../../sql/migrations/0016_timelines.sql")
+        ),
     ),
 ];
 

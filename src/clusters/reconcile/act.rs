@@ -19,7 +19,7 @@ use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
 
 use super::context::ReconcileContext;
-use super::unwritten::EndedAction;
+use super::unwritten::UnwrittenResult;
 use super::{CONTROLLER, ClusterReconciler, Next, moment};
 
 /// How long a cluster may take to become healthy after its command succeeded.
@@ -83,7 +83,7 @@ impl ClusterReconciler {
                 return self.interrupted(context, action, cancelled, began).await;
             }
         };
-        let ended = EndedAction {
+        let ended = UnwrittenResult {
             action,
             outcome,
             changes,
@@ -99,7 +99,7 @@ impl ClusterReconciler {
         &self,
         context: &ReconcileContext<'_>,
         row: Box<Leased<Cluster>>,
-        ended: EndedAction,
+        ended: UnwrittenResult,
     ) -> Result<Next, DatabaseError> {
         let (action, outcome) = (ended.action, &ended.outcome);
         let (observed, cancelled) = self.verify(context, action, outcome, &row.object).await;
@@ -298,7 +298,7 @@ impl ClusterReconciler {
         context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
         conclusion: Conclusion,
-        ended: &EndedAction,
+        ended: &UnwrittenResult,
     ) -> Result<Option<Next>, DatabaseError> {
         let failed =
             matches!(&conclusion, Conclusion::Record(status) if status.actual == Actual::Failed);

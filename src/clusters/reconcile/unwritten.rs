@@ -14,9 +14,9 @@ use crate::clusters::{Actual, Cluster};
 use crate::core::rows::Leased;
 use crate::core::steps::StepChange;
 
-/// An action that has ended.
+/// The result of an action that has ended.
 #[derive(Clone, Debug)]
-pub(super) struct EndedAction {
+pub(super) struct UnwrittenResult {
     pub(super) action: Action,
     pub(super) outcome: Outcome,
     /// The step changes to write with the result.
@@ -51,20 +51,20 @@ impl IntentRow {
 /// The unwritten results, at most one for each name.
 #[derive(Debug, Default)]
 pub struct UnwrittenResults {
-    results: Mutex<HashMap<String, (IntentRow, EndedAction)>>,
+    results: Mutex<HashMap<String, (IntentRow, UnwrittenResult)>>,
 }
 
 impl UnwrittenResults {
     /// Keeps the result of an action until [`UnwrittenResults::forget`]; `row` has its
     /// intent.
-    pub(super) fn keep(&self, row: &Leased<Cluster>, ended: &EndedAction) {
+    pub(super) fn keep(&self, row: &Leased<Cluster>, ended: &UnwrittenResult) {
         let name = row.object.name.as_str().to_owned();
         self.lock()
             .insert(name, (IntentRow::of(row), ended.clone()));
     }
 
     /// The result that the row still waits for. Forgets one that it does not wait for.
-    pub(super) fn of(&self, row: &Leased<Cluster>) -> Option<EndedAction> {
+    pub(super) fn of(&self, row: &Leased<Cluster>) -> Option<UnwrittenResult> {
         let mut results = self.lock();
         let name = row.object.name.as_str();
         let (intent, ended) = results.get(name)?;
@@ -80,7 +80,7 @@ impl UnwrittenResults {
         self.lock().remove(name);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (IntentRow, EndedAction)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (IntentRow, UnwrittenResult)>> {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

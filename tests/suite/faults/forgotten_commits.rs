@@ -68,7 +68,7 @@ async fn durable_session(database: &Database) -> Client {
 async fn a_crash_of_the_server_forgets_no_running_command() {
     let mut crashes = 0;
     for level in LEVELS {
-        for _ in 0..rounds(1, 20) {
+        for _ in 0..rounds(1, 8) {
             let (server, database) = forgetful(level, "off").await;
             let host = Host::new();
             host.control("create", "sleep 3");

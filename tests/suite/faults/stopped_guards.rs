@@ -97,7 +97,7 @@ impl CutOffRig {
 async fn at_lifetimes(fault: &str, inject: impl AsyncFn(&CutOffRig)) {
     let lifetimes = &LIFETIMES[..rounds(2, LIFETIMES.len())];
     let mut takeovers = Vec::new();
-    for _ in 0..rounds(1, 10) {
+    for _ in 0..rounds(1, 5) {
         let each = lifetimes.iter().map(async |lifetime| {
             let rig = CutOffRig::new(*lifetime).await;
             inject(&rig).await;

@@ -117,7 +117,7 @@ impl ResultRig {
 }
 
 async fn no_command_runs_twice(lock: &str, lifetimes: &[&str], hold: Duration) {
-    for _ in 0..rounds(1, 10) {
+    for _ in 0..rounds(1, 3) {
         let lives = lifetimes
             .iter()
             .map(async |lifetime| ResultRig::new(lifetime).await.life(lock, hold).await);
@@ -128,7 +128,7 @@ async fn no_command_runs_twice(lock: &str, lifetimes: &[&str], hold: Duration) {
         &format!(
             "for {} s, {} commands, none ran twice",
             hold.as_secs(),
-            rounds(1, 10) * lifetimes.len() * 5
+            rounds(1, 3) * lifetimes.len() * 5
         ),
     );
 }

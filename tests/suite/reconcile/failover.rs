@@ -134,6 +134,54 @@ async fn promote_after_suspend() -> Duration {
     took
 }
 
+/// The standby lacks the owner's claim, and the owner reaches only the old primary.
+#[tokio::test]
+async fn an_owner_that_a_failover_forgets_ends_first() {
+    let mut resumed = Vec::new();
+    for _ in 0..rounds(1, 10) {
+        resumed.push(promote_without_the_last_claim().await);
+    }
+    report(
+        "a promotion that loses a claim, the owner cut off",
+        &format!(
+            "with leases of 10 s; taken over after {}, 0 overlaps",
+            spread(resumed)
+        ),
+    );
+}
+
+async fn promote_without_the_last_claim() -> Duration {
+    let (pair, host) = (pair().await, Host::new());
+    host.control("create", "trap '' TERM; while :; do sleep 0.1; done");
+    let start = |url: String| {
+        Daemon::builder(&url, &host)
+            .set("KINDLER_LEASE_TTL", "10s")
+            .set("KINDLER_RESYNC_INTERVAL", "1s")
+            .start()
+    };
+    let sql = pair.database.connect().await;
+    sql.declare("dev").await;
+    let standby = pair.on_standby().await;
+    standby.run("ALTER SYSTEM SET primary_conninfo = ''").await;
+    standby.run("SELECT pg_reload_conf()").await;
+    standby
+        .wait_number("SELECT count(*) FROM pg_stat_wal_receiver", 0)
+        .await;
+    let _owner = start(pair.database.url()).await;
+    host.wait_commands(1).await;
+    let _successor = start(pair.url.clone()).await;
+    let leases = "SELECT count(*) FROM cluster_leases";
+    assert_eq!(standby.number(leases).await, 0, "the claim was replicated");
+    pair.primary.stop_immediate().await;
+    host.release("create");
+    pair.standby.promote().await;
+    let promoted = Instant::now();
+    standby.wait_state("dev", "present running").await;
+    host.assert_one_at_a_time();
+    assert_eq!(host.started("dev"), ["create", "create"]);
+    promoted.elapsed()
+}
+
 #[tokio::test]
 async fn a_read_only_session_is_closed() {
     let server = PrivateServer::create().await;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 15] = [
+const MERGED: [(&str, &str); 16] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -67,6 +67,10 @@ const MERGED: [(&str, &str); 15] = [
     (
         "0015_went_back.sql",
         "f629f998ff4a53023dd24086adb9aa89d526f327f7cbf396c52b8258948619c4",
+    ),
+    (
+        "0016_timelines.sql",
+        "42fa6a680f453bb5975ed028fdd61e55a98ff382bcf68715aaf84b6124d9755b",
     ),
 ];
 
