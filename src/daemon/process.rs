@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{driver, identity};
-use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits};
+use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
 use crate::command::LogDir;
 use crate::config::DaemonSettings;
 use crate::core::controller::{Controller, ControllerSettings};
@@ -79,6 +79,7 @@ impl Process {
             policy: self.settings.policy(),
             metrics: self.metrics.clone(),
             limits: SafetyLimits::new(&self.settings.policy().health),
+            unwritten: UnwrittenResults::default(),
             standby,
         }
         .owned_by(&self.me.owner, self.settings.lease_policy());
