@@ -147,7 +147,7 @@ async fn a_create_that_changes_its_own_row_is_slowed_down() {
         message.contains("its spec changed while its command ran"),
         "{message}"
     );
-    assert_eq!(rig.sql.state("dev").await, "present running");
+    rig.sql.wait_state("dev", "present running").await;
     let events = "SELECT count(*) FROM cluster_events WHERE reason = 'ChangeHeld'";
     assert!(rig.sql.number(events).await >= 1);
     let deferred = rig.daemon.metric("kindler_changes_deferred_total").await;
@@ -167,7 +167,7 @@ async fn a_create_that_changes_its_own_row_is_slowed_down() {
 async fn a_failing_create_that_changes_its_row_backs_off() {
     let (rig, count) = rewrites_its_row("exit 1", &["create"]).await;
     assert!((2..=5).contains(&count), "{count} creates in 10 s");
-    assert_eq!(rig.sql.state("dev").await, "present failed");
+    rig.sql.wait_state("dev", "present failed").await;
     assert!(
         rig.sql
             .number("SELECT failed_attempts::int8 FROM clusters")

@@ -1,5 +1,6 @@
 //! Every cell of the state matrix.
 
+mod changed;
 mod convergence;
 mod defer;
 mod steps;
