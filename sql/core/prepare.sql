@@ -35,8 +35,8 @@ LANGUAGE sql VOLATILE AS $$
     SELECT pg_catalog.pg_notification_queue_usage() < 0.9
 $$;
 
--- Neither has a search_path of its own: they are called for each changed row, by functions
--- that have one, and the first becomes a part of the second.
+-- Neither has a search_path of its own: functions that have one call them for each changed
+-- row, and Postgres inlines the first one.
 CREATE OR REPLACE FUNCTION kindler_notify(channel text, payload text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,8 +1,8 @@
 -- Every cluster that changed since an earlier read, with its lease, the number of
--- clusters, the argument of the next read, and whether notifications are sent. If nothing changed, one row without a
--- name. Every visible row was written by a transaction older than the snapshot's xmax;
--- a row that seems newer was written on the server that a dump came from, and only a
--- read of everything returns it.
+-- clusters, the argument of the next read, and whether notifications are sent. If nothing
+-- changed, one row without a name. Every visible row was written by a transaction older
+-- than the snapshot's xmax; a row that seems newer was written on the server that a dump
+-- came from, and only a read of everything returns it.
 -- $1 the result of the earlier read; '0' for everything
 SELECT {cluster}, l.owner AS lease_owner, l.term AS lease_term, l.acquired_at AS lease_since,
        s.horizon, s.total, s.notifies

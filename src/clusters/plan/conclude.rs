@@ -76,7 +76,7 @@ pub fn conclude(
     policy: &Policy,
     moment: Moment,
 ) -> Conclusion {
-    let ended = EndedAction {
+    let ended = ConcludedAction {
         cluster,
         action,
         outcome,
@@ -98,7 +98,7 @@ pub fn conclude(
 }
 
 #[derive(Clone, Copy)]
-struct EndedAction<'a> {
+struct ConcludedAction<'a> {
     cluster: &'a Cluster,
     action: Action,
     outcome: &'a Outcome,
@@ -107,7 +107,7 @@ struct EndedAction<'a> {
     moment: Moment,
 }
 
-impl EndedAction<'_> {
+impl ConcludedAction<'_> {
     fn create(self) -> Status {
         match (self.outcome, self.observed) {
             (Outcome::Succeeded, Observation::Present(PresentState::Healthy)) => {

@@ -208,7 +208,7 @@ pub(super) fn ends_session(code: &SqlState) -> bool {
 
 /// Whether what the session knows of the schema, or of its prepared statements, is out of
 /// date: a column has another type since, or another client of a shared session removed
-/// the statement. The server refused the statement; another session can run it.
+/// the statement. The server rejected the statement; another session can run it.
 pub(super) fn has_outdated_plan(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|answer| {
         let code = answer.code();

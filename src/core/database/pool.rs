@@ -198,7 +198,7 @@ impl Connections {
     }
 
     /// Runs one statement, prepared if consecutive statements are proven to use the same
-    /// session. If what the session knows of the schema is out of date, the server refused
+    /// session. If what the session knows of the schema is out of date, the server rejected
     /// the statement and nothing happened: it runs again at once, in another session and
     /// not prepared.
     async fn statement(
