@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClaimedPort, Database, Host, OtherHost, TIMEOUT, claim_port, eventually};
+use super::{ClaimedPort, Database, Host, OtherHost, TIMEOUT, claim_port, eventually, get};
 
 /// The binary under test.
 pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
@@ -110,17 +109,7 @@ impl Daemon {
 
     /// Status and body of a GET request; `None` while the daemon does not answer.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port.number))
-            .await
-            .ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split_whitespace().nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
+        get(self.port.number, path).await
     }
 
     /// Waits until `/readyz` says that it is not ready, with a reason that contains

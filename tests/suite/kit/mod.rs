@@ -9,6 +9,7 @@ mod daemon;
 mod database;
 mod eventually;
 mod host;
+mod http;
 mod other_host;
 mod pooler;
 mod port;
@@ -22,6 +23,7 @@ pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindl
 pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
 pub use host::{Host, JournalEntry};
+pub use http::get;
 pub use other_host::OtherHost;
 pub use pooler::Pooler;
 pub use port::{ClaimedPort, claim_port};

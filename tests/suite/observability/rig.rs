@@ -13,13 +13,11 @@ use axum::{Json, Router, routing::post};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::{RULES, tool};
 use crate::deploy::repository;
 use crate::deploy::yaml::document;
-use crate::kit::{eventually, run_folder};
+use crate::kit::{eventually, get, run_folder};
 
 /// The running monitoring programs; they end when dropped.
 pub(super) struct MonitoringStack {
@@ -79,16 +77,22 @@ impl MonitoringStack {
     }
 
     /// An answer of Prometheus' API, which must be a success.
-    pub(super) async fn query(&self, path: &str, form: &[(&str, &str)]) -> Value {
-        let body: Vec<_> = form
+    pub(super) async fn query(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let encoded: Vec<_> = parameters
             .iter()
             .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
             .collect();
-        let method = if form.is_empty() { "GET" } else { "POST" };
-        let answer = exchange(self.prometheus.port, method, path, &body.join("&")).await;
-        let answer = answer.unwrap_or_else(|| panic!("Prometheus does not answer {path}"));
+        let answer = get(
+            self.prometheus.port,
+            &format!("{path}?{}", encoded.join("&")),
+        )
+        .await;
+        let (_, answer) = answer.unwrap_or_else(|| panic!("Prometheus does not answer {path}"));
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["status"], "success", "{path} {form:?}: {answer}");
+        assert_eq!(
+            answer["status"], "success",
+            "{path} {parameters:?}: {answer}"
+        );
         answer["data"].clone()
     }
 
@@ -97,7 +101,7 @@ impl MonitoringStack {
         let awaited = format!("the suppressed alert {alert}");
         eventually(Duration::from_secs(60), &awaited, || async {
             let port = self.alertmanager.port;
-            let answer = exchange(port, "GET", "/api/v2/alerts", "").await?;
+            let (_, answer) = get(port, "/api/v2/alerts").await?;
             let all: Vec<Value> = serde_json::from_str(&answer).unwrap();
             let one = all.iter().find(|one| one["labels"]["alertname"] == alert)?;
             (one["status"]["state"] == "suppressed").then_some(())
@@ -241,7 +245,8 @@ impl MonitoringProgram {
                 if child.lock().unwrap().try_wait().unwrap().is_some() {
                     return Some(false);
                 }
-                exchange(port, "GET", path, "").await.map(|_| true)
+                let (status, _) = get(port, path).await?;
+                (status == 200).then_some(true)
             },
         )
         .await
@@ -281,22 +286,4 @@ impl Receiver {
 async fn receive(State(notifications): State<Arc<Mutex<Vec<Value>>>>, Json(message): Json<Value>) {
     let alerts = message["alerts"].as_array().unwrap();
     notifications.lock().unwrap().extend(alerts.iter().cloned());
-}
-
-/// The body of a successful answer; `None` for any other.
-async fn exchange(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    // HTTP/1.0 prevents chunked answers.
-    let request = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let code = head.split(' ').nth(1)?;
-    // The body explains a rejected expression.
-    matches!(code, "200" | "400" | "422").then(|| body.to_owned())
 }
