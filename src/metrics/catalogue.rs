@@ -111,7 +111,7 @@ families! {
         "From 0.9 on Kindler sends no notifications; at 1 every other commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
     DB_NOTIFICATION_QUEUE_BLOCKED_SINCE GAUGE "kindler_db_notification_queue_blocked_since_timestamp_seconds" ["pid" "application"]
         "The session that most likely blocks the notification queue, and since when; only while a tenth of the queue is used.",
-        "End the session or its transaction: `SELECT pg_terminate_backend(PID)`.";
+        "End the session or its transaction; the runbook has the statement.";
 
     STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
         "Clusters by the recorded state of each step of their driver.",

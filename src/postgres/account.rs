@@ -1,5 +1,5 @@
 //! The user who runs Postgres: the current one, or for root an unprivileged one, because Postgres
-//! refuses to run as root.
+//! does not run as root.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use super::error::{PostgresError, failed};
 /// The accounts that run Postgres for root, best first.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-const NO_ACCOUNT: &str = "Postgres refuses to run as root, and neither the user `postgres` nor \
+const NO_ACCOUNT: &str = "Postgres does not run as root, and neither the user `postgres` nor \
                           `nobody` exists; create one, or run kindler as an ordinary user";
 
 /// The user that `initdb` and the server run as.

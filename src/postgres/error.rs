@@ -22,7 +22,7 @@ pub enum PostgresError {
     /// The server did not start, or not in time.
     #[error("{0}")]
     NotStarted(String),
-    /// The running server refused to make the database.
+    /// The running server could not create the database.
     #[error("could not find or create the database {}", super::DATABASE)]
     Database(#[from] tokio_postgres::Error),
 }

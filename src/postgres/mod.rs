@@ -3,7 +3,7 @@
 //! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server,
 //! and starts it again when it dies. The server listens on a Unix socket only, in a
 //! folder that only its user and root can enter. A server that outlived its Kindler is adopted by
-//! the next one; a second Kindler on the same state folder is refused. This module does not know
+//! the next one; a second Kindler on the same state folder is rejected. This module does not know
 //! Kindler's tables and does not install software.
 //!
 //! ```text

@@ -98,7 +98,7 @@ pub const SCHEMA_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// The oldest server version that has everything the schema uses (13).
 const OLDEST_SERVER: i32 = 130_000;
 
-/// How long to wait for another migrator, which nobody else waits behind.
+/// How long to wait for another migrator, which delays no other session.
 const MIGRATOR_TIMEOUT: &str = "60s";
 
 /// How long to try to lock the tables.
@@ -187,16 +187,16 @@ pub struct Migrated {
 /// # Errors
 /// [`MigrateError`]; the database is then unchanged.
 pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
-    migrate_telling(database, |reason| warn!(reason, "the migration waits")).await
+    migrate_reporting(database, |reason| warn!(reason, "the migration waits")).await
 }
 
-/// As [`migrate`]; calls `tell` with who makes it wait, whenever that changes.
+/// As [`migrate`]; calls `report` with who makes it wait, whenever that changes.
 ///
 /// # Errors
 /// As [`migrate`].
-pub async fn migrate_telling(
+pub async fn migrate_reporting(
     database: &Database,
-    tell: impl Fn(&str),
+    report: impl Fn(&str),
 ) -> Result<Migrated, MigrateError> {
     let work = async {
         let mut client = database
@@ -205,21 +205,21 @@ pub async fn migrate_telling(
             .map_err(MigrateError::Unreachable)?;
         check_server(&client).await?;
         let giving_up = Instant::now() + LOCKED_WITHIN;
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         loop {
             match attempt(&mut client).await {
                 Ok(migrated) => return Ok(migrated),
-                Err(Attempt::Failed(error)) => return Err(error),
-                Err(Attempt::Locked) => {}
+                Err(MigrationAttempt::Failed(error)) => return Err(error),
+                Err(MigrationAttempt::Locked) => {}
             }
             let holders = blockers(&client, &TABLES).await;
             let holders = holders.map_err(MigrateError::Unreachable)?;
             if Instant::now() > giving_up {
                 return Err(MigrateError::Locked { holders });
             }
-            if told != holders && !holders.is_empty() {
-                tell(&held_by(&holders));
-                told = holders;
+            if reported != holders && !holders.is_empty() {
+                report(&held_by(&holders));
+                reported = holders;
             }
             tokio::time::sleep(NEXT_ATTEMPT).await;
         }
@@ -239,13 +239,13 @@ fn held_by(holders: &[Blocker]) -> String {
 }
 
 /// Why an attempt changed nothing.
-enum Attempt {
+enum MigrationAttempt {
     /// Others hold locks; another attempt may succeed.
     Locked,
     Failed(MigrateError),
 }
 
-impl From<MigrateError> for Attempt {
+impl From<MigrateError> for MigrationAttempt {
     fn from(error: MigrateError) -> Self {
         Self::Failed(error)
     }
@@ -262,11 +262,11 @@ fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrateError
 }
 
 /// The same, if it is not that others hold a lock.
-fn unless_locked(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> Attempt {
+fn unless_locked(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrationAttempt {
     let failed = during(operation);
     move |source| match is_lock_timeout(&source) {
-        true => Attempt::Locked,
-        false => Attempt::Failed(failed(source)),
+        true => MigrationAttempt::Locked,
+        false => MigrationAttempt::Failed(failed(source)),
     }
 }
 
@@ -291,7 +291,7 @@ async fn check_server(client: &Client) -> Result<(), MigrateError> {
 }
 
 /// Migrates in one transaction, if the locks are free.
-async fn attempt(client: &mut Client) -> Result<Migrated, Attempt> {
+async fn attempt(client: &mut Client) -> Result<Migrated, MigrationAttempt> {
     // READ COMMITTED, so that the version is read as other migrators left it.
     let tx = client
         .build_transaction()
@@ -360,7 +360,7 @@ async fn enter_schema(tx: &Transaction<'_>) -> Result<String, MigrateError> {
     Ok(schema)
 }
 
-async fn read_version(tx: &Transaction<'_>) -> Result<i32, Attempt> {
+async fn read_version(tx: &Transaction<'_>) -> Result<i32, MigrationAttempt> {
     limit_waits(tx).await.map_err(during("set limits"))?;
     tx.batch_execute(
         "SET LOCAL client_min_messages = warning;

@@ -44,7 +44,7 @@ pub use feed::{ActiveWork, Changes, ClusterWithWork};
 pub use history::{AuditEntry, AuditFilter, Revision};
 pub use incarnation::{Incarnation, Removal, TaskRevision};
 pub use listing::{ClusterFilter, ClusterPage, PortUser, Suggestion};
-pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_telling};
+pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_reporting};
 pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use placement::{Unselected, UnselectedCluster};

@@ -19,7 +19,7 @@ export async function attempt(work, done) {
 const send = (name, what) => api.post(api.of(name, `/${what}`));
 export const order = (name, what) => attempt(() => send(name, what), `${name}: ${t(what)}`);
 
-/** Runs an action on several clusters and shows how many were rejected, and why. */
+/** Runs an action on several clusters and shows what was rejected, and why. */
 export async function orderAll(names, what) {
   const answers = await Promise.allSettled(names.map((name) => send(name, what)));
   const rejected = answers.filter((one) => one.status === "rejected").map((one) => one.reason.message);

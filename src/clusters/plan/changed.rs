@@ -1,11 +1,11 @@
 //! The result of an action during which the spec of its row changed: by a person, or by the
 //! action's own command. Pure, like the rest of the plan.
 //!
-//! A changed spec is applied after the action. A command that changes its own row each time
-//! would so run without a pause, also if it fails, because a change resets the count of
-//! failures. So what an action found is recorded on the changed row, the count continues,
-//! and from the second such action in a row on the change is applied with a backoff. A
-//! change while no command runs starts over.
+//! A changed spec is applied after the action. A command that changes its own row would
+//! therefore run again and again without a pause, even if it fails, because a change resets
+//! the count of failures. So the result of the action is recorded on the changed row, and
+//! the count continues: from the second such action in a row the change is applied with a
+//! backoff. A change while no command runs resets the count.
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;

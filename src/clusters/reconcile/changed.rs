@@ -14,8 +14,8 @@ use super::context::ReconcileContext;
 use super::{ClusterReconciler, Next, moment};
 
 impl ClusterReconciler {
-    /// Reads the row again after the result of an action was refused, because the row is not
-    /// that of the action any more. If only the spec changed, records what the action found;
+    /// Reads the row again after the result of an action was not written, because the row is
+    /// not that of the action any more. If only the spec changed, records what the action found;
     /// otherwise the row is planned again.
     pub(super) async fn changed_meanwhile(
         &self,

@@ -19,8 +19,8 @@ const ATTEMPT: &str = "500ms";
 /// The time between two attempts, in which the others continue.
 pub(crate) const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
 
-/// How long to wait for maintenance of the tables, which nobody else waits behind. An
-/// automatic vacuum ends after `deadlock_timeout` (1 s) when somebody waits for it.
+/// How long to wait for maintenance of the tables, which delays no other session.
+/// An automatic vacuum ends after `deadlock_timeout` (1 s) when a session waits for it.
 const MAINTENANCE: &str = "3s";
 
 /// Locks the tables that exist, in this order, or fails after a short time.
