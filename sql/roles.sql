@@ -72,6 +72,9 @@ GRANT INSERT, UPDATE ON cluster_steps TO kindler_daemon;
 -- INSERT only: a daemon counts the deletions that it starts and cannot undo the count.
 GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
+-- It pauses only rows that say absent, and only in a database that is older than the
+-- daemon has seen it.
+GRANT EXECUTE ON FUNCTION kindler_went_back(bigint) TO kindler_daemon;
 
 -- Processes with open streams register here.
 GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;

@@ -60,8 +60,21 @@ pub enum SpecError {
 }
 
 /// The tool that makes the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = SpecError, parse_err_fn = Self::unknown)]
 pub enum Provider {
     /// k3s in containers.
     K3d,
@@ -75,32 +88,16 @@ impl Provider {
 
     /// The word in the table, in flags and in contexts.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::K3d => "k3d",
-            Self::Kind => "kind",
-        }
+        self.into()
     }
 
     /// The kubeconfig context of a cluster of this provider.
     pub fn context(self, name: &ClusterName) -> String {
         format!("{}-{name}", self.as_str())
     }
-}
 
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Provider {
-    type Err = SpecError;
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        match text {
-            "k3d" => Ok(Self::K3d),
-            "kind" => Ok(Self::Kind),
-            other => Err(SpecError::Provider(other.to_owned())),
-        }
+    fn unknown(given: &str) -> SpecError {
+        SpecError::Provider(given.to_owned())
     }
 }
 

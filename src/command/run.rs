@@ -35,6 +35,8 @@ pub struct Runner {
     pub guard_program: PathBuf,
     /// Names of further variables that commands inherit; a final `*` matches any suffix.
     pub pass_env: Vec<String>,
+    /// The file of the owner's lock, which guards hold; see [`super::OwnerLocks`].
+    pub owner_lock: Option<PathBuf>,
     /// How much of the start of stdout is kept, in bytes.
     pub stdout_kept: usize,
     /// How long a guard may take to report after the trust has ended, before its process tree is
@@ -51,6 +53,7 @@ impl Default for Runner {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
+            owner_lock: None,
             stdout_kept: STDOUT_KEPT,
             untrusted_answer: LeasePolicy::default().guard_answers_within(),
             secrets: KnownSecrets::default(),
@@ -123,8 +126,10 @@ impl Runner {
         if let Some(ending) = rejection(until, cancel) {
             return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
+        // Without the file no process can conclude that this one has ended.
+        let owner_lock = self.owner_lock.as_deref().filter(|path| path.exists());
         let guard = GuardProcess::start(
-            &self.guard_program,
+            (&self.guard_program, owner_lock),
             &self.pass_env,
             line,
             limits.grace,

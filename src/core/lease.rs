@@ -19,6 +19,9 @@ impl fmt::Display for Term {
     }
 }
 
+/// The longest time between two renewals.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The lifetime of leases, and the times that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeasePolicy {
@@ -41,9 +44,10 @@ impl LeasePolicy {
         self.ttl.mul_f64(0.8)
     }
 
-    /// The time between two renewals: two may fail before the trust ends.
+    /// The time between two renewals: two may fail before the trust ends. A long lease is
+    /// renewed as often, because each renewal also reads the row.
     pub fn renew_every(&self) -> Duration {
-        self.ttl / 4
+        (self.ttl / 4).min(LONGEST_PAUSE)
     }
 
     /// The time between the end of the trust and the earliest takeover. Commands that still

@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -25,6 +25,34 @@ use super::resource::{Resource, ResourceReconciler};
 use super::rows::{Lease, Leased, Rows, Written};
 use super::steps::{Advanced, StepChange, StepLog, StepRecord};
 use super::trust::{MonotonicDeadline, Trust};
+
+/// The pause before the result of an effect is written again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the result of an effect is written again. A worker waits meanwhile.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+
+/// Whether a write that failed is tried again.
+struct Retries {
+    give_up: Instant,
+}
+
+impl Retries {
+    fn new() -> Self {
+        Self {
+            give_up: Instant::now() + RETRY_FOR,
+        }
+    }
+
+    fn again(&self, error: &DatabaseError) -> bool {
+        let again = error.may_pass() && Instant::now() < self.give_up;
+        if again {
+            let error = error as &dyn std::error::Error;
+            warn!(error, "result could not be written; writing it again");
+        }
+        again
+    }
+}
 
 /// The longest pause between two attempts to renew a lease.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
@@ -176,6 +204,31 @@ impl<R: Resource> Work<R> {
         Ok(written)
     }
 
+    /// As [`Work::write`], for the result of an effect, which must not be lost: while an
+    /// error may pass, writes it again for up to a minute, and renews the lease meanwhile.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], the last one.
+    pub async fn write_result<T: Sync>(
+        &self,
+        decided_on: &Leased<T>,
+        status: &<R::Object as Object>::Status,
+        steps: &[StepChange],
+    ) -> Result<Written<R::Object>, DatabaseError> {
+        let (cancel, retries) = (CancellationToken::new(), Retries::new());
+        let writing = async {
+            loop {
+                match self.write(decided_on, status, steps).await {
+                    Err(error) if !cancel.is_cancelled() && retries.again(&error) => {
+                        let _cancelled = cancel.run_until_cancelled(sleep(RETRY_PAUSE)).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        self.during(&cancel, |_| None, writing).await.0
+    }
+
     /// Sets the generation that the steps of a run are for.
     pub fn work_on(&self, generation: i64) {
         *self
@@ -286,6 +339,11 @@ impl<R: Resource> Work<R> {
         }
     }
 
+    /// Whether the lease is trusted, and this process does not end.
+    fn may_continue(&self) -> bool {
+        !self.trust.borrow().passed() && !self.signals.is_stopped()
+    }
+
     /// Counts and logs the lost lease, and ends the trust in it: its commands are killed at
     /// once, because the next owner waits for nothing.
     pub fn lost(&self) -> CancelReason {
@@ -308,10 +366,16 @@ impl<R: Resource> StepLog for Work<R> {
             .generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let advanced = self
-            .rows
-            .advance(&self.lease, generation, changes, message)
-            .await?;
+        let retries = Retries::new();
+        let advanced = loop {
+            let advanced = self.rows.advance(&self.lease, generation, changes, message);
+            match advanced.await {
+                Err(error) if self.may_continue() && retries.again(&error) => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                answer => break answer?,
+            }
+        };
         if advanced != Advanced::LeaseLost {
             self.recorded(changes);
         }

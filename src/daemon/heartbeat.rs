@@ -6,6 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::terms::{SeenTerms, report};
 use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
@@ -25,7 +26,10 @@ pub(super) struct Heartbeat {
     pub(super) vitals: Readiness,
     /// Whether this daemon reconciles, and so has a row in `kindler_replicas`.
     pub(super) reconciles: bool,
+    /// Of a daemon that reconciles.
+    pub(super) terms: SeenTerms,
     // outputs
+    pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
     pub(super) queue: watch::Sender<Option<String>>,
@@ -112,11 +116,14 @@ impl Heartbeat {
         Ok(())
     }
 
-    async fn write_and_check(&self, listening: bool) -> Result<(), DatabaseError> {
+    async fn write_and_check(&mut self, listening: bool) -> Result<(), DatabaseError> {
         self.check_schema(self.store.check().await?);
         self.check_queue().await?;
         if !self.reconciles {
             return Ok(());
+        }
+        if let Some(went_back) = self.terms.check(&self.store).await? {
+            self.went_back.send_replace(Some(report(&went_back)));
         }
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());

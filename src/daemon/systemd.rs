@@ -171,6 +171,7 @@ mod tests {
             let (schema, schema_seen) = watch::channel(None);
             let (queue, queue_seen) = watch::channel(None);
             let vitals = Readiness {
+                went_back: watch::channel(None).1,
                 database: database_seen,
                 listening: listening_seen,
                 schema: schema_seen,

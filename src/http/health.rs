@@ -18,6 +18,8 @@ pub struct Readiness {
     pub listening: watch::Receiver<Listening>,
     /// Why the daemon is on standby, if the schema is newer than its release.
     pub schema: watch::Receiver<Option<String>>,
+    /// What this daemon found at a database that has gone back, if it did.
+    pub went_back: watch::Receiver<Option<String>>,
     /// What an operator should know of the notification queue, if anything.
     pub queue: watch::Receiver<Option<String>>,
 }
@@ -41,6 +43,7 @@ impl Readiness {
     pub fn announced(&self) -> Vec<String> {
         let mut announced = self.notices();
         announced.extend(self.schema.borrow().clone());
+        announced.extend(self.went_back.borrow().clone());
         announced
     }
 

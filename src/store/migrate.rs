@@ -13,7 +13,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 14] = [
+const MIGRATIONS: [(i32, &str, &str); 15] = [
     (
         1,
         "clusters",
@@ -89,6 +89,11 @@ const MIGRATIONS: [(i32, &str, &str); 14] = [
             include_str!("../../sql/core/prepare.sql"),
             include_str!("../../sql/migrations/0014_notify.sql")
         ),
+    ),
+    (
+        15,
+        "went back",
+        include_str!("../../sql/migrations/0015_went_back.sql"),
     ),
 ];
 

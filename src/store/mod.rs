@@ -27,6 +27,7 @@ mod samples;
 mod seed;
 mod spec_sql;
 mod steps;
+mod terms;
 mod tokens;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use report::{Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, 
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
 pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
 pub use steps::StepCount;
+pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
 /// The statements that find free ports and suggest a cluster, for tests of their plans.

@@ -108,12 +108,14 @@ queries! {
     READ_DECLARED = "read_declared";
     READ_NOTIFICATION_QUEUE = "read_notification_queue";
     READ_DELETION_QUEUE = "read_deletion_queue";
+    READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";
     SUGGEST = "suggest";
+    WENT_BACK = "went_back";
     UNREGISTER_STREAMS = "unregister_streams";
     REGISTER_STREAMS = "register_streams";
 }

@@ -33,6 +33,8 @@ pub enum Defect {
     NoGuard,
     /// An owner trusts its lease one tick longer than the database keeps it.
     TrustOutlivesLease,
+    /// The lease of a dead owner is released although a command of it still runs.
+    LockIgnoresCommands,
     /// A failed observation counts as absence.
     FailedObservationIsAbsence,
     /// An intent keeps the record that a spec is applied.

@@ -18,6 +18,7 @@ mod forgotten_commits;
 mod full_queue;
 mod history;
 mod load;
+mod long_lease;
 mod migration_locks;
 mod outages;
 mod power_loss;

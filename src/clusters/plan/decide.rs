@@ -26,7 +26,7 @@ impl DecisionInput<'_> {
             Actual::Creating => self.present_creating(),
             Actual::Running if !self.cluster.spec_applied => self.act(Action::Update),
             Actual::Running => self.check_health(),
-            Actual::Updating => self.act(Action::Update),
+            Actual::Updating => self.present_updating(),
             Actual::Stopping | Actual::Stopped => self.present_stopped(),
             Actual::Failed => self.present_failed(),
             Actual::Deleting => self.present_deleting(),
@@ -47,6 +47,18 @@ impl DecisionInput<'_> {
                 ..self.healthy(Reason::Recovered)
             }),
             Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Create),
+        }
+    }
+
+    /// No replica holds its lease, so its update was interrupted. An observation cannot prove
+    /// that the spec is applied.
+    fn present_updating(self) -> Decision {
+        match self.observed {
+            None => Decision::Observe {
+                why: "its update was interrupted",
+            },
+            Some(Observation::Unknown(why)) => self.observe_later(why),
+            Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Update),
         }
     }
 
@@ -145,7 +157,7 @@ impl DecisionInput<'_> {
             why: "it is declared stopped",
         };
         match self.cluster.actual {
-            Actual::Running | Actual::Stopping => self.act(Action::Stop),
+            Actual::Running => self.act(Action::Stop),
             Actual::Stopped => match self.observed {
                 None => observe(),
                 Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Stop),
@@ -154,6 +166,7 @@ impl DecisionInput<'_> {
             Actual::Unknown
             | Actual::Creating
             | Actual::Updating
+            | Actual::Stopping
             | Actual::Failed
             | Actual::Deleting => match self.observed {
                 None => observe(),

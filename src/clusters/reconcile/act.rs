@@ -19,6 +19,7 @@ use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
 
 use super::context::ReconcileContext;
+use super::unwritten::EndedAction;
 use super::{CONTROLLER, ClusterReconciler, Next, moment};
 
 /// How long a cluster may take to become healthy after its command succeeded.
@@ -82,29 +83,43 @@ impl ClusterReconciler {
                 return self.interrupted(context, action, cancelled, began).await;
             }
         };
-        let (observed, cancelled) = self.verify(context, action, &outcome, &begun.object).await;
+        let ended = EndedAction {
+            action,
+            outcome,
+            changes,
+            began,
+            ended: Instant::now(),
+        };
+        self.unwritten.keep(&begun, &ended);
+        self.conclude_action(context, begun, ended).await
+    }
+
+    /// Observes what an ended action has led to, and writes the result. `row` has its intent.
+    pub(super) async fn conclude_action(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: Box<Leased<Cluster>>,
+        ended: EndedAction,
+    ) -> Result<Next, DatabaseError> {
+        let (action, outcome) = (ended.action, &ended.outcome);
+        let (observed, cancelled) = self.verify(context, action, outcome, &row.object).await;
         if let Some(cancelled @ (CancelReason::LeaseLost | CancelReason::Stopping)) = cancelled {
             return Ok(ReconcileContext::end(cancelled));
         }
-        let conclusion = conclude(
-            &begun.object,
-            action,
-            &outcome,
-            &observed,
-            &self.policy,
-            moment(&begun),
-        );
-        let conclusion =
-            self.check_steps(context, &begun, (action, &outcome), conclusion, &changes);
-        let finished = self.finish(context, action, &begun, conclusion, &changes, began);
-        match finished.await? {
-            Some(next) => Ok(next),
+        let (policy, now) = (&self.policy, moment(&row));
+        let conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        let changes = &ended.changes;
+        let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        let next = match self.finish(context, &row, conclusion, &ended).await? {
+            Some(next) => next,
             None => {
-                let ended = (action, &outcome);
-                self.changed_meanwhile(context, ended, &observed, &begun, &changes)
-                    .await
+                let ended = (action, outcome);
+                self.changed_meanwhile(context, ended, &observed, &row, changes)
+                    .await?
             }
-        }
+        };
+        self.unwritten.forget(context.key());
+        Ok(next)
     }
 
     /// Commits the intent and the start of the first step, then renews the lease
@@ -277,15 +292,13 @@ impl ClusterReconciler {
         }
     }
 
-    /// Counts and writes the result; `None` if the row has changed meanwhile.
+    /// Writes the result, and counts it; `None` if the row has changed meanwhile.
     async fn finish(
         &self,
         context: &ReconcileContext<'_>,
-        action: Action,
         row: &Leased<Cluster>,
         conclusion: Conclusion,
-        changes: &[StepChange],
-        began: Instant,
+        ended: &EndedAction,
     ) -> Result<Option<Next>, DatabaseError> {
         let failed =
             matches!(&conclusion, Conclusion::Record(status) if status.actual == Actual::Failed);
@@ -294,10 +307,9 @@ impl ClusterReconciler {
         } else {
             ActionResult::Success
         };
-        let seconds = began.elapsed().as_secs_f64();
-        self.metrics.actions.ended(action, result, began.elapsed());
-        let action = action.as_str();
-        match conclusion {
+        let took = ended.ended.duration_since(ended.began);
+        let (action, seconds) = (ended.action.as_str(), took.as_secs_f64());
+        let next = match conclusion {
             Conclusion::Remove => {
                 info!(action, seconds, "cluster is verified absent");
                 self.remove(context, row).await.map(Some)
@@ -310,9 +322,12 @@ impl ClusterReconciler {
                 } else {
                     info!(action, seconds, reason, because, "action succeeded");
                 }
-                self.try_write(context, row, status, changes).await
+                self.try_write_result(context, row, status, &ended.changes)
+                    .await
             }
-        }
+        }?;
+        self.metrics.actions.ended(ended.action, result, took);
+        Ok(next)
     }
 }
 

@@ -61,7 +61,8 @@ impl ClusterReconciler {
         match ended.result {
             RunResult::Done => {
                 let status = with_unobserved(status, &ended.unobserved, &self.policy, moment(&row));
-                self.write(context, &row, status, &ended.changes).await
+                self.write_result(context, &row, status, &ended.changes)
+                    .await
             }
             RunResult::Failed(error) => {
                 self.count_kind(&error);
@@ -72,7 +73,8 @@ impl ClusterReconciler {
                 };
                 let (policy, now) = (&self.policy, moment(&row));
                 let status = required_step_failed(&row.object, &failure, policy, now);
-                self.write(context, &row, status, &ended.changes).await
+                self.write_result(context, &row, status, &ended.changes)
+                    .await
             }
             RunResult::PlanAgain => context.reload().await,
             RunResult::LeaseLost => Ok(ReconcileContext::end(context.work.lost())),

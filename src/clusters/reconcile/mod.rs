@@ -17,6 +17,7 @@ mod changed;
 mod context;
 mod limits;
 mod maintain;
+mod unwritten;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ use crate::store::{ClusterStatus, Store};
 use context::{ReconcileContext, rest};
 
 pub use limits::SafetyLimits;
+pub use unwritten::UnwrittenResults;
 
 /// After more decisions than this in one reconcile the plan does not settle: the reconcile
 /// ends and the row is reconciled again later. The longest regular sequence (complete a
@@ -73,6 +75,8 @@ pub struct ClusterReconciler {
     pub metrics: Arc<Metrics>,
     /// The safety limits.
     pub limits: SafetyLimits,
+    /// The results that could not be written yet.
+    pub unwritten: UnwrittenResults,
     /// Why this replica is on standby, if it is: the schema is of a later release.
     pub standby: watch::Receiver<Option<String>>,
 }
@@ -175,6 +179,12 @@ impl ClusterReconciler {
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
         let cluster = &row.object;
+        if !cluster.observe_only()
+            && let Some(ended) = self.unwritten.of(&row)
+        {
+            context.note_decision(ended.action.as_str());
+            return self.conclude_action(context, row, ended).await;
+        }
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut observation = None;
         if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
@@ -318,21 +328,51 @@ impl ClusterReconciler {
         status: Status,
         changes: &[StepChange],
     ) -> Result<Next, DatabaseError> {
-        match self.try_write(context, row, status, changes).await? {
+        let (status, written, changes) = self.prepared(context, row, status, changes);
+        let answer = context.work.write(row, &written, &changes).await?;
+        match self.after_write(context, row, &status, answer).await {
             Some(next) => Ok(next),
             None => context.reload().await,
         }
     }
 
-    /// As [`ClusterReconciler::write`]; `None` if the row, or the lease, is no longer that of
-    /// the decision.
-    async fn try_write(
+    /// As [`ClusterReconciler::write`], for the result of an effect, which is written again
+    /// while an error may pass.
+    async fn write_result(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> Result<Next, DatabaseError> {
+        let written = self.try_write_result(context, row, status, changes);
+        match written.await? {
+            Some(next) => Ok(next),
+            None => context.reload().await,
+        }
+    }
+
+    /// The same; `None` if the row, or the lease, is no longer that of the decision.
+    async fn try_write_result(
         &self,
         context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
         status: Status,
         changes: &[StepChange],
     ) -> Result<Option<Next>, DatabaseError> {
+        let (status, written, changes) = self.prepared(context, row, status, changes);
+        let answer = context.work.write_result(row, &written, &changes).await?;
+        Ok(self.after_write(context, row, &status, answer).await)
+    }
+
+    /// The status with its failed steps, also as it is written, and all step changes.
+    fn prepared(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> (Status, ClusterStatus, Vec<StepChange>) {
         let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
@@ -347,15 +387,26 @@ impl ClusterReconciler {
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
-        match context.work.write(row, &written, &changes).await? {
+        (status, written, changes)
+    }
+
+    /// What follows a write; `None` if it was lost.
+    async fn after_write(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: &Status,
+        answer: Written<Cluster>,
+    ) -> Option<Next> {
+        match answer {
             Written::Yes(now) => {
                 context.note_reason(status.reason);
                 if reached_running(&row.object, &now.object) {
                     self.time_to_ready(&now.object).await;
                 }
-                Ok(Some(Next::Plan(now)))
+                Some(Next::Plan(now))
             }
-            Written::Lost => Ok(None),
+            Written::Lost => None,
         }
     }
 

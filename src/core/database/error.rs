@@ -161,6 +161,21 @@ impl DatabaseError {
         }
     }
 
+    /// Whether the same call may succeed later, without a change of its input or of the
+    /// schema: an outage, a lock, a timeout, a lack of resources.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Late { .. } => true,
+            Self::Failed { source, .. } => source.code().is_none_or(passes),
+            Self::Rejected(_)
+            | Self::Denied { .. }
+            | Self::NotMigrated { .. }
+            | Self::SchemaTooOld { .. }
+            | Self::SchemaTooNew { .. }
+            | Self::Unreadable { .. } => false,
+        }
+    }
+
     pub(super) fn from_statement(operation: &'static str, source: tokio_postgres::Error) -> Self {
         match source.as_db_error() {
             Some(answer) if *answer.code() == SqlState::CHECK_VIOLATION => {
@@ -176,6 +191,13 @@ impl DatabaseError {
             _ => Self::Failed { operation, source },
         }
     }
+}
+
+/// Whether an error says nothing about the statement: connection, transaction, resources,
+/// locks, an operator, the system, the server itself.
+fn passes(code: &SqlState) -> bool {
+    let classes = ["08", "25", "40", "53", "55", "57", "58", "XX"];
+    classes.iter().any(|class| code.code().starts_with(class))
 }
 
 /// Whether an error makes a session unusable: the server is shutting down, or it became

@@ -32,10 +32,7 @@ async fn the_old_csv_is_imported_once() {
     let rows = "dev k3d 30080 18777 t t -\ndevops k3d 30800 18800 f t -\nuat k3d 30082 18092 t t 10.101.0.0/16";
     let daemon = seeded(&database, &host).spawn();
     daemon.ready().await;
-    eventually(SOON, "the rows of the list", || async {
-        database.text(ROWS).await == rows
-    })
-    .await;
+    database.wait_text(ROWS, rows).await;
     let actors = "SELECT string_agg(DISTINCT actor, ',') FROM cluster_revisions WHERE cluster_name IN ('uat', 'devops')";
     assert_eq!(database.text(actors).await, "seed");
     daemon.stop().await;
@@ -51,10 +48,7 @@ async fn the_old_csv_is_imported_once() {
     })
     .await;
     let left = "SELECT string_agg(name, ' ' ORDER BY name) FROM clusters";
-    eventually(SOON, "the deleted cluster to stay removed", || async {
-        database.text(left).await == "dev devops"
-    })
-    .await;
+    database.wait_text(left, "dev devops").await;
 }
 
 #[tokio::test]

@@ -337,10 +337,7 @@ async fn the_watcher_is_registered_only_while_a_stream_is_open() {
     let watchers = "SELECT count(*)::text FROM kindler_watchers WHERE until > now()";
     assert_eq!(site.sql.text(watchers).await, "0");
     let events = site.http.events("/api/stream", None).await;
-    eventually(SOON, "the server to watch", || async {
-        site.sql.text(watchers).await == "1"
-    })
-    .await;
+    site.sql.wait_text(watchers, "1").await;
     drop(events);
     eventually(
         Duration::from_secs(60),

@@ -1,8 +1,5 @@
 //! `kindler token`: a token is shown once and stored as a hash.
 
-use kindler::core::database::Database as Url;
-use kindler::store::Store;
-
 use super::rig::Fleet;
 use crate::kit::Sql;
 
@@ -133,6 +130,6 @@ async fn a_role_that_cannot_create_tokens_gets_a_hint() {
         .exits(1)
         .stderr_has("owner of the tables");
     assert_eq!(result.out, "", "no token that is none");
-    let store = Store::new(&Url::parse(&fleet.database.url()).unwrap(), 1, "test");
+    let store = fleet.database.store(1);
     assert!(!store.has_live_token().await.unwrap());
 }

@@ -22,8 +22,11 @@ const SLOW: &str = "
     END $$;
     CREATE TRIGGER a_slow BEFORE INSERT ON cluster_deletions FOR EACH ROW EXECUTE FUNCTION slow()";
 
+/// A session that is being opened has no settings yet, and may stay: it holds nothing.
 const BEGINS_ONE: &str = "SELECT count(*) FROM pg_stat_activity
-    WHERE client_addr IS NOT NULL AND wait_event = 'PgSleep'";
+    WHERE client_addr IS NOT NULL AND wait_event = 'PgSleep' AND NOT EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE client_addr IS NOT NULL AND backend_start > clock_timestamp() - interval '0.2 s')";
 
 /// The sessions of the other host.
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL";

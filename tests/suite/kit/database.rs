@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kindler::core::database::Database as Url;
 use kindler::postgres::SUPERUSER;
-use kindler::store::migrate;
+use kindler::store::{Store, migrate};
 use tokio_postgres::{Client, Error};
 
 use super::postgres::{TestServer, connect, shared_server, try_connect};
@@ -57,6 +57,11 @@ impl Database {
     /// The folder with the server's socket.
     pub fn socket_dir(&self) -> std::path::PathBuf {
         self.server.socket_dir()
+    }
+
+    /// Kindler's access to it, with at most this many connections.
+    pub fn store(&self, connections: usize) -> Store {
+        Store::new(&Url::parse(&self.url()).unwrap(), connections, "test")
     }
 
     /// A connection of the superuser, on the current runtime.

@@ -10,7 +10,7 @@ use super::database::Database;
 use super::eventually::eventually;
 
 /// Long enough for a busy machine; a passing test never waits this long.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What tests do on a session, or on a new one for each statement. Every method panics with the
 /// statement on an error.

@@ -16,10 +16,6 @@ use crate::kit::{Database, Pooler, Sql};
 
 const TTL: Duration = Duration::from_secs(15);
 
-fn store(database: &Database) -> Store {
-    Store::new(&Url::parse(&database.url()).unwrap(), 16, "test")
-}
-
 /// Running clusters that were declared absent one after the other, in order of name.
 async fn leaving(client: &Client, clusters: u32) {
     let sql = format!(
@@ -128,7 +124,7 @@ async fn never_more_than_the_cap(database: &Database, url: &str) {
 async fn deletions_begin_in_the_order_of_their_declarations() {
     let (database, client) = migrated().await;
     leaving(&client, 6).await;
-    let store = store(&database);
+    let store = database.store(16);
     // The last one reconciles first and begins; the others follow in any order.
     assert_eq!(
         reconcile_to_intent(&store, "c006", 1).await,
@@ -179,7 +175,7 @@ async fn deletions_begin_in_the_order_of_their_declarations() {
 async fn a_deletion_is_counted_once_and_only_if_written() {
     let (database, client) = migrated().await;
     leaving(&client, 2).await;
-    let store = store(&database);
+    let store = database.store(16);
     assert_eq!(
         reconcile_to_intent(&store, "c001", 1).await,
         Actual::Deleting

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use kindler::clusters::Cluster;
-use kindler::core::database::Database as Url;
 use kindler::core::object::Object;
 use kindler::core::table::Statements;
 use kindler::store::Store;
@@ -27,7 +26,7 @@ async fn due(store: &Store) -> Vec<String> {
 #[tokio::test]
 async fn changes_made_with_triggers_off_are_found() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     client
         .run(
             "INSERT INTO clusters (name, provider) VALUES ('spec', 'k3d'), ('desire', 'k3d');
@@ -69,7 +68,7 @@ async fn rows_of_every_kind(client: &Client) {
 async fn the_database_and_the_code_agree_on_what_is_settled() {
     let (database, client) = migrated().await;
     rows_of_every_kind(&client).await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     let names = "SELECT name FROM clusters";
     let (mut unsettled, mut settled) = (0, 0);
     for row in client.query(names, &[]).await.unwrap() {
@@ -88,7 +87,7 @@ async fn the_database_and_the_code_agree_on_what_is_settled() {
 async fn the_database_and_the_plan_agree_on_what_is_due() {
     let (database, client) = migrated().await;
     rows_of_every_kind(&client).await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     let rows = client
         .query("SELECT name, due_at FROM clusters", &[])
         .await

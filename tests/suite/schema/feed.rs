@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use kindler::core::database::Database as Url;
-use kindler::store::{Changes, Store};
+use kindler::store::Changes;
 
 use super::migrated;
 use super::triggers::listen;
@@ -29,7 +28,7 @@ fn names(changes: Changes) -> Vec<String> {
 async fn rows_of_another_server_are_read_once_until_they_change() {
     let (database, client) = migrated().await;
     client.run(RESTORED).await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     for prepared in [false, true] {
         store.set_own_sessions(prepared);
         let all = store.changes(Changes::BEGINNING).await.unwrap();

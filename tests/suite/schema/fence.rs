@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use kindler::clusters::{Actual, Cluster};
-use kindler::core::database::Database as Url;
 use kindler::core::rows::{Claim, Claimed, Leased, Written};
-use kindler::store::Store;
 
 use super::claims::Claims;
 use super::{migrated, one_waits_for_a_lock};
@@ -41,7 +39,7 @@ fn intent(row: &Leased<Cluster>) -> Status {
 async fn one_of_a_hundred_concurrent_claims_wins() {
     let (database, client) = migrated().await;
     client.declare("dev").await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 20, "test");
+    let store = database.store(20);
     let contenders: Vec<_> = (0..100)
         .map(|n| {
             let store = store.clone();
@@ -68,7 +66,7 @@ async fn one_of_a_hundred_concurrent_claims_wins() {
 async fn a_stale_owner_cannot_write() {
     let (database, client) = migrated().await;
     client.declare("dev").await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let first = won(store.claim("dev", "first", TTL).await.unwrap());
     let row = first.row.readable().unwrap();
     let status = intent(&row);
@@ -133,7 +131,7 @@ async fn a_stale_owner_cannot_write() {
 async fn a_write_for_an_older_generation_is_rejected() {
     let (database, client) = migrated().await;
     client.declare("dev").await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
     let row = claimed.row.readable().unwrap();
     client.run("UPDATE clusters SET http_port = 18099").await;
@@ -149,7 +147,7 @@ async fn a_write_for_an_older_generation_is_rejected() {
 #[tokio::test]
 async fn terms_rise_across_removal_and_redeclaration() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let mut terms = HashSet::new();
     let mut generations = HashSet::new();
     for _ in 0..3 {
@@ -183,7 +181,7 @@ async fn a_row_that_is_not_due_is_not_claimed() {
              VALUES ('dev', 'k3d', 'failed', now() + interval '1 min')",
         )
         .await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     match store.claim("dev", "me", TTL).await.unwrap() {
         Claim::NotDue { due_in: Some(wait) } => assert!(wait > Duration::from_secs(50)),
         other => panic!("{other:?}"),
@@ -199,7 +197,7 @@ async fn a_row_removed_during_a_claim_is_no_error() {
     ] {
         client.run(step).await;
     }
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let claim = tokio::spawn(async move {
         let first = store.claim("dev", "me", TTL).await.unwrap();
         (first, store.claim_if_there("dev", "me", TTL).await.unwrap())
@@ -217,7 +215,7 @@ async fn an_expired_lease_on_a_row_that_is_not_due_is_deleted() {
     let (database, client) = migrated().await;
     client
         .run("INSERT INTO clusters (name, provider) SELECT n, 'k3d' FROM unnest('{due,done,held}'::text[]) n").await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     for name in ["due", "done", "held"] {
         won(store.claim(name, "a", TTL).await.unwrap());
     }

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use kindler::clusters::ClusterName;
-use kindler::core::database::Database as Url;
 use kindler::store::{Incarnation, Store};
 use tokio_postgres::Client;
 
@@ -13,10 +12,6 @@ use crate::kit::{Database, Sql, removal};
 
 fn dev() -> ClusterName {
     "dev".parse().unwrap()
-}
-
-fn store(database: &Database) -> Store {
-    Store::new(&Url::parse(&database.url()).unwrap(), 2, "test")
 }
 
 /// The schema of the last release without UIDs.
@@ -48,7 +43,7 @@ async fn generations(store: &Store, of: Option<&Incarnation>) -> Vec<i64> {
 #[tokio::test]
 async fn history_is_that_of_the_present_row() {
     let (database, client) = migrated().await;
-    let store = store(&database);
+    let store = database.store(2);
     client.declare("dev").await;
     let first = store.incarnation(&dev()).await.unwrap();
     client.run("UPDATE clusters SET http_port = 18099").await;
@@ -79,7 +74,7 @@ async fn history_is_that_of_the_present_row() {
 #[tokio::test]
 async fn a_rollback_uses_only_revisions_of_the_same_row() {
     let (database, client) = migrated().await;
-    let store = store(&database);
+    let store = database.store(2);
     client.declare("dev").await;
     client.run(&removal("dev")).await;
     client.declare("dev").await;
@@ -102,7 +97,7 @@ async fn removals_separate_the_history_of_an_earlier_release() {
     run_migration(&database).await;
     let old = "SELECT count(*)::text FROM cluster_events WHERE uid IS NOT NULL";
     assert_eq!(client.text(old).await, "0");
-    let store = store(&database);
+    let store = database.store(2);
     let present = store.incarnation(&dev()).await.unwrap();
     assert!(present.uid.is_some());
     let expected = "3:declared 4:changed";
@@ -135,7 +130,7 @@ async fn history_without_a_row_is_that_of_the_last_removed_row() {
         client.run(&removal("dev")).await;
     }
     run_migration(&database).await;
-    let store = store(&database);
+    let store = database.store(2);
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last.uid, None);
     let expected = "3:declared 4:changed 4:removed";
@@ -158,7 +153,7 @@ async fn a_task_belongs_to_the_row_of_its_revision() {
         if before {
             run_migration(&database).await;
         }
-        let store = store(&database);
+        let store = database.store(2);
         let removals = "SELECT string_agg(at::text, '|' ORDER BY id) FROM cluster_events WHERE kind = 'removed'";
         let removals = client.text(removals).await;
         let removals: Vec<jiff::Timestamp> =

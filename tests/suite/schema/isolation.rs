@@ -82,7 +82,7 @@ async fn so_do_they_behind_a_pooler_that_resets_sessions() {
 async fn a_single_statement_succeeds_after_a_lock_wait() {
     let database = repeatable_read().await;
     database.declare("dev").await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     let other = database.connect().await;
     let edit = "BEGIN; UPDATE clusters SET http_port = 18099";
     other.run(edit).await;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 14] = [
+const MERGED: [(&str, &str); 15] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -63,6 +63,10 @@ const MERGED: [(&str, &str); 14] = [
     (
         "0014_notify.sql",
         "b60182d2e66002eb023c464da2f2f47b98667d7dd8c393613057bae3500c1d48",
+    ),
+    (
+        "0015_went_back.sql",
+        "f629f998ff4a53023dd24086adb9aa89d526f327f7cbf396c52b8258948619c4",
     ),
 ];
 

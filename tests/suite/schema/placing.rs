@@ -8,7 +8,6 @@ use kindler::clusters::plan::{
     Conclusion, Decision, Moment, Outcome, Policy, Status, conclude, plan,
 };
 use kindler::clusters::{Actual, Cluster, Selector};
-use kindler::core::database::Database as Url;
 use kindler::core::rows::{Claim, Claimed, Lease, Leased, Written};
 use kindler::store::Store;
 use proptest::prelude::{Strategy, any, prop_oneof};
@@ -25,7 +24,7 @@ const TTL: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn store(database: &Database, selector: &str) -> Store {
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     store.selecting(&selector.parse().unwrap())
 }
 

@@ -1,7 +1,6 @@
 //! The cost of finding free ports and a free network among many clusters.
 
-use kindler::core::database::Database as Url;
-use kindler::store::{Store, free_port_statements};
+use kindler::store::free_port_statements;
 use serde_json::Value;
 
 use super::migrated;
@@ -35,7 +34,7 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
              ANALYZE clusters"
         ))
         .await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let store = database.store(1);
     let free = store.suggest().await.unwrap();
     assert_eq!(free.name.as_deref(), Some("cluster-100001"));
     let ports = free.ports.iter();
@@ -69,7 +68,7 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
 #[tokio::test]
 async fn a_suggested_network_overlaps_no_other() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let store = database.store(1);
     // Each subnet is declared in addition to the previous ones.
     for (n, (subnet, free)) in [
         ("192.168.0.0/16", Some("10.101.0.0/16")),

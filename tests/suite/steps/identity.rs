@@ -6,7 +6,7 @@ use kindler::core::rows::{Claim, Lease, Rows, Written};
 use kindler::core::steps::{Advanced, StepChange, StepState};
 use uuid::Uuid;
 
-use super::batches::{ClaimedCluster, claim, store};
+use super::batches::{ClaimedCluster, claim};
 use super::rig::{STEPS_TIMEOUT, StepsRig};
 use crate::kit::{Sql, eventually, migrated};
 
@@ -128,7 +128,7 @@ async fn rejected(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
 async fn one_claimed() -> (crate::kit::Database, kindler::store::Store, ClaimedCluster) {
     let database = migrated().await;
     database.declare("dev").await;
-    let store = store(&database);
+    let store = database.store(8);
     let Some((_, Claim::Won(claimed))) = claim(&store, &["dev".into()]).await.pop() else {
         panic!("not won")
     };
