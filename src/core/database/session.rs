@@ -35,7 +35,7 @@ const DEAD_CLIENT: [(&str, &str); 5] = [
 #[derive(Debug)]
 pub(crate) struct SessionSettings {
     /// `('NAME', 'VALUE'), ...`: timeouts on the server, READ COMMITTED whatever the
-    /// database's default is, and the actor for the audit log.
+    /// database's default is, no compilation, and the actor for the audit log.
     values: String,
     /// Whether some connection was not assigned its session by the server. This stays, so
     /// that it holds for each connection that is open.
@@ -48,6 +48,8 @@ impl SessionSettings {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("lock_timeout", LOCK_TIMEOUT),
             ("default_transaction_isolation", "read committed"),
+            // To compile a statement takes longer than it saves: seconds on a busy server.
+            ("jit", "off"),
             ("kindler.actor", &actor.replace('\'', "''")),
         ];
         let values = values.iter().chain(&DEAD_CLIENT);
