@@ -10,12 +10,16 @@ use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
+use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::Readiness;
 use crate::store::{Replica, Store, newer_schema};
 
 /// The largest number of expired leases that one heartbeat handles.
 const MAX_EXPIRED: i64 = 1000;
+
+/// The largest number of refused clusters in one heartbeat.
+const MAX_REFUSED: usize = 50;
 
 /// The inputs and outputs of the heartbeat.
 pub(super) struct Heartbeat {
@@ -25,6 +29,8 @@ pub(super) struct Heartbeat {
     pub(super) vitals: Readiness,
     /// Whether this daemon reconciles, and so has a row in `kindler_replicas`.
     pub(super) reconciles: bool,
+    /// The clusters whose writes the database refuses.
+    pub(super) refusals: Refusals,
     // outputs
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
@@ -98,10 +104,16 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
-        let written = self.store.heartbeat(&self.me, listening, standby, notice);
+        let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
+        let written = self
+            .store
+            .heartbeat(me, listening, standby, notice, &refused);
         written.await?;
         for name in self.store.claims().expired(MAX_EXPIRED).await? {
-            self.wakeups.wake(&name);
+            // A refused release lets leases expire; that must not shorten the delay.
+            if self.refusals.until(&name).is_none() {
+                self.wakeups.wake(&name);
+            }
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use super::{orphans, reconnects, seed};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
+use crate::core::refusals::Refusals;
 use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
@@ -145,9 +146,11 @@ impl RunningParts<'_> {
         } = self;
         let seeding = seeding(process, &server.store, &shutdown);
         let mut controllers = Controllers::default();
+        let mut refusals = Refusals::default();
         if process.reconciles() {
             // One controller for each reconciled table.
             let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
+            refusals = clusters.refusals();
             controllers.add(channels.wake, wakeups.clone(), clusters);
         } else {
             controllers.listen(channels.wake, wakeups.clone());
@@ -168,6 +171,7 @@ impl RunningParts<'_> {
             schema: health.schema,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
+            refusals,
         };
         let parts = [
             tokio::spawn(listener.run(shutdown.clone())),

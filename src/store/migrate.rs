@@ -8,7 +8,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use crate::core::database::Database;
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 12] = [
+const MIGRATIONS: [(i32, &str, &str); 13] = [
     (
         1,
         "clusters",
@@ -71,6 +71,11 @@ const MIGRATIONS: [(i32, &str, &str); 12] = [
             include_str!("../../sql/core/prepare.sql"),
             include_str!("../../sql/migrations/0012_steps.sql")
         ),
+    ),
+    (
+        13,
+        "refused",
+        include_str!("../../sql/migrations/0013_refused.sql"),
     ),
 ];
 

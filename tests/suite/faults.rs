@@ -16,6 +16,7 @@ mod failed_observations;
 mod load;
 mod outages;
 mod processes;
+mod refused_writes;
 mod sessions;
 mod step_statements;
 mod suspended_listener;

@@ -5,6 +5,7 @@
 //! knows no table.
 
 mod address;
+mod encoding;
 mod error;
 mod hosts;
 mod named;

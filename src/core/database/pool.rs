@@ -20,7 +20,7 @@ use super::error::ends_session;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
 /// How long one call may take before its connection is closed.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection that was idle for longer may be dead, and is probed before it is used. The
 /// connection used last is used first, and the heartbeat uses it every 5 s, so the first
@@ -232,7 +232,7 @@ impl Connections {
         };
         let client = match timeout(CALL_DEADLINE, self.connection()).await {
             Ok(Ok(client)) => client,
-            Ok(Err(source)) => return Err(DatabaseError::Unreachable { operation, source }),
+            Ok(Err(source)) => return Err(DatabaseError::from_connecting(operation, source)),
             Err(_) => return Err(late),
         };
         let mut lent = scopeguard::guard(client, |client| drop(Object::take(client)));
@@ -252,7 +252,7 @@ impl Connections {
         }
         match answer {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) if unusable => Err(DatabaseError::Lost { operation, source }),
+            Ok(Err(source)) if unusable => Err(DatabaseError::from_ended_session(operation, source)),
             Ok(Err(source)) => Err(DatabaseError::from_statement(operation, source)),
             Err(_) => Err(late),
         }

@@ -260,8 +260,8 @@ impl TestServer {
         *self.child() = None;
     }
 
-    /// Creates a database and returns its name.
-    pub(super) async fn make_database(&self) -> String {
+    /// Creates a database with these options and returns its name.
+    pub(super) async fn make_database(&self, options: &str) -> String {
         let admin = self.admin().await;
         let unused: Vec<String> = self
             .unused_databases
@@ -281,7 +281,7 @@ impl TestServer {
             self.databases_made.fetch_add(1, Ordering::Relaxed)
         );
         // template0 accepts no connections, so many tests can copy it at once.
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 {options}");
         admin
             .batch_execute(&create)
             .await
@@ -415,7 +415,7 @@ impl PrivateServer {
 
     /// A new database on this server.
     pub async fn database(&self) -> Database {
-        Database::create_on(self.0.clone()).await
+        Database::create_on(self.0.clone(), "").await
     }
 
     /// The folder with its socket.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 12] = [
+const MERGED: [(&str, &str); 13] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -55,6 +55,10 @@ const MERGED: [(&str, &str); 12] = [
     (
         "0012_steps.sql",
         "0150e03565f7f878d2ff9721f737ccbafdcacb222888a2ce91c4adacfe52bb09",
+    ),
+    (
+        "0013_refused.sql",
+        "6c17c0b19797ffe8dc748006a7e41c78bfd8747042456d12dee149a9d0b2f017",
     ),
 ];
 
