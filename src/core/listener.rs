@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
-use crate::core::database::{Database, session_settings};
+use crate::core::database::{Database, session_limit, session_settings};
 use crate::core::wakeups::WakeupQueue;
 
-/// How often a quiet connection is probed.
+/// How often a quiet connection is probed; twice as often as the server ends idle sessions,
+/// if that is more often.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long an answer on this connection may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -170,10 +171,13 @@ impl Listener {
             listens = self.listen_on(&client, &echo) => listens,
             ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
         };
-        if let Err(error) = listens {
-            connection.abort();
-            return error;
-        }
+        let probe_every = match listens {
+            Ok(every) => every,
+            Err(error) => {
+                connection.abort();
+                return error;
+            }
+        };
         info!(channel = self.channels(), "listener is connected");
         *failures = 0;
         self.state.send_replace(Listening::Yes);
@@ -183,7 +187,7 @@ impl Listener {
         loop {
             tokio::select! {
                 ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
-                () = sleep(PROBE_EVERY) => {}
+                () = sleep(probe_every) => {}
             }
             if let Err(lost) = self.probe(&client).await {
                 connection.abort();
@@ -193,8 +197,10 @@ impl Listener {
     }
 
     /// Proves that notifications arrive on this connection, then listens on the channels.
-    /// In this order, so that no session of a pooler is left listening.
-    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<(), ListenError> {
+    /// In this order, so that no session of a pooler is left listening. Returns the time
+    /// between two probes.
+    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<Duration, ListenError> {
+        let probe_every = probe_every(client).await?;
         // An open transaction would block the server's notification queue.
         let settings = session_settings("listener");
         let own = &echo.channel;
@@ -214,7 +220,8 @@ impl Listener {
             let channel = route.channel.replace('"', "\"\"");
             listen.push_str(&format!("; LISTEN \"{channel}\""));
         }
-        run(client, &listen).await
+        run(client, &listen).await?;
+        Ok(probe_every)
     }
 
     /// Checks on the same session that it still listens: a half-open connection gives
@@ -229,6 +236,15 @@ impl Listener {
             Ok(Err(error)) => Err(ListenError::Ended(Some(error))),
             Err(_) => Err(ListenError::Timeout),
         }
+    }
+}
+
+/// The time between two probes of a session, which also keep it alive.
+async fn probe_every(client: &Client) -> Result<Duration, ListenError> {
+    match timeout(ANSWER_WITHIN, session_limit(client)).await {
+        Ok(Ok(limit)) => Ok(limit.map_or(PROBE_EVERY, |limit| PROBE_EVERY.min(limit / 2))),
+        Ok(Err(error)) => Err(ListenError::Listen(error)),
+        Err(_) => Err(ListenError::Timeout),
     }
 }
 

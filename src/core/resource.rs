@@ -190,6 +190,9 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
             debug!("reconciled");
             if let Err(error) = self.rows.release(work.lease()).await {
                 // It expires, and nothing runs under it.
+                if error.is_refusal() {
+                    self.metrics.refused_writes_total.inc();
+                }
                 let error = &error as &dyn std::error::Error;
                 warn!(error, "lease could not be released");
             }

@@ -182,7 +182,9 @@ impl<R: Resource> Work<R> {
     }
 
     fn last_attempt(&self) -> MutexGuard<'_, Option<<R::Object as Object>::Status>> {
-        self.attempted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the generation that the steps of a run are for.

@@ -35,6 +35,9 @@ pub(super) struct Heartbeat {
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
     pub(super) wakeups: WakeupQueue,
+    // internal state
+    /// The search for expired leases was refused, and that was logged.
+    pub(super) search_refused: bool,
 }
 
 impl Heartbeat {
@@ -96,7 +99,7 @@ impl Heartbeat {
         }
     }
 
-    async fn write_and_check(&self, listening: bool) -> Result<(), DatabaseError> {
+    async fn write_and_check(&mut self, listening: bool) -> Result<(), DatabaseError> {
         self.check_schema(self.store.check().await?);
         if !self.reconciles {
             return Ok(());
@@ -109,7 +112,19 @@ impl Heartbeat {
             .store
             .heartbeat(me, listening, standby, notice, &refused);
         written.await?;
-        for name in self.store.claims().expired(MAX_EXPIRED).await? {
+        let expired = match self.store.claims().expired(MAX_EXPIRED).await {
+            // Full passes find these rows too, so the daemon works, only later.
+            Err(error) if error.is_refusal() => {
+                if !std::mem::replace(&mut self.search_refused, true) {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "expired leases cannot be searched");
+                }
+                return Ok(());
+            }
+            expired => expired?,
+        };
+        self.search_refused = false;
+        for name in expired {
             // A refused release lets leases expire; that must not shorten the delay.
             if self.refusals.until(&name).is_none() {
                 self.wakeups.wake(&name);

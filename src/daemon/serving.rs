@@ -172,6 +172,7 @@ impl RunningParts<'_> {
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
+            search_refused: false,
         };
         let parts = [
             tokio::spawn(listener.run(shutdown.clone())),

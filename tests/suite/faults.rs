@@ -13,6 +13,7 @@ mod disk;
 mod every_effect;
 mod every_statement;
 mod failed_observations;
+mod idle_sessions;
 mod load;
 mod outages;
 mod processes;

