@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
-use crate::core::database::{Database, session_limit, session_settings};
+use crate::core::database::{Database, NoConnection, session_limit, session_settings};
 use crate::core::wakeups::WakeupQueue;
 
 /// How often a quiet connection is probed; twice as often as the server ends idle sessions,
@@ -62,7 +62,7 @@ enum ListenError {
     #[error("connecting took longer than {0:?}")]
     ConnectTimeout(Duration),
     #[error("the database cannot be reached")]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(#[source] NoConnection),
     #[error("LISTEN failed")]
     Listen(#[source] tokio_postgres::Error),
     #[error(
@@ -163,7 +163,7 @@ impl Listener {
         });
         let (client, mut connection) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return ListenError::Connect(error),
+            Ok(Err(error)) => return ListenError::Connect(self.database.explain(error)),
             Err(_) => return ListenError::ConnectTimeout(within),
         };
         // A session that ends while it waits for its own notification proves nothing.
@@ -208,7 +208,8 @@ impl Listener {
         // Over a second connection: even a pooled session receives its own notification.
         let within = self.database.connect_within();
         let second_connection = match timeout(within, self.database.connect()).await {
-            Ok(connected) => connected.map_err(ListenError::Connect)?,
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(ListenError::Connect(self.database.explain(error))),
             Err(_) => return Err(ListenError::ConnectTimeout(within)),
         };
         run(&second_connection, &format!("NOTIFY {own}")).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, IsolationLevel};
 
-use crate::core::database::Database;
+use crate::core::database::{Database, NoConnection};
 
 /// The migrations in order.
 const MIGRATIONS: [(i32, &str, &str); 13] = [
@@ -96,7 +96,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 pub enum MigrateError {
     /// The connection failed.
     #[error("migrate: the database cannot be reached")]
-    Unreachable(#[source] tokio_postgres::Error),
+    Unreachable(#[source] NoConnection),
     /// A statement failed; nothing was changed.
     #[error("migrate: {operation} failed and nothing was changed: {answer}")]
     Operation {
@@ -150,7 +150,7 @@ pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
         let mut client = database
             .connect()
             .await
-            .map_err(MigrateError::Unreachable)?;
+            .map_err(|error| MigrateError::Unreachable(database.explain(error)))?;
         check_server(&client).await?;
         run(&mut client).await
     };
@@ -166,7 +166,7 @@ async fn check_server(client: &Client) -> Result<(), MigrateError> {
             &[],
         )
         .await
-        .map_err(MigrateError::Unreachable)?;
+        .map_err(|error| MigrateError::Unreachable(NoConnection::Refused(error)))?;
     if row.get::<_, i32>(0) < OLDEST_SERVER {
         let version: String = row.get(1);
         let found = version

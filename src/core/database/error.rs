@@ -6,18 +6,43 @@ use std::time::Duration;
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::refusal::advice;
+use super::tls::Tls;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
     /// The server or the network refused it.
     #[error(transparent)]
     Refused(tokio_postgres::Error),
+    /// The same; most likely a setting has to be changed.
+    #[error("{advice}")]
+    Advised {
+        /// The setting, and how to change it.
+        advice: &'static str,
+        /// The error.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// The pool has no free connection.
     #[error("the pool has no free connection")]
     Pool(#[source] PoolError),
     /// The last attempt failed a moment ago, for this reason; no new attempt was made.
     #[error("{0}")]
     Recent(String),
+}
+
+impl NoConnection {
+    /// The same, with the setting that a person can change, if there is one.
+    pub(super) fn advised(self, tls: &Tls) -> Self {
+        match self {
+            Self::Refused(source) => match advice(tls, &source) {
+                Some(advice) => Self::Advised { advice, source },
+                None => Self::Refused(source),
+            },
+            other => other,
+        }
+    }
 }
 
 impl From<PoolError> for NoConnection {

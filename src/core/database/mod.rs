@@ -10,8 +10,11 @@ mod error;
 mod hosts;
 mod idle;
 mod named;
+mod parameters;
 mod pool;
+mod refusal;
 mod statement;
+mod tls;
 mod transaction;
 
 pub(crate) use address::session_settings;
@@ -24,4 +27,5 @@ pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
+pub use tls::TlsError;
 pub(crate) use transaction::begin;

@@ -18,6 +18,7 @@ use crate::cause::chain;
 use super::address::{Database, session_settings};
 use super::error::ends_session;
 use super::idle::{IdleConnections, session_limit};
+use super::tls::Tls;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
 /// How long one call may take before its connection is closed.
@@ -74,6 +75,8 @@ pub struct Connections {
     /// statements can be prepared in it.
     own_sessions: Arc<AtomicBool>,
     idle: IdleConnections,
+    /// To explain a refused connection.
+    tls: Tls,
     /// When the last connection was refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
@@ -120,6 +123,7 @@ impl Connections {
             pool,
             own_sessions: Arc::default(),
             idle,
+            tls: database.tls().clone(),
             refused: Arc::default(),
         }
     }
@@ -285,10 +289,12 @@ impl Connections {
             self.pool.retain(|_, _| false);
             self.pool.get().await
         };
-        let got = got.map_err(NoConnection::from);
+        let got = got.map_err(|error| NoConnection::from(error).advised(&self.tls));
         self.idle.search(&self.pool);
         *self.refused() = match &got {
-            Err(why @ NoConnection::Refused(_)) => Some((Instant::now(), chain(why))),
+            Err(why @ (NoConnection::Refused(_) | NoConnection::Advised { .. })) => {
+                Some((Instant::now(), chain(why)))
+            }
             _ => None,
         };
         got

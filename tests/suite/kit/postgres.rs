@@ -5,7 +5,7 @@
 //! not durable, except the durable ones for measurements.
 
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,6 +42,8 @@ pub(super) struct TestServer {
     installation: &'static Installation,
     folder: PathBuf,
     durable: bool,
+    /// An address of this machine on which it listens besides its socket.
+    address: Option<String>,
     child: Mutex<Option<Child>>,
     databases_made: AtomicU32,
     unused_databases: Mutex<Vec<String>>,
@@ -155,6 +157,7 @@ impl TestServer {
             installation,
             folder,
             durable,
+            address: None,
             child: Mutex::default(),
             databases_made: AtomicU32::new(0),
             unused_databases: Mutex::default(),
@@ -207,6 +210,9 @@ impl TestServer {
         SETTINGS.iter().for_each(|setting| {
             command.args(["-c", setting]);
         });
+        if let Some(address) = &self.address {
+            command.arg("-c").arg(format!("listen_addresses={address}"));
+        }
         command
             .stdout(output.try_clone().expect("duplicate the log handle"))
             .stderr(output);
@@ -324,6 +330,33 @@ impl PrivateServer {
     /// The same, but commits wait for the disk.
     pub async fn create_durable() -> Self {
         Self::make(true).await
+    }
+
+    /// The same, with these files in its data folder (such as `server.crt`), and listening
+    /// on an address of its own.
+    pub async fn create_on_address(files: &[(&str, Vec<u8>)]) -> (Self, String) {
+        let name = private_name();
+        let mut server = TestServer::make(&name, false).await;
+        for (file, content) in files {
+            let path = server.data().join(file);
+            fs::write(&path, content).expect("write a file of the server");
+            // Of a key only the owner may read it.
+            let mode = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(&path, mode).expect("protect a file of the server");
+            let account = &server.installation.account;
+            account.own(&path).expect("change the owner of a file");
+        }
+        // No other server listens there: the port must be that of the socket's name.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let number = name.rsplit('-').next().unwrap();
+        let address = format!(
+            "127.{}.{high}.{low}",
+            100 + number.parse::<u32>().unwrap() % 100
+        );
+        server.address = Some(address.clone());
+        let server = Self(Arc::new(server));
+        server.start().await;
+        (server, address)
     }
 
     async fn make(durable: bool) -> Self {
