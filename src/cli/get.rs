@@ -58,6 +58,7 @@ struct ClusterDetail {
     cluster: Cluster,
     steps: Vec<StepView>,
     /// Why the database refuses the writes of this row, if the row does not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<RefusedWrite>,
 }
 

@@ -24,7 +24,7 @@
 //! - Effects are idempotent, and a reconcile observes before it acts: after a crash the
 //!   next owner does not know how far the last one got.
 //! - Each status says when the row is reconciled next.
-//! - The database may refuse a write, such as by a trigger of somebody else. Then the
+//! - The database may refuse a write, such as by a trigger of others. Then the
 //!   status of [`Object::refused`] is written; if that is refused too, the cause is kept in
 //!   memory ([`Refusals`](super::refusals::Refusals)). Both have a growing delay.
 //!

@@ -127,7 +127,7 @@ pub enum DatabaseError {
         why: String,
     },
     /// The database refuses the statement: a constraint, a trigger, a missing relation of
-    /// somebody else. It fails again until a person changes something.
+    /// others. It fails again until a person changes something.
     #[error("{operation}: the database refuses it: {why}")]
     Rejected {
         /// The operation.
@@ -231,7 +231,7 @@ impl DatabaseError {
         self.is_unreachable() || matches!(self, Self::NoneFree { .. } | Self::ReadOnly { .. })
     }
 
-    /// Whether the same call can succeed later, although nobody changes anything.
+    /// Whether the same call can succeed later, although nothing is changed.
     pub fn is_temporary(&self) -> bool {
         self.is_outage() || matches!(self, Self::Busy { .. })
     }

@@ -1,4 +1,4 @@
-//! Sessions that nobody uses: the pool closes them after a while, and before the server's
+//! Sessions that are not used: the pool closes them after a while, and before the server's
 //! `idle_session_timeout` ends them, which the administrator may have set for the role.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use tokio_postgres::{Client, Error};
 
-/// How long a pool keeps a connection that nobody uses: a burst of requests must not occupy
+/// How long a pool keeps a connection that is not used: a burst of requests must not occupy
 /// the server's connections for ever.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 

@@ -37,7 +37,7 @@ families! {
     RECONCILE_TIME_SECONDS RECONCILE "kindler_reconcile_time_seconds" ["controller"]
         "Duration of reconciles, including commands.", "";
     REFUSED_WRITES_TOTAL COUNTER "kindler_refused_writes_total" ["controller"]
-        "Reconciles whose write the database refused: a constraint or a trigger of somebody else, a privilege, an encoding.",
+        "Reconciles whose write the database refused: a constraint or a trigger of others, a privilege, an encoding.",
         "`kindler status` and `kindler get NAME` show the database's message.";
     REFUSED_KEYS GAUGE "kindler_refused_keys" ["controller"]
         "Rows whose last write the database refused and that cannot show it themselves. Retried with a growing delay.",

@@ -1,5 +1,5 @@
 //! The database refuses what the daemon writes: a foreign key, a trigger of the
-//! administrator, a missing relation of somebody else, an encoding. The cause is shown, the
+//! administrator, a missing relation of others, an encoding. The cause is shown, the
 //! delay between attempts grows, commands are not repeated, and the row continues when the
 //! cause is gone.
 
@@ -113,6 +113,26 @@ async fn a_refused_intent_is_shown_and_starts_nothing() {
 async fn a_refused_result_is_shown_and_repeats_nothing() {
     let trigger = refusing("clusters", "UPDATE", "NEW.actual_state = 'running'");
     a_write_is_refused(&trigger, "not on Fridays", &["create"]).await;
+}
+
+/// The transaction that counts a deletion and commits its intent.
+#[tokio::test]
+async fn a_refused_intent_to_delete_deletes_nothing() {
+    let (database, host) = (migrated().await, Host::new());
+    let sql = database.connect().await;
+    let _daemon = quick(&database.url(), &host).start().await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present running").await;
+    sql.run(&refusing("cluster_deletions", "INSERT", "true"))
+        .await;
+    sql.desire("dev", "absent").await;
+    assert_shown(&sql, &database, &host, "begin a deletion").await;
+    assert_eq!(sql.state("dev").await, "absent running");
+    assert_eq!(host.started("dev"), ["create"]);
+    sql.run(ALLOW).await;
+    sql.wait_state("dev", "gone").await;
+    converged(&sql, &host).await;
+    assert_eq!(host.started("dev"), ["create", "delete"]);
 }
 
 #[tokio::test]
@@ -304,6 +324,19 @@ async fn an_encoding_lacks_characters(encoding: &str, stored: &str) {
 #[tokio::test]
 async fn what_latin1_cannot_hold_is_replaced() {
     an_encoding_lacks_characters("LATIN1", "na\u{ef}ve ? ??").await;
+}
+
+#[tokio::test]
+async fn a_declared_text_that_latin1_cannot_hold_is_422() {
+    let database = Database::create_encoded("LATIN1").await.migrate().await;
+    let host = Host::new();
+    let daemon = quick(&database.url(), &host).start().await;
+    let body = |note: &str| serde_json::json!({ "name": "dev", "provider": "k3d", "labels": { "note": note } });
+    let http = Http::to(daemon.port());
+    let refused = http.post("/api/clusters", body("\u{2713}")).await;
+    let detail = refused.is(422).detail();
+    assert!(detail.contains("the encoding of the database"), "{detail}");
+    http.post("/api/clusters", body("na\u{ef}ve")).await.is(202);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ local     all all           trust
 hostssl   all needs_tls all trust
 hostnossl all needs_clear all trust
 hostssl   all with_cert all cert
-host      all all       all trust
+host      all anyhow    all trust
 ";
 
 /// A server with TLS, and the certificates of its users.
