@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-otel test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
+.PHONY: help run test test-servers test-otel test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -36,6 +36,14 @@ screenshots: setup ## Renew the pictures of the page in docs/screenshots
 	@sh deploy/setup.sh e2e
 	$(CARGO) build --locked
 	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/debug/kindler" node screenshots.mjs
+
+# The tests that speak to Postgres.
+ON_SERVERS := schema:: reconcile:: steps:: controller:: faults:: embedded_postgres::
+
+test-servers: rust ## Run the tests of the database on the oldest and the newest Postgres (13 and 18)
+	@sh deploy/setup.sh test
+	@sh deploy/setup.sh servers
+	tests/servers/on_each.sh $(CARGO) test --locked --test suite -- $(ON_SERVERS)
 
 test-otel: rust ## Test the export of traces (built with --features otel)
 	@sh deploy/setup.sh test

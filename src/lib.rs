@@ -25,6 +25,10 @@
 //! SQL is in `sql/`, [`core`], `store` and `postgres` only. To start reading, take
 //! [`clusters::plan`], then `clusters::reconcile`.
 
+// The tests share a sample row, which names this crate.
+#[cfg(test)]
+extern crate self as kindler;
+
 pub mod access;
 pub mod cause;
 pub mod cli;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kindler::clusters::plan::Policy;
-use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits};
+use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::lease::LeasePolicy;
 use kindler::core::listener::{Listener, Listening, Route};
@@ -123,6 +123,7 @@ async fn run(
         policy,
         metrics: metrics.clone(),
         limits: SafetyLimits::new(&policy.health),
+        unwritten: UnwrittenResults::default(),
         standby: watch::Sender::new(None).subscribe(),
     }
     .owned_by("bench", LeasePolicy::default());

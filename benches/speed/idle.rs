@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::kit::{Daemon, Host, PrivateServer};
+use crate::kit::{Daemon, Host, PrivateServer, Sql};
 use crate::report::{Target, figure};
 use crate::rig::migrated;
 
@@ -28,7 +28,7 @@ const SETTLED: &str = "
 /// Measures one daemon in one window.
 pub async fn measure(server: &PrivateServer) {
     let database = migrated(server).await;
-    database.execute(SETTLED).await;
+    database.run(SETTLED).await;
     let host = Host::new();
     let daemon = Daemon::with_defaults(&database.url(), &host).start().await;
     sleep(SETTLE).await;

@@ -10,7 +10,7 @@ use kindler::store::migrate;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use crate::kit::{Database, Host, PrivateServer, eventually};
+use crate::kit::{Database, Host, PrivateServer, Sql, eventually};
 
 /// Far longer than any measurement; reaching it means a defect.
 const BROKEN_AFTER: Duration = Duration::from_secs(300);

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client};
 use crate::bare::{self, micros};
 use crate::browse::Browser;
 use crate::idle::resident_mb;
-use crate::kit::{Daemon, Database, Host, PrivateServer};
+use crate::kit::{Daemon, Database, Host, PrivateServer, Sql};
 use crate::report::{Target, figure, percentile};
 use crate::rig::migrated;
 
@@ -59,7 +59,7 @@ pub async fn measure(server: &PrivateServer) {
 async fn one(server: &PrivateServer, daemon: &Daemon, sql: &Client) {
     let mut deltas = follow(daemon).await;
     let bare = server.database().await;
-    bare.execute(bare::SCHEMA).await;
+    bare.run(bare::SCHEMA).await;
     let bare_sql = bare.connect().await;
     let mut notifications = listen(&bare).await;
     let (mut kindler_times, mut bare_times) = (Vec::new(), Vec::new());

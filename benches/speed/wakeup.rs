@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::bare::{self, BareListener, micros};
-use crate::kit::{Daemon, Database, Host, PrivateServer};
+use crate::kit::{Daemon, Database, Host, PrivateServer, Sql};
 use crate::report::{Target, figure, percentile};
 use crate::rig::{answer, migrated, until};
 
@@ -38,7 +38,7 @@ pub async fn measure(server: &PrivateServer) {
         .set("KINDLER_LOG_FORMAT", "json")
         .start()
         .await;
-    bare.execute(bare::SCHEMA).await;
+    bare.run(bare::SCHEMA).await;
     let mut listener = BareListener::start(&bare.url());
 
     let (sent, mut bare_times) = rounds(&kindler, &bare, &mut listener).await;

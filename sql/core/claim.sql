@@ -4,7 +4,8 @@
 -- it expired by the server's clock. The statement waits for a concurrent removal of a
 -- row, so that a missing result means a missing row. Keys are locked in order, so that
 -- two claims of several keys cannot deadlock. Why a claim was lost is looked up only
--- after a loss, because every wake-up waits for this statement.
+-- after a loss, because every wake-up waits for this statement. The commit is durable,
+-- because a command may start after it.
 -- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
 WITH due AS (
     SELECT {t}.{key} AS key, {t}.uid
@@ -17,6 +18,7 @@ WITH due AS (
     SELECT key, uid, $2, nextval('{terms}'), clock_timestamp(), clock_timestamp(),
            clock_timestamp() + make_interval(secs => $3)
     FROM due
+    WHERE {durable}
     ON CONFLICT ({lease_key}) DO UPDATE
         SET uid = excluded.uid, owner = excluded.owner, term = excluded.term,
             acquired_at = excluded.acquired_at, renewed_at = excluded.renewed_at,

@@ -1,10 +1,10 @@
--- Makes any table one whose rows are reconciled. Repeatable: each call leaves what
--- is there and adds what is missing.
+-- Prepares a table, so that its rows are reconciled. Repeatable: a call only adds what
+-- is missing.
 --
 --     SELECT kindler_prepare_table('folders', 'name', ARRAY['mode', 'files']);
 --
--- adds to the table `folders`, whose text column `name` is unique, the columns of
--- identity, desire and status, and makes `folders_leases`, `folders_steps`,
+-- adds columns for identity, generation and status to the table `folders`, whose text
+-- column `name` is unique, and creates the tables `folders_leases`, `folders_steps` and
 -- `folders_events` and the sequence `folders_terms`. From then on
 --
 -- * an INSERT, a DELETE and an UPDATE that really changes a desired column raise
@@ -13,23 +13,42 @@
 --   commits of status writes do not wait for one another;
 -- * a DELETE sets deleted_at and keeps the row until its reconciler has verified
 --   that nothing is left and removes it under its lease;
--- * `due_at` is generated from the facts and indexed, so a full pass costs what is
---   due, not what is there.
+-- * `due_at` is generated and indexed, so the cost of a full pass depends on the number
+--   of due rows, not on the size of the table.
 --
--- Each function carries the schema as its search_path, because it may run under
--- a role and a session whose own path is another.
+-- Each function has the schema as its search_path, because it may run in a session with
+-- another one.
 
--- The channel that a table's changes are notified on; channels span a whole
--- database, so it carries the schema.
+-- The channel on which changes of a table are notified. A channel belongs to the whole
+-- database, so its name contains the schema.
 CREATE OR REPLACE FUNCTION kindler_table_channel(resource text) RETURNS text
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT left('kindler_' || resource || '_' || current_schema(), 63)
 $$;
 
--- Who works on which row now. Small, because renewals live here and not in the
--- wide table; only its keys are indexed, so a renewal touches no index (a HOT
--- update). Terms come from one sequence: a later claim of any row, even of one that
--- was removed and inserted again, has the larger number.
+-- Whether notifications are sent: not while the server's queue of them is nearly full,
+-- because some session listens and does not read. At the end of the queue every commit
+-- that notifies would fail. Full passes find the changes meanwhile. A commit can still
+-- fail if the queue fills up between this check and its end.
+CREATE OR REPLACE FUNCTION kindler_notifies() RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.pg_notification_queue_usage() < 0.9
+$$;
+
+-- Neither has a search_path of its own: they are called for each changed row, by functions
+-- that have one, and the first becomes a part of the second.
+CREATE OR REPLACE FUNCTION kindler_notify(channel text, payload text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF kindler_notifies() THEN
+        PERFORM pg_catalog.pg_notify(channel, payload);
+    END IF;
+END $$;
+
+-- The leases: which owner works on which row. They have a table of their own, because
+-- each renewal would rewrite a wide row. Only the keys are indexed, so a renewal writes
+-- no index (a HOT update). Terms come from one sequence: a later claim of any row, even
+-- of one that was removed and inserted again, has the larger number.
 CREATE OR REPLACE FUNCTION kindler_prepare_leases(resource regclass, key name, leases name, terms name)
 RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -44,8 +63,8 @@ BEGIN
         expires_at  timestamptz NOT NULL)', leases, resource, key);
 END $$;
 
--- How far the work on each row has come: one row for each step of its driver. It
--- belongs to the row's identity, so a later row of the same name begins with none.
+-- The recorded steps of the work on each row: one row for each step of its driver. They
+-- have the row's UID, so a later row of the same name starts with none.
 CREATE OR REPLACE FUNCTION kindler_prepare_steps(resource regclass, steps name)
 RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -71,7 +90,7 @@ BEGIN
         PRIMARY KEY (uid, driver, name))', steps, resource);
 END $$;
 
--- A changed desire: another generation, and the count of failures starts over.
+-- A desired column has changed: the generation rises, the count of failures starts over.
 CREATE OR REPLACE FUNCTION kindler_row_declared() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -81,13 +100,13 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- A person asks for an attempt at once.
+-- A person requests an attempt at once.
 CREATE OR REPLACE FUNCTION kindler_row_retried() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     NEW.failed_attempts := 0;
     NEW.next_attempt_at := NULL;
-    -- Due at once, also where nothing else is: none would mean never.
+    -- Due at once, also if the row is as declared: null would mean never.
     NEW.next_check_at := '-infinity';
     RETURN NEW;
 END $$;
@@ -99,18 +118,18 @@ BEGIN
         USING ERRCODE = 'check_violation';
 END $$;
 
--- Which row to look at, never what to do. Postgres folds equal payloads of one
--- transaction into one.
+-- The payload names a row and carries no order. Postgres sends equal payloads of one
+-- transaction once.
 CREATE OR REPLACE FUNCTION kindler_row_notify() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM pg_notify(kindler_table_channel(TG_TABLE_NAME), to_jsonb(NEW) ->> TG_ARGV[0]);
+    PERFORM kindler_notify(kindler_table_channel(TG_TABLE_NAME), to_jsonb(NEW) ->> TG_ARGV[0]);
     RETURN NULL;
 END $$;
 
--- A DELETE is a declaration. Only the holder of the row's lease, having verified
--- that nothing is left, removes the row; it shows the lease's term in
--- kindler.fence.
+-- A DELETE only declares the row deleted. The row is removed by the owner of its lease,
+-- after it has verified that nothing is left: it proves that with the term, in the
+-- setting kindler.fence.
 -- SECURITY DEFINER, because those who may delete need no right to leases.
 CREATE OR REPLACE FUNCTION kindler_row_finalize() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -133,12 +152,12 @@ END $$;
 CREATE OR REPLACE FUNCTION kindler_row_truncate() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    RAISE EXCEPTION 'TRUNCATE % would orphan what its rows stand for: use DELETE', TG_TABLE_NAME
+    RAISE EXCEPTION 'TRUNCATE % would orphan the objects of its rows: use DELETE', TG_TABLE_NAME
         USING ERRCODE = 'check_violation';
 END $$;
 
--- What happened, and who made it happen; written by the transaction of the change.
--- SECURITY DEFINER, because those who may declare may not write the record of it.
+-- Events: what changed, and the actor. The transaction of the change writes them.
+-- SECURITY DEFINER, because those who may declare need no right to events.
 CREATE OR REPLACE FUNCTION kindler_row_event() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE

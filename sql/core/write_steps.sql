@@ -6,5 +6,5 @@ INSERT INTO {steps} AS p (uid, driver, name, position, total, version, required,
            CASE WHEN x.state NOT IN ('running', 'removing', 'pending') THEN clock_timestamp() END,
            clock_timestamp() + make_interval(secs => x.next_try_seconds)
     FROM jsonb_to_recordset($3::jsonb) AS x (
-        row_key text, driver text, name text, position integer, total integer, version integer, required boolean, state text,
+        row_key text, row_uid uuid, driver text, name text, position integer, total integer, version integer, required boolean, state text,
         attempt integer, reason text, message text, input_hash text, term bigint, next_try_seconds float8)

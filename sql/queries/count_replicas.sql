@@ -1,7 +1,5 @@
--- Number of live daemons that reconcile and of those on standby, and the used share
--- of the notification queue. For metrics.
+-- Number of live daemons that reconcile and of those on standby. For metrics.
 -- $1 seconds without a heartbeat after which a daemon counts as gone
-SELECT count(*) FILTER (WHERE NOT aside) AS reconciling, count(*) FILTER (WHERE aside) AS standby,
-       pg_notification_queue_usage() AS queue_usage
+SELECT count(*) FILTER (WHERE NOT aside) AS reconciling, count(*) FILTER (WHERE aside) AS standby
 FROM kindler_replicas
 WHERE seen_at > clock_timestamp() - make_interval(secs => $1)

@@ -1,7 +1,7 @@
 -- Changes a declared cluster; no row if it does not exist or has another generation.
 -- :generation the expected one, null: any, :spec the fields that change,
--- :labels to add, change or (null) remove, :declarer the actor, if it is not the session's
-WITH me AS (SELECT set_config('kindler.actor', coalesce(:declarer, current_setting('kindler.actor', true), ''), true)),
+-- :labels to add, change or (null) remove, :actor who declares it; null: the actor of the session
+WITH me AS (SELECT set_config('kindler.actor', coalesce(:actor, current_setting('kindler.actor', true), ''), true)),
 d AS (SELECT :spec::jsonb AS spec)
 UPDATE clusters c
 SET {spec_changes},

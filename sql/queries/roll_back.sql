@@ -2,8 +2,8 @@
 -- exist, this row has no such revision, or it has another generation. A field that the
 -- revision does not contain stays as it is.
 -- :revision generation of the revision, :generation the expected one, null: any,
--- :declarer the actor, if it is not the session's
-WITH me AS (SELECT set_config('kindler.actor', coalesce(:declarer, current_setting('kindler.actor', true), ''), true))
+-- :actor who declares it; null: the actor of the session
+WITH me AS (SELECT set_config('kindler.actor', coalesce(:actor, current_setting('kindler.actor', true), ''), true))
 UPDATE clusters c
 SET {spec_changes}
 FROM me, cluster_revisions d, jsonb_to_record(d.spec) AS s ({spec_record})

@@ -76,7 +76,7 @@ pub(super) enum Command {
     Dev(Box<DaemonArgs>),
     /// Run the daemon: reconcile clusters with their rows until stopped
     Serve(Box<DaemonArgs>),
-    /// Run one full pass and exit, for cron: 0 converged, 1 something failed, 2 no database
+    /// Run one full pass and exit, for cron: 0 all as declared, 1 not yet or failed, 2 no database
     Once(Box<DaemonArgs>),
     /// Create the tables, or take over existing ones; running it again changes nothing
     Migrate,

@@ -30,9 +30,9 @@ pub(super) enum CliError {
         #[source]
         source: Box<DatabaseError>,
     },
-    /// The database refused the input; its message is shown as it is.
+    /// The database rejected the input; its message is shown as it is.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     #[error("database {database}")]
     Migrate {
         database: String,
@@ -102,13 +102,13 @@ impl CliError {
                 | DatabaseError::Unreadable { .. }
                 | DatabaseError::Busy { .. }
                 | DatabaseError::NoneFree { .. }
-                | DatabaseError::Rejected { .. }
+                | DatabaseError::Refused { .. }
                 | DatabaseError::Unencodable { .. } => Exit::Failed,
                 _ => Exit::BadInput,
             },
             Self::Config(_)
             | Self::Spec(_)
-            | Self::Refused(_)
+            | Self::Rejected(_)
             | Self::Management(_)
             | Self::UnknownName { .. }
             | Self::TokenExists(_)

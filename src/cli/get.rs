@@ -105,7 +105,7 @@ fn described(
     if !failures.is_empty() {
         field("failures", failures.join(", "));
     }
-    if let Some(next) = text::next_try(cluster, now) {
+    if let Some(next) = text::next_attempt(cluster, now) {
         field("next attempt", next);
     } else if let Some(check) = cluster.next_check_at {
         field("next check", text::until(check, now));

@@ -34,12 +34,12 @@ const COLUMNS: [Column; 11] = [
     column("DESIRED", 7),
     column("STATE", u8::MAX),
     Column {
-        title: "WHY",
+        title: "MESSAGE",
         keep: 8,
         text: true,
     },
     column("AGE", 1),
-    column("TRIES", 5),
+    column("FAILURES", 5),
     column("NEXT", 6),
     column("PORTS", 9),
     column("SUBNET", 4),
@@ -87,9 +87,9 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
         Err((name, error)) => return unreadable(name, error),
     };
     let spec = &cluster.spec;
-    let tries = match cluster.failed_attempts {
+    let failures = match cluster.failed_attempts {
         0 => String::new(),
-        tries => tries.to_string(),
+        failures => failures.to_string(),
     };
     let ports = spec.values().filter_map(|(_, value)| match value {
         SpecValue::Port(port) => Some(port.to_string()),
@@ -108,8 +108,8 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
                 .map(|then| text::since(then, now))
                 .unwrap_or_default(),
         ),
-        Field::new(tries),
-        Field::new(text::next_try(cluster, now).unwrap_or_default()),
+        Field::new(failures),
+        Field::new(text::next_attempt(cluster, now).unwrap_or_default()),
         Field::new(ports.join(",")),
         Field::new(
             spec.subnet

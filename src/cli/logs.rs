@@ -1,5 +1,5 @@
 //! Shows the output of a cluster's commands. The log is a file on the daemon's
-//! host; a UID in it shows whether it is of the present cluster.
+//! host; a UID in it shows whether it belongs to the current cluster.
 
 use std::time::Duration;
 

@@ -212,7 +212,8 @@ async fn run_client(
 }
 
 async fn migrate(session: &CliSession) -> Result<Exit, CliError> {
-    let migrated = store::migrate(&session.database)
+    let report = |reason: &str| screen::remark(&format!("waiting: {reason}; trying again"));
+    let migrated = store::migrate_reporting(&session.database, report)
         .await
         .map_err(|source| session.migrate_failed(source))?;
     let version = store::SCHEMA_VERSION;

@@ -29,12 +29,12 @@ impl ProgressLine {
         self.live
     }
 
-    /// Shows the present state.
+    /// Shows the current state.
     pub(super) fn show(
         &mut self,
         elapsed: Duration,
         state: &str,
-        tries: Option<&str>,
+        attempts: Option<&str>,
         log: Option<&str>,
     ) {
         let elapsed = text::span(elapsed);
@@ -42,12 +42,14 @@ impl ProgressLine {
             // The time of the next attempt changes every second; the state does not.
             if self.shown != state {
                 state.clone_into(&mut self.shown);
-                let tries = tries.map(|tries| format!(" ({tries})")).unwrap_or_default();
-                to_stderr(&format!("{elapsed:>6}  {state}{tries}\n"));
+                let attempts = attempts
+                    .map(|attempts| format!(" ({attempts})"))
+                    .unwrap_or_default();
+                to_stderr(&format!("{elapsed:>6}  {state}{attempts}\n"));
             }
             return;
         }
-        let parts = [Some(state), tries, self.outage.as_deref(), log];
+        let parts = [Some(state), attempts, self.outage.as_deref(), log];
         let line = parts.into_iter().flatten().collect::<Vec<_>>().join(" | ");
         let line = format!("{elapsed:>6}  {line}");
         if self.shown != line {

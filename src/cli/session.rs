@@ -40,7 +40,7 @@ impl CliSession {
     /// A database error with the database's name and a hint.
     pub(super) fn failed(&self, source: DatabaseError) -> CliError {
         match source {
-            DatabaseError::Refused(message) => CliError::Refused(message),
+            DatabaseError::Rejected(message) => CliError::Rejected(message),
             source => {
                 let hint = match &source {
                     DatabaseError::ReadOnly { .. } => Some(READ_ONLY_HINT.to_owned()),

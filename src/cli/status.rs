@@ -43,6 +43,8 @@ struct StatusReport {
     daemons: Vec<DaemonReport>,
     working: Vec<LeaseInfo>,
     counts: Vec<StateCount>,
+    deferred: Vec<DeferredCount>,
+    /// The old name of `deferred`.
     held: Vec<DeferredCount>,
     unselected: Unselected,
     failing: Vec<Failing>,
@@ -99,18 +101,18 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
         .filter(|lease| lease.live)
         .collect();
     let counts = store.counts().await?;
-    let held = store.deferred_counts().await?;
+    let deferred = store.deferred_counts().await?;
     let unselected = store
         .unselected(HEARTBEAT * 3, None, MAX_UNSELECTED)
         .await?;
     let failing = store.failing(MAX_FAILURES).await?;
     // Without a listener changes wait for the next full pass; a daemon on standby
-    // begins nothing.
+    // starts no new work.
     let works = daemons
         .iter()
-        .any(|daemon| daemon.alive && daemon.seen.listening && !daemon.seen.aside);
+        .any(|daemon| daemon.alive && daemon.seen.listening && !daemon.seen.standby);
     // A deferred deletion is normal; a deferred repair is not.
-    let unrepaired = held.iter().any(|held| !is_deletion(held));
+    let unrepaired = deferred.iter().any(|one| !is_deletion(one));
     Ok(StatusReport {
         ok: works
             && failing.is_empty()
@@ -126,7 +128,8 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
         daemons,
         working,
         counts,
-        held,
+        held: deferred.clone(),
+        deferred,
         unselected,
         failing,
     })
@@ -149,6 +152,7 @@ fn no_database(
             daemons: Vec::new(),
             working: Vec::new(),
             counts: Vec::new(),
+            deferred: Vec::new(),
             held: Vec::new(),
             unselected: Unselected::default(),
             failing: Vec::new(),
@@ -160,39 +164,39 @@ fn no_database(
 }
 
 fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String {
-    let mut page = StatusPage {
+    let mut lines = StatusLines {
         text: String::new(),
         colour: screen.colour,
     };
     let version = report.database.schema_version.unwrap_or_default();
     let answers = format!("{} answers, schema version {version}", report.database.name);
     match newer_schema(version) {
-        None => page.line("database", &answers),
-        Some(_) => page.alarm(
+        None => lines.line("database", &answers),
+        Some(_) => lines.alarm(
             "database",
             &format!("{answers}, newer than this release knows ({SCHEMA_VERSION})"),
         ),
     }
     let none = report.daemons.iter().all(|daemon| !daemon.alive);
     if none {
-        page.alarm("daemons", "none is running; next: kindler serve");
+        lines.alarm("daemons", "none is running; next: kindler serve");
     }
     let (alive, stopped): (Vec<_>, Vec<_>) = report.daemons.iter().partition(|daemon| daemon.alive);
-    if !none && alive.iter().all(|daemon| daemon.seen.aside) {
-        page.alarm("daemons", ALL_ON_STANDBY);
+    if !none && alive.iter().all(|daemon| daemon.seen.standby) {
+        lines.alarm("daemons", ALL_ON_STANDBY);
     }
     let listed = stopped.len().min(MAX_STOPPED);
     for daemon in alive.iter().chain(&stopped[..listed]) {
         let (healthy, text) = daemon_text(daemon, now);
         if healthy || none {
-            page.line("daemons", &text);
+            lines.line("daemons", &text);
         } else {
-            page.alarm("daemons", &text);
+            lines.alarm("daemons", &text);
         }
     }
     if stopped.len() > listed {
         let more = stopped.len() - listed;
-        page.line(
+        lines.line(
             "daemons",
             &format!("and {more} more that stopped sending heartbeats within the last hour"),
         );
@@ -209,29 +213,29 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
             0 | 1 => String::new(),
             _ => format!(" by {}", owner_text(report, &lease.owner)),
         };
-        page.line(
+        lines.line(
             "working on",
             &format!("{name} {state} for {since}{owner}: {message}"),
         );
     }
     if report.working.is_empty() {
-        page.line("working on", "nothing now");
+        lines.line("working on", "nothing now");
     }
-    page.line("clusters", &counts_text(&report.counts));
-    for held in &report.held {
-        page.alarm("deferred", &deferred_text(held, now));
+    lines.line("clusters", &counts_text(&report.counts));
+    for deferred in &report.deferred {
+        lines.alarm("deferred", &deferred_text(deferred, now));
     }
     if report.unselected.total > 0 {
-        page.alarm("unselected", &unselected_text(&report.unselected));
+        lines.alarm("unselected", &unselected_text(&report.unselected));
     }
     for failing in &report.failing {
-        page.alarm("failed", &failure_text(failing, now));
+        lines.alarm("failed", &failure_text(failing, now));
     }
     for refused in refused(&report.daemons) {
         let why = text::refused(refused, now);
-        page.alarm("refused", &format!("{}: {why}", text::line(&refused.key)));
+        lines.alarm("refused", &format!("{}: {why}", text::line(&refused.key)));
     }
-    page.text
+    lines.text
 }
 
 /// What the database refuses to the daemons that work.
@@ -266,7 +270,7 @@ fn daemon_text(daemon: &DaemonReport, now: Timestamp) -> (bool, String) {
     if !alive {
         let silent = Duration::try_from_secs_f64(seen.silent_seconds).unwrap_or_default();
         let _ = write!(text, "; no heartbeat for {}", text::span(silent));
-    } else if seen.aside {
+    } else if seen.standby {
         text.push_str("; STANDBY");
     } else if seen.listening {
         text.push_str("; listening for changes");
@@ -276,7 +280,7 @@ fn daemon_text(daemon: &DaemonReport, now: Timestamp) -> (bool, String) {
     if let Some(notice) = seen.notice.as_deref().filter(|_| *alive) {
         let _ = write!(text, "; {}", text::line(notice));
     }
-    let healthy = *alive && seen.listening && !seen.aside && seen.notice.is_none();
+    let healthy = *alive && seen.listening && !seen.standby && seen.notice.is_none();
     (healthy, text)
 }
 
@@ -303,15 +307,15 @@ fn counts_text(counts: &[StateCount]) -> String {
 }
 
 /// Work that a safety limit defers, and until when.
-fn deferred_text(held: &DeferredCount, now: Timestamp) -> String {
-    let next = held
+fn deferred_text(deferred: &DeferredCount, now: Timestamp) -> String {
+    let next = deferred
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));
-    let clusters = match held.clusters {
+    let clusters = match deferred.clusters {
         1 => "1 cluster".to_owned(),
         n => format!("{n} clusters"),
     };
-    if is_deletion(held) {
+    if is_deletion(deferred) {
         format!(
             "deletion of {clusters}: KINDLER_DELETE_CAP limits the deletions per minute; next {next}"
         )
@@ -323,8 +327,8 @@ fn deferred_text(held: &DeferredCount, now: Timestamp) -> String {
     }
 }
 
-fn is_deletion(held: &DeferredCount) -> bool {
-    held.reason == Reason::DeletionHeld.as_str()
+fn is_deletion(deferred: &DeferredCount) -> bool {
+    deferred.reason == Reason::DeletionHeld.as_str()
 }
 
 /// The unselected clusters, and what to do.
@@ -370,12 +374,12 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
 }
 
 /// Lines with headings; a heading is shown once.
-struct StatusPage {
+struct StatusLines {
     text: String,
     colour: bool,
 }
 
-impl StatusPage {
+impl StatusLines {
     fn line(&mut self, heading: &str, content: &str) {
         let shown = self.text.lines().any(|line| line.starts_with(heading));
         let heading = if shown { "" } else { heading };

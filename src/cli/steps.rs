@@ -21,10 +21,10 @@ const fn column(title: &'static str, keep: u8) -> Column {
 const COLUMNS: [Column; 6] = [
     column("STEP", u8::MAX),
     column("STATE", u8::MAX),
-    column("TRIES", 1),
-    column("TOOK", 2),
+    column("ATTEMPT", 1),
+    column("DURATION", 2),
     Column {
-        title: "WHY",
+        title: "MESSAGE",
         keep: 4,
         text: true,
     },
@@ -68,7 +68,7 @@ fn colour(step: &StepRecord) -> Option<Color> {
 }
 
 /// The duration of the last attempt, so far if it runs. None where the record does not
-/// say when an attempt ended: the step was found in place, or cut short.
+/// say when an attempt ended: the step was found in place, or interrupted.
 fn took(step: &StepRecord, now: Timestamp) -> String {
     let unmeasured = [VERIFIED, INTERRUPTED].map(Some);
     let Some(from) = step

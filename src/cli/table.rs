@@ -139,7 +139,7 @@ mod tests {
             text: false,
         },
         Column {
-            title: "WHY",
+            title: "MESSAGE",
             keep: 2,
             text: true,
         },
@@ -179,7 +179,7 @@ mod tests {
         assert!(rendered(Some(60), false).contains("AGE"));
         let narrow = rendered(Some(25), false);
         assert!(
-            !narrow.contains("AGE") && narrow.contains("WHY"),
+            !narrow.contains(" AGE") && narrow.contains("MESSAGE"),
             "{narrow}"
         );
     }

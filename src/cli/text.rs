@@ -86,7 +86,7 @@ pub(super) fn refused(refused: &RefusedWrite, now: Timestamp) -> String {
 }
 
 /// The time until the next attempt, if one is scheduled.
-pub(super) fn next_try(cluster: &Cluster, now: Timestamp) -> Option<String> {
+pub(super) fn next_attempt(cluster: &Cluster, now: Timestamp) -> Option<String> {
     let scheduled = cluster.failed_attempts > 0 || cluster.actual == Actual::Failed;
     match cluster.next_attempt_at {
         _ if !scheduled || cluster.observe_only() => None,

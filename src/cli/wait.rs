@@ -192,7 +192,7 @@ impl ClusterWatch<'_> {
         if !why.is_empty() {
             state.push_str(&format!(": {why}"));
         }
-        let tries = text::next_try(cluster, now)
+        let attempts = text::next_attempt(cluster, now)
             .filter(|_| cluster.actual == Actual::Failed)
             .map(|next| match cluster.failed_attempts {
                 // A retry reset the count.
@@ -207,7 +207,7 @@ impl ClusterWatch<'_> {
         };
         let log = self.progress.is_live().then(last_line).flatten();
         self.progress
-            .show(elapsed, &state, tries.as_deref(), log.as_deref());
+            .show(elapsed, &state, attempts.as_deref(), log.as_deref());
     }
 
     /// Notes, once, if no daemon works on the cluster.
@@ -224,7 +224,7 @@ impl ClusterWatch<'_> {
                 .progress
                 .note("no daemon is running on this database: start `kindler serve`");
         };
-        if newest.aside && alive.all(|replica| replica.aside) {
+        if newest.standby && alive.all(|replica| replica.standby) {
             let why = newest.notice.as_deref().map(text::line);
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             return self

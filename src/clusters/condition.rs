@@ -7,7 +7,7 @@ use crate::clusters::event::Reason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "PascalCase")]
 pub enum ConditionType {
-    /// Did the last probe succeed?
+    /// Is the cluster running? It is until the third probe in a row has failed, by default.
     Ready,
     /// Is an action running, or about to start?
     Progressing,
@@ -60,7 +60,7 @@ pub struct ConditionInputs {
     pub desired: Desired,
     /// The recorded state.
     pub actual: Actual,
-    /// The reason of the recorded state, if this release knows the word.
+    /// The reason of the recorded state, if this release knows it.
     pub reason: Option<Reason>,
     /// Whether the declaration is reached.
     pub settled: bool,
@@ -113,6 +113,7 @@ impl ConditionInputs {
         let deferred = match self.reason {
             Some(Reason::DeletionHeld) => absent,
             Some(Reason::RepairHeld) => !absent,
+            Some(Reason::ChangeHeld) => !absent && !self.settled,
             _ => false,
         };
         deferred && !self.observe_only

@@ -51,6 +51,8 @@ pub enum Reason {
     HealthLost,
     /// Its repair is deferred while most clusters do not answer.
     RepairHeld,
+    /// Its spec changes whenever its command runs: the change is applied after a pause.
+    ChangeHeld,
     /// It is healthy again without a repair.
     Recovered,
     /// It could not be observed.

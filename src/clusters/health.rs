@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use host::{HostHealth, HostOutage, MIN_PROBED};
 
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 
 /// When to probe, and how many failures to tolerate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,10 @@ impl HealthPolicy {
     /// Evaluates one probe after `failures` failures in a row.
     pub fn evaluate(&self, failures: u32, observed: &Observation) -> HealthCheckResult {
         let why = match observed {
-            Observation::Present(Condition::Healthy) => return HealthCheckResult::Healthy,
+            Observation::Present(PresentState::Healthy) => return HealthCheckResult::Healthy,
             Observation::Unknown(why) => return HealthCheckResult::Unknown { why: why.clone() },
-            Observation::Present(Condition::Unhealthy(why)) => why.clone(),
-            Observation::Present(Condition::Stopped) => "the cluster is stopped".to_owned(),
+            Observation::Present(PresentState::Unhealthy(why)) => why.clone(),
+            Observation::Present(PresentState::Stopped) => "the cluster is stopped".to_owned(),
             Observation::Absent => "the cluster does not exist any more".to_owned(),
         };
         let failures = failures.saturating_add(1);

@@ -193,6 +193,43 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A cluster that may exist without a row, in order to observe it: as if it were declared
+    /// with the default spec.
+    pub fn undeclared(name: ClusterName, provider: Provider) -> Self {
+        let spec = PartialSpec {
+            provider: Some(provider),
+            ..PartialSpec::default()
+        };
+        Self {
+            name,
+            uid: Uuid::nil(),
+            spec: spec.or_default(),
+            spec_hash: String::new(),
+            desired: Desired::Present,
+            actual: Actual::Unknown,
+            status_reason: None,
+            status_message: None,
+            reconcile_error: None,
+            labels: serde_json::json!({}),
+            paused: false,
+            protected: false,
+            generation: 1,
+            observed_generation: 0,
+            spec_applied: false,
+            failed_attempts: 0,
+            next_attempt_at: None,
+            health_failures: 0,
+            last_healthy_at: None,
+            next_check_at: None,
+            last_reconciled_at: None,
+            retry_requested_at: None,
+            server_ip: None,
+            placed_by: None,
+            created_at: None,
+            updated_at: None,
+        }
+    }
+
     /// Whether it is only observed: paused, protected, or the management cluster.
     pub fn observe_only(&self) -> bool {
         self.paused || self.protected || self.name.is_management()
@@ -230,42 +267,16 @@ pub fn settled(desired: Desired, actual: Actual, reached: bool, applied: bool) -
 }
 
 #[cfg(test)]
+#[path = "../../tests/suite/kit/cluster.rs"]
+mod sample;
+
+#[cfg(test)]
 pub(crate) mod samples {
     //! Rows for the tests of the pure modules.
 
     use super::*;
 
-    /// `dev` on k3d, just declared and not observed yet.
-    pub(crate) fn dev() -> Cluster {
-        Cluster {
-            name: ClusterName::parse("dev").unwrap(),
-            uid: Uuid::from_u128(1),
-            spec: PartialSpec::default().or_default(),
-            spec_hash: String::new(),
-            desired: Desired::Present,
-            actual: Actual::Unknown,
-            status_reason: None,
-            status_message: None,
-            reconcile_error: None,
-            labels: serde_json::json!({}),
-            paused: false,
-            protected: false,
-            generation: 1,
-            observed_generation: 0,
-            spec_applied: false,
-            failed_attempts: 0,
-            next_attempt_at: None,
-            health_failures: 0,
-            last_healthy_at: None,
-            next_check_at: None,
-            last_reconciled_at: None,
-            retry_requested_at: None,
-            server_ip: None,
-            placed_by: None,
-            created_at: None,
-            updated_at: None,
-        }
-    }
+    pub(crate) use super::sample::sample_cluster as dev;
 
     impl Cluster {
         pub(crate) fn wanted(mut self, desired: Desired) -> Self {

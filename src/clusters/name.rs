@@ -38,7 +38,7 @@ pub struct ClusterName(String);
      with a letter or digit first and last"
 )]
 pub struct NameError {
-    /// The refused text, truncated.
+    /// The rejected text, truncated.
     given: String,
 }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused_with_the_rule() {
+    fn other_texts_are_rejected_with_the_rule() {
         for bad in [
             "",
             "-a",

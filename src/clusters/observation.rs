@@ -9,16 +9,16 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It exists.
-    Present(Condition),
+    Present(PresentState),
     /// The provider answered that it does not exist.
     Absent,
     /// The observation failed, for this reason.
     Unknown(String),
 }
 
-/// The condition of an existing cluster.
+/// What is observed of a cluster that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum PresentState {
     /// Its probe succeeded.
     Healthy,
     /// Its probe failed, for this reason.
@@ -29,13 +29,13 @@ pub enum Condition {
 
 impl Observation {
     /// It exists and its probe succeeded.
-    pub const HEALTHY: Self = Self::Present(Condition::Healthy);
+    pub const HEALTHY: Self = Self::Present(PresentState::Healthy);
     /// It exists and is stopped.
-    pub const STOPPED: Self = Self::Present(Condition::Stopped);
+    pub const STOPPED: Self = Self::Present(PresentState::Stopped);
 
     /// It exists and its probe failed, for this reason.
     pub fn unhealthy(why: impl Into<String>) -> Self {
-        Self::Present(Condition::Unhealthy(why.into()))
+        Self::Present(PresentState::Unhealthy(why.into()))
     }
 
     /// The observation failed, for this reason.
@@ -52,11 +52,11 @@ impl Observation {
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present(Condition::Healthy) => f.write_str("the cluster is healthy"),
-            Self::Present(Condition::Unhealthy(why)) => {
+            Self::Present(PresentState::Healthy) => f.write_str("the cluster is healthy"),
+            Self::Present(PresentState::Unhealthy(why)) => {
                 write!(f, "the cluster is unhealthy: {why}")
             }
-            Self::Present(Condition::Stopped) => f.write_str("the cluster is stopped"),
+            Self::Present(PresentState::Stopped) => f.write_str("the cluster is stopped"),
             Self::Absent => f.write_str("the cluster does not exist"),
             Self::Unknown(why) => write!(f, "the cluster cannot be observed: {why}"),
         }

@@ -122,7 +122,7 @@ fn parts(text: &str) -> Vec<&str> {
 }
 
 fn requirement(part: &str) -> Result<LabelRequirement, SelectorError> {
-    let refused = || SelectorError {
+    let rejected = || SelectorError {
         part: part.trim().chars().take(80).collect(),
     };
     let made = |key: &str, op, mut values: Vec<&str>| {
@@ -134,7 +134,7 @@ fn requirement(part: &str) -> Result<LabelRequirement, SelectorError> {
             op,
             values: values.into_iter().map(str::to_owned).collect(),
         })
-        .ok_or_else(refused)
+        .ok_or_else(rejected)
     };
     let part = part.trim();
     if let Some((key, value)) = part.split_once("!=") {
@@ -149,7 +149,7 @@ fn requirement(part: &str) -> Result<LabelRequirement, SelectorError> {
         return match (words.next(), words.next(), words.next()) {
             (Some(key), Some("in"), None) => made(key, "in", values),
             (Some(key), Some("notin"), None) => made(key, "notin", values),
-            _ => Err(refused()),
+            _ => Err(rejected()),
         };
     }
     match part.strip_prefix('!') {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_part_is_refused_and_named() {
+    fn an_invalid_part_is_rejected_and_named() {
         for bad in [
             "=x",
             "a b",
@@ -259,7 +259,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_refused_or_parses_back_equal(text in "[a-c=!(), in]{0,24}") {
+        fn any_text_is_rejected_or_parses_back_equal(text in "[a-c=!(), in]{0,24}") {
             if let Ok(selector) = text.parse::<Selector>() {
                 proptest::prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
             }

@@ -1,8 +1,8 @@
-//! What a person asks of a cluster: provider, network and registrations.
+//! What is declared of a cluster: provider, network and registrations.
 //!
-//! Values are checked when they are made. The same limits stand in the
-//! database (`sql/migrations`), with the same words, because `psql` is a door
-//! like the others; a test compares the two.
+//! A value is checked when it is created. The database checks the same limits with the same
+//! messages (`sql/migrations`), because people also declare with `psql`; a test compares the
+//! two.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -35,7 +35,7 @@ pub enum SpecError {
     Port {
         /// The column, for example `http_port`.
         field: &'static str,
-        /// The refused value.
+        /// The rejected value.
         given: String,
     },
     /// One port of the host for two purposes.
@@ -60,8 +60,21 @@ pub enum SpecError {
 }
 
 /// The tool that makes the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = SpecError, parse_err_fn = Self::unknown)]
 pub enum Provider {
     /// k3s in containers.
     K3d,
@@ -75,32 +88,16 @@ impl Provider {
 
     /// The word in the table, in flags and in contexts.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::K3d => "k3d",
-            Self::Kind => "kind",
-        }
+        self.into()
     }
 
     /// The kubeconfig context of a cluster of this provider.
     pub fn context(self, name: &ClusterName) -> String {
         format!("{}-{name}", self.as_str())
     }
-}
 
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Provider {
-    type Err = SpecError;
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        match text {
-            "k3d" => Ok(Self::K3d),
-            "kind" => Ok(Self::Kind),
-            other => Err(SpecError::Provider(other.to_owned())),
-        }
+    fn unknown(given: &str) -> SpecError {
+        SpecError::Provider(given.to_owned())
     }
 }
 
@@ -159,10 +156,10 @@ pub struct Subnet(Ipv4Net);
 impl FromStr for Subnet {
     type Err = SpecError;
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let refused = || SpecError::Subnet(text.chars().take(64).collect());
-        let net: Ipv4Net = text.parse().map_err(|_| refused())?;
+        let rejected = || SpecError::Subnet(text.chars().take(64).collect());
+        let net: Ipv4Net = text.parse().map_err(|_| rejected())?;
         if net.trunc() != net || !SUBNET_PREFIX.contains(&net.prefix_len()) {
-            return Err(refused());
+            return Err(rejected());
         }
         Ok(Self(net))
     }
@@ -246,7 +243,7 @@ impl Spec {
     /// Checks what only name and spec together can tell.
     ///
     /// # Errors
-    /// [`SpecError::NameForProvider`] when the provider refuses such a name.
+    /// [`SpecError::NameForProvider`] when the provider rejects such a name.
     pub fn check_name(provider: Provider, name: &ClusterName) -> Result<(), SpecError> {
         match provider {
             Provider::K3d if name.as_str().len() > MAX_K3D_NAME => {
@@ -387,16 +384,16 @@ mod tests {
                 https_port: https,
                 ..PartialSpec::default()
             };
-            let refused = spec.check_ports().err();
-            let refused = refused.map(|error| error.to_string());
+            let rejected = spec.check_ports().err();
+            let rejected = rejected.map(|error| error.to_string());
             let expected =
                 expected.map(|expected| format!("{expected}: use a port of its own for each"));
-            assert_eq!(refused, expected);
+            assert_eq!(rejected, expected);
         }
     }
 
     #[test]
-    fn k3d_refuses_names_over_32_characters() {
+    fn k3d_rejects_names_over_32_characters() {
         let name = ClusterName::parse(&"n".repeat(33)).unwrap();
         assert!(Spec::check_name(Provider::Kind, &name).is_ok());
         assert!(

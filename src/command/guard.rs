@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use rustix::process::{
 };
 
 use super::control_socket::{GuardReport, GuardRequest, MessageBuffer};
+use super::owner_lock;
 use super::tree::{self, ProcessInfo};
 use crate::core::trust::MonotonicDeadline;
 
@@ -34,20 +36,24 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// How long the other processes may take to end after the command ended.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// The longest sleep while the command runs. A sleep does not count the time in which the machine
-/// is suspended, but trust does. It also bounds how long an adopted zombie stays.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// is suspended, but trust does: shorter than the margin of the shortest lease. It also bounds how
+/// long an adopted zombie stays.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// How often the guard checks whether a tree that it ends has ended. Costs one system call.
 const REAP_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the guard reads the tree from `/proc` to end it. Costs one read per process.
 const SCAN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs the guard with the arguments after `guard`: `TRUST_NANOS GRACE_MILLIS PROGRAM [ARG...]`.
+/// In place of the path of a lock, if there is none.
+pub(super) const NO_LOCK: &str = "-";
+
+/// Runs the guard with the arguments after `guard`: `TRUST_NANOS GRACE_MILLIS LOCK PROGRAM [ARG...]`.
 /// The control socket is stdin. For the daemon, not for people.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(arguments) = GuardArguments::parse(args) else {
         let _ = writeln!(
             io::stderr(),
-            "kindler guard is started by the daemon: TRUST_NANOS GRACE_MILLIS PROGRAM [ARG...]"
+            "kindler guard is started by the daemon: TRUST_NANOS GRACE_MILLIS LOCK PROGRAM [ARG...]"
         );
         return ExitCode::from(2);
     };
@@ -65,9 +71,10 @@ fn guard(arguments: GuardArguments) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     ignore_signals()?;
     let mut control = ControlSocket::on_stdin(arguments.trust)?;
+    let lock = arguments.lock.as_deref().map(owner_lock::join).transpose();
     // The daemon may have stopped the command or died before this point.
     let event = control.wait(None, Duration::ZERO);
-    let report = if control.trust.passed() {
+    let report = if control.trust.passed() || lock.is_err() {
         GuardReport::Untrusted
     } else if event != ControlEvent::None {
         GuardReport::Stopped
@@ -128,6 +135,7 @@ fn start(program: &OsString, args: &[OsString]) -> io::Result<Pid> {
 struct GuardArguments {
     trust: MonotonicDeadline,
     grace: Duration,
+    lock: Option<PathBuf>,
     program: OsString,
     args: Vec<OsString>,
 }
@@ -136,9 +144,11 @@ impl GuardArguments {
     fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
         let trust = MonotonicDeadline::from_nanos(args.next()?.to_str()?.parse().ok()?);
         let grace = Duration::from_millis(args.next()?.to_str()?.parse().ok()?);
+        let lock = args.next().filter(|path| path != NO_LOCK);
         Some(Self {
             trust,
             grace,
+            lock: lock.map(PathBuf::from),
             program: args.next()?,
             args: args.collect(),
         })

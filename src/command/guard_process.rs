@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::control_socket::{GuardReport, GuardRequest, MessageBuffer};
 use super::environment::{self, RUN_ID};
+use super::guard::NO_LOCK;
 use super::kill_tree::{KILL_DEADLINE, kill_tree};
 use super::line::CommandLine;
 use super::run_id::RunId;
@@ -33,9 +34,9 @@ pub(super) struct GuardProcess {
 
 impl GuardProcess {
     /// Starts `program` as the guard of `line`, which also inherits the variables `pass_env`. The
-    /// guard checks `trust` again before it starts the command.
+    /// guard holds `owner_lock`, and checks `trust` again before it starts the command.
     pub(super) fn start(
-        program: &Path,
+        (program, owner_lock): (&Path, Option<&Path>),
         pass_env: &[String],
         line: &CommandLine,
         grace: Duration,
@@ -55,6 +56,7 @@ impl GuardProcess {
             .arg("guard")
             .arg(trust.as_nanos().to_string())
             .arg(grace.as_millis().to_string())
+            .arg(owner_lock.unwrap_or(Path::new(NO_LOCK)))
             .arg(&line.program)
             .args(&line.args)
             .env_clear()

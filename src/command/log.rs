@@ -266,7 +266,7 @@ mod tests {
             operation: "create".to_owned(),
             attempt: 3,
             generation: 2,
-            fence: 17,
+            term: 17,
         }
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().map(|l| l.get(24..).unwrap_or(l)).collect();
         assert_eq!(
             lines[0],
-            format!(" create attempt 3 generation 2 fence 17 uid {UID}: /create_env.sh -n dev")
+            format!(" create attempt 3 generation 2 term 17 uid {UID}: /create_env.sh -n dev")
         );
         assert_eq!(text.lines().nth(1), Some("[CREATE] hello"));
         assert_eq!(lines[2], " create exited with code 0 after 9.031s");

@@ -29,7 +29,7 @@ pub struct Heading {
     /// The generation of the row.
     pub generation: i64,
     /// The term of the lease.
-    pub fence: i64,
+    pub term: i64,
 }
 
 impl fmt::Display for Heading {
@@ -38,17 +38,17 @@ impl fmt::Display for Heading {
             operation,
             attempt,
             generation,
-            fence,
+            term,
         } = self;
         write!(
             f,
-            "{operation} attempt {attempt} generation {generation} fence {fence}"
+            "{operation} attempt {attempt} generation {generation} term {term}"
         )
     }
 }
 
 impl Heading {
-    /// `--- 2026-11-20T23:00:00Z create attempt 3 generation 2 fence 17 uid ...: what`.
+    /// `--- 2026-11-20T23:00:00Z create attempt 3 generation 2 term 17 uid ...: what`.
     pub(super) fn line(&self, now: Timestamp, uid: Uuid, what: &impl fmt::Display) -> String {
         format!("--- {now} {self}{UID}{uid}: {what}\n")
     }
@@ -190,7 +190,7 @@ mod tests {
             operation: "create".to_owned(),
             attempt: 1,
             generation: 2,
-            fence: 3,
+            term: 3,
         };
         heading.line(Timestamp::UNIX_EPOCH, uid, &"/x -n a")
     }
@@ -202,7 +202,7 @@ mod tests {
             String::new(),
             format!("uid {OWN}: x"),
             format!("one\n{}", heading(OWN)),
-            format!("--- 2026-11-20T23:00:00Z create attempt 1 fence 3: /x uid {OWN}: y\n"),
+            format!("--- 2026-11-20T23:00:00Z create attempt 1 term 3: /x uid {OWN}: y\n"),
         ] {
             assert_eq!(uid_in(other.as_bytes()), None, "{other:?}");
         }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_log_without_uid_belongs_to_a_row_that_is_older() {
-        let (_dir, log) = written("--- 2026-11-20T23:00:00Z create attempt 1 fence 3: /x\n");
+        let (_dir, log) = written("--- 2026-11-20T23:00:00Z create attempt 1 term 3: /x\n");
         let of = |since| LogFile::new(log.path().to_owned(), LogOwner::row(OWN, since));
         let hour = jiff::SignedDuration::from_hours(1);
         assert!(of(Some(Timestamp::now() - hour)).exists());

@@ -24,6 +24,8 @@
 //!   survived SIGKILL ([`FinishedCommand::survivors`]).
 //! - Dropping the future of `run`, or killing the daemon, ends the process tree: SIGTERM at once,
 //!   SIGKILL at most two seconds later.
+//! - While a process of the tree exists, the [lock](OwnerLocks) of the daemon that started it is
+//!   held, unless the process closed the file.
 //! - Memory is bounded whatever a command prints, and its output is always drained.
 //!
 //! # Limits
@@ -46,6 +48,7 @@ mod log_error;
 mod log_owner;
 mod orphans;
 mod outcome;
+mod owner_lock;
 mod run;
 mod run_id;
 mod tree;
@@ -60,4 +63,5 @@ pub use log_error::LogError;
 pub use log_owner::{Heading, LogFile, LogOwner};
 pub use orphans::{Orphans, OrphansEnded};
 pub use outcome::{Ending, FinishedCommand, SpawnError};
+pub use owner_lock::{EndedOwner, OwnerLock, OwnerLocks};
 pub use run::{Runner, unconditional_trust};

@@ -11,13 +11,11 @@ use super::kill_tree::kill_tree;
 use super::run_id::RunId;
 use super::tree::{self, ProcessInfo};
 
-/// How long a guard may take to end its process tree after its daemon died.
-const GUARD_DEADLINE: Duration = Duration::from_secs(3);
-
 /// Ends orphaned runs. Remembers between two calls which runs may still continue by themselves.
 #[derive(Debug)]
 pub struct Orphans {
     stopped_grace: Duration,
+    guard_grace: Duration,
     since: HashMap<String, Instant>,
 }
 
@@ -33,10 +31,12 @@ pub struct OrphansEnded {
 }
 
 impl Orphans {
-    /// A stopped daemon and guard have `stopped_grace` to continue.
-    pub fn new(stopped_grace: Duration) -> Self {
+    /// A stopped daemon and guard have `stopped_grace` to continue; a guard whose daemon died has
+    /// `guard_grace` to end its process tree.
+    pub fn new(stopped_grace: Duration, guard_grace: Duration) -> Self {
         Self {
             stopped_grace,
+            guard_grace,
             since: HashMap::new(),
         }
     }
@@ -72,7 +72,7 @@ impl Orphans {
         match (run.daemon, run.guard) {
             (_, ProcessState::Gone) => None,
             // The kernel continues a stopped guard when its daemon dies.
-            (ProcessState::Gone, _) => Some(GUARD_DEADLINE),
+            (ProcessState::Gone, _) => Some(self.guard_grace),
             _ => Some(self.stopped_grace),
         }
     }

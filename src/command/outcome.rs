@@ -110,7 +110,7 @@ pub enum SpawnError {
         /// The program as the caller named it.
         program: PathBuf,
     },
-    /// The system refused for another reason, such as a limit on processes.
+    /// The system did not start it for another reason, such as a limit on processes.
     #[error("cannot start program {}", program.display())]
     Start {
         /// The program as the caller named it.

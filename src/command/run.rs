@@ -17,10 +17,12 @@ use super::guard_process::GuardProcess;
 use super::line::{CommandLimits, CommandLine};
 use super::log::CommandLog;
 use super::outcome::{Ending, FinishedCommand, SpawnError};
+use crate::core::lease::LeasePolicy;
 use crate::core::trust::{MonotonicDeadline, Trust};
 use crate::redact::KnownSecrets;
 
-/// How long after the grace a guard may take to report before it counts as unresponsive.
+/// How long after the grace a guard may take to report before it counts as unresponsive. The
+/// lease is renewed meanwhile; if its trust ends, [`Runner::untrusted_answer`] counts.
 const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(3);
 /// How long output is read after the end. What is in the pipes arrives at once; this is the limit
 /// if an escaped process keeps them open.
@@ -33,8 +35,13 @@ pub struct Runner {
     pub guard_program: PathBuf,
     /// Names of further variables that commands inherit; a final `*` matches any suffix.
     pub pass_env: Vec<String>,
+    /// The file of the owner's lock, which guards hold; see [`super::OwnerLocks`].
+    pub owner_lock: Option<PathBuf>,
     /// How much of the start of stdout is kept, in bytes.
     pub stdout_kept: usize,
+    /// How long a guard may take to report after the trust has ended, before its process tree is
+    /// killed without it. It must be well below the time until another owner may take over.
+    pub untrusted_answer: Duration,
     /// Values that are redacted in the output, besides those of the variables that
     /// [`pass_env`](Self::pass_env) names and whose names look like a secret.
     pub secrets: KnownSecrets,
@@ -46,7 +53,9 @@ impl Default for Runner {
         Self {
             guard_program: PathBuf::from("/proc/self/exe"),
             pass_env: Vec::new(),
+            owner_lock: None,
             stdout_kept: STDOUT_KEPT,
+            untrusted_answer: LeasePolicy::default().guard_answers_within(),
             secrets: KnownSecrets::default(),
         }
     }
@@ -114,11 +123,13 @@ impl Runner {
         log: Option<&mut CommandLog>,
     ) -> Result<(CommandEnd, KeptOutput), SpawnError> {
         let until = *trust.borrow();
-        if let Some(ending) = refusal(until, cancel) {
+        if let Some(ending) = rejection(until, cancel) {
             return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
+        // Without the file no process can conclude that this one has ended.
+        let owner_lock = self.owner_lock.as_deref().filter(|path| path.exists());
         let guard = GuardProcess::start(
-            &self.guard_program,
+            (&self.guard_program, owner_lock),
             &self.pass_env,
             line,
             limits.grace,
@@ -140,8 +151,10 @@ impl Runner {
             let mut run = GuardedRun {
                 line,
                 limits,
+                untrusted_answer: self.untrusted_answer,
                 guard,
                 stop: None,
+                untrusted: false,
             };
             let until_ended = run.until_ended(trust, cancel);
             tokio::pin!(drain, until_ended);
@@ -158,7 +171,7 @@ impl Runner {
 }
 
 /// Why the command must not start, if so.
-fn refusal(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Ending> {
+fn rejection(trust: MonotonicDeadline, cancel: &CancellationToken) -> Option<Ending> {
     if trust.passed() {
         Some(Ending::TrustLost)
     } else if cancel.is_cancelled() {
@@ -193,8 +206,11 @@ struct RequestedStop {
 struct GuardedRun<'a> {
     line: &'a CommandLine,
     limits: &'a CommandLimits,
+    untrusted_answer: Duration,
     guard: GuardProcess,
     stop: Option<RequestedStop>,
+    /// The trust has ended.
+    untrusted: bool,
 }
 
 impl GuardedRun<'_> {
@@ -242,26 +258,31 @@ impl GuardedRun<'_> {
                     self.guard.send(GuardRequest::Trust(*trust.borrow()));
                 }
                 () = cancel.cancelled(), if self.stop.is_none() => {
-                    self.stop(Ending::Cancelled, self.limits.grace);
+                    self.stop(Ending::Cancelled, self.limits.grace, UNRESPONSIVE_AFTER);
                 }
                 () = sleep_until(deadline), if self.stop.is_none() => {
-                    self.stop(Ending::DeadlineExceeded, self.limits.grace);
+                    self.stop(Ending::DeadlineExceeded, self.limits.grace, UNRESPONSIVE_AFTER);
                 }
-                // The guard does this by itself unless it is unresponsive.
-                () = expiry(until), if self.stop.is_none() => {
-                    self.stop(Ending::TrustLost, Duration::ZERO);
+                // The guard does this by itself unless it is unresponsive. It shortens the grace of
+                // an earlier stop.
+                () = expiry(until), if !self.untrusted => {
+                    self.untrusted = true;
+                    self.stop(Ending::TrustLost, Duration::ZERO, self.untrusted_answer);
                 }
                 stop = overdue(self.stop) => return GuardOutcome::Unresponsive(stop),
             }
         }
     }
 
-    fn stop(&mut self, ending: Ending, grace: Duration) {
+    /// Requests the end of the command; a second request keeps the reason of the first, and takes
+    /// effect if it is due earlier.
+    fn stop(&mut self, ending: Ending, grace: Duration, answer_within: Duration) {
         self.guard.send(GuardRequest::Stop(grace));
-        self.stop = Some(RequestedStop {
-            ending,
-            report_due: Instant::now() + grace + UNRESPONSIVE_AFTER,
-        });
+        let report_due = Instant::now() + grace + answer_within;
+        let stop = self
+            .stop
+            .get_or_insert(RequestedStop { ending, report_due });
+        stop.report_due = stop.report_due.min(report_due);
     }
 
     fn end_of(&self, report: GuardReport) -> Result<CommandEnd, SpawnError> {

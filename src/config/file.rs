@@ -90,7 +90,7 @@ fn checked(
 
 fn text_of(value: Value) -> Result<String, &'static str> {
     match value {
-        Value::String(text) => Ok(text),
+        Value::String(text) => Ok(text.trim().to_owned()),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Float(number) => Ok(number.to_string()),
         Value::Boolean(flag) => Ok(flag.to_string()),

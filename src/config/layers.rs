@@ -2,7 +2,7 @@
 //! so that an error names its source, and then becomes a default in clap.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Arg, Command};
@@ -11,16 +11,17 @@ use crate::command::RUN_ID;
 
 use super::error::ConfigError;
 use super::settings::{LOG_LEVEL, every_setting};
-use super::values::{SettingValues, check, flag_value, nearest};
+use super::values::{SettingValues, check, flag_value, nearest, variable};
 use super::{file, paths, url_file};
 
 /// Variables that Kindler sets for the commands that it runs. They are not
 /// settings, but a command that calls `kindler` passes them on.
-pub const COMMAND_ENV: [&str; 9] = [
+pub const COMMAND_ENV: [&str; 10] = [
     "KINDLER_NAME",
     "KINDLER_UID",
     "KINDLER_PROVIDER",
     "KINDLER_GENERATION",
+    "KINDLER_TERM",
     "KINDLER_FENCE",
     "KINDLER_ATTEMPT",
     "KINDLER_SUBNET",
@@ -75,8 +76,9 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
         }
     }
     // DATABASE_URL ranks below KINDLER_DATABASE_URL and above the file.
-    if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
-        values.insert("database_url".to_owned(), vec![url]);
+    let url = env::var("DATABASE_URL").unwrap_or_default();
+    if !url.trim().is_empty() {
+        values.insert("database_url".to_owned(), vec![url.trim().to_owned()]);
     }
     values.extend(from_files);
     Ok(inject(command, &values))
@@ -89,8 +91,8 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
 /// [`ConfigError`] for an invalid file.
 pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
     // Flag and environment were checked at the start.
-    let given = flag_value(args, "--log").or_else(|| env::var_os("KINDLER_LOG"));
-    if let Some(given) = given.filter(|given| !given.is_empty()) {
+    let given = flag_value(args, "--log").or_else(|| variable("KINDLER_LOG"));
+    if let Some(given) = given {
         return Ok(given.to_string_lossy().into_owned());
     }
     let in_file = match config_path(args)? {
@@ -103,8 +105,7 @@ pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
 
 /// The file to read: the one that is set, else the first default that exists.
 fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
-    let given = flag_value(args, "--config")
-        .or_else(|| env::var_os("KINDLER_CONFIG").filter(|path| !path.is_empty()));
+    let given = flag_value(args, "--config").or_else(|| variable("KINDLER_CONFIG"));
     match given.map(PathBuf::from) {
         Some(path) if path.exists() => Ok(Some(path)),
         Some(path) => Err(ConfigError::NoFile(path)),
@@ -121,8 +122,8 @@ fn check_variables(settings: &Command) -> Result<(), ConfigError> {
         if name == OLD_SYSTEM_ENV || COMMAND_ENV.contains(&name) {
             continue;
         }
-        let variable = |arg: &&Arg| arg.get_env().is_some_and(|env| env == name);
-        let Some(arg) = settings.get_arguments().find(variable) else {
+        let of_name = |arg: &&Arg| arg.get_env().is_some_and(|env| env == name);
+        let Some(arg) = settings.get_arguments().find(of_name) else {
             let known = settings
                 .get_arguments()
                 .filter_map(|arg| arg.get_env()?.to_str());
@@ -133,7 +134,11 @@ fn check_variables(settings: &Command) -> Result<(), ConfigError> {
             });
         };
         // Clap rejects values that are not UTF-8. An empty value counts as not set.
-        if let Some(value) = value.to_str().filter(|value| !value.is_empty()) {
+        if let Some(value) = value
+            .to_str()
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+        {
             check(arg, &[value.to_owned()]).map_err(|why| ConfigError::Variable {
                 name: name.to_owned(),
                 why,
@@ -143,25 +148,34 @@ fn check_variables(settings: &Command) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Makes each value the default of its flag.
+/// Makes each value the default of its flag. A variable that clap must not read as it is,
+/// because white space surrounds its value, becomes a default too.
 fn inject(mut command: Command, values: &SettingValues) -> Command {
-    let args: Vec<(String, bool)> = command
+    let args: Vec<(String, Option<String>)> = command
         .get_arguments()
         .map(|arg| {
-            let variable = arg.get_env().and_then(env::var_os);
-            (
-                arg.get_id().to_string(),
-                variable.is_some_and(|value| value.is_empty()),
-            )
+            let value = arg.get_env().and_then(env::var_os);
+            let trimmed = value.and_then(|value| trimmed(&value));
+            (arg.get_id().to_string(), trimmed)
         })
         .collect();
-    for (name, emptied) in args {
-        if let Some(values) = values.get(&name) {
+    for (name, trimmed) in args {
+        let variable = trimmed.as_ref().map(|text| vec![text.clone()]);
+        let given = variable.filter(|values| !values[0].is_empty());
+        if let Some(values) = given.as_ref().or_else(|| values.get(&name)) {
             command = command.mut_arg(&name, |arg| arg.default_values(values.clone()));
         }
-        if emptied {
+        if trimmed.is_some() {
             command = command.mut_arg(&name, |arg| arg.env(None::<&str>));
         }
     }
     command.mut_subcommands(|subcommand| inject(subcommand, values))
+}
+
+/// The value of a variable without the white space around it, if there is some or nothing
+/// else.
+fn trimmed(value: &OsStr) -> Option<String> {
+    let text = value.to_str()?;
+    let trimmed = text.trim();
+    (trimmed.is_empty() || trimmed.len() < text.len()).then(|| trimmed.to_owned())
 }

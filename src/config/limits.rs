@@ -5,6 +5,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
 use crate::clusters::{Selector, SelectorError};
 use crate::duration::{self, DurationError};
 
@@ -99,6 +102,7 @@ pub fn duration_within(
     limits: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Duration, LimitError> + Clone {
     move |text| {
+        let text = text.trim();
         let given = duration::parse(text).map_err(|why| LimitError::NotADuration { field, why })?;
         if limits.contains(&given) {
             return Ok(given);
@@ -165,6 +169,7 @@ pub(super) fn origin(text: &str) -> Result<String, LimitError> {
 
 /// Parses `IP:PORT` or `localhost:PORT`.
 pub fn address(text: &str) -> Result<SocketAddr, LimitError> {
+    let text = text.trim();
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
@@ -201,11 +206,18 @@ pub(super) fn variable(text: &str) -> Result<String, LimitError> {
 }
 
 /// Checks a log filter and returns its text.
+///
+/// The filter's own parser takes an unknown word for a module, which would switch every
+/// other message off: a word without a level must be a level.
 pub(super) fn log_filter(text: &str) -> Result<String, LimitError> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(LimitError::NotAFilter(text.chars().take(80).collect())),
+    let text = text.trim();
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let filter = EnvFilter::try_new(text);
+    let mut words = text.split(',').map(str::trim);
+    if filter.is_ok() && words.all(|word| is_level(word) || word.contains(['=', '['])) {
+        return Ok(text.to_owned());
     }
+    Err(LimitError::NotAFilter(text.chars().take(80).collect()))
 }
 
 #[cfg(test)]
@@ -277,11 +289,17 @@ mod tests {
                 "{message}"
             );
         }
-        assert!(
-            log_filter("kindler=loud")
-                .unwrap_err()
-                .to_string()
-                .starts_with("log ")
-        );
+        for bad in ["kindler=loud", "warning", "inof", "kindler", "info,x", ""] {
+            let message = log_filter(bad).unwrap_err().to_string();
+            assert!(message.starts_with("log "), "{message}");
+        }
+        for good in [
+            "WARN",
+            "off",
+            " info,kindler::http=debug ",
+            "warn,[pass]=info",
+        ] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Database URLs from files: a file that a setting names, or a systemd credential.
 //! The content is never shown, and a password in a flag is rejected.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::values::{SettingValues, flag_value};
+use super::values::{SettingValues, flag_value, variable};
 use crate::core::database::Database;
 
 /// The URL settings. Each has a setting `…_file` and a systemd credential of the
@@ -28,7 +27,7 @@ pub(super) fn below_variable(
     reject_password(url, args)?;
     let outside = |name: &str| {
         flag_value(args, &format!("--{}", flag(name)))
-            .or_else(|| set(&format!("KINDLER_{}", name.to_uppercase())))
+            .or_else(|| variable(&format!("KINDLER_{}", name.to_uppercase())))
     };
     let url_file = format!("{url}_file");
     let both = |by| ConfigError::TwoUrls { url, by };
@@ -60,13 +59,9 @@ fn reject_password(url: &str, args: &[OsString]) -> Result<(), ConfigError> {
     }
 }
 
-fn set(variable: &str) -> Option<OsString> {
-    env::var_os(variable).filter(|value| !value.is_empty())
-}
-
 /// The credential that systemd's `LoadCredential=NAME:…` passed to this process.
 fn credential(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(set("CREDENTIALS_DIRECTORY")?).join(name);
+    let path = PathBuf::from(variable("CREDENTIALS_DIRECTORY")?).join(name);
     path.exists().then_some(path)
 }
 

@@ -1,7 +1,8 @@
-//! Values of settings before clap parses them: found among the flags and checked
-//! by the flag's own parser. This module must not know their source.
+//! Values of settings before clap parses them: found among the flags and the variables,
+//! and checked by the flag's own parser. This module must not know which source wins.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 
@@ -26,6 +27,14 @@ pub(super) fn flag_value(args: &[OsString], flag: &str) -> Option<OsString> {
         }
     }
     None
+}
+
+/// The value of a variable, without the white space around it; an empty one counts as not
+/// set.
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    let value = env::var_os(name)?;
+    let trimmed = value.to_str().map(|text| text.trim().into());
+    trimmed.or(Some(value)).filter(|value| !value.is_empty())
 }
 
 /// Checks values with the parser of the flag. Clap's own message is not used,

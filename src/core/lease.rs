@@ -19,6 +19,9 @@ impl fmt::Display for Term {
     }
 }
 
+/// The longest time between two renewals.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// The lifetime of leases, and the times that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeasePolicy {
@@ -41,9 +44,22 @@ impl LeasePolicy {
         self.ttl.mul_f64(0.8)
     }
 
-    /// The time between two renewals: two may fail before the trust ends.
+    /// The time between two renewals: two may fail before the trust ends. A long lease is
+    /// renewed as often, because each renewal also reads the row.
     pub fn renew_every(&self) -> Duration {
-        self.ttl / 4
+        (self.ttl / 4).min(LONGEST_PAUSE)
+    }
+
+    /// The time between the end of the trust and the earliest takeover. Commands that still
+    /// run must end within it, so nothing that delays their end may be longer.
+    pub fn margin(&self) -> Duration {
+        self.ttl - self.trusted_for()
+    }
+
+    /// How long after the end of the trust a guard may take to end its command, before the
+    /// daemon does so itself: most of the margin is left for that.
+    pub fn guard_answers_within(&self) -> Duration {
+        self.margin() / 4
     }
 }
 
@@ -56,5 +72,16 @@ mod tests {
         let policy = LeasePolicy::default();
         assert!(policy.trusted_for() < policy.ttl);
         assert!(policy.renew_every() * 3 < policy.trusted_for());
+    }
+
+    #[test]
+    fn every_time_is_a_part_of_the_lifetime() {
+        for seconds in [2, 3, 5, 10, 15, 600] {
+            let ttl = Duration::from_secs(seconds);
+            let policy = LeasePolicy { ttl };
+            assert!(policy.margin() > Duration::ZERO);
+            assert!(policy.trusted_for() + policy.margin() <= ttl);
+            assert!(policy.guard_answers_within() < policy.margin() / 3);
+        }
     }
 }

@@ -16,13 +16,16 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
-use crate::core::database::{Database, NoConnection, session_limit, session_settings};
+use crate::core::database::{
+    Database, NoConnection, SessionSettings, hands_sessions_around, listen, session_limit, unlisten,
+};
 use crate::core::wakeups::WakeupQueue;
 
 /// How often a quiet connection is probed; twice as often as the server ends idle sessions,
@@ -200,11 +203,9 @@ impl Listener {
     /// In this order, so that no session of a pooler is left listening. Returns the time
     /// between two probes.
     async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<Duration, ListenError> {
-        let probe_every = probe_every(client).await?;
-        // An open transaction would block the server's notification queue.
-        let settings = session_settings("listener");
-        let own = &echo.channel;
-        run(client, &format!("{settings}; LISTEN {own}")).await?;
+        let limit = answer(session_limit(client)).await?;
+        let settings = SessionSettings::new("listener");
+        answer(settings.begin_session(client)).await?;
         // Over a second connection: even a pooled session receives its own notification.
         let within = self.database.connect_within();
         let second_connection = match timeout(within, self.database.connect()).await {
@@ -212,17 +213,39 @@ impl Listener {
             Ok(Err(error)) => return Err(ListenError::Connect(self.database.explain(error))),
             Err(_) => return Err(ListenError::ConnectTimeout(within)),
         };
-        run(&second_connection, &format!("NOTIFY {own}")).await?;
-        timeout(ECHO_WITHIN, echo.arrived.notified())
-            .await
-            .map_err(|_| ListenError::Unsupported)?;
+        // A session of others would listen for good, and block the server's notification
+        // queue during each of their transactions.
+        if settings.are_per_transaction()
+            && answer(hands_sessions_around(client, &second_connection)).await?
+        {
+            return Err(ListenError::Unsupported);
+        }
+        let own = &echo.channel;
+        let listens = answer(listen(client, own)).await?;
+        match answer(second_connection.batch_execute(&format!("NOTIFY {own}"))).await {
+            // The session is this connection's own, so it does receive what others send.
+            Err(ListenError::Listen(error))
+                if is_full_queue(&error) && !settings.are_per_transaction() =>
+            {
+                warn!("the notification queue of the server is full");
+            }
+            Err(error) => {
+                answer(unlisten(client, own, &listens)).await?;
+                return Err(error);
+            }
+            Ok(()) if timeout(ECHO_WITHIN, echo.arrived.notified()).await.is_err() => {
+                answer(unlisten(client, own, &listens)).await?;
+                return Err(ListenError::Unsupported);
+            }
+            Ok(()) => {}
+        }
         let mut listen = format!("UNLISTEN {own}");
         for route in self.routes.iter() {
             let channel = route.channel.replace('"', "\"\"");
             listen.push_str(&format!("; LISTEN \"{channel}\""));
         }
-        run(client, &listen).await?;
-        Ok(probe_every)
+        answer(client.batch_execute(&listen)).await?;
+        Ok(limit.map_or(PROBE_EVERY, |limit| PROBE_EVERY.min(limit / 2)))
     }
 
     /// Checks on the same session that it still listens: a half-open connection gives
@@ -240,13 +263,9 @@ impl Listener {
     }
 }
 
-/// The time between two probes of a session, which also keep it alive.
-async fn probe_every(client: &Client) -> Result<Duration, ListenError> {
-    match timeout(ANSWER_WITHIN, session_limit(client)).await {
-        Ok(Ok(limit)) => Ok(limit.map_or(PROBE_EVERY, |limit| PROBE_EVERY.min(limit / 2))),
-        Ok(Err(error)) => Err(ListenError::Listen(error)),
-        Err(_) => Err(ListenError::Timeout),
-    }
+/// Whether a NOTIFY failed because the queue of the server is full.
+fn is_full_queue(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::PROGRAM_LIMIT_EXCEEDED)
 }
 
 /// Adds the payload of a notification to the queue of its channel.
@@ -276,9 +295,11 @@ impl Echo {
     }
 }
 
-/// Runs statements, with the deadline of an answer.
-async fn run(client: &Client, sql: &str) -> Result<(), ListenError> {
-    match timeout(ANSWER_WITHIN, client.batch_execute(sql)).await {
+/// Waits for the answer to statements, with a deadline.
+async fn answer<T>(
+    statements: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, ListenError> {
+    match timeout(ANSWER_WITHIN, statements).await {
         Ok(ran) => ran.map_err(ListenError::Listen),
         Err(_) => Err(ListenError::Timeout),
     }

@@ -1,11 +1,11 @@
 //! The work queue: which keys run, and when. Pure: time is an argument.
 //!
 //! **A key never runs twice at the same time.** While it waits, the earliest time wins.
-//! A wake-up while it runs makes it run once more. The queue is bounded: it refuses a
+//! A wake-up while it runs makes it run once more. The queue is bounded: it rejects a
 //! key if it is full, and the caller must find that key again (the controller makes a
 //! full pass).
 //!
-//! Two lanes keep a backlog from delaying a person: a row that just changed
+//! Two lanes, so that a person does not wait behind a backlog: a row that just changed
 //! ([`Lane::Urgent`]) starts first, but every fourth start belongs to the routine lane.
 //! The urgent lane is short and always accepts the newest wake-up: when ten thousand
 //! rows change at once, the oldest wake-ups move to the routine lane, so that the next
@@ -46,7 +46,7 @@ pub enum Offered {
     /// It runs now, and will run once more.
     Running,
     /// The queue is full.
-    Refused,
+    Rejected,
 }
 
 /// A key that starts now.
@@ -156,7 +156,7 @@ impl Queue {
             None => {
                 let displaced = if full { self.displace(due, lane) } else { None };
                 if full && displaced.is_none() {
-                    return Offered::Refused;
+                    return Offered::Rejected;
                 }
                 self.order += 1;
                 self.insert(key.clone(), due, lane, self.order);
@@ -202,7 +202,7 @@ impl Queue {
     }
 
     /// Ends the run of a key. It waits again if it was woken meanwhile, or until `next`.
-    /// A key that just ended is never refused.
+    /// A key that just ended is never rejected.
     pub fn finish(&mut self, key: &Key, next: Option<Instant>) {
         let Some(Slot::Running { again }) = self.slots.remove(key) else {
             debug_assert!(false, "{key} did not run");

@@ -30,8 +30,8 @@
 //!
 //! # Caveats
 //! - A process that is stopped for longer than its lease is trusted may continue an
-//!   effect that it started before. Effects that can be fenced should carry the term;
-//!   the others should run below a guard that ends them, as Kindler's commands do.
+//!   effect that it started before. Give the term to effects that can compare it, and run the
+//!   others below a guard that ends them, as Kindler runs its commands.
 //! - The removal of a row is final: verify first that nothing is left.
 
 use std::sync::Arc;

@@ -5,17 +5,22 @@
 //! [`Runtime`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
 use prometheus::Registry;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::controller::{Controller, ControllerSettings, Reconciler};
-use super::database::{Connections, Database, DatabaseError};
+use super::database::{
+    Connections, Database, DatabaseError, NEXT_ATTEMPT, Param, dead_client_limits, is_lock_timeout,
+    limit_waits, lock_tables,
+};
 use super::lease::LeasePolicy;
 use super::listener::{Listener, Listening, Route};
 use super::metrics::CoreMetrics;
@@ -26,6 +31,9 @@ use super::wakeups::WakeupQueue;
 
 /// Functions that prepare tables; see `sql/core/prepare.sql`.
 const PREPARE: &str = include_str!("../../sql/core/prepare.sql");
+
+/// How long to try to lock a table that is prepared.
+const PREPARED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The time between two searches for expired leases.
 const EXPIRED_EVERY: Duration = Duration::from_secs(5);
@@ -114,19 +122,16 @@ impl Runtime {
         desired: &[&str],
     ) -> Result<(), tokio_postgres::Error> {
         let mut client = self.database.connect().await?;
-        let transaction = client.transaction().await?;
-        // A statement that waits for a lock makes later ones wait behind it: fail instead.
-        transaction
-            .batch_execute("SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'")
-            .await?;
-        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
-        transaction.batch_execute(lock).await?;
-        transaction.batch_execute(create).await?;
-        transaction.batch_execute(PREPARE).await?;
-        let sql =
-            "SELECT kindler_prepare_table($1::text::regclass, $2::text::name, $3::text[]::name[])";
-        transaction.execute(sql, &[&table, &key, &desired]).await?;
-        transaction.commit().await
+        let giving_up = Instant::now() + PREPARED_WITHIN;
+        loop {
+            let prepared = prepare(&mut client, create, table, key, desired).await;
+            match prepared {
+                Err(error) if is_lock_timeout(&error) && Instant::now() < giving_up => {
+                    sleep(NEXT_ATTEMPT).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Adds a resource; [`Runtime::run`] reconciles its rows.
@@ -187,6 +192,38 @@ impl Runtime {
         self.controllers.run(shutdown).await;
         let _ended = tokio::join!(listener, searching, sessions);
     }
+}
+
+/// Prepares a table in one transaction, if its locks are free.
+async fn prepare(
+    client: &mut Client,
+    create: &str,
+    table: &str,
+    key: &str,
+    desired: &[&str],
+) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction
+        .batch_execute(&format!(
+            "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '60s'; {}",
+            dead_client_limits()
+        ))
+        .await?;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('kindler prepares tables', 0))";
+    transaction.batch_execute(lock).await?;
+    limit_waits(&transaction).await?;
+    transaction.batch_execute(create).await?;
+    lock_tables(&transaction, &[table]).await?;
+    transaction.batch_execute(PREPARE).await?;
+    let sql =
+        "SELECT kindler_prepare_table($1::text::regclass, $2::text::name, $3::text[]::name[])";
+    let params = [
+        (&table as Param<'_>, Type::TEXT),
+        (&key as Param<'_>, Type::TEXT),
+        (&desired as Param<'_>, Type::TEXT_ARRAY),
+    ];
+    transaction.execute_typed(sql, &params).await?;
+    transaction.commit().await
 }
 
 async fn channel(connections: &Connections, table: &str) -> Result<String, DatabaseError> {

@@ -17,7 +17,7 @@ use super::resource::Resource;
 use super::rows::{Leased, Written};
 use super::steps::{StepChange, StepError};
 use super::table::Table;
-use super::work::{Cut, Work};
+use super::work::{CancelReason, Work};
 
 /// The desired columns of a prepared table.
 pub trait RowSpec: Send + Sync + Sized + 'static {
@@ -181,13 +181,13 @@ where
         &self,
         row: &Leased<Standard<T>>,
         ended: Result<String, StepError>,
-        cut: Option<Cut>,
+        cancelled: Option<CancelReason>,
         steps: &[StepChange],
         check_after: Option<Duration>,
         backoff: &Backoff,
     ) -> Result<Finished, DatabaseError> {
-        match (ended, cut) {
-            (_, Some(cut)) => Ok(cut.finished()),
+        match (ended, cancelled) {
+            (_, Some(cancelled)) => Ok(cancelled.finished()),
             (Err(error), None) => self.failed(row, &error, steps, backoff).await,
             (Ok(_), None) if row.object.deleted_at.is_some() => self.gone(row).await,
             (Ok(message), None) => self.ready(row, message, steps, check_after).await,

@@ -110,6 +110,13 @@ macro_rules! prepared_names {
 const ROW: &str = "{t}.{key} AS row_key, {t}.uid AS row_uid, {t}.generation AS row_generation, \
     {t}.{state} AS row_state, clock_timestamp() AS row_read_at";
 
+/// Always true: makes the commit of the transaction durable, also where the server, the
+/// role or the database makes commits asynchronous or local. A server that acknowledged a
+/// claim must not forget it, or two owners would act.
+const DURABLE: &str = "set_config('synchronous_commit', \
+    CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, \
+    true) IS NOT NULL";
+
 /// The columns of [`super::standard::Standard`].
 const STANDARD: &str = "{t}.deleted_at, {t}.failed_attempts, {t}.observed_generation";
 
@@ -232,6 +239,7 @@ fn fill(table: &Table, text: &str, parameters: &[(&str, &str)]) -> String {
             ("{write_steps}", sql!("write_steps")),
             ("{on_step}", sql!("on_step")),
             ("{steps_of_row}", steps::OF_ROW),
+            ("{durable}", DURABLE),
             ("{row}", ROW),
             ("{columns}", &columns),
             ("{status_columns}", table.status_columns),

@@ -1,4 +1,5 @@
-//! Until when the owner trusts its lease, as an instant that is the same for two processes.
+//! Until when the owner trusts its lease: an instant of a clock that all processes of the
+//! machine share.
 //! This module must not decide what happens when the trust ends.
 
 use std::time::Duration;

@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -26,9 +26,42 @@ use super::rows::{Lease, Leased, Rows, Written};
 use super::steps::{Advanced, StepChange, StepLog, StepRecord};
 use super::trust::{MonotonicDeadline, Trust};
 
+/// The pause before the result of an effect is written again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the result of an effect is written again. A worker waits meanwhile.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+
+/// Whether a write that failed is tried again.
+struct Retries {
+    give_up: Instant,
+}
+
+impl Retries {
+    fn new() -> Self {
+        Self {
+            give_up: Instant::now() + RETRY_FOR,
+        }
+    }
+
+    fn again(&self, error: &DatabaseError) -> bool {
+        let again = error.may_pass() && Instant::now() < self.give_up;
+        if again {
+            let error = error as &dyn std::error::Error;
+            warn!(error, "result could not be written; writing it again");
+        }
+        again
+    }
+}
+
+/// The longest pause between two attempts to renew a lease.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+const NOT_RENEWED: &str = "lease could not be renewed; retrying while it is trusted";
+
 /// Why work under a lease was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum CancelReason {
     /// The declaration has changed, as the text says.
     Changed(&'static str),
     /// The lease is lost, or not trusted any more.
@@ -37,7 +70,7 @@ pub enum Cut {
     Stopping,
 }
 
-impl Cut {
+impl CancelReason {
     /// How a cancelled reconcile ends: the key is reconciled again soon, by this replica,
     /// by the next owner, or after the next start.
     pub fn finished(self) -> Finished {
@@ -84,7 +117,7 @@ impl<R: Resource> Work<R> {
         }
     }
 
-    /// The lease: the fence of every write and effect.
+    /// The lease of this work.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -187,6 +220,31 @@ impl<R: Resource> Work<R> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As [`Work::write`], for the result of an effect, which must not be lost: while an
+    /// error may pass, writes it again for up to a minute, and renews the lease meanwhile.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], the last one.
+    pub async fn write_result<T: Sync>(
+        &self,
+        decided_on: &Leased<T>,
+        status: &<R::Object as Object>::Status,
+        steps: &[StepChange],
+    ) -> Result<Written<R::Object>, DatabaseError> {
+        let (cancel, retries) = (CancellationToken::new(), Retries::new());
+        let writing = async {
+            loop {
+                match self.write(decided_on, status, steps).await {
+                    Err(error) if !cancel.is_cancelled() && retries.again(&error) => {
+                        let _cancelled = cancel.run_until_cancelled(sleep(RETRY_PAUSE)).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        self.during(&cancel, |_| None, writing).await.0
+    }
+
     /// Sets the generation that the steps of a run are for.
     pub fn work_on(&self, generation: i64) {
         *self
@@ -213,25 +271,25 @@ impl<R: Resource> Work<R> {
         cancel: &CancellationToken,
         interrupt: impl Fn(&Leased<R::Object>) -> Option<&'static str>,
         work: impl Future<Output = T>,
-    ) -> (T, Option<Cut>) {
+    ) -> (T, Option<CancelReason>) {
         let mut work = pin!(work);
-        let mut cut = None;
+        let mut cancelled = None;
         loop {
             tokio::select! {
                 done = &mut work => {
                     // If the process was suspended, both arms are ready: the guard has
                     // ended the command because the trust ended.
-                    if cut.is_none() && self.trust.borrow().remaining().is_zero() {
+                    if cancelled.is_none() && self.trust.borrow().remaining().is_zero() {
                         self.lost();
-                        cut = Some(Cut::LeaseLost);
+                        cancelled = Some(CancelReason::LeaseLost);
                     }
-                    return (done, cut);
+                    return (done, cancelled);
                 }
-                found = self.keep_lease(cut, &interrupt) => {
-                    if found == Cut::LeaseLost {
+                found = self.keep_lease(cancelled, &interrupt) => {
+                    if found == CancelReason::LeaseLost {
                         self.lost();
                     }
-                    cut = Some(found);
+                    cancelled = Some(found);
                     cancel.cancel();
                 }
             }
@@ -244,7 +302,7 @@ impl<R: Resource> Work<R> {
         generation: i64,
         cancel: &CancellationToken,
         work: impl Future<Output = T>,
-    ) -> (T, Option<Cut>) {
+    ) -> (T, Option<CancelReason>) {
         let changed = |now: &Leased<R::Object>| {
             (now.generation != generation).then_some("the declaration has changed")
         };
@@ -254,51 +312,62 @@ impl<R: Resource> Work<R> {
     /// Renews the lease until there is a reason, or a further one, to stop the work.
     async fn keep_lease(
         &self,
-        cut: Option<Cut>,
+        cancelled: Option<CancelReason>,
         interrupt: &impl Fn(&Leased<R::Object>) -> Option<&'static str>,
-    ) -> Cut {
-        let watching = cut.is_none();
-        if cut == Some(Cut::LeaseLost) {
+    ) -> CancelReason {
+        let watching = cancelled.is_none();
+        if cancelled == Some(CancelReason::LeaseLost) {
             std::future::pending::<()>().await;
         }
         let mut pause = self.policy.renew_every();
         loop {
             let left = self.trust.borrow().remaining();
             if left.is_zero() {
-                return Cut::LeaseLost;
+                return CancelReason::LeaseLost;
             }
             tokio::select! {
                 () = sleep(pause.min(left)) => {}
                 () = self.signals.woken(), if watching => {}
-                () = self.signals.stopped(), if watching => return Cut::Stopping,
+                () = self.signals.stopped(), if watching => return CancelReason::Stopping,
             }
             let left = self.trust.borrow().remaining();
-            match timeout(left, self.renew_during_work()).await {
+            // A connection that does not answer must leave time for another one.
+            let within = (left / 2).max(self.policy.renew_every()).min(left);
+            match timeout(within, self.renew_during_work()).await {
                 Ok(Ok(Some((row, _)))) => {
                     pause = self.policy.renew_every();
                     if watching && let Some(why) = interrupt(&row) {
                         info!(why, "stopping the work");
-                        return Cut::Changed(why);
+                        return CancelReason::Changed(why);
                     }
                 }
-                Ok(Ok(None)) | Err(_) => return Cut::LeaseLost,
+                Ok(Ok(None)) => return CancelReason::LeaseLost,
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(
-                        error,
-                        "lease could not be renewed; retrying while it is trusted"
-                    );
-                    pause = Duration::from_secs(1).min(self.policy.renew_every());
+                    warn!(error, "{NOT_RENEWED}");
+                    pause = RENEWAL_PAUSE.min(self.policy.renew_every() / 2);
+                }
+                Err(_) => {
+                    warn!(?within, "no answer in time: {NOT_RENEWED}");
+                    pause = Duration::ZERO;
                 }
             }
         }
     }
 
-    /// Counts and logs the lost lease.
-    pub fn lost(&self) -> Cut {
+    /// Whether the lease is trusted, and this process does not end.
+    fn may_continue(&self) -> bool {
+        !self.trust.borrow().passed() && !self.signals.is_stopped()
+    }
+
+    /// Counts and logs the lost lease, and ends the trust in it: its commands are killed at
+    /// once, because the next owner waits for nothing.
+    pub fn lost(&self) -> CancelReason {
         warn!("lease is lost; stopping all work under it");
+        self.trust
+            .send_replace(MonotonicDeadline::in_(Duration::ZERO));
         self.metrics.leases.lost();
-        Cut::LeaseLost
+        CancelReason::LeaseLost
     }
 }
 
@@ -313,10 +382,16 @@ impl<R: Resource> StepLog for Work<R> {
             .generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let advanced = self
-            .rows
-            .advance(&self.lease, generation, changes, message)
-            .await?;
+        let retries = Retries::new();
+        let advanced = loop {
+            let advanced = self.rows.advance(&self.lease, generation, changes, message);
+            match advanced.await {
+                Err(error) if self.may_continue() && retries.again(&error) => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                answer => break answer?,
+            }
+        };
         if advanced != Advanced::LeaseLost {
             self.recorded(changes);
         }

@@ -37,7 +37,7 @@ impl ApiAuth {
     }
 
     /// The allowed host names and origins.
-    pub(super) fn doors(&self, settings: &DaemonSettings) -> OriginPolicy {
+    pub(super) fn origin_policy(&self, settings: &DaemonSettings) -> OriginPolicy {
         OriginPolicy {
             address: self.address,
             allowed_hosts: settings.web.allowed_hosts.clone().into(),

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::api_auth::ApiAuth;
 use super::error::DaemonError;
 use super::health_channels::HealthChannels;
+use super::terms::{SeenTerms, report};
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
 use crate::core::database::DatabaseError;
@@ -26,18 +27,19 @@ pub(super) struct Channels {
 }
 
 /// Waits until the database has the schema of this release or a newer one, and logs
-/// why it waits. Returns the channels to listen on, or `None` on shutdown. Fails if
+/// why it waits. Checks `terms` of a daemon that reconciles. Returns the channels to listen on, or `None` on shutdown. Fails if
 /// the API requires a token and none exists.
 pub(super) async fn wait_for_database(
     store: &Store,
     auth: &ApiAuth,
     health: &HealthChannels,
+    mut terms: Option<&mut SeenTerms>,
     shutdown: &CancellationToken,
 ) -> Result<Option<Channels>, DaemonError> {
     let mut failures = 0;
     loop {
         let error = tokio::select! {
-            opened = open(store, auth, health) => match opened {
+            opened = open(store, auth, health, terms.as_deref_mut()) => match opened {
                 Ok(channels) => return channels.map(Some),
                 Err(error) => error,
             },
@@ -60,6 +62,7 @@ async fn open(
     store: &Store,
     auth: &ApiAuth,
     health: &HealthChannels,
+    terms: Option<&mut SeenTerms>,
 ) -> Result<Result<Channels, DaemonError>, DatabaseError> {
     let version = store.check().await?;
     let channels = Channels {
@@ -68,6 +71,12 @@ async fn open(
     };
     if let Err(no_token) = auth.check_tokens().await? {
         return Ok(Err(no_token));
+    }
+    // Before anything is claimed.
+    if let Some(terms) = terms
+        && let Some(went_back) = terms.check(store).await?
+    {
+        health.went_back.send_replace(Some(report(&went_back)));
     }
     health.trouble.send_replace(None);
     if let Some(newer) = newer_schema(version) {

@@ -18,7 +18,7 @@ use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
 use crate::postgres::{self, PostgresServer};
-use crate::store::{DEV_DAEMON, DEV_PAGE, Migrated, make_dev_roles, migrate};
+use crate::store::{DEV_API, DEV_DAEMON, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres unless a database is given, migrates, and reconciles until SIGTERM
 /// or SIGINT.
@@ -81,7 +81,7 @@ async fn on_embedded_postgres(
     };
     let databases = Databases {
         daemon: login(DEV_DAEMON)?,
-        page: login(DEV_PAGE)?,
+        page: login(DEV_API)?,
     };
     let lost = shutdown.clone();
     tokio::select! {

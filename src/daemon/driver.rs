@@ -1,5 +1,6 @@
 //! Creates the driver from the settings.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::command::{LogDir, Runner};
@@ -12,15 +13,15 @@ use crate::redact::KnownSecrets;
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
 
-pub(super) fn driver(settings: &DaemonSettings) -> Arc<dyn Driver> {
+pub(super) fn driver(settings: &DaemonSettings, owner_lock: Option<PathBuf>) -> Arc<dyn Driver> {
     let logs = LogDir::new(settings.connection.log_dir());
     match settings.serving.driver {
-        DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, logs))),
+        DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, owner_lock, logs))),
         DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
     }
 }
 
-fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
+fn script(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) -> ScriptSettings {
     let commands = settings.commands.clone();
     ScriptSettings {
         create: commands.create_command,
@@ -30,7 +31,10 @@ fn script(settings: &DaemonSettings, logs: LogDir) -> ScriptSettings {
         start: commands.start_command,
         stop: commands.stop_command,
         deadlines: settings.deadlines(),
-        runner: runner(settings),
+        runner: Runner {
+            owner_lock,
+            ..runner(settings)
+        },
         ..ScriptSettings::new(logs)
     }
 }
@@ -44,6 +48,7 @@ fn runner(settings: &DaemonSettings) -> Runner {
     });
     Runner {
         pass_env: settings.commands.pass_env.clone(),
+        untrusted_answer: settings.lease_policy().guard_answers_within(),
         secrets: KnownSecrets::new(passwords),
         ..Runner::default()
     }

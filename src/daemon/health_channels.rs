@@ -14,6 +14,10 @@ pub(super) struct HealthChannels {
     pub(super) listening: watch::Sender<Listening>,
     /// Why this daemon is on standby, if the schema is newer than its release.
     pub(super) schema: watch::Sender<Option<String>>,
+    /// What was found at a database that has gone back.
+    pub(super) went_back: watch::Sender<Option<String>>,
+    /// What an operator should know of the notification queue, if anything.
+    pub(super) queue: watch::Sender<Option<String>>,
 }
 
 /// The channels, with the values from before the first connection.
@@ -21,15 +25,21 @@ pub(super) fn health_channels() -> (HealthChannels, Readiness) {
     let (trouble, database) = watch::channel(Some("not reached yet".to_owned()));
     let (listener, listening) = watch::channel(Listening::No("waiting for the database".into()));
     let (newer, schema) = watch::channel(None);
+    let (found, went_back) = watch::channel(None);
+    let (filling, queue) = watch::channel(None);
     let channels = HealthChannels {
         trouble,
         listening: listener,
         schema: newer,
+        went_back: found,
+        queue: filling,
     };
     let vitals = Readiness {
         database,
         listening,
         schema,
+        went_back,
+        queue,
     };
     (channels, vitals)
 }

@@ -6,6 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::terms::{SeenTerms, report};
 use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
@@ -31,9 +32,13 @@ pub(super) struct Heartbeat {
     pub(super) reconciles: bool,
     /// The clusters whose writes the database refuses.
     pub(super) refusals: Refusals,
+    /// Of a daemon that reconciles.
+    pub(super) terms: SeenTerms,
     // outputs
+    pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
     pub(super) schema: watch::Sender<Option<String>>,
+    pub(super) queue: watch::Sender<Option<String>>,
     pub(super) wakeups: WakeupQueue,
     // internal state
     /// The search for expired leases was refused, and that was logged.
@@ -99,10 +104,35 @@ impl Heartbeat {
         }
     }
 
+    /// Reports a queue that fills up. While it is nearly full, triggers send nothing: then
+    /// each heartbeat searches for changes.
+    async fn check_queue(&self) -> Result<(), DatabaseError> {
+        let queue = self.store.notification_queue().await?;
+        let notice = queue.notice();
+        if let Some(why) = &notice
+            && self.queue.borrow().is_none()
+        {
+            warn!(reason = why, "the notification queue fills up");
+        }
+        self.queue.send_if_modified(|was| {
+            let changed = *was != notice;
+            *was = notice;
+            changed
+        });
+        if queue.nearly_full {
+            self.wakeups.wake_everything();
+        }
+        Ok(())
+    }
+
     async fn write_and_check(&mut self, listening: bool) -> Result<(), DatabaseError> {
         self.check_schema(self.store.check().await?);
+        self.check_queue().await?;
         if !self.reconciles {
             return Ok(());
+        }
+        if let Some(went_back) = self.terms.check(&self.store).await? {
+            self.went_back.send_replace(Some(report(&went_back)));
         }
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());

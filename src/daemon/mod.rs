@@ -1,4 +1,4 @@
-//! The running process: its parts, each with a task that waits for its end.
+//! The running process and its parts.
 //!
 //! [`serve`] reconciles until a signal, [`once`] runs one full pass, [`dev()`]
 //! includes an embedded Postgres. This module makes no decision about clusters.
@@ -7,6 +7,7 @@ mod api_auth;
 mod database_wait;
 mod dev;
 mod driver;
+mod ended_owners;
 mod error;
 mod health_channels;
 mod heartbeat;
@@ -22,6 +23,7 @@ mod serving;
 mod signals;
 mod startup;
 mod systemd;
+mod terms;
 #[cfg(feature = "otel")]
 mod traces;
 
@@ -39,6 +41,7 @@ use no_traces::NoTraces as Traces;
 use process::{Databases, Process};
 use serving::run;
 use startup::start;
+use terms::SeenTerms;
 #[cfg(feature = "otel")]
 use traces::TraceExporter as Traces;
 
@@ -106,9 +109,16 @@ async fn one_pass(
     if let Some(newer) = newer_schema(process.store.check().await?) {
         return Err(newer.into());
     }
+    let mut terms = SeenTerms::new(&process.settings.connection.state_dir);
+    if let Some(went_back) = terms.check(&process.store).await? {
+        terms::report(&went_back);
+    }
     process.preflight().await;
     let lease = process.settings.lease_policy().ttl;
     orphans::end_at_start(lease, &shutdown).await;
+    if let Some(locks) = process.owner_locks() {
+        ended_owners::release(&process.store, locks).await;
+    }
     let (_schema, standby) = watch::channel(None);
     let controller = process.controller(WakeupQueue::default(), standby);
     let result = controller.run_once(shutdown.clone()).await;

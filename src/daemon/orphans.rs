@@ -13,11 +13,15 @@ use crate::config::HEARTBEAT;
 /// Interval of scans while the start waits for orphans to end.
 const START_TICK: Duration = Duration::from_millis(100);
 
-/// Scans three times per lease lifetime, at least once per heartbeat. A stopped run is ended
-/// at the second scan that finds it: within three quarters of a lease lifetime, which is the
-/// least that remained of its lease.
+/// How long a guard may take to end its process tree after its daemon died.
+const GUARD_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Scans five times per lease lifetime, at least once per heartbeat. A stopped run is ended
+/// at the second scan that finds it, and one whose daemon died at the first scan after half a
+/// lifetime: each within three quarters of a lease lifetime, which is the least that remains
+/// of a lease that was renewed in time.
 pub(super) async fn end_all(lease: Duration, mut orphans: Orphans, shutdown: CancellationToken) {
-    let mut ticks = interval(HEARTBEAT.min(lease / 3));
+    let mut ticks = interval(HEARTBEAT.min(lease / 5));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         (orphans, _) = scan(lease, orphans).await;
@@ -40,7 +44,7 @@ pub(super) async fn end_at_start(lease: Duration, shutdown: &CancellationToken) 
 }
 
 fn new_scan(lease: Duration) -> Orphans {
-    Orphans::new(lease / 4)
+    Orphans::new(lease / 10, GUARD_DEADLINE.min(lease / 2))
 }
 
 /// One scan, on a blocking thread. Also returns the number of runs that need another scan.

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{driver, identity};
-use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits};
-use crate::command::LogDir;
+use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
+use crate::command::{LogDir, OwnerLock, OwnerLocks};
 use crate::config::DaemonSettings;
 use crate::core::controller::{Controller, ControllerSettings};
 use crate::core::database::Database;
@@ -43,6 +43,7 @@ pub(super) struct Process {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) me: Replica,
+    owner_locks: Option<(OwnerLocks, OwnerLock)>,
 }
 
 impl Process {
@@ -58,14 +59,22 @@ impl Process {
             &format!("kindler@{}", me.host),
         )
         .selecting(&settings.serving.selector);
-        let driver = driver::driver(&settings);
+        let owner_locks = owner_locks(&settings, database, &me.owner);
+        let owner_lock = owner_locks.as_ref().map(|(_, own)| own.path().to_owned());
+        let driver = driver::driver(&settings, owner_lock);
         Self {
             settings,
             store,
             driver,
             metrics: Arc::new(Metrics::new()),
             me,
+            owner_locks,
         }
+    }
+
+    /// The locks of the owners on this host, if there are any.
+    pub(super) fn owner_locks(&self) -> Option<&OwnerLocks> {
+        self.owner_locks.as_ref().map(|(locks, _)| locks)
     }
 
     pub(super) fn controller(
@@ -79,6 +88,7 @@ impl Process {
             policy: self.settings.policy(),
             metrics: self.metrics.clone(),
             limits: SafetyLimits::new(&self.settings.policy().health),
+            unwritten: UnwrittenResults::default(),
             standby,
         }
         .owned_by(&self.me.owner, self.settings.lease_policy());
@@ -158,6 +168,31 @@ impl Process {
         if let Err(error) = released.await {
             let error = &error as &dyn std::error::Error;
             warn!(error, "leases could not be released; they expire");
+        } else if let Some((_, own)) = &self.owner_locks {
+            own.forget();
         }
     }
+}
+
+/// Locks the file of this owner, so that others on this host see its end. Without the lock its
+/// leases expire, as on other hosts.
+fn owner_locks(
+    settings: &DaemonSettings,
+    database: &Database,
+    owner: &str,
+) -> Option<(OwnerLocks, OwnerLock)> {
+    if settings.web.api_only {
+        return None;
+    }
+    let taken = OwnerLocks::new(&settings.connection.state_dir, database.to_string())
+        .and_then(|locks| locks.take(owner).map(|own| (locks, own)));
+    taken
+        .inspect_err(|error| {
+            let error = error as &dyn std::error::Error;
+            warn!(
+                error,
+                "the lock of this owner cannot be taken: after a crash its leases expire"
+            );
+        })
+        .ok()
 }

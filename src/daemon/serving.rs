@@ -14,7 +14,8 @@ use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::systemd::Systemd;
-use super::{orphans, reconnects, seed};
+use super::terms::SeenTerms;
+use super::{ended_owners, orphans, reconnects, seed, terms};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
@@ -56,9 +57,11 @@ pub(super) async fn run(
     let systemd = Systemd::new(vitals.clone(), wakeups.clone(), process.stop_bound());
     let systemd = tokio::spawn(systemd.run(shutdown.clone(), everything_ended.clone()));
 
+    let mut terms = SeenTerms::new(&process.settings.connection.state_dir);
+    let checked = process.reconciles().then_some(&mut terms);
     // No lease is claimed before the schema is checked.
     let available = tokio::select! {
-        available = wait_for_database(&process.store, &server.auth, &health, &shutdown) => available,
+        available = wait_for_database(&process.store, &server.auth, &health, checked, &shutdown) => available,
         never = wakeups.drain() => match never {},
     };
     let failure = match available {
@@ -70,6 +73,7 @@ pub(super) async fn run(
                 health,
                 vitals,
                 wakeups,
+                terms,
             };
             parts.run(channels, shutdown).await;
             None
@@ -112,8 +116,8 @@ impl HttpServer {
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);
         let api = process.api(store.clone(), auth.access(shutdown), vitals);
-        let (feed, doors) = (api.feed.clone(), auth.doors(&process.settings));
-        let server = http::serve(socket, source, api, doors, shutdown.clone());
+        let (feed, policy) = (api.feed.clone(), auth.origin_policy(&process.settings));
+        let server = http::serve(socket, source, api, policy, shutdown.clone());
         Self {
             store,
             feed,
@@ -131,6 +135,7 @@ struct RunningParts<'a> {
     health: HealthChannels,
     vitals: Readiness,
     wakeups: WakeupQueue,
+    terms: SeenTerms,
 }
 
 impl RunningParts<'_> {
@@ -143,7 +148,9 @@ impl RunningParts<'_> {
             health,
             vitals,
             wakeups,
+            terms,
         } = self;
+        let unlisted = clusters_without_row(process, &health, &shutdown);
         let seeding = seeding(process, &server.store, &shutdown);
         let mut controllers = Controllers::default();
         let mut refusals = Refusals::default();
@@ -167,8 +174,11 @@ impl RunningParts<'_> {
             store: process.store.clone(),
             me: process.me.clone(),
             vitals,
+            terms,
+            went_back: health.went_back,
             database: health.trouble,
             schema: health.schema,
+            queue: health.queue,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
@@ -186,8 +196,17 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
+            let ended_owners = process.owner_locks().map(|locks| {
+                let (store, locks) = (process.store.clone(), locks.clone());
+                let release =
+                    ended_owners::release_always(store, locks, wakeups.clone(), shutdown.clone());
+                tokio::spawn(release)
+            });
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
+            if let Some(ended_owners) = ended_owners {
+                check_end("ended owners", ended_owners.await);
+            }
         } else {
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -200,10 +219,40 @@ impl RunningParts<'_> {
         if let Some(seeding) = seeding {
             check_end("seed", seeding.await);
         }
+        if let Some(unlisted) = unlisted {
+            check_end("clusters without a row", unlisted.await);
+        }
         if process.reconciles() {
             process.release().await;
         }
     }
+}
+
+/// Reports in the background what exists on this host without a row, if the database has gone
+/// back.
+fn clusters_without_row(
+    process: &Process,
+    health: &HealthChannels,
+    shutdown: &CancellationToken,
+) -> Option<JoinHandle<()>> {
+    let notice = health.went_back.borrow().clone()?;
+    let (store, driver) = (process.store.clone(), process.driver.clone());
+    let logs = process.settings.connection.log_dir();
+    let (shutdown, went_back) = (shutdown.clone(), health.went_back.clone());
+    Some(tokio::spawn(async move {
+        let found = terms::without_row(&store, &*driver, &logs);
+        if let Some(Ok(names)) = shutdown.run_until_cancelled(found).await
+            && !names.is_empty()
+        {
+            let names = names.join(", ");
+            error!(
+                names,
+                "clusters on this host have no row; they are not touched"
+            );
+            let named = format!("{notice}; clusters on this host without a row: {names}");
+            went_back.send_replace(Some(named));
+        }
+    }))
 }
 
 /// Declares the clusters of the settings' list in the background.

@@ -158,6 +158,7 @@ mod tests {
         database: watch::Sender<Option<String>>,
         listening: watch::Sender<Listening>,
         _schema: watch::Sender<Option<String>>,
+        _queue: watch::Sender<Option<String>>,
         wakeups: WakeupQueue,
         shutdown: CancellationToken,
         ended: CancellationToken,
@@ -168,10 +169,13 @@ mod tests {
             let (database, database_seen) = watch::channel(Some("not\nthere".to_owned()));
             let (listening, listening_seen) = watch::channel(Listening::Yes);
             let (schema, schema_seen) = watch::channel(None);
+            let (queue, queue_seen) = watch::channel(None);
             let vitals = Readiness {
+                went_back: watch::channel(None).1,
                 database: database_seen,
                 listening: listening_seen,
                 schema: schema_seen,
+                queue: queue_seen,
             };
             let sent = Arc::new(Mutex::new(Vec::new()));
             let log = sent.clone();
@@ -185,6 +189,7 @@ mod tests {
                 database,
                 listening,
                 _schema: schema,
+                _queue: queue,
                 wakeups: WakeupQueue::default(),
                 shutdown: CancellationToken::new(),
                 ended: CancellationToken::new(),

@@ -25,7 +25,7 @@ use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 pub struct ActionRequest<'a> {
     /// The row as it was read under the lease.
     pub cluster: &'a Cluster,
-    /// The term of the lease; every effect carries it as its fence.
+    /// The term of the lease; each effect gets it.
     pub term: Term,
     /// Until when the lease is trusted; each renewal updates it.
     pub trust: Trust,
@@ -45,7 +45,7 @@ impl ActionRequest<'_> {
             operation: action.as_str().to_owned(),
             attempt: self.attempt(),
             generation: self.cluster.generation,
-            fence: self.term.0,
+            term: self.term.0,
         }
     }
 
@@ -68,8 +68,8 @@ pub fn direction(action: Action) -> Direction {
 }
 
 /// The longest sleep while the lease is trusted: a sleep does not count suspended time, the trust
-/// does.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// does. Shorter than the margin of the shortest lease.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 async fn expired(mut trust: Trust) {
     let mut may_change = true;

@@ -31,7 +31,7 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// Time between two warnings that the limit is reached.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// ConnectionLimits on connections.
+/// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
     /// Open connections, streams included.

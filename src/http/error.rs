@@ -37,7 +37,7 @@ pub enum ApiError {
     Invalid(Vec<FieldError>),
     /// 404.
     NotFound(String),
-    /// 409, with the present cluster after a concurrent change.
+    /// 409, with the current cluster after a concurrent change.
     Conflict(String, Option<Box<View>>),
     /// 401: missing or invalid credentials.
     Unauthorized(String),
@@ -51,7 +51,7 @@ pub enum ApiError {
     /// 403.
     Forbidden(String),
     /// Another client error.
-    Refused {
+    Rejected {
         /// The HTTP status.
         status: StatusCode,
         /// The reason.
@@ -90,7 +90,7 @@ impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         match error {
             // The message of the database begins with the field.
-            DatabaseError::Refused(message) => {
+            DatabaseError::Rejected(message) => {
                 let field = message.split_whitespace().next().unwrap_or("").to_owned();
                 Self::field("body", &field, message, Value::Null)
             }
@@ -99,10 +99,10 @@ impl From<DatabaseError> for ApiError {
                  (sql/roles.sql)"
             )),
             error if error.is_temporary() => Self::Unavailable(chain(&error)),
-            error @ DatabaseError::Rejected { by_rule: true, .. } => {
+            error @ DatabaseError::Refused { by_rule: true, .. } => {
                 Self::Conflict(chain(&error), None)
             }
-            error @ DatabaseError::Unencodable { .. } => Self::Refused {
+            error @ DatabaseError::Unencodable { .. } => Self::Rejected {
                 status: StatusCode::UNPROCESSABLE_ENTITY,
                 detail: chain(&error),
             },
@@ -136,7 +136,7 @@ impl IntoResponse for ApiError {
                 return (StatusCode::TOO_MANY_REQUESTS, after, body).into_response();
             }
             Self::Forbidden(detail) => (StatusCode::FORBIDDEN, json!(detail)),
-            Self::Refused { status, detail } => (status, json!(detail)),
+            Self::Rejected { status, detail } => (status, json!(detail)),
             Self::Unavailable(detail) => (StatusCode::SERVICE_UNAVAILABLE, json!(detail)),
             Self::Internal(detail) => {
                 warn!(reason = detail, "a request failed");

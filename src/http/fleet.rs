@@ -131,19 +131,20 @@ impl FleetReader {
 
     async fn fleet(&self, states: Vec<StateCount>) -> Result<Fleet, DatabaseError> {
         let waiting = self.store.deferred_counts().await?;
-        let held = |reason: Reason| {
-            let of = waiting.iter().find(|held| held.reason == reason.as_str());
-            of.map_or(0, |held| held.clusters)
+        let deferred = |reason: Reason| {
+            let of = waiting.iter().find(|one| one.reason == reason.as_str());
+            of.map_or(0, |one| one.clusters)
         };
         let replicas = self.store.replica_counts(HEARTBEAT * 3).await?;
+        let queue = self.store.notification_queue().await?;
         let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
         let failing = self.store.failing_samples(WORST_SHOWN).await?;
         let steps = self.store.step_counts().await?.into_iter();
         Ok(Fleet {
             replicas: (replicas.reconciling, replicas.standby),
-            notification_queue_usage: replicas.queue_usage,
-            deletions_held: held(Reason::DeletionHeld),
-            repairs_held: held(Reason::RepairHeld),
+            notification_queue: queue,
+            deletions_deferred: deferred(Reason::DeletionHeld),
+            repairs_deferred: deferred(Reason::RepairHeld),
             unselected: unselected.total,
             states: states
                 .into_iter()

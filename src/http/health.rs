@@ -18,6 +18,10 @@ pub struct Readiness {
     pub listening: watch::Receiver<Listening>,
     /// Why the daemon is on standby, if the schema is newer than its release.
     pub schema: watch::Receiver<Option<String>>,
+    /// What this daemon found at a database that has gone back, if it did.
+    pub went_back: watch::Receiver<Option<String>>,
+    /// What an operator should know of the notification queue, if anything.
+    pub queue: watch::Receiver<Option<String>>,
 }
 
 impl Readiness {
@@ -39,15 +43,19 @@ impl Readiness {
     pub fn announced(&self) -> Vec<String> {
         let mut announced = self.notices();
         announced.extend(self.schema.borrow().clone());
+        announced.extend(self.went_back.borrow().clone());
         announced
     }
 
     /// What an operator should fix although the daemon is ready.
     pub fn notices(&self) -> Vec<String> {
-        match &*self.listening.borrow() {
-            Listening::Unsupported(why) => vec![format!("listener: {why}")],
-            Listening::Yes | Listening::No(_) => Vec::new(),
+        let mut notices = Vec::new();
+        if let Listening::Unsupported(why) = &*self.listening.borrow() {
+            notices.push(format!("listener: {why}"));
         }
+        let queue = self.queue.borrow();
+        notices.extend(queue.as_ref().map(|why| format!("notifications: {why}")));
+        notices
     }
 }
 

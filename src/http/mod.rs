@@ -9,9 +9,9 @@ pub mod api;
 mod connections;
 mod error;
 mod fleet;
-mod guard;
 mod health;
 mod page;
+mod request_checks;
 mod request_metrics;
 mod scrape;
 
@@ -34,8 +34,8 @@ use request_metrics::StreamLimiter;
 pub use access::Access;
 pub use api::Api;
 pub use fleet::FleetReader;
-pub use guard::OriginPolicy;
 pub use health::Readiness;
+pub use request_checks::OriginPolicy;
 
 /// Enough for the users and programs of a fleet, and little memory.
 const MAX_CONNECTIONS: usize = 1024;
@@ -122,8 +122,8 @@ fn routes(
         .route("/readyz", get(health::ready))
         .route("/metrics", get(scrape::metrics))
         .with_state(monitoring);
-    let guarded = api::router(api).fallback(page::serve);
-    open.merge(guard::behind(policy, guarded))
+    let checked = api::router(api).fallback(page::serve);
+    open.merge(request_checks::with_checks(policy, checked))
         .layer(from_fn_with_state(streams, request_metrics::record))
 }
 

@@ -30,11 +30,11 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         return ApiError::NotFound(format!("{} not found", uri.path())).into_response();
     }
     if !matches!(method, Method::GET | Method::HEAD) {
-        let refused = ApiError::Refused {
+        let rejected = ApiError::Rejected {
             status: StatusCode::METHOD_NOT_ALLOWED,
             detail: "the page allows only GET and HEAD; the API is under /api".to_owned(),
         };
-        return ([(header::ALLOW, "GET,HEAD")], refused).into_response();
+        return ([(header::ALLOW, "GET,HEAD")], rejected).into_response();
     }
     if path == SPEC_FIELDS {
         let module = spec_fields();

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::core::metrics::GaugeGuard;
+use crate::core::metrics::CountedInGauge;
 use crate::metrics::Metrics;
 
 use super::error::ApiError;
@@ -31,7 +31,7 @@ pub(super) struct StreamLimiter {
 
 /// Counts as an open stream until it is dropped.
 pub(super) struct StreamPermit {
-    _counted: GaugeGuard,
+    _counted: CountedInGauge,
     _slot: OwnedSemaphorePermit,
 }
 

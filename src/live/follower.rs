@@ -20,9 +20,9 @@ use super::{Feed, View};
 /// Time to follow after the last stream closed.
 const LINGER: Duration = Duration::from_secs(30);
 /// How long the database sends notifications after a registration, in seconds.
-const WATCH_FOR: f64 = 60.0;
+const REGISTERED_FOR: f64 = 60.0;
 /// Time between two registrations.
-const WATCH_EVERY: Duration = Duration::from_secs(20);
+const REGISTER_EVERY: Duration = Duration::from_secs(20);
 /// Time between two reads while notifications arrive.
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// The same while they do not arrive.
@@ -52,16 +52,18 @@ struct FollowState {
     /// The oldest transaction that was running at the last read.
     horizon: String,
     all_read: Instant,
-    watched: Option<Instant>,
+    /// Whether the database sends notifications.
+    notifies: bool,
+    registered_at: Option<Instant>,
 }
 
 impl Follower {
     /// Follows while streams are open, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut watchers = self.feed.shared.watchers.subscribe();
+        let mut open_streams = self.feed.shared.open_streams.subscribe();
         loop {
             tokio::select! {
-                opened = watchers.wait_for(|watchers| *watchers > 0) => {
+                opened = open_streams.wait_for(|open_streams| *open_streams > 0) => {
                     if opened.is_err() { return }
                 }
                 () = shutdown.cancelled() => return,
@@ -69,10 +71,10 @@ impl Follower {
             self.follow(&shutdown).await;
             self.feed.shared.loaded.send_replace(false);
             self.feed.lock().reset();
-            if let Err(error) = self.store.unwatch(&self.owner).await {
+            if let Err(error) = self.store.unregister_streams(&self.owner).await {
                 debug!(
                     error = &error as &dyn std::error::Error,
-                    "cannot unregister the watcher; it expires"
+                    "cannot end the request for notifications; it expires"
                 );
             }
         }
@@ -93,14 +95,15 @@ impl Follower {
         let mut following = FollowState {
             horizon: Changes::BEGINNING.to_owned(),
             all_read: Instant::now(),
-            watched: None,
+            notifies: true,
+            registered_at: None,
         };
-        let mut watchers = self.feed.shared.watchers.subscribe();
-        let mut unwatched_since = None;
+        let mut open_streams = self.feed.shared.open_streams.subscribe();
+        let mut no_stream_since = None;
         let mut first = true;
         loop {
             self.update(&mut following).await;
-            let listens = *listening.borrow() == Listening::Yes;
+            let listens = *listening.borrow() == Listening::Yes && following.notifies;
             // The second read follows soon: a transaction that began before the
             // registration sends no notification.
             let pause = if listens && !first {
@@ -109,13 +112,13 @@ impl Follower {
                 POLL_EVERY
             };
             first = false;
-            let unwatched = *watchers.borrow_and_update() == 0;
-            unwatched_since = unwatched.then(|| unwatched_since.unwrap_or_else(Instant::now));
-            let end = unwatched_since.map(|since: Instant| since + LINGER);
+            let no_stream = *open_streams.borrow_and_update() == 0;
+            no_stream_since = no_stream.then(|| no_stream_since.unwrap_or_else(Instant::now));
+            let end = no_stream_since.map(|since: Instant| since + LINGER);
             tokio::select! {
                 _ = wakeups.wait() => {}
                 () = sleep(pause) => {}
-                _ = watchers.changed() => {}
+                _ = open_streams.changed() => {}
                 () = sleep_until(end.unwrap_or_else(Instant::now).into()), if end.is_some() => break,
                 () = shutdown.cancelled() => break,
             }
@@ -138,11 +141,13 @@ impl Follower {
 
     async fn read(&self, following: &mut FollowState) -> Result<(), DatabaseError> {
         let register = following
-            .watched
-            .is_none_or(|at| at.elapsed() >= WATCH_EVERY);
+            .registered_at
+            .is_none_or(|at| at.elapsed() >= REGISTER_EVERY);
         if register {
-            self.store.watch(&self.owner, WATCH_FOR).await?;
-            following.watched = Some(Instant::now());
+            self.store
+                .register_streams(&self.owner, REGISTERED_FOR)
+                .await?;
+            following.registered_at = Some(Instant::now());
         }
         let everything = following.all_read.elapsed() >= READ_ALL_EVERY;
         if everything {
@@ -159,6 +164,7 @@ impl Follower {
             state.total()
         };
         following.horizon = changes.horizon;
+        following.notifies = changes.notifies;
         // All current rows are known, so a different count means removed rows.
         if known != changes.total {
             let names: HashSet<String> = self.store.names().await?.into_iter().collect();

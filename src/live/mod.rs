@@ -51,7 +51,7 @@ pub struct Subscription {
     /// The changes from then on. The channel returns an error to a receiver that
     /// lags too far; the stream should then end.
     pub frames: broadcast::Receiver<Arc<Frame>>,
-    _watcher: WatcherGuard,
+    _counted: CountedStream,
 }
 
 /// The clusters were not read yet.
@@ -67,7 +67,7 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct FeedShared {
-    watchers: watch::Sender<usize>,
+    open_streams: watch::Sender<usize>,
     loaded: watch::Sender<bool>,
     state: Mutex<FeedState>,
 }
@@ -76,7 +76,7 @@ impl Default for Feed {
     fn default() -> Self {
         Self {
             shared: Arc::new(FeedShared {
-                watchers: watch::Sender::new(0),
+                open_streams: watch::Sender::new(0),
                 loaded: watch::Sender::new(false),
                 state: Mutex::new(FeedState::new()),
             }),
@@ -91,7 +91,7 @@ impl Feed {
     /// # Errors
     /// [`NotLoaded`] when the database does not answer within 5 s.
     pub async fn subscribe(&self, last: Option<&str>) -> Result<Subscription, NotLoaded> {
-        let watcher = WatcherGuard::begin(self.clone());
+        let counted = CountedStream::begin(self.clone());
         let mut loaded = self.shared.loaded.subscribe();
         let ready = timeout(LOADED_WITHIN, loaded.wait_for(|loaded| *loaded));
         if ready.await.is_err() {
@@ -106,13 +106,13 @@ impl Feed {
             id: state.id(),
             warning: state.warning(),
             frames: state.subscribe(),
-            _watcher: watcher,
+            _counted: counted,
         })
     }
 
     /// The number of open streams.
-    pub fn watchers(&self) -> usize {
-        *self.shared.watchers.borrow()
+    pub fn open_streams(&self) -> usize {
+        *self.shared.open_streams.borrow()
     }
 
     fn lock(&self) -> MutexGuard<'_, FeedState> {
@@ -125,20 +125,22 @@ impl Feed {
 
 /// Counts a stream as open until it is dropped.
 #[derive(Debug)]
-struct WatcherGuard {
+struct CountedStream {
     feed: Feed,
 }
 
-impl WatcherGuard {
+impl CountedStream {
     fn begin(feed: Feed) -> Self {
-        feed.shared.watchers.send_modify(|watchers| *watchers += 1);
+        feed.shared
+            .open_streams
+            .send_modify(|open_streams| *open_streams += 1);
         Self { feed }
     }
 }
 
-impl Drop for WatcherGuard {
+impl Drop for CountedStream {
     fn drop(&mut self) {
-        let watchers = &self.feed.shared.watchers;
-        watchers.send_modify(|watchers| *watchers = watchers.saturating_sub(1));
+        let open_streams = &self.feed.shared.open_streams;
+        open_streams.send_modify(|open_streams| *open_streams = open_streams.saturating_sub(1));
     }
 }

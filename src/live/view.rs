@@ -15,7 +15,7 @@ use crate::store::{ActiveWork, ClusterWithWork};
 /// A cluster. For a row that cannot be decoded only `name` and `unreadable` are set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct View {
-    /// Its name, unique among the present clusters.
+    /// Its name, unique among the clusters that have a row.
     pub name: String,
     /// The identity of the row; a later cluster of the same name has another one. Null if the
     /// row cannot be decoded.
@@ -57,7 +57,7 @@ pub struct View {
     pub generation: i64,
     /// The generation that was last reconciled.
     pub observed_generation: i64,
-    /// Whether the present spec was applied.
+    /// Whether the current spec was applied.
     pub spec_applied: bool,
     /// Whether nothing is left to do.
     pub settled: bool,
@@ -81,9 +81,12 @@ pub struct View {
     pub server_ip: Option<String>,
     /// Its placement: the selector of the daemons that work on it, if they have one.
     pub placed_by: Option<String>,
-    /// A sentence if its labels no longer match its placement.
+    /// A sentence if its labels do not match its placement any more.
+    pub placement_mismatch: Option<String>,
+    /// The old name of `placement_mismatch`.
+    #[schema(deprecated)]
     pub strays: Option<String>,
-    /// The lease of the daemon that works on it now: owner, fence, start.
+    /// The lease of the daemon that works on it now: owner, term, start.
     #[schema(value_type = Option<Object>)]
     pub work: Option<ActiveWork>,
     /// Why the row cannot be decoded, if it cannot.
@@ -155,6 +158,7 @@ impl View {
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
             placed_by: cluster.placed_by.clone(),
+            placement_mismatch: cluster.placement_mismatch(),
             strays: cluster.placement_mismatch(),
             // An observation also holds a lease, and releasing it writes no row:
             // only states in which an action runs show it.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use super::catalogue as names;
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::plan::Action;
 use crate::core::metrics::collectors;
 
@@ -52,10 +52,10 @@ impl Drift {
     /// cluster is healthy or its state is unknown.
     pub fn of(observed: &Observation) -> Option<Self> {
         match observed {
-            Observation::Present(Condition::Unhealthy(_)) => Some(Self::Unhealthy),
-            Observation::Present(Condition::Stopped) => Some(Self::Stopped),
+            Observation::Present(PresentState::Unhealthy(_)) => Some(Self::Unhealthy),
+            Observation::Present(PresentState::Stopped) => Some(Self::Stopped),
             Observation::Absent => Some(Self::Gone),
-            Observation::Present(Condition::Healthy) | Observation::Unknown(_) => None,
+            Observation::Present(PresentState::Healthy) | Observation::Unknown(_) => None,
         }
     }
 }
@@ -67,6 +67,7 @@ pub struct ActionMetrics {
     duration_seconds: HistogramVec,
     ready_seconds: Histogram,
     drift_total: IntCounterVec,
+    changes_deferred_total: IntCounter,
 }
 
 impl ActionMetrics {
@@ -88,7 +89,14 @@ impl ActionMetrics {
             duration_seconds,
             ready_seconds: collectors::histogram(r, &names::READY_SECONDS),
             drift_total,
+            changes_deferred_total: collectors::counter(r, &names::CHANGES_DEFERRED_TOTAL),
         }
+    }
+
+    /// Counts a change that was made while the cluster's command ran, again, and that is
+    /// applied after a pause.
+    pub fn change_deferred(&self) {
+        self.changes_deferred_total.inc();
     }
 
     /// Counts a finished action.

@@ -34,6 +34,9 @@ families! {
     DRIFT_TOTAL COUNTER "kindler_drift_total" ["reason"]
         "Running clusters that were observed unhealthy, stopped or gone, and are repaired.",
         "Clusters are changed outside Kindler, or the host has a fault.";
+    CHANGES_DEFERRED_TOTAL COUNTER "kindler_changes_deferred_total" []
+        "Specs that changed while the cluster's command ran, more than once in a row, and are applied after a pause.",
+        "Rising: a command writes another value into its own row each time it runs. `kindler list` shows `ChangeHeld`, `kindler events NAME` what changes and which role does it.";
 
     "Process and its connections", "Values of one process: each instance has its own.":
     BUILD_INFO GAUGE "kindler_build_info" ["version"]
@@ -90,22 +93,29 @@ families! {
     CLUSTERS GAUGE "kindler_clusters" ["desired" "actual"]
         "Clusters by desired and actual state.",
         "`kindler list` names them.";
-    DELETIONS_HELD GAUGE "kindler_deletions_held" []
+    DELETIONS_DEFERRED GAUGE "kindler_deletions_deferred" []
         "Deletions that are deferred by KINDLER_DELETE_CAP.",
         "If the deletions are not intended: declare the clusters present again, or `kindler pause` them.";
-    REPAIRS_HELD GAUGE "kindler_repairs_held" []
+    DELETIONS_HELD GAUGE "kindler_deletions_held" []
+        "Deprecated: use kindler_deletions_deferred.", "";
+    REPAIRS_DEFERRED GAUGE "kindler_repairs_deferred" []
         "Repairs that are deferred because most clusters are unhealthy.",
         "Check the host: is the container runtime up?";
+    REPAIRS_HELD GAUGE "kindler_repairs_held" []
+        "Deprecated: use kindler_repairs_deferred.", "";
     CLUSTERS_UNSELECTED GAUGE "kindler_clusters_unselected" []
         "Clusters that no daemon works on, because no KINDLER_SELECTOR selects them; without paused and protected ones.",
         "`kindler status` names them. Label them, or start a daemon whose selector matches.";
     DB_NOTIFICATION_QUEUE_USAGE_RATIO GAUGE "kindler_db_notification_queue_usage_ratio" []
         "Used share of the server's notification queue, 0 to 1.",
-        "At 1 every commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
+        "From 0.9 on Kindler sends no notifications; at 1 every other commit that notifies fails. A session listens inside a transaction that never ends, or its client is stopped: find it in pg_stat_activity.";
+    DB_NOTIFICATION_QUEUE_BLOCKED_SINCE GAUGE "kindler_db_notification_queue_blocked_since_timestamp_seconds" ["pid" "application"]
+        "The session that most likely blocks the notification queue, and since when; only while a tenth of the queue is used.",
+        "End the session or its transaction; the runbook has the statement.";
 
     STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
         "Clusters by the recorded state of each step of their driver.",
-        "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next try.";
+        "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next attempt.";
 
     "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures.":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]
@@ -115,7 +125,7 @@ families! {
         "1 for the current reason of the row: one of a closed list, never an error text.", "";
     CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS GAUGE "kindler_cluster_next_retry_timestamp_seconds" ["name"]
         "Time of the next attempt, in Unix time; absent while an attempt runs or is due now.",
-        "`kindler retry NAME` tries now.";
+        "`kindler retry NAME` retries at once.";
 
     "Each cluster", "Part of the fleet. Off with KINDLER_METRICS_PER_CLUSTER=false.":
     CLUSTER_INFO GAUGE "kindler_cluster_info" ["name" "provider" "desired"]
@@ -124,7 +134,7 @@ families! {
         "1 for the actual state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the current status of the condition. Ready: the cluster is healthy. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps.",
+        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps.",
         "Ready unknown: the probe cannot run; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "Time of the first declaration, in Unix time.", "";

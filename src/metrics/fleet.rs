@@ -9,7 +9,7 @@ use super::catalogue as names;
 use super::text::Text;
 use crate::clusters::{Actual, ConditionStatus, ConditionType, Desired, Provider};
 use crate::core::steps::StepState;
-use crate::store::{ClusterSample, FailingSample};
+use crate::store::{ClusterSample, FailingSample, NotificationQueue};
 
 /// What one scrape exports about all clusters, the failing ones, and the daemons.
 #[derive(Clone, Debug, Default)]
@@ -24,13 +24,13 @@ pub struct Fleet {
     /// series of each cluster are off. A pause silences the alerts of a cluster.
     pub shows_pauses: bool,
     /// Deletions deferred by the cap.
-    pub deletions_held: i64,
+    pub deletions_deferred: i64,
     /// Repairs deferred until most clusters are healthy again.
-    pub repairs_held: i64,
+    pub repairs_deferred: i64,
     /// Clusters that no daemon selects.
     pub unselected: i64,
-    /// Used share of the server's notification queue, 0 to 1.
-    pub notification_queue_usage: f64,
+    /// The server's notification queue.
+    pub notification_queue: NotificationQueue,
     /// Number of clusters by driver, step and step state.
     pub steps: Vec<(String, String, StepState, i64)>,
 }
@@ -68,15 +68,22 @@ impl Fleet {
             clusters.set(&[desired.as_str(), actual.as_str()], count as f64);
         }
         for (family, value) in [
-            (&names::DELETIONS_HELD, self.deletions_held as f64),
-            (&names::REPAIRS_HELD, self.repairs_held as f64),
+            (&names::DELETIONS_DEFERRED, self.deletions_deferred as f64),
+            (&names::DELETIONS_HELD, self.deletions_deferred as f64),
+            (&names::REPAIRS_DEFERRED, self.repairs_deferred as f64),
+            (&names::REPAIRS_HELD, self.repairs_deferred as f64),
             (&names::CLUSTERS_UNSELECTED, self.unselected as f64),
             (
                 &names::DB_NOTIFICATION_QUEUE_USAGE_RATIO,
-                self.notification_queue_usage,
+                self.notification_queue.usage,
             ),
         ] {
             text.family(family).set(&[], value);
+        }
+        let mut blockers = text.family(&names::DB_NOTIFICATION_QUEUE_BLOCKED_SINCE);
+        if let Some(blocker) = &self.notification_queue.blocker {
+            let labels = [&*blocker.pid.to_string(), &*blocker.application];
+            blockers.set(&labels, blocker.since.as_duration().as_secs_f64());
         }
     }
 
@@ -197,6 +204,7 @@ pub(super) mod samples {
     use super::*;
     use crate::clusters::ConditionInputs;
     use crate::clusters::event::Reason;
+    use crate::store::QueueBlocker;
 
     /// A fleet with one cluster, `dev`, that failed three times.
     pub(in super::super) fn fleet() -> Fleet {
@@ -210,7 +218,17 @@ pub(super) mod samples {
                 next_attempt: Some(1.8e9),
                 paused: false,
             }],
-            deletions_held: 7,
+            deletions_deferred: 7,
+            notification_queue: NotificationQueue {
+                usage: 0.95,
+                nearly_full: true,
+                blocker: Some(QueueBlocker {
+                    pid: 12,
+                    application: "psql".into(),
+                    user: "ada".into(),
+                    since: jiff::Timestamp::UNIX_EPOCH,
+                }),
+            },
             steps: vec![("sandbox".into(), "port".into(), StepState::Failed, 1)],
             ..Fleet::default()
         }
@@ -256,8 +274,12 @@ mod tests {
             r#"kindler_replicas{reconciles="false"} 1"#,
             r#"kindler_clusters{desired="present",actual="failed"} 1"#,
             r#"kindler_clusters{desired="absent",actual="running"} 0"#,
+            "kindler_deletions_deferred 7",
             "kindler_deletions_held 7",
+            "kindler_repairs_deferred 0",
             "kindler_repairs_held 0",
+            "kindler_db_notification_queue_usage_ratio 0.95",
+            r#"kindler_db_notification_queue_blocked_since_timestamp_seconds{pid="12",application="psql"} 0"#,
             r#"kindler_cluster_consecutive_failures{name="dev"} 3"#,
             r#"kindler_cluster_status_reason{name="dev",reason="CreateFailed"} 1"#,
             r#"kindler_cluster_next_retry_timestamp_seconds{name="dev"} 1800000000"#,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 use super::catalogue as names;
-use crate::core::metrics::{GaugeGuard, collectors};
+use crate::core::metrics::{CountedInGauge, collectors};
 
 /// The counters of the HTTP server.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ impl HttpMetrics {
         }
     }
 
-    /// Counts a stream as open until the returned guard is dropped.
-    pub fn stream(&self) -> GaugeGuard {
-        GaugeGuard::increment(&self.streams_open)
+    /// Counts a stream as open until the returned value is dropped.
+    pub fn stream(&self) -> CountedInGauge {
+        CountedInGauge::increment(&self.streams_open)
     }
 }

@@ -77,16 +77,16 @@ mod tests {
         let mut text = Text::default();
         text.family(&names::CLUSTER_CREATED)
             .set(&["a\"b\\c\nd"], 1.8e9);
-        text.family(&names::DELETIONS_HELD).set(&[], 0.5);
+        text.family(&names::DELETIONS_DEFERRED).set(&[], 0.5);
         let text = text.finish();
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             lines,
             [
                 r#"kindler_cluster_created{name="a\"b\\c\nd"} 1800000000"#,
-                "kindler_deletions_held 0.5"
+                "kindler_deletions_deferred 0.5"
             ]
         );
-        assert!(text.contains("# TYPE kindler_deletions_held gauge\n"));
+        assert!(text.contains("# TYPE kindler_deletions_deferred gauge\n"));
     }
 }

@@ -1,7 +1,6 @@
 //! The user who runs Postgres: the current one, or for root an unprivileged one, because Postgres
-//! refuses to run as root.
+//! does not run as root.
 
-use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -11,12 +10,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{getegid, geteuid};
 
+use super::binaries::output_of;
 use super::error::{PostgresError, failed};
 
 /// The accounts that run Postgres for root, best first.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-const NO_ACCOUNT: &str = "Postgres refuses to run as root, and neither the user `postgres` nor \
+const NO_ACCOUNT: &str = "Postgres does not run as root, and neither the user `postgres` nor \
                           `nobody` exists; create one, or run kindler as an ordinary user";
 
 /// The user that `initdb` and the server run as.
@@ -33,42 +33,43 @@ impl Account {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
             return Ok(Self { uid, gid });
         }
-        let passwd = fs::read("/etc/passwd").unwrap_or_default();
-        let passwd = String::from_utf8_lossy(&passwd);
-        let mut users = UNPRIVILEGED.into_iter();
-        let found = users.find_map(|name| Self::entry(&passwd, name));
+        let found = UNPRIVILEGED.into_iter().find_map(Self::of_user);
         found.ok_or_else(|| PostgresError::Unusable(NO_ACCOUNT.into()))
+    }
+
+    /// Asks `id`, which also knows the users of a directory service.
+    fn of_user(name: &str) -> Option<Self> {
+        let number = |which| {
+            output_of(Command::new("id").args([which, name]))?
+                .parse()
+                .ok()
+        };
+        let (uid, gid) = (number("-u")?, number("-g")?);
+        Some(Self { uid, gid })
     }
 
     /// The account for a data folder. Root takes its owner, because Postgres accepts no other; if
     /// that is root (of a copy, say), root gives it to the account for new data.
     pub(super) fn for_data(data_dir: &Path) -> Result<Self, PostgresError> {
         let account = Self::for_new_data()?;
-        match fs::metadata(data_dir) {
-            Ok(folder) if !account.is_current() => {
-                let (uid, gid) = (folder.uid(), folder.gid());
-                let owner = Self { uid, gid };
-                if !owner.is_current() {
-                    return Ok(owner);
-                }
-                tracing::warn!(
-                    data_dir = %data_dir.display(), uid = account.uid,
-                    "the Postgres data belongs to root; giving it to the user who runs Postgres"
-                );
-                account.own_all(data_dir)?;
-            }
-            _ => {}
+        let folder = match fs::metadata(data_dir) {
+            Ok(folder) if !account.is_current() => folder,
+            _ => return Ok(account),
+        };
+        let (uid, gid) = (folder.uid(), folder.gid());
+        if uid != 0 {
+            return Ok(Self { uid, gid });
         }
-        Ok(account)
-    }
-
-    /// The user and group number of a user in `/etc/passwd`, which must not be root's.
-    fn entry(passwd: &str, name: &str) -> Option<Self> {
-        let mut users = passwd.lines().map(|line| line.split(':'));
-        let mut fields = users.find_map(|mut fields| (fields.next()? == name).then_some(fields))?;
-        let uid = fields.nth(1)?.parse().ok().filter(|uid| *uid != 0)?;
-        let gid = fields.next()?.parse().ok()?;
-        Some(Self { uid, gid })
+        tracing::warn!(
+            data_dir = %data_dir.display(), uid = account.uid,
+            "the Postgres data belongs to root; giving it to the user who runs Postgres"
+        );
+        let owner = format!("{}:{}", account.uid, account.gid);
+        let mut chown = Command::new("chown");
+        let given = output_of(chown.args(["-Rh", &owner]).arg(data_dir));
+        given
+            .map(|_| account)
+            .ok_or_else(|| PostgresError::Unusable(format!("could not run {chown:?}")))
     }
 
     /// Whether this is the user of this process. Folders must be given to any other.
@@ -77,13 +78,8 @@ impl Account {
     }
 
     /// Makes a command run as this account: without root's groups and input, in a folder that
-    /// everyone may enter, without the `PG*` variables for clients, and with messages in English.
+    /// everyone may enter, and with messages in English.
     pub fn apply(self, command: &mut Command) -> &mut Command {
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
         if !self.is_current() {
             // As root, `uid` also clears the supplementary groups.
             command.uid(self.uid).gid(self.gid);
@@ -100,17 +96,6 @@ impl Account {
             return Ok(());
         }
         lchown(path, Some(self.uid), Some(self.gid)).map_err(failed("change the owner of", path))
-    }
-
-    /// Gives a folder and all in it to this account. Does not follow links.
-    fn own_all(self, path: &Path) -> Result<(), PostgresError> {
-        self.own(path)?;
-        if fs::symlink_metadata(path).is_ok_and(|file| file.is_dir()) {
-            for entry in fs::read_dir(path).map_err(failed("list", path))? {
-                self.own_all(&entry.map_err(failed("list", path))?.path())?;
-            }
-        }
-        Ok(())
     }
 
     /// Fails if this account may not enter `wanted`, and names the first closed folder on the path.
@@ -132,24 +117,5 @@ impl Account {
         self.apply(command.args(["-c", ":"])).current_dir(folder);
         let ended = command.status();
         !ended.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_account_is_found_among_invalid_lines() {
-        let passwd = "root:x:0:0::/root:/bin/sh\n# a comment\n+::::::\nbroken:x:many:1::/:\n\
-                      postgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
-        let (uid, gid) = (101, 104);
-        assert_eq!(
-            Account::entry(passwd, "postgres"),
-            Some(Account { uid, gid })
-        );
-        for none in ["root", "broken", "nobody"] {
-            assert_eq!(Account::entry(passwd, none), None);
-        }
     }
 }

@@ -41,7 +41,7 @@ impl Binaries {
                 None => PostgresError::Unusable(format!(
                     "found no Postgres server programs of version {OLDEST_VERSION} or newer in \
                      {looked_in} (found: {versions:?}). Install the package `postgresql`, or set \
-                     KINDLER_POSTGRES_BIN to the folder with `postgres`, `initdb` and `pg_ctl`"
+                     KINDLER_POSTGRES_BIN to the folder with `postgres` and `initdb`"
                 )),
             }
         })
@@ -57,8 +57,8 @@ impl Binaries {
     fn inspect(folder: &Path) -> Option<Self> {
         let postgres = folder.join("postgres").canonicalize().ok()?;
         let folder = postgres.parent()?.to_path_buf();
-        let complete = folder.join("initdb").is_file() && folder.join("pg_ctl").is_file();
         let version = parse_version(&output_of(Command::new(postgres).arg("--version"))?)?;
+        let complete = folder.join("initdb").is_file();
         complete.then_some(Self { folder, version })
     }
 }
@@ -69,8 +69,7 @@ fn choose(found: &[Binaries], needed: Option<u32>) -> Option<Binaries> {
     found.find(|binaries| fits(binaries.version)).cloned()
 }
 
-/// The folders of `PATH`, of Debian and Red Hat (newest version first), of a build from source,
-/// and of `pg_config`.
+/// The folders of `PATH`, of Debian and Red Hat (newest version first), and of a build from source.
 fn usual_folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -80,7 +79,6 @@ fn usual_folders() -> Vec<PathBuf> {
         folders.push(format!("/usr/pgsql-{version}/bin").into());
     }
     folders.push("/usr/local/pgsql/bin".into());
-    folders.extend(output_of(Command::new("pg_config").arg("--bindir")).map(PathBuf::from));
     folders
 }
 
@@ -92,7 +90,7 @@ fn parse_version(output: &str) -> Option<u32> {
 }
 
 /// The standard output of a program that succeeds.
-fn output_of(command: &mut Command) -> Option<String> {
+pub(super) fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())

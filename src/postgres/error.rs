@@ -19,10 +19,10 @@ pub enum PostgresError {
     /// A file, folder, program or account is missing or cannot be used.
     #[error("{0}")]
     Unusable(String),
-    /// `pg_ctl` could not start the server, or not in time.
+    /// The server did not start, or not in time.
     #[error("{0}")]
     NotStarted(String),
-    /// The running server refused to make the database.
+    /// The running server could not create the database.
     #[error("could not find or create the database {}", super::DATABASE)]
     Database(#[from] tokio_postgres::Error),
 }

@@ -47,21 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_lock_is_refused_until_the_first_is_dropped() {
+    fn a_dropped_lock_is_free_even_with_a_forked_child() {
         let state = tempfile::tempdir().unwrap();
         let held = StateLock::take(state.path()).unwrap();
-        let refusal = StateLock::take(state.path()).unwrap_err().to_string();
-        assert!(
-            refusal.contains("another kindler already runs"),
-            "{refusal}"
-        );
-        assert!(
-            refusal.ends_with(&format!("PID {}", std::process::id())),
-            "{refusal}"
-        );
-        let of_a_forked_child = held.0.try_clone().unwrap();
+        let _of_a_forked_child = held.0.try_clone().unwrap();
         drop(held);
         StateLock::take(state.path()).unwrap();
-        drop(of_a_forked_child);
     }
 }

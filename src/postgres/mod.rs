@@ -1,9 +1,9 @@
 //! The embedded Postgres server of `kindler dev`, in its state folder.
 //!
-//! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server
-//! with `pg_ctl`, and starts it again when it dies. The server listens on a Unix socket only, in a
+//! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server,
+//! and starts it again when it dies. The server listens on a Unix socket only, in a
 //! folder that only its user and root can enter. A server that outlived its Kindler is adopted by
-//! the next one; a second Kindler on the same state folder is refused. This module does not know
+//! the next one; a second Kindler on the same state folder is rejected. This module does not know
 //! Kindler's tables and does not install software.
 //!
 //! ```text
@@ -19,8 +19,7 @@ mod data;
 mod error;
 mod lock;
 mod paths;
-mod pg_ctl;
-mod processes;
+mod server;
 
 use std::path::Path;
 use std::time::Duration;
@@ -37,12 +36,11 @@ pub use binaries::{Binaries, OLDEST_VERSION};
 pub use data::initdb;
 pub use error::PostgresError;
 pub use paths::socket_url;
-pub use pg_ctl::server_arguments;
-pub use processes::serving;
+pub use server::{server_arguments, serving};
 
 use lock::StateLock;
 use paths::ServerPaths;
-use pg_ctl::PgCtl;
+use server::ServerProcess;
 
 /// The superuser of every server.
 pub const SUPERUSER: &str = "postgres";
@@ -112,15 +110,15 @@ impl PostgresServer {
     ) -> Result<Self, PostgresError> {
         let state_dir = data::make_state_dir(state_dir)?;
         let lock = StateLock::take(&state_dir)?;
-        let pg_ctl = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
-        let started = pg_ctl.start().await?;
+        let server = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
+        let started = server.start().await?;
         let pid = started.as_raw_pid();
-        let paths = pg_ctl.paths.clone();
-        let version = pg_ctl.binaries.version;
+        let paths = server.paths.clone();
+        let version = server.binaries.version;
         tracing::info!(pid, version, log = %paths.log.display(), "Postgres is ready");
         let stop = CancellationToken::new();
         let (sender, status) = watch::channel(PostgresStatus::Running { pid });
-        tokio::spawn(supervise(pg_ctl, started, stop.clone(), sender, lock));
+        tokio::spawn(supervise(server, started, stop.clone(), sender, lock));
         Ok(Self {
             paths,
             status,
@@ -179,7 +177,7 @@ async fn prepare(
     paths: ServerPaths,
     bin_dir: Option<&Path>,
     durable: bool,
-) -> Result<PgCtl, PostgresError> {
+) -> Result<ServerProcess, PostgresError> {
     let version = data::version_of(&paths.data)?;
     let binaries = Binaries::find(bin_dir, version)?;
     let account = Account::for_data(&paths.data)?;
@@ -190,7 +188,7 @@ async fn prepare(
         tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
         initdb(&paths.data, account, &binaries, durable).await?;
     }
-    Ok(PgCtl {
+    Ok(ServerProcess {
         paths,
         account,
         binaries,
@@ -200,7 +198,7 @@ async fn prepare(
 
 /// Starts the server again when it ends, until it is stopped or ends too often.
 async fn supervise(
-    pg_ctl: PgCtl,
+    server: ServerProcess,
     started: Pid,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
@@ -214,7 +212,7 @@ async fn supervise(
                 let (pid, began) = (main_process.as_raw_pid(), Instant::now());
                 status.send_replace(PostgresStatus::Running { pid });
                 tokio::select! {
-                    () = processes::ended(main_process, &pg_ctl.paths.data) => {}
+                    () = server::ended(main_process, &server.paths.data) => {}
                     () = stop.cancelled() => break PostgresStatus::Stopped,
                 }
                 if began.elapsed() >= HEALTHY_AFTER {
@@ -234,11 +232,13 @@ async fn supervise(
             () = sleep(RESTART_DELAY.delay(attempt, 0.0)) => {}
             () = stop.cancelled() => break PostgresStatus::Stopped,
         }
-        started = pg_ctl.start().await;
+        started = server.start().await;
     };
-    pg_ctl.stop().await;
-    if !pg_ctl.paths.socket_dir.starts_with(&pg_ctl.paths.home) {
-        let _ = std::fs::remove_dir(&pg_ctl.paths.socket_dir);
+    if let Err(error) = server.stop().await {
+        tracing::error!(%error, "could not stop Postgres");
+    }
+    if !server.paths.socket_dir.starts_with(&server.paths.home) {
+        let _ = std::fs::remove_dir(&server.paths.socket_dir);
     }
     // Before the status: a caller that sees the end may start another server.
     drop(lock);

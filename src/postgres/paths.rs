@@ -1,13 +1,20 @@
 //! The paths of the embedded Postgres server, and its URL. Touches no files.
 
 use std::env;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// The longest path of a Unix socket on Linux, in bytes: `sun_path` without its final NUL.
-const LONGEST_SOCKET_PATH: usize = 107;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// The name of Postgres' socket on the default port, which clients assume.
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
+
+/// All but the characters that RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The paths of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +49,8 @@ impl ServerPaths {
 /// Whether a socket fits in this folder and a URL can name it: clients read a comma as the end of
 /// a host name, and a URL is UTF-8.
 fn can_hold_socket(folder: &Path) -> bool {
-    let length = folder.as_os_str().len() + 1 + SOCKET_NAME.len();
-    let text = folder.to_str().filter(|path| !path.contains(','));
-    length <= LONGEST_SOCKET_PATH && folder.is_absolute() && text.is_some()
+    let named = folder.to_str().is_some_and(|path| !path.contains(','));
+    named && folder.is_absolute() && SocketAddr::from_pathname(folder.join(SOCKET_NAME)).is_ok()
 }
 
 /// A name that stands for a path: FNV-1a, 64 bit, which unlike the standard library's hash never
@@ -58,19 +64,10 @@ pub(super) fn stable_name(path: &Path) -> String {
 
 /// The URL of a server behind a socket, as libpq and tokio-postgres both read it.
 pub fn socket_url(socket_dir: &Path, user: &str, database: &str) -> String {
-    let socket_dir = socket_dir.as_os_str().as_encoded_bytes();
-    let parts = [user.as_bytes(), database.as_bytes(), socket_dir];
-    let [user, database, socket_dir] = parts.map(percent_encoded);
+    let encoded = |part| percent_encode(part, RESERVED);
+    let (user, database) = (encoded(user.as_bytes()), encoded(database.as_bytes()));
+    let socket_dir = encoded(socket_dir.as_os_str().as_encoded_bytes());
     format!("postgresql://{user}@/{database}?host={socket_dir}")
-}
-
-/// Encodes all but the characters that RFC 3986 calls unreserved.
-fn percent_encoded(bytes: &[u8]) -> String {
-    let encoded = |byte: &u8| match byte {
-        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) => char::from(*byte).into(),
-        byte => format!("%{byte:02X}"),
-    };
-    bytes.iter().map(encoded).collect()
 }
 
 #[cfg(test)]

@@ -102,14 +102,14 @@ impl<'a> DeclarationParams<'a> {
         }
     }
 
-    fn parameters<'b>(&'b self, declarer: &'b Option<&'b str>) -> DeclareCluster<'b> {
+    fn parameters<'b>(&'b self, actor: &'b Option<&'b str>) -> DeclareCluster<'b> {
         DeclareCluster {
             name: &self.name,
             spec: &self.spec,
             labels: &self.new.labels,
             desired: &self.desired,
             paused: &self.new.paused,
-            declarer,
+            actor,
         }
     }
 }
@@ -119,7 +119,7 @@ impl<'a> DeclarationParams<'a> {
 pub(super) async fn declare_locked(
     transaction: &Transaction<'_>,
     new: &Declaration,
-    declarer: &Option<&str>,
+    actor: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
     let mut values = DeclarationParams::of(new);
     if !new.spec.gives_every_host_port() {
@@ -128,13 +128,13 @@ pub(super) async fn declare_locked(
             .await?;
         if let Some(found) = found.first() {
             for (field, _) in host_ports() {
-                // Null if no port is free: the table refuses it.
+                // Null if no port is free: the table rejects it.
                 let port: Option<i32> = found.try_get(field.name)?;
                 values.spec[field.name] = json!(port);
             }
         }
     }
-    let params = values.parameters(declarer).values();
+    let params = values.parameters(actor).values();
     transaction
         .query_typed_opt(DeclareCluster::sql(), &typed(&params))
         .await
@@ -144,14 +144,14 @@ impl Store {
     /// Declares a cluster, unless its name is taken.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit.
+    /// [`DatabaseError::Rejected`] names field and limit.
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
-        let declarer = self.declarer();
+        let actor = self.actor();
         let inserted = if new.spec.gives_every_host_port() {
             // No free port is searched, so one statement suffices.
             let values = DeclarationParams::of(new);
-            let params = values.parameters(&declarer).values();
+            let params = values.parameters(&actor).values();
             let rows = self.rows(operation, DeclareCluster::sql(), &params).await?;
             rows.into_iter().next()
         } else {
@@ -160,7 +160,7 @@ impl Store {
                     transaction
                         .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                         .await?;
-                    declare_locked(transaction, new, &declarer).await
+                    declare_locked(transaction, new, &actor).await
                 })
                 .await?
         };
@@ -173,7 +173,7 @@ impl Store {
             Some(cluster) => Ok(Declared::Exists(cluster)),
             // The row was removed between the two statements. The caller decides
             // whether to declare again.
-            None => Err(DatabaseError::Refused(format!(
+            None => Err(DatabaseError::Rejected(format!(
                 "cluster {} was just removed: try again",
                 new.name
             ))),
@@ -184,7 +184,7 @@ impl Store {
     /// longer at `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] for a protected cluster.
+    /// [`DatabaseError::Rejected`] for a protected cluster.
     pub async fn set_desired(
         &self,
         name: &ClusterName,
@@ -193,7 +193,7 @@ impl Store {
     ) -> Result<Option<Cluster>, DatabaseError> {
         let desired = desired.as_str();
         let params: [&(dyn ToSql + Sync); 4] =
-            [&name.as_str(), &desired, &generation, &self.declarer()];
+            [&name.as_str(), &desired, &generation, &self.actor()];
         self.one("declare a state", &queries::SET_DESIRED, &params)
             .await
     }
@@ -210,7 +210,7 @@ impl Store {
         generation: Option<i64>,
     ) -> Result<Option<Cluster>, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 4] =
-            [&name.as_str(), &paused, &generation, &self.declarer()];
+            [&name.as_str(), &paused, &generation, &self.actor()];
         self.one("pause or resume a cluster", &queries::SET_PAUSED, &params)
             .await
     }
@@ -225,7 +225,7 @@ impl Store {
         name: &ClusterName,
         generation: Option<i64>,
     ) -> Result<Option<Cluster>, DatabaseError> {
-        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.declarer()];
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.actor()];
         self.one("request a retry", &queries::REQUEST_RETRY, &params)
             .await
     }
@@ -240,8 +240,8 @@ impl Store {
     }
 
     /// Actor written to the audit log, if it is not the session's.
-    pub(super) fn declarer(&self) -> Option<&str> {
-        self.declarer.as_deref()
+    pub(super) fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
     }
 
     pub(super) async fn one(

@@ -10,7 +10,6 @@ use super::Store;
 use super::declare::{Declaration, declare_locked};
 use super::queries::{self, EditCluster, RollBack};
 use crate::core::database::DatabaseError;
-use crate::core::database::begin;
 use crate::core::database::typed;
 
 /// A change to a declared cluster; `None` leaves a field as it is.
@@ -54,7 +53,7 @@ impl Store {
     /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit.
+    /// [`DatabaseError::Rejected`] names field and limit.
     pub async fn edit(
         &self,
         name: &ClusterName,
@@ -68,7 +67,7 @@ impl Store {
             labels: &edit.labels,
             paused: &edit.paused,
             desired: &edit.desired.map(Desired::as_str),
-            declarer: &self.declarer(),
+            actor: &self.actor(),
         };
         self.one("change a cluster", EditCluster::sql(), &params.values())
             .await
@@ -79,7 +78,7 @@ impl Store {
     /// `generation`.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] if that spec is no longer valid.
+    /// [`DatabaseError::Rejected`] if that spec is no longer valid.
     pub async fn roll_back(
         &self,
         name: &ClusterName,
@@ -90,7 +89,7 @@ impl Store {
             name: &name.as_str(),
             revision: &revision,
             generation: &generation,
-            declarer: &self.declarer(),
+            actor: &self.actor(),
         };
         self.one("roll a cluster back", RollBack::sql(), &params.values())
             .await
@@ -99,18 +98,18 @@ impl Store {
     /// Makes all declarations of a batch in one transaction, or none.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit; then nothing is declared.
+    /// [`DatabaseError::Rejected`] names field and limit; then nothing is declared.
     pub async fn declare_batch(&self, batch: &Batch) -> Result<BatchOutcome, DatabaseError> {
-        let (operation, declarer) = ("declare a batch", self.declarer());
+        let (operation, actor) = ("declare a batch", self.actor());
         self.connections
             .transact(operation, async |client| {
-                let transaction = begin(client).await?;
+                let transaction = self.connections.begin(client).await?;
                 transaction
                     .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
                     .await?;
                 let (mut taken, mut unknown) = (Vec::new(), Vec::new());
                 for new in &batch.create {
-                    let inserted = declare_locked(&transaction, new, &declarer).await?;
+                    let inserted = declare_locked(&transaction, new, &actor).await?;
                     if inserted.is_none() {
                         taken.push(new.name.clone());
                     }
@@ -118,7 +117,7 @@ impl Store {
                 for name in &batch.delete {
                     let absent = Desired::Absent.as_str();
                     let params: [&(dyn ToSql + Sync); 4] =
-                        [&name.as_str(), &absent, &None::<i64>, &declarer];
+                        [&name.as_str(), &absent, &None::<i64>, &actor];
                     let found = transaction
                         .query_typed_opt(queries::SET_DESIRED.as_str(), &typed(&params))
                         .await?;

@@ -40,6 +40,8 @@ pub struct Changes {
     pub total: usize,
     /// The argument of the next read.
     pub horizon: String,
+    /// Whether changes are notified: not while the server's queue is nearly full.
+    pub notifies: bool,
 }
 
 impl Changes {
@@ -64,6 +66,7 @@ impl Store {
             .ok_or(DatabaseError::NotMigrated { operation })?;
         let total: i64 = column(first, "total").map_err(unreadable)?;
         let horizon = column(first, "horizon").map_err(unreadable)?;
+        let notifies = column(first, "notifies").map_err(unreadable)?;
         let mut rows = Vec::with_capacity(found.len());
         for row in &found {
             let name: Option<String> = column(row, "name").map_err(unreadable)?;
@@ -75,6 +78,7 @@ impl Store {
             rows,
             total: usize::try_from(total).unwrap_or_default(),
             horizon,
+            notifies,
         })
     }
 
@@ -93,23 +97,31 @@ impl Store {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn watch(&self, owner: &str, seconds: f64) -> Result<(), DatabaseError> {
-        self.execute("watch", &queries::WATCH, &[&owner, &seconds])
-            .await
-            .map(drop)
+    pub async fn register_streams(&self, owner: &str, seconds: f64) -> Result<(), DatabaseError> {
+        self.execute(
+            "register open streams",
+            &queries::REGISTER_STREAMS,
+            &[&owner, &seconds],
+        )
+        .await
+        .map(drop)
     }
 
     /// Ends the request for notifications.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn unwatch(&self, owner: &str) -> Result<(), DatabaseError> {
-        self.execute("stop watching", &queries::UNWATCH, &[&owner])
-            .await
-            .map(drop)
+    pub async fn unregister_streams(&self, owner: &str) -> Result<(), DatabaseError> {
+        self.execute(
+            "unregister open streams",
+            &queries::UNREGISTER_STREAMS,
+            &[&owner],
+        )
+        .await
+        .map(drop)
     }
 
-    /// The channel on which watchers are notified.
+    /// The channel that notifies servers with open streams.
     ///
     /// # Errors
     /// [`DatabaseError`].

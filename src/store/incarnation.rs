@@ -12,7 +12,7 @@ use super::{Store, queries, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 
-/// One row of a name, present or removed, and where its history begins.
+/// One row of a name, current or removed, and where its history begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incarnation {
     /// The UID; `None` if an earlier release removed the row.
@@ -52,7 +52,7 @@ pub struct TaskRevision {
 }
 
 impl Store {
-    /// The present row of a name or, if there is none, the last one.
+    /// The current row of a name or, if there is none, the last one.
     ///
     /// # Errors
     /// [`DatabaseError`].

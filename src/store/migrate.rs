@@ -1,14 +1,19 @@
 //! Migrates a database to the schema of this release. Migrations only add; each is
 //! applied once, all in one transaction, under a lock that excludes other migrators.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tracing::warn;
 
-use crate::core::database::{Database, NoConnection};
+use crate::core::database::{
+    Blocker, Database, NEXT_ATTEMPT, NoConnection, blockers, dead_client_limits, is_lock_timeout,
+    limit_waits, lock_tables,
+};
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 13] = [
+const MIGRATIONS: [(i32, &str, &str); 16] = [
     (
         1,
         "clusters",
@@ -74,8 +79,26 @@ const MIGRATIONS: [(i32, &str, &str); 13] = [
     ),
     (
         13,
+        "comments",
+        include_str!("../../sql/migrations/0013_comments.sql"),
+    ),
+    (
+        14,
+        "notify",
+        concat!(
+            include_str!("../../sql/core/prepare.sql"),
+            include_str!("../../sql/migrations/0014_notify.sql")
+        ),
+    ),
+    (
+        15,
+        "went back",
+        include_str!("../../sql/migrations/0015_went_back.sql"),
+    ),
+    (
+        16,
         "refused",
-        include_str!("../../sql/migrations/0013_refused.sql"),
+        include_str!("../../sql/migrations/0016_refused.sql"),
     ),
 ];
 
@@ -85,8 +108,26 @@ pub const SCHEMA_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// The oldest server version that has everything the schema uses (13).
 const OLDEST_SERVER: i32 = 130_000;
 
-/// How long to wait for another migrator and for other transactions.
-const LOCK_TIMEOUT: &str = "60s";
+/// How long to wait for another migrator, which delays no other session.
+const MIGRATOR_TIMEOUT: &str = "60s";
+
+/// How long to try to lock the tables.
+const LOCKED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The tables that exist before a migration, in the order in which they are locked.
+const TABLES: [&str; 11] = [
+    "clusters",
+    "cluster_leases",
+    "cluster_steps",
+    "cluster_events",
+    "cluster_revisions",
+    "cluster_deletions",
+    "kindler_replicas",
+    "kindler_watchers",
+    "kindler_tokens",
+    "kindler_sessions",
+    "kindler_migrations",
+];
 
 /// The deadline of the whole migration, from connecting on.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -126,6 +167,16 @@ pub enum MigrateError {
     /// There is no schema for the tables.
     #[error("migrate: search_path names no schema: create one, or set search_path for this role")]
     NoSchema,
+    /// Others kept the tables locked.
+    #[error(
+        "migrate: the tables stayed locked for {LOCKED_WITHIN:?} and nothing was changed; {}; \
+         next: end that session or transaction, or wait for it, and run `kindler migrate` again",
+        held_by(holders)
+    )]
+    Locked {
+        /// Who holds locks on them, longest first.
+        holders: Vec<Blocker>,
+    },
     /// The deadline passed.
     #[error("migrate: not finished within {0:?}; nothing was changed")]
     Late(Duration),
@@ -141,22 +192,93 @@ pub struct Migrated {
 }
 
 /// Migrates a database to [`SCHEMA_VERSION`]. Safe to repeat and to run concurrently;
-/// an existing `clusters` table is taken over with its rows.
+/// an existing `clusters` table is taken over with its rows. Logs who makes it wait.
 ///
 /// # Errors
 /// [`MigrateError`]; the database is then unchanged.
 pub async fn migrate(database: &Database) -> Result<Migrated, MigrateError> {
+    migrate_reporting(database, |reason| warn!(reason, "the migration waits")).await
+}
+
+/// As [`migrate`]; calls `report` with who makes it wait, whenever that changes.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_reporting(
+    database: &Database,
+    report: impl Fn(&str),
+) -> Result<Migrated, MigrateError> {
     let work = async {
         let mut client = database
             .connect()
             .await
             .map_err(|error| MigrateError::Unreachable(database.explain(error)))?;
         check_server(&client).await?;
-        run(&mut client).await
+        let giving_up = Instant::now() + LOCKED_WITHIN;
+        let mut reported = Vec::new();
+        loop {
+            match attempt(&mut client).await {
+                Ok(migrated) => return Ok(migrated),
+                Err(MigrationAttempt::Failed(error)) => return Err(error),
+                Err(MigrationAttempt::Locked) => {}
+            }
+            let holders = blockers(&client, &TABLES).await;
+            let holders =
+                holders.map_err(|error| MigrateError::Unreachable(NoConnection::Refused(error)))?;
+            if Instant::now() > giving_up {
+                return Err(MigrateError::Locked { holders });
+            }
+            if reported != holders && !holders.is_empty() {
+                report(&held_by(&holders));
+                reported = holders;
+            }
+            tokio::time::sleep(NEXT_ATTEMPT).await;
+        }
     };
     tokio::time::timeout(DEADLINE, work)
         .await
         .unwrap_or(Err(MigrateError::Late(DEADLINE)))
+}
+
+/// Who holds locks, for people.
+fn held_by(holders: &[Blocker]) -> String {
+    let named: Vec<_> = holders.iter().map(ToString::to_string).collect();
+    match named.is_empty() {
+        true => "the sessions that held locks ended meanwhile".to_owned(),
+        false => format!("locks are held by {}", named.join(", ")),
+    }
+}
+
+/// Why an attempt changed nothing.
+enum MigrationAttempt {
+    /// Others hold locks; another attempt may succeed.
+    Locked,
+    Failed(MigrateError),
+}
+
+impl From<MigrateError> for MigrationAttempt {
+    fn from(error: MigrateError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The error of an operation of the migration.
+fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrateError {
+    let operation = operation.to_owned();
+    move |source| MigrateError::Operation {
+        answer: answer(&source),
+        operation,
+        source,
+    }
+}
+
+/// The same, if it is not that others hold a lock.
+fn unless_locked(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrationAttempt {
+    let failed = during(operation);
+    move |source| match is_lock_timeout(&source) {
+        true => MigrationAttempt::Locked,
+        false => MigrationAttempt::Failed(failed(source)),
+    }
 }
 
 async fn check_server(client: &Client) -> Result<(), MigrateError> {
@@ -179,15 +301,8 @@ async fn check_server(client: &Client) -> Result<(), MigrateError> {
     Ok(())
 }
 
-async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
-    let during = |operation: &str| {
-        let operation = operation.to_owned();
-        move |source: tokio_postgres::Error| MigrateError::Operation {
-            answer: answer(&source),
-            operation,
-            source,
-        }
-    };
+/// Migrates in one transaction, if the locks are free.
+async fn attempt(client: &mut Client) -> Result<Migrated, MigrationAttempt> {
     // READ COMMITTED, so that the version is read as other migrators left it.
     let tx = client
         .build_transaction()
@@ -195,14 +310,44 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
         .start()
         .await
         .map_err(during("begin"))?;
+    let schema = enter_schema(&tx).await?;
+    let found = read_version(&tx).await?;
+    if found > SCHEMA_VERSION {
+        return Err(MigrateError::SchemaTooNew { found }.into());
+    }
+    let missing = MIGRATIONS.iter().filter(|(version, _, _)| *version > found);
+    if found < SCHEMA_VERSION {
+        let locked = lock_tables(&tx, &TABLES).await;
+        locked.map_err(unless_locked("lock the tables"))?;
+    }
+    let mut applied = Vec::new();
+    for (version, name, sql) in missing {
+        tx.batch_execute(sql)
+            .await
+            .map_err(unless_locked(&format!("migration {version} ({name})")))?;
+        tx.execute_typed(
+            "INSERT INTO kindler_migrations (version, name) VALUES ($1, $2)",
+            &[(version, Type::INT4), (name, Type::TEXT)],
+        )
+        .await
+        .map_err(during("write kindler_migrations"))?;
+        applied.push(*version);
+    }
+    tx.commit().await.map_err(during("commit"))?;
+    Ok(Migrated { schema, applied })
+}
+
+/// Waits for other migrators, and enters the schema that has the table, else the one where
+/// tables are created; never both.
+async fn enter_schema(tx: &Transaction<'_>) -> Result<String, MigrateError> {
     tx.batch_execute(&format!(
-        "SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0"
+        "SET LOCAL lock_timeout = '{MIGRATOR_TIMEOUT}'; SET LOCAL statement_timeout = 0; {}",
+        dead_client_limits()
     ))
     .await
     .map_err(during("set limits"))?;
-    // The schema that has the table, else the one where tables are created; never both.
     let schema: Option<String> = tx
-        .query_one(
+        .query_typed_one(
             "SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                               WHERE c.oid = to_regclass('clusters')), current_schema())::text",
             &[],
@@ -211,18 +356,23 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
         .map_err(during("find the schema"))?
         .get(0);
     let schema = schema.ok_or(MigrateError::NoSchema)?;
-    tx.execute(
+    tx.execute_typed(
         "SELECT pg_advisory_xact_lock(hashtextextended('kindler migrates ' || $1, 0))",
-        &[&schema],
+        &[(&schema, Type::TEXT)],
     )
     .await
     .map_err(during("wait for other migrators"))?;
-    tx.execute(
+    tx.execute_typed(
         "SELECT set_config('search_path', quote_ident($1) || ', pg_temp', true)",
-        &[&schema],
+        &[(&schema, Type::TEXT)],
     )
     .await
     .map_err(during("enter the schema"))?;
+    Ok(schema)
+}
+
+async fn read_version(tx: &Transaction<'_>) -> Result<i32, MigrationAttempt> {
+    limit_waits(tx).await.map_err(during("set limits"))?;
     tx.batch_execute(
         "SET LOCAL client_min_messages = warning;
          CREATE TABLE IF NOT EXISTS kindler_migrations (
@@ -231,36 +381,15 @@ async fn run(client: &mut Client) -> Result<Migrated, MigrateError> {
              applied_at timestamptz NOT NULL DEFAULT now())",
     )
     .await
-    .map_err(during("create kindler_migrations"))?;
-    let found: i32 = tx
-        .query_one(
+    .map_err(unless_locked("create kindler_migrations"))?;
+    let version = tx
+        .query_typed_one(
             "SELECT coalesce(max(version), 0) FROM kindler_migrations",
             &[],
         )
         .await
-        .map_err(during("read kindler_migrations"))?
-        .get(0);
-    if found > SCHEMA_VERSION {
-        return Err(MigrateError::SchemaTooNew { found });
-    }
-    let mut applied = Vec::new();
-    for (version, name, sql) in MIGRATIONS
-        .into_iter()
-        .filter(|(version, _, _)| *version > found)
-    {
-        tx.batch_execute(sql)
-            .await
-            .map_err(during(&format!("migration {version} ({name})")))?;
-        tx.execute(
-            "INSERT INTO kindler_migrations (version, name) VALUES ($1, $2)",
-            &[&version, &name],
-        )
-        .await
-        .map_err(during("write kindler_migrations"))?;
-        applied.push(version);
-    }
-    tx.commit().await.map_err(during("commit"))?;
-    Ok(Migrated { schema, applied })
+        .map_err(unless_locked("read kindler_migrations"))?;
+    Ok(version.get(0))
 }
 
 /// The server's message with its hint, so that a person can act on it.

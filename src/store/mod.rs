@@ -4,8 +4,8 @@
 //! ([`crate::core`]), and the databases of the embedded server
 //! ([`crate::postgres`]); `tests/suite/architecture.rs` checks it.
 //!
-//! This module makes no decisions. The statements check lease and fence, so losing a
-//! claim or a fence is a result and not an error.
+//! This module makes no decisions. The statements check the fence, so a lost claim
+//! or a lost lease is a result and not an error.
 
 mod declare;
 mod deferred;
@@ -16,6 +16,7 @@ mod history;
 mod incarnation;
 mod listing;
 mod migrate;
+mod notification_queue;
 mod object;
 mod placement;
 mod queries;
@@ -26,6 +27,7 @@ mod samples;
 mod seed;
 mod spec_sql;
 mod steps;
+mod terms;
 mod tokens;
 
 use std::sync::Arc;
@@ -43,13 +45,15 @@ pub use feed::{ActiveWork, Changes, ClusterWithWork};
 pub use history::{AuditEntry, AuditFilter, Revision};
 pub use incarnation::{Incarnation, Removal, TaskRevision};
 pub use listing::{ClusterFilter, ClusterPage, PortUser, Suggestion};
-pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate};
+pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_reporting};
+pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use placement::{Unselected, UnselectedCluster};
 pub use report::{Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged};
-pub use roles::{DEV_DAEMON, DEV_PAGE, make_dev_roles};
+pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
 pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
 pub use steps::StepCount;
+pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
 /// The statements that find free ports and suggest a cluster, for tests of their plans.
@@ -72,7 +76,7 @@ pub fn newer_schema(found: i32) -> Option<DatabaseError> {
 pub struct Store {
     connections: Connections,
     /// The actor of declarations in the audit log; `None`: the session's actor.
-    declarer: Option<Arc<str>>,
+    actor: Option<Arc<str>>,
     /// Which clusters this daemon works on.
     placement: Arc<Placement>,
     claims: Rows<Cluster>,
@@ -86,15 +90,15 @@ impl Store {
         Self {
             claims: Rows::new(connections.clone(), Placement::default()),
             connections,
-            declarer: None,
+            actor: None,
             placement: Arc::default(),
         }
     }
 
-    /// The same store, with `declarer` as the actor of declarations.
-    pub fn declaring_as(&self, declarer: &str) -> Self {
+    /// The same store, with `actor` as the actor of its declarations.
+    pub fn declaring_as(&self, actor: &str) -> Self {
         Self {
-            declarer: Some(declarer.into()),
+            actor: Some(actor.into()),
             ..self.clone()
         }
     }

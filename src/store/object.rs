@@ -1,4 +1,4 @@
-//! The table `clusters` as an object of the core, and the status that a pass writes.
+//! The table `clusters` as an object of the core, and the status that a reconcile writes.
 
 use std::time::Duration;
 

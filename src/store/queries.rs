@@ -57,14 +57,14 @@ named_queries! {
     WriteHeartbeat = "write_heartbeat" {
         owner, host, pid, version, listen, listening, notice, selector, standby, refused
     }
-    DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, declarer }
-    EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, declarer }
+    DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, actor }
+    EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, actor }
     ListAudit = "list_audit" { cluster, actor, kinds, before, limit, after, removal, uid }
     ListEvents = "list_events" { name, after, limit, removal, uid }
     ListFiltered = "list_filtered" {
         part, providers, desired, actual, reasons, paused, labels, order, limit, offset
     }
-    RollBack = "roll_back" { name, revision, generation, declarer }
+    RollBack = "roll_back" { name, revision, generation, actor }
 }
 
 queries! {
@@ -106,15 +106,18 @@ queries! {
     RECORD_TOKEN_USE = "record_token_use";
     OPEN_SESSION = "open_session";
     READ_DECLARED = "read_declared";
+    READ_NOTIFICATION_QUEUE = "read_notification_queue";
     READ_DELETION_QUEUE = "read_deletion_queue";
+    READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
     REVOKE_TOKEN = "revoke_token";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";
     SUGGEST = "suggest";
-    UNWATCH = "unwatch";
-    WATCH = "watch";
+    WENT_BACK = "went_back";
+    UNREGISTER_STREAMS = "unregister_streams";
+    REGISTER_STREAMS = "register_streams";
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ pub struct ReplicaStatus {
     /// Whether its listener is connected.
     pub listening: bool,
     /// Whether it is on standby, because the schema is newer than its release.
+    pub standby: bool,
+    /// The old name of `standby`.
     pub aside: bool,
     /// The selector of the clusters that it works on; `None`: all.
     pub selector: Option<String>,
@@ -255,6 +257,7 @@ impl Store {
                 version: column(row, "version")?,
                 listen: column(row, "listen")?,
                 listening: column(row, "listening")?,
+                standby: column(row, "aside")?,
                 aside: column(row, "aside")?,
                 selector: column(row, "selector")?,
                 notice: column(row, "notice")?,

@@ -10,7 +10,7 @@ const DEV_LOGIN: &str = include_str!("../../sql/dev_login.sql");
 pub const DEV_DAEMON: &str = "kindler_reconciler";
 
 /// The login role of the page and the API, which [`make_dev_roles`] creates.
-pub const DEV_PAGE: &str = "kindler_page";
+pub const DEV_API: &str = "kindler_page";
 
 /// Creates the group roles and the login roles; repeatable. Requires a superuser.
 ///

@@ -45,15 +45,13 @@ pub struct ClusterSample {
     pub reconciled: Option<f64>,
 }
 
-/// Number of live daemons, and the use of the notification queue.
+/// Number of live daemons.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReplicaCounts {
     /// Daemons that reconcile.
     pub reconciling: i64,
     /// Daemons on standby.
     pub standby: i64,
-    /// Used share of the notification queue, 0 to 1.
-    pub queue_usage: f64,
 }
 
 impl Store {
@@ -132,7 +130,6 @@ impl Store {
                     Ok(ReplicaCounts {
                         reconciling: column(row, "reconciling")?,
                         standby: column(row, "standby")?,
-                        queue_usage: column(row, "queue_usage")?,
                     })
                 },
             )

@@ -17,7 +17,7 @@ impl Store {
     /// returns their names.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] names field and limit; then nothing is declared.
+    /// [`DatabaseError::Rejected`] names field and limit; then nothing is declared.
     pub async fn seed(&self, list: &[Declaration]) -> Result<Vec<ClusterName>, DatabaseError> {
         loop {
             let used = self.used_names(list).await?;

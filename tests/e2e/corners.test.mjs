@@ -16,7 +16,7 @@ const dialogOf = async (page) => {
   return dialog;
 };
 
-test("an invalid port is refused, not replaced by the default", () => scene({}, async (daemon, browser) => {
+test("an invalid port is rejected, not replaced by the default", () => scene({}, async (daemon, browser) => {
   const page = await browser.page();
   await page.goto(daemon.url);
   const dialog = await dialogOf(page);
@@ -71,14 +71,14 @@ test("malformed addresses work; back keeps the list's filters", () => scene({}, 
   }
 }));
 
-test("a partly refused action shows both parts", () => scene({}, async (daemon, browser) => {
+test("a partly rejected action shows both parts", () => scene({}, async (daemon, browser) => {
   await daemon.declare("demo");
   await daemon.psql("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'kind', true)");
   await daemon.psql("INSERT INTO clusters (name, provider, paused) VALUES ('asleep', 'kind', true)");
   const page = await browser.page();
   await page.goto(`${daemon.url}/?sel=demo,safe`);
   await page.locator(".batch").getByText("Pause").click();
-  await page.getByText("Done for 1 of 2. Refused: Cluster safe is protected").waitFor();
+  await page.getByText("Done for 1 of 2. Rejected: Cluster safe is protected").waitFor();
   assert.equal((await daemon.api("GET", "/api/clusters/demo")).paused, true);
   await page.goto(`${daemon.url}/clusters/asleep`);
   await page.locator('[data-action="resume"]').waitFor();
@@ -106,7 +106,7 @@ test("a page opened during a database outage recovers", () => scene({}, async (d
     signal("SIGCONT");
     await page.getByText("Conditions").waitFor();
     await page.locator("#banner").waitFor({ state: "hidden" });
-    // The page reopens the log, which was refused meanwhile.
+    // The page reopens the log, which was rejected meanwhile.
     await page.locator("pre.log").getByText("create succeeded").waitFor();
     signal("SIGSTOP");
     await page.getByText(/The database cannot be read: /).waitFor();

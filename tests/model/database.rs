@@ -1,7 +1,7 @@
 //! The effect of each statement in `sql/core`, and whether it was correct.
 //!
 //! A defect changes the effect, never the check: a statement that should have been
-//! refused is noted as a violation.
+//! rejected is noted as a violation.
 
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Actual, Desired};
@@ -20,11 +20,11 @@ use crate::steps::{self, Record, Records};
 pub enum Answer {
     /// The term that a claim won.
     Claimed(Option<u8>),
-    /// The row under the lease, or after a write; none if the statement was refused.
+    /// The row under the lease, or after a write; none if the statement was rejected.
     Row(Option<Row>),
     Removed(bool),
     Released,
-    /// Whether the work may go on; none if the statement was refused.
+    /// Whether the work may go on; none if the statement was rejected.
     Advanced(Option<bool>),
 }
 
@@ -67,7 +67,7 @@ impl State {
     /// taken later: READ COMMITTED guarantees no more.
     fn claim(&mut self, read: &Row, rules: &Rules) -> Option<u8> {
         let free = self.lease.is_none() || rules.has(Defect::ClaimIgnoresLease);
-        // The foreign key refuses a lease of a removed row.
+        // The foreign key rejects a lease of a removed row.
         if !free || !read.is_due() || self.row.is_none() {
             return None;
         }
@@ -126,7 +126,7 @@ impl State {
         self.row
     }
 
-    /// `advance_steps.sql`: whether the work may go on; none if it was refused. A step
+    /// `advance_steps.sql`: whether the work may go on; none if it was rejected. A step
     /// begins only for the generation it was planned for, and never on a paused row.
     fn advance(
         &mut self,

@@ -17,7 +17,7 @@ use crate::steps::LAST;
 
 /// Each defect, the changes and faults that it needs to show, and the property that
 /// fails.
-const DEFECTS: [(Defect, u8, u8, &str); 19] = [
+const DEFECTS: [(Defect, u8, u8, &str); 21] = [
     (Defect::StatusIgnoresTerm, 0, 0, FENCED_STATUS),
     (Defect::StatusIgnoresGeneration, 2, 0, ORDERED_DELETE),
     (Defect::StatusIgnoresGeneration, 1, 0, STATUS_OF_ITS_ROW),
@@ -32,6 +32,8 @@ const DEFECTS: [(Defect, u8, u8, &str); 19] = [
     (Defect::TrustOutlivesLease, 0, 0, ONE_COMMAND),
     (Defect::TrustOutlivesLease, 0, 0, FENCED_EFFECT),
     (Defect::TrustOutlivesLease, 0, 0, FENCED_SPAWN),
+    (Defect::LockIgnoresCommands, 0, 1, ONE_COMMAND),
+    (Defect::LockIgnoresCommands, 0, 1, FENCED_EFFECT),
     (
         Defect::FailedObservationIsAbsence,
         1,
@@ -93,7 +95,7 @@ fn expect_violation(
         pauses: u8::from(defect == Defect::FenceIgnoresPause),
         faults,
         from_every_row: false,
-        // Folding drops refused statements, which are what this property is about.
+        // Folding drops rejected statements, which are what this property is about.
         fold: layout != Layout::AtOnce && property != FENCED_STATUS,
     };
     let Some(steps) = path_length_to_violation(rules, property) else {

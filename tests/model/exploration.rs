@@ -56,9 +56,9 @@ const SMALL: Rules = Rules {
     fold: true,
 };
 
-/// Includes every step of an owner that lost its lease, up to its last refused write.
+/// Includes every step of an owner that lost its lease, up to its last rejected write.
 #[test]
-fn one_fault_and_one_change_with_refused_writes() {
+fn one_fault_and_one_change_with_rejected_writes() {
     explore(
         "1 fault, 1 change, with refused writes",
         Rules {

@@ -73,7 +73,7 @@ impl Owner {
         }
     }
 
-    /// Without a lease, every statement it sends from here on is refused, and its pass
+    /// Without a lease, every statement it sends from here on is rejected, and its pass
     /// ends. Starting a command is not a statement.
     pub fn only_sends_statements(&self) -> bool {
         match self.stage {

@@ -53,6 +53,9 @@ pub enum Event {
     Work(usize, Work),
     /// A guard kills its command.
     GuardKills(usize),
+    /// A replica on the same host has proven that the owner of the lease has ended, with
+    /// every command that it started, and releases the lease.
+    ReleaseOfEnded,
     /// A statement takes effect after its sender gave up on it.
     ApplyDelayed,
     /// Half of the lease time passes.
@@ -181,7 +184,20 @@ impl Protocol {
         last && best_effort && command.action == Action::Delete
     }
 
-    fn environment_events(state: &State, events: &mut Vec<Event>) {
+    /// Whether nobody holds the lock of the lease's owner: `command::OwnerLocks`.
+    fn owner_has_ended(&self, state: &State, term: u8) -> bool {
+        let daemon = state.owners.iter().any(|owner| owner.term == term);
+        let commands = state.commands.iter().any(|command| command.term == term);
+        !daemon && (!commands || self.rules.has(Defect::LockIgnoresCommands))
+    }
+
+    fn environment_events(&self, state: &State, events: &mut Vec<Event>) {
+        if state
+            .lease
+            .is_some_and(|lease| self.owner_has_ended(state, lease.term))
+        {
+            events.push(Event::ReleaseOfEnded);
+        }
         if state.delayed.is_some() {
             events.push(Event::ApplyDelayed);
         }
@@ -253,6 +269,7 @@ impl Protocol {
                 let command = state.commands.remove(index);
                 state.killed(command.term);
             }
+            Event::ReleaseOfEnded => state.lease = None,
             Event::ApplyDelayed => {
                 let statement = state.delayed.take()?;
                 state.execute(statement, &self.rules);
@@ -368,7 +385,7 @@ impl Model for Protocol {
         for index in 0..state.commands.len() {
             self.command_events(state, index, events);
         }
-        Self::environment_events(state, events);
+        self.environment_events(state, events);
     }
 
     fn next_state(&self, last: &State, event: Event) -> Option<State> {

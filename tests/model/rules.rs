@@ -33,6 +33,8 @@ pub enum Defect {
     NoGuard,
     /// An owner trusts its lease one tick longer than the database keeps it.
     TrustOutlivesLease,
+    /// The lease of a dead owner is released although a command of it still runs.
+    LockIgnoresCommands,
     /// A failed observation counts as absence.
     FailedObservationIsAbsence,
     /// An intent keeps the record that a spec is applied.
@@ -127,7 +129,7 @@ pub struct Rules {
     /// Whether to start from every row and host, or from a new declaration.
     pub from_every_row: bool,
     /// Whether an owner that lost its lease, and will only send statements that are
-    /// refused without one, counts as refused: far fewer states.
+    /// rejected without one, counts as rejected: far fewer states.
     pub fold: bool,
 }
 

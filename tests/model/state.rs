@@ -82,7 +82,7 @@ pub enum Stage {
     /// Writes that a required step of a running cluster is lost.
     WritingStepLost(Row),
     Removing(Row),
-    /// A write was refused: reads the row under the lease again.
+    /// A write was rejected: reads the row under the lease again.
     Reloading,
     Releasing,
 }
@@ -306,7 +306,7 @@ impl State {
     }
 
     /// A lost term never becomes valid again. An owner that only sends statements under
-    /// a lost term will be refused, so it counts as refused already.
+    /// a lost term will be rejected, so it counts as rejected already.
     fn fold(&mut self) {
         for index in 0..self.owners.len() {
             let owner = self.owners[index];

@@ -280,9 +280,10 @@ fn type_names_are_unique() {
 }
 
 /// Words that once stood for terms of the field; docs/GLOSSARY.md has the terms.
-const METAPHORS: [&str; 17] = [
+const METAPHORS: [&str; 21] = [
     "told", "heard", "nobody", "somebody", "whoever", "whomever", "doorbell", "hunt", "prey",
-    "forsaken", "tenure", "wishes", "errand", "deed", "crew", "knock", "stray",
+    "forsaken", "tenure", "wishes", "errand", "deed", "crew", "knock", "stray", "door", "doors",
+    "declarer", "teeth",
 ];
 
 /// The account of that name.

@@ -39,27 +39,20 @@ fn tool(name: &str) -> Option<Command> {
 /// The first installed program of these names, or `None` with a message on stderr, or
 /// a panic with `REQUIRE_TOOLS=1`, because this target of the set-up installs it.
 pub(crate) fn required_tool(names: &[&str], target: &str) -> Option<Command> {
-    let found = optional_tool(names);
-    assert!(
-        found.is_some() || std::env::var_os("REQUIRE_TOOLS").is_none(),
-        "{} is not installed; `sh deploy/setup.sh {target}` installs it",
-        names[0]
-    );
-    found
-}
-
-/// The same for a program that no set-up script installs.
-fn optional_tool(names: &[&str]) -> Option<Command> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain([repository("tests/tools/venv/bin")])
         .collect();
     let mut paths = names
         .iter()
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     let found = paths.find(|path| path.is_file());
     if found.is_none() {
-        print_skipped(&format!("{} is not installed", names[0]));
+        let install = format!("`sh deploy/setup.sh {target}` installs it");
+        let missing = format!("{} is not installed; {install}", names[0]);
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
+        print_skipped(&missing);
     }
     found.map(Command::new)
 }

@@ -5,6 +5,7 @@
 //! Each test has a short form for `make test`; `KINDLER_CHAOS=long` runs the long form
 //! (`make chaos`).
 
+mod altered_tables;
 mod changing_rows;
 mod clock;
 mod database;
@@ -13,14 +14,23 @@ mod disk;
 mod every_effect;
 mod every_statement;
 mod failed_observations;
+mod forgotten_commits;
+mod full_queue;
+mod history;
 mod idle_sessions;
 mod load;
+mod long_lease;
+mod migration_locks;
 mod outages;
+mod power_loss;
 mod processes;
 mod refused_writes;
 mod sessions;
+mod shared_sessions;
 mod step_statements;
+mod stopped_guards;
 mod suspended_listener;
+mod unwritten_results;
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;

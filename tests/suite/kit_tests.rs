@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kit::{Database, PrivateServer, TIMEOUT, eventually};
+use crate::kit::{Database, PrivateServer, Sql, TIMEOUT, eventually};
 
 #[tokio::test]
 async fn each_database_is_new_and_empty() {
     let (one, two) = tokio::join!(Database::create(), Database::create());
     assert_ne!(one.name(), two.name());
-    one.execute("CREATE TABLE here (n int)").await;
+    one.run("CREATE TABLE here (n int)").await;
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(one.value::<i64>(tables).await, 1);
     assert_eq!(two.value::<i64>(tables).await, 0);
@@ -19,7 +19,7 @@ async fn each_database_is_new_and_empty() {
 #[tokio::test]
 async fn a_role_made_by_a_test_can_connect() {
     let database = Database::create().await;
-    database.execute("CREATE ROLE kit_reader LOGIN").await;
+    database.run("CREATE ROLE kit_reader LOGIN").await;
     let client = database.connect_as("kit_reader").await;
     let user: String = client
         .query_one("SELECT current_user::text", &[])
@@ -28,7 +28,7 @@ async fn a_role_made_by_a_test_can_connect() {
         .get(0);
     assert_eq!(user, "kit_reader");
     drop(client);
-    database.execute("DROP ROLE kit_reader").await;
+    database.run("DROP ROLE kit_reader").await;
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_private_server_stops_and_starts_with_its_data() {
     let server = PrivateServer::create().await;
     let database = server.database().await;
     database
-        .execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+        .run("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
         .await;
     server.stop_fast().await;
     assert!(database.try_connect().await.is_err());

@@ -13,7 +13,7 @@ mod traces;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio_postgres::Client as Sql;
+use tokio_postgres::Client;
 
 use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually, migrated};
 
@@ -25,7 +25,7 @@ struct Scene {
     // Dropped first, because it uses the others.
     daemon: Daemon,
     host: Host,
-    sql: Sql,
+    sql: Client,
     database: Database,
 }
 
@@ -47,29 +47,6 @@ async fn scene_with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> Sc
 }
 
 impl Scene {
-    async fn run(&self, statement: &str) {
-        if let Err(error) = self.sql.batch_execute(statement).await {
-            panic!("{error:?} in: {statement}");
-        }
-    }
-
-    async fn declare(&self, name: &str) {
-        self.run(&format!(
-            "INSERT INTO clusters (name, provider) VALUES ('{name}', 'k3d')"
-        ))
-        .await;
-    }
-
-    /// Waits until a cluster is in a state, or its row is removed (`gone`).
-    async fn until(&self, name: &str, wanted: &str) {
-        let query = "SELECT actual_state FROM clusters WHERE name = $1";
-        eventually(SOON, &format!("{name} to be {wanted}"), || async {
-            let row = self.sql.query_opt(query, &[&name]).await.unwrap();
-            row.map_or("gone".to_owned(), |row| row.get(0)) == wanted
-        })
-        .await;
-    }
-
     async fn scrape(&self) -> Scrape {
         let (status, text) = self.daemon.get("/metrics").await.expect("an answer");
         assert_eq!(status, 200);

@@ -11,7 +11,7 @@ export async function attempt(work, done) {
     if (done) toast(done);
     return answer ?? true;
   } catch (error) {
-    toast(t("refused", { why: error.message }), true);
+    toast(t("rejected", { why: error.message }), true);
     return null;
   }
 }
@@ -19,12 +19,12 @@ export async function attempt(work, done) {
 const send = (name, what) => api.post(api.of(name, `/${what}`));
 export const order = (name, what) => attempt(() => send(name, what), `${name}: ${t(what)}`);
 
-/** Runs an action on several clusters and shows how many were refused, and why. */
+/** Runs an action on several clusters and shows what was rejected, and why. */
 export async function orderAll(names, what) {
   const answers = await Promise.allSettled(names.map((name) => send(name, what)));
-  const refused = answers.filter((one) => one.status === "rejected").map((one) => one.reason.message);
-  const why = [...new Set(refused)].slice(0, 3).join("; ");
-  if (refused.length) toast(t("partly", { n: names.length - refused.length, of: names.length, why }), true);
+  const rejected = answers.filter((one) => one.status === "rejected").map((one) => one.reason.message);
+  const why = [...new Set(rejected)].slice(0, 3).join("; ");
+  if (rejected.length) toast(t("partly", { n: names.length - rejected.length, of: names.length, why }), true);
   else toast(t("done"));
 }
 

@@ -49,8 +49,8 @@ export function activity(main) {
       older.hidden = found.length < 100;
       fill(error);
       draw();
-    } catch (refused) {
-      fill(error, refused.message);
+    } catch (rejected) {
+      fill(error, rejected.message);
     }
   }
 

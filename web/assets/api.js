@@ -1,7 +1,7 @@
-// Requests to the API. A refusal becomes an error with a readable message.
+// Requests to the API. A rejection becomes an error with a readable message.
 import { t } from "./i18n.js";
 
-export class Refused extends Error {
+export class Rejected extends Error {
   constructor(status, body) {
     const errors = Array.isArray(body?.detail) ? body.detail : [];
     super(errors.length ? errors.map(({ msg }) => msg).join("; ") : body?.detail || `HTTP ${status}`);
@@ -16,14 +16,14 @@ async function send(method, path, body) {
   try {
     response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new Refused(0, { detail: t("notReachable") });
+    throw new Rejected(0, { detail: t("notReachable") });
   }
   const text = await response.text();
   let answer = text;
   try { answer = JSON.parse(text); } catch { /* plain text */ }
   // The login view opens.
   if (response.status === 401 && path !== "/api/login") dispatchEvent(new Event("kindler-login"));
-  if (!response.ok) throw new Refused(response.status, typeof answer === "string" ? { detail: answer } : answer);
+  if (!response.ok) throw new Rejected(response.status, typeof answer === "string" ? { detail: answer } : answer);
   return answer;
 }
 

@@ -78,15 +78,15 @@ export async function openCreate() {
   }
 
   /** Marks each invalid field; returns the errors of other fields. */
-  function markAll(refused) {
+  function markAll(rejected) {
     for (const key of Object.keys(errors)) mark(key, key === "labels" ? wrongLabels() : "");
     const others = [];
-    for (const { loc, msg } of refused?.errors ?? []) {
+    for (const { loc, msg } of rejected?.errors ?? []) {
       const key = loc.at(-1);
       if (errors[key]) mark(key, msg);
       else others.push(msg);
     }
-    if (refused && !refused.errors?.length) others.push(refused.message);
+    if (rejected && !rejected.errors?.length) others.push(rejected.message);
     return others.join("; ");
   }
 

@@ -137,7 +137,7 @@ function pairs(view) {
     return h("a", { href: `${url}/`, target: "_blank", rel: "noreferrer" }, url);
   };
   const download = { "data-action": "kubeconfig", onclick: () => kubeconfig(view.name) };
-  const strays = view.strays ? h("div.warning", view.strays) : null;
+  const mismatch = view.placement_mismatch ? h("div.warning", view.placement_mismatch) : null;
   return [
     [t("provider"), view.provider],
     [t("context"), h("span.mono", `${view.provider}-${view.name}`)],
@@ -147,7 +147,7 @@ function pairs(view) {
     view.cluster_subnet ? [t("network"), view.cluster_subnet] : null,
     view.server_ip ? [t("address"), view.server_ip] : null,
     [t("labels"), labels(view).length ? labels(view).map((one) => [tag(one), " "]) : "–"],
-    view.placed_by ? [t("placedBy"), [h("span.mono", view.placed_by), strays]] : null,
+    view.placed_by ? [t("placedBy"), [h("span.mono", view.placed_by), mismatch]] : null,
     [t("generation"), t("reached", { g: view.generation, o: view.observed_generation })],
     [t("created"), view.created_at ? time(view.created_at, absolute(view.created_at)) : "–"],
     [t("lastHealthy"), view.last_healthy_at ? time(view.last_healthy_at, ago(view.last_healthy_at)) : "–"],
@@ -156,20 +156,23 @@ function pairs(view) {
 }
 
 function condition([what, holds, because, at]) {
+  const status = holds ? "yes" : holds === null ? "unknown" : "no";
   const symbols = holds ? symbol("good", "●") : symbol("", "○");
-  return h("tr", h("td", what), h("td.nowrap", { class: !holds && "soft" }, symbols, " ", t(holds ? "yes" : "no")),
+  return h("tr", h("td", what), h("td.nowrap", { class: !holds && "soft" }, symbols, " ", t(status)),
     h("td.faint", because, at ? [because ? " · " : "", time(at, ago(at))] : ""));
 }
 
 function conditionsOf(view, steps) {
   const why = explain(view.reason, view.message) ?? "";
   const left = steps.filter((one) => !["done", "skipped"].includes(one.state));
-  const running = view.actual_state === "running";
+  // As in src/clusters/condition.rs.
+  const ready = view.actual_state === "unknown" || view.reason === "ObservationFailed" ? null
+    : ["running", "updating"].includes(view.actual_state);
   return [
-    [t("condReady"), view.settled && running, reason(view.reason), view.last_reconciled_at],
+    [t("condReady"), ready, reason(view.reason), view.last_reconciled_at],
     [t("condApplied"), view.spec_applied, view.spec_applied ? "" : why],
     [t("condSteps"), view.settled && !left.length, left.map((one) => one.name).join(", ")],
-    [t("condHealthy"), running && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
+    [t("condHealthy"), ready && !view.health_failures, view.health_failures ? why : "", view.last_healthy_at],
     [t("condReconciling"), Boolean(view.work), view.work?.owner ?? "", view.work?.since],
     [t("condPaused"), view.paused, ""],
   ];

@@ -32,7 +32,7 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** Like `fill`, but updates the present elements in place, so that a click in progress, the focus
+/** Like `fill`, but updates the current elements in place, so that a click in progress, the focus
     and a text selection survive. `data-name` identifies rows. */
 export function renew(element, ...children) {
   const fresh = document.createDocumentFragment();

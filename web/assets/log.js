@@ -54,7 +54,7 @@ export function logPanel(name) {
     source = null;
   }
 
-  /** Reopens a stream that the server refused. */
+  /** Reopens a stream that the server rejected. */
   const wake = () => { if (follow.checked && source?.readyState === EventSource.CLOSED) open(); };
 
   open();

@@ -10,9 +10,9 @@ export async function session() {
   try {
     const found = await api.get("/api/session");
     return typeof found === "object" ? found : { auth: "open" };
-  } catch (refused) {
+  } catch (rejected) {
     // 429: too many invalid credentials from this address; the login shows the message.
-    return { auth: refused.status === 429 ? "token" : "open" };
+    return { auth: rejected.status === 429 ? "token" : "open" };
   }
 }
 
@@ -30,8 +30,8 @@ export function login(main) {
     try {
       await api.post("/api/login", { token: token.value.trim() });
       location.reload();
-    } catch (refused) {
-      fill(error, refused.message);
+    } catch (rejected) {
+      fill(error, rejected.message);
       enter.disabled = false;
       token.select();
     }

@@ -67,9 +67,9 @@ export function specPanel(name) {
         await api.patch(api.of(name), change);
         toast(t("done"));
         done();
-      } catch (refused) {
-        const current = refused.status === 409 ? refused.body?.current ?? {} : null;
-        fill(error, current ? t("lostRace", { n: current.generation ?? "" }) : refused.message);
+      } catch (rejected) {
+        const current = rejected.status === 409 ? rejected.body?.current ?? {} : null;
+        fill(error, current ? t("lostRace", { n: current.generation ?? "" }) : rejected.message);
         if (current?.generation) merge(current);
       }
     }

@@ -121,9 +121,9 @@ async function poll() {
     clusters.clear();
     for (const view of rows) clusters.set(view.name, view);
     Object.assign(link, { synced: true, connected: true, failed: null, truth: now() });
-  } catch (refused) {
+  } catch (error) {
     // After 401 the login is shown instead.
-    link.failed = refused.status === 401 ? null : refused.message;
+    link.failed = error.status === 401 ? null : error.message;
   }
   touch("*");
 }

@@ -12,9 +12,9 @@ const panel = (title, content) => h("section.panel.pad.scroll", h("h2", t(title)
 const table = (rows, none) => (rows.length ? h("table", rows) : none);
 
 /** The state of a daemon. */
-function health(alive, { aside, listening, silent_seconds: silent }) {
+function health(alive, { standby, listening, silent_seconds: silent }) {
   if (!alive) return badge("bad", "▲", t("silent", { span: span(silent * 1000) }));
-  if (aside) return badge("warn", "■", t("standby"));
+  if (standby) return badge("warn", "■", t("standby"));
   return listening ? badge("good", "●", t("alive")) : badge("warn", "■", `${t("listener")}: ${t("disconnected")}`);
 }
 
@@ -30,21 +30,21 @@ function daemon({ alive, replica }, work) {
 }
 
 function draw(body, { listener, queue, schema, ...now }) {
-  const listening = listener.state === "listening";
+  const listening = listener.notifications === "received";
   let queued = t("empty");
   if (queue.due) queued = t("due", { n: queue.due, span: since(queue.oldest_due_at) });
   else if (queue.next_due_at) queued = t("nextDue", { when: until(queue.next_due_at) });
   const database = [
     [t("database"), h("dd", t("answers", { v: schema.version }))],
     [t("listener"), h("dd", { class: !listening && "bad-text" },
-      t(listener.state), listener.why ? ` · ${listener.why}` : "")],
+      t(listener.notifications), listener.why ? ` · ${listener.why}` : "")],
     [t("queue"), h("dd", queued)], [t("streams"), h("dd", now.streams)], ["Kindler", h("dd", now.version)],
   ];
   const when = (at) => h("td.faint.nowrap", at ? until(at) : "");
   const work = now.work.map((one) => row(h("td", cluster(one.cluster_name)), h("td", t(one.actual_state)),
     h("td.soft", one.message), h("td.faint.nowrap", since(one.acquired_at))));
-  const deferred = now.waiting.map((one) => row(
-    h("td.whole", { colSpan: 2 }, t("held", { n: one.clusters, reason: reason(one.reason) })), when(one.next_at)));
+  const deferred = now.deferred.map((one) => row(
+    h("td.whole", { colSpan: 2 }, t("deferred", { n: one.clusters, reason: reason(one.reason) })), when(one.next_at)));
   const unselected = now.unselected.clusters.map((one) => row(h("td", cluster(one.name)),
     h("td.bad-text", { colSpan: 2 }, t("unselected"), one.placed_by ? ` ${t("placedBy")} ${one.placed_by}` : "")));
   const failing = now.failing.map((one) => row(h("td", cluster(one.name)),

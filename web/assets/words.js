@@ -8,6 +8,7 @@ const LOOKS = {
   running: ["good", "●"], creating: ["busy", "◐"], updating: ["busy", "◐"], failed: ["bad", "▲"],
   stopping: ["warn works", "◐"], stopped: ["", "■"], deleting: ["warn works", "✕"], unknown: ["", "○"],
 };
+const look = (actual) => LOOKS[actual] ?? LOOKS.unknown;
 
 /** The fields of a spec, as the server declares them. The text of each has its name as key. */
 export const PORTS = FIELDS.filter((field) => field.kind === "port");
@@ -23,7 +24,7 @@ export const STATES = Object.keys(LOOKS);
 export const symbol = (look, text) => h("i.shape", { class: look, "aria-hidden": "true" }, text);
 
 /** The symbol of a state. */
-export const shape = (actual) => symbol(...(LOOKS[actual] ?? ["", "○"]));
+export const shape = (actual) => symbol(...look(actual));
 
 /** A state as a coloured badge. */
 export const badge = (look, text, label, props = {}) =>
@@ -32,7 +33,7 @@ export const badge = (look, text, label, props = {}) =>
 export function state(view) {
   const actual = view.optimistic ? "unknown" : view.actual_state;
   const label = view.optimistic ? t("sending") : t(actual);
-  return badge(...(LOOKS[actual] ?? ["", "○"]), label, { "data-state": actual });
+  return badge(...look(actual), label, { "data-state": actual });
 }
 
 /** The desired state, unless it is reached or an action leads to it. */
@@ -49,8 +50,8 @@ export function desired(view) {
 /** A reason in the chosen language, if it has a text. */
 export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
 
-/** The daemon's messages are English. If the chosen language has a text for the reason, that comes
-    first, and the message follows only if it says more. */
+/** The reason in the chosen language, if it has a text, and the daemon's English message only if it
+    says more. */
 export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
   const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused/.test(reason) || /^step /.test(message);
@@ -82,7 +83,7 @@ export const time = (at, text) => h("time", { dateTime: at, title: absolute(at) 
 
 export const labels = (view) => Object.entries(view.labels ?? {}).map(([key, value]) => `${key}=${value}`);
 
-/** A port as typed: the server refuses what is not a number. */
+/** A port as typed: the server rejects what is not a number. */
 export const readPort = (text) => (/^\d+$/.test(text.trim()) ? Number(text) : text.trim());
 
 /** `a=b, c=d` as an object; throws on anything else. */

@@ -1,5 +1,5 @@
-//! Detects that most clusters do not answer at once, so that the fault is in the host and a
-//! repair of clusters would not help.
+//! Detects a fault of the host: most clusters stop answering at the same time. Repairs of
+//! clusters would not help then.
 //!
 //! It compares the latest observation of each running cluster, and only recent ones:
 //! observations from before an outage say nothing about it.
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 
 use super::HealthPolicy;
 
@@ -52,8 +52,8 @@ impl HostHealth {
         self.samples
             .retain(|_, sample| is_recent(sample, now, self.window));
         let unresponsive = match observed {
-            Observation::Present(Condition::Healthy | Condition::Stopped) => false,
-            Observation::Present(Condition::Unhealthy(_))
+            Observation::Present(PresentState::Healthy | PresentState::Stopped) => false,
+            Observation::Present(PresentState::Unhealthy(_))
             | Observation::Absent
             | Observation::Unknown(_) => true,
         };

@@ -2,7 +2,7 @@
 //! does not suffice. Pure, like the rest of the plan.
 
 use crate::clusters::event::Reason;
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::{Actual, Cluster, Desired};
 
 use crate::core::steps::StepError;
@@ -14,7 +14,7 @@ use super::{Action, Applied, Moment, Policy, Status};
 pub enum Persistence {
     /// The next attempt may succeed.
     Transient,
-    /// It fails until a person changes something (a missing script, a refused option);
+    /// It fails until a person changes something (a missing script, a rejected option);
     /// retried at the longest delay only.
     Permanent,
 }
@@ -110,12 +110,12 @@ struct EndedAction<'a> {
 impl EndedAction<'_> {
     fn create(self) -> Status {
         match (self.outcome, self.observed) {
-            (Outcome::Succeeded, Observation::Present(Condition::Healthy)) => {
+            (Outcome::Succeeded, Observation::Present(PresentState::Healthy)) => {
                 self.applied(Reason::Created)
             }
             // The host's script exits with 1 for problems around a cluster that runs. The
             // message shows it; the create is not repeated.
-            (Outcome::Failed(failure), Observation::Present(Condition::Healthy))
+            (Outcome::Failed(failure), Observation::Present(PresentState::Healthy))
                 if failure.persistence == Persistence::Transient =>
             {
                 Status {
@@ -130,7 +130,7 @@ impl EndedAction<'_> {
     /// A cluster with the old spec is healthy too, so the command must have succeeded.
     fn update(self) -> Status {
         match (self.outcome, self.observed) {
-            (Outcome::Succeeded, Observation::Present(Condition::Healthy)) => {
+            (Outcome::Succeeded, Observation::Present(PresentState::Healthy)) => {
                 self.applied(Reason::Updated)
             }
             _ => self.failed(),
@@ -147,13 +147,14 @@ impl EndedAction<'_> {
 
     fn stop(self) -> Status {
         let stopped = match (self.outcome, self.observed) {
-            (_, Observation::Present(Condition::Healthy)) => false,
-            (_, Observation::Present(Condition::Stopped) | Observation::Absent) => true,
+            (_, Observation::Present(PresentState::Healthy)) => false,
+            (_, Observation::Present(PresentState::Stopped) | Observation::Absent) => true,
             // Not every driver distinguishes stopped from unhealthy: the outcome decides,
             // unless the probe contradicts it.
-            (outcome, Observation::Present(Condition::Unhealthy(_)) | Observation::Unknown(_)) => {
-                *outcome == Outcome::Succeeded
-            }
+            (
+                outcome,
+                Observation::Present(PresentState::Unhealthy(_)) | Observation::Unknown(_),
+            ) => *outcome == Outcome::Succeeded,
         };
         if stopped {
             Status::stopped(self.cluster, Reason::Stopped, self.next_check())

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
 use crate::clusters::health::HealthCheckResult;
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::{Actual, Cluster};
 
 use super::{Action, Applied, Decision, Moment, Policy, Status};
@@ -26,7 +26,7 @@ impl DecisionInput<'_> {
             Actual::Creating => self.present_creating(),
             Actual::Running if !self.cluster.spec_applied => self.act(Action::Update),
             Actual::Running => self.check_health(),
-            Actual::Updating => self.act(Action::Update),
+            Actual::Updating => self.present_updating(),
             Actual::Stopping | Actual::Stopped => self.present_stopped(),
             Actual::Failed => self.present_failed(),
             Actual::Deleting => self.present_deleting(),
@@ -40,13 +40,25 @@ impl DecisionInput<'_> {
                 why: "its create was interrupted",
             },
             Some(Observation::Unknown(why)) => self.observe_later(why),
-            Some(Observation::Present(Condition::Healthy)) => Decision::Record(Status {
+            Some(Observation::Present(PresentState::Healthy)) => Decision::Record(Status {
                 message: "healthy, although its create was interrupted".into(),
                 // The command did not end, so the spec is not proven to be applied: the
                 // next decision applies it again.
                 ..self.healthy(Reason::Recovered)
             }),
             Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Create),
+        }
+    }
+
+    /// No replica holds its lease, so its update was interrupted. An observation cannot prove
+    /// that the spec is applied.
+    fn present_updating(self) -> Decision {
+        match self.observed {
+            None => Decision::Observe {
+                why: "its update was interrupted",
+            },
+            Some(Observation::Unknown(why)) => self.observe_later(why),
+            Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Update),
         }
     }
 
@@ -57,7 +69,7 @@ impl DecisionInput<'_> {
             },
             Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Absent) => self.act(Action::Create),
-            Some(Observation::Present(Condition::Healthy)) => {
+            Some(Observation::Present(PresentState::Healthy)) => {
                 Decision::Record(self.healthy(Reason::Started))
             }
             Some(Observation::Present(_)) => self.act(Action::Start),
@@ -71,15 +83,15 @@ impl DecisionInput<'_> {
             None => Decision::Observe {
                 why: "the last attempt failed",
             },
-            Some(Observation::Present(Condition::Healthy)) if self.cluster.spec_applied => {
+            Some(Observation::Present(PresentState::Healthy)) if self.cluster.spec_applied => {
                 Decision::Record(self.healthy(Reason::Recovered))
             }
             // A healthy cluster may have an older spec. A create that fails counts as done
             // if the cluster is healthy; an update must succeed.
-            Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
-            Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
+            Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
             Some(
-                Observation::Present(Condition::Unhealthy(_))
+                Observation::Present(PresentState::Unhealthy(_))
                 | Observation::Absent
                 | Observation::Unknown(_),
             ) => self.act(Action::Create),
@@ -96,11 +108,11 @@ impl DecisionInput<'_> {
             Some(Observation::Absent) => self.act(Action::Create),
             // A healthy cluster is deleted only if its row says `absent`: applying the spec
             // again repairs what the delete had removed.
-            Some(Observation::Present(Condition::Healthy)) => self.act(Action::Update),
+            Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             // Stopped and perhaps complete; missing parts show after the start.
-            Some(Observation::Present(Condition::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
             // Half deleted: complete the delete before a create.
-            Some(Observation::Present(Condition::Unhealthy(_))) => self.act(Action::Delete),
+            Some(Observation::Present(PresentState::Unhealthy(_))) => self.act(Action::Delete),
         }
     }
 
@@ -145,21 +157,22 @@ impl DecisionInput<'_> {
             why: "it is declared stopped",
         };
         match self.cluster.actual {
-            Actual::Running | Actual::Stopping => self.act(Action::Stop),
+            Actual::Running => self.act(Action::Stop),
             Actual::Stopped => match self.observed {
                 None => observe(),
-                Some(Observation::Present(Condition::Healthy)) => self.act(Action::Stop),
+                Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Stop),
                 Some(observed) => Decision::Record(self.still_stopped(observed)),
             },
             Actual::Unknown
             | Actual::Creating
             | Actual::Updating
+            | Actual::Stopping
             | Actual::Failed
             | Actual::Deleting => match self.observed {
                 None => observe(),
                 Some(Observation::Unknown(why)) => self.observe_later(why),
                 Some(Observation::Absent) => Decision::Record(self.not_created()),
-                Some(Observation::Present(Condition::Stopped)) => {
+                Some(Observation::Present(PresentState::Stopped)) => {
                     Decision::Record(self.as_stopped(Reason::Stopped))
                 }
                 Some(Observation::Present(_)) => self.act(Action::Stop),
@@ -225,7 +238,7 @@ impl DecisionInput<'_> {
                     next_check_at: Some(self.next_check()),
                     ..seen
                 },
-                (Observation::Present(Condition::Stopped), _) => Status {
+                (Observation::Present(PresentState::Stopped), _) => Status {
                     actual: Actual::Stopped,
                     next_check_at: Some(self.next_check()),
                     ..seen

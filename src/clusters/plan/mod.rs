@@ -14,6 +14,7 @@
 //!            │ └───> Act ──> intent is committed ──> driver ──> observe ──> conclude
 //! ```
 
+mod changed;
 mod conclude;
 mod decide;
 mod defer;
@@ -34,6 +35,7 @@ use crate::core::backoff::Backoff;
 
 use decide::DecisionInput;
 
+pub use changed::conclude_changed;
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
 pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair};
 pub use status::{Applied, Status, write_refused};

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clusters::observation::{Condition, Observation};
+use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::plan::steps::{StepsOf, after_removal, after_run, as_retried};
 use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{Run, RunResult, StepChange, StepError};
-use crate::core::work::Cut;
+use crate::core::work::CancelReason;
 use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
 use crate::store::ClusterStatus;
 
 use super::context::ReconcileContext;
+use super::unwritten::EndedAction;
 use super::{CONTROLLER, ClusterReconciler, Next, moment};
 
 /// How long a cluster may take to become healthy after its command succeeded.
@@ -31,7 +32,7 @@ enum DriverResult {
     /// It ended, with the step changes that are not written yet.
     Ended(Outcome, Vec<StepChange>),
     /// It was interrupted; nothing is concluded.
-    Cut(Cut),
+    Cancelled(CancelReason),
     /// The row changed between two steps: plan again.
     PlanAgain,
 }
@@ -56,9 +57,9 @@ impl ClusterReconciler {
         });
         let mut opening = Vec::new();
         if let Some(run) = &mut run {
-            let (changes, cut) = context.observe_with(run.open(), Vec::new).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (changes, cancelled) = context.observe_with(run.open(), Vec::new).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             opening = changes;
             if let Some(step) = run.started_step() {
@@ -78,29 +79,52 @@ impl ClusterReconciler {
         let (outcome, changes) = match self.drive(context, action, &request, run).await? {
             DriverResult::Ended(outcome, changes) => (outcome, changes),
             DriverResult::PlanAgain => return context.reload().await,
-            DriverResult::Cut(cut) => return self.interrupted(context, action, cut, began).await,
+            DriverResult::Cancelled(cancelled) => {
+                return self.interrupted(context, action, cancelled, began).await;
+            }
         };
-        let (observed, cut) = self.verify(context, action, &outcome, &begun.object).await;
-        if let Some(cut @ (Cut::LeaseLost | Cut::Stopping)) = cut {
-            return Ok(ReconcileContext::end(cut));
-        }
-        let conclusion = conclude(
-            &begun.object,
+        let ended = EndedAction {
             action,
-            &outcome,
-            &observed,
-            &self.policy,
-            moment(&begun),
-        );
-        let conclusion =
-            self.check_steps(context, &begun, (action, &outcome), conclusion, &changes);
-        self.finish(context, action, begun, conclusion, &changes, began)
-            .await
+            outcome,
+            changes,
+            began,
+            ended: Instant::now(),
+        };
+        self.unwritten.keep(&begun, &ended);
+        self.conclude_action(context, begun, ended).await
     }
 
-    /// Commits the intent and the start of the first step, then renews the lease, which is
-    /// the fence immediately before the effect. A row that has changed meanwhile, or is
-    /// only observed now, is planned again instead.
+    /// Observes what an ended action has led to, and writes the result. `row` has its intent.
+    pub(super) async fn conclude_action(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: Box<Leased<Cluster>>,
+        ended: EndedAction,
+    ) -> Result<Next, DatabaseError> {
+        let (action, outcome) = (ended.action, &ended.outcome);
+        let (observed, cancelled) = self.verify(context, action, outcome, &row.object).await;
+        if let Some(cancelled @ (CancelReason::LeaseLost | CancelReason::Stopping)) = cancelled {
+            return Ok(ReconcileContext::end(cancelled));
+        }
+        let (policy, now) = (&self.policy, moment(&row));
+        let conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        let changes = &ended.changes;
+        let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        let next = match self.finish(context, &row, conclusion, &ended).await? {
+            Some(next) => next,
+            None => {
+                let ended = (action, outcome);
+                self.changed_meanwhile(context, ended, &observed, &row, changes)
+                    .await?
+            }
+        };
+        self.unwritten.forget(context.key());
+        Ok(next)
+    }
+
+    /// Commits the intent and the start of the first step, then renews the lease
+    /// immediately before the effect. A row that has changed meanwhile, or that is paused or
+    /// protected now, is planned again instead.
     async fn commit(
         &self,
         context: &ReconcileContext<'_>,
@@ -154,20 +178,21 @@ impl ClusterReconciler {
             }
         };
         let interrupt = |now: &Leased<Cluster>| interrupt(action, now.object.desired);
-        let ((result, changes), cut) = context.work.during(request.cancel, interrupt, effect).await;
+        let ((result, changes), cancelled) =
+            context.work.during(request.cancel, interrupt, effect).await;
         let ended = match result {
             RunResult::Done => Ok(()),
             RunResult::Failed(error) => Err(error),
             // If this process did not interrupt it, the guard did, because the trust ended
             // while this process was suspended.
             RunResult::Interrupted => {
-                return Ok(DriverResult::Cut(
-                    cut.unwrap_or_else(|| context.work.lost()),
+                return Ok(DriverResult::Cancelled(
+                    cancelled.unwrap_or_else(|| context.work.lost()),
                 ));
             }
-            RunResult::LeaseLost => return Ok(DriverResult::Cut(context.work.lost())),
+            RunResult::LeaseLost => return Ok(DriverResult::Cancelled(context.work.lost())),
             RunResult::PlanAgain => {
-                return Ok(cut.map_or(DriverResult::PlanAgain, DriverResult::Cut));
+                return Ok(cancelled.map_or(DriverResult::PlanAgain, DriverResult::Cancelled));
             }
             RunResult::Unrecorded(error) => return Err(error),
         };
@@ -178,8 +203,8 @@ impl ClusterReconciler {
                 match Failure::of(error) {
                     Some(failure) => Outcome::Failed(failure),
                     None => {
-                        return Ok(DriverResult::Cut(
-                            cut.unwrap_or_else(|| context.work.lost()),
+                        return Ok(DriverResult::Cancelled(
+                            cancelled.unwrap_or_else(|| context.work.lost()),
                         ));
                     }
                 }
@@ -192,15 +217,17 @@ impl ClusterReconciler {
         &self,
         context: &ReconcileContext<'_>,
         action: Action,
-        cut: Cut,
+        cancelled: CancelReason,
         began: Instant,
     ) -> Result<Next, DatabaseError> {
         let actions = &self.metrics.actions;
         actions.ended(action, ActionResult::Interrupted, began.elapsed());
-        info!(action = action.as_str(), cut = ?cut, "action was interrupted");
-        match cut {
-            Cut::Changed(_) => context.reload().await,
-            Cut::LeaseLost | Cut::Stopping => Ok(ReconcileContext::end(cut)),
+        info!(action = action.as_str(), cancelled = ?cancelled, "action was interrupted");
+        match cancelled {
+            CancelReason::Changed(_) => context.reload().await,
+            CancelReason::LeaseLost | CancelReason::Stopping => {
+                Ok(ReconcileContext::end(cancelled))
+            }
         }
     }
 
@@ -221,7 +248,7 @@ impl ClusterReconciler {
         action: Action,
         outcome: &Outcome,
         cluster: &Cluster,
-    ) -> (Observation, Option<Cut>) {
+    ) -> (Observation, Option<CancelReason>) {
         let may_wait = *outcome == Outcome::Succeeded;
         let give_up = Instant::now() + SETTLE_WITHIN;
         let settle = async {
@@ -239,7 +266,7 @@ impl ClusterReconciler {
 
     /// Adds the steps to a conclusion: the row of a deleted cluster stays while steps are
     /// left, and a healthy cluster with a failed required step has failed.
-    fn check_steps(
+    pub(super) fn check_steps(
         &self,
         context: &ReconcileContext<'_>,
         row: &Leased<Cluster>,
@@ -265,16 +292,14 @@ impl ClusterReconciler {
         }
     }
 
-    /// Counts and writes the result.
+    /// Writes the result, and counts it; `None` if the row has changed meanwhile.
     async fn finish(
         &self,
         context: &ReconcileContext<'_>,
-        action: Action,
-        row: Box<Leased<Cluster>>,
+        row: &Leased<Cluster>,
         conclusion: Conclusion,
-        changes: &[StepChange],
-        began: Instant,
-    ) -> Result<Next, DatabaseError> {
+        ended: &EndedAction,
+    ) -> Result<Option<Next>, DatabaseError> {
         let failed =
             matches!(&conclusion, Conclusion::Record(status) if status.actual == Actual::Failed);
         let result = if failed {
@@ -282,13 +307,12 @@ impl ClusterReconciler {
         } else {
             ActionResult::Success
         };
-        let seconds = began.elapsed().as_secs_f64();
-        self.metrics.actions.ended(action, result, began.elapsed());
-        let action = action.as_str();
-        match conclusion {
+        let took = ended.ended.duration_since(ended.began);
+        let (action, seconds) = (ended.action.as_str(), took.as_secs_f64());
+        let next = match conclusion {
             Conclusion::Remove => {
                 info!(action, seconds, "cluster is verified absent");
-                self.remove(context, &row).await
+                self.remove(context, row).await.map(Some)
             }
             Conclusion::Record(status) => {
                 // Not `message`, which is the message of the log line.
@@ -298,9 +322,12 @@ impl ClusterReconciler {
                 } else {
                     info!(action, seconds, reason, because, "action succeeded");
                 }
-                self.write(context, &row, status, changes).await
+                self.try_write_result(context, row, status, &ended.changes)
+                    .await
             }
-        }
+        }?;
+        self.metrics.actions.ended(ended.action, result, took);
+        Ok(next)
     }
 }
 
@@ -310,12 +337,12 @@ fn may_settle(action: Action, observed: &Observation) -> bool {
     match (action, observed) {
         (_, Observation::Unknown(_)) => true,
         (Action::Create | Action::Update | Action::Start, Observation::Present(seen)) => {
-            *seen != Condition::Healthy
+            *seen != PresentState::Healthy
         }
         (Action::Create | Action::Update | Action::Start, Observation::Absent) => false,
         (Action::Stop, seen) => seen.is_healthy(),
         // A healthy cluster was not deleted; an unhealthy one may be about to end.
-        (Action::Delete, Observation::Present(seen)) => *seen != Condition::Healthy,
+        (Action::Delete, Observation::Present(seen)) => *seen != PresentState::Healthy,
         (Action::Delete, Observation::Absent) => false,
     }
 }

@@ -13,7 +13,7 @@ use crate::clusters::observation::Observation;
 use crate::core::controller::Finished;
 use crate::core::database::DatabaseError;
 use crate::core::rows::Leased;
-use crate::core::work::{Cut, Work};
+use crate::core::work::{CancelReason, Work};
 use crate::drivers::Driver;
 
 use super::{ClusterReconciler, Next};
@@ -84,7 +84,7 @@ impl<'a> ReconcileContext<'a> {
         &self,
         driver: &dyn Driver,
         cluster: &Cluster,
-    ) -> (Observation, Option<Cut>) {
+    ) -> (Observation, Option<CancelReason>) {
         self.observe_with(driver.observe(cluster), || {
             Observation::unknown("the observation was interrupted")
         })
@@ -96,7 +96,7 @@ impl<'a> ReconcileContext<'a> {
         &self,
         observation: impl Future<Output = T>,
         interrupted: impl Fn() -> T,
-    ) -> (T, Option<Cut>) {
+    ) -> (T, Option<CancelReason>) {
         let cancel = CancellationToken::new();
         let observe = async {
             tokio::select! {
@@ -113,17 +113,17 @@ impl<'a> ReconcileContext<'a> {
         &self,
         driver: &dyn Driver,
         others: &[Cluster],
-    ) -> Result<Vec<Observation>, Cut> {
+    ) -> Result<Vec<Observation>, CancelReason> {
         let observations = join_all(others.iter().map(|other| driver.observe(other)));
         match self.observe_with(observations, Vec::new).await {
             (observed, None) => Ok(observed),
-            (_, Some(cut)) => Err(cut),
+            (_, Some(cancelled)) => Err(cancelled),
         }
     }
 
     /// The end of a reconcile that was interrupted.
-    pub(super) fn end(cut: Cut) -> Next {
-        Next::End(cut.finished())
+    pub(super) fn end(cancelled: CancelReason) -> Next {
+        Next::End(cancelled.finished())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::StepChange;
-use crate::core::work::Cut;
+use crate::core::work::CancelReason;
 
 use super::context::ReconcileContext;
 use super::{ClusterReconciler, moment};
@@ -61,7 +61,7 @@ impl SafetyLimits {
         (recent.len() < MIN_PROBED).then(|| recent.into_iter().map(str::to_owned).collect())
     }
 
-    /// The present outage of the host. Logs its start and its end.
+    /// The current outage of the host. Logs its start and its end.
     fn outage(&self) -> Option<HostOutage> {
         let (outage, recovered) = {
             let (host, now) = (self.host(), Instant::now());
@@ -143,7 +143,7 @@ impl ClusterReconciler {
         row: &Leased<Cluster>,
         observed: &Observation,
         decision: Decision,
-    ) -> Result<Result<Decision, Cut>, DatabaseError> {
+    ) -> Result<Result<Decision, CancelReason>, DatabaseError> {
         let cluster = &row.object;
         let runs = cluster.desired == Desired::Present && cluster.actual == Actual::Running;
         let counts = runs && !cluster.observe_only();
@@ -153,8 +153,8 @@ impl ClusterReconciler {
         if is_repair(cluster, &decision, moment(row))
             && let Some(known) = self.limits.too_few_observed()
         {
-            if let Err(cut) = self.observe_others(context, cluster, known).await? {
-                return Ok(Err(cut));
+            if let Err(cancelled) = self.observe_others(context, cluster, known).await? {
+                return Ok(Err(cancelled));
             }
             if counts {
                 // Observing the others may take longer than an observation counts.
@@ -176,7 +176,7 @@ impl ClusterReconciler {
         context: &ReconcileContext<'_>,
         cluster: &Cluster,
         mut known: Vec<String>,
-    ) -> Result<Result<(), Cut>, DatabaseError> {
+    ) -> Result<Result<(), CancelReason>, DatabaseError> {
         known.push(cluster.name.as_str().to_owned());
         let others = self
             .store
@@ -184,7 +184,7 @@ impl ClusterReconciler {
             .await?;
         let observations = match context.observe_others(&*self.driver, &others).await {
             Ok(observations) => observations,
-            Err(cut) => return Ok(Err(cut)),
+            Err(cancelled) => return Ok(Err(cancelled)),
         };
         for (other, observed) in others.iter().zip(&observations) {
             self.limits.add(other, observed);

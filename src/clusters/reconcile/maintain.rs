@@ -10,7 +10,7 @@ use crate::clusters::{Cluster, Desired};
 use crate::core::database::DatabaseError;
 use crate::core::rows::Leased;
 use crate::core::steps::{Advanced, Direction, Purpose, Run, RunResult, StepLog};
-use crate::core::work::Cut;
+use crate::core::work::CancelReason;
 
 use super::context::ReconcileContext;
 use super::{ClusterReconciler, Next, moment};
@@ -34,9 +34,9 @@ impl ClusterReconciler {
         let (way, backoff) = (Direction::Forward(Purpose::Maintain), self.policy.backoff);
         let metrics = Some(context.work.step_metrics());
         let mut run = Run::new(&set, &records, way, backoff, row.now(), metrics);
-        let (opening, cut) = context.observe_with(run.open(), Vec::new).await;
-        if let Some(cut) = cut {
-            return Ok(ReconcileContext::end(cut));
+        let (opening, cancelled) = context.observe_with(run.open(), Vec::new).await;
+        if let Some(cancelled) = cancelled {
+            return Ok(ReconcileContext::end(cancelled));
         }
         if !run.has_work() {
             let status = with_unobserved(status, run.unobserved(), &self.policy, moment(&row));
@@ -54,32 +54,36 @@ impl ClusterReconciler {
             (now.object.desired != Desired::Present)
                 .then_some("the cluster is not declared present any more")
         };
-        let (ended, cut) = context
+        let (ended, cancelled) = context
             .work
             .during(&cancel, desired, run.go(context.work))
             .await;
         match ended.result {
             RunResult::Done => {
                 let status = with_unobserved(status, &ended.unobserved, &self.policy, moment(&row));
-                self.write(context, &row, status, &ended.changes).await
+                self.write_result(context, &row, status, &ended.changes)
+                    .await
             }
             RunResult::Failed(error) => {
                 self.count_kind(&error);
                 let Some(failure) = Failure::of(error) else {
                     return Ok(ReconcileContext::end(
-                        cut.unwrap_or_else(|| context.work.lost()),
+                        cancelled.unwrap_or_else(|| context.work.lost()),
                     ));
                 };
                 let (policy, now) = (&self.policy, moment(&row));
                 let status = required_step_failed(&row.object, &failure, policy, now);
-                self.write(context, &row, status, &ended.changes).await
+                self.write_result(context, &row, status, &ended.changes)
+                    .await
             }
             RunResult::PlanAgain => context.reload().await,
             RunResult::LeaseLost => Ok(ReconcileContext::end(context.work.lost())),
             RunResult::Unrecorded(error) => Err(error),
-            RunResult::Interrupted => match cut.unwrap_or_else(|| context.work.lost()) {
-                Cut::Changed(_) => context.reload().await,
-                cut @ (Cut::LeaseLost | Cut::Stopping) => Ok(ReconcileContext::end(cut)),
+            RunResult::Interrupted => match cancelled.unwrap_or_else(|| context.work.lost()) {
+                CancelReason::Changed(_) => context.reload().await,
+                cancelled @ (CancelReason::LeaseLost | CancelReason::Stopping) => {
+                    Ok(ReconcileContext::end(cancelled))
+                }
             },
         }
     }

@@ -1,22 +1,23 @@
 //! Reconciles one cluster: claim, observe, plan, act, verify, write.
 //!
-//! It carries out the pure decisions of [`crate::clusters::plan`]. The fence of one claim
-//! guards every write and every effect. A changed desired state is noticed while a command
-//! runs. Nothing is concluded from an interrupted command. This module must not decide
-//! anything by itself.
+//! It carries out the pure decisions of [`crate::clusters::plan`] and decides nothing itself.
+//! Every write passes the fence, and the lease is renewed before every effect. A changed
+//! desired state interrupts a running command; nothing is concluded from an interrupted one.
 //!
 //! ```text
 //! claim ──> plan ──> Observe ─> plan ──> Record / Act / Remove ──> plan ... Rest ──> release
 //!                                          │
-//!                      observe the steps, write intent and first start, renew the lease
-//!                      (the fence before the effect), run the steps while the lease is
-//!                      renewed, observe, conclude, write result and last end
+//!                      observe the steps, write intent and first start, renew the lease,
+//!                      run the steps while the lease is renewed further, observe,
+//!                      conclude, write result and last end
 //! ```
 
 mod act;
+mod changed;
 mod context;
 mod limits;
 mod maintain;
+mod unwritten;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,7 @@ use crate::store::{ClusterStatus, Store};
 use context::{ReconcileContext, rest};
 
 pub use limits::SafetyLimits;
+pub use unwritten::UnwrittenResults;
 
 /// After more decisions than this in one reconcile the plan does not settle: the reconcile
 /// ends and the row is reconciled again later. The longest regular sequence (complete a
@@ -74,6 +76,8 @@ pub struct ClusterReconciler {
     pub metrics: Arc<Metrics>,
     /// The safety limits.
     pub limits: SafetyLimits,
+    /// The results that could not be written yet.
+    pub unwritten: UnwrittenResults,
     /// Why this replica is on standby, if it is: the schema is of a later release.
     pub standby: watch::Receiver<Option<String>>,
 }
@@ -180,14 +184,20 @@ impl ClusterReconciler {
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
         let cluster = &row.object;
+        if !cluster.observe_only()
+            && let Some(ended) = self.unwritten.of(&row)
+        {
+            context.note_decision(ended.action.as_str());
+            return self.conclude_action(context, row, ended).await;
+        }
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut observation = None;
         if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
-            let (observed, cut) = context.observe(&*self.driver, cluster).await;
-            if let Some(cut) = cut {
-                return Ok(ReconcileContext::end(cut));
+            let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
+            if let Some(cancelled) = cancelled {
+                return Ok(ReconcileContext::end(cancelled));
             }
             debug!(why, observed = %observed, "observed");
             decision = plan(cluster, Some(&observed), &self.policy, moment(&row));
@@ -196,7 +206,7 @@ impl ClusterReconciler {
                 .await?
             {
                 Ok(decision) => decision,
-                Err(cut) => return Ok(ReconcileContext::end(cut)),
+                Err(cancelled) => return Ok(ReconcileContext::end(cancelled)),
             };
             observation = Some(observed);
         }
@@ -323,6 +333,51 @@ impl ClusterReconciler {
         status: Status,
         changes: &[StepChange],
     ) -> Result<Next, DatabaseError> {
+        let (status, written, changes) = self.prepared(context, row, status, changes);
+        let answer = context.work.write(row, &written, &changes).await?;
+        match self.after_write(context, row, &status, answer).await {
+            Some(next) => Ok(next),
+            None => context.reload().await,
+        }
+    }
+
+    /// As [`ClusterReconciler::write`], for the result of an effect, which is written again
+    /// while an error may pass.
+    async fn write_result(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> Result<Next, DatabaseError> {
+        let written = self.try_write_result(context, row, status, changes);
+        match written.await? {
+            Some(next) => Ok(next),
+            None => context.reload().await,
+        }
+    }
+
+    /// The same; `None` if the row, or the lease, is no longer that of the decision.
+    async fn try_write_result(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> Result<Option<Next>, DatabaseError> {
+        let (status, written, changes) = self.prepared(context, row, status, changes);
+        let answer = context.work.write_result(row, &written, &changes).await?;
+        Ok(self.after_write(context, row, &status, answer).await)
+    }
+
+    /// The status with its failed steps, also as it is written, and all step changes.
+    fn prepared(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: Status,
+        changes: &[StepChange],
+    ) -> (Status, ClusterStatus, Vec<StepChange>) {
         let mut records = context.work.steps();
         for change in changes {
             change.apply_to(&mut records, row.now());
@@ -337,15 +392,26 @@ impl ClusterReconciler {
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
         let written = ClusterStatus::new(&status, &row.object.spec_hash);
-        match context.work.write(row, &written, &changes).await? {
+        (status, written, changes)
+    }
+
+    /// What follows a write; `None` if it was lost.
+    async fn after_write(
+        &self,
+        context: &ReconcileContext<'_>,
+        row: &Leased<Cluster>,
+        status: &Status,
+        answer: Written<Cluster>,
+    ) -> Option<Next> {
+        match answer {
             Written::Yes(now) => {
                 context.note_reason(status.reason);
                 if reached_running(&row.object, &now.object) {
                     self.time_to_ready(&now.object).await;
                 }
-                Ok(Next::Plan(now))
+                Some(Next::Plan(now))
             }
-            Written::Lost => context.reload().await,
+            Written::Lost => None,
         }
     }
 

@@ -220,7 +220,7 @@ impl<R: Reconciler> Controller<R> {
         for (key, since) in woken.keys {
             self.workers.wake(&key);
             match self.workers.offer(&key, since, Lane::Urgent) {
-                Offered::Refused | Offered::Displaced(_) => self.more = true,
+                Offered::Rejected | Offered::Displaced(_) => self.more = true,
                 Offered::Added | Offered::Merged | Offered::Running => {}
             }
         }
@@ -255,7 +255,7 @@ impl<R: Reconciler> Controller<R> {
                 self.more |= found.len() >= self.settings.capacity;
                 for (key, delay) in found {
                     match self.workers.offer(&key, now + delay, Lane::Routine) {
-                        Offered::Refused => {
+                        Offered::Rejected => {
                             self.more = true;
                             break;
                         }

@@ -58,6 +58,11 @@ impl Signals {
         self.woken.notified().await;
     }
 
+    /// Whether the process is about to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Waits until the process is about to end and the reconcile must stop its work.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;

@@ -1,4 +1,4 @@
-//! The address of the database: URL, TLS, session settings.
+//! The address of the database: URL and TLS.
 //!
 //! The URL may contain a password, so it is parsed here and never shown: [`Database`]
 //! prints only user, hosts and name.
@@ -18,12 +18,6 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 use super::tls::{Tls, TlsError};
 use super::{NoConnection, hosts, parameters};
 
-/// How long one statement may run on the server.
-const STATEMENT_TIMEOUT: &str = "5s";
-/// How long a statement may wait for a lock.
-const LOCK_TIMEOUT: &str = "3s";
-/// How long a transaction may be idle; no transaction of Kindler is idle for so long.
-const IDLE_TIMEOUT: &str = "30s";
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -195,17 +189,6 @@ where
             None => return None,
         }
     }
-}
-
-/// The settings of every session, as one batch: timeouts on the server, READ COMMITTED
-/// whatever the database's default is, and the actor for the audit log.
-pub(crate) fn session_settings(actor: &str) -> String {
-    let actor = actor.replace('\'', "''");
-    format!(
-        "SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET lock_timeout = '{LOCK_TIMEOUT}'; \
-         SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'; \
-         SET default_transaction_isolation = 'read committed'; SET kindler.actor = '{actor}'"
-    )
 }
 
 impl fmt::Display for Database {

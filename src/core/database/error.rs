@@ -67,13 +67,13 @@ pub enum Undecodable {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// A column contains a value that its type refuses.
+    /// A column contains a value that its type rejects.
     #[error(transparent)]
     Value(Box<dyn Error + Send + Sync>),
 }
 
 impl Undecodable {
-    /// A value that a type refused, with the type's error.
+    /// A value that a type rejected, with the type's error.
     pub fn value(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Value(Box::new(error))
     }
@@ -129,7 +129,7 @@ pub enum DatabaseError {
     /// The database refuses the statement: a constraint, a trigger, a missing relation of
     /// others. It fails again until a person changes something.
     #[error("{operation}: the database refuses it: {why}")]
-    Rejected {
+    Refused {
         /// The operation.
         operation: &'static str,
         /// The database's message, its SQLSTATE, and the function that raised it.
@@ -162,9 +162,9 @@ pub enum DatabaseError {
         /// The deadline.
         after: Duration,
     },
-    /// The database refused the input; the text names the field and its limit.
+    /// The database rejected the input; the text names the field and its limit.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// The role has no privilege for this.
     #[error("{operation}: the database role may not do this: {message}")]
     Denied {
@@ -215,7 +215,7 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the database could not be reached, as opposed to refusing the call.
+    /// Whether the database could not be reached, as opposed to rejecting the call.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Late { .. } => true,
@@ -231,18 +231,27 @@ impl DatabaseError {
         self.is_unreachable() || matches!(self, Self::NoneFree { .. } | Self::ReadOnly { .. })
     }
 
-    /// Whether the same call can succeed later, although nothing is changed.
+    /// Whether the database is there, or will be, and the caller should try again.
     pub fn is_temporary(&self) -> bool {
         self.is_outage() || matches!(self, Self::Busy { .. })
+    }
+
+    /// Whether the same call may succeed later, without a change of its input or of the
+    /// schema: an outage, a lock, a timeout, a lack of resources.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.code().is_none_or(passes),
+            other => other.is_temporary(),
+        }
     }
 
     /// Whether the database refuses this statement, and will refuse it again until a person
     /// changes something.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_)
+            Self::Rejected(_)
             | Self::Denied { .. }
-            | Self::Rejected { .. }
+            | Self::Refused { .. }
             | Self::Unencodable { .. } => true,
             Self::Unreachable { .. }
             | Self::NoneFree { .. }
@@ -265,7 +274,7 @@ impl DatabaseError {
         let (code, message) = (answer.code(), answer.message().to_owned());
         let why = message.clone();
         match *code {
-            SqlState::CHECK_VIOLATION => Self::Refused(message),
+            SqlState::CHECK_VIOLATION => Self::Rejected(message),
             SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied { operation, message },
             // Inside of a function the missing relation is that of the function.
             SqlState::UNDEFINED_TABLE if answer.where_().is_none() => {
@@ -274,8 +283,9 @@ impl DatabaseError {
             SqlState::UNTRANSLATABLE_CHARACTER | SqlState::CHARACTER_NOT_IN_REPERTOIRE => {
                 Self::Unencodable { operation, why }
             }
-            _ if may_pass(code) => Self::Busy { operation, why },
-            _ => Self::Rejected {
+            _ if is_busy(code) => Self::Busy { operation, why },
+            _ if passes(code) => Self::Failed { operation, source },
+            _ => Self::Refused {
                 operation,
                 why: described(answer),
                 by_rule: is_rule(code),
@@ -310,7 +320,7 @@ impl DatabaseError {
 
 /// Whether what an SQLSTATE reports can pass by itself: locks, deadlocks, cancelled
 /// statements, missing resources.
-fn may_pass(code: &SqlState) -> bool {
+fn is_busy(code: &SqlState) -> bool {
     let (class, code) = (&code.code()[..2], code.code());
     matches!(class, "40" | "53" | "57" | "58") || matches!(code, "55P03" | "55006")
 }
@@ -335,8 +345,29 @@ fn refuses_writes(error: &tokio_postgres::Error) -> bool {
     source.is_some_and(|source| source.to_string() == "database does not allow writes")
 }
 
+/// Whether an error says nothing about the statement: connection, transaction, resources,
+/// locks, an operator, the system, the server itself.
+fn passes(code: &SqlState) -> bool {
+    let classes = ["08", "25", "40", "53", "55", "57", "58", "XX"];
+    classes.iter().any(|class| code.code().starts_with(class))
+}
+
 /// Whether an error makes a session unusable: the server is shutting down, or it became
 /// read-only.
 pub(super) fn ends_session(code: &SqlState) -> bool {
     code.code().starts_with("57P0") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// Whether what the session knows of the schema, or of its prepared statements, is out of
+/// date: a column has another type since, or another client of a shared session removed
+/// the statement. The server refused the statement; another session can run it.
+pub(super) fn has_outdated_plan(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|answer| {
+        let code = answer.code();
+        // The code alone means any feature that is not supported.
+        let revalidated = answer.routine() == Some("RevalidateCachedQuery");
+        *code == SqlState::FEATURE_NOT_SUPPORTED && revalidated
+            || *code == SqlState::INVALID_SQL_STATEMENT_NAME
+            || *code == SqlState::DUPLICATE_PSTATEMENT
+    })
 }

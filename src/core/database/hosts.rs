@@ -94,7 +94,9 @@ pub(super) type Connected = (Client, Connection<Socket, Stream>);
 
 /// Connects to the first host that accepts. The caller bounds the time of the last one.
 pub(super) async fn connect(hosts: &[Config], tls: &Tls) -> Result<Connected, Error> {
-    let (last, first) = hosts.split_last().expect("a URL without a host is refused");
+    let (last, first) = hosts
+        .split_last()
+        .expect("a URL without a host is rejected");
     for host in first {
         // Only the error of the last host is reported.
         if let Ok(Ok(connected)) = timeout(HOST_WITHIN, connect_to(host, tls)).await {

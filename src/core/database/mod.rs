@@ -5,6 +5,7 @@
 //! knows no table.
 
 mod address;
+mod backend;
 mod encoding;
 mod error;
 mod hosts;
@@ -13,11 +14,12 @@ mod named;
 mod parameters;
 mod pool;
 mod refusal;
+mod session;
 mod statement;
+mod table_locks;
 mod tls;
 mod transaction;
 
-pub(crate) use address::session_settings;
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
 pub(crate) use idle::session_limit;
@@ -25,7 +27,12 @@ pub(crate) use idle::session_limit;
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};
 pub use pool::{Connections, PoolUse};
+pub(crate) use session::{
+    SessionSettings, dead_client_limits, hands_sessions_around, listen, unlisten,
+};
 pub(crate) use statement::typed;
 pub use statement::{Param, column};
+pub use table_locks::Blocker;
+pub(crate) use table_locks::{NEXT_ATTEMPT, blockers, is_lock_timeout, limit_waits, lock_tables};
 pub use tls::TlsError;
-pub(crate) use transaction::begin;
+pub(crate) use transaction::rows_in;

@@ -1,7 +1,7 @@
 //! Parameters by name: `:name` in a statement's text, a field of a struct in Rust.
 //!
 //! Postgres has positions only: each name in the text becomes the position of its field.
-//! The compiler refuses a call without one of the parameters. A test refuses a text whose
+//! The compiler rejects a call without one of the parameters. A test rejects a text whose
 //! names are not those of the fields.
 
 /// Declares the parameters of a statement as a struct. `NAMES` and `values` have

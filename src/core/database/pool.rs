@@ -1,6 +1,7 @@
 //! A pool of connections with a deadline for each call. While the server fails, it makes
 //! one attempt to connect per second, and it never reuses a dead connection.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,15 +10,17 @@ use deadpool::managed::QueueMode;
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, ManagerConfig, Object, Pool, RecyclingMethod,
 };
+use futures_util::TryStreamExt;
 use scopeguard::ScopeGuard;
 use tokio::time::timeout;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, RowStream};
 
 use crate::cause::chain;
 
-use super::address::{Database, session_settings};
-use super::error::ends_session;
+use super::address::Database;
+use super::error::{ends_session, has_outdated_plan};
 use super::idle::{IdleConnections, session_limit};
+use super::session::SessionSettings;
 use super::tls::Tls;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
@@ -74,6 +77,7 @@ pub struct Connections {
     /// Whether consecutive statements are proven to use the same session, so that
     /// statements can be prepared in it.
     own_sessions: Arc<AtomicBool>,
+    sessions: Arc<SessionSettings>,
     idle: IdleConnections,
     /// To explain a refused connection.
     tls: Tls,
@@ -90,6 +94,24 @@ pub(super) enum AfterError {
     Close,
 }
 
+/// What a statement returned and changed.
+struct StatementResult {
+    rows: Vec<Row>,
+    affected: u64,
+}
+
+impl StatementResult {
+    async fn read(stream: RowStream) -> Result<Self, tokio_postgres::Error> {
+        let mut stream = pin!(stream);
+        let mut rows = Vec::new();
+        while let Some(row) = stream.try_next().await? {
+            rows.push(row);
+        }
+        let affected = stream.rows_affected().unwrap_or_default();
+        Ok(Self { rows, affected })
+    }
+}
+
 impl Connections {
     /// A pool of at most `limit` connections to `database`; opens none yet. `actor` is
     /// written to the audit log with every change through them.
@@ -98,7 +120,8 @@ impl Connections {
         let manager = database.manager(ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         });
-        let (settings, idle) = (session_settings(actor), IdleConnections::default());
+        let sessions = Arc::new(SessionSettings::new(actor));
+        let (settings, idle) = (sessions.clone(), IdleConnections::default());
         let limited = idle.clone();
         let pool = Pool::builder(manager)
             .max_size(limit.max(1))
@@ -110,8 +133,8 @@ impl Connections {
             .post_create(Hook::async_fn(move |client, _| {
                 let (settings, limited) = (settings.clone(), limited.clone());
                 Box::pin(async move {
-                    let set = client.batch_execute(&settings).await;
-                    set.map_err(HookError::Backend)?;
+                    let began = settings.begin_session(client).await;
+                    began.map_err(HookError::Backend)?;
                     let limit = session_limit(client).await;
                     limited.set_limit(limit.map_err(HookError::Backend)?);
                     Ok(())
@@ -122,6 +145,7 @@ impl Connections {
         Self {
             pool,
             own_sessions: Arc::default(),
+            sessions,
             idle,
             tls: database.tls().clone(),
             refused: Arc::default(),
@@ -144,8 +168,8 @@ impl Connections {
         self
     }
 
-    pub(super) fn has_own_sessions(&self) -> bool {
-        self.own_sessions.load(Ordering::Relaxed)
+    pub(super) fn sessions(&self) -> &SessionSettings {
+        &self.sessions
     }
 
     /// How full the pool is.
@@ -168,15 +192,8 @@ impl Connections {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, DatabaseError> {
-        self.call(operation, async |client| {
-            if self.has_own_sessions() {
-                let statement = client.prepare_cached(sql).await?;
-                client.query(&statement, params).await
-            } else {
-                client.query_typed(sql, &typed(params)).await
-            }
-        })
-        .await
+        let done = self.statement(operation, sql, params).await?;
+        Ok(done.rows)
     }
 
     /// Runs one statement and returns the number of affected rows.
@@ -189,13 +206,51 @@ impl Connections {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<u64, DatabaseError> {
-        self.call(operation, async |client| {
-            if self.has_own_sessions() {
-                let statement = client.prepare_cached(sql).await?;
-                client.execute(&statement, params).await
-            } else {
-                client.execute_typed(sql, &typed(params)).await
+        let done = self.statement(operation, sql, params).await?;
+        Ok(done.affected)
+    }
+
+    /// Runs one statement, prepared if consecutive statements are proven to use the same
+    /// session. If what the session knows of the schema is out of date, the server refused
+    /// the statement and nothing happened: it runs again at once, in another session and
+    /// not prepared.
+    async fn statement(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<StatementResult, DatabaseError> {
+        let prepared = self.own_sessions.load(Ordering::Relaxed);
+        match self.once(operation, prepared, sql, params).await {
+            Err(DatabaseError::Lost { source, .. }) if has_outdated_plan(&source) => {
+                self.once(operation, false, sql, params).await
             }
+            answer => answer,
+        }
+    }
+
+    async fn once(
+        &self,
+        operation: &'static str,
+        prepared: bool,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<StatementResult, DatabaseError> {
+        self.call(operation, async |client| {
+            if self.sessions.are_per_transaction() {
+                let transaction = self.sessions.begin(client).await?;
+                let stream = transaction.query_typed_raw(sql, typed(params)).await?;
+                let done = StatementResult::read(stream).await?;
+                transaction.commit().await?;
+                return Ok(done);
+            }
+            let stream = if prepared {
+                let statement = client.prepare_cached(sql).await?;
+                client.query_raw(&statement, params.iter().copied()).await?
+            } else {
+                client.query_typed_raw(sql, typed(params)).await?
+            };
+            StatementResult::read(stream).await
         })
         .await
     }
@@ -221,8 +276,8 @@ impl Connections {
 
     /// Runs `work` on a connection, with a deadline. Closes the connection if the deadline
     /// passes or the call is cancelled, because its statement may still run, and if its
-    /// server shuts down or became read-only. In all these cases but cancellation it also
-    /// closes the idle connections.
+    /// server shuts down, became read-only, or changed its schema. In all these cases but
+    /// cancellation it also closes the idle connections.
     pub(crate) async fn call<T>(
         &self,
         operation: &'static str,
@@ -252,13 +307,19 @@ impl Connections {
         let answer = timeout(CALL_DEADLINE, work(&mut lent)).await;
         let unusable = match &answer {
             Ok(Ok(_)) => false,
-            Ok(Err(source)) => source.is_closed() || source.code().is_some_and(ends_session),
+            Ok(Err(source)) => {
+                source.is_closed()
+                    || source.code().is_some_and(ends_session)
+                    || has_outdated_plan(source)
+            }
             Err(_) => true,
         };
         if unusable {
             drop(lent);
             self.pool.retain(|_, _| false);
-        } else if after == AfterError::Keep || matches!(answer, Ok(Ok(_))) {
+        } else if matches!(answer, Ok(Ok(_)))
+            || after == AfterError::Keep && !self.sessions.are_per_transaction()
+        {
             drop(ScopeGuard::into_inner(lent));
         } else {
             drop(lent);

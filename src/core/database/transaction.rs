@@ -1,39 +1,28 @@
 //! Transactions in READ COMMITTED.
 
 use deadpool_postgres::{ClientWrapper, Transaction};
-use tokio_postgres::{IsolationLevel, Row};
+use tokio_postgres::Row;
 
 use super::pool::AfterError;
 use super::{Connections, DatabaseError, Param, typed};
 
-/// Begins a READ COMMITTED transaction: a statement that counts rows after waiting for a
-/// lock must see what was committed meanwhile. The database may have another default,
-/// and a pooler may lose the setting of the session.
-pub(crate) async fn begin(
-    client: &mut ClientWrapper,
-) -> Result<Transaction<'_>, tokio_postgres::Error> {
-    let transaction = client.build_transaction();
-    transaction
-        .isolation_level(IsolationLevel::ReadCommitted)
-        .start()
-        .await
+/// Runs one statement of a transaction and returns its rows. It is never prepared: if a
+/// column's type changed, a prepared one would fail, and with it the transaction.
+pub(crate) async fn rows_in(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    params: &[Param<'_>],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    transaction.query_typed(sql, &typed(params)).await
 }
 
 impl Connections {
-    /// Runs one statement of a transaction and returns its rows; prepared, if consecutive
-    /// statements are proven to use the same session.
-    pub(crate) async fn rows_in(
+    /// Begins a READ COMMITTED transaction with the settings of Kindler's sessions.
+    pub(crate) async fn begin<'a>(
         &self,
-        transaction: &Transaction<'_>,
-        sql: &str,
-        params: &[Param<'_>],
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if self.has_own_sessions() {
-            let statement = transaction.prepare_cached(sql).await?;
-            transaction.query(&statement, params).await
-        } else {
-            transaction.query_typed(sql, &typed(params)).await
-        }
+        client: &'a mut ClientWrapper,
+    ) -> Result<Transaction<'a>, tokio_postgres::Error> {
+        self.sessions().begin(client).await
     }
 
     /// Runs `work`, which begins its own transaction, on a connection. If it fails, the
@@ -53,7 +42,7 @@ impl Connections {
         work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DatabaseError> {
         self.transact(operation, async |client| {
-            let transaction = begin(client).await?;
+            let transaction = self.begin(client).await?;
             let done = work(&transaction).await?;
             transaction.commit().await?;
             Ok(done)

@@ -1,7 +1,7 @@
 //! The metrics of the core: reconciles, queues, wake-ups, leases, steps.
 //!
 //! Each controller's series carry its name. Labels are closed sets, series start at zero,
-//! times are in seconds. This module must not decide.
+//! times are in seconds. This module decides nothing.
 
 pub mod catalogue;
 pub(crate) mod collectors;
@@ -83,8 +83,8 @@ pub struct LeaseMetrics {
 
 impl LeaseMetrics {
     /// Counts a lease as held, until the result is dropped.
-    pub fn hold(&self) -> GaugeGuard {
-        GaugeGuard::increment(&self.held)
+    pub fn hold(&self) -> CountedInGauge {
+        CountedInGauge::increment(&self.held)
     }
 
     /// Counts a lease that was lost while work was running.
@@ -95,9 +95,9 @@ impl LeaseMetrics {
 
 /// An increment of a gauge, until this is dropped.
 #[derive(Debug)]
-pub struct GaugeGuard(IntGauge);
+pub struct CountedInGauge(IntGauge);
 
-impl GaugeGuard {
+impl CountedInGauge {
     /// Increments the gauge.
     pub fn increment(gauge: &IntGauge) -> Self {
         gauge.inc();
@@ -105,7 +105,7 @@ impl GaugeGuard {
     }
 }
 
-impl Drop for GaugeGuard {
+impl Drop for CountedInGauge {
     fn drop(&mut self) {
         self.0.dec();
     }

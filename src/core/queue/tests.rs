@@ -62,12 +62,15 @@ fn a_requeue_waits_for_its_time() {
 }
 
 #[test]
-fn a_full_queue_refuses_new_keys() {
+fn a_full_queue_rejects_new_keys() {
     let now = Instant::now();
     let mut queue = Queue::new(2, 1);
     queue.offer(&key("a"), now, Lane::Urgent);
     queue.offer(&key("b"), now, Lane::Urgent);
-    assert_eq!(queue.offer(&key("c"), now, Lane::Routine), Offered::Refused);
+    assert_eq!(
+        queue.offer(&key("c"), now, Lane::Routine),
+        Offered::Rejected
+    );
     assert_eq!(queue.offer(&key("b"), now, Lane::Urgent), Offered::Merged);
     queue.take(now).unwrap();
     assert_eq!(queue.offer(&key("c"), now, Lane::Urgent), Offered::Added);
@@ -164,7 +167,7 @@ proptest::proptest! {
                     let key = key(&k.to_string());
                     let due = now + Duration::from_secs(delay);
                     match queue.offer(&key, due, lane) {
-                        Offered::Refused => {}
+                        Offered::Rejected => {}
                         Offered::Displaced(other) => {
                             waiting.remove(&other);
                             waiting.insert(key);

@@ -25,7 +25,7 @@ pub struct Placement {
     pub selector: Option<Value>,
 }
 
-/// The right to act on one row: the fence of every write and every effect.
+/// The lease of one row, as its owner holds it. Each write checks it; each effect gets its term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The key of the row.
@@ -38,7 +38,8 @@ pub struct Lease {
     pub term: Term,
 }
 
-/// A row that was read under a lease, with the values that its fence compares.
+/// A row that was read under a lease, with the values that the fence of a write
+/// compares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leased<T> {
     /// The row, as the domain sees it.
@@ -62,10 +63,10 @@ impl<T> Leased<T> {
 }
 
 impl<T, E> Leased<Result<T, E>> {
-    /// The row as an object, with its fence.
+    /// The row as an object, with the same values for the fence.
     ///
     /// # Errors
-    /// Why the row cannot be read, with its fence.
+    /// Why the row cannot be read, with the same values for the fence.
     pub fn readable(self) -> Result<Leased<T>, Leased<E>> {
         fn with<A, B>(row: Leased<A>, object: B) -> (A, Leased<B>) {
             let other = Leased {
@@ -106,7 +107,7 @@ pub enum Claim<T> {
 /// A won claim.
 #[derive(Debug)]
 pub struct Claimed<T> {
-    /// The fence of every write and effect.
+    /// The lease that it won.
     pub lease: Lease,
     /// Until when the lease is trusted, counted from before its request.
     pub trust: MonotonicDeadline,

@@ -132,7 +132,7 @@ impl<O: Object> Rows<O> {
             .execute(
                 "release a lease",
                 &self.statements.release,
-                &[&&*lease.key, &&*lease.owner, &lease.term.0],
+                &[&&*lease.key, &lease.uid, &&*lease.owner, &lease.term.0],
             )
             .await
             .map(drop)

@@ -35,6 +35,7 @@ const COUNTED_FOR: Duration = Duration::from_millis(50);
 /// One status as it is sent.
 pub(super) struct StatusWrite {
     key: String,
+    uid: uuid::Uuid,
     term: i64,
     pub(super) status: Value,
     pub(super) steps: Value,
@@ -55,6 +56,7 @@ struct FencedStatus<'a, S> {
 #[derive(Serialize)]
 struct FencedStep<'a> {
     row_key: &'a str,
+    row_uid: uuid::Uuid,
     term: i64,
     #[serde(flatten)]
     change: &'a StepChange,
@@ -78,6 +80,7 @@ impl StatusWrite {
         };
         Self {
             key: lease.key.to_string(),
+            uid: lease.uid,
             term: lease.term.0,
             status: serde_json::to_value(fenced).expect("a status is plain data"),
             steps: Self::steps(lease, steps),
@@ -87,6 +90,7 @@ impl StatusWrite {
     pub(super) fn steps(lease: &Lease, steps: &[StepChange]) -> Value {
         let fenced = |change| FencedStep {
             row_key: &lease.key,
+            row_uid: lease.uid,
             term: lease.term.0,
             change,
         };
@@ -236,16 +240,18 @@ impl<O: Object> RecorderInner<O> {
                 &self.statements.write_statuses,
                 &[&json!(statuses), &self.placement.place, &steps],
                 |row| {
-                    let lease: (String, i64) = (column(row, "row_key")?, column(row, "row_term")?);
-                    Ok((lease, leased::<O>(row)))
+                    let (key, uid) = (column::<String>(row, "row_key")?, column(row, "row_uid")?);
+                    Ok(((key, uid, column(row, "row_term")?), leased::<O>(row)))
                 },
             )
             .await;
         let mut written = written.unwrap_or_default();
         let mut alone = Vec::new();
         for one in pending {
-            let written_under =
-                |lease: &(String, i64)| lease.0 == one.write.key && lease.1 == one.write.term;
+            let StatusWrite { key, uid, term, .. } = &one.write;
+            let written_under = |lease: &(String, uuid::Uuid, i64)| {
+                (&lease.0, &lease.1, &lease.2) == (key, uid, term)
+            };
             let found = written.iter().position(|(lease, _)| written_under(lease));
             match found.map(|index| written.swap_remove(index).1) {
                 Some(row) => {

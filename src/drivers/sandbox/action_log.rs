@@ -1,5 +1,4 @@
-//! The log of a sandbox action, in the place of the output of real commands. This module must not
-//! act.
+//! Writes the log of a sandbox action, as real commands print theirs. It has no other effect.
 
 use jiff::{Timestamp, Unit};
 

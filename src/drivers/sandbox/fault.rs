@@ -74,10 +74,10 @@ mod tests {
         assert!(any.applies_to(&dev, "process", true) && !any.applies_to(&dev, "process", false));
         assert!(port.applies_to(&dev, "port", false) && !port.applies_to(&dev, "folder", true));
         assert_eq!(port.to_string(), "dev:port");
-        let refused = "dev:prt".parse::<InjectedFault>().unwrap_err().to_string();
+        let rejected = "dev:prt".parse::<InjectedFault>().unwrap_err().to_string();
         assert!(
-            refused.contains("\"prt\" is not known: use folder, port"),
-            "{refused}"
+            rejected.contains("\"prt\" is not known: use folder, port"),
+            "{rejected}"
         );
     }
 }

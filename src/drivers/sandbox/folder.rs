@@ -170,7 +170,7 @@ impl Folder {
     }
 }
 
-/// Refuses a pipe or a device in the place of a file: opening it would block the thread.
+/// Rejects a pipe or a device in the place of a file: opening it would block the thread.
 pub(super) fn regular(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("not a regular file")),

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_parsed_or_refused() {
+    fn arguments_are_parsed_or_rejected() {
         let parse = |line: &str| NodeArgs::parse(line.split(' ').map(OsString::from));
         let args = parse("--name dev --port 18090 --dir /x --generation 7").unwrap();
         assert_eq!(

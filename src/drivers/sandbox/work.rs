@@ -215,7 +215,7 @@ impl SandboxWork<'_> {
         }
         match fs::read_to_string(&path) {
             Ok(found) if found == text => Ok(InPlace),
-            Ok(_) => Ok(NotInPlace(format!("{ABOUT} has another content"))),
+            Ok(_) => Ok(NotInPlace(format!("{ABOUT} has different content"))),
             Err(source) => Err(SandboxError::files("read", path, source)),
         }
     }

@@ -23,9 +23,10 @@ pub const CONTEXT_ENV: &[(&str, &str)] = &[
     ),
     ("KINDLER_SUBNET", "the row's subnet; unset if it has none"),
     (
-        "KINDLER_FENCE",
-        "the lease's term, larger for every later owner; not set for probe and exists",
+        "KINDLER_TERM",
+        "the lease's term, larger for every later claim; not set for probe and exists",
     ),
+    ("KINDLER_FENCE", "the old name of KINDLER_TERM"),
     (
         "KINDLER_ATTEMPT",
         "the number of this attempt in a row, from 1; not set for probe and exists",
@@ -120,9 +121,12 @@ pub(super) fn action(
         Action::Stop => start_or_stop(STOP, settings.stop.as_deref(), "stop", cluster),
     };
     let mut call = call.with_context(cluster, action.as_str());
-    let fence = ("KINDLER_FENCE".to_owned(), request.term.to_string());
-    let attempt = ("KINDLER_ATTEMPT".to_owned(), request.attempt().to_string());
-    call.line.env.extend([fence, attempt]);
+    let (term, attempt) = (request.term.to_string(), request.attempt().to_string());
+    call.line.env.extend([
+        ("KINDLER_TERM".to_owned(), term.clone()),
+        ("KINDLER_FENCE".to_owned(), term),
+        ("KINDLER_ATTEMPT".to_owned(), attempt),
+    ]);
     Ok(call)
 }
 

@@ -1,8 +1,8 @@
 //! The driver that runs the host's own commands, such as `create_env.sh` and `delete_env.sh`.
 //!
 //! It runs one command per action under a guard. To observe, it runs a probe, and if that fails it
-//! checks whether the cluster exists. It must not evaluate an action by observation (the reconciler
-//! does), retry, or use a shell.
+//! checks whether the cluster exists. It must not retry or use a shell, and it does not observe
+//! the cluster after an action (the reconciler does).
 //!
 //! ```text
 //! observe ──> probe ── exit 0 ──────────────────> healthy

@@ -11,7 +11,7 @@
 mod credential;
 mod rate_limit;
 mod rules;
-mod stream_guard;
+mod stream_lifetime;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,11 +30,11 @@ use crate::store::{Bearer, CredentialState, Store};
 use super::actor::Actor;
 use super::error::ApiError;
 use rate_limit::RateLimiter;
-use stream_guard::OpenStreams;
+use stream_lifetime::OpenStreams;
 
 pub(super) use credential::{Credential, clear_cookie, lacks_csrf_header, session_cookie};
 pub(super) use rules::{ScopeRules, annotate};
-pub(super) use stream_guard::StreamGuard;
+pub(super) use stream_lifetime::StreamLifetime;
 
 /// Checks the credentials of requests; cheap to clone.
 #[derive(Clone)]
@@ -100,9 +100,9 @@ impl Access {
     ) -> Result<Principal, ApiError> {
         let (kind, fingerprint) = (credential.kind(), credential.fingerprint());
         let attempt = self.inner.limiter.begin(peer, fingerprint)?;
-        let refused = |why| Err(ApiError::Unauthorized(format!("this {kind} {why}")));
+        let rejected = |why| Err(ApiError::Unauthorized(format!("this {kind} {why}")));
         let Some(fingerprint) = fingerprint else {
-            return refused("is malformed");
+            return rejected("is malformed");
         };
         let store = &self.inner.store;
         let found = match credential {
@@ -128,8 +128,8 @@ impl Access {
                 None => "is unknown",
             };
             // The rate limiter bounds how often this is logged.
-            info!(%peer, "refused: this {kind} {why}");
-            return refused(why);
+            info!(%peer, "rejected: this {kind} {why}");
+            return rejected(why);
         };
         attempt.succeeded();
         self.note_use(&bearer).await;

@@ -1,8 +1,8 @@
 //! Rate-limits invalid credentials, per client address and in total, in bounded
 //! memory.
 //!
-//! Guessing a 256-bit secret is hopeless; the limit keeps those requests from
-//! the database. A credential that was valid a moment ago is exempt, so an
+//! A 256-bit secret cannot be guessed; the limit keeps such requests from the
+//! database. A credential that was valid a moment ago is exempt, so an
 //! attacker behind the same proxy, or from many addresses, locks out no user
 //! with a live session.
 

@@ -62,9 +62,9 @@ pub(in crate::http) fn annotate(document: &mut Value) {
                 operation["security"] = json!([{ "token": [scope] }, { "login": [scope] }]);
                 let unauthorized = json!({ "description": "missing or invalid credentials" });
                 operation["responses"]["401"] = unauthorized;
-                let refused = &mut operation["responses"]["403"];
-                if refused["description"].as_str().is_none_or(str::is_empty) {
-                    *refused =
+                let rejected = &mut operation["responses"]["403"];
+                if rejected["description"].as_str().is_none_or(str::is_empty) {
+                    *rejected =
                         json!({ "description": "insufficient scope, or a protected cluster" });
                 }
             }

@@ -79,9 +79,10 @@ fn is_free(port: i32) -> bool {
     u16::try_from(port).is_ok_and(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// Daemons, leases, database, listener, queue, deferred and failing clusters. A daemon with
-/// `aside` is on standby: the schema is newer than its release, so it begins nothing. Its
-/// `notice` says why.
+/// Daemons, leases, database, listener, queue, deferred and failing clusters. A daemon on
+/// `standby` starts no new work, because the schema is newer than its release; its `notice`
+/// says so. Deprecated are `aside` of a daemon (use `standby`), `state` of the listener (use
+/// `notifications`) and `waiting` (use `deferred`).
 #[utoipa::path(get, path = "/api/status", tag = "system", security(("token" = ["read"])),
     responses((status = 200, body = Object), (status = 503)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
@@ -93,21 +94,27 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
     });
     let replicas: Vec<Value> = replicas.collect();
     let listener = match &*api.readiness.listening.borrow() {
-        Listening::Yes => json!({ "state": "listening" }),
-        Listening::No(why) => json!({ "state": "disconnected", "why": why }),
-        Listening::Unsupported(why) => json!({ "state": "deaf", "why": why }),
+        Listening::Yes => json!({ "notifications": "received", "state": "listening" }),
+        Listening::No(why) => {
+            json!({ "notifications": "disconnected", "state": "disconnected", "why": why })
+        }
+        Listening::Unsupported(why) => {
+            json!({ "notifications": "unsupported", "state": "deaf", "why": why })
+        }
     };
+    let deferred = store.deferred_counts().await?;
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "api_only": api.api_only,
         "database": { "ok": true },
         "listener": listener,
         "schema": { "version": schema, "known": SCHEMA_VERSION },
-        "streams": api.feed.watchers(),
+        "streams": api.feed.open_streams(),
         "replicas": replicas,
         "work": store.leases().await?,
         "queue": store.due_count().await?,
-        "waiting": store.deferred_counts().await?,
+        "deferred": deferred,
+        "waiting": deferred,
         "unselected": store.unselected(HEARTBEAT * 3, None, MAX_UNSELECTED).await?,
         "counts": store.counts().await?,
         "failing": store.failing(MAX_FAILING).await?,

@@ -113,7 +113,7 @@ async fn declare_state(
     let store = api.declaring(actor);
     let declared = store.set_desired(&name, desired, expected.0).await?;
     let cluster = changed_or_conflict(api, &name, declared).await?;
-    // The task of the revision: the new one, or the present one if nothing changed.
+    // The task of the revision: the new one, or the current one if nothing changed.
     let revisions = revisions_of(api, &name).await?;
     let revision = revisions
         .into_iter()
@@ -125,7 +125,7 @@ async fn declare_state(
 
 /// Declare the spec of an earlier revision again, as a new revision.
 #[utoipa::path(post, path = "/api/clusters/{name}/rollback", tag = "actions", security(("token" = ["write"])),
-    request_body(content = Object, description = "generation: the revision to restore; if_generation: the generation that was read, refuses a change made meanwhile"),
+    request_body(content = Object, description = "generation: the revision to restore; if_generation: the generation that was read; the request fails if it has changed"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read, as if_generation")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn rollback(

@@ -221,7 +221,7 @@ impl BodyFields {
         None
     }
 
-    /// Labels to add to the present ones, or (null) to remove from them.
+    /// Labels to add to the current ones, or (null) to remove from them.
     pub(super) fn label_changes(&mut self, field: &str, before: &Value) -> Option<Value> {
         let change = self.labels(field, true)?;
         let mut after = before.as_object().cloned().unwrap_or_default();

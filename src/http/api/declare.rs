@@ -113,7 +113,7 @@ fn desired_state(fields: &mut BodyFields) -> Option<Desired> {
 /// Change the declaration of a cluster; with a generation, only if it was not changed meanwhile.
 #[utoipa::path(
     patch, path = "/api/clusters/{name}", tag = "clusters", security(("token" = ["write"])),
-    request_body(content = Object, description = "any of {spec}, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read, refuses a change made meanwhile"),
+    request_body(content = Object, description = "any of {spec}, labels (null removes one), paused, desired_state; generation (or If-Match): the generation that was read; the request fails if it has changed"),
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
     responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422))
 )]
@@ -173,7 +173,7 @@ pub(super) async fn delete(
     Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
 }
 
-/// Declare creations and deletions in one transaction: all of them, or none if one is refused.
+/// Declare creations and deletions in one transaction: all of them, or none if one is rejected.
 #[utoipa::path(
     post, path = "/api/batch", tag = "clusters", security(("token" = ["write"])),
     request_body(content = Object, description = "create: a list of bodies as for POST /api/clusters; delete: a list of names; at most 500 in total"),

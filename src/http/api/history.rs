@@ -117,7 +117,7 @@ pub(super) async fn of_cluster(
     Ok(found)
 }
 
-/// The row whose history is shown: the present or the last one; `None` for all.
+/// The row whose history is shown: the current or the last one; `None` for all.
 async fn selected(
     api: &Api,
     name: &ClusterName,

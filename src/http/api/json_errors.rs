@@ -87,15 +87,15 @@ pub(super) async fn json_errors(request: Request, next: Next) -> Response {
     let message = String::from_utf8_lossy(&message).into_owned();
     let detail = match (status, message.is_empty()) {
         (StatusCode::METHOD_NOT_ALLOWED, _) => "this path does not support this method".to_owned(),
-        (_, true) => status.canonical_reason().unwrap_or("refused").to_owned(),
+        (_, true) => status.canonical_reason().unwrap_or("rejected").to_owned(),
         (_, false) => message,
     };
-    let mut refused = ApiError::Refused { status, detail }.into_response();
+    let mut rejected = ApiError::Rejected { status, detail }.into_response();
     // Other headers of the framework, such as Allow.
     head.headers.remove(header::CONTENT_TYPE);
     head.headers.remove(header::CONTENT_LENGTH);
-    refused.headers_mut().extend(head.headers);
-    refused
+    rejected.headers_mut().extend(head.headers);
+    rejected
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::clusters::{Cluster, ClusterName};
 use crate::command::{Follow, LogFile, LogOwner, tail};
 
-use super::super::access::StreamGuard;
+use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
 use super::Api;
 use super::json_errors::ValidQuery;
@@ -60,7 +60,7 @@ async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), A
     responses((status = 200, description = "text"), (status = 404)))]
 pub(super) async fn log(
     State(api): State<Api>,
-    guard: StreamGuard,
+    lifetime: StreamLifetime,
     Path(name): Path<String>,
     ValidQuery(query): ValidQuery<LogQuery>,
 ) -> Result<Response, ApiError> {
@@ -75,7 +75,7 @@ pub(super) async fn log(
         return Err(ApiError::unknown(name.as_str()));
     }
     if query.follow {
-        return follow(guard, file, lines);
+        return follow(lifetime, file, lines);
     }
     if !file.exists() {
         return Err(ApiError::NotFound(format!(
@@ -98,14 +98,14 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(guard: StreamGuard, file: LogFile, lines: usize) -> Result<Response, ApiError> {
+fn follow(lifetime: StreamLifetime, file: LogFile, lines: usize) -> Result<Response, ApiError> {
     let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |mut follow| async move {
         let line = follow.next().await.ok()??;
         let event = Event::default().event("line").data(line);
         Some((Ok::<_, Infallible>(event), follow))
     });
-    let events = events.take_until(async move { guard.ended().await });
+    let events = events.take_until(async move { lifetime.ended().await });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

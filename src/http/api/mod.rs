@@ -28,11 +28,12 @@ mod tasks;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::FromRef;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Html;
 use axum::routing::get;
-use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -148,13 +149,12 @@ pub(super) fn router(api: Api) -> Router {
     spec_schema::describe(&mut document);
     let rules = Arc::new(ScopeRules::of_document(&document));
     let inputs = Arc::new(OperationInputs::of_document(&document));
-    let page: Arc<str> = docs::page(&document).into();
-    let page = async move || Html(page.to_string());
+    // Few clients ask for these: a start does not wait for their texts.
     let document = Arc::new(document);
-    let openapi = move || {
-        let document = document.clone();
-        async move { Json((*document).clone()) }
-    };
+    let documented = document.clone();
+    let page = async move || Html(docs::page(&documented));
+    let json = [(CONTENT_TYPE, "application/json")];
+    let openapi = async move || (json, document.to_string());
     let authorized = from_fn_with_state((api.access.clone(), rules), authorize);
     router
         .layer(from_fn_with_state(inputs, strict_input::reject_unknown))

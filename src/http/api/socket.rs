@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::live::{Frame, Subscription};
 
-use super::super::access::StreamGuard;
+use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
 use super::super::request_metrics::StreamLimiter;
 use super::Api;
@@ -37,7 +37,7 @@ struct SocketRequest {
     responses((status = 101, description = "a WebSocket"), (status = 503)))]
 pub(super) async fn tasks(
     State(api): State<Api>,
-    guard: StreamGuard,
+    lifetime: StreamLifetime,
     Extension(streams): Extension<StreamLimiter>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
@@ -47,7 +47,7 @@ pub(super) async fn tasks(
         .on_upgrade(move |socket| async move {
             let _permit = permit;
             // `None` means that the connection has ended.
-            let _ = follow(api, guard, socket).await;
+            let _ = follow(api, lifetime, socket).await;
         });
     Ok(response)
 }
@@ -59,7 +59,7 @@ type Followed = HashMap<String, Option<String>>;
 /// Time between two attempts to subscribe while the database is unreachable.
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 
-async fn follow(api: Api, guard: StreamGuard, mut socket: WebSocket) -> Option<()> {
+async fn follow(api: Api, lifetime: StreamLifetime, mut socket: WebSocket) -> Option<()> {
     let mut followed = Followed::new();
     // Subscribes before it answers, so that no change after an answer is missed.
     // Without the database it subscribes later; pings work at once.
@@ -88,7 +88,7 @@ async fn follow(api: Api, guard: StreamGuard, mut socket: WebSocket) -> Option<(
                     socket.send(Message::text(update.to_string())).await.ok()?;
                 }
             }
-            () = guard.ended() => return None,
+            () = lifetime.ended() => return None,
         }
     }
 }
@@ -155,7 +155,7 @@ async fn changed_tasks(api: &Api, frame: &Frame, followed: &mut Followed) -> Vec
     changed
 }
 
-/// The present state of tasks.
+/// The current state of tasks.
 async fn updates(api: &Api, ids: &[String]) -> Vec<Value> {
     let mut updates = Vec::new();
     for id in ids {

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::live::{Backlog, Frame, FrameKind, Subscription};
 
-use super::super::access::StreamGuard;
+use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
 use super::Api;
 
@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     responses((status = 200, description = "text/event-stream"), (status = 503)))]
 pub(super) async fn stream(
     State(api): State<Api>,
-    guard: StreamGuard,
+    lifetime: StreamLifetime,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -39,7 +39,7 @@ pub(super) async fn stream(
     let subscription = subscription.map_err(|error| ApiError::Unavailable(error.to_string()))?;
     let events = opening(&subscription).chain(following(subscription));
     // A stream ends with its credential, and must not block a shutdown.
-    let events = events.take_until(async move { guard.ended().await });
+    let events = events.take_until(async move { lifetime.ended().await });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }

@@ -124,7 +124,7 @@ pub(super) async fn reject_unknown(
     };
     match checked(input, request).await {
         Ok(request) => next.run(request).await,
-        Err(refused) => refused,
+        Err(rejected) => rejected,
     }
 }
 
@@ -173,8 +173,8 @@ mod tests {
             ("?=1", Some("")),
         ] {
             let uri: Uri = format!("/api/x{query}").parse().unwrap();
-            let refused = input().check_query(&uri).err();
-            let found = refused.map(|error| match error {
+            let rejected = input().check_query(&uri).err();
+            let found = rejected.map(|error| match error {
                 ApiError::Invalid(errors) => errors[0].loc[1].as_str().unwrap().to_owned(),
                 other => panic!("{other:?}"),
             });

@@ -180,7 +180,7 @@ async fn of_name(api: &Api, name: &str) -> Result<Option<(TaskRequest, TaskRow)>
     Ok(removal.map(|removal| (TaskRequest::of_name(name, false), TaskRow::Removed(removal))))
 }
 
-/// The row of a deletion: the present one if it was ever declared absent,
+/// The row of a deletion: the current one if it was ever declared absent,
 /// otherwise the last removed one.
 async fn deleted_row(api: &Api, name: &ClusterName) -> Result<Option<TaskRow>, ApiError> {
     if let Some(cluster) = api.store.get(name).await? {

@@ -9,6 +9,7 @@ use kindler::access::Scope;
 use serde_json::json;
 
 use super::{CSRF, bearer, guarded, guarded_with};
+use crate::kit::Sql;
 
 fn wrong(n: usize) -> String {
     format!("kdl_{n:0>43}")
@@ -115,9 +116,9 @@ async fn no_secret_is_logged_stored_or_returned() {
     answers += &site.log_in(&wrong).await.is(401).text;
     answers += &site.http.get("/metrics").await.is(200).text;
     let events = "SELECT string_agg(e::text, ' ') FROM cluster_events e";
-    let events: String = site.database.value(events).await;
+    let events = site.database.text(events).await;
     let tables = "SELECT string_agg(t::text, ' ') FROM kindler_tokens t";
-    let tables: String = site.database.value(tables).await;
+    let tables = site.database.text(tables).await;
     let log = site.daemon.log();
     assert!(log.contains("TRACE"), "the log has the finest level");
     let processes: String = fs::read_dir("/proc")

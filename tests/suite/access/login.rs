@@ -13,6 +13,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::{CSRF, SOON, bearer, guarded, guarded_with};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_session_cookie_is_http_only_and_not_the_token() {
@@ -29,7 +30,7 @@ async fn a_session_cookie_is_http_only_and_not_the_token() {
     assert!(!set.contains(&token[4..]), "the cookie is the token");
     let cookie = super::cookie_of(&answer);
     let kept = "SELECT string_agg(s::text, ' ') FROM kindler_sessions s";
-    let kept: String = site.database.value(kept).await;
+    let kept = site.database.text(kept).await;
     assert!(!kept.contains(cookie.split_once('=').unwrap().1), "{kept}");
 
     let credential = [("cookie", &*cookie), CSRF];
@@ -41,7 +42,7 @@ async fn a_session_cookie_is_http_only_and_not_the_token() {
         .await
         .is(202);
     let actor = "SELECT actor FROM cluster_events WHERE kind = 'declared'";
-    assert_eq!(site.database.value::<String>(actor).await, "api:alice");
+    assert_eq!(site.database.text(actor).await, "api:alice");
 
     let out = site
         .http
@@ -92,7 +93,7 @@ async fn another_site_cannot_log_a_user_in_or_out() {
 async fn a_revoked_token_ends_its_requests_and_streams() {
     let site = guarded().await;
     let declare = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
-    site.database.execute(declare).await;
+    site.database.run(declare).await;
     let other = site.token("other", Scope::Read).await;
     let token = site.token("alice", Scope::Read).await;
     let (credential, cookie) = (bearer(&token), site.cookie(&token).await);
@@ -141,7 +142,7 @@ async fn a_revoked_token_ends_its_requests_and_streams() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     // The stream of the other token stays open.
     site.database
-        .execute("UPDATE clusters SET http_port = 18777")
+        .run("UPDATE clusters SET http_port = 18777")
         .await;
     assert_eq!(kept.until("upsert").await.json()["http_port"], 18777);
 }
@@ -162,14 +163,14 @@ async fn the_end_of_a_session_ends_its_streams() {
                 .send(Method::POST, "/api/logout", None, &credential);
             out.await.is(204);
         } else {
-            site.database.execute(end_all).await;
+            site.database.run(end_all).await;
         }
         while stream.next().await.is_some() {}
     }
 }
 
 #[tokio::test]
-async fn a_websocket_of_another_site_is_refused() {
+async fn a_websocket_of_another_site_is_rejected() {
     let site = guarded_with(|daemon| {
         daemon
             .on_every_address()

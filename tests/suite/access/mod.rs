@@ -15,7 +15,7 @@ use kindler::store::Store;
 use serde_json::{Value, json};
 
 use crate::api::client::{Answer, Client};
-use crate::kit::{Daemon, DaemonBuilder, Database, Host};
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, Sql};
 
 /// Deadline of a wait on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -51,9 +51,9 @@ async fn guarded_with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> 
     create(&store, "first", Scope::Read).await;
     let host = Host::new();
     let login = format!("page_{}", database.name());
-    database.execute(ROLES).await;
+    database.run(ROLES).await;
     database
-        .execute(&format!(
+        .run(&format!(
             "CREATE ROLE \"{login}\" LOGIN IN ROLE kindler_api"
         ))
         .await;

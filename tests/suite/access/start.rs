@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CSRF, SOON, bearer, create, guarded_with, migrated};
 use crate::api::client::Client;
-use crate::kit::{Daemon, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, Host, PrivateServer, Sql, eventually};
 
 #[tokio::test]
 async fn a_public_address_needs_a_token_to_start() {
@@ -31,7 +31,7 @@ async fn a_public_address_needs_a_token_to_start() {
     // An expired token does not count.
     create(&store, "old", Scope::Admin).await;
     database
-        .execute("UPDATE kindler_tokens SET expires_at = now()")
+        .run("UPDATE kindler_tokens SET expires_at = now()")
         .await;
     let mut daemon = start();
     assert_eq!(daemon.ended(SOON).await.code(), Some(2));
@@ -92,7 +92,7 @@ async fn loopback_needs_no_token_by_default() {
     assert_eq!(open.who(&[]).await, anonymous);
     let body = json!({ "name": "dev", "provider": "k3d" });
     open.http.post("/api/clusters", body.clone()).await.is(202);
-    // A page of another site is refused, with or without an origin.
+    // A page of another site is rejected, with or without an origin.
     for header in [
         ("origin", "https://evil.example.org"),
         ("sec-fetch-site", "cross-site"),

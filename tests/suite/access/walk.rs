@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{CSRF, Guarded, bearer, guarded};
 use crate::api::client::Client;
+use crate::kit::Sql;
 
 use Scope::{Admin, Read, Write};
 
@@ -228,7 +229,7 @@ async fn all_kinds(site: &Guarded) -> Vec<TestCredential> {
     }
     site.revoke("revoked").await;
     let end = "UPDATE kindler_tokens SET expires_at = now() WHERE name = 'expired'";
-    site.database.execute(end).await;
+    site.database.run(end).await;
     all
 }
 
@@ -271,7 +272,7 @@ impl Walker {
 async fn every_route_checks_every_kind_of_credential() {
     let site = guarded().await;
     site.database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d'), ('gone', 'k3d')")
+        .run("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d'), ('gone', 'k3d')")
         .await;
     let document = site.http.get("/openapi.json").await.is(200).json();
     assert_eq!(described(&document), expected());
@@ -371,13 +372,13 @@ async fn no_method_or_spelling_bypasses_the_check() {
 async fn no_scope_may_change_protected_clusters() {
     let site = guarded().await;
     site.database
-        .execute(
+        .run(
             "INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d'), ('safe', 'k3d');
              UPDATE clusters SET protected = true WHERE name = 'safe'",
         )
         .await;
     let rows = "SELECT string_agg(xmin::text, ' ' ORDER BY name) FROM clusters";
-    let before: String = site.database.value(rows).await;
+    let before = site.database.text(rows).await;
     let credential = bearer(&site.token("admin", Admin).await);
     let headers = [("authorization", &*credential)];
     for name in ["devops", "safe"] {
@@ -394,7 +395,7 @@ async fn no_scope_may_change_protected_clusters() {
             answer.is(403);
         }
     }
-    assert_eq!(site.database.value::<String>(rows).await, before);
+    assert_eq!(site.database.text(rows).await, before);
 }
 
 #[tokio::test]

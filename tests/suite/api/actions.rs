@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SOON, quiet_site, site};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn a_retry_runs_at_once() {
@@ -14,10 +14,9 @@ async fn a_retry_runs_at_once() {
     site.until("dev", "actual_state", "failed").await;
     site.host.release("dev.create");
     site.host.release("probe");
-    site.run(
-        "UPDATE clusters SET next_attempt_at = now() + interval '1 hour', failed_attempts = 7",
-    )
-    .await;
+    site.sql
+        .run("UPDATE clusters SET next_attempt_at = now() + interval '1 hour', failed_attempts = 7")
+        .await;
     let info = site
         .http
         .post_empty("/api/clusters/dev/retry")
@@ -106,7 +105,8 @@ async fn events_name_actors_and_can_be_filtered() {
         .patch("/api/clusters/a", json!({ "http_port": 18300 }))
         .await
         .is(200);
-    site.run("UPDATE clusters SET paused = true WHERE name = 'b'")
+    site.sql
+        .run("UPDATE clusters SET paused = true WHERE name = 'b'")
         .await;
     let kinds = |events: &Value| {
         let events = events.as_array().unwrap().iter();
@@ -252,5 +252,5 @@ async fn revisions_can_be_compared_and_rolled_back() {
     );
     // A rollback changes no earlier revision.
     let kept = "SELECT string_agg(generation || ':' || (spec ->> 'http_port'), ' ' ORDER BY generation) FROM cluster_revisions";
-    assert_eq!(site.text(kept).await, "1:18080 2:18300 3:18300 4:18080");
+    assert_eq!(site.sql.text(kept).await, "1:18080 2:18300 3:18300 4:18080");
 }

@@ -5,6 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{quiet_site, site};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_dry_run_checks_everything_and_writes_nothing() {
@@ -34,12 +35,13 @@ async fn a_dry_run_checks_everything_and_writes_nothing() {
         "{dry_run}"
     );
     assert_eq!(
-        site.text("SELECT string_agg(name, ' ') FROM clusters")
+        site.sql
+            .text("SELECT string_agg(name, ' ') FROM clusters")
             .await,
         "other"
     );
     // The SQL of the dry run declares the same.
-    site.run(dry_run["sql"].as_str().unwrap()).await;
+    site.sql.run(dry_run["sql"].as_str().unwrap()).await;
     let by_sql = site.http.get("/api/clusters/dev").await.json();
     for (field, value) in body.as_object().unwrap() {
         assert_eq!(&by_sql[field], value, "{field} by {}", dry_run["sql"]);
@@ -97,11 +99,11 @@ async fn a_change_reaches_the_row_and_the_audit_log() {
     assert_eq!(info["labels"], json!({"env": "prod", "tier": "1"}));
     assert_eq!(info["cluster_subnet"], Value::Null);
     let actors = "SELECT string_agg(DISTINCT actor, ' ') FROM cluster_events";
-    assert_eq!(site.text(actors).await, "api");
+    assert_eq!(site.sql.text(actors).await, "api");
 }
 
 #[tokio::test]
-async fn an_invalid_change_is_refused_as_a_whole() {
+async fn an_invalid_change_is_rejected_as_a_whole() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let change = json!({ "name": "x", "provider": "kind", "http_port": 80, "desired_state": "absent", "colour": 1, "labels": {"a": 1} });
@@ -163,7 +165,8 @@ async fn label_changes_respect_the_limit_in_total() {
         .await
         .is(200);
     // Present labels can be changed and removed, even above the limit.
-    site.run("UPDATE clusters SET labels = labels || jsonb_build_object('x', '1', 'y', '1')")
+    site.sql
+        .run("UPDATE clusters SET labels = labels || jsonb_build_object('x', '1', 'y', '1')")
         .await;
     site.http
         .patch(path, labels(0, 10, json!("w")))
@@ -174,11 +177,11 @@ async fn label_changes_respect_the_limit_in_total() {
         .await
         .is(200);
     let count = "SELECT count(*)::text FROM jsonb_object_keys((SELECT labels FROM clusters))";
-    assert_eq!(site.text(count).await, "56");
+    assert_eq!(site.sql.text(count).await, "56");
 }
 
 #[tokio::test]
-async fn two_different_generations_are_refused() {
+async fn two_different_generations_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = || Some(json!({ "generation": 1, "pf_port": 20000 }));
@@ -263,10 +266,11 @@ async fn a_batch_is_declared_as_a_whole() {
         .collect();
     assert_eq!(ids, ["reconcile-a", "reconcile-b", "reconcile-delete-old"]);
     assert_eq!(
-        site.text(
-            "SELECT string_agg(name || ' ' || desired_state, ', ' ORDER BY name) FROM clusters"
-        )
-        .await,
+        site.sql
+            .text(
+                "SELECT string_agg(name || ' ' || desired_state, ', ' ORDER BY name) FROM clusters"
+            )
+            .await,
         "a present, b present, old absent"
     );
 }
@@ -275,10 +279,11 @@ async fn a_batch_is_declared_as_a_whole() {
 async fn an_invalid_batch_writes_nothing() {
     let site = quiet_site().await;
     site.declare("old").await;
-    site.run("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'k3d', true)")
+    site.sql
+        .run("INSERT INTO clusters (name, provider, protected) VALUES ('safe', 'k3d', true)")
         .await;
     let rows = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) || (SELECT count(*) FROM cluster_events) FROM clusters";
-    let before = site.text(rows).await;
+    let before = site.sql.text(rows).await;
     let fine = json!({ "name": "fine", "provider": "k3d" });
     for (body, status, part) in [
         (
@@ -345,7 +350,7 @@ async fn an_invalid_batch_writes_nothing() {
         let answer = site.http.post("/api/batch", body.clone()).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.text);
         assert!(answer.text.contains(part), "{body}: {}", answer.text);
-        assert_eq!(site.text(rows).await, before, "{body}");
+        assert_eq!(site.sql.text(rows).await, before, "{body}");
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{quiet_site, site, site_with};
+use crate::kit::Sql;
 
 const INFO: [&str; 17] = [
     "name",
@@ -51,7 +52,7 @@ async fn a_body_of_name_and_provider_gets_the_old_defaults() {
         assert!(info.get(field).is_some(), "{field} is missing in {info}");
     }
     let row = site
-        .text("SELECT concat_ws(' ', provider, coalesce(subnet::text, '-'), node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, desired_state, actual_state) FROM clusters")
+        .sql.text("SELECT concat_ws(' ', provider, coalesce(subnet::text, '-'), node_port, pf_port, http_port, https_port, register_portainer, haproxy_route, register_argocd, desired_state, actual_state) FROM clusters")
         .await;
     assert_eq!(row, "k3d - 30080 19000 18080 18443 t t t present unknown");
     assert_eq!(info["cluster_subnet"], Value::Null);
@@ -76,7 +77,7 @@ async fn every_field_of_a_body_reaches_its_column() {
         assert_eq!(&info[field], value, "{field}");
     }
     let row = "SELECT concat_ws(' ', subnet, node_port, http_port, register_argocd, labels, paused, desired_state) FROM clusters";
-    let row = site.text(row).await;
+    let row = site.sql.text(row).await;
     assert_eq!(
         row,
         r#"10.110.0.0/16 31000 18100 f {"env": "prod"} t stopped"#
@@ -91,13 +92,13 @@ async fn every_field_of_a_body_reaches_its_column() {
 }
 
 #[tokio::test]
-async fn used_unknown_and_reserved_names_are_refused() {
+async fn used_unknown_and_reserved_names_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     let body = json!({ "name": "dev", "provider": "kind" });
     let taken = site.http.post("/api/clusters", body).await.is(409);
     assert!(taken.detail().contains("already exists"), "{}", taken.text);
-    assert_eq!(site.text("SELECT provider FROM clusters").await, "k3d");
+    assert_eq!(site.sql.text("SELECT provider FROM clusters").await, "k3d");
     for path in ["", "/status", "/events", "/revisions", "/log"] {
         let path = format!("/api/clusters/nobody{path}");
         let answer = site.http.get(&path).await.is(404);
@@ -133,15 +134,16 @@ async fn used_unknown_and_reserved_names_are_refused() {
 #[tokio::test]
 async fn protected_clusters_are_listed_and_never_changed() {
     let site = quiet_site().await;
-    site.run(
-        "INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d'), ('safe', 'k3d');
+    site.sql
+        .run(
+            "INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d'), ('safe', 'k3d');
               UPDATE clusters SET protected = true WHERE name = 'safe'",
-    )
-    .await;
+        )
+        .await;
     let listed = site.http.get("/api/clusters").await.is(200).json();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     let rows = "SELECT string_agg(xmin::text, ' ' ORDER BY name) FROM clusters";
-    let before = site.text(rows).await;
+    let before = site.sql.text(rows).await;
     for name in ["devops", "safe"] {
         let path = format!("/api/clusters/{name}");
         site.http.delete(&path).await.is(403);
@@ -164,7 +166,7 @@ async fn protected_clusters_are_listed_and_never_changed() {
             .await
             .is(403);
     }
-    assert_eq!(site.text(rows).await, before);
+    assert_eq!(site.sql.text(rows).await, before);
 }
 
 #[tokio::test]

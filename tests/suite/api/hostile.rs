@@ -5,6 +5,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::quiet_site;
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_response_lists_all_invalid_fields() {
@@ -49,7 +50,10 @@ async fn a_response_lists_all_invalid_fields() {
             .unwrap();
         assert!(error.contains(limit), "{error}");
     }
-    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+    assert_eq!(
+        site.sql.text("SELECT count(*)::text FROM clusters").await,
+        "0"
+    );
 }
 
 #[tokio::test]
@@ -129,11 +133,14 @@ async fn a_host_port_cannot_be_declared_twice() {
     );
     let fine = json!({ "node_port": 18080 });
     site.http.patch("/api/clusters/dev", fine).await.is(200);
-    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "1");
+    assert_eq!(
+        site.sql.text("SELECT count(*)::text FROM clusters").await,
+        "1"
+    );
 }
 
 #[tokio::test]
-async fn invalid_bodies_are_refused() {
+async fn invalid_bodies_are_rejected() {
     let site = quiet_site().await;
     let json = ("content-type", "application/json");
     for body in [
@@ -190,11 +197,14 @@ async fn invalid_bodies_are_refused() {
         .await
         .is(415);
     assert!(answer.detail().contains("application/json"));
-    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+    assert_eq!(
+        site.sql.text("SELECT count(*)::text FROM clusters").await,
+        "0"
+    );
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_refused() {
+async fn unknown_paths_and_methods_are_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
     for path in [
@@ -260,7 +270,10 @@ async fn an_invalid_query_names_its_field() {
     let body = json!({ "name": "checked", "provider": "k3d" });
     let misspelt = site.http.post("/api/clusters?dryrun=true", body).await;
     assert!(misspelt.is(422).errors()[0].starts_with("query.dryrun: "));
-    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "1");
+    assert_eq!(
+        site.sql.text("SELECT count(*)::text FROM clusters").await,
+        "1"
+    );
     // The search ignores case: names are lower-case.
     let found = site.http.get("/api/clusters?q=DEV").await.is(200).json();
     assert_eq!(found[0]["name"], "dev");
@@ -279,10 +292,12 @@ async fn the_management_cluster_cannot_be_declared() {
         let answer = site.http.post(path, body).await.is(403);
         assert!(answer.detail().contains("devops"), "{}", answer.text);
     }
-    assert_eq!(site.text("SELECT count(*)::text FROM clusters").await, "0");
+    assert_eq!(
+        site.sql.text("SELECT count(*)::text FROM clusters").await,
+        "0"
+    );
     // With a row, the name is in use.
-    site.run("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
-        .await;
+    site.sql.declare("devops").await;
     let answer = site.http.post("/api/clusters", devops).await.is(409);
     assert!(answer.detail().contains("already exists"));
 }

@@ -83,7 +83,7 @@ async fn events_and_revisions_are_those_of_the_present_row() {
 }
 
 #[tokio::test]
-async fn a_rollback_to_an_earlier_row_is_refused() {
+async fn a_rollback_to_an_earlier_row_is_rejected() {
     let (site, _, _) = both().await;
     let own = list(&site, "revisions").await[0]["generation"].clone();
     let path = "/api/clusters/dev/rollback";

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::{Site, quiet_site};
+use crate::kit::Sql;
 
 async fn filled() -> Site {
     let site = quiet_site().await;
-    site.run(
+    site.sql.run(
         "INSERT INTO clusters (name, provider, created_at, desired_state, actual_state, status_reason, paused, labels) VALUES
          ('alpha', 'k3d',  '2026-01-01', 'present', 'running', 'Healthy', false, '{\"env\": \"prod\", \"team\": \"a\"}'),
          ('beta',  'kind', '2026-01-02', 'stopped', 'stopped', 'Stopped', true,  '{\"env\": \"dev\"}'),
@@ -121,7 +122,7 @@ async fn an_invalid_filter_names_its_field() {
 #[tokio::test]
 async fn an_undecodable_row_does_not_hide_others() {
     let site = filled().await;
-    site.run("ALTER TABLE clusters DROP CONSTRAINT clusters_desired_state_is_known; ALTER TABLE clusters DISABLE TRIGGER USER;
+    site.sql.run("ALTER TABLE clusters DROP CONSTRAINT clusters_desired_state_is_known; ALTER TABLE clusters DISABLE TRIGGER USER;
               UPDATE clusters SET desired_state = 'dreaming' WHERE name = 'beta'")
         .await;
     let listed = site
@@ -138,7 +139,7 @@ async fn an_undecodable_row_does_not_hide_others() {
 #[tokio::test]
 async fn suggestions_are_free_and_have_the_limits() {
     let site = quiet_site().await;
-    site.run("INSERT INTO clusters (name, provider, pf_port, http_port, https_port, subnet) VALUES
+    site.sql.run("INSERT INTO clusters (name, provider, pf_port, http_port, https_port, subnet) VALUES
               ('a', 'k3d', 19001, 18090, 18443, '10.101.0.0/16'), ('b', 'k3d', 19003, 18092, 18091, '10.102.128.0/24')")
         .await;
     let free = site.http.get("/api/suggest").await.is(200).json();

@@ -11,6 +11,7 @@ mod files;
 mod hostile;
 mod identity;
 mod listing;
+mod old_names;
 mod races;
 mod rights;
 mod seed;
@@ -23,7 +24,6 @@ mod unknown_input;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_postgres::Client as Sql;
 
 use crate::kit::{Daemon, DaemonBuilder, Database, Host, PrivateServer, eventually, migrated};
 
@@ -37,7 +37,7 @@ struct Site {
     // Dropped first: it uses the rest.
     daemon: Daemon,
     host: Host,
-    sql: Sql,
+    sql: tokio_postgres::Client,
     database: Database,
     http: Client,
 }
@@ -84,18 +84,6 @@ async fn site_on(
 }
 
 impl Site {
-    async fn run(&self, sql: &str) {
-        if let Err(error) = self.sql.batch_execute(sql).await {
-            panic!("{error:?} in: {sql}");
-        }
-    }
-
-    async fn text(&self, query: &str) -> String {
-        let row = self.sql.query_one(query, &[]).await;
-        let row = row.unwrap_or_else(|error| panic!("{error:?} in {query}"));
-        row.get::<_, Option<String>>(0).unwrap_or_default()
-    }
-
     async fn declare(&self, name: &str) -> Answer {
         let body = json!({ "name": name, "provider": "k3d" });
         self.http.post("/api/clusters", body).await.is(202)

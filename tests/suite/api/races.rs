@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::quiet_site;
+use crate::kit::Sql;
 
 /// Every change that accepts a generation.
 const CHANGES: [(Method, &str); 8] = [
@@ -46,7 +47,7 @@ async fn a_request_with_an_old_generation_changes_nothing() {
             .patch(&path, json!({ "pf_port": 19500 }))
             .await
             .is(200);
-        let before = site.text(row).await;
+        let before = site.sql.text(row).await;
         let lost = send(site.http, name, change, &["\"1\""]).await.is(409);
         assert_eq!(lost.json()["current"]["generation"], 2, "{change:?}");
         for wrong in [
@@ -61,7 +62,7 @@ async fn a_request_with_an_old_generation_changes_nothing() {
                 "{change:?}: {errors:?}"
             );
         }
-        assert_eq!(site.text(row).await, before, "{change:?}");
+        assert_eq!(site.sql.text(row).await, before, "{change:?}");
         let done = send(site.http, name, change, &["\"2\""]).await;
         assert!([200, 202].contains(&done.status), "{change:?}: {done:?}");
         send(site.http, "nobody", change, &["\"2\""]).await.is(404);
@@ -96,7 +97,7 @@ async fn one_of_concurrent_delete_stop_and_edit_wins() {
     }
     assert_eq!((won, lost), (1, 17));
     assert_eq!(
-        site.text("SELECT generation::text FROM clusters").await,
+        site.sql.text("SELECT generation::text FROM clusters").await,
         "2"
     );
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{Client, SOON, migrated, quiet_site};
-use crate::kit::{Daemon, Host, eventually};
+use crate::kit::{Daemon, Host, Sql, eventually};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -12,9 +12,9 @@ const ROLES: &str = include_str!("../../../sql/roles.sql");
 async fn every_operation_works_with_the_role_kindler_api() {
     let database = migrated().await;
     let login = format!("page_{}", std::process::id());
-    database.execute(ROLES).await;
+    database.run(ROLES).await;
     database
-        .execute(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_api; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
+        .run(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_api; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
         .await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url_as(&login), &host)
@@ -73,7 +73,8 @@ async fn an_api_only_server_is_not_a_daemon() {
     assert_eq!(status["queue"]["due"], 1);
     assert!(status["queue"]["oldest_due_at"].is_string(), "{status}");
     assert_eq!(
-        site.text("SELECT count(*)::text FROM kindler_replicas")
+        site.sql
+            .text("SELECT count(*)::text FROM kindler_replicas")
             .await,
         "0"
     );
@@ -93,9 +94,9 @@ async fn an_api_only_server_is_not_a_daemon() {
 async fn a_missing_privilege_names_role_and_setting() {
     let database = migrated().await;
     let login = format!("reader_{}", std::process::id());
-    database.execute(ROLES).await;
+    database.run(ROLES).await;
     database
-        .execute(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
+        .run(&format!("DO $$ BEGIN CREATE ROLE {login} LOGIN IN ROLE kindler_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$"))
         .await;
     let host = Host::new();
     let daemon = Daemon::builder(&database.url(), &host)

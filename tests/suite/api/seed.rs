@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{SOON, migrated};
-use crate::kit::{Daemon, DaemonBuilder, Database, Host, eventually};
+use crate::kit::{Daemon, DaemonBuilder, Database, Host, Sql, eventually};
 
 const LIST: &str = "# env,provider,node_port,pf_port,register_portainer,haproxy_route,http_port,https_port,cluster_subnet\r\n\
     devops,k3d,30800,19800,no,yes,18800,18801,\r\n\n\
@@ -24,25 +24,22 @@ async fn the_old_csv_is_imported_once() {
     fs::write(host.path().join("environments.csv"), LIST).unwrap();
     // Existing clusters are unchanged, and deleted ones are not declared again.
     database
-        .execute("INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', 18777), ('gone', 'kind', 18778)")
+        .run("INSERT INTO clusters (name, provider, http_port) VALUES ('dev', 'k3d', 18777), ('gone', 'kind', 18778)")
         .await;
     database
-        .execute("DELETE FROM clusters WHERE name = 'gone'")
+        .run("DELETE FROM clusters WHERE name = 'gone'")
         .await;
     let rows = "dev k3d 30080 18777 t t -\ndevops k3d 30800 18800 f t -\nuat k3d 30082 18092 t t 10.101.0.0/16";
     let daemon = seeded(&database, &host).spawn();
     daemon.ready().await;
-    eventually(SOON, "the rows of the list", || async {
-        database.value::<String>(ROWS).await == rows
-    })
-    .await;
+    database.wait_text(ROWS, rows).await;
     let actors = "SELECT string_agg(DISTINCT actor, ',') FROM cluster_revisions WHERE cluster_name IN ('uat', 'devops')";
-    assert_eq!(database.value::<String>(actors).await, "seed");
+    assert_eq!(database.text(actors).await, "seed");
     daemon.stop().await;
 
     // A second start declares nothing, not even a cluster deleted meanwhile.
     database
-        .execute("DELETE FROM clusters WHERE name = 'uat'")
+        .run("DELETE FROM clusters WHERE name = 'uat'")
         .await;
     let daemon = seeded(&database, &host).spawn();
     daemon.ready().await;
@@ -51,10 +48,7 @@ async fn the_old_csv_is_imported_once() {
     })
     .await;
     let left = "SELECT string_agg(name, ' ' ORDER BY name) FROM clusters";
-    eventually(SOON, "the deleted cluster to stay removed", || async {
-        database.value::<String>(left).await == "dev devops"
-    })
-    .await;
+    database.wait_text(left, "dev devops").await;
 }
 
 #[tokio::test]
@@ -69,6 +63,6 @@ async fn an_invalid_csv_names_its_line_and_declares_nothing() {
     for part in ["line 2", "node_port 99999", "65535"] {
         assert!(log.contains(part), "{log} lacks {part}");
     }
-    let rows: i64 = database.value("SELECT count(*) FROM clusters").await;
+    let rows = database.number("SELECT count(*) FROM clusters").await;
     assert_eq!(rows, 0);
 }

@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{SOON, Site, quiet_site, site, site_with_own_postgres};
+use crate::kit::Sql;
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
@@ -184,9 +185,7 @@ async fn a_socket_recovers_after_a_database_outage() {
         .await;
     assert_eq!(socket.receive().await["type"], "subscribed");
     server.start().await;
-    site.database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
+    site.database.declare("dev").await;
     let update = socket.receive().await;
     assert_eq!(update["task"]["task_id"], "reconcile-dev", "{update}");
 }

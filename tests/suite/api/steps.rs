@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::socket::Socket;
 use super::{SOON, Site, quiet_site, site, site_with};
-use crate::kit::{claim_port, eventually};
+use crate::kit::{Sql, claim_port, eventually};
 
 const STEPS: &str = "/api/clusters/dev/steps";
 const FIELDS: [&str; 13] = [
@@ -198,15 +198,16 @@ async fn progress_comes_from_steps_not_from_the_log() {
     site.declare("dev").await;
     assert_eq!(steps(&site).await, Vec::<Value>::new());
     let acting = "UPDATE clusters SET actual_state = 'creating', status_message = 'create begun';";
-    site.run(
-        &[
-            acting,
-            &step("network", 1, "done"),
-            &step("cluster", 2, "running"),
-        ]
-        .concat(),
-    )
-    .await;
+    site.sql
+        .run(
+            &[
+                acting,
+                &step("network", 1, "done"),
+                &step("cluster", 2, "running"),
+            ]
+            .concat(),
+        )
+        .await;
     let task = site.http.get("/api/tasks/reconcile-dev").await.json();
     assert_eq!(
         (&task["status"], &task["progress"]),
@@ -220,7 +221,7 @@ async fn progress_comes_from_steps_not_from_the_log() {
     let deleting = "UPDATE cluster_steps SET state = 'removed', finished_at = now() WHERE position = 2; \
         UPDATE cluster_steps SET state = 'removing', finished_at = NULL WHERE position = 1; \
         UPDATE clusters SET desired_state = 'absent', actual_state = 'deleting'";
-    site.run(deleting).await;
+    site.sql.run(deleting).await;
     let task = site
         .http
         .get("/api/tasks/reconcile-delete-dev")
@@ -266,9 +267,9 @@ async fn one_step_has_no_partial_progress() {
 async fn a_later_row_has_no_earlier_steps() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    site.run(&step("network", 1, "done")).await;
+    site.sql.run(&step("network", 1, "done")).await;
     assert_eq!(states(&steps(&site).await), ["network done"]);
-    site.run("SET session_replication_role = replica; DELETE FROM clusters; SET session_replication_role = origin")
+    site.sql.run("SET session_replication_role = replica; DELETE FROM clusters; SET session_replication_role = origin")
         .await;
     site.http.get(STEPS).await.is(404);
     site.declare("dev").await;

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::Events;
 use super::{Client, SOON, Site, quiet_site, site};
-use crate::kit::{Daemon, Host, PrivateServer, eventually};
+use crate::kit::{Daemon, Host, PrivateServer, Sql, eventually};
 
 /// Reads until `synced`: the names of the snapshot, and the last id.
 async fn opened(events: &mut Events) -> (Vec<String>, String) {
@@ -58,7 +58,8 @@ async fn a_stream_has_all_clusters_and_then_every_change() {
     let (names, _) = opened(&mut events).await;
     assert_eq!(names, ["first"]);
     // Changes by SQL, by the daemon, by the API, and the removal.
-    site.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'kind')")
+    site.sql
+        .run("INSERT INTO clusters (name, provider) VALUES ('dev', 'kind')")
         .await;
     // The daemon may act before the first read, so in any state.
     until_upsert(&mut events, "dev", "provider", "kind").await;
@@ -85,8 +86,7 @@ async fn a_stream_has_all_clusters_and_then_every_change() {
 #[tokio::test]
 async fn a_change_by_psql_arrives_within_milliseconds() {
     let site = quiet_site().await;
-    site.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
+    site.sql.declare("dev").await;
     let mut events = site.http.events("/api/stream", None).await;
     opened(&mut events).await;
     // The first reads need no notification; later ones are this fast only with one.
@@ -94,7 +94,8 @@ async fn a_change_by_psql_arrives_within_milliseconds() {
     let mut times = Vec::new();
     for port in 20000..20020 {
         let began = Instant::now();
-        site.run(&format!("UPDATE clusters SET http_port = {port}"))
+        site.sql
+            .run(&format!("UPDATE clusters SET http_port = {port}"))
             .await;
         loop {
             if events.until("upsert").await.json()["http_port"] == port {
@@ -111,7 +112,8 @@ async fn a_change_by_psql_arrives_within_milliseconds() {
 async fn notified(site: &Site, events: &mut Events) {
     for port in 21000..21050 {
         let began = Instant::now();
-        site.run(&format!("UPDATE clusters SET http_port = {port}"))
+        site.sql
+            .run(&format!("UPDATE clusters SET http_port = {port}"))
             .await;
         while events.until("upsert").await.json()["http_port"] != port {}
         if port > 21005 && began.elapsed() < Duration::from_millis(100) {
@@ -137,7 +139,7 @@ async fn changes_without_notifications_arrive() {
         .is(202);
     until_upsert(&mut events, "theirs", "actual_state", "running").await;
     // No notification and no transaction id: the row count or a full read finds it.
-    site.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider) VALUES ('silent', 'k3d')").await;
+    site.sql.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider) VALUES ('silent', 'k3d')").await;
     until_upsert(&mut events, "silent", "provider", "k3d").await;
 }
 
@@ -148,17 +150,17 @@ async fn a_late_commit_is_not_missed() {
     opened(&mut events).await;
     let early = site.database.connect().await;
     early
-        .batch_execute("BEGIN; INSERT INTO clusters (name, provider) VALUES ('early', 'k3d')")
-        .await
-        .unwrap();
-    for n in 0..3 {
-        site.run(&format!(
-            "INSERT INTO clusters (name, provider) VALUES ('late-{n}', 'k3d')"
-        ))
+        .run("BEGIN; INSERT INTO clusters (name, provider) VALUES ('early', 'k3d')")
         .await;
+    for n in 0..3 {
+        site.sql
+            .run(&format!(
+                "INSERT INTO clusters (name, provider) VALUES ('late-{n}', 'k3d')"
+            ))
+            .await;
         until_upsert(&mut events, &format!("late-{n}"), "provider", "k3d").await;
     }
-    early.batch_execute("COMMIT").await.unwrap();
+    early.run("COMMIT").await;
     until_upsert(&mut events, "early", "provider", "k3d").await;
 }
 
@@ -167,11 +169,10 @@ async fn a_stream_resumes_from_its_last_event() {
     let site = quiet_site().await;
     let mut events = site.http.events("/api/stream", None).await;
     let (_, id) = opened(&mut events).await;
-    site.run("INSERT INTO clusters (name, provider) VALUES ('a', 'k3d')")
-        .await;
+    site.sql.declare("a").await;
     let seen = events.until("upsert").await;
     drop(events);
-    site.run("INSERT INTO clusters (name, provider) VALUES ('b', 'k3d'); DELETE FROM clusters WHERE name = 'a'").await;
+    site.sql.run("INSERT INTO clusters (name, provider) VALUES ('b', 'k3d'); DELETE FROM clusters WHERE name = 'a'").await;
     for (last, expected) in [(seen.id.unwrap(), 1), (id, 2)] {
         let mut again = site.http.events("/api/stream", Some(&last)).await;
         let mut upserts = 0;
@@ -201,7 +202,7 @@ async fn a_stream_resumes_from_its_last_event() {
 #[tokio::test]
 async fn a_stalled_reader_is_dropped() {
     let site = quiet_site().await;
-    site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 500) n").await;
+    site.sql.declare_many("c-", 500).await;
     // Sends a request and never reads.
     let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", site.daemon.port()))
         .await
@@ -238,7 +239,8 @@ async fn a_stalled_reader_is_dropped() {
     while streams().await != Some(1) {
         port += 1;
         assert!(port < 20_300, "the stalled reader is not dropped");
-        site.run(&format!("UPDATE clusters SET http_port = {port}"))
+        site.sql
+            .run(&format!("UPDATE clusters SET http_port = {port}"))
             .await;
         let seen = tokio::time::timeout(SOON, known.wait_for(|known| *known == port)).await;
         seen.expect("every change arrives")
@@ -263,7 +265,7 @@ fn rss(site: &Site) -> u64 {
 #[tokio::test]
 async fn a_snapshot_of_ten_thousand_clusters_has_parts() {
     let site = quiet_site().await;
-    site.run("INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 10000) n").await;
+    site.sql.declare_many("c-", 10000).await;
     let began = Instant::now();
     let mut events = site.http.events("/api/stream", None).await;
     let first = events.next().await.unwrap();
@@ -325,9 +327,7 @@ async fn a_stream_survives_a_restart_of_postgres() {
     let current = async { while events.until("status").await.json()["current"] != true {} };
     let current = tokio::time::timeout(SOON, current).await;
     current.expect("the stream to be current again");
-    database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('after', 'k3d')")
-        .await;
+    database.declare("after").await;
     until_upsert(&mut events, "after", "provider", "k3d").await;
 }
 
@@ -335,17 +335,14 @@ async fn a_stream_survives_a_restart_of_postgres() {
 async fn the_watcher_is_registered_only_while_a_stream_is_open() {
     let site = quiet_site().await;
     let watchers = "SELECT count(*)::text FROM kindler_watchers WHERE until > now()";
-    assert_eq!(site.text(watchers).await, "0");
+    assert_eq!(site.sql.text(watchers).await, "0");
     let events = site.http.events("/api/stream", None).await;
-    eventually(SOON, "the server to watch", || async {
-        site.text(watchers).await == "1"
-    })
-    .await;
+    site.sql.wait_text(watchers, "1").await;
     drop(events);
     eventually(
         Duration::from_secs(60),
         "the server to watch no more",
-        || async { site.text(watchers).await == "0" },
+        || async { site.sql.text(watchers).await == "0" },
     )
     .await;
 }

@@ -1,11 +1,19 @@
 //! Tasks: their state is derived from the row.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use serde_json::json;
-
-use super::{SOON, quiet_site, site, site_with_own_postgres};
+use super::{SOON, Site, quiet_site, site, site_with_own_postgres};
 use crate::kit::eventually;
+
+/// The task, once it has a status.
+async fn task_with(site: &Site, task: &str, status: &str) -> Value {
+    let path = format!("/api/tasks/{task}");
+    eventually(SOON, &format!("{task} to be {status}"), || async {
+        let task = site.http.get(&path).await.is(200).json();
+        (task["status"] == status).then_some(task)
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_task_follows_its_cluster_from_pending_to_completed() {
@@ -42,11 +50,7 @@ async fn a_task_follows_its_cluster_from_pending_to_completed() {
     assert!(running["created_at"].is_string(), "{running}");
     assert_eq!(running["completed_at"], Value::Null);
     std::fs::write(site.host.path().join("go"), "").unwrap();
-    let done = eventually(SOON, "the task to be completed", || async {
-        let task = task().await;
-        (task["status"] == "completed").then_some(task)
-    })
-    .await;
+    let done = task_with(&site, "reconcile-dev", "completed").await;
     assert_eq!(
         (&done["progress"], &done["error"]),
         (&100.into(), &Value::Null)
@@ -54,16 +58,7 @@ async fn a_task_follows_its_cluster_from_pending_to_completed() {
     assert!(done["completed_at"].is_string(), "{done}");
 
     site.http.delete("/api/clusters/dev").await.is(202);
-    let gone = eventually(SOON, "the delete to be completed", || async {
-        let task = site
-            .http
-            .get("/api/tasks/reconcile-delete-dev")
-            .await
-            .is(200)
-            .json();
-        (task["status"] == "completed").then_some(task)
-    })
-    .await;
+    let gone = task_with(&site, "reconcile-delete-dev", "completed").await;
     assert_eq!(gone["progress"], 100);
     // Clients of the old system need this time.
     assert!(gone["created_at"].is_string(), "{gone}");
@@ -77,11 +72,7 @@ async fn a_failed_task_has_its_error() {
         .control("dev.create", "echo 'no space left on device'; exit 7");
     site.host.control("probe", "exit 1");
     site.declare("dev").await;
-    let failed = eventually(SOON, "the task to have failed", || async {
-        let task = site.http.get("/api/tasks/reconcile-dev").await.json();
-        (task["status"] == "failed").then_some(task)
-    })
-    .await;
+    let failed = task_with(&site, "reconcile-dev", "failed").await;
     assert!(
         failed["error"].as_str().unwrap().contains("no space left"),
         "{failed}"
@@ -104,27 +95,14 @@ async fn a_failed_stop_is_a_failed_task() {
         .await
         .is(202)
         .json();
-    let path = format!("/api/tasks/{}", task["task_id"].as_str().unwrap());
-    eventually(SOON, "the stop to have failed", || async {
-        site.http.get(&path).await.json()["status"] == "failed"
-    })
-    .await;
+    task_with(&site, task["task_id"].as_str().unwrap(), "failed").await;
 }
 
 #[tokio::test]
 async fn a_cluster_named_delete_me_is_not_a_deletion() {
     let site = site().await;
     site.declare("delete-me").await;
-    let done = eventually(SOON, "the task to be completed", || async {
-        let task = site
-            .http
-            .get("/api/tasks/reconcile-delete-me")
-            .await
-            .is(200)
-            .json();
-        (task["status"] == "completed").then_some(task)
-    })
-    .await;
+    let done = task_with(&site, "reconcile-delete-me", "completed").await;
     assert!(
         done["message"].as_str().unwrap().contains("delete-me"),
         "{done}"

@@ -1,10 +1,11 @@
-//! Unknown input is refused, and the request changes nothing.
+//! Unknown input is rejected, and the request changes nothing.
 
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::{Site, quiet_site};
+use crate::kit::Sql;
 
 /// Sent with every request: the login operations need it.
 const CSRF: (&str, &str) = ("x-kindler-csrf", "1");
@@ -48,7 +49,7 @@ const WRITTEN: &str = "SELECT string_agg(name || xmin::text, ' ' ORDER BY name) 
 async fn no_operation_ignores_a_parameter() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(WRITTEN).await;
+    let before = site.sql.text(WRITTEN).await;
     for Operation { method, path, body } in operations(&site).await {
         for query in ["zzz=1", "from=1&to=1&dry%5Frun=true&zzz"] {
             // Known parameters are accepted.
@@ -70,7 +71,7 @@ async fn no_operation_ignores_a_parameter() {
             );
             let wanted = query.contains("dry") && !known("dry_run");
             assert_eq!(errors.contains("query.dry_run: "), wanted, "{method} {uri}");
-            assert_eq!(site.text(WRITTEN).await, before, "{method} {uri}");
+            assert_eq!(site.sql.text(WRITTEN).await, before, "{method} {uri}");
         }
     }
     site.http.delete("/api/clusters/dev?").await.is(202);
@@ -80,7 +81,7 @@ async fn no_operation_ignores_a_parameter() {
 async fn no_operation_ignores_a_field() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(WRITTEN).await;
+    let before = site.sql.text(WRITTEN).await;
     for Operation { method, path, body } in operations(&site).await {
         if method == Method::GET {
             continue;
@@ -97,7 +98,7 @@ async fn no_operation_ignores_a_field() {
             errors.contains("body.zzz: zzz is not a field"),
             "{method} {path}: {errors}"
         );
-        assert_eq!(site.text(WRITTEN).await, before, "{method} {path}");
+        assert_eq!(site.sql.text(WRITTEN).await, before, "{method} {path}");
     }
     let stop = "/api/clusters/dev/stop";
     for (bytes, named) in [
@@ -109,7 +110,7 @@ async fn no_operation_ignores_a_field() {
         let errors = answer.is(422).errors().join("; ");
         assert!(errors.starts_with(named), "{bytes}: {errors}");
     }
-    assert_eq!(site.text(WRITTEN).await, before);
+    assert_eq!(site.sql.text(WRITTEN).await, before);
 }
 
 #[tokio::test]
@@ -134,10 +135,10 @@ async fn actions_accept_an_empty_body_or_none() {
 }
 
 #[tokio::test]
-async fn an_unsupported_precondition_is_refused() {
+async fn an_unsupported_precondition_is_rejected() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let before = site.text(WRITTEN).await;
+    let before = site.sql.text(WRITTEN).await;
     for (path, body) in [
         ("/api/clusters", json!({ "name": "new", "provider": "k3d" })),
         ("/api/batch", json!({ "delete": ["dev"] })),
@@ -150,5 +151,5 @@ async fn an_unsupported_precondition_is_refused() {
         let errors = answer.is(422).errors().join("; ");
         assert!(errors.starts_with("header.If-Match: "), "{path}: {errors}");
     }
-    assert_eq!(site.text(WRITTEN).await, before);
+    assert_eq!(site.sql.text(WRITTEN).await, before);
 }

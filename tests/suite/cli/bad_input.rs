@@ -1,9 +1,10 @@
-//! Invalid input: the command line and SQL refuse it with the same message, and
+//! Invalid input: the command line and SQL reject it with the same message, and
 //! write nothing.
 
 use kindler::store::SCHEMA_VERSION;
 
-use super::fixture::{Fleet, Home};
+use super::rig::{Fleet, Home};
+use crate::kit::Sql;
 
 /// An invalid value, as flags and as columns.
 struct Bad {
@@ -79,20 +80,16 @@ async fn cli_and_sql_have_the_same_error_messages() {
             "INSERT INTO clusters ({}) VALUES ({})",
             bad.columns, bad.values
         );
-        let refused = client.batch_execute(&insert).await.expect_err(&insert);
-        let message = refused.as_db_error().expect("a server error").message();
+        let message = client.refused(&insert).await;
         let result = fleet
             .run(&[&["create"], bad.args].concat())
             .await
             .exits(2)
-            .stderr_has(message);
+            .stderr_has(&message);
         assert!(result.out.is_empty(), "{result:?}");
     }
     assert_eq!(
-        fleet
-            .database
-            .value::<i64>("SELECT count(*) FROM clusters")
-            .await,
+        fleet.database.number("SELECT count(*) FROM clusters").await,
         0
     );
 }
@@ -147,10 +144,7 @@ async fn the_management_cluster_cannot_be_declared() {
         .await
         .exits(2)
         .stderr_has("management cluster");
-    fleet
-        .database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
-        .await;
+    fleet.database.declare("devops").await;
     fleet
         .run(&["delete", "devops"])
         .await
@@ -212,7 +206,7 @@ async fn a_missing_privilege_shows_the_server_message() {
     let reader = format!("reader_of_{}", fleet.database.name());
     fleet
         .database
-        .execute(&format!(
+        .run(&format!(
             "CREATE ROLE {reader} LOGIN; GRANT SELECT ON clusters, cluster_events TO {reader}"
         ))
         .await;
@@ -231,5 +225,5 @@ async fn a_missing_privilege_shows_the_server_message() {
         "{result:?}"
     );
     let away = format!("DROP OWNED BY {reader}; DROP ROLE {reader}");
-    fleet.database.execute(&away).await;
+    fleet.database.run(&away).await;
 }

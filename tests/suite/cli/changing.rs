@@ -1,6 +1,7 @@
 //! The commands that declare: what they write and print.
 
-use super::fixture::Fleet;
+use super::rig::Fleet;
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn create_is_idempotent() {
@@ -31,7 +32,7 @@ async fn create_is_idempotent() {
     assert_eq!(
         fleet
             .database
-            .value::<i64>("SELECT generation FROM clusters")
+            .number("SELECT generation FROM clusters")
             .await,
         1
     );
@@ -57,7 +58,7 @@ async fn create_with_other_values_names_them_and_fails() {
     assert_eq!(
         fleet
             .database
-            .value::<i64>("SELECT generation FROM clusters")
+            .number("SELECT generation FROM clusters")
             .await,
         1
     );
@@ -94,7 +95,7 @@ async fn a_given_port_is_not_chosen_for_another_field() {
         fleet.run(&["create", name, flag, port]).await.exits(0);
         let row =
             "SELECT concat_ws(' ', pf_port, http_port, https_port) FROM clusters WHERE name = ";
-        let row: String = fleet.database.value(&format!("{row}'{name}'")).await;
+        let row = fleet.database.text(&format!("{row}'{name}'")).await;
         assert_eq!(row, found, "{name}");
     }
 }
@@ -105,7 +106,7 @@ async fn create_declares_an_absent_cluster_present() {
     fleet.run(&["create", "demo"]).await.exits(0);
     for was in ["absent", "stopped"] {
         let declare = format!("UPDATE clusters SET desired_state = '{was}'");
-        fleet.database.execute(&declare).await;
+        fleet.database.run(&declare).await;
         let result = fleet.run(&["create", "demo"]).await.exits(0);
         assert_eq!(
             result.out,

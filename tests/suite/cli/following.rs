@@ -6,7 +6,7 @@ use std::io::Write;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use super::fixture::{Fleet, Home, SOON};
+use super::rig::{Fleet, Home, SOON};
 
 fn stdout(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
     BufReader::new(child.stdout.take().unwrap()).lines()

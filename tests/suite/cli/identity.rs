@@ -1,7 +1,7 @@
 //! Commands show the present cluster of a name, not an earlier one.
 
-use super::fixture::Fleet;
-use crate::kit::removal;
+use super::rig::Fleet;
+use crate::kit::{Sql, removal};
 
 /// `demo` declared, stopped, removed and declared again; the UIDs of both rows.
 async fn declared_again() -> (Fleet, String, String) {
@@ -9,7 +9,7 @@ async fn declared_again() -> (Fleet, String, String) {
     fleet.run(&["create", "demo"]).await.exits(0);
     fleet.run(&["stop", "demo"]).await.exits(0);
     let first = uid(&fleet).await;
-    fleet.database.execute(&removal("demo")).await;
+    fleet.database.run(&removal("demo")).await;
     fleet.run(&["create", "demo"]).await.exits(0);
     let second = uid(&fleet).await;
     assert_ne!(first, second);
@@ -22,9 +22,7 @@ async fn uid(fleet: &Fleet) -> String {
 }
 
 fn log(uid: &str, line: &str) -> String {
-    format!(
-        "--- 2026-11-20T23:00:00Z create attempt 1 generation 1 fence 1 uid {uid}: /x\n{line}\n"
-    )
+    format!("--- 2026-11-20T23:00:00Z create attempt 1 generation 1 term 1 uid {uid}: /x\n{line}\n")
 }
 
 #[tokio::test]
@@ -83,7 +81,7 @@ async fn logs_of_an_earlier_cluster_are_not_shown() {
     let result = fleet.run(&["logs", "demo"]).await.exits(0);
     assert_eq!(result.out, log(&second, "new"));
     // Without a row, the last log is shown.
-    fleet.database.execute(&removal("demo")).await;
+    fleet.database.run(&removal("demo")).await;
     let result = fleet.run(&["logs", "demo"]).await.exits(0);
     assert_eq!(
         (result.out, result.err),
@@ -109,10 +107,10 @@ async fn a_later_cluster_does_not_undo_an_awaited_delete() {
     let waiting = fleet.run(&["delete", "demo", "--wait", "--timeout", "20s"]);
     let replaced = async {
         let absent = || async { fleet.desired("demo").await == "absent" };
-        crate::kit::eventually(super::fixture::SOON, "the deletion", absent).await;
+        crate::kit::eventually(super::rig::SOON, "the deletion", absent).await;
         let again = "INSERT INTO clusters (name, provider) VALUES ('demo', 'k3d')";
         let sql = format!("{}; {again}", removal("demo"));
-        fleet.database.execute(&sql).await;
+        fleet.database.run(&sql).await;
     };
     let (result, ()) = tokio::join!(waiting, replaced);
     assert!(result.exits(0).out.contains("cluster demo is gone"));

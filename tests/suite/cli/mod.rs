@@ -2,9 +2,9 @@
 
 mod bad_input;
 mod changing;
-mod fixture;
 mod following;
 mod identity;
+mod rig;
 mod secrets;
 mod settings;
 mod shell;

@@ -1,6 +1,6 @@
 //! No command prints a password, whatever goes wrong.
 
-use super::fixture::Home;
+use super::rig::Home;
 
 const CANARY: &str = "hunter2canary";
 
@@ -83,7 +83,7 @@ async fn a_misplaced_password_is_never_printed() {
 /// Every local user can read the arguments of a running process, so a daemon
 /// would expose the password as long as it runs.
 #[tokio::test]
-async fn a_password_on_the_command_line_is_refused() {
+async fn a_password_on_the_command_line_is_rejected() {
     let home = Home::new();
     for url in [
         format!("postgresql://u:{CANARY}@127.0.0.1:1/x"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::fixture::Home;
+use super::rig::Home;
 
 /// An unreachable URL whose user names its source.
 fn nowhere(user: &str) -> String {
@@ -354,4 +354,33 @@ async fn an_invalid_selector_is_one_line_of_error() {
     }
     home.write("kindler.toml", "selector = \"a b\"");
     serve(home, "selector: \"a b\" is not understood: use KEY=VALUE").await;
+}
+
+#[tokio::test]
+async fn white_space_around_a_value_is_ignored() {
+    let home = Home::new()
+        .with("KINDLER_DATABASE_URL", format!(" {}\n", nowhere("own")))
+        .with("KINDLER_DRIVER", " sandbox ")
+        .with("KINDLER_LEASE_TTL", "\t15s")
+        .with("KINDLER_LISTEN", "127.0.0.1:0 ");
+    assert_eq!(database_user(&home, &[]).await, "own");
+    let home = home.with("KINDLER_DATABASE_URL", " ");
+    let file = format!(
+        "database_url = ' {} '\nlog_format = ' text'",
+        nowhere("file")
+    );
+    home.write("kindler.toml", &file);
+    assert_eq!(database_user(&home, &[]).await, "file");
+}
+
+#[tokio::test]
+async fn a_log_level_that_does_not_exist_is_rejected() {
+    for level in ["warning", "inof"] {
+        Home::new()
+            .with("KINDLER_LOG", level)
+            .run(&["serve"])
+            .await
+            .exits(2)
+            .stderr_has(&format!("KINDLER_LOG: log \"{level}\" is not a level"));
+    }
 }

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use super::fixture::{Fleet, Home, wait_for};
+use super::rig::{Fleet, Home, wait_for};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn help_shows_every_command_and_the_exit_codes() {
@@ -55,12 +56,7 @@ async fn help_shows_every_command_and_the_exit_codes() {
 #[tokio::test]
 async fn a_closed_pipe_is_not_an_error() {
     let fleet = Fleet::new().await;
-    fleet
-        .database
-        .execute(
-            "INSERT INTO clusters (name, provider) SELECT 'c-' || n, 'k3d' FROM generate_series(1, 2000) n",
-        )
-        .await;
+    fleet.database.declare_many("c-", 2000).await;
     for output in ["table", "json"] {
         let mut child = fleet.home.start(&["list", "-o", output]);
         let mut first = String::new();

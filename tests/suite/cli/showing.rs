@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::fixture::{Fleet, Home};
+use super::rig::{Fleet, Home};
+use crate::kit::Sql;
 
 const ERROR: &str = "/opt/create_env.sh exited with code 1\nlast lines:\nno space left on device";
 
@@ -14,7 +15,7 @@ async fn fleet() -> Fleet {
     }
     fleet
         .database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'kind')")
+        .run("INSERT INTO clusters (name, provider) VALUES ('devops', 'kind')")
         .await;
     fleet.reached("runs", "running").await;
     fleet.run(&["pause", "rests"]).await.exits(0);
@@ -40,7 +41,7 @@ async fn list_shows_desired_state_state_and_reason() {
     assert_eq!(
         header,
         [
-            "NAME", "PROVIDER", "DESIRED", "STATE", "WHY", "AGE", "TRIES", "NEXT"
+            "NAME", "PROVIDER", "DESIRED", "STATE", "MESSAGE", "AGE", "FAILURES", "NEXT"
         ]
     );
     let fails = row(&table, "fails");

@@ -2,7 +2,8 @@
 
 use kindler::store::SCHEMA_VERSION;
 
-use super::fixture::{Fleet, Home};
+use super::rig::{Fleet, Home};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn status_is_healthy_with_a_listening_daemon() {
@@ -67,7 +68,11 @@ async fn daemons_on_standby_are_shown_and_do_not_count() {
     );
     let report = fleet.run(&["status", "-o", "json"]).await.exits(1).json();
     assert_eq!(report["ok"], false);
+    assert_eq!(report["daemons"][0]["standby"], true);
+    // The old name.
     assert_eq!(report["daemons"][0]["aside"], true);
+    assert_eq!(report["held"], report["deferred"]);
+    assert!(report["deferred"].is_array(), "{report}");
     // One daemon works and does not listen, the other listens and is on standby.
     fleet.daemon("deaf", 0, false).await;
     let result = fleet.run(&["status"]).await.exits(1);
@@ -94,7 +99,7 @@ async fn status_shows_work_and_failures() {
         .await;
     fleet
         .database
-        .execute(
+        .run(
             "INSERT INTO cluster_leases (cluster_name, owner, term, acquired_at, renewed_at, expires_at) \
              VALUES ('demo', 'well-1', 7, now() - interval '65 s', now(), now() + interval '1 h')",
         )

@@ -1,9 +1,10 @@
 //! The steps of a cluster in `get`, `events` and `--wait`; the test acts as the
 //! reconciler.
 
-use super::fixture::wait_for;
-use super::fixture::{Fleet, Home};
+use super::rig::wait_for;
+use super::rig::{Fleet, Home};
 use super::waiting::{Lines, start};
+use crate::kit::Sql;
 
 /// Records a step of `demo`; `rest` is the columns after its state.
 async fn record(fleet: &Fleet, name: &str, position: u32, required: bool, state: &str, rest: &str) {
@@ -13,7 +14,7 @@ async fn record(fleet: &Fleet, name: &str, position: u32, required: bool, state:
          SELECT uid, 'sandbox', '{name}', {position}, 5, 1, {required}, '{state}', {rest} \
          FROM clusters WHERE name = 'demo'"
     );
-    fleet.database.execute(&sql).await;
+    fleet.database.run(&sql).await;
 }
 
 async fn fleet() -> Fleet {
@@ -38,7 +39,10 @@ async fn get_shows_the_steps_as_a_table() {
         .skip_while(|line| !line.starts_with("STEP"))
         .collect();
     let columns: Vec<_> = table[0].split_whitespace().collect();
-    assert_eq!(columns, ["STEP", "STATE", "TRIES", "TOOK", "WHY", "NEXT"]);
+    assert_eq!(
+        columns,
+        ["STEP", "STATE", "ATTEMPT", "DURATION", "MESSAGE", "NEXT"]
+    );
     assert_eq!(table.len(), 4, "{text}");
     let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(squeezed(table[1]), "folder done 1 3s applied in 3.0 s -");
@@ -133,7 +137,7 @@ async fn a_wait_shows_the_running_step() {
     let mut stderr = Lines::of(&mut child);
     stderr.until("demo creating: step 1 of 5: folder").await;
     let next = "UPDATE cluster_steps SET state = 'done', finished_at = now()";
-    fleet.database.execute(next).await;
+    fleet.database.run(next).await;
     let started = "1, 'Started', 'begun', now() + interval '1 s', NULL, NULL";
     record(&fleet, "process", 3, true, "running", started).await;
     fleet

@@ -1,9 +1,7 @@
 //! `kindler token`: a token is shown once and stored as a hash.
 
-use kindler::core::database::Database as Url;
-use kindler::store::Store;
-
-use super::fixture::Fleet;
+use super::rig::Fleet;
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_token_is_printed_once_and_stored_as_a_hash() {
@@ -31,10 +29,10 @@ async fn a_token_is_printed_once_and_stored_as_a_hash() {
     assert_ne!(other.out, created.out);
 
     let kept = "SELECT string_agg(t::text, ' ') FROM kindler_tokens t";
-    let kept: String = fleet.database.value(kept).await;
+    let kept = fleet.database.text(kept).await;
     assert!(!kept.contains(&token[4..]), "{kept}");
     let hash = "SELECT encode(hash, 'hex') FROM kindler_tokens WHERE name = 'ci'";
-    let hash: String = fleet.database.value(hash).await;
+    let hash = fleet.database.text(hash).await;
     for output in ["table", "wide", "json"] {
         let shown = fleet.run(&["token", "list", "-o", output]).await.exits(0);
         for secret in [&token[4..], &hash, "hash"] {
@@ -99,7 +97,7 @@ async fn errors_name_the_field_and_repeat_no_token() {
     let result = fleet.run(&["token", "revoke", token]).await.exits(2);
     assert!(!result.err.contains("AAAA"), "{}", result.err);
     let tokens = "SELECT count(*)::text FROM kindler_tokens";
-    assert_eq!(fleet.database.value::<String>(tokens).await, "0");
+    assert_eq!(fleet.database.text(tokens).await, "0");
 }
 
 #[tokio::test]
@@ -108,11 +106,11 @@ async fn a_role_that_cannot_create_tokens_gets_a_hint() {
     let login = format!("page_{}", fleet.database.name());
     fleet
         .database
-        .execute(include_str!("../../../sql/roles.sql"))
+        .run(include_str!("../../../sql/roles.sql"))
         .await;
     fleet
         .database
-        .execute(&format!(
+        .run(&format!(
             "CREATE ROLE \"{login}\" LOGIN IN ROLE kindler_api"
         ))
         .await;
@@ -132,6 +130,6 @@ async fn a_role_that_cannot_create_tokens_gets_a_hint() {
         .exits(1)
         .stderr_has("owner of the tables");
     assert_eq!(result.out, "", "no token that is none");
-    let store = Store::new(&Url::parse(&fleet.database.url()).unwrap(), 1, "test");
+    let store = fleet.database.store(1);
     assert!(!store.has_live_token().await.unwrap());
 }

@@ -2,8 +2,8 @@
 
 use tokio::process::Child;
 
-use super::fixture::{Fleet, Home, SOON, wait_for};
-use crate::kit::{PrivateServer, eventually};
+use super::rig::{Fleet, Home, SOON, wait_for};
+use crate::kit::{PrivateServer, Sql};
 
 /// Starts a command and waits for its declaration in the row.
 pub async fn start(fleet: &Fleet, args: &[&str], desired: &str) -> Child {
@@ -11,10 +11,7 @@ pub async fn start(fleet: &Fleet, args: &[&str], desired: &str) -> Child {
     let row = format!(
         "SELECT count(*) FROM clusters WHERE name = 'demo' AND desired_state = '{desired}'"
     );
-    eventually(SOON, "the declaration", || async {
-        fleet.database.value::<i64>(&row).await == 1
-    })
-    .await;
+    fleet.database.wait_number(&row, 1).await;
     child
 }
 
@@ -144,10 +141,7 @@ async fn stop_start_and_retry_wait_for_what_they_declared() {
         .exits(3);
     let retried = "SELECT count(*) FROM cluster_events WHERE kind = 'retry'";
     let child = fleet.home.start(&["retry", "demo", "--wait"]);
-    eventually(SOON, "the second retry", || async {
-        fleet.database.value::<i64>(retried).await == 2
-    })
-    .await;
+    fleet.database.wait_number(retried, 2).await;
     fleet.reached("demo", "running").await;
     wait_for(child).await.exits(0);
 }
@@ -158,7 +152,7 @@ async fn a_wait_ends_after_a_conflicting_declaration() {
     let child = start(&fleet, &["create", "demo", "--wait"], "present").await;
     fleet
         .database
-        .execute("UPDATE clusters SET desired_state = 'absent'")
+        .run("UPDATE clusters SET desired_state = 'absent'")
         .await;
     wait_for(child)
         .await

@@ -89,28 +89,29 @@ async fn a_cancelled_command_may_clean_up_within_its_grace() {
     );
 }
 
-#[tokio::test]
-async fn cancelling_ends_the_whole_process_tree_early() {
-    let token = Token::new();
+/// Cancels a command once this many sleepers run; its tree must end early in its grace.
+async fn assert_cancellable(line: &CommandLine, token: &Token, sleepers: usize) {
     let cancel = CancellationToken::new();
-    let line = process_tree(&token, "wait");
     let cancelling = async {
-        token.wait_for_sleepers(3).await;
+        token.wait_for_sleepers(sleepers).await;
         cancel.cancel();
         Instant::now()
     };
-    let (finished, cancelled) = tokio::join!(run_until(&line, LONG, &cancel), cancelling);
+    let (finished, cancelled) = tokio::join!(run_until(line, LONG, &cancel), cancelling);
     assert_eq!(finished.unwrap().ending, Ending::Cancelled);
     assert_eq!(
         token.sleepers(),
         [0; 0],
         "run returned before the tree had ended"
     );
-    assert!(
-        cancelled.elapsed() < LONG.grace / 2,
-        "{:?}",
-        cancelled.elapsed()
-    );
+    let took = cancelled.elapsed();
+    assert!(took < LONG.grace / 2, "{took:?}");
+}
+
+#[tokio::test]
+async fn cancelling_ends_the_whole_process_tree_early() {
+    let token = Token::new();
+    assert_cancellable(&process_tree(&token, "wait"), &token, 3).await;
 }
 
 #[tokio::test]
@@ -138,43 +139,19 @@ async fn child_processes_do_not_outlive_their_command() {
 #[tokio::test]
 async fn processes_that_a_cleanup_leaves_are_terminated_too() {
     let (token, left) = (Token::new(), Token::new());
-    let cancel = CancellationToken::new();
     let (first, second) = (&token.0, &left.0);
     let line = sh(format!(
         "trap 'setsid sleep {second} & exit 0' TERM; sleep {first} & wait"
     ));
-    let cancelling = async {
-        token.wait_for_sleepers(1).await;
-        cancel.cancel();
-        Instant::now()
-    };
-    let (finished, cancelled) = tokio::join!(run_until(&line, LONG, &cancel), cancelling);
-    assert_eq!(finished.unwrap().ending, Ending::Cancelled);
+    assert_cancellable(&line, &token, 1).await;
     assert_eq!(left.sleepers(), [0; 0]);
-    assert!(
-        cancelled.elapsed() < LONG.grace / 2,
-        "{:?}",
-        cancelled.elapsed()
-    );
 }
 
 #[tokio::test]
 async fn a_stopped_command_is_continued_and_terminated() {
     let token = Token::new();
-    let cancel = CancellationToken::new();
     let line = sh(format!("sleep {} & kill -STOP $$; wait", token.0));
-    let cancelling = async {
-        token.wait_for_sleepers(1).await;
-        cancel.cancel();
-        Instant::now()
-    };
-    let (finished, cancelled) = tokio::join!(run_until(&line, LONG, &cancel), cancelling);
-    assert_eq!(finished.unwrap().ending, Ending::Cancelled);
-    assert!(
-        cancelled.elapsed() < LONG.grace / 2,
-        "{:?}",
-        cancelled.elapsed()
-    );
+    assert_cancellable(&line, &token, 1).await;
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn the_log_has_a_first_and_a_last_line_per_attempt() {
         operation: "create".to_owned(),
         attempt: 3,
         generation: 2,
-        fence: 17,
+        term: 17,
     };
     let cancel = CancellationToken::new();
     let (runner, trust) = (runner(), unconditional_trust);
@@ -177,7 +177,7 @@ async fn the_log_has_a_first_and_a_last_line_per_attempt() {
     let count = |wanted: &str| text.lines().filter(|line| line.contains(wanted)).count();
     assert_eq!(
         count(
-            "create attempt 3 generation 2 fence 17 uid 00000000-0000-0000-0000-000000000001: /bin/sh -c"
+            "create attempt 3 generation 2 term 17 uid 00000000-0000-0000-0000-000000000001: /bin/sh -c"
         ),
         1,
         "{text}"
@@ -185,7 +185,7 @@ async fn the_log_has_a_first_and_a_last_line_per_attempt() {
     assert_eq!(count("create exited with code 4 after "), 1, "{text}");
     assert_eq!(
         count(
-            "create attempt 3 generation 2 fence 17 uid 00000000-0000-0000-0000-000000000001: /gone x"
+            "create attempt 3 generation 2 term 17 uid 00000000-0000-0000-0000-000000000001: /gone x"
         ),
         1,
         "{text}"

@@ -51,7 +51,7 @@ async fn daemon() {
         operation: "test".to_owned(),
         attempt: 1,
         generation: 1,
-        fence: 1,
+        term: 1,
     };
     let mut log = LogDir::new(&folder).log("log", uuid::Uuid::from_u128(1), heading);
     let (line, cancel, runner) = (sh(script), CancellationToken::new(), runner());
@@ -236,13 +236,33 @@ fn a_guard_with_expired_trust_starts_nothing() {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let mut guard = Command::new(env!("CARGO_BIN_EXE_kindler"));
     guard
-        .args(["guard", "1", "1000", "/bin/true"])
+        .args(["guard", "1", "1000", "-", "/bin/true"])
         .stdin(OwnedFd::from(theirs));
     assert!(guard.spawn().unwrap().wait().unwrap().success());
     drop(guard);
     let mut reports = String::new();
     ours.read_to_string(&mut reports).unwrap();
     assert_eq!(reports, "untrusted\n");
+}
+
+/// Another process has concluded that this owner has ended, and removed the file.
+#[test]
+fn a_guard_whose_owner_counts_as_ended_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut guard = Command::new(env!("CARGO_BIN_EXE_kindler"));
+    guard
+        .args(["guard", &u64::MAX.to_string(), "1000"])
+        .arg(folder.path().join("gone"))
+        .args(["/bin/touch"])
+        .arg(folder.path().join("started"))
+        .stdin(OwnedFd::from(theirs));
+    assert!(guard.spawn().unwrap().wait().unwrap().success());
+    drop(guard);
+    let mut reports = String::new();
+    ours.read_to_string(&mut reports).unwrap();
+    assert_eq!(reports, "untrusted\n");
+    assert!(!folder.path().join("started").exists());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::kit::{Database, eventually};
+use crate::kit::{Database, Sql, eventually};
 
 const EXAMPLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -164,7 +164,7 @@ async fn a_killed_replica_leaves_no_double_effect() {
     rig.wait_prepared().await;
     rig
         .database
-        .execute("INSERT INTO folders (name, files) SELECT 'f' || n, '{a,b,c}' FROM generate_series(1, 20) n")
+        .run("INSERT INTO folders (name, files) SELECT 'f' || n, '{a,b,c}' FROM generate_series(1, 20) n")
         .await;
     // One may have started so much earlier that it claims all the work.
     let busy = eventually(
@@ -215,7 +215,7 @@ async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
     rig.wait_prepared().await;
     let database = &rig.database;
     database
-        .execute("INSERT INTO folders (name, files) VALUES ('photos', '{june,july}')")
+        .run("INSERT INTO folders (name, files) VALUES ('photos', '{june,july}')")
         .await;
     rig.wait_all_ready("the folder").await;
     let photos = rig.root().join("photos");
@@ -223,7 +223,7 @@ async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
     fs::write(&foreign, "foreign").unwrap();
     fs::remove_file(photos.join("june")).unwrap();
     database
-        .execute("UPDATE folders SET files = '{june,august}'")
+        .run("UPDATE folders SET files = '{june,august}'")
         .await;
     rig.wait_all_ready("the changed folder").await;
     let names = || {
@@ -235,7 +235,7 @@ async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
     assert_eq!(names(), BTreeSet::from(expected));
 
     // A DELETE keeps the row until its folder is empty; foreign files stay.
-    database.execute("DELETE FROM folders").await;
+    database.run("DELETE FROM folders").await;
     eventually(EXAMPLE_TIMEOUT, "the delete to fail visibly", || async {
         let sql =
             "SELECT count(*) FROM folders WHERE state = 'failed' AND message LIKE '%not empty%'
@@ -246,7 +246,7 @@ async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
     assert_eq!(names(), BTreeSet::from(["not-ours".to_owned()]));
     fs::remove_file(&foreign).unwrap();
     database
-        .execute("UPDATE folders SET retry_requested_at = now()")
+        .run("UPDATE folders SET retry_requested_at = now()")
         .await;
     eventually(EXAMPLE_TIMEOUT, "the removal of the row", || async {
         database.value::<i64>("SELECT count(*) FROM folders").await == 0
@@ -266,7 +266,7 @@ async fn a_write_that_the_database_refuses_is_shown() {
         CREATE TRIGGER zz_no BEFORE UPDATE ON folders FOR EACH ROW
         WHEN (NEW.state = 'ready') EXECUTE FUNCTION no();
         INSERT INTO folders (name, files) VALUES ('a', '{x}')";
-    rig.database.execute(refusing).await;
+    rig.database.connect().await.run(refusing).await;
     let shown = "SELECT count(*) FROM folders WHERE state = 'failed' AND reason = 'WriteRefused'
         AND message LIKE '%not on Fridays%' AND next_attempt_at > created_at";
     eventually(EXAMPLE_TIMEOUT, "the refusal in the row", || async {
@@ -274,6 +274,6 @@ async fn a_write_that_the_database_refuses_is_shown() {
     })
     .await;
     let allow = "DROP FUNCTION no() CASCADE; UPDATE folders SET retry_requested_at = now()";
-    rig.database.execute(allow).await;
+    rig.database.connect().await.run(allow).await;
     rig.wait_all_ready("the row ready").await;
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{print_skipped, succeeds};
-use crate::kit::{Daemon, Database, Host, Sql, migrated};
+use crate::kit::{Daemon, Database, Host, Sql, TIMEOUT, eventually, kindler_output, migrated};
 
 /// The script that docs/OPERATIONS.md runs between the restore and the start.
 const AFTER_RESTORE: &str = include_str!("../../../sql/after_restore.sql");
@@ -110,4 +110,134 @@ async fn an_old_backup_deletes_nothing() {
     // Only the daemon's own leases, while it checks a cluster.
     let leases = format!("SELECT count(*) FROM cluster_leases WHERE term <= {last_term}");
     assert_eq!(sql.number(&leases).await, 0);
+}
+
+/// A host with three clusters at the time of a backup, and what changed after it, until the
+/// backup is restored in place: the largest term, and the length of the journal.
+async fn restored_in_place(database: &Database, host: &Host) -> Option<(i64, usize)> {
+    let (mut dump, mut restore) = (client("pg_dump")?, client("pg_restore")?);
+    let daemon = Daemon::start(database, host).await;
+    let sql = database.connect().await;
+    for name in ["kept", "removed-later", "undeleted"] {
+        sql.declare(name).await;
+        sql.wait_state(name, "present running").await;
+    }
+    host.control("undeleted.delete", "exit 1");
+    sql.desire("undeleted", "absent").await;
+    sql.wait_state("undeleted", "absent failed").await;
+    let backup = host.path().join("kindler.dump");
+    let arguments = ["--no-owner", "--format=custom", "--file"];
+    succeeds(dump.args(arguments).arg(&backup).arg(database.url()));
+
+    sql.desire("undeleted", "present").await;
+    sql.wait_state("undeleted", "present running").await;
+    sql.declare("created-later").await;
+    sql.wait_state("created-later", "present running").await;
+    sql.run("DELETE FROM clusters WHERE name = 'removed-later'")
+        .await;
+    sql.wait_state("removed-later", "gone").await;
+    // Its next heartbeat has seen every term.
+    daemon.full_passes(4).await;
+    daemon.stop().await;
+    let last = sql
+        .number("SELECT last_value FROM cluster_lease_terms")
+        .await;
+    host.release("undeleted.delete");
+    let arguments = ["--clean", "--if-exists", "--no-owner", "--dbname"];
+    succeeds(restore.args(arguments).arg(database.url()).arg(&backup));
+    Some((last, host.journal().len()))
+}
+
+/// What `kindler status` says.
+fn status(database: &Database, host: &Host) -> String {
+    kindler_output(&database.url(), host, &["status"]).0
+}
+
+#[tokio::test]
+async fn a_restore_without_its_script_is_found_at_start() {
+    let (database, host) = (migrated().await, Host::new());
+    let Some((last, before)) = restored_in_place(&database, &host).await else {
+        return;
+    };
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    for name in ["kept", "removed-later"] {
+        sql.wait_state(name, "present running").await;
+    }
+    daemon.full_passes(3).await;
+
+    let since = host.journal().split_off(before);
+    assert!(
+        !since.iter().any(|entry| entry.verb == "delete"),
+        "{since:#?}"
+    );
+    assert!(
+        since.iter().any(|entry| entry.name == "removed-later"),
+        "{since:#?}"
+    );
+    assert!(since.iter().all(|entry| entry.fence > last), "{since:#?}");
+    assert_eq!(sql.state("undeleted").await, "absent running");
+    for name in ["kept", "created-later", "undeleted", "removed-later"] {
+        assert_eq!(host.cluster(name).as_deref(), Some("healthy"), "{name}");
+    }
+    let paused = "SELECT string_agg(name, ',') FROM clusters WHERE paused";
+    assert_eq!(sql.text(paused).await, "undeleted");
+    let by_daemon =
+        "SELECT count(*) FROM cluster_events WHERE kind = 'paused' AND actor LIKE 'kindler@%'";
+    assert_eq!(sql.number(by_daemon).await, 1);
+    eventually(TIMEOUT, "the status that names what was found", || async {
+        let status = status(&database, &host);
+        status.contains("the database has gone back")
+            && status.contains("they say absent: undeleted")
+            && status.contains("without a row: created-later")
+    })
+    .await;
+
+    // It is handled once.
+    daemon.stop().await;
+    let daemon = Daemon::start(&database, &host).await;
+    assert!(!daemon.log().contains("gone back"), "{}", daemon.log());
+    let raised = sql
+        .number("SELECT last_value FROM cluster_lease_terms")
+        .await;
+    assert!(raised < last + 1_000_001_000, "{raised}");
+}
+
+#[tokio::test]
+async fn after_the_script_only_clusters_without_a_row_are_named() {
+    let (database, host) = (migrated().await, Host::new());
+    if restored_in_place(&database, &host).await.is_none() {
+        return;
+    }
+    let sql = database.connect().await;
+    sql.run(AFTER_RESTORE).await;
+    let daemon = Daemon::start(&database, &host).await;
+    eventually(TIMEOUT, "the cluster without a row", || async {
+        status(&database, &host).contains("without a row: created-later")
+    })
+    .await;
+    assert!(daemon.log().contains("the database was restored"));
+}
+
+/// Restored under a running daemon, against the instructions.
+#[tokio::test]
+async fn a_running_daemon_raises_terms_that_went_back() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    sql.declare_many("c", 5).await;
+    sql.wait_number(
+        "SELECT count(*) FROM clusters WHERE actual_state = 'running'",
+        5,
+    )
+    .await;
+    daemon.full_passes(4).await;
+    sql.run("SELECT setval('cluster_lease_terms', 1)").await;
+    eventually(TIMEOUT, "the raised terms", || async {
+        sql.number("SELECT last_value FROM cluster_lease_terms")
+            .await
+            > 1_000_000_000
+    })
+    .await;
+    drop(daemon);
 }

@@ -7,45 +7,46 @@ use std::fs;
 use kindler::config::settings;
 use serde_json::Value;
 
-use super::yaml::{assert_follows, document, texts};
-use super::{optional_tool, read, repository, succeeds};
+use super::yaml::{document, texts};
+use super::{read, repository, succeeds, tool};
 
-/// The instructions of the Dockerfile, each with the name of its stage.
-fn instructions() -> Vec<(String, String, String)> {
+/// The instructions of one kind in a stage of the Dockerfile.
+fn of_stage(stage: &str, kind: &str) -> Vec<Value> {
     let text = read(repository("deploy/docker/Dockerfile"));
-    let lines: Vec<_> = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .collect();
-    let mut stage = String::new();
-    lines
-        .join("\n")
-        .replace("\\\n", " ")
-        .lines()
-        .filter_map(|line| {
-            let (word, rest) = line.split_once(' ')?;
-            let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
-            if word == "FROM" {
-                stage = rest.rsplit(' ').next().unwrap().to_owned();
-            }
-            Some((stage.clone(), word.to_owned(), rest))
-        })
-        .collect()
+    let parsed = parse_dockerfile::parse(&text).unwrap();
+    let stage = parsed
+        .stage(stage)
+        .unwrap_or_else(|| panic!("no stage {stage}"));
+    let Value::Array(mut instructions) = serde_json::to_value(stage.instructions).unwrap() else {
+        panic!("instructions are a list");
+    };
+    instructions.retain(|instruction| instruction["kind"] == kind);
+    instructions
 }
 
-fn of_stage(stage: &str, word: &str) -> Vec<String> {
-    instructions()
-        .into_iter()
-        .filter(|(of, instruction, _)| of == stage && instruction == word)
-        .map(|(_, _, rest)| rest)
-        .collect()
+/// Every value in a part of an instruction.
+fn values(part: &Value) -> Vec<String> {
+    match part {
+        Value::Array(parts) => parts.iter().flat_map(values).collect(),
+        Value::Object(fields) => match &fields.get("value") {
+            Some(Value::String(value)) => vec![value.clone()],
+            _ => fields.values().flat_map(values).collect(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// The arguments of the only instruction of one kind in a stage.
+fn arguments(stage: &str, kind: &str) -> Vec<String> {
+    let instructions = of_stage(stage, kind);
+    assert_eq!(instructions.len(), 1, "{stage}: {kind}");
+    values(&instructions[0]["arguments"])
 }
 
 /// The variables that an image sets.
 fn image_env(stage: &str) -> BTreeMap<String, String> {
-    of_stage(stage, "ENV")
-        .iter()
-        .flat_map(|line| line.split(' '))
+    arguments(stage, "ENV")[0]
+        .split_whitespace()
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
@@ -53,27 +54,15 @@ fn image_env(stage: &str) -> BTreeMap<String, String> {
 
 /// The programs in the image of the daemon besides kindler.
 pub(super) fn daemon_programs() -> Vec<String> {
-    let installs = of_stage("daemon", "RUN").join(" ");
-    let (_, rest) = installs.split_once("--no-install-recommends ").unwrap();
-    let (packages, _) = rest.split_once(" &&").unwrap();
-    packages.split(' ').map(str::to_owned).collect()
+    let command = arguments("daemon", "RUN").concat();
+    let (_, rest) = command.split_once("--no-install-recommends ").unwrap();
+    let words = rest.split_whitespace().take_while(|word| *word != "&&");
+    let packages = words.filter(|word| *word != "\\");
+    packages.map(str::to_owned).collect()
 }
 
 fn compose() -> Value {
-    let mut compose = document(&repository("deploy/docker/compose.yaml"));
-    // The parser leaves merge keys to the caller.
-    merge(&mut compose);
-    compose
-}
-
-fn merge(value: &mut Value) {
-    let Value::Object(map) = value else { return };
-    if let Some(Value::Object(below)) = map.remove("<<") {
-        for (key, value) in below {
-            map.entry(key).or_insert(value);
-        }
-    }
-    map.values_mut().for_each(merge);
+    document(&repository("deploy/docker/compose.yaml"))
 }
 
 fn services() -> BTreeMap<String, Value> {
@@ -91,76 +80,49 @@ fn kindler_services() -> Vec<(String, String, Value)> {
         .collect()
 }
 
+/// Among others: images have tags, stages exist, no shell forms, no left package lists.
 #[test]
 fn hadolint_accepts_the_dockerfile() {
-    let Some(mut hadolint) = optional_tool(&["hadolint"]) else {
+    let Some(mut hadolint) = tool("hadolint") else {
         return;
     };
     succeeds(hadolint.arg(repository("deploy/docker/Dockerfile")));
 }
 
 #[test]
-fn images_are_pinned_unprivileged_and_complete() {
-    let all = instructions();
-    let stages: BTreeSet<_> = all.iter().map(|(stage, _, _)| stage.as_str()).collect();
-    let defaults: BTreeMap<_, _> = all
-        .iter()
-        .filter(|(_, word, _)| word == "ARG")
-        .filter_map(|(_, _, rest)| rest.split_once('='))
+fn images_are_unprivileged_and_complete() {
+    let text = read(repository("deploy/docker/Dockerfile"));
+    let parsed = parse_dockerfile::parse(&text).unwrap();
+    let versions: Vec<_> = parsed
+        .global_args()
+        .map(|arg| &*arg.arguments.value)
         .collect();
-    for (_, word, rest) in &all {
-        match word.as_str() {
-            "FROM" => {
-                let mut image = rest.split(' ').next().unwrap().to_owned();
-                for (name, value) in &defaults {
-                    image = image.replace(&format!("${{{name}}}"), value);
-                }
-                let pinned = image.split_once(':').is_some_and(|(_, tag)| {
-                    tag.contains(|c: char| c.is_ascii_digit()) || tag == "bookworm-slim"
-                });
-                assert!(image == "scratch" || pinned, "{image} is not pinned");
-                assert!(!image.contains('$'), "{image} has no default");
-            }
-            "COPY" => match rest.strip_prefix("--from=") {
-                Some(rest) => {
-                    let stage = rest.split(' ').next().unwrap();
-                    assert!(stages.contains(stage), "no stage {stage}");
-                }
-                None => {
-                    for source in rest.split(' ').rev().skip(1) {
-                        assert!(repository(source).exists(), "{source}");
-                    }
-                }
-            },
-            "ADD" | "MAINTAINER" => panic!("{word}: use COPY and LABEL"),
-            "RUN" if rest.contains("apt-get install") => {
-                assert!(rest.contains("--no-install-recommends"), "{rest}");
-                assert!(rest.contains("rm -rf /var/lib/apt/lists"), "{rest}");
-            }
-            "RUN" => assert!(!rest.contains("sudo ") && !rest.contains("curl "), "{rest}"),
-            "ENTRYPOINT" | "CMD" => assert!(rest.starts_with('['), "{word} {rest}"),
-            _ => {}
+    for stage in parsed.stages() {
+        let image = &stage.from.image.value;
+        for variable in image.split("${").skip(1) {
+            let (name, _) = variable.split_once('}').unwrap();
+            let has_default = |arg: &&str| arg.starts_with(&format!("{name}="));
+            assert!(versions.iter().any(has_default), "{image}");
         }
     }
+    for source in of_stage("build", "COPY")
+        .iter()
+        .flat_map(|copy| values(&copy["src"]))
+    {
+        assert!(repository(&source).exists(), "{source}");
+    }
     for stage in ["api", "daemon"] {
-        assert_eq!(of_stage(stage, "USER"), ["65532:65532"], "{stage}");
-        let check = &of_stage(stage, "HEALTHCHECK")[0];
-        assert!(
-            check.contains(r#"["/usr/bin/kindler", "ready"]"#),
-            "{check}"
-        );
-        let (_, arguments) = check.split_once("kindler\", ").unwrap();
-        super::assert_is_a_command(&[arguments.trim_matches(['"', ']']).to_owned()]);
-        let command: Vec<String> = serde_json::from_str(&of_stage(stage, "CMD")[0]).unwrap();
-        super::assert_is_a_command(&command);
+        assert_eq!(arguments(stage, "USER"), ["65532:65532"], "{stage}");
+        let check = arguments(stage, "HEALTHCHECK");
+        assert_eq!(check[0], "/usr/bin/kindler");
+        super::assert_is_a_command(&check[1..]);
+        super::assert_is_a_command(&arguments(stage, "CMD"));
         let env = image_env(stage);
         assert_variables_exist(env.keys());
         let port = env["KINDLER_LISTEN"].rsplit(':').next().unwrap().to_owned();
-        assert_eq!(of_stage(stage, "EXPOSE"), [port]);
-        assert_eq!(
-            of_stage(stage, "VOLUME"),
-            [env["KINDLER_STATE_DIR"].clone()]
-        );
+        assert_eq!(arguments(stage, "EXPOSE"), [port]);
+        let state = env["KINDLER_STATE_DIR"].clone();
+        assert_eq!(arguments(stage, "VOLUME"), [state]);
     }
 }
 
@@ -174,12 +136,10 @@ fn assert_variables_exist<'a>(names: impl Iterator<Item = &'a String>) {
 /// A build with a missing folder would fail only with a container engine.
 #[test]
 fn the_build_context_has_every_included_file() {
-    let given: Vec<String> = of_stage("build", "COPY")
+    let copies = of_stage("build", "COPY");
+    let given: Vec<String> = copies
         .iter()
-        .flat_map(|rest| {
-            let words: Vec<_> = rest.split(' ').map(str::to_owned).collect();
-            words[..words.len() - 1].to_vec()
-        })
+        .flat_map(|copy| values(&copy["src"]))
         .collect();
     let ignored = read(repository(".dockerignore"));
     for path in &given {
@@ -239,17 +199,15 @@ fn is_given_somewhere(line: &str, given: &[String]) -> bool {
 
 #[test]
 fn compose_is_valid_by_its_schema() {
-    let text = read(repository("tests/schemas/compose-spec.json"));
-    let schema: Value = serde_json::from_str(&text).unwrap();
-    let mut compose = compose();
-    // The schema is of 2021; it does not know the project name yet.
-    assert_eq!(
-        compose.as_object_mut().unwrap().remove("name"),
-        Some("kindler".into())
+    let Some(mut check) = tool("check-jsonschema") else {
+        return;
+    };
+    let file = repository("deploy/docker/compose.yaml");
+    succeeds(
+        check
+            .args(["--builtin-schema", "vendor.compose-spec"])
+            .arg(file),
     );
-    assert_follows(&schema, &compose, "compose.yaml");
-    compose["services"]["api"]["portz"] = true.into();
-    assert!(!jsonschema::is_valid(&schema, &compose));
 }
 
 #[test]
@@ -336,10 +294,6 @@ fn compose_is_consistent_with_the_code_and_images() {
         let context =
             repository("deploy/docker").join(service["build"]["context"].as_str().unwrap());
         assert!(context.join(dockerfile).is_file());
-        assert!(
-            !of_stage(stage, "FROM").is_empty(),
-            "{name}: no stage {stage}"
-        );
         assert_eq!(service["image"], format!("kindler:{stage}"));
         super::assert_is_a_command(&texts(&service["command"]));
         let environment = service["environment"].as_object().unwrap();
@@ -355,7 +309,7 @@ fn compose_is_consistent_with_the_code_and_images() {
         }
         for port in texts(&service["ports"]) {
             let inside = port.rsplit(':').next().unwrap();
-            assert_eq!(of_stage(stage, "EXPOSE"), [inside], "{name}");
+            assert_eq!(arguments(stage, "EXPOSE"), [inside], "{name}");
         }
     }
 }
@@ -373,7 +327,7 @@ fn prometheus_and_grafana_read_what_exists() {
     let running: BTreeMap<_, _> = kindler_services()
         .into_iter()
         .filter(|(name, _, _)| name != "migrate")
-        .map(|(name, stage, _)| (name, of_stage(&stage, "EXPOSE").remove(0)))
+        .map(|(name, stage, _)| (name, arguments(&stage, "EXPOSE").remove(0)))
         .collect();
     let expected: BTreeSet<_> = running
         .iter()

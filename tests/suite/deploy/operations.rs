@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use super::{containers, optional_tool, printed, read, repository};
-use crate::kit::{Host, KINDLER, migrated};
+use super::{containers, printed, read, repository, tool};
+use crate::kit::{Host, KINDLER, Sql, migrated};
 
 fn page() -> String {
     read(repository("docs/OPERATIONS.md"))
@@ -40,12 +40,12 @@ async fn the_cron_line_works_in_crons_environment() {
     }
     // cron ends the command at a percent sign.
     assert!(!job.contains('%'), "{job}");
-    if optional_tool(&["flock"]).is_none() || optional_tool(&["logger"]).is_none() {
+    if tool("flock").is_none() || tool("logger").is_none() {
         return;
     }
     let (database, host) = (migrated().await, Host::new());
     database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('by-cron', 'kind')")
+        .run("INSERT INTO clusters (name, provider) VALUES ('by-cron', 'kind')")
         .await;
     let home = host.path();
     fs::write(home.join(".kindler-url"), database.url()).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{files, read, repository, succeeds, tool};
-use crate::kit::{Database, Host, KINDLER, daemon_settings};
+use crate::kit::{Database, Host, KINDLER, Sql, daemon_settings};
 
 /// Builds the package; `None` if its tools are missing.
 fn build(into: &Path) -> Option<PathBuf> {
@@ -71,9 +71,7 @@ async fn expect_cluster(kindler: &Path) {
         succeeds(&mut command)
     };
     run(&["migrate"]);
-    database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
+    database.declare("dev").await;
     run(&["once"]);
     let state = "SELECT actual_state FROM clusters WHERE name = 'dev'";
     assert_eq!(database.value::<String>(state).await, "running");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use kindler::clusters::Cluster;
-use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::command::{MonotonicDeadline, unconditional_trust};
 use kindler::core::steps::StepError;
@@ -130,7 +130,7 @@ pub async fn a_stopped_cluster_does_not_answer_until_it_is_started<R: DriverRig>
         let observed = driver.observe(&dev).await;
         let stopped = matches!(
             observed,
-            Observation::Present(Condition::Stopped | Condition::Unhealthy(_))
+            Observation::Present(PresentState::Stopped | PresentState::Unhealthy(_))
         );
         assert!(stopped, "{observed}");
     }
@@ -145,8 +145,9 @@ pub async fn a_killed_cluster_is_unhealthy_until_it_is_recreated<R: DriverRig>()
     let (driver, dev) = (rig.driver(), cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     rig.kill(&dev);
-    let unhealthy =
-        |observed: &Observation| matches!(observed, Observation::Present(Condition::Unhealthy(_)));
+    let unhealthy = |observed: &Observation| {
+        matches!(observed, Observation::Present(PresentState::Unhealthy(_)))
+    };
     eventually(DRIVER_TIMEOUT, "an unhealthy cluster", async || {
         unhealthy(&driver.observe(&dev).await)
     })

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kindler::clusters::Cluster;
-use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use kindler::drivers::{Deadlines, Driver};
@@ -44,7 +44,7 @@ async fn wait_ended(pid: i32) {
 #[track_caller]
 fn unhealthy(observed: Observation) -> String {
     match observed {
-        Observation::Present(Condition::Unhealthy(why)) => why,
+        Observation::Present(PresentState::Unhealthy(why)) => why,
         other => panic!("not unhealthy: {other}"),
     }
 }

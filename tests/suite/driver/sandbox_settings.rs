@@ -132,13 +132,13 @@ async fn the_log_names_the_steps_and_the_sandbox() {
         })
         .collect();
     let expected = [
-        "create attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
+        "create attempt 2 generation 3 term 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
         "step 1/5 folder",
         "step 2/5 port",
         "step 3/5 process",
         "step 5/5 about",
         "create succeeded",
-        "delete attempt 2 generation 3 fence 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
+        "delete attempt 2 generation 3 term 17 uid 00000000-0000-0000-0000-000000000001: sandbox, not a real cluster",
         "step 5/5 about",
         "step 4/5 ready",
         "step 3/5 process",

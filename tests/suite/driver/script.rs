@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Cluster, Provider};
 use kindler::drivers::script::{CONTEXT_ENV, ScriptDriver, ScriptSettings};
@@ -118,6 +118,7 @@ async fn every_command_gets_exactly_its_arguments_and_context() {
         ];
         if !["probe", "exists"].contains(&action) {
             expected.push("KINDLER_ATTEMPT=2".to_owned());
+            expected.push(format!("KINDLER_TERM={TERM}"));
             expected.push(format!("KINDLER_FENCE={TERM}"));
         }
         expected.sort();
@@ -291,7 +292,7 @@ async fn only_0_and_1_say_whether_a_cluster_exists() {
     let rig = ScriptRig::new();
     let dev = cluster("dev");
     let observed = exists_driver(&rig, "exit 0").observe(&dev).await;
-    let Observation::Present(Condition::Unhealthy(why)) = observed else {
+    let Observation::Present(PresentState::Unhealthy(why)) = observed else {
         panic!("{observed}");
     };
     assert!(
@@ -348,7 +349,7 @@ async fn a_hanging_or_missing_probe_is_an_unknown_observation() {
     });
     let observed = hanging.observe(&dev).await;
     assert!(
-        matches!(observed, Observation::Present(Condition::Unhealthy(_))),
+        matches!(observed, Observation::Present(PresentState::Unhealthy(_))),
         "{observed}"
     );
 
@@ -394,7 +395,7 @@ async fn the_log_has_the_output_of_actions_and_not_of_probes() {
         .collect();
     assert_eq!(starts.len(), 2, "{log}");
     assert!(
-        starts[0].contains(" create attempt 2 generation 3 fence 17 uid "),
+        starts[0].contains(" create attempt 2 generation 3 term 17 uid "),
         "{log}"
     );
     assert!(
@@ -402,7 +403,7 @@ async fn the_log_has_the_output_of_actions_and_not_of_probes() {
         "{log}"
     );
     assert!(
-        starts[1].contains(" delete attempt 2 generation 3 fence 17 uid "),
+        starts[1].contains(" delete attempt 2 generation 3 term 17 uid "),
         "{log}"
     );
     assert!(log.contains("\n[CREATE] dev\n"), "{log}");

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use kindler::clusters::observation::{Condition, Observation};
+use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Cluster, Provider};
 use kindler::command::Runner;
@@ -80,7 +80,7 @@ fn assert_unknown(observed: &Observation, expected_text: &str) {
 }
 
 fn unhealthy(observed: &Observation) -> bool {
-    matches!(observed, Observation::Present(Condition::Unhealthy(why)) if why.contains("was refused"))
+    matches!(observed, Observation::Present(PresentState::Unhealthy(why)) if why.contains("was refused"))
 }
 
 #[tokio::test]

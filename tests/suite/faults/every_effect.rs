@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use kindler::clusters::Cluster;
 use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Policy};
-use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits};
+use kindler::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
 use kindler::command::{LogDir, Runner};
 use kindler::core::controller::{Controller, ControllerSettings};
 use kindler::core::database::Database as Url;
@@ -152,6 +152,7 @@ fn controller(
         driver,
         metrics: metrics.clone(),
         limits: SafetyLimits::new(&policy.health),
+        unwritten: UnwrittenResults::default(),
         policy,
         standby,
     }

@@ -1,6 +1,6 @@
 //! At every database statement in a cluster's lifecycle, one at a time: the daemon is killed
 //! before the statement, or after its execution and before its answer; the connection
-//! is closed before or after it; or the statement is refused. Every lifecycle must converge.
+//! is closed before or after it; or the statement is rejected. Every lifecycle must converge.
 
 use std::time::Duration;
 
@@ -117,6 +117,6 @@ async fn converges_if_disconnected_after_the_commit() {
 }
 
 #[tokio::test]
-async fn converges_if_a_statement_is_refused() {
+async fn converges_if_a_statement_is_rejected() {
     at_many_statements(false, REFUSE).await;
 }

@@ -1,4 +1,4 @@
-//! Observations fail, are empty, cut off or invalid, and the database refuses
+//! Observations fail, are empty, cut off or invalid, and the database rejects
 //! statements: a failed observation deletes nothing.
 
 use std::fs;
@@ -118,7 +118,7 @@ async fn failed_observations_delete_nothing() {
         for (name, good) in TOOLS {
             tool(&host, name, good);
         }
-        // A lease whose release was refused lasts for its 15 s.
+        // A lease whose release was rejected lasts for its 15 s.
         eventually(CONVERGED_BY, "the other rows settled", || async {
             sql.number(&format!("{UNSETTLED} AND desired_state <> 'absent'"))
                 .await

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{converged, quick, report, rounds, spread};
 use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
@@ -168,7 +168,7 @@ async fn a_takeover_takes_at_most_a_lease_and_five_seconds() {
 }
 
 /// The guards that a daemon has started.
-fn guards_of(daemon: i32) -> Vec<i32> {
+pub(super) fn guards_of(daemon: i32) -> Vec<i32> {
     let is_guard = |pid: &i32| {
         fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| line.starts_with(b"kindler\0guard\0"))
@@ -183,6 +183,13 @@ fn guards_of(daemon: i32) -> Vec<i32> {
         })
         .filter(is_guard)
         .collect()
+}
+
+/// Signals these processes; one that has ended meanwhile needs no signal.
+pub(super) fn signal_all(processes: &[i32], signal: Signal) {
+    for process in processes {
+        let _ = kill_process(Pid::from_raw(*process).unwrap(), signal);
+    }
 }
 
 /// What happens at once to a daemon and the guards that it has started.
@@ -205,10 +212,7 @@ fn inject(daemon: &Daemon, fault: GuardFault) {
         GuardFault::Stopped => Signal::STOP,
         GuardFault::Killed | GuardFault::StoppedAndKilled => Signal::KILL,
     };
-    for guard in guards {
-        let guard = rustix::process::Pid::from_raw(guard).unwrap();
-        rustix::process::kill_process(guard, signal).unwrap();
-    }
+    signal_all(&guards, signal);
     if matches!(fault, GuardFault::Killed) {
         daemon.signal(Signal::KILL);
     }

@@ -312,9 +312,9 @@ const TRANSACTIONS: &str = "
 const LOCK_DECLARATIONS: &str = "
     SELECT pg_advisory_lock(hashtextextended('kindler declares ' || current_schema(), 0))";
 
-/// A statement of a transaction is refused, and so is the rollback.
+/// A statement of a transaction is rejected, and so is the rollback.
 #[tokio::test]
-async fn a_connection_whose_rollback_is_refused_is_closed() {
+async fn a_connection_whose_rollback_is_rejected_is_closed() {
     let database = migrated().await;
     let proxy = Proxy::to(&database).await;
     let sql = database.connect().await;

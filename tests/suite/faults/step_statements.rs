@@ -1,6 +1,6 @@
 //! At every database statement in the lifecycle of a cluster that is created in steps, one
 //! at a time: the daemon is killed before the statement, or after its execution and
-//! before its answer; the connection is closed; or the statement is refused. Each lifecycle
+//! before its answer; the connection is closed; or the statement is rejected. Each lifecycle
 //! leads to one node, then to none.
 
 use std::time::Duration;
@@ -86,6 +86,6 @@ async fn steps_converge_if_disconnected_after_a_commit() {
 }
 
 #[tokio::test]
-async fn steps_converge_if_a_statement_is_refused() {
+async fn steps_converge_if_a_statement_is_rejected() {
     at_many_statements(false, REFUSE).await;
 }

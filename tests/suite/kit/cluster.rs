@@ -1,4 +1,4 @@
-//! A sample row of `clusters`, also for the model.
+//! A sample row of `clusters`, also for the model and the tests beside the code.
 
 use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec};
 

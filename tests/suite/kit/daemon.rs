@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ClaimedPort, Database, Host, TIMEOUT, claim_port, eventually};
+use super::{ClaimedPort, Database, Host, OtherHost, TIMEOUT, claim_port, eventually};
 
 /// The binary under test.
 pub const KINDLER: &str = env!("CARGO_BIN_EXE_kindler");
@@ -274,6 +274,23 @@ impl DaemonBuilder {
         inside.stdin(Stdio::null());
         self.command = inside;
         Some(self)
+    }
+
+    /// Runs it in another network namespace, where [`Daemon::get`] does not reach it.
+    pub fn in_network(mut self, network: &OtherHost) -> Self {
+        let mut inside = network.command();
+        inside.env_clear();
+        inside.arg(self.command.get_program());
+        inside.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                inside.env(name, value);
+            }
+        }
+        inside.current_dir(self.command.get_current_dir().unwrap());
+        inside.stdin(Stdio::null());
+        self.command = inside;
+        self
     }
 
     /// Starts it and waits until it is ready.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use kindler::core::database::Database as Url;
 use kindler::postgres::SUPERUSER;
-use kindler::store::migrate;
-use tokio_postgres::types::FromSqlOwned;
+use kindler::store::{Store, migrate};
 use tokio_postgres::{Client, Error};
 
 use super::postgres::{TestServer, connect, shared_server, try_connect};
@@ -66,6 +65,11 @@ impl Database {
         self.server.socket_dir()
     }
 
+    /// Kindler's access to it, with at most this many connections.
+    pub fn store(&self, connections: usize) -> Store {
+        Store::new(&Url::parse(&self.url()).unwrap(), connections, "test")
+    }
+
     /// A connection of the superuser, on the current runtime.
     pub async fn connect(&self) -> Client {
         connect(&self.url()).await
@@ -79,21 +83,6 @@ impl Database {
     /// A connection of the superuser, or the error.
     pub async fn try_connect(&self) -> Result<Client, Error> {
         try_connect(&self.url()).await
-    }
-
-    /// Runs statements on a new connection; panics with the statement on an error.
-    pub async fn execute(&self, sql: &str) {
-        if let Err(error) = self.connect().await.batch_execute(sql).await {
-            panic!("{error:?}\nin: {sql}");
-        }
-    }
-
-    /// The single value that a query returns.
-    pub async fn value<T: FromSqlOwned>(&self, sql: &str) -> T {
-        match self.connect().await.query_one(sql, &[]).await {
-            Ok(row) => row.get(0),
-            Err(error) => panic!("{error:?}\nin: {sql}"),
-        }
     }
 }
 

@@ -247,7 +247,12 @@ impl Host {
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.state_dir()).unwrap().flatten() {
-            if entry.file_name() != "logs" {
+            // The locks of running daemons, and of those that were killed last; the largest
+            // term.
+            if !["logs", "owners", "terms"]
+                .iter()
+                .any(|name| entry.file_name() == *name)
+            {
                 found.push(entry.path());
             }
         }

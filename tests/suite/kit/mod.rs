@@ -10,6 +10,7 @@ mod daemon;
 mod database;
 mod eventually;
 mod host;
+mod other_host;
 mod pooler;
 mod port;
 mod postgres;
@@ -23,6 +24,7 @@ pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindl
 pub use database::{Database, migrated, removal};
 pub use eventually::eventually;
 pub use host::{Host, JournalEntry};
+pub use other_host::OtherHost;
 pub use pooler::Pooler;
 pub use port::{ClaimedPort, claim_port};
 pub use postgres::PrivateServer;

@@ -2,9 +2,11 @@
 //! servers for tests that stop, kill or suspend theirs.
 //!
 //! Data folders are copied from one that `initdb` made once per process. Servers are
-//! not durable, except the durable ones for measurements.
+//! not durable, except the durable ones for measurements. `KINDLER_POSTGRES_BIN` names the
+//! folder of the server programs, as for the daemon; default: the newest installed ones.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ pub(super) struct TestServer {
     installation: &'static Installation,
     folder: PathBuf,
     durable: bool,
-    /// An address of this machine on which it listens besides its socket.
+    /// The address that it listens on besides its socket.
     address: Option<String>,
     child: Mutex<Option<Child>>,
     databases_made: AtomicU32,
@@ -74,7 +76,8 @@ async fn installation() -> &'static Installation {
     static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
     INSTALLATION
         .get_or_init(|| async {
-            let binaries = Binaries::find(None, None).expect("find an installed Postgres");
+            let chosen = std::env::var_os("KINDLER_POSTGRES_BIN").map(PathBuf::from);
+            let binaries = Binaries::find(chosen.as_deref(), None).expect("find a Postgres");
             let account = Account::for_new_data().expect("choose the account of Postgres");
             let pristine_data = run_folder().join("pristine");
             let _ = fs::remove_dir_all(&pristine_data);
@@ -93,55 +96,59 @@ async fn installation() -> &'static Installation {
 impl TestServer {
     async fn make(name: &str, durable: bool) -> Self {
         let server = Self::without_data(name, durable).await;
-        let Self {
-            installation,
-            folder,
-            ..
-        } = &server;
+        server.copy_data(&server.installation.pristine_data);
+        server
+    }
+
+    /// A streaming standby of a primary that is stopped at this moment.
+    async fn make_standby(name: &str, primary: &Self) -> Self {
+        let server = Self::without_data(name, false).await;
+        server.copy_data(&primary.data());
+        let socket = primary.socket_dir();
+        let upstream = format!(
+            "primary_conninfo = 'host={} user={SUPERUSER}'\n",
+            socket.display()
+        );
+        let mut settings = File::options()
+            .append(true)
+            .open(server.data().join("postgresql.auto.conf"))
+            .expect("open the settings");
+        settings
+            .write_all(upstream.as_bytes())
+            .expect("write the settings");
+        server.become_standby();
+        server
+    }
+
+    fn copy_data(&self, of: &Path) {
         let copied = Command::new("cp")
             .arg("-a")
-            .args([&installation.pristine_data, &folder.join("data")])
+            .args([of, &self.data()])
             .status();
         assert!(
             copied.is_ok_and(|status| status.success()),
             "could not copy the data folder"
         );
-        server
     }
 
-    /// A streaming standby of another server; its data folder is copied now.
-    async fn make_standby(name: &str, primary: &Self) -> Self {
-        let server = Self::without_data(name, false).await;
-        let Installation {
-            binaries, account, ..
-        } = server.installation;
-        make_folder(&server.data(), 0o700);
-        account
-            .own(&server.data())
-            .expect("change the owner of the data folder");
-        let mut command = Command::new(binaries.program("pg_basebackup"));
-        command
-            .arg("-D")
-            .arg(server.data())
-            .arg("-h")
-            .arg(primary.socket_dir())
-            .args([
-                "-U",
-                SUPERUSER,
-                "-X",
-                "stream",
-                "-c",
-                "fast",
-                "--no-sync",
-                "-R",
-            ])
-            .current_dir("/");
-        let copied = account
-            .apply(&mut command)
-            .output()
-            .expect("run pg_basebackup");
-        assert!(copied.status.success(), "{copied:?}");
-        server
+    /// Accepts connections on this address, from its own network, without a password.
+    fn listen_on(&mut self, address: &str) {
+        let mut rules = File::options()
+            .append(true)
+            .open(self.data().join("pg_hba.conf"))
+            .expect("open pg_hba.conf");
+        writeln!(rules, "host all all {address}/30 trust").expect("write pg_hba.conf");
+        self.address = Some(address.to_owned());
+    }
+
+    /// The server starts as a standby from now on.
+    fn become_standby(&self) {
+        let signal = self.data().join("standby.signal");
+        File::create(&signal).expect("create standby.signal");
+        self.installation
+            .account
+            .own(&signal)
+            .expect("change the owner of standby.signal");
     }
 
     async fn without_data(name: &str, durable: bool) -> Self {
@@ -211,7 +218,7 @@ impl TestServer {
             command.args(["-c", setting]);
         });
         if let Some(address) = &self.address {
-            command.arg("-c").arg(format!("listen_addresses={address}"));
+            command.args(["-c", &format!("listen_addresses={address}")]);
         }
         command
             .stdout(output.try_clone().expect("duplicate the log handle"))
@@ -359,16 +366,27 @@ impl PrivateServer {
         (server, address)
     }
 
+    /// The same as [`PrivateServer::create`], reachable on an address of this machine too.
+    pub async fn create_on(address: &str) -> Self {
+        let mut server = TestServer::make(&private_name(), false).await;
+        server.listen_on(address);
+        let server = Self(Arc::new(server));
+        server.start().await;
+        server
+    }
+
     async fn make(durable: bool) -> Self {
         let server = Self(Arc::new(TestServer::make(&private_name(), durable).await));
         server.start().await;
         server
     }
 
-    /// Makes a streaming standby of this server and starts it.
+    /// Makes a streaming standby of this server and starts it. This server restarts.
     pub async fn standby(&self) -> Self {
+        self.stop_fast().await;
         let standby = TestServer::make_standby(&private_name(), &self.0).await;
         let standby = Self(Arc::new(standby));
+        self.start().await;
         standby.start().await;
         standby
     }
@@ -389,13 +407,7 @@ impl PrivateServer {
 
     /// Makes a stopped server a standby: it serves again, but only reads.
     pub fn demote(&self) {
-        let signal = self.0.data().join("standby.signal");
-        File::create(&signal).expect("create standby.signal");
-        self.0
-            .installation
-            .account
-            .own(&signal)
-            .expect("change the owner of standby.signal");
+        self.0.become_standby();
     }
 
     /// The URL of the superuser for a database on this server.

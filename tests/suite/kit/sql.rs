@@ -1,77 +1,67 @@
 //! SQL on a session: statements, values, and the state of a cluster.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::types::FromSqlOwned;
 
+use super::database::Database;
 use super::eventually::eventually;
 
 /// Long enough for a busy machine; a passing test never waits this long.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// What tests do on a session. Every method panics with the statement on an error.
+/// What tests do on a session, or on a new one for each statement. Every method panics with the
+/// statement on an error.
 pub trait Sql {
+    /// The session of the next statement.
+    async fn session(&self) -> impl Borrow<Client>;
+
     /// Runs statements.
-    async fn run(&self, statements: &str);
-
-    /// Runs a statement that must be refused; returns the server's message.
-    async fn refused(&self, statement: &str) -> String;
-
-    /// The text that a query returns; empty for NULL and for no row.
-    async fn text(&self, query: &str) -> String;
-
-    /// The number that a query returns.
-    async fn number(&self, query: &str) -> i64;
-
-    /// Waits until a query returns this text.
-    async fn wait_text(&self, query: &str, expected: &str);
-
-    /// Waits until a query returns this number.
-    async fn wait_number(&self, query: &str, expected: i64);
-
-    /// Declares a cluster.
-    async fn declare(&self, name: &str);
-
-    /// Declares this many clusters, named by the prefix and a number from 1.
-    async fn declare_many(&self, prefix: &str, count: usize);
-
-    /// Changes the desired state of a cluster.
-    async fn desire(&self, name: &str, desired: &str);
-
-    /// `DESIRED ACTUAL` of a cluster, or `gone`.
-    async fn state(&self, name: &str) -> String;
-
-    /// Waits until a cluster has this state.
-    async fn wait_state(&self, name: &str, expected: &str);
-}
-
-impl Sql for Client {
     async fn run(&self, statements: &str) {
-        if let Err(error) = self.batch_execute(statements).await {
+        if let Err(error) = self
+            .session()
+            .await
+            .borrow()
+            .batch_execute(statements)
+            .await
+        {
             panic!("{error:?} in: {statements}");
         }
     }
 
+    /// Runs a statement that must be refused; returns the server's message.
     async fn refused(&self, statement: &str) -> String {
-        let error = self.batch_execute(statement).await.expect_err(statement);
+        let session = self.session().await;
+        let done = session.borrow().batch_execute(statement).await;
+        let error = done.expect_err(statement);
         let refusal = error.as_db_error().expect("an error from the server");
         refusal.message().to_owned()
     }
 
-    async fn text(&self, query: &str) -> String {
-        match self.query_opt(query, &[]).await {
-            Ok(row) => row.and_then(|row| row.get(0)).unwrap_or_default(),
-            Err(error) => panic!("{error:?} in: {query}"),
-        }
-    }
-
-    async fn number(&self, query: &str) -> i64 {
-        match self.query_one(query, &[]).await {
+    /// The value that a query returns.
+    async fn value<T: FromSqlOwned>(&self, query: &str) -> T {
+        match self.session().await.borrow().query_one(query, &[]).await {
             Ok(row) => row.get(0),
             Err(error) => panic!("{error:?} in: {query}"),
         }
     }
 
+    /// The text that a query returns; empty for NULL and for no row.
+    async fn text(&self, query: &str) -> String {
+        match self.session().await.borrow().query_opt(query, &[]).await {
+            Ok(row) => row.and_then(|row| row.get(0)).unwrap_or_default(),
+            Err(error) => panic!("{error:?} in: {query}"),
+        }
+    }
+
+    /// The number that a query returns.
+    async fn number(&self, query: &str) -> i64 {
+        self.value(query).await
+    }
+
+    /// Waits until a query returns this text.
     async fn wait_text(&self, query: &str, expected: &str) {
         let awaited = format!("{expected:?} from: {query}");
         eventually(TIMEOUT, &awaited, || async {
@@ -80,6 +70,7 @@ impl Sql for Client {
         .await;
     }
 
+    /// Waits until a query returns this number.
     async fn wait_number(&self, query: &str, expected: i64) {
         let awaited = format!("{expected} from: {query}");
         eventually(TIMEOUT, &awaited, || async {
@@ -88,23 +79,27 @@ impl Sql for Client {
         .await;
     }
 
+    /// Declares a cluster.
     async fn declare(&self, name: &str) {
         let insert = "INSERT INTO clusters (name, provider)";
         self.run(&format!("{insert} VALUES ('{name}', 'k3d')"))
             .await;
     }
 
+    /// Declares this many clusters, named by the prefix and a number from 1.
     async fn declare_many(&self, prefix: &str, count: usize) {
         let insert = "INSERT INTO clusters (name, provider)";
         let rows = format!("SELECT '{prefix}' || n, 'kind' FROM generate_series(1, {count}) n");
         self.run(&format!("{insert} {rows}")).await;
     }
 
+    /// Changes the desired state of a cluster.
     async fn desire(&self, name: &str, desired: &str) {
         let update = format!("UPDATE clusters SET desired_state = '{desired}'");
         self.run(&format!("{update} WHERE name = '{name}'")).await;
     }
 
+    /// `DESIRED ACTUAL` of a cluster, or `gone`.
     async fn state(&self, name: &str) -> String {
         let query = "SELECT desired_state || ' ' || actual_state FROM clusters WHERE name =";
         match self.text(&format!("{query} '{name}'")).await {
@@ -113,11 +108,24 @@ impl Sql for Client {
         }
     }
 
+    /// Waits until a cluster has this state.
     async fn wait_state(&self, name: &str, expected: &str) {
         let awaited = format!("cluster {name}: {expected}");
         eventually(TIMEOUT, &awaited, || async {
             self.state(name).await == expected
         })
         .await;
+    }
+}
+
+impl Sql for Client {
+    async fn session(&self) -> impl Borrow<Client> {
+        self
+    }
+}
+
+impl Sql for Database {
+    async fn session(&self) -> impl Borrow<Client> {
+        self.connect().await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::promql::{metrics, ranges, selectors};
+use super::promql::{RATE_INTERVAL, Selector, selectors};
 use super::{Dashboard, dashboards, tool};
 use crate::deploy::yaml::document;
 use crate::deploy::{read, repository, succeeds};
@@ -243,26 +243,27 @@ fn expressions_select_by_job_and_rate_over_the_interval() {
             assert!(letters.insert(text(target, "refId").to_owned()));
             assert_eq!(target["datasource"]["uid"], "${datasource}");
             let expr = text(target, "expr");
-            let found = metrics(expr);
             let selected = selectors(expr);
-            assert!(!found.is_empty() && found.len() == selected.len(), "{expr}");
-            for selector in selected {
-                assert!(
-                    selector.starts_with(r#"job=~"$job",instance=~"$instance""#),
+            assert!(!selected.is_empty(), "{expr}");
+            for Selector {
+                metric,
+                matchers,
+                range,
+                function,
+            } in selected
+            {
+                assert_eq!(
+                    matchers[..2],
+                    [r#"job=~"$job""#, r#"instance=~"$instance""#],
                     "{}: {expr}",
                     panel.title()
                 );
-            }
-            for range in ranges(expr) {
-                assert_eq!(range, "$__rate_interval", "{expr}");
-            }
-            for metric in found.iter().filter(|name| name.ends_with("_total")) {
-                let read = format!("{metric}{{");
-                for (at, _) in expr.match_indices(&read) {
-                    let before = &expr[..at];
-                    let rated = ["rate(", "increase("].iter().any(|f| before.ends_with(f));
-                    assert!(rated, "a counter as it is: {expr}");
-                }
+                assert!(range.is_none_or(|range| range == RATE_INTERVAL), "{expr}");
+                let rated = ["rate", "increase"].contains(&function);
+                assert!(
+                    rated || !metric.ends_with("_total"),
+                    "a counter as it is: {expr}"
+                );
             }
         }
     }

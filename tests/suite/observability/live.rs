@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::promql::{metrics, operands, scraped, with_variables};
+use super::promql::{operands, scraped, selectors, with_variables};
 use super::rig::MonitoringStack;
 use super::{Dashboard, alerts, dashboards};
 use crate::kit::{Daemon, Host, PrivateServer, Sql, eventually, migrated};
@@ -187,7 +187,7 @@ async fn every_expression_has_data(stack: &MonitoringStack, from: u64) {
     }
     for alert in alerts() {
         let expr = alert.rule["expr"].as_str().unwrap();
-        for operand in operands(&expr.replace('\n', " ")) {
+        for operand in operands(expr) {
             has_data(stack, &operand, from, &alert.name).await;
         }
     }
@@ -206,7 +206,8 @@ async fn every_metric_is_scraped(instances: &[&Daemon]) {
             .iter()
             .map(|alert| alert.rule["expr"].as_str().unwrap().to_owned()),
     );
-    let mut named: BTreeSet<_> = exprs.iter().flat_map(|expr| metrics(expr)).collect();
+    let selected = exprs.iter().flat_map(|expr| selectors(expr));
+    let mut named: BTreeSet<_> = selected.map(|selector| selector.metric).collect();
     // Prometheus' own metric.
     assert!(named.remove("up"));
     assert!(named.len() > 40, "{}", named.len());

@@ -1,31 +1,94 @@
-//! Reads from PromQL expressions only what the tests need: metrics, selectors and
-//! ranges. promtool is the parser.
+//! What the tests ask of PromQL expressions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-/// The metrics of an expression, each as often as it occurs. Kindler's metrics are
-/// always written with braces.
-pub(super) fn metrics(expr: &str) -> Vec<String> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    expr.match_indices('{')
-        .map(|(at, _)| {
-            let name = expr[..at].rsplit(|c| !is_part(c)).next().unwrap();
-            assert!(!name.is_empty(), "braces without a metric: {expr}");
-            name.to_owned()
-        })
+use promql_parser::parser::{BinModifier, Expr, VectorSelector, parse};
+
+/// Stands for `$__rate_interval`, which is no duration: no other range has this length.
+pub(super) const RATE_INTERVAL: Duration = Duration::from_secs(61);
+
+/// A selector in an expression.
+pub(super) struct Selector {
+    pub(super) metric: String,
+    /// As written, such as `job="kindler"`.
+    pub(super) matchers: Vec<String>,
+    pub(super) range: Option<Duration>,
+    /// The function that is called with it; empty if there is none.
+    pub(super) function: &'static str,
+}
+
+fn parsed(expr: &str) -> Expr {
+    let rate_interval = format!("{}s", RATE_INTERVAL.as_secs());
+    let text = expr.replace("$__rate_interval", &rate_interval);
+    parse(&text).unwrap_or_else(|error| panic!("{error}: {expr}"))
+}
+
+/// The selectors of an expression.
+pub(super) fn selectors(expr: &str) -> Vec<Selector> {
+    let mut found = Vec::new();
+    collect(&parsed(expr), "", &mut found);
+    found
+}
+
+fn collect(expr: &Expr, function: &'static str, into: &mut Vec<Selector>) {
+    let mut select = |vector: &VectorSelector, range| {
+        into.push(Selector {
+            metric: vector.name.clone().expect("a metric"),
+            matchers: vector
+                .matchers
+                .matchers
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            range,
+            function,
+        });
+    };
+    match expr {
+        Expr::VectorSelector(vector) => select(vector, None),
+        Expr::MatrixSelector(matrix) => select(&matrix.vs, Some(matrix.range)),
+        Expr::Call(call) => {
+            for argument in &call.args.args {
+                collect(argument, call.func.name, into);
+            }
+        }
+        Expr::Aggregate(aggregate) => collect(&aggregate.expr, "", into),
+        Expr::Binary(binary) => {
+            collect(&binary.lhs, "", into);
+            collect(&binary.rhs, "", into);
+        }
+        Expr::Paren(paren) => collect(&paren.expr, "", into),
+        Expr::Unary(unary) => collect(&unary.expr, "", into),
+        Expr::Subquery(subquery) => collect(&subquery.expr, "", into),
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {}
+    }
+}
+
+/// The operands of an alert's expression, without their conditions: split at `and`,
+/// `or` and `unless`, with each comparison returning 0 or 1 instead of nothing. An
+/// operand without a series then names a metric, label or match that does not exist.
+pub(super) fn operands(expr: &str) -> Vec<String> {
+    fn split(expr: Expr) -> Vec<Expr> {
+        match expr {
+            Expr::Paren(paren) => split(*paren.expr),
+            Expr::Binary(binary) if binary.op.is_set_operator() => {
+                [split(*binary.lhs), split(*binary.rhs)].concat()
+            }
+            // `absent` has no series, so its argument is checked.
+            Expr::Call(mut call) if call.func.name == "absent" => split(*call.args.args.remove(0)),
+            Expr::Binary(mut binary) if binary.op.is_comparison_operator() => {
+                let modifier = binary.modifier.unwrap_or_default();
+                binary.modifier = Some(BinModifier::with_return_bool(modifier, true));
+                vec![Expr::Binary(binary)]
+            }
+            other => vec![other],
+        }
+    }
+    split(parsed(expr))
+        .iter()
+        .map(ToString::to_string)
         .collect()
-}
-
-/// The texts in braces.
-pub(super) fn selectors(expr: &str) -> Vec<&str> {
-    let parts = expr.split('{').skip(1);
-    parts.map(|rest| rest.split('}').next().unwrap()).collect()
-}
-
-/// The texts in brackets after a selector.
-pub(super) fn ranges(expr: &str) -> Vec<&str> {
-    let parts = expr.split("}[").skip(1);
-    parts.map(|rest| rest.split(']').next().unwrap()).collect()
 }
 
 /// An expression of a panel with its variables replaced.
@@ -48,88 +111,19 @@ pub(super) fn scraped(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn metrics_selectors_and_ranges_are_found() {
-    let expr = r#"60 * sum(rate(a_total{job="x",b=~".+"}[5m])) / max by (c) (d:e{job="y"})"#;
-    assert_eq!(metrics(expr), ["a_total", "d:e"]);
-    assert_eq!(selectors(expr), [r#"job="x",b=~".+""#, r#"job="y""#]);
-    assert_eq!(ranges(expr), ["5m"]);
-    assert_eq!(
-        scraped("# HELP a b\na{c=\"d\"} 1\nb 2\n"),
-        BTreeSet::from(["a".to_owned(), "b".to_owned()])
-    );
-}
-
-/// The operands of an alert's expression, without their conditions: split at `and`,
-/// `or` and `unless`, with each comparison returning 0 or 1 instead of nothing. An
-/// operand without a series then names a metric, label or match that does not exist.
-pub(super) fn operands(expr: &str) -> Vec<String> {
-    let expr = expr.trim();
-    if let Some(inner) = enclosed(expr) {
-        return operands(inner);
-    }
-    let parts = split_outside(expr, &[" and ", " or ", " unless "]);
-    if parts.len() > 1 {
-        return parts.iter().flat_map(|part| operands(part)).collect();
-    }
-    // The rest of a match: `on (a, b) x`.
-    let expr = match expr.strip_prefix("on (") {
-        Some(rest) => return operands(rest.split_once(')').unwrap().1),
-        None => expr,
-    };
-    // `absent` has no series, so its argument is checked.
-    if let Some(rest) = expr.strip_prefix("absent(") {
-        return operands(rest.strip_suffix(')').unwrap());
-    }
-    let mut shown = expr.to_owned();
-    for comparison in [" == ", " != ", " >= ", " <= ", " > ", " < "] {
-        let parts = split_outside(&shown, &[comparison]);
-        shown = parts.join(&format!("{comparison}bool "));
-    }
-    vec![shown]
-}
-
-/// The text inside parentheses that enclose the whole expression.
-fn enclosed(expr: &str) -> Option<&str> {
-    let inner = expr.strip_prefix('(')?.strip_suffix(')')?;
-    let mut depth = 0_i32;
-    for c in inner.chars() {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        if depth < 0 {
-            return None;
-        }
-    }
-    Some(inner)
-}
-
-/// Splits at words outside of parentheses.
-fn split_outside<'a>(expr: &'a str, words: &[&str]) -> Vec<&'a str> {
-    let (mut parts, mut depth, mut from) = (Vec::new(), 0_i32, 0);
-    for (at, c) in expr.char_indices() {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        let word = words.iter().find(|word| expr[at..].starts_with(**word));
-        if let (0, Some(word)) = (depth, word) {
-            parts.push(&expr[from..at]);
-            from = at + word.len();
-        }
-    }
-    parts.push(&expr[from..]);
-    parts
-}
-
-#[test]
 fn operands_are_the_inputs_of_an_alert() {
-    let expr = "(max by (n) (a{}) > 0 or b{} == 1) unless on (n) max by (n) (c{}) >= 2";
+    let expr = "(max by (n) (a) > 0 or b == 1) unless on (n) max by (n) (c) >= 2";
     assert_eq!(
         operands(expr),
         [
-            "max by (n) (a{}) > bool 0",
-            "b{} == bool 1",
-            "max by (n) (c{}) >= bool 2"
+            "max by (n) (a) > bool 0",
+            "b == bool 1",
+            "max by (n) (c) >= bool 2"
         ]
     );
     assert_eq!(operands("absent(up{job=\"x\"})"), ["up{job=\"x\"}"]);
     assert_eq!(
-        operands("sum(a{}) / sum(b{}) > 10 * max(c{})"),
-        ["sum(a{}) / sum(b{}) > bool 10 * max(c{})"]
+        operands("sum(a) / sum(b) > 10 * max(c)"),
+        ["sum(a) / sum(b) > bool 10 * max(c)"]
     );
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Json, Router, routing::post};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,26 +34,9 @@ impl MonitoringStack {
     /// installed.
     pub(super) async fn start(scraped: &[String]) -> Option<Self> {
         tool(&["prometheus"])?;
-        tool(&["prometheus-alertmanager", "alertmanager"])?;
         let folder = TempDir::with_prefix_in("watch-", run_folder()).unwrap();
         let receiver = Receiver::start().await;
-        let routing = folder.path().join("alertmanager.yml");
-        // JSON is valid YAML.
-        fs::write(&routing, fast_routing(&receiver.url).to_string()).unwrap();
-        let alertmanager = MonitoringProgram::start("/-/ready", folder.path(), |port| {
-            let mut command = tool(&["prometheus-alertmanager", "alertmanager"]).unwrap();
-            command
-                .arg(format!("--config.file={}", routing.display()))
-                .arg(format!(
-                    "--storage.path={}",
-                    folder.path().join("am").display()
-                ))
-                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-                // Without peers and without a port for them.
-                .arg("--cluster.listen-address=");
-            command
-        })
-        .await;
+        let alertmanager = start_alertmanager(folder.path(), &fast_routing(&receiver.url)).await?;
         let rules = folder.path().join("kindler.rules.yml");
         fs::write(&rules, fast_rules().to_string()).unwrap();
         let alerts_to = format!("127.0.0.1:{}", alertmanager.port);
@@ -98,7 +82,7 @@ impl MonitoringStack {
     pub(super) async fn query(&self, path: &str, form: &[(&str, &str)]) -> Value {
         let body: Vec<_> = form
             .iter()
-            .map(|(key, value)| format!("{key}={}", escaped(value)))
+            .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
             .collect();
         let method = if form.is_empty() { "GET" } else { "POST" };
         let answer = exchange(self.prometheus.port, method, path, &body.join("&")).await;
@@ -152,6 +136,26 @@ impl Drop for MonitoringStack {
     }
 }
 
+/// An Alertmanager without peers; `None` if it is not installed.
+pub(super) async fn start_alertmanager(folder: &Path, config: &Value) -> Option<MonitoringProgram> {
+    const NAMES: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
+    tool(&NAMES)?;
+    let file = folder.join("alertmanager.yml");
+    // JSON is valid YAML.
+    fs::write(&file, config.to_string()).unwrap();
+    let command = |port| {
+        let mut command = tool(&NAMES).unwrap();
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.path={}", folder.join("am").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            // No port for peers.
+            .arg("--cluster.listen-address=");
+        command
+    };
+    Some(MonitoringProgram::start("/-/ready", folder, command).await)
+}
+
 /// The shipped rules with a second for each minute, so that their order stays. The only
 /// other change is the step of the range in which the reason is looked up.
 fn fast_rules() -> Value {
@@ -193,9 +197,9 @@ fn fast_routing(receiver: &str) -> Value {
 }
 
 /// A program that serves HTTP; it ends when dropped.
-struct MonitoringProgram {
+pub(super) struct MonitoringProgram {
     child: Child,
-    port: u16,
+    pub(super) port: u16,
     log: std::path::PathBuf,
 }
 
@@ -293,23 +297,6 @@ async fn exchange(port: u16, method: &str, path: &str, body: &str) -> Option<Str
     stream.read_to_string(&mut answer).await.ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?;
-    // The body explains a refused expression.
+    // The body explains a rejected expression.
     matches!(code, "200" | "400" | "422").then(|| body.to_owned())
-}
-
-/// Escapes a value for a form.
-fn escaped(value: &str) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => {
-                text.push(char::from(byte));
-            }
-            other => {
-                let _ = write!(text, "%{other:02X}");
-            }
-        }
-    }
-    text
 }

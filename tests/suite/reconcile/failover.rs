@@ -1,4 +1,4 @@
-//! The database moves to another host, or refuses writes: a session that cannot write
+//! The database moves to another host, or rejects writes: a session that cannot write
 //! is closed, and the other hosts are tried.
 
 use std::time::{Duration, Instant};

@@ -42,7 +42,9 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
         (started_deletes(&host), sql.text(rows).await.as_str()),
         (3, "5")
     );
-    assert_eq!(daemons[0].metric("kindler_deletions_held").await, Some(5.0));
+    for metric in ["kindler_deletions_deferred", "kindler_deletions_held"] {
+        assert_eq!(daemons[0].metric(metric).await, Some(5.0), "{metric}");
+    }
     let (status, _) = kindler_output(&database.url(), &host, &["status"]);
     assert!(
         status.contains("deletion of 5 clusters: KINDLER_DELETE_CAP"),
@@ -149,7 +151,7 @@ async fn nothing_is_repaired_while_most_clusters_are_down() {
     assert_eq!(host.started("new")[0], "create");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(sql.text(DEFERRED_REPAIRS).await, "6");
-    assert_eq!(daemon.metric("kindler_repairs_held").await, Some(6.0));
+    assert_eq!(daemon.metric("kindler_repairs_deferred").await, Some(6.0));
     let (status, code) = kindler_output(&database.url(), &host, &["status"]);
     assert_eq!(code, Some(1), "{status}");
     assert!(

@@ -1,5 +1,5 @@
 //! A later release migrates the database while this one runs: this one finishes its
-//! running work, begins nothing, says so, and continues after a rollback.
+//! running work, starts no new work, says so, and continues after a rollback.
 
 use crate::kit::{Daemon, Host, Sql, kindler_output, migrated};
 
@@ -51,7 +51,7 @@ async fn a_replica_with_a_newer_schema_begins_nothing() {
     let (_, status) = daemon.get("/api/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     for replica in status["replicas"].as_array().unwrap() {
-        assert_eq!(replica["replica"]["aside"], true, "{replica}");
+        assert_eq!(replica["replica"]["standby"], true, "{replica}");
     }
     let (_, code) = kindler_output(&database.url(), &host, &["once"]);
     assert_eq!(code, Some(2));

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{rig, rig_on};
-use crate::kit::{Daemon, Host, Sql, eventually, migrated};
+use super::{ReconcileRig, rig, rig_on};
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, migrated};
 
 #[tokio::test]
 async fn the_observation_decides_and_not_the_exit_code() {
@@ -99,6 +99,101 @@ async fn scripts_may_write_and_delete_their_own_row() {
     assert_eq!(host.cluster("dev"), None);
     assert_eq!(host.started("dev"), ["create", "delete"]);
     drop(daemon);
+}
+
+/// The commands of a cluster, which change the spec of its own row each time.
+async fn rewrites_its_row(end: &str, verbs: &[&str]) -> (ReconcileRig, usize) {
+    let (database, host) = (migrated().await, Host::new());
+    let rewrite = "UPDATE clusters SET http_port = 20000 + nextval('counted') WHERE name = '$name'";
+    let shell = format!(
+        "psql -qX '{}' -c \"{rewrite}\" || exit 9\n{end}",
+        database.url()
+    );
+    verbs.iter().for_each(|verb| host.control(verb, &shell));
+    let sql = database.connect().await;
+    sql.run("CREATE SEQUENCE counted").await;
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_BACKOFF_INITIAL", "1s")
+        .set("KINDLER_BACKOFF_MAX", "1m")
+        .start()
+        .await;
+    let rig = ReconcileRig {
+        database,
+        host,
+        daemon,
+        sql,
+    };
+    rig.sql.declare("dev").await;
+    let began = std::time::Instant::now();
+    eventually(Duration::from_secs(30), "ten seconds", || async {
+        began.elapsed() > Duration::from_secs(10)
+    })
+    .await;
+    let count = rig.host.started("dev").len();
+    (rig, count)
+}
+
+#[tokio::test]
+async fn a_create_that_changes_its_own_row_is_slowed_down() {
+    let (rig, count) = rewrites_its_row("", &["create"]).await;
+    // At 0 s, at once, then after 1, 2, 4 and 8 s.
+    assert!((3..=6).contains(&count), "{count} creates in 10 s");
+    eventually(TIMEOUT, "the reason in the row", || async {
+        rig.sql.text("SELECT status_reason FROM clusters").await == "ChangeHeld"
+    })
+    .await;
+    let message = rig.sql.text("SELECT status_message FROM clusters").await;
+    assert!(
+        message.contains("its spec changed while its command ran"),
+        "{message}"
+    );
+    assert_eq!(rig.sql.state("dev").await, "present running");
+    let events = "SELECT count(*) FROM cluster_events WHERE reason = 'ChangeHeld'";
+    assert!(rig.sql.number(events).await >= 1);
+    let deferred = rig.daemon.metric("kindler_changes_deferred_total").await;
+    assert!(deferred.is_some_and(|count| count >= 1.0), "{deferred:?}");
+
+    // A change that a person makes while no command runs is applied at once, and the count
+    // starts over.
+    rig.host.release("create");
+    rig.sql.run("UPDATE clusters SET http_port = 19999").await;
+    eventually(TIMEOUT, "the applied change", || async {
+        rig.sql.number("SELECT count(*) FROM clusters WHERE observed_spec_hash = spec_hash AND failed_attempts = 0").await == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failing_create_that_changes_its_row_backs_off() {
+    let (rig, count) = rewrites_its_row("exit 1", &["create"]).await;
+    assert!((2..=5).contains(&count), "{count} creates in 10 s");
+    assert_eq!(rig.sql.state("dev").await, "present failed");
+    assert!(
+        rig.sql
+            .number("SELECT failed_attempts::int8 FROM clusters")
+            .await
+            >= 2
+    );
+}
+
+#[tokio::test]
+async fn a_failing_delete_that_changes_its_row_backs_off() {
+    let (rig, _) = rewrites_its_row("exit 1", &["delete"]).await;
+    rig.sql.wait_state("dev", "present running").await;
+    let before = rig.host.started("dev").len();
+    rig.sql.desire("dev", "absent").await;
+    let began = std::time::Instant::now();
+    eventually(Duration::from_secs(30), "ten seconds", || async {
+        began.elapsed() > Duration::from_secs(10)
+    })
+    .await;
+    let count = rig.host.started("dev").len() - before;
+    assert!((2..=5).contains(&count), "{count} deletes in 10 s");
+    rig.host.release("delete");
+    rig.sql
+        .run("UPDATE clusters SET retry_requested_at = now()")
+        .await;
+    rig.sql.wait_state("dev", "gone").await;
 }
 
 #[tokio::test]

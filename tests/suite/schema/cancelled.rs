@@ -2,27 +2,17 @@
 
 use std::time::Duration;
 
-use kindler::core::database::Database as Url;
-use kindler::store::Store;
 use tokio::time::timeout;
 
 use super::{migrated, one_waits_for_a_lock, waiting_for_a_lock};
+use crate::kit::Sql;
 
 #[tokio::test]
 async fn a_cancelled_call_delays_no_later_call() {
     let (database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
-    client
-        .batch_execute("BEGIN; SELECT FROM clusters FOR UPDATE")
-        .await
-        .unwrap();
-    let (store, name) = (
-        Store::new(&Url::parse(&database.url()).unwrap(), 1, "test"),
-        "dev".parse().unwrap(),
-    );
+    client.declare("dev").await;
+    client.run("BEGIN; SELECT FROM clusters FOR UPDATE").await;
+    let (store, name) = (database.store(1), "dev".parse().unwrap());
     {
         // The future is dropped while its statement waits for the lock.
         let pausing = store.set_paused(&name, true, None);
@@ -41,7 +31,7 @@ async fn a_cancelled_call_delays_no_later_call() {
 #[tokio::test]
 async fn a_finished_call_returns_its_connection() {
     let (database, _client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let store = database.store(1);
     let pid = || async {
         let pids = database.value::<i32>("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kindler' AND query NOT LIKE '%pg_stat_activity%'");
         pids.await

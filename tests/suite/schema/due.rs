@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use kindler::clusters::Cluster;
-use kindler::core::database::Database as Url;
 use kindler::core::object::Object;
 use kindler::core::table::Statements;
 use kindler::store::Store;
 
 use tokio_postgres::Client;
 
-use super::{migrated, number};
+use super::migrated;
+use crate::kit::Sql;
 
 async fn due(store: &Store) -> Vec<String> {
     store
@@ -26,25 +26,23 @@ async fn due(store: &Store) -> Vec<String> {
 #[tokio::test]
 async fn changes_made_with_triggers_off_are_found() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     client
-        .batch_execute(
+        .run(
             "INSERT INTO clusters (name, provider) VALUES ('spec', 'k3d'), ('desire', 'k3d');
              UPDATE clusters SET actual_state = 'running', observed_generation = generation,
                 observed_spec_hash = spec_hash, next_check_at = now() + interval '5 min'",
         )
-        .await
-        .unwrap();
+        .await;
     assert_eq!(due(&store).await, Vec::<String>::new());
     client
-        .batch_execute(
+        .run(
             "ALTER TABLE clusters DISABLE TRIGGER USER;
              UPDATE clusters SET http_port = 18099 WHERE name = 'spec';
              UPDATE clusters SET desired_state = 'absent' WHERE name = 'desire';
              INSERT INTO clusters (name, provider) VALUES ('new', 'k3d')",
         )
-        .await
-        .unwrap();
+        .await;
     let mut found = due(&store).await;
     found.sort();
     assert_eq!(found, ["desire", "new", "spec"]);
@@ -53,7 +51,7 @@ async fn changes_made_with_triggers_off_are_found() {
 /// One row for each combination that matters for due and settled.
 async fn rows_of_every_kind(client: &Client) {
     client
-        .batch_execute(
+        .run(
             "INSERT INTO clusters (name, provider, desired_state, actual_state, paused, next_attempt_at, next_check_at)
              SELECT d || '-' || a || '-' || p::int, 'kind', d, a, p, '2030-01-01', '2031-01-01'
              FROM unnest(ARRAY['present', 'stopped', 'absent']) d,
@@ -63,16 +61,14 @@ async fn rows_of_every_kind(client: &Client) {
              SELECT 'applied-' || n, 'kind', 'running', '2031-01-01', '2030-01-01' FROM generate_series(0, 3) n;
              UPDATE clusters SET observed_generation = generation WHERE name IN ('applied-1', 'applied-3') OR name LIKE 'stopped-stopped%';
              UPDATE clusters SET observed_spec_hash = spec_hash WHERE name IN ('applied-2', 'applied-3')",
-        )
-        .await
-        .unwrap();
+        ).await;
 }
 
 #[tokio::test]
 async fn the_database_and_the_code_agree_on_what_is_settled() {
     let (database, client) = migrated().await;
     rows_of_every_kind(&client).await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     let names = "SELECT name FROM clusters";
     let (mut unsettled, mut settled) = (0, 0);
     for row in client.query(names, &[]).await.unwrap() {
@@ -91,7 +87,7 @@ async fn the_database_and_the_code_agree_on_what_is_settled() {
 async fn the_database_and_the_plan_agree_on_what_is_due() {
     let (database, client) = migrated().await;
     rows_of_every_kind(&client).await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    let store = database.store(2);
     let rows = client
         .query("SELECT name, due_at FROM clusters", &[])
         .await
@@ -112,7 +108,7 @@ async fn the_database_and_the_plan_agree_on_what_is_due() {
 async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
     let (_database, client) = migrated().await;
     client
-        .batch_execute(
+        .run(
             r#"SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
              INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
              SELECT 'c' || n, 'kind', 'running', 1, now() + interval '5 min' + n * interval '1 ms',
@@ -122,9 +118,7 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
              SELECT 'due' || n, 'kind', CASE n WHEN 1 THEN '{"host": "a"}'::jsonb ELSE '{}' END, CASE n WHEN 2 THEN 'host=a' END
              FROM generate_series(1, 7) n;
              ANALYZE clusters"#,
-        )
-        .await
-        .unwrap();
+        ).await;
     // With the values that the daemon binds.
     for (selector, due) in [
         ("NULL", 7),
@@ -139,8 +133,7 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
             .replace("$2", "2048")
             .replace("$3", selector);
         let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {pass}");
-        let row = client.query_one(&explain, &[]).await.unwrap();
-        let plan = row.get::<_, serde_json::Value>(0);
+        let plan: serde_json::Value = client.value(&explain).await;
         let shown = plan.to_string();
         assert!(shown.contains("clusters_due"), "{shown}");
         assert!(
@@ -159,7 +152,7 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
             "{scanned} rows were read for 7 due ones: {shown}"
         );
         let found = format!("SELECT count(*) FROM ({pass}) AS due");
-        assert_eq!(number(&client, &found).await, due);
+        assert_eq!(client.number(&found).await, due);
     }
 }
 

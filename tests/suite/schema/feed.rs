@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use kindler::core::database::Database as Url;
-use kindler::store::{Changes, Store};
+use kindler::store::Changes;
 
+use super::migrated;
 use super::triggers::listen;
-use super::{migrated, number, text};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 const AFTER_RESTORE: &str = include_str!("../../../sql/after_restore.sql");
 
@@ -28,8 +27,8 @@ fn names(changes: Changes) -> Vec<String> {
 #[tokio::test]
 async fn rows_of_another_server_are_read_once_until_they_change() {
     let (database, client) = migrated().await;
-    client.batch_execute(RESTORED).await.unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    client.run(RESTORED).await;
+    let store = database.store(2);
     for prepared in [false, true] {
         store.set_own_sessions(prepared);
         let all = store.changes(Changes::BEGINNING).await.unwrap();
@@ -45,7 +44,7 @@ async fn rows_of_another_server_are_read_once_until_they_change() {
             assert_eq!(repeated, Vec::<String>::new(), "prepared: {prepared}");
         }
         let edit = format!("UPDATE clusters SET paused = {prepared} WHERE name = 'c7'");
-        client.batch_execute(&edit).await.unwrap();
+        client.run(&edit).await;
         assert_eq!(names(store.changes(&horizon).await.unwrap()), ["c7"]);
     }
 }
@@ -53,28 +52,25 @@ async fn rows_of_another_server_are_read_once_until_they_change() {
 #[tokio::test]
 async fn after_restore_changes_only_the_transaction_ids() {
     let (database, client) = migrated().await;
-    client.batch_execute(RESTORED).await.unwrap();
+    client.run(RESTORED).await;
     let everything_else = "SELECT md5(string_agg((to_jsonb(c) - 'changed_in')::text, '' ORDER BY name)) FROM clusters c";
     let history = "SELECT (SELECT count(*) FROM cluster_events) * 1000 + (SELECT count(*) FROM cluster_revisions)";
     let of_the_future = "SELECT count(*) FROM clusters WHERE changed_in > pg_current_xact_id()";
     let before = (
-        text(&client, everything_else).await,
-        number(&client, history).await,
+        client.text(everything_else).await,
+        client.number(history).await,
     );
-    assert_eq!(number(&client, of_the_future).await, 50);
+    assert_eq!(client.number(of_the_future).await, 50);
 
     let (_listener, received) = listen(&database).await;
-    client.batch_execute(AFTER_RESTORE).await.unwrap();
-    assert_eq!(number(&client, of_the_future).await, 0);
+    client.run(AFTER_RESTORE).await;
+    assert_eq!(client.number(of_the_future).await, 0);
     let after = (
-        text(&client, everything_else).await,
-        number(&client, history).await,
+        client.text(everything_else).await,
+        client.number(history).await,
     );
     assert_eq!(after, before);
-    client
-        .batch_execute("NOTIFY kindler_wake_public, 'end'")
-        .await
-        .unwrap();
+    client.run("NOTIFY kindler_wake_public, 'end'").await;
     eventually(Duration::from_secs(5), "the end", || async {
         !received.lock().unwrap().is_empty()
     })

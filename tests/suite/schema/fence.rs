@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use kindler::clusters::{Actual, Cluster};
-use kindler::core::database::Database as Url;
 use kindler::core::rows::{Claim, Claimed, Leased, Written};
-use kindler::store::Store;
 
 use super::claims::Claims;
-use super::migrated;
-use crate::kit::eventually;
+use super::{migrated, one_waits_for_a_lock};
+use crate::kit::Sql;
 
 const TTL: Duration = Duration::from_secs(15);
 
@@ -40,11 +38,8 @@ fn intent(row: &Leased<Cluster>) -> Status {
 #[tokio::test]
 async fn one_of_a_hundred_concurrent_claims_wins() {
     let (database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 20, "test");
+    client.declare("dev").await;
+    let store = database.store(20);
     let contenders: Vec<_> = (0..100)
         .map(|n| {
             let store = store.clone();
@@ -70,18 +65,14 @@ async fn one_of_a_hundred_concurrent_claims_wins() {
 #[tokio::test]
 async fn a_stale_owner_cannot_write() {
     let (database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    client.declare("dev").await;
+    let store = database.store(4);
     let first = won(store.claim("dev", "first", TTL).await.unwrap());
     let row = first.row.readable().unwrap();
     let status = intent(&row);
     client
-        .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
-        .await
-        .unwrap();
+        .run("UPDATE cluster_leases SET expires_at = clock_timestamp()")
+        .await;
     assert!(
         store
             .claims()
@@ -139,17 +130,11 @@ async fn a_stale_owner_cannot_write() {
 #[tokio::test]
 async fn a_write_for_an_older_generation_is_rejected() {
     let (database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    client.declare("dev").await;
+    let store = database.store(4);
     let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
     let row = claimed.row.readable().unwrap();
-    client
-        .batch_execute("UPDATE clusters SET http_port = 18099")
-        .await
-        .unwrap();
+    client.run("UPDATE clusters SET http_port = 18099").await;
     assert!(matches!(
         store
             .write_status(&row, &claimed.lease, &intent(&row))
@@ -162,18 +147,12 @@ async fn a_write_for_an_older_generation_is_rejected() {
 #[tokio::test]
 async fn terms_rise_across_removal_and_redeclaration() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let mut terms = HashSet::new();
     let mut generations = HashSet::new();
     for _ in 0..3 {
-        client
-            .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-            .await
-            .unwrap();
-        client
-            .batch_execute("DELETE FROM clusters WHERE name = 'dev'")
-            .await
-            .unwrap();
+        client.declare("dev").await;
+        client.run("DELETE FROM clusters WHERE name = 'dev'").await;
         let claimed = won(store.claim("dev", "me", TTL).await.unwrap());
         let row = claimed.row.readable().unwrap();
         assert!(terms.insert(claimed.lease.term));
@@ -197,13 +176,12 @@ async fn terms_rise_across_removal_and_redeclaration() {
 async fn a_row_that_is_not_due_is_not_claimed() {
     let (database, client) = migrated().await;
     client
-        .batch_execute(
+        .run(
             "INSERT INTO clusters (name, provider, actual_state, next_attempt_at)
              VALUES ('dev', 'k3d', 'failed', now() + interval '1 min')",
         )
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+        .await;
+    let store = database.store(4);
     match store.claim("dev", "me", TTL).await.unwrap() {
         Claim::NotDue { due_in: Some(wait) } => assert!(wait > Duration::from_secs(50)),
         other => panic!("{other:?}"),
@@ -217,21 +195,15 @@ async fn a_row_removed_during_a_claim_is_no_error() {
         "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')",
         "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM clusters",
     ] {
-        client.batch_execute(step).await.unwrap();
+        client.run(step).await;
     }
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     let claim = tokio::spawn(async move {
         let first = store.claim("dev", "me", TTL).await.unwrap();
         (first, store.claim_if_there("dev", "me", TTL).await.unwrap())
     });
-    let sql = database.connect().await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually(TTL, "the claim to wait for the removal", || async {
-        sql.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1
-    })
-    .await;
-    client.batch_execute("COMMIT").await.unwrap();
+    one_waits_for_a_lock(&database).await;
+    client.run("COMMIT").await;
     match claim.await.unwrap() {
         (Claim::Busy { expires_in }, None) => assert_eq!(expires_in, Duration::ZERO),
         other => panic!("{other:?}"),
@@ -242,24 +214,20 @@ async fn a_row_removed_during_a_claim_is_no_error() {
 async fn an_expired_lease_on_a_row_that_is_not_due_is_deleted() {
     let (database, client) = migrated().await;
     client
-        .batch_execute("INSERT INTO clusters (name, provider) SELECT n, 'k3d' FROM unnest('{due,done,held}'::text[]) n")
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+        .run("INSERT INTO clusters (name, provider) SELECT n, 'k3d' FROM unnest('{due,done,held}'::text[]) n").await;
+    let store = database.store(4);
     for name in ["due", "done", "held"] {
         won(store.claim(name, "a", TTL).await.unwrap());
     }
     client
-        .batch_execute(
+        .run(
             "UPDATE cluster_leases SET expires_at = clock_timestamp() WHERE cluster_name <> 'held';
              UPDATE clusters SET next_attempt_at = now() + interval '1 h' WHERE name <> 'due'",
         )
-        .await
-        .unwrap();
+        .await;
     // An owner that crashed after its last write left it; no claim follows for an hour.
     assert_eq!(store.claims().expired(10).await.unwrap(), ["due"]);
     let left = "SELECT string_agg(cluster_name, ' ' ORDER BY cluster_name) FROM cluster_leases";
-    let left: String = client.query_one(left, &[]).await.unwrap().get(0);
-    assert_eq!(left, "due held");
+    assert_eq!(client.text(left).await, "due held");
     won(store.claim("due", "b", TTL).await.unwrap());
 }

@@ -4,27 +4,14 @@
 use std::path::Path;
 
 use kindler::clusters::ClusterName;
-use kindler::core::database::Database as Url;
 use kindler::store::{Incarnation, Store};
 use tokio_postgres::Client;
 
-use super::{migrated, run_migration, text};
-use crate::kit::{Database, removal};
-
-const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
+use super::{migrated, run_migration};
+use crate::kit::{Database, Sql, removal};
 
 fn dev() -> ClusterName {
     "dev".parse().unwrap()
-}
-
-async fn run(client: &Client, sql: &str) {
-    if let Err(error) = client.batch_execute(sql).await {
-        panic!("{error:?} in {sql}");
-    }
-}
-
-fn store(database: &Database) -> Store {
-    Store::new(&Url::parse(&database.url()).unwrap(), 2, "test")
 }
 
 /// The schema of the last release without UIDs.
@@ -36,7 +23,7 @@ async fn schema_without_uids() -> (Database, Client) {
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
     for file in files.iter().take(10) {
-        run(&client, &std::fs::read_to_string(file).unwrap()).await;
+        client.run(&std::fs::read_to_string(file).unwrap()).await;
     }
     (database, client)
 }
@@ -56,18 +43,18 @@ async fn generations(store: &Store, of: Option<&Incarnation>) -> Vec<i64> {
 #[tokio::test]
 async fn history_is_that_of_the_present_row() {
     let (database, client) = migrated().await;
-    let store = store(&database);
-    run(&client, DEV).await;
+    let store = database.store(2);
+    client.declare("dev").await;
     let first = store.incarnation(&dev()).await.unwrap();
-    run(&client, "UPDATE clusters SET http_port = 18099").await;
-    run(&client, &removal("dev")).await;
+    client.run("UPDATE clusters SET http_port = 18099").await;
+    client.run(&removal("dev")).await;
     let one = "1:declared 2:changed 3:changed 3:removed";
     // While no row has the name, history is that of the last row.
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last, first);
     assert_eq!(events(&store, Some(&last)).await, one);
 
-    run(&client, DEV).await;
+    client.declare("dev").await;
     let second = store.incarnation(&dev()).await.unwrap();
     assert_ne!(second.uid, first.uid);
     assert_eq!(events(&store, Some(&second)).await, "4:declared");
@@ -76,7 +63,7 @@ async fn history_is_that_of_the_present_row() {
     assert_eq!(events(&store, None).await, both);
     assert_eq!(generations(&store, None).await, [4, 3, 2, 1]);
 
-    run(&client, &removal("dev")).await;
+    client.run(&removal("dev")).await;
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last, second);
     let two = "4:declared 5:changed 5:removed";
@@ -87,11 +74,11 @@ async fn history_is_that_of_the_present_row() {
 #[tokio::test]
 async fn a_rollback_uses_only_revisions_of_the_same_row() {
     let (database, client) = migrated().await;
-    let store = store(&database);
-    run(&client, DEV).await;
-    run(&client, &removal("dev")).await;
-    run(&client, DEV).await;
-    run(&client, "UPDATE clusters SET http_port = 18099").await;
+    let store = database.store(2);
+    client.declare("dev").await;
+    client.run(&removal("dev")).await;
+    client.declare("dev").await;
+    client.run("UPDATE clusters SET http_port = 18099").await;
     let to = async |revision| store.roll_back(&dev(), revision, None).await.unwrap();
     for of_the_first in [1, 2] {
         assert_eq!(to(of_the_first).await, None);
@@ -103,14 +90,14 @@ async fn a_rollback_uses_only_revisions_of_the_same_row() {
 #[tokio::test]
 async fn removals_separate_the_history_of_an_earlier_release() {
     let (database, client) = schema_without_uids().await;
-    run(&client, DEV).await;
-    run(&client, &removal("dev")).await;
-    run(&client, DEV).await;
-    run(&client, "UPDATE clusters SET http_port = 18099").await;
+    client.declare("dev").await;
+    client.run(&removal("dev")).await;
+    client.declare("dev").await;
+    client.run("UPDATE clusters SET http_port = 18099").await;
     run_migration(&database).await;
     let old = "SELECT count(*)::text FROM cluster_events WHERE uid IS NOT NULL";
-    assert_eq!(text(&client, old).await, "0");
-    let store = store(&database);
+    assert_eq!(client.text(old).await, "0");
+    let store = database.store(2);
     let present = store.incarnation(&dev()).await.unwrap();
     assert!(present.uid.is_some());
     let expected = "3:declared 4:changed";
@@ -123,14 +110,14 @@ async fn removals_separate_the_history_of_an_earlier_release() {
     assert_eq!(Some(back.uid), present.uid);
     let expected = format!("{expected} 5:changed");
     assert_eq!(events(&store, Some(&present)).await, expected);
-    run(&client, &removal("dev")).await;
+    client.run(&removal("dev")).await;
     let expected = format!("{expected} 6:changed 6:removed");
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(
         (last, events(&store, Some(&last)).await),
         (present, expected)
     );
-    run(&client, DEV).await;
+    client.declare("dev").await;
     let present = store.incarnation(&dev()).await.unwrap();
     assert_eq!(events(&store, Some(&present)).await, "7:declared");
 }
@@ -139,11 +126,11 @@ async fn removals_separate_the_history_of_an_earlier_release() {
 async fn history_without_a_row_is_that_of_the_last_removed_row() {
     let (database, client) = schema_without_uids().await;
     for _twice in 0..2 {
-        run(&client, DEV).await;
-        run(&client, &removal("dev")).await;
+        client.declare("dev").await;
+        client.run(&removal("dev")).await;
     }
     run_migration(&database).await;
-    let store = store(&database);
+    let store = database.store(2);
     let last = store.incarnation(&dev()).await.unwrap();
     assert_eq!(last.uid, None);
     let expected = "3:declared 4:changed 4:removed";
@@ -159,16 +146,16 @@ async fn a_task_belongs_to_the_row_of_its_revision() {
             true => schema_without_uids().await,
         };
         for _twice in 0..2 {
-            run(&client, DEV).await;
-            run(&client, &removal("dev")).await;
+            client.declare("dev").await;
+            client.run(&removal("dev")).await;
         }
-        run(&client, DEV).await;
+        client.declare("dev").await;
         if before {
             run_migration(&database).await;
         }
-        let store = store(&database);
+        let store = database.store(2);
         let removals = "SELECT string_agg(at::text, '|' ORDER BY id) FROM cluster_events WHERE kind = 'removed'";
-        let removals = text(&client, removals).await;
+        let removals = client.text(removals).await;
         let removals: Vec<jiff::Timestamp> =
             removals.split('|').map(|at| at.parse().unwrap()).collect();
         let revisions = store.revisions(&dev(), None).await.unwrap();

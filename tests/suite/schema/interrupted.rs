@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use kindler::store::SCHEMA_VERSION;
 
+use super::run_migration;
 use super::takeover::{BY_HAND, OLD_TABLE, OLD_VALUES, shape};
-use super::{number, run_migration, text};
 use crate::faults::{report, rounds};
-use crate::kit::{Database, FaultKind, Host, InjectedFault, Proxy, kindler};
+use crate::kit::{Database, FaultKind, Host, InjectedFault, Proxy, Sql, kindler};
 
 /// A table of the bash system, with enough rows that the migration takes time.
 async fn old() -> Database {
@@ -20,7 +20,7 @@ async fn old() -> Database {
         "INSERT INTO clusters (name, provider, node_port, pf_port, http_port, https_port)
          SELECT 'many-' || n, 'kind', 30000, 20000, 21000, 22000 FROM generate_series(1, 500) n",
     ] {
-        database.execute(statement).await;
+        database.run(statement).await;
     }
     database
 }
@@ -47,14 +47,12 @@ async fn succeeded(mut child: Child) -> bool {
 async fn versions(database: &Database) -> String {
     let client = database.connect().await;
     let any = "SELECT (to_regclass('kindler_migrations') IS NOT NULL)::text";
-    if text(&client, any).await == "false" {
+    if client.text(any).await == "false" {
         return String::new();
     }
-    text(
-        &client,
-        "SELECT string_agg(version::text, ' ' ORDER BY version) FROM kindler_migrations",
-    )
-    .await
+    client
+        .text("SELECT string_agg(version::text, ' ' ORDER BY version) FROM kindler_migrations")
+        .await
 }
 
 /// The schema after a migration, and the number of its statements.
@@ -82,7 +80,7 @@ async fn uninterrupted() -> Whole {
 async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     let (database, host) = (old().await, Host::new());
     let client = database.connect().await;
-    let (rows, old_shape) = (text(&client, OLD_VALUES).await, shape(&client).await);
+    let (rows, old_shape) = (client.text(OLD_VALUES).await, shape(&client).await);
     let proxy = Proxy::to(&database).await;
     let child = migrating(&proxy, &host);
     proxy.inject(InjectedFault {
@@ -94,7 +92,7 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     assert!(proxy.fault_occurred(), "statement {at} never came");
     // The server may still be at the last statement; it ends before others begin.
     let lock = "BEGIN; LOCK TABLE clusters IN ACCESS EXCLUSIVE MODE; COMMIT";
-    client.batch_execute(lock).await.unwrap();
+    client.run(lock).await;
     let found = versions(&database).await;
     let committed = !found.is_empty();
     let (steps, form) = if committed {
@@ -104,14 +102,14 @@ async fn killed_at(at: usize, after: bool, whole: &Whole) -> bool {
     };
     assert_eq!(found, steps, "half of the steps, at {at}");
     assert!(shape(&client).await == *form, "half a schema, at {at}");
-    assert_eq!(text(&client, OLD_VALUES).await, rows, "at {at}");
+    assert_eq!(client.text(OLD_VALUES).await, rows, "at {at}");
 
     assert_eq!(run_migration(&database).await.applied.is_empty(), committed);
     assert_eq!(versions(&database).await, whole.versions, "at {at}");
     assert!(shape(&client).await == whole.shape, "at {at}");
-    assert_eq!(text(&client, OLD_VALUES).await, rows, "at {at}");
+    assert_eq!(client.text(OLD_VALUES).await, rows, "at {at}");
     let declared = "SELECT count(*) - 503 FROM cluster_revisions";
-    assert_eq!(number(&client, declared).await, 0, "at {at}");
+    assert_eq!(client.number(declared).await, 0, "at {at}");
     committed
 }
 

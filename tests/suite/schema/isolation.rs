@@ -7,7 +7,7 @@ use kindler::clusters::{Desired, PartialSpec, Provider};
 use kindler::core::database::Database as Url;
 use kindler::store::{Batch, BatchOutcome, Declaration, Declared, Store};
 
-use crate::kit::{Database, Pooler};
+use crate::kit::{Database, Pooler, Sql};
 
 /// A migrated database whose new sessions use REPEATABLE READ.
 pub(super) async fn repeatable_read() -> Database {
@@ -15,8 +15,8 @@ pub(super) async fn repeatable_read() -> Database {
     let name = database.name();
     let keep =
         format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'");
-    database.execute(&keep).await;
-    let kept: String = database.value("SHOW transaction_isolation").await;
+    database.run(&keep).await;
+    let kept = database.text("SHOW transaction_isolation").await;
     assert_eq!(kept, "repeatable read");
     database
 }
@@ -81,17 +81,15 @@ async fn so_do_they_behind_a_pooler_that_resets_sessions() {
 #[tokio::test]
 async fn a_single_statement_succeeds_after_a_lock_wait() {
     let database = repeatable_read().await;
-    database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 2, "test");
+    database.declare("dev").await;
+    let store = database.store(2);
     let other = database.connect().await;
     let edit = "BEGIN; UPDATE clusters SET http_port = 18099";
-    other.batch_execute(edit).await.unwrap();
+    other.run(edit).await;
     let name = "dev".parse().unwrap();
     let pausing = tokio::spawn(async move { store.set_paused(&name, true, None).await });
     super::one_waits_for_a_lock(&database).await;
-    other.batch_execute("COMMIT").await.unwrap();
+    other.run("COMMIT").await;
     let paused = pausing.await.unwrap().unwrap().unwrap();
     assert!(paused.paused && paused.spec.http_port.get() == 18099);
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 13] = [
+const MERGED: [(&str, &str); 16] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -57,7 +57,19 @@ const MERGED: [(&str, &str); 13] = [
         "0150e03565f7f878d2ff9721f737ccbafdcacb222888a2ce91c4adacfe52bb09",
     ),
     (
-        "0013_refused.sql",
+        "0013_comments.sql",
+        "d8a083780bc4347da382b90a6c11add7f2783a3458cc11a8462fb2ad1a895965",
+    ),
+    (
+        "0014_notify.sql",
+        "b60182d2e66002eb023c464da2f2f47b98667d7dd8c393613057bae3500c1d48",
+    ),
+    (
+        "0015_went_back.sql",
+        "f629f998ff4a53023dd24086adb9aa89d526f327f7cbf396c52b8258948619c4",
+    ),
+    (
+        "0016_refused.sql",
         "6c17c0b19797ffe8dc748006a7e41c78bfd8747042456d12dee149a9d0b2f017",
     ),
 ];

@@ -8,7 +8,6 @@ use kindler::clusters::plan::{
     Conclusion, Decision, Moment, Outcome, Policy, Status, conclude, plan,
 };
 use kindler::clusters::{Actual, Cluster, Selector};
-use kindler::core::database::Database as Url;
 use kindler::core::rows::{Claim, Claimed, Lease, Leased, Written};
 use kindler::store::Store;
 use proptest::prelude::{Strategy, any, prop_oneof};
@@ -18,14 +17,14 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::claims::Claims;
-use super::{migrated, number, text};
-use crate::kit::Database;
+use super::migrated;
+use crate::kit::{Database, Sql};
 
 const TTL: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn store(database: &Database, selector: &str) -> Store {
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 4, "test");
+    let store = database.store(4);
     store.selecting(&selector.parse().unwrap())
 }
 
@@ -33,7 +32,7 @@ async fn insert(client: &Client, name: &str, labels: &str) {
     let sql = format!(
         "INSERT INTO clusters (name, provider, labels) VALUES ('{name}', 'k3d', '{labels}')"
     );
-    client.batch_execute(&sql).await.unwrap();
+    client.run(&sql).await;
 }
 
 async fn claim(store: &Store, name: &str) -> Option<Claimed<Cluster>> {
@@ -71,11 +70,11 @@ async fn write(
 }
 
 async fn place(client: &Client, name: &str) -> String {
-    text(
-        client,
-        &format!("SELECT placed_by FROM clusters WHERE name = '{name}'"),
-    )
-    .await
+    client
+        .text(&format!(
+            "SELECT placed_by FROM clusters WHERE name = '{name}'"
+        ))
+        .await
 }
 
 /// Selectors and labels with a common set of keys and values.
@@ -135,9 +134,8 @@ async fn only_selected_clusters_are_found_and_claimed() {
     insert(&client, "a-strays", r#"{"host": "b"}"#).await;
     insert(&client, "unlabelled", "{}").await;
     client
-        .batch_execute("UPDATE clusters SET placed_by = 'host=a' WHERE name = 'a-strays'")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET placed_by = 'host=a' WHERE name = 'a-strays'")
+        .await;
     let everything = ["a-new", "a-strays", "b-new", "unlabelled"];
     for (store, mine) in [
         (&a, &everything[..2]),
@@ -164,14 +162,13 @@ async fn only_selected_clusters_are_found_and_claimed() {
             }
         }
         assert_eq!(
-            number(&client, "SELECT count(*) FROM cluster_leases").await,
+            client.number("SELECT count(*) FROM cluster_leases").await,
             0
         );
         let mut peers = Vec::new();
         client
-            .batch_execute("UPDATE clusters SET actual_state = 'running'")
-            .await
-            .unwrap();
+            .run("UPDATE clusters SET actual_state = 'running'")
+            .await;
         for peer in store.peers(&[], 10, "script").await.unwrap() {
             peers.push(peer.name.to_string());
         }
@@ -180,27 +177,22 @@ async fn only_selected_clusters_are_found_and_claimed() {
         // A daemon of another driver cannot observe a cluster with recorded steps.
         let recorded = "INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state, attempt)
                         SELECT uid, 'script', 'create_env.sh', 1, 1, 1, true, 'done', 1 FROM clusters";
-        client.batch_execute(recorded).await.unwrap();
+        client.run(recorded).await;
         assert_eq!(store.peers(&[], 10, "sandbox").await.unwrap().len(), 0);
         let same = store.peers(&[], 10, "script").await.unwrap().len();
         assert_eq!(same, mine.len());
+        client.run("DELETE FROM cluster_steps").await;
         client
-            .batch_execute("DELETE FROM cluster_steps")
-            .await
-            .unwrap();
-        client
-            .batch_execute("UPDATE clusters SET actual_state = 'unknown'")
-            .await
-            .unwrap();
+            .run("UPDATE clusters SET actual_state = 'unknown'")
+            .await;
     }
     // Expired leases are also found per placement.
     for name in everything {
         claim(&all, name).await.unwrap();
     }
     client
-        .batch_execute("UPDATE cluster_leases SET expires_at = clock_timestamp()")
-        .await
-        .unwrap();
+        .run("UPDATE cluster_leases SET expires_at = clock_timestamp()")
+        .await;
     for (store, mine) in [(&a, 2), (&b, 1), (&all, 4)] {
         assert_eq!(store.claims().expired(10).await.unwrap().len(), mine);
     }
@@ -224,9 +216,7 @@ async fn a_placement_is_set_by_the_intent_and_cleared_by_absence() {
     // The daemon crashes and the labels change. Another daemon of the placement takes
     // over, observes that the cluster is absent, and its create fails.
     client
-        .batch_execute(r#"UPDATE cluster_leases SET expires_at = clock_timestamp(); UPDATE clusters SET labels = '{}'"#)
-        .await
-        .unwrap();
+        .run(r#"UPDATE cluster_leases SET expires_at = clock_timestamp(); UPDATE clusters SET labels = '{}'"#).await;
     let Claimed { lease, row, .. } = claim(&a, "dev").await.unwrap();
     let row = row.readable().unwrap();
     let row = write(&a, &row, &lease, &intent(&row, Some(&Observation::Absent)))
@@ -265,19 +255,15 @@ async fn a_placement_is_set_by_the_intent_and_cleared_by_absence() {
     assert_eq!(row.object.placed_by, None);
     a.claims().release(&lease).await.unwrap();
     client
-        .batch_execute("UPDATE clusters SET next_attempt_at = NULL")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET next_attempt_at = NULL")
+        .await;
     assert!(
         claim(&a, "dev").await.is_none(),
         "its labels are others by now"
     );
 
     // A daemon without a selector leaves placements unchanged.
-    client
-        .batch_execute("UPDATE clusters SET placed_by = 'host=b'")
-        .await
-        .unwrap();
+    client.run("UPDATE clusters SET placed_by = 'host=b'").await;
     let Claimed { lease, row, .. } = claim(&all, "dev").await.unwrap();
     let row = row.readable().unwrap();
     let row = write(&all, &row, &lease, &failed(&row, &Observation::Absent))
@@ -293,16 +279,11 @@ async fn a_lease_gives_no_right_to_a_row_placed_elsewhere() {
     insert(&client, "dev", r#"{"host": "b"}"#).await;
     insert(&client, "away", r#"{"host": "b"}"#).await;
     client
-        .batch_execute("UPDATE clusters SET desired_state = 'absent', actual_state = 'running' WHERE name = 'away'")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET desired_state = 'absent', actual_state = 'running' WHERE name = 'away'").await;
     let dev = claim(&b, "dev").await.unwrap();
     let away = claim(&b, "away").await.unwrap();
     // As if another daemon placed the row while this claim ran.
-    client
-        .batch_execute("UPDATE clusters SET placed_by = 'host=a'")
-        .await
-        .unwrap();
+    client.run("UPDATE clusters SET placed_by = 'host=a'").await;
     let row = dev.row.readable().unwrap();
     assert!(
         write(&b, &row, &dev.lease, &intent(&row, None))
@@ -325,9 +306,11 @@ async fn a_lease_gives_no_right_to_a_row_placed_elsewhere() {
     );
     let left =
         "SELECT count(*) FROM clusters WHERE placed_by = 'host=a' AND last_reconciled_at IS NULL";
-    assert_eq!(number(&client, left).await, 2);
+    assert_eq!(client.number(left).await, 2);
     assert_eq!(
-        number(&client, "SELECT count(*) FROM cluster_deletions").await,
+        client
+            .number("SELECT count(*) FROM cluster_deletions")
+            .await,
         0
     );
 }
@@ -340,13 +323,12 @@ async fn deletions_without_a_live_daemon_delay_no_others() {
     }
     insert(&client, "b", r#"{"host": "b"}"#).await;
     client
-        .batch_execute(
+        .run(
             "UPDATE clusters SET actual_state = 'running', status_reason = 'DeletionHeld';
              UPDATE clusters SET desired_state = 'absent' WHERE name <> 'b';
              UPDATE clusters SET desired_state = 'absent' WHERE name = 'b'",
         )
-        .await
-        .unwrap();
+        .await;
     for (selector, ahead) in [("host=b", 0), ("", 5)] {
         let store = store(&database, selector);
         let Claimed { lease, row, .. } = claim(&store, "b").await.unwrap();
@@ -373,12 +355,11 @@ async fn clusters_that_no_live_daemon_selects_are_listed() {
     insert(&client, "b-strays", r#"{"host": "a"}"#).await;
     insert(&client, "quiet", "{}").await;
     client
-        .batch_execute(
+        .run(
             "UPDATE clusters SET placed_by = 'host=b' WHERE name = 'b-strays';
              UPDATE clusters SET paused = true WHERE name = 'quiet'",
         )
-        .await
-        .unwrap();
+        .await;
     let all = store(&database, "");
     let unselected = async || {
         let found = all.unselected(PATIENCE, None, 10).await.unwrap();
@@ -423,11 +404,8 @@ async fn clusters_that_no_live_daemon_selects_are_listed() {
         "a replica on standby works on nothing"
     );
     client
-        .batch_execute(
-            "UPDATE kindler_replicas SET seen_at = now() - interval '1 min' WHERE owner = '1'",
-        )
-        .await
-        .unwrap();
+        .run("UPDATE kindler_replicas SET seen_at = now() - interval '1 min' WHERE owner = '1'")
+        .await;
     announce("2", "host=b", false).await;
     assert_eq!(unselected().await, "a");
     announce("3", "", false).await;

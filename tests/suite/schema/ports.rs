@@ -1,10 +1,10 @@
 //! The cost of finding free ports and a free network among many clusters.
 
-use kindler::core::database::Database as Url;
-use kindler::store::{Store, free_port_statements};
+use kindler::store::free_port_statements;
 use serde_json::Value;
 
-use super::{migrated, number};
+use super::migrated;
+use crate::kit::Sql;
 
 const CLUSTERS: i64 = 200_000;
 
@@ -24,7 +24,7 @@ fn rows(node: &Value) -> f64 {
 async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
     let (database, client) = migrated().await;
     client
-        .batch_execute(&format!(
+        .run(&format!(
             "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
              INSERT INTO clusters (name, provider, subnet, pf_port, http_port, https_port)
              SELECT CASE WHEN n % 2 = 0 THEN 'cluster-' || n / 2 ELSE 'c' || n END, 'kind',
@@ -33,9 +33,8 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
              FROM generate_series(1, {CLUSTERS}) n;
              ANALYZE clusters"
         ))
-        .await
-        .unwrap();
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+        .await;
+    let store = database.store(1);
     let free = store.suggest().await.unwrap();
     assert_eq!(free.name.as_deref(), Some("cluster-100001"));
     let ports = free.ports.iter();
@@ -57,10 +56,10 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
     let found = format!(
         "SELECT pf * 10000000000 + http * 100000::bigint + https FROM ({find}) f (pf, http, https)"
     );
-    assert_eq!(number(&client, &found).await, 199_001_839_018_943);
+    assert_eq!(client.number(&found).await, 199_001_839_018_943);
     for query in [&find, suggest] {
         let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}");
-        let plan: Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+        let plan: Value = client.value(&explain).await;
         let read = rows(&plan[0]["Plan"]);
         assert!(read < 30.0 * CLUSTERS as f64, "{read} rows: {plan:#}");
     }
@@ -69,7 +68,7 @@ async fn free_ports_are_found_by_a_few_scans_of_200_000_clusters() {
 #[tokio::test]
 async fn a_suggested_network_overlaps_no_other() {
     let (database, client) = migrated().await;
-    let store = Store::new(&Url::parse(&database.url()).unwrap(), 1, "test");
+    let store = database.store(1);
     // Each subnet is declared in addition to the previous ones.
     for (n, (subnet, free)) in [
         ("192.168.0.0/16", Some("10.101.0.0/16")),
@@ -88,7 +87,7 @@ async fn a_suggested_network_overlaps_no_other() {
         let declare = format!(
             "INSERT INTO clusters (name, provider, subnet) VALUES ('a{n}', 'kind', '{subnet}'), ('b{n}', 'kind', NULL)"
         );
-        client.batch_execute(&declare).await.unwrap();
+        client.run(&declare).await;
         let found = store.suggest().await.unwrap().subnet;
         assert_eq!(found.as_deref(), free, "beside {subnet}");
     }

@@ -11,8 +11,8 @@ use kindler::store::Store;
 use tokio_postgres::Client;
 
 use super::claims::Claims;
-use super::{migrated, refused};
-use crate::kit::Database;
+use super::migrated;
+use crate::kit::{Database, Sql};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -20,22 +20,19 @@ const ROLES: &str = include_str!("../../../sql/roles.sql");
 /// creates its own.
 async fn login(database: &Database, admin: &Client, role: &str) -> String {
     let user = format!("{role}_{}", database.name());
-    admin.batch_execute(ROLES).await.unwrap();
-    admin.batch_execute(ROLES).await.expect("repeatable");
+    admin.run(ROLES).await;
+    admin.run(ROLES).await;
     admin
-        .batch_execute(&format!("CREATE ROLE \"{user}\" LOGIN IN ROLE {role}"))
-        .await
-        .unwrap();
+        .run(&format!("CREATE ROLE \"{user}\" LOGIN IN ROLE {role}"))
+        .await;
     user
 }
-
-const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
 
 #[tokio::test]
 async fn the_daemon_writes_status_and_cannot_declare() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_daemon").await;
-    admin.batch_execute(DEV).await.unwrap();
+    admin.declare("dev").await;
     let daemon = database.connect_as(&user).await;
     for forbidden in [
         "INSERT INTO clusters (name, provider) VALUES ('x', 'k3d')",
@@ -49,7 +46,7 @@ async fn the_daemon_writes_status_and_cannot_declare() {
         "DELETE FROM cluster_deletions",
         "UPDATE cluster_deletions SET begun_at = '-infinity'",
     ] {
-        let message = refused(&daemon, forbidden).await;
+        let message = daemon.refused(forbidden).await;
         assert!(
             message.contains("denied") || message.contains("must be owner"),
             "{forbidden}: {message}"
@@ -81,9 +78,8 @@ async fn the_daemon_writes_status_and_cannot_declare() {
         "it is held"
     );
     admin
-        .batch_execute("UPDATE clusters SET desired_state = 'absent'")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET desired_state = 'absent'")
+        .await;
     assert!(
         !store
             .claims()
@@ -128,13 +124,11 @@ async fn the_api_declares_and_cannot_write_status() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_api").await;
     let api = database.connect_as(&user).await;
-    api.batch_execute(DEV).await.unwrap();
-    api.batch_execute("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
-        .await
-        .unwrap();
-    api.batch_execute("UPDATE clusters SET retry_requested_at = now()")
-        .await
-        .unwrap();
+    api.declare("dev").await;
+    api.run("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
+        .await;
+    api.run("UPDATE clusters SET retry_requested_at = now()")
+        .await;
     for forbidden in [
         "UPDATE clusters SET actual_state = 'running'",
         "UPDATE clusters SET placed_by = 'host=a'",
@@ -145,11 +139,11 @@ async fn the_api_declares_and_cannot_write_status() {
         "DELETE FROM cluster_leases",
         "DELETE FROM cluster_events",
     ] {
-        let message = refused(&api, forbidden).await;
+        let message = api.refused(forbidden).await;
         assert!(message.contains("denied"), "{forbidden}: {message}");
     }
     let events = "SELECT count(*) FROM cluster_events WHERE actor = session_user";
-    assert_eq!(super::number(&api, events).await, 3);
+    assert_eq!(api.number(events).await, 3);
 }
 
 #[tokio::test]
@@ -165,8 +159,10 @@ async fn the_reader_can_only_read() {
         "cluster_deletions",
         "kindler_replicas",
     ] {
-        super::number(&reader, &format!("SELECT count(*) FROM {table}")).await;
-        let message = refused(&reader, &format!("DELETE FROM {table}")).await;
+        reader
+            .number(&format!("SELECT count(*) FROM {table}"))
+            .await;
+        let message = reader.refused(&format!("DELETE FROM {table}")).await;
         assert!(message.contains("denied"), "{table}: {message}");
     }
 }
@@ -176,25 +172,24 @@ async fn existing_roles_get_rights_on_later_tables() {
     let (database, admin) = migrated().await;
     let user = login(&database, &admin, "kindler_daemon").await;
     admin
-        .batch_execute(
+        .run(
             "DROP TABLE cluster_deletions, kindler_watchers, kindler_sessions, kindler_tokens;
              ALTER TABLE clusters DROP COLUMN placed_by CASCADE;
              DELETE FROM kindler_migrations WHERE version >= 4",
         )
-        .await
-        .unwrap();
+        .await;
     super::run_migration(&database).await;
     let daemon = database.connect_as(&user).await;
     let count = "INSERT INTO cluster_deletions (cluster_name, generation) VALUES ('x', 1)";
-    daemon.batch_execute(count).await.unwrap();
-    let message = refused(&daemon, "DELETE FROM cluster_deletions").await;
+    daemon.run(count).await;
+    let message = daemon.refused("DELETE FROM cluster_deletions").await;
     assert!(message.contains("denied"), "{message}");
     let watch = "INSERT INTO kindler_watchers (owner, until) VALUES ('x', now())";
-    daemon.batch_execute(watch).await.unwrap();
+    daemon.run(watch).await;
     let may_place = "SELECT has_column_privilege('clusters', 'placed_by', 'UPDATE')::int::bigint";
-    assert_eq!(super::number(&daemon, may_place).await, 1);
-    super::number(&daemon, "SELECT count(*) FROM kindler_tokens").await;
+    assert_eq!(daemon.number(may_place).await, 1);
+    daemon.number("SELECT count(*) FROM kindler_tokens").await;
     let made = "INSERT INTO kindler_tokens (name, hash, scope) VALUES ('x', sha256('x'), 'admin')";
-    let message = refused(&daemon, made).await;
+    let message = daemon.refused(made).await;
     assert!(message.contains("denied"), "{message}");
 }

@@ -4,7 +4,8 @@
 use kindler::clusters::{FieldKind, Spec, SpecField};
 use tokio_postgres::Client;
 
-use super::{migrated, refused, text};
+use super::migrated;
+use crate::kit::Sql;
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -32,10 +33,7 @@ async fn row(client: &Client) -> (i64, String) {
 #[tokio::test]
 async fn columns_have_the_types_and_defaults_of_the_fields() {
     let (_database, client) = migrated().await;
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
+    client.declare("dev").await;
     for field in Spec::FIELDS {
         let name = field.name;
         let of_column = |what: &str| {
@@ -44,11 +42,11 @@ async fn columns_have_the_types_and_defaults_of_the_fields() {
                  AND table_name = 'clusters' AND table_schema = current_schema()"
             )
         };
-        let is = text(
-            &client,
-            &of_column("data_type || CASE is_nullable WHEN 'YES' THEN ' or null' ELSE '' END"),
-        )
-        .await;
+        let is = client
+            .text(&of_column(
+                "data_type || CASE is_nullable WHEN 'YES' THEN ' or null' ELSE '' END",
+            ))
+            .await;
         let expected = match field.kind {
             FieldKind::Provider => "text",
             FieldKind::Subnet => "cidr or null",
@@ -56,7 +54,9 @@ async fn columns_have_the_types_and_defaults_of_the_fields() {
             FieldKind::Flag { .. } => "boolean",
         };
         assert_eq!(is, expected, "{name}");
-        let value = text(&client, &format!("SELECT {name}::text FROM clusters")).await;
+        let value = client
+            .text(&format!("SELECT {name}::text FROM clusters"))
+            .await;
         assert_eq!(value, field.default().to_string(), "the default of {name}");
     }
 }
@@ -64,19 +64,16 @@ async fn columns_have_the_types_and_defaults_of_the_fields() {
 #[tokio::test]
 async fn every_field_is_recorded_and_counts_as_a_change() {
     let (_database, client) = migrated().await;
-    let recorded = text(
-        &client,
-        "SELECT string_agg(field, ' ' ORDER BY field)
+    let recorded = client
+        .text(
+            "SELECT string_agg(field, ' ' ORDER BY field)
          FROM jsonb_object_keys(kindler_declared(NULL::clusters)) AS field",
-    )
-    .await;
+        )
+        .await;
     let mut names: Vec<_> = Spec::FIELDS.iter().map(|field| field.name).collect();
     names.sort_unstable();
     assert_eq!(recorded, names.join(" "), "kindler_declared");
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await
-        .unwrap();
+    client.declare("dev").await;
     for field in Spec::FIELDS {
         let change = format!(
             "UPDATE clusters SET {} = {}",
@@ -84,12 +81,12 @@ async fn every_field_is_recorded_and_counts_as_a_change() {
             another_value(field)
         );
         if field.fixed {
-            let message = refused(&client, &change).await;
+            let message = client.refused(&change).await;
             assert!(message.contains(field.name), "{change}: {message}");
             continue;
         }
         let before = row(&client).await;
-        client.batch_execute(&change).await.unwrap();
+        client.run(&change).await;
         let after = row(&client).await;
         assert_eq!(after.0, before.0 + 1, "the generation after {change}");
         assert_ne!(after.1, before.1, "kindler_spec_hash after {change}");
@@ -108,7 +105,7 @@ async fn ports_are_limited_as_the_fields_say() {
             let sql = format!(
                 "INSERT INTO clusters (name, provider, {one}, {other}) VALUES ('dev', 'kind', 7, 7)"
             );
-            let message = refused(&client, &sql).await;
+            let message = client.refused(&sql).await;
             assert_eq!(
                 message,
                 format!("{one} and {other} are both 7: use a port of its own for each")
@@ -120,7 +117,7 @@ async fn ports_are_limited_as_the_fields_say() {
         let name = field.name;
         let sql =
             format!("INSERT INTO clusters (name, provider, {name}) VALUES ('dev', 'kind', 65536)");
-        let message = refused(&client, &sql).await;
+        let message = client.refused(&sql).await;
         assert_eq!(
             message,
             format!("{name} 65536 is out of range: use 1 to 65535")
@@ -131,7 +128,7 @@ async fn ports_are_limited_as_the_fields_say() {
 #[tokio::test]
 async fn the_api_role_may_write_every_field() {
     let (_database, client) = migrated().await;
-    client.batch_execute(ROLES).await.unwrap();
+    client.run(ROLES).await;
     for field in Spec::FIELDS {
         for (privilege, may) in [("INSERT", true), ("UPDATE", !field.fixed)] {
             let name = field.name;
@@ -139,7 +136,7 @@ async fn the_api_role_may_write_every_field() {
                 "SELECT has_column_privilege('kindler_api', 'clusters', '{name}', '{privilege}')::text"
             );
             assert_eq!(
-                text(&client, &sql).await,
+                client.text(&sql).await,
                 may.to_string(),
                 "{privilege} {name}"
             );

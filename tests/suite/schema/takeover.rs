@@ -3,8 +3,8 @@
 use kindler::core::database::Database as Url;
 use kindler::store::{MigrateError, SCHEMA_VERSION, migrate};
 
-use super::{number, run_migration, text};
-use crate::kit::Database;
+use super::run_migration;
+use crate::kit::{Database, Sql};
 
 /// The table of the bash system, with rows.
 pub(super) const OLD_TABLE: &str = "
@@ -42,30 +42,32 @@ pub(super) const OLD_VALUES: &str = "
 #[tokio::test]
 async fn the_old_table_is_taken_over_with_every_row_and_value() {
     let database = Database::create().await;
-    database.execute(OLD_TABLE).await;
+    database.run(OLD_TABLE).await;
     let client = database.connect().await;
-    let before = text(&client, OLD_VALUES).await;
+    let before = client.text(OLD_VALUES).await;
     assert_eq!(before.lines().count(), 3);
 
     let migrated = run_migration(&database).await;
     assert_eq!(migrated.applied, (1..=SCHEMA_VERSION).collect::<Vec<_>>());
-    assert_eq!(text(&client, OLD_VALUES).await, before);
+    assert_eq!(client.text(OLD_VALUES).await, before);
     let states = "SELECT string_agg(name || ' ' || desired_state || ' ' || actual_state || ' ' || protected::text, ', ' ORDER BY name) FROM clusters";
     assert_eq!(
-        text(&client, states).await,
+        client.text(states).await,
         "dev present unknown false, devops present unknown true, uat present unknown false"
     );
     assert_eq!(
-        number(&client, "SELECT count(*) FROM cluster_revisions").await,
+        client
+            .number("SELECT count(*) FROM cluster_revisions")
+            .await,
         3
     );
 
     // A second migration changes neither rows nor definitions.
     let all = "SELECT string_agg(c::text, E'\\n' ORDER BY name) FROM clusters c";
-    let (rows, shape) = (text(&client, all).await, shape(&client).await);
+    let (rows, shape) = (client.text(all).await, shape(&client).await);
     assert!(run_migration(&database).await.applied.is_empty());
     assert_eq!(
-        (text(&client, all).await, self::shape(&client).await),
+        (client.text(all).await, self::shape(&client).await),
         (rows, shape)
     );
 }
@@ -73,22 +75,22 @@ async fn the_old_table_is_taken_over_with_every_row_and_value() {
 #[tokio::test]
 async fn columns_added_by_hand_are_taken_over_with_their_values() {
     let database = Database::create().await;
-    database.execute(OLD_TABLE).await;
-    database.execute(BY_HAND).await;
+    database.run(OLD_TABLE).await;
+    database.run(BY_HAND).await;
     let client = database.connect().await;
-    let before = text(&client, OLD_VALUES).await;
+    let before = client.text(OLD_VALUES).await;
     run_migration(&database).await;
-    assert_eq!(text(&client, OLD_VALUES).await, before);
+    assert_eq!(client.text(OLD_VALUES).await, before);
     let states = "SELECT string_agg(concat_ws(' ', name, desired_state, actual_state, reconcile_error), ', ' ORDER BY name) FROM clusters";
     assert_eq!(
-        text(&client, states).await,
+        client.text(states).await,
         "dev present running, devops present unknown, uat absent failed boom"
     );
     let kept = "SELECT (last_reconciled_at AT TIME ZONE current_setting('TimeZone'))::text FROM clusters WHERE name = 'dev'";
-    assert_eq!(text(&client, kept).await, "2025-11-01 08:00:00");
+    assert_eq!(client.text(kept).await, "2025-11-01 08:00:00");
     // A running cluster counts as applied, so that nothing is created again.
     let settled = "SELECT count(*) FROM clusters WHERE name = 'dev' AND observed_generation = generation AND observed_spec_hash = spec_hash";
-    assert_eq!(number(&client, settled).await, 1);
+    assert_eq!(client.number(settled).await, 1);
 }
 
 #[tokio::test]
@@ -96,7 +98,7 @@ async fn a_new_table_and_a_taken_over_one_are_equal() {
     let fresh = Database::create().await;
     run_migration(&fresh).await;
     let old = Database::create().await;
-    old.execute(OLD_TABLE).await;
+    old.run(OLD_TABLE).await;
     run_migration(&old).await;
     let (fresh, old) = (fresh.connect().await, old.connect().await);
     assert_eq!(shape(&fresh).await, shape(&old).await);
@@ -104,9 +106,7 @@ async fn a_new_table_and_a_taken_over_one_are_equal() {
 
 /// Columns, constraints, indexes and triggers of the table, as text.
 pub(super) async fn shape(client: &tokio_postgres::Client) -> String {
-    text(
-        client,
-        "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+    client.text("SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull
                    || ' ' || coalesce(pg_get_expr(adbin, adrelid), '') AS line
             FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -124,7 +124,7 @@ pub(super) async fn shape(client: &tokio_postgres::Client) -> String {
 #[tokio::test]
 async fn concurrent_migrations_wait_for_each_other() {
     let database = Database::create().await;
-    database.execute(OLD_TABLE).await;
+    database.run(OLD_TABLE).await;
     let url = Url::parse(&database.url()).unwrap();
     let runs: Vec<_> = (0..4)
         .map(|_| {
@@ -146,23 +146,20 @@ async fn concurrent_migrations_wait_for_each_other() {
 #[tokio::test]
 async fn the_table_is_migrated_in_its_schema() {
     let database = Database::create().await;
-    database.execute("CREATE SCHEMA paas").await;
+    database.run("CREATE SCHEMA paas").await;
     database
-        .execute(&format!("SET search_path = paas; {OLD_TABLE}"))
+        .run(&format!("SET search_path = paas; {OLD_TABLE}"))
         .await;
     let alter = format!(
         "ALTER DATABASE \"{}\" SET search_path = public, paas",
         database.name()
     );
-    database.execute(&alter).await;
+    database.run(&alter).await;
     assert_eq!(run_migration(&database).await.schema, "paas");
     let client = database.connect().await;
+    assert_eq!(client.number("SELECT count(*) FROM paas.clusters").await, 3);
     assert_eq!(
-        number(&client, "SELECT count(*) FROM paas.clusters").await,
-        3
-    );
-    assert_eq!(
-        text(&client, "SELECT paas.kindler_channel('wake')").await,
+        client.text("SELECT paas.kindler_channel('wake')").await,
         "kindler_wake_paas"
     );
 }
@@ -170,31 +167,28 @@ async fn the_table_is_migrated_in_its_schema() {
 #[tokio::test]
 async fn rows_that_break_a_rule_stay_and_stay_writable() {
     let database = Database::create().await;
-    database.execute(OLD_TABLE).await;
+    database.run(OLD_TABLE).await;
     database
-        .execute("INSERT INTO clusters VALUES ('Old_One', 'k3d', NULL, 0, 1, 2, 70000)")
+        .run("INSERT INTO clusters VALUES ('Old_One', 'k3d', NULL, 0, 1, 2, 70000)")
         .await;
     run_migration(&database).await;
     let client = database.connect().await;
     client
-        .batch_execute("UPDATE clusters SET status_message = 'seen' WHERE name = 'Old_One'")
-        .await
-        .unwrap();
-    let message = super::refused(
-        &client,
-        "UPDATE clusters SET http_port = 0 WHERE name = 'Old_One'",
-    )
-    .await;
+        .run("UPDATE clusters SET status_message = 'seen' WHERE name = 'Old_One'")
+        .await;
+    let message = client
+        .refused("UPDATE clusters SET http_port = 0 WHERE name = 'Old_One'")
+        .await;
     assert_eq!(message, "http_port 0 is out of range: use 1 to 65535");
 }
 
 #[tokio::test]
 async fn undefined_states_are_named_and_nothing_is_changed() {
     let database = Database::create().await;
-    database.execute(OLD_TABLE).await;
-    database.execute(BY_HAND).await;
+    database.run(OLD_TABLE).await;
+    database.run(BY_HAND).await;
     database
-        .execute("UPDATE clusters SET desired_state = 'Present!' WHERE name = 'uat'")
+        .run("UPDATE clusters SET desired_state = 'Present!' WHERE name = 'uat'")
         .await;
     let client = database.connect().await;
     let before = shape(&client).await;
@@ -211,9 +205,8 @@ async fn undefined_states_are_named_and_nothing_is_changed() {
 async fn a_newer_schema_is_left_alone() {
     let (database, client) = super::migrated().await;
     client
-        .batch_execute("INSERT INTO kindler_migrations VALUES (9999, 'later')")
-        .await
-        .unwrap();
+        .run("INSERT INTO kindler_migrations VALUES (9999, 'later')")
+        .await;
     let error = migrate(&Url::parse(&database.url()).unwrap())
         .await
         .unwrap_err();

@@ -6,19 +6,18 @@ use kindler::core::database::Database as Url;
 use kindler::store::{CredentialState, LiveGrants, Store};
 use tokio_postgres::Client;
 
-use super::{migrated, number, refused, text};
-use crate::kit::Database;
+use super::migrated;
+use crate::kit::{Database, Sql};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
 async fn store_as(database: &Database, admin: &Client, role: &str) -> Store {
-    admin.batch_execute(ROLES).await.unwrap();
-    admin.batch_execute(ROLES).await.expect("repeatable");
+    admin.run(ROLES).await;
+    admin.run(ROLES).await;
     let user = format!("{role}_{}", database.name());
     admin
-        .batch_execute(&format!("CREATE ROLE \"{user}\" LOGIN IN ROLE {role}"))
-        .await
-        .unwrap();
+        .run(&format!("CREATE ROLE \"{user}\" LOGIN IN ROLE {role}"))
+        .await;
     Store::new(&Url::parse(&database.url_as(&user)).unwrap(), 2, "test")
 }
 
@@ -52,9 +51,9 @@ async fn the_api_reads_tokens_and_cannot_create_them() {
     assert!(bearer.use_unrecorded);
     api.record_token_use(bearer.token).await.unwrap();
     let used = "SELECT xmin::text FROM kindler_tokens WHERE last_used_at IS NOT NULL";
-    let first = text(&admin, used).await;
+    let first = admin.text(used).await;
     api.record_token_use(bearer.token).await.unwrap();
-    assert_eq!(text(&admin, used).await, first, "once a minute");
+    assert_eq!(admin.text(used).await, first, "once a minute");
     let again = api.bearer(&token.fingerprint()).await.unwrap().unwrap();
     assert!(!again.use_unrecorded);
     assert!(
@@ -84,7 +83,7 @@ async fn the_api_reads_tokens_and_cannot_create_them() {
         "DELETE FROM kindler_tokens",
         "UPDATE kindler_sessions SET expires_at = 'infinity'",
     ] {
-        let message = refused(&client, forbidden).await;
+        let message = client.refused(forbidden).await;
         assert!(message.contains("denied"), "{forbidden}: {message}");
     }
 }
@@ -151,9 +150,8 @@ async fn expired_and_revoked_tokens_end_their_sessions() {
     assert_eq!(revoked.revoked_by.as_deref(), Some("owner@here"));
     assert_eq!(store.revoke_token(&name("gone")).await.unwrap(), None);
     admin
-        .batch_execute("UPDATE kindler_tokens SET expires_at = now() WHERE name = 'ends'")
-        .await
-        .unwrap();
+        .run("UPDATE kindler_tokens SET expires_at = now() WHERE name = 'ends'")
+        .await;
     let state = async |n| store.bearer(&secret(n)).await.unwrap().unwrap().state;
     assert_eq!(state(1).await, CredentialState::Live);
     assert_eq!(state(2).await, CredentialState::Expired);
@@ -196,19 +194,18 @@ async fn sessions_of_a_token_are_limited_and_expired_ones_deleted() {
         assert!(begun.unwrap());
     }
     let left = "SELECT count(*) FROM kindler_sessions";
-    assert_eq!(number(&admin, left).await, 3);
+    assert_eq!(admin.number(left).await, 3);
     let newest = Secret::session([4; 32]).fingerprint();
     assert!(store.session(&newest).await.unwrap().is_some());
     let bounded = "SELECT count(*) FROM kindler_sessions s JOIN kindler_tokens t ON t.id = token_id WHERE s.expires_at = t.expires_at";
     assert_eq!(
-        number(&admin, bounded).await,
+        admin.number(bounded).await,
         3,
         "no login outlives its token"
     );
     admin
-        .batch_execute("UPDATE kindler_sessions SET expires_at = now()")
-        .await
-        .unwrap();
+        .run("UPDATE kindler_sessions SET expires_at = now()")
+        .await;
     store
         .open_session(
             bearer.token,
@@ -218,5 +215,5 @@ async fn sessions_of_a_token_are_limited_and_expired_ones_deleted() {
         )
         .await
         .unwrap();
-    assert_eq!(number(&admin, left).await, 1);
+    assert_eq!(admin.number(left).await, 1);
 }

@@ -7,21 +7,23 @@ use std::time::Duration;
 use kindler::core::database::Database as Url;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::{migrated, number, refused, text};
-use crate::kit::{Database, eventually};
+use super::migrated;
+use crate::kit::{Database, Sql, eventually};
 
 const DEV: &str = "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')";
 /// A daemon with a selector.
 const SELECTING: &str = "INSERT INTO kindler_replicas (owner, host, pid, version, selector) VALUES ('a', 'a', 1, '1', '{}')";
 
 async fn generation(client: &Client) -> i64 {
-    number(client, "SELECT generation FROM clusters WHERE name = 'dev'").await
+    client
+        .number("SELECT generation FROM clusters WHERE name = 'dev'")
+        .await
 }
 
 #[tokio::test]
 async fn only_changes_of_spec_or_desired_state_raise_generation() {
     let (_database, client) = migrated().await;
-    client.batch_execute(DEV).await.unwrap();
+    client.declare("dev").await;
     assert_eq!(generation(&client).await, 1);
     for same in [
         "http_port = http_port",
@@ -33,10 +35,7 @@ async fn only_changes_of_spec_or_desired_state_raise_generation() {
         "generation = 77",
         "updated_at = now()",
     ] {
-        client
-            .batch_execute(&format!("UPDATE clusters SET {same}"))
-            .await
-            .unwrap();
+        client.run(&format!("UPDATE clusters SET {same}")).await;
         assert_eq!(generation(&client).await, 1, "{same}");
     }
     let changes = [
@@ -52,10 +51,7 @@ async fn only_changes_of_spec_or_desired_state_raise_generation() {
         "desired_state = 'absent'",
     ];
     for (n, change) in (2..).zip(changes) {
-        client
-            .batch_execute(&format!("UPDATE clusters SET {change}"))
-            .await
-            .unwrap();
+        client.run(&format!("UPDATE clusters SET {change}")).await;
         assert_eq!(generation(&client).await, n, "{change}");
     }
     // The scripts of the bash system upsert their own row; equal values change nothing.
@@ -64,7 +60,7 @@ async fn only_changes_of_spec_or_desired_state_raise_generation() {
         ON CONFLICT (name) DO UPDATE SET http_port = excluded.http_port, provider = excluded.provider,
             server_ip = '10.0.0.8', updated_at = now()";
     let before = generation(&client).await;
-    client.batch_execute(upsert).await.unwrap();
+    client.run(upsert).await;
     assert_eq!(generation(&client).await, before);
 }
 
@@ -75,14 +71,14 @@ async fn new_equal_ports_are_rejected_and_old_ones_stay_writable() {
     let old = "ALTER TABLE clusters DISABLE TRIGGER clusters_1_check_ports;
         INSERT INTO clusters (name, provider, http_port, https_port) VALUES ('old', 'k3d', 18200, 18200);
         ALTER TABLE clusters ENABLE TRIGGER clusters_1_check_ports";
-    client.batch_execute(old).await.unwrap();
+    client.run(old).await;
     for kept in [
         "UPDATE clusters SET actual_state = 'failed', http_port = http_port",
         "UPDATE clusters SET pf_port = 19500, desired_state = 'stopped'",
         "INSERT INTO clusters (name, provider, pf_port, http_port, https_port) VALUES ('old', 'k3d', 19500, 18200, 18200)
              ON CONFLICT (name) DO UPDATE SET https_port = excluded.https_port, server_ip = '10.0.0.8'",
     ] {
-        client.batch_execute(kept).await.unwrap();
+        client.run(kept).await;
     }
     for (change, message) in [
         (
@@ -98,31 +94,26 @@ async fn new_equal_ports_are_rejected_and_old_ones_stay_writable() {
             "http_port and https_port are both 18080",
         ),
     ] {
-        let words = refused(&client, change).await;
+        let words = client.refused(change).await;
         assert!(words.contains(message), "{change}: {words}");
     }
     // The node port is within the cluster.
     let mended = "UPDATE clusters SET https_port = 18201, node_port = 18201";
-    client.batch_execute(mended).await.unwrap();
+    client.run(mended).await;
 }
 
 #[tokio::test]
 async fn a_changed_declaration_resets_the_failure_count() {
     let (_database, client) = migrated().await;
-    client.batch_execute(DEV).await.unwrap();
+    client.declare("dev").await;
     for change in ["http_port = http_port + 1", "retry_requested_at = now()"] {
         client
-            .batch_execute(
+            .run(
                 "UPDATE clusters SET actual_state = 'failed', failed_attempts = 7, next_attempt_at = now() + interval '5 min'",
-            )
-            .await
-            .unwrap();
-        client
-            .batch_execute(&format!("UPDATE clusters SET {change}"))
-            .await
-            .unwrap();
+            ).await;
+        client.run(&format!("UPDATE clusters SET {change}")).await;
         let due = "SELECT count(*) FROM clusters WHERE failed_attempts = 0 AND next_attempt_at IS NULL AND due_at = '-infinity'";
-        assert_eq!(number(&client, due).await, 1, "{change}");
+        assert_eq!(client.number(due).await, 1, "{change}");
     }
 }
 
@@ -139,15 +130,8 @@ pub(super) async fn listen(database: &Database) -> (Client, Arc<Mutex<Vec<String
         })
         .await
         .unwrap();
-    let channel: String = client
-        .query_one("SELECT kindler_channel('wake')", &[])
-        .await
-        .unwrap()
-        .get(0);
-    client
-        .batch_execute(&format!("LISTEN \"{channel}\""))
-        .await
-        .unwrap();
+    let channel = client.text("SELECT kindler_channel('wake')").await;
+    client.run(&format!("LISTEN \"{channel}\"")).await;
     (client, received)
 }
 
@@ -178,8 +162,8 @@ async fn declarations_notify_and_status_writes_do_not() {
         ("DELETE FROM clusters", 0),
     ] {
         received.lock().unwrap().clear();
-        client.batch_execute(change).await.unwrap();
-        client.batch_execute(fence).await.unwrap();
+        client.run(change).await;
+        client.run(fence).await;
         let payloads = eventually(Duration::from_secs(5), "the fence", || async {
             let payloads = received.lock().unwrap().clone();
             payloads
@@ -200,96 +184,78 @@ async fn declarations_notify_and_status_writes_do_not() {
 #[tokio::test]
 async fn a_delete_becomes_a_declaration_and_truncate_is_rejected() {
     let (_database, client) = migrated().await;
-    client.batch_execute(DEV).await.unwrap();
-    client
-        .batch_execute("INSERT INTO clusters (name, provider) VALUES ('devops', 'k3d')")
-        .await
-        .unwrap();
+    client.declare("dev").await;
+    client.declare("devops").await;
     for state in [
         "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
     ] {
         let reset = format!(
             "UPDATE clusters SET desired_state = 'present', actual_state = '{state}' WHERE name = 'dev'"
         );
-        client.batch_execute(&reset).await.unwrap();
+        client.run(&reset).await;
         let deleted = client
             .execute("DELETE FROM clusters WHERE name = 'dev'", &[])
             .await
             .unwrap();
         assert_eq!(deleted, 0);
         let left = "SELECT desired_state || ' ' || actual_state FROM clusters WHERE name = 'dev'";
-        assert_eq!(text(&client, left).await, format!("absent {state}"));
+        assert_eq!(client.text(left).await, format!("absent {state}"));
     }
     // A fence without a lease permits nothing.
     client
-        .batch_execute("SET kindler.fence = '1'; DELETE FROM clusters WHERE name = 'dev'")
-        .await
-        .unwrap();
-    assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 2);
+        .run("SET kindler.fence = '1'; DELETE FROM clusters WHERE name = 'dev'")
+        .await;
+    assert_eq!(client.number("SELECT count(*) FROM clusters").await, 2);
 
-    let message = refused(&client, "DELETE FROM clusters WHERE name = 'devops'").await;
+    let message = client
+        .refused("DELETE FROM clusters WHERE name = 'devops'")
+        .await;
     assert!(message.contains("devops is protected"), "{message}");
-    let message = refused(
-        &client,
-        "UPDATE clusters SET desired_state = 'absent' WHERE name = 'devops'",
-    )
-    .await;
+    let message = client
+        .refused("UPDATE clusters SET desired_state = 'absent' WHERE name = 'devops'")
+        .await;
     assert!(message.contains("desired_state stays present"), "{message}");
-    let message = refused(&client, "TRUNCATE clusters CASCADE").await;
+    let message = client.refused("TRUNCATE clusters CASCADE").await;
     assert!(message.contains("orphan"), "{message}");
-    let message = refused(
-        &client,
-        "UPDATE clusters SET name = 'other' WHERE name = 'dev'",
-    )
-    .await;
+    let message = client
+        .refused("UPDATE clusters SET name = 'other' WHERE name = 'dev'")
+        .await;
     assert!(message.contains("name cannot be changed"), "{message}");
-    let message = refused(
-        &client,
-        "UPDATE clusters SET provider = 'kind' WHERE name = 'dev'",
-    )
-    .await;
+    let message = client
+        .refused("UPDATE clusters SET provider = 'kind' WHERE name = 'dev'")
+        .await;
     assert!(message.contains("provider cannot be changed"), "{message}");
 }
 
 #[tokio::test]
 async fn the_audit_log_names_actors_and_cannot_be_rewritten() {
     let (_database, client) = migrated().await;
+    client.run("SET kindler.actor = 'ada'").await;
+    client.declare("dev").await;
     client
-        .batch_execute("SET kindler.actor = 'ada'")
-        .await
-        .unwrap();
-    client.batch_execute(DEV).await.unwrap();
+        .run("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
+        .await;
     client
-        .batch_execute("UPDATE clusters SET http_port = 18099, desired_state = 'stopped'")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET paused = true; UPDATE clusters SET retry_requested_at = now()")
+        .await;
+    client.run("SET kindler.actor = ''").await;
     client
-        .batch_execute(
-            "UPDATE clusters SET paused = true; UPDATE clusters SET retry_requested_at = now()",
-        )
-        .await
-        .unwrap();
-    client
-        .batch_execute("SET kindler.actor = ''")
-        .await
-        .unwrap();
-    client
-        .batch_execute("UPDATE clusters SET actual_state = 'failed', status_reason = 'CreateFailed', status_message = 'why', reconcile_error = 'boom', failed_attempts = 1")
-        .await
-        .unwrap();
+        .run("UPDATE clusters SET actual_state = 'failed', status_reason = 'CreateFailed', status_message = 'why', reconcile_error = 'boom', failed_attempts = 1").await;
     let events = "SELECT string_agg(concat_ws(' ', kind, actor, generation, from_state, to_state, reason, error), ', ' ORDER BY id) FROM cluster_events";
     assert_eq!(
-        text(&client, events).await,
+        client.text(events).await,
         "declared ada 1 unknown, changed ada 2, paused ada 2, retry ada 2, \
          transition postgres 2 unknown failed CreateFailed boom"
     );
     let change = "SELECT change::text FROM cluster_events WHERE kind = 'changed'";
     assert_eq!(
-        text(&client, change).await,
+        client.text(change).await,
         r#"{"http_port": [18080, 18099], "desired_state": ["present", "stopped"]}"#
     );
     assert_eq!(
-        number(&client, "SELECT count(*) FROM cluster_revisions").await,
+        client
+            .number("SELECT count(*) FROM cluster_revisions")
+            .await,
         2
     );
     for rewrite in [
@@ -299,7 +265,7 @@ async fn the_audit_log_names_actors_and_cannot_be_rewritten() {
         "DELETE FROM cluster_revisions",
     ] {
         assert!(
-            refused(&client, rewrite).await.contains("append-only"),
+            client.refused(rewrite).await.contains("append-only"),
             "{rewrite}"
         );
     }
@@ -308,19 +274,19 @@ async fn the_audit_log_names_actors_and_cannot_be_rewritten() {
 #[tokio::test]
 async fn the_audit_log_shows_label_changes_with_actor_and_values() {
     let (_database, client) = migrated().await;
-    client.batch_execute(DEV).await.unwrap();
+    client.declare("dev").await;
     for statement in [
         "SET kindler.actor = 'ada'",
         "UPDATE clusters SET labels = '{\"env\": \"prod\"}'",
         "UPDATE clusters SET labels = labels",
         "UPDATE clusters SET actual_state = 'running'",
     ] {
-        client.batch_execute(statement).await.unwrap();
+        client.run(statement).await;
     }
     let events = "SELECT string_agg(concat_ws(' ', kind, actor, generation, change), ', ') \
                  FROM cluster_events WHERE kind = 'changed'";
     assert_eq!(
-        text(&client, events).await,
+        client.text(events).await,
         r#"changed ada 1 {"labels": [{}, {"env": "prod"}]}"#
     );
 }
@@ -328,12 +294,9 @@ async fn the_audit_log_shows_label_changes_with_actor_and_values() {
 #[tokio::test]
 async fn a_change_that_is_rolled_back_leaves_no_trace() {
     let (_database, client) = migrated().await;
-    client
-        .batch_execute(&format!("BEGIN; {DEV}; ROLLBACK"))
-        .await
-        .unwrap();
+    client.run(&format!("BEGIN; {DEV}; ROLLBACK")).await;
     assert_eq!(
-        number(&client, "SELECT count(*) FROM cluster_events").await,
+        client.number("SELECT count(*) FROM cluster_events").await,
         0
     );
 }
@@ -405,12 +368,12 @@ async fn bad_values_are_rejected_with_field_and_limit() {
             "clusters_labels_is_an_object",
         ),
     ] {
-        let answer = refused(
-            &client,
-            &format!("INSERT INTO clusters ({columns}) VALUES ({values})"),
-        )
-        .await;
+        let answer = client
+            .refused(&format!(
+                "INSERT INTO clusters ({columns}) VALUES ({values})"
+            ))
+            .await;
         assert!(answer.contains(message), "{values}: {answer}");
     }
-    assert_eq!(number(&client, "SELECT count(*) FROM clusters").await, 0);
+    assert_eq!(client.number("SELECT count(*) FROM clusters").await, 0);
 }

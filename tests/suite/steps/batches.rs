@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kindler::clusters::Cluster;
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, plan};
-use kindler::core::database::{Database as Url, DatabaseError};
+use kindler::core::database::DatabaseError;
 use kindler::core::object::Object;
 use kindler::core::queue::Key;
 use kindler::core::rows::{Claim, Claimed, Lease, Leased, Rows, Written};
@@ -15,7 +15,7 @@ use kindler::store::{ClusterStatus, Store};
 
 use super::rig::STEPS_TIMEOUT;
 use super::statement_log::LoggingDatabase;
-use crate::kit::{Daemon, Database, Host, eventually, migrated};
+use crate::kit::{Daemon, Database, Host, Sql, eventually, migrated};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -53,10 +53,6 @@ impl ClaimedCluster {
     }
 }
 
-pub fn store(database: &Database) -> Store {
-    Store::new(&Url::parse(&database.url()).unwrap(), 8, "test")
-}
-
 /// Claims these rows in one statement.
 pub async fn claim(store: &Store, names: &[String]) -> Vec<(Key, Claim<Cluster>)> {
     let keys: Vec<Key> = names.iter().map(|name| name.as_str().into()).collect();
@@ -76,7 +72,7 @@ async fn begun(store: &Store, names: &[String]) -> Vec<ClaimedCluster> {
 /// Inserts `c1` to `cCOUNT`.
 async fn insert(database: &Database, count: usize) -> Vec<String> {
     database
-        .execute(&format!(
+        .run(&format!(
             "INSERT INTO clusters (name, provider) SELECT 'c' || n, 'k3d' FROM generate_series(1, {count}) n"
         ))
         .await;
@@ -87,7 +83,7 @@ async fn insert(database: &Database, count: usize) -> Vec<String> {
 async fn concurrent_status_writes_share_statements() {
     let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
     let names = insert(&database_log.database, 200).await;
-    let store = store(&database_log.database);
+    let store = database_log.database.store(8);
     let from = database_log.end();
     let all = begun(&store, &names).await;
     let written = join_all(all.iter().map(|one| one.write(store.claims()))).await;
@@ -138,7 +134,7 @@ async fn a_burst_of_clusters_shares_statements() {
 async fn a_locked_row_delays_no_other() {
     let database = migrated().await;
     let names = insert(&database, 20).await;
-    let store = store(&database);
+    let store = database.store(8);
     let all = begun(&store, &names).await;
     let mut holder = database.connect().await;
     let lock = holder.transaction().await.unwrap();
@@ -161,13 +157,13 @@ async fn a_locked_row_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_row_fails_alone() {
+async fn a_rejected_row_fails_alone() {
     let database = migrated().await;
     let names = insert(&database, 20).await;
     database
-        .execute("ALTER TABLE clusters ADD CHECK (name <> 'c7' OR actual_state <> 'creating')")
+        .run("ALTER TABLE clusters ADD CHECK (name <> 'c7' OR actual_state <> 'creating')")
         .await;
-    let store = store(&database);
+    let store = database.store(8);
     let all = begun(&store, &names).await;
     let written = join_all(all.iter().map(|one| one.write(store.claims()))).await;
     for (one, written) in all.iter().zip(written) {
@@ -194,9 +190,9 @@ const UNREADABLE: [&str; 2] = [
 async fn an_unreadable_row_does_not_prevent_other_claims() {
     for unreadable in UNREADABLE {
         let database = migrated().await;
-        database.execute(unreadable).await;
+        database.run(unreadable).await;
         let names = [vec!["bad".to_owned()], insert(&database, 3).await].concat();
-        for (key, found) in claim(&store(&database), &names).await {
+        for (key, found) in claim(&database.store(8), &names).await {
             let Claim::Won(claimed) = found else {
                 panic!("{key} was not won: {found:?}")
             };
@@ -208,7 +204,7 @@ async fn an_unreadable_row_does_not_prevent_other_claims() {
 #[tokio::test]
 async fn an_unreadable_step_is_shown_and_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
-    database.execute(UNREADABLE[1]).await;
+    database.run(UNREADABLE[1]).await;
     insert(&database, 3).await;
     let _daemon = Daemon::builder(&database.url(), &host).spawn();
     eventually(STEPS_TIMEOUT, "the other rows running, and the reason", || async {
@@ -220,10 +216,10 @@ async fn an_unreadable_step_is_shown_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_claim_delays_no_other() {
+async fn a_rejected_claim_delays_no_other() {
     let (database, host) = (migrated().await, Host::new());
     database
-        .execute(
+        .run(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN RAISE EXCEPTION 'refused by the test'; END $$;
              CREATE TRIGGER refuse BEFORE INSERT ON cluster_leases FOR EACH ROW

@@ -178,12 +178,7 @@ async fn a_hanging_step_times_out_is_named_and_retried() {
     .await;
     let settled = "SELECT (SELECT actual_state FROM clusters WHERE name = 'other') || ' '
                    || (SELECT actual_state FROM clusters WHERE name = 'dev')";
-    eventually(
-        STEPS_TIMEOUT,
-        "the other cluster stopped while dev is creating",
-        || async { rig.sql.text(settled).await == "stopped creating" },
-    )
-    .await;
+    rig.sql.wait_text(settled, "stopped creating").await;
     rig.wait_state("failed CreateFailed").await;
     let late = rig.wait_step("port", "failed").await;
     assert_eq!(late.reason, "DeadlineExceeded");

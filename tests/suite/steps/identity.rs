@@ -6,7 +6,7 @@ use kindler::core::rows::{Claim, Lease, Rows, Written};
 use kindler::core::steps::{Advanced, StepChange, StepState};
 use uuid::Uuid;
 
-use super::batches::{ClaimedCluster, claim, store};
+use super::batches::{ClaimedCluster, claim};
 use super::rig::{STEPS_TIMEOUT, StepsRig};
 use crate::kit::{Sql, eventually, migrated};
 
@@ -113,7 +113,7 @@ fn stale(right: &Lease) -> [Lease; 3] {
     ]
 }
 
-async fn refused(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
+async fn rejected(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
     let (row, status) = (&begun.row, &begun.status);
     let steps = [step(StepState::Running)];
     let written = rows.write(lease, row, status, &steps).await.unwrap();
@@ -127,10 +127,8 @@ async fn refused(rows: &Rows<Cluster>, begun: &ClaimedCluster, lease: &Lease) {
 
 async fn one_claimed() -> (crate::kit::Database, kindler::store::Store, ClaimedCluster) {
     let database = migrated().await;
-    database
-        .execute("INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')")
-        .await;
-    let store = store(&database);
+    database.declare("dev").await;
+    let store = database.store(8);
     let Some((_, Claim::Won(claimed))) = claim(&store, &["dev".into()]).await.pop() else {
         panic!("not won")
     };
@@ -141,7 +139,7 @@ async fn one_claimed() -> (crate::kit::Database, kindler::store::Store, ClaimedC
 async fn a_stale_owner_writes_no_step() {
     let (database, store, begun) = one_claimed().await;
     for lease in stale(&begun.lease) {
-        refused(store.claims(), &begun, &lease).await;
+        rejected(store.claims(), &begun, &lease).await;
     }
     let untouched = "SELECT count(*) FROM clusters WHERE actual_state = 'unknown' AND status_message IS DISTINCT FROM 'stale'
                      AND NOT EXISTS (SELECT FROM cluster_steps)";
@@ -155,9 +153,9 @@ async fn a_stale_owner_writes_no_step() {
 }
 
 /// A batch contains the owner's own write and one of an earlier term: the latter is
-/// refused with its steps.
+/// rejected with its steps.
 #[tokio::test]
-async fn a_stale_write_in_a_batch_is_refused() {
+async fn a_stale_write_in_a_batch_is_rejected() {
     let (database, store, begun) = one_claimed().await;
     let (rows, row, status) = (store.claims(), &begun.row, &begun.status);
     let [_, _, earlier] = stale(&begun.lease);
@@ -177,9 +175,7 @@ async fn a_stale_write_in_a_batch_is_refused() {
 async fn no_step_begins_for_a_changed_or_paused_row() {
     for change in ["http_port = 18999", "paused = true", "protected = true"] {
         let (database, store, begun) = one_claimed().await;
-        database
-            .execute(&format!("UPDATE clusters SET {change}"))
-            .await;
+        database.run(&format!("UPDATE clusters SET {change}")).await;
         let second = StepChange {
             name: "port".into(),
             position: 2,

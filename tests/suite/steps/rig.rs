@@ -98,10 +98,9 @@ impl StepsRig {
 
     /// Waits until the row of `dev` is removed.
     pub async fn wait_removed(&self) {
-        eventually(STEPS_TIMEOUT, "the removal of the row", || async {
-            self.sql.text("SELECT count(*)::text FROM clusters").await == "0"
-        })
-        .await;
+        self.sql
+            .wait_text("SELECT count(*)::text FROM clusters", "0")
+            .await;
     }
 
     /// Moves `dev` to another port; returns the old one.
@@ -154,7 +153,7 @@ impl StepsRig {
         .await;
     }
 
-    /// Every recorded step of the present row of `dev`.
+    /// Every recorded step of the current row of `dev`.
     pub async fn steps(&self) -> BTreeMap<String, StepRow> {
         let query =
             "SELECT s.name, state, attempt, version, coalesce(reason, ''), coalesce(message, ''),

@@ -21,7 +21,7 @@ use prometheus::Registry;
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-use crate::kit::{Database, eventually};
+use crate::kit::{Database, Sql, eventually};
 
 struct House;
 
@@ -137,7 +137,7 @@ async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runtime.run(shutdown.clone()));
     database
-        .execute("INSERT INTO houses (name) VALUES ('mine')")
+        .run("INSERT INTO houses (name) VALUES ('mine')")
         .await;
     let states = "SELECT coalesce(string_agg(name || ' ' || state, ', ' ORDER BY position), '') FROM houses_steps";
     let soon = Duration::from_secs(20);
@@ -155,7 +155,7 @@ async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
     for _ in 0..2 {
         let journal = site.lock().unwrap().journal.len();
         database
-            .execute("UPDATE houses SET retry_requested_at = now()")
+            .run("UPDATE houses SET retry_requested_at = now()")
             .await;
         eventually(soon, "another complete pass", || async {
             let idle =

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use kindler::core::table::{Statements, Table};
 
-use crate::kit::{Database, PrivateServer};
+use crate::kit::{Database, PrivateServer, Sql};
 
 /// A server that logs every statement, and a migrated database on it.
 pub struct LoggingDatabase {
@@ -26,11 +26,9 @@ impl LoggingDatabase {
             "log_statement = 'all'",
             "log_parameter_max_length = 0",
         ] {
-            database
-                .execute(&format!("ALTER SYSTEM SET {setting}"))
-                .await;
+            database.run(&format!("ALTER SYSTEM SET {setting}")).await;
         }
-        database.execute("SELECT pg_reload_conf()").await;
+        database.run("SELECT pg_reload_conf()").await;
         let shown = "SHOW log_statement";
         crate::kit::eventually(
             super::rig::STEPS_TIMEOUT,

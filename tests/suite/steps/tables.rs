@@ -101,7 +101,7 @@ async fn a_delete_keeps_the_row_until_its_object_is_gone() {
 }
 
 #[tokio::test]
-async fn a_prepared_table_refuses_writes_that_would_orphan() {
+async fn a_prepared_table_rejects_writes_that_would_orphan() {
     let both = TwoTables::new().await;
     both.sql
         .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
@@ -193,7 +193,7 @@ async fn a_full_pass_uses_the_index_over_due_at() {
     let runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
     prepare(&runtime).await;
     database
-        .execute(
+        .run(
             "INSERT INTO lamps (name, watts, state, observed_generation, next_check_at)
              SELECT 'l' || n, 1, 'ready', 1, now() + interval '1 day' FROM generate_series(1, 20000) n;
              UPDATE lamps SET watts = 2 WHERE name IN ('l7', 'l8');
@@ -235,28 +235,28 @@ async fn preparing_a_table_is_concurrent_and_idempotent() {
         UNION ALL SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public') w";
     let first = database.value::<String>(made).await;
     database
-        .execute("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
+        .run("INSERT INTO lamps (name, watts) VALUES ('desk', 40)")
         .await;
     // Prepared without the runtime's lock.
     let again = "SELECT kindler_prepare_table('lamps', 'name', '{watts}')";
-    database.execute(again).await;
+    database.run(again).await;
     assert_eq!(database.value::<String>(made).await, first);
     let kept = "SELECT count(*) FROM lamps WHERE generation = 1 AND state = 'pending'";
     assert_eq!(database.value::<i64>(kept).await, 1);
     // Several sessions prepare a new table at once.
     database
-        .execute("CREATE TABLE bells (name text PRIMARY KEY, tone integer)")
+        .run("CREATE TABLE bells (name text PRIMARY KEY, tone integer)")
         .await;
     let by_hand = "SELECT kindler_prepare_table('bells', 'name', '{tone}')";
-    join_all((0..6).map(|_| database.execute(by_hand))).await;
+    join_all((0..6).map(|_| database.run(by_hand))).await;
     database
-        .execute("DROP TABLE bells, bells_leases, bells_steps, bells_events CASCADE")
+        .run("DROP TABLE bells, bells_leases, bells_steps, bells_events CASCADE")
         .await;
     // A dropped or disabled trigger is restored.
     database
-        .execute("DROP TRIGGER lamps_3_finalize ON lamps; ALTER TABLE lamps DISABLE TRIGGER lamps_4_notify_insert")
+        .run("DROP TRIGGER lamps_3_finalize ON lamps; ALTER TABLE lamps DISABLE TRIGGER lamps_4_notify_insert")
         .await;
-    database.execute(again).await;
+    database.run(again).await;
     assert_eq!(database.value::<String>(made).await, first);
     let off = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'O'";
     assert_eq!(database.value::<i64>(off).await, 0);
@@ -265,7 +265,7 @@ async fn preparing_a_table_is_concurrent_and_idempotent() {
 /// Names of more than 63 bytes are cut: two triggers would share one, and a DELETE
 /// would no longer keep its row.
 #[tokio::test]
-async fn a_long_table_name_keeps_every_trigger_or_is_refused() {
+async fn a_long_table_name_keeps_every_trigger_or_is_rejected() {
     let database = Database::create().await;
     let runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
     prepare(&runtime).await;
@@ -278,7 +278,7 @@ async fn a_long_table_name_keeps_every_trigger_or_is_refused() {
     for length in [40, 41, 60] {
         let name = "t".repeat(length);
         database
-            .execute(&format!(
+            .run(&format!(
                 "CREATE TABLE {name} (name text PRIMARY KEY, tone integer)"
             ))
             .await;
@@ -296,7 +296,7 @@ async fn a_long_table_name_keeps_every_trigger_or_is_refused() {
         prepared.unwrap();
         assert_eq!(triggers(&name).await, expected);
         database
-            .execute(&format!(
+            .run(&format!(
                 "INSERT INTO {name} VALUES ('a', 1); DELETE FROM {name}"
             ))
             .await;

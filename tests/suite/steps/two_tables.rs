@@ -159,10 +159,7 @@ impl TwoTables {
             database,
         };
         let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%LISTEN%' AND pid <> pg_backend_pid()";
-        eventually(STEPS_TIMEOUT, "a listener", || async {
-            both.sql.number(listening).await == 1
-        })
-        .await;
+        both.sql.wait_number(listening, 1).await;
         both
     }
 

@@ -46,13 +46,12 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
     rig.sql
         .run("UPDATE clusters SET pf_port = pf_port + 1")
         .await;
-    eventually(STEPS_TIMEOUT, "the update", || async {
-        rig.sql
-            .text("SELECT actual_state || observed_generation FROM clusters")
-            .await
-            == "running2"
-    })
-    .await;
+    rig.sql
+        .wait_text(
+            "SELECT actual_state || observed_generation FROM clusters",
+            "running2",
+        )
+        .await;
     assert_eq!(step_as_text(&rig, "gateway").await, newer);
     let message = rig.message().await;
     assert!(
@@ -79,13 +78,9 @@ async fn an_unknown_step_is_kept_until_it_is_marked_removed() {
         "{text}"
     );
     // It is kept over further attempts.
-    eventually(STEPS_TIMEOUT, "another attempt", || async {
-        rig.sql
-            .text("SELECT (failed_attempts > 1)::text FROM clusters")
-            .await
-            == "true"
-    })
-    .await;
+    rig.sql
+        .wait_text("SELECT (failed_attempts > 1)::text FROM clusters", "true")
+        .await;
     assert_eq!(step_as_text(&rig, "gateway").await, newer);
     rig.sql
         .run("UPDATE cluster_steps SET state = 'removed' WHERE name = 'gateway'")
@@ -121,13 +116,12 @@ async fn a_newer_version_is_kept_until_it_is_marked_removed() {
     rig.sql
         .run("UPDATE clusters SET pf_port = pf_port + 1")
         .await;
-    eventually(STEPS_TIMEOUT, "the update", || async {
-        rig.sql
-            .text("SELECT actual_state || observed_generation FROM clusters")
-            .await
-            == "running2"
-    })
-    .await;
+    rig.sql
+        .wait_text(
+            "SELECT actual_state || observed_generation FROM clusters",
+            "running2",
+        )
+        .await;
     reconciled_twice(&rig).await;
     assert_eq!(step_as_text(&rig, "about").await, newer);
     let text = std::fs::read_to_string(rig.about()).unwrap();

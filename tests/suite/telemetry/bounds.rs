@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{SOON, Scrape, migrated, scene, scene_with};
-use crate::kit::{Daemon, Host, PrivateServer, Proxy, Traffic, eventually};
+use crate::kit::{Daemon, Host, PrivateServer, Proxy, Sql, Traffic, eventually};
 
 #[tokio::test]
 async fn a_stalled_database_does_not_stall_the_scrape() {
@@ -24,7 +24,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
     };
     let (before, _) = scrape().await;
     before.has("kindler_db_up", 1.0);
-    assert!(before.value("kindler_deletions_held").is_some());
+    assert!(before.value("kindler_deletions_deferred").is_some());
     proxy.set(Traffic::Stalls);
     // Longer than the store's deadline of 5 s, so that every timeout occurs.
     let stalled = Instant::now();
@@ -34,7 +34,7 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
         longest = longest.max(took).max(beside);
         now.has("kindler_db_up", 0.0);
         now.has("kindler_scrape_complete", 0.0);
-        assert_eq!(now.value("kindler_deletions_held"), None);
+        assert_eq!(now.value("kindler_deletions_deferred"), None);
         // The values of the process itself are still exported.
         assert!(now.value("process_open_fds") > Some(3.0));
         assert!(longest < Duration::from_secs(2), "{longest:?}");
@@ -51,21 +51,22 @@ async fn a_stalled_database_does_not_stall_the_scrape() {
 #[tokio::test]
 async fn an_incomplete_scrape_is_marked() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
-    scene.declare("dev").await;
+    scene.sql.declare("dev").await;
     let complete = "kindler_scrape_complete";
     let scrape = scene.scrape().await;
     scrape.has(complete, 1.0);
     assert!(!scrape.naming("kindler_cluster_info").is_empty());
     // The read of each cluster waits for this lock; the read of the totals does not.
     scene
+        .sql
         .run("BEGIN; LOCK TABLE cluster_revisions IN ACCESS EXCLUSIVE MODE")
         .await;
     let scrape = scene.scrape().await;
     scrape.has("kindler_db_up", 1.0);
-    scrape.has("kindler_deletions_held", 0.0);
+    scrape.has("kindler_deletions_deferred", 0.0);
     assert!(scrape.naming("kindler_cluster_info").is_empty());
     scrape.has(complete, 0.0);
-    scene.run("COMMIT").await;
+    scene.sql.run("COMMIT").await;
     scene.until_sample(complete, 1.0).await;
 }
 
@@ -92,11 +93,11 @@ async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
         SELECT 'cluster-number-' || n, 'k3d' FROM generate_series(1, 10000) n";
     // Without reconciling, so that nothing changes during the measurement.
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
-    scene.run(rows).await;
+    scene.sql.run(rows).await;
     let steps = "SET session_replication_role = replica;
         INSERT INTO cluster_steps (uid, driver, name, position, total, version, required, state)
         SELECT uid, 'native', 'step-' || n, n, 7, 1, true, 'done' FROM clusters, generate_series(1, 7) n";
-    scene.run(steps).await;
+    scene.sql.run(steps).await;
     let measured = async |daemon: &Daemon, per_cluster: bool| {
         // A debug build on a busy machine may need several attempts to read 10,000 rows
         // within the time limit of a scrape.
@@ -132,10 +133,10 @@ async fn promtool_accepts_every_family() {
     let scene = scene().await;
     scene.host.control("bad.create", "exit 3");
     for name in ["good", "bad"] {
-        scene.declare(name).await;
+        scene.sql.declare(name).await;
     }
-    scene.until("good", "running").await;
-    scene.until("bad", "failed").await;
+    scene.sql.wait_state("good", "present running").await;
+    scene.sql.wait_state("bad", "present failed").await;
     scene.scrape().await;
     let (_, text) = scene.daemon.get("/metrics").await.unwrap();
     let Ok(mut promtool) = Command::new("promtool")

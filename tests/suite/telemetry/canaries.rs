@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::http::{ask, send};
 use super::{SOON, Scene, migrated};
-use crate::kit::{Daemon, Host, eventually, kindler};
+use crate::kit::{Daemon, Host, Sql, eventually, kindler};
 
 /// The common prefix of the planted secrets.
 const CANARY: &str = "sekret-canary";
@@ -31,12 +31,11 @@ const VERBOSE_CREATE: &str = r#"
 async fn planted() -> Scene {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
-    sql.batch_execute(
+    sql.run(
         "CREATE ROLE canary LOGIN PASSWORD 'sekret-canary-url' SUPERUSER;
          CREATE ROLE canary_api LOGIN PASSWORD 'sekret-canary-api-url' SUPERUSER",
     )
-    .await
-    .unwrap();
+    .await;
     let url = |role: &str, password: &str| {
         let url = database.url_as(role);
         url.replace(&format!("{role}@"), &format!("{role}:{password}@"))
@@ -163,8 +162,8 @@ fn assert_none(shown: &[(String, String)]) {
 #[tokio::test]
 async fn no_secret_appears_in_any_output() {
     let scene = planted().await;
-    scene.declare("dev").await;
-    scene.until("dev", "failed").await;
+    scene.sql.declare("dev").await;
+    scene.sql.wait_state("dev", "present failed").await;
     send_tokens(&scene).await;
     let mut shown = responses(&scene).await;
     shown.extend(outputs(&scene).await);
@@ -182,7 +181,7 @@ async fn no_secret_appears_in_any_output() {
     assert_none(&shown);
 
     scene.host.release("fails");
-    scene.until("dev", "running").await;
+    scene.sql.wait_state("dev", "present running").await;
     let mut shown = responses(&scene).await;
     shown.push(("process list".to_owned(), process_list(scene.daemon.pid())));
     let events = "SELECT coalesce(string_agg(e::text, ' '), '') FROM cluster_events e";
@@ -190,6 +189,7 @@ async fn no_secret_appears_in_any_output() {
 
     // With a database that rejects its login, every part logs errors.
     scene
+        .sql
         .run(
             "ALTER ROLE canary NOLOGIN; ALTER ROLE canary_api NOLOGIN;
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'canary%'",
@@ -216,6 +216,7 @@ async fn no_secret_appears_in_any_output() {
     let others = environment.replace("sekret-canary-passed", "");
     assert!(!others.contains(CANARY), "{others}");
     scene
+        .sql
         .run("DROP OWNED BY canary, canary_api; DROP ROLE canary; DROP ROLE canary_api")
         .await;
 }

@@ -4,14 +4,14 @@
 use kindler::metrics::catalogue;
 
 use super::{SOON, scene, scene_with};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn the_series_follow_the_life_of_a_cluster() {
     let scene = scene().await;
     scene.host.control("dev.create", "exit 3");
-    scene.declare("dev").await;
-    scene.until("dev", "failed").await;
+    scene.sql.declare("dev").await;
+    scene.sql.wait_state("dev", "present failed").await;
     let scrape = scene.scrape().await;
     let info = r#"kindler_cluster_info{name="dev",provider="k3d",desired="present"}"#;
     let ready = r#"kindler_cluster_status_condition{name="dev",type="Ready",status="true"}"#;
@@ -33,7 +33,7 @@ async fn the_series_follow_the_life_of_a_cluster() {
     assert!(scrape.value(failures).unwrap() >= 1.0);
 
     scene.host.release("dev.create");
-    scene.until("dev", "running").await;
+    scene.sql.wait_state("dev", "present running").await;
     scene.until_sample("kindler_leases_held", 0.0).await;
     let scrape = scene.scrape().await;
     scrape.has(running, 1.0);
@@ -58,11 +58,12 @@ async fn the_series_follow_the_life_of_a_cluster() {
     assert!(scrape.value(reconciled).unwrap() >= first);
 
     // A new declaration changes the time; a pause does not.
-    scene.run("UPDATE clusters SET paused = true").await;
+    scene.sql.run("UPDATE clusters SET paused = true").await;
     let scrape = scene.scrape().await;
     scrape.has(r#"kindler_cluster_spec_paused{name="dev"}"#, 1.0);
     scrape.has(declared, first);
     scene
+        .sql
         .run("UPDATE clusters SET paused = false, http_port = 18999")
         .await;
     let second = scene.scrape().await.value(declared).unwrap();
@@ -74,10 +75,10 @@ async fn the_series_follow_the_life_of_a_cluster() {
 async fn the_series_of_a_removed_cluster_end_on_every_path() {
     let scene = scene().await;
     for name in ["by-psql", "by-api", "by-force", "old-name"] {
-        scene.declare(name).await;
+        scene.sql.declare(name).await;
     }
     for name in ["by-psql", "by-api", "by-force", "old-name"] {
-        scene.until(name, "running").await;
+        scene.sql.wait_state(name, "present running").await;
         assert!(scene.scrape().await.naming(&format!("\"{name}\"")).len() > 15);
     }
     let gone = async |name: &str| {
@@ -86,18 +87,20 @@ async fn the_series_of_a_removed_cluster_end_on_every_path() {
     };
 
     scene
+        .sql
         .run("DELETE FROM clusters WHERE name = 'by-psql'")
         .await;
-    scene.until("by-psql", "gone").await;
+    scene.sql.wait_state("by-psql", "gone").await;
     gone("by-psql").await;
 
     let (status, _) = super::http::send(&scene.daemon, "DELETE", "/api/clusters/by-api").await;
     assert!((200..300).contains(&status), "{status}");
-    scene.until("by-api", "gone").await;
+    scene.sql.wait_state("by-api", "gone").await;
     gone("by-api").await;
 
     // With triggers off, the row is deleted or renamed.
     scene
+        .sql
         .run(
             "SET session_replication_role = replica;
              DELETE FROM clusters WHERE name = 'by-force';
@@ -113,8 +116,8 @@ async fn the_series_of_a_removed_cluster_end_on_every_path() {
 async fn drift_deadlines_and_terminal_errors_are_counted() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_CREATE_DEADLINE", "1s")).await;
     for name in ["gone", "ill", "halted"] {
-        scene.declare(name).await;
-        scene.until(name, "running").await;
+        scene.sql.declare(name).await;
+        scene.sql.wait_state(name, "present running").await;
     }
     scene.host.set_cluster("gone", None);
     scene
@@ -124,7 +127,7 @@ async fn drift_deadlines_and_terminal_errors_are_counted() {
     scene
         .until_sample(r#"kindler_drift_total{reason="unhealthy"}"#, 1.0)
         .await;
-    scene.until("ill", "running").await;
+    scene.sql.wait_state("ill", "present running").await;
 
     let timeouts = r#"kindler_reconcile_timeouts_total{controller="cluster"}"#;
     let terminal = r#"kindler_terminal_reconcile_errors_total{controller="cluster"}"#;
@@ -132,15 +135,15 @@ async fn drift_deadlines_and_terminal_errors_are_counted() {
     scrape.has(timeouts, 0.0);
     scrape.has(terminal, 0.0);
     scene.host.control("slow.create", "sleep 600");
-    scene.declare("slow").await;
+    scene.sql.declare("slow").await;
     eventually(SOON, "a command to be late", || async {
         scene.scrape().await.value(timeouts) >= Some(1.0)
     })
     .await;
-    scene.run("UPDATE clusters SET paused = true").await;
+    scene.sql.run("UPDATE clusters SET paused = true").await;
     std::fs::remove_file(scene.host.command("create")).unwrap();
-    scene.declare("none").await;
-    scene.until("none", "failed").await;
+    scene.sql.declare("none").await;
+    scene.sql.wait_state("none", "present failed").await;
     assert!(scene.scrape().await.value(terminal) >= Some(1.0));
 }
 
@@ -148,8 +151,8 @@ async fn drift_deadlines_and_terminal_errors_are_counted() {
 #[tokio::test]
 async fn a_failed_observation_is_unknown_and_no_failure() {
     let scene = scene().await;
-    scene.declare("dev").await;
-    scene.until("dev", "running").await;
+    scene.sql.declare("dev").await;
+    scene.sql.wait_state("dev", "present running").await;
     let unknown = r#"kindler_cluster_status_condition{name="dev",type="Ready",status="unknown"}"#;
     scene.scrape().await.has(unknown, 0.0);
     std::fs::remove_file(scene.host.command("probe")).unwrap();
@@ -173,10 +176,10 @@ async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
     .await;
     scene.host.control("bad.create", "exit 3");
     for name in ["good", "bad"] {
-        scene.declare(name).await;
+        scene.sql.declare(name).await;
     }
-    scene.until("good", "running").await;
-    scene.until("bad", "failed").await;
+    scene.sql.wait_state("good", "present running").await;
+    scene.sql.wait_state("bad", "present failed").await;
     let of = |state: &str| {
         format!(r#"kindler_step_state{{driver="script",step="create_env.sh",state="{state}"}}"#)
     };
@@ -201,6 +204,7 @@ async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
 
     // The cluster runs although a best-effort step failed.
     scene
+        .sql
         .run("UPDATE cluster_steps SET state = 'failed', required = false")
         .await;
     let scrape = scene.scrape().await;
@@ -211,7 +215,7 @@ async fn steps_are_counted_by_state_and_a_failed_one_is_a_condition() {
     scrape.has(ready, 1.0);
 
     scene
-        .run("SET session_replication_role = replica; DELETE FROM cluster_steps; DELETE FROM clusters")
+        .sql.run("SET session_replication_role = replica; DELETE FROM cluster_steps; DELETE FROM clusters")
         .await;
     assert!(scene.scrape().await.naming("kindler_step_state").is_empty());
 }
@@ -221,10 +225,10 @@ async fn failing_clusters_are_exported_without_per_cluster_series() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_METRICS_PER_CLUSTER", "false")).await;
     scene.host.control("bad.create", "exit 3");
     for name in ["good", "bad"] {
-        scene.declare(name).await;
+        scene.sql.declare(name).await;
     }
-    scene.until("good", "running").await;
-    scene.until("bad", "failed").await;
+    scene.sql.wait_state("good", "present running").await;
+    scene.sql.wait_state("bad", "present failed").await;
     let paused = r#"kindler_cluster_spec_paused{name="bad"}"#;
     let scrape = scene.scrape().await;
     assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());
@@ -235,7 +239,7 @@ async fn failing_clusters_are_exported_without_per_cluster_series() {
         1.0,
     );
     // Here a pause silences the alerts, too.
-    scene.run("UPDATE clusters SET paused = true").await;
+    scene.sql.run("UPDATE clusters SET paused = true").await;
     let scrape = scene.scrape().await;
     scrape.has(paused, 1.0);
     assert_eq!(scrape.naming("\"good\""), Vec::<&String>::new());

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 
 use super::{Scrape, scene_with};
-use crate::kit::Daemon;
+use crate::kit::{Daemon, Sql};
 
 /// Sends a request without a body; returns status and text of the response.
 pub(super) async fn send(daemon: &Daemon, method: &str, path: &str) -> (u16, String) {
@@ -31,7 +31,7 @@ pub(super) async fn ask(daemon: &Daemon, method: &str, path: &str, head: &str) -
 #[tokio::test]
 async fn requests_are_counted_by_template_and_never_by_path() {
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
-    scene.declare("dev").await;
+    scene.sql.declare("dev").await;
     for (method, path) in [
         ("GET", "/api/clusters/dev"),
         ("GET", "/api/clusters/no-such-cluster"),

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{SOON, Scene, scene_with};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 /// All lines, each of which must be JSON.
 fn lines(scene: &Scene) -> Vec<Value> {
@@ -34,12 +34,12 @@ async fn each_reconcile_is_one_span_and_messages_are_constant() {
     })
     .await;
     scene.host.control("lively.create", "exit 3");
-    scene.declare("lively").await;
-    scene.until("lively", "failed").await;
+    scene.sql.declare("lively").await;
+    scene.sql.wait_state("lively", "present failed").await;
     scene.host.release("lively.create");
-    scene.until("lively", "running").await;
-    scene.run("DELETE FROM clusters").await;
-    scene.until("lively", "gone").await;
+    scene.sql.wait_state("lively", "present running").await;
+    scene.sql.run("DELETE FROM clusters").await;
+    scene.sql.wait_state("lively", "gone").await;
     let ended = |step: &'static str| {
         let scene = &scene;
         eventually(SOON, step, move || async move {
@@ -101,8 +101,8 @@ async fn the_level_changes_while_the_daemon_runs() {
     let changed = lines(&scene).remove(0);
     assert_eq!(changed["message"], "log level is changed");
     assert_eq!(changed["level"], "INFO");
-    scene.declare("seen").await;
-    scene.until("seen", "running").await;
+    scene.sql.declare("seen").await;
+    scene.sql.wait_state("seen", "present running").await;
     changed_to("DEBUG", 1).await;
 
     // SIGUSR2 reads the file again.
@@ -114,8 +114,8 @@ async fn the_level_changes_while_the_daemon_runs() {
         lines(&scene).iter().position(is_info)
     })
     .await;
-    scene.declare("quiet").await;
-    scene.until("quiet", "running").await;
+    scene.sql.declare("quiet").await;
+    scene.sql.wait_state("quiet", "present running").await;
     let after = lines(&scene).split_off(at + 1);
     assert!(
         after.iter().all(|line| line["level"] != "DEBUG"),

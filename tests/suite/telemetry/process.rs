@@ -1,7 +1,7 @@
 //! The metrics of one process about its own work.
 
 use super::{SOON, scene, scene_with};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 #[tokio::test]
 async fn running_work_is_measured_until_it_ends() {
@@ -11,7 +11,7 @@ async fn running_work_is_measured_until_it_ends() {
         r#"while [ -e "$here/control/wait" ]; do sleep 0.05; done"#,
     );
     scene.host.control("wait", "");
-    scene.declare("dev").await;
+    scene.sql.declare("dev").await;
     let longest =
         r#"workqueue_longest_running_processor_seconds{name="cluster",controller="cluster"}"#;
     eventually(SOON, "the work to show", || async {
@@ -26,7 +26,7 @@ async fn running_work_is_measured_until_it_ends() {
         1.0,
     );
     scene.host.release("wait");
-    scene.until("dev", "running").await;
+    scene.sql.wait_state("dev", "present running").await;
     scene.until_sample("kindler_leases_held", 0.0).await;
     scene.until_sample(longest, 0.0).await;
     let scrape = scene.scrape().await;
@@ -61,6 +61,7 @@ async fn a_daemon_on_standby_does_not_count_as_reconciling() {
     );
     scene.until_sample(at_work, 1.0).await;
     scene
+        .sql
         .run("INSERT INTO kindler_migrations (version, name) VALUES (999, 'of a later release')")
         .await;
     scene.until_sample(aside, 1.0).await;

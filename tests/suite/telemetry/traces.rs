@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::{SOON, scene_with};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 /// A request that a collector received.
 struct Sent {
@@ -95,8 +95,8 @@ async fn each_reconcile_arrives_as_a_span() {
             .set("OTEL_BSP_SCHEDULE_DELAY", "100")
     })
     .await;
-    scene.declare("dev").await;
-    scene.until("dev", "running").await;
+    scene.sql.declare("dev").await;
+    scene.sql.wait_state("dev", "present running").await;
     let arrived = async {
         loop {
             let export = sent.recv().await.expect("a collector");
@@ -138,8 +138,8 @@ async fn queued_spans_are_sent_at_shutdown() {
             .set("OTEL_BSP_SCHEDULE_DELAY", "3600000")
     })
     .await;
-    scene.declare("dev").await;
-    scene.until("dev", "running").await;
+    scene.sql.declare("dev").await;
+    scene.sql.wait_state("dev", "present running").await;
     scene.until_sample("kindler_leases_held", 0.0).await;
     let ended = scene.daemon.stop().await;
     assert!(ended.success(), "{ended}");
@@ -181,10 +181,10 @@ async fn an_unreachable_or_silent_collector_delays_no_work() {
                 .set("OTEL_BSP_SCHEDULE_DELAY", "100")
         })
         .await;
-        scene.declare("dev").await;
-        scene.until("dev", "running").await;
-        scene.run("DELETE FROM clusters").await;
-        scene.until("dev", "gone").await;
+        scene.sql.declare("dev").await;
+        scene.sql.wait_state("dev", "present running").await;
+        scene.sql.run("DELETE FROM clusters").await;
+        scene.sql.wait_state("dev", "gone").await;
         if url.starts_with("not") {
             let warning = "traces are not exported";
             eventually(SOON, warning, || async {

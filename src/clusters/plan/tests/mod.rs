@@ -1,5 +1,6 @@
 //! Every cell of the state matrix.
 
+mod changed;
 mod convergence;
 mod defer;
 mod steps;
@@ -66,7 +67,11 @@ fn every_cell_has_its_decision() {
                 "observe", "=running", "=running", "=running", "=running", "later",
             ],
         ),
-        (D::Present, A::Updating, ["update"; 6]),
+        (
+            D::Present,
+            A::Updating,
+            ["observe", "update", "update", "update", "update", "later"],
+        ),
         (
             D::Present,
             A::Stopping,
@@ -103,7 +108,11 @@ fn every_cell_has_its_decision() {
             A::Updating,
             ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
         ),
-        (D::Stopped, A::Stopping, ["stop"; 6]),
+        (
+            D::Stopped,
+            A::Stopping,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
         (
             D::Stopped,
             A::Stopped,

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use kindler::store;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::kit::Database;
+use crate::kit::{Database, Sql, migrated};
 
 /// Deadline of a command on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -137,9 +136,7 @@ pub struct Fleet {
 
 impl Fleet {
     pub async fn new() -> Self {
-        let database = Database::create().await;
-        let parsed = kindler::core::database::Database::parse(&database.url()).expect("a URL");
-        store::migrate(&parsed).await.expect("migrate");
+        let database = migrated().await;
         let home = Home::new().with("KINDLER_DATABASE_URL", database.url());
         Self { database, home }
     }
@@ -154,7 +151,7 @@ impl Fleet {
             "UPDATE clusters SET last_reconciled_at = clock_timestamp(), {assignments} \
              WHERE name = '{name}'"
         );
-        self.database.execute(&sql).await;
+        self.database.run(&sql).await;
     }
 
     /// Writes a status in which the declared state is reached.
@@ -169,7 +166,7 @@ impl Fleet {
     /// Runs SQL with triggers disabled.
     pub async fn force(&self, sql: &str) {
         let sql = format!("SET session_replication_role = replica; {sql}");
-        self.database.execute(&sql).await;
+        self.database.run(&sql).await;
     }
 
     /// Adds a daemon with its last heartbeat this long ago.
@@ -179,7 +176,7 @@ impl Fleet {
              VALUES ('{host}-1', '{host}', 4711, '0.1.0', '127.0.0.1:8080', {listening}, \
                      now() - interval '{silent_seconds} s')"
         );
-        self.database.execute(&sql).await;
+        self.database.run(&sql).await;
     }
 
     /// Puts a daemon on standby, as a newer schema does.
@@ -188,7 +185,7 @@ impl Fleet {
             "UPDATE kindler_replicas SET aside = true, notice = 'the schema is newer' \
              WHERE host = '{host}'"
         );
-        self.database.execute(&sql).await;
+        self.database.run(&sql).await;
     }
 
     pub async fn desired(&self, name: &str) -> String {

@@ -89,7 +89,7 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Adds the checks to routes.
-pub(super) fn behind(policy: OriginPolicy, routes: Router) -> Router {
+pub(super) fn with_checks(policy: OriginPolicy, routes: Router) -> Router {
     let cors = cors(&policy);
     let routes = routes
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -129,8 +129,8 @@ fn cors(policy: &OriginPolicy) -> Option<CorsLayer> {
 
 async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
     let api = request.uri().path().starts_with("/api");
-    let mut response = match refusal(&policy, &request) {
-        Some(refused) => refused.into_response(),
+    let mut response = match rejection(&policy, &request) {
+        Some(rejected) => rejected.into_response(),
         None => next.run(request).await,
     };
     let headers = response.headers_mut();
@@ -144,8 +144,8 @@ async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next)
     response
 }
 
-/// Why a request is refused, if it is.
-fn refusal(policy: &OriginPolicy, request: &Request) -> Option<ApiError> {
+/// Why a request is rejected, if it is.
+fn rejection(policy: &OriginPolicy, request: &Request) -> Option<ApiError> {
     let headers = request.headers();
     let host = text(headers, header::HOST)
         .or_else(|| {
@@ -177,7 +177,7 @@ fn refusal(policy: &OriginPolicy, request: &Request) -> Option<ApiError> {
     let json = text(headers, header::CONTENT_TYPE)
         .and_then(|kind| kind.split(';').next())
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    (!safe && has_body && !json).then(|| ApiError::Refused {
+    (!safe && has_body && !json).then(|| ApiError::Rejected {
         status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         detail: "send the body as application/json".to_owned(),
     })

@@ -103,13 +103,13 @@ impl OpenStreams {
 }
 
 /// Limits the life of a stream to that of its credential.
-pub(in crate::http) struct StreamGuard {
+pub(in crate::http) struct StreamLifetime {
     ended: CancellationToken,
     closing: CancellationToken,
     registered: Option<(Arc<AccessInner>, u64)>,
 }
 
-impl StreamGuard {
+impl StreamLifetime {
     /// Waits until the stream has to end.
     pub(in crate::http) async fn ended(&self) {
         tokio::select! {
@@ -119,7 +119,7 @@ impl StreamGuard {
     }
 }
 
-impl Drop for StreamGuard {
+impl Drop for StreamLifetime {
     fn drop(&mut self) {
         if let Some((access, number)) = &self.registered {
             access.streams.lock().remove(number);
@@ -128,7 +128,7 @@ impl Drop for StreamGuard {
     }
 }
 
-impl<S> FromRequestParts<S> for StreamGuard
+impl<S> FromRequestParts<S> for StreamLifetime
 where
     S: Send + Sync,
     Access: FromRef<S>,

@@ -1,0 +1,154 @@
+//! A command ends while its result cannot be written: nothing runs a second time.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::{converged, report, rounds};
+use crate::kit::{Daemon, Host, Sql, TIMEOUT, eventually, migrated};
+
+/// Two full passes more show that nothing runs again.
+const PASSES: u32 = 2;
+
+const LOCK_ROW: &str = "SELECT FROM clusters WHERE name = 'dev' FOR UPDATE";
+const LOCK_TABLE: &str = "LOCK TABLE clusters";
+const LOCK_STEPS: &str = "LOCK TABLE cluster_steps";
+
+/// A daemon whose leases last this long, and a cluster whose commands wait for a file.
+struct ResultRig {
+    host: Host,
+    sql: Client,
+    holder: Client,
+    daemon: Daemon,
+    _database: crate::kit::Database,
+}
+
+impl ResultRig {
+    async fn new(lifetime: &str) -> Self {
+        let (database, host) = (migrated().await, Host::new());
+        let (sql, holder) = (database.connect().await, database.connect().await);
+        let daemon = Daemon::builder(&database.url(), &host)
+            .set("KINDLER_LEASE_TTL", lifetime)
+            .set("KINDLER_RESYNC_INTERVAL", "1s")
+            .set("KINDLER_HEALTH_INTERVAL", "1h")
+            .start()
+            .await;
+        Self {
+            host,
+            sql,
+            holder,
+            daemon,
+            _database: database,
+        }
+    }
+
+    /// Runs `change`, which starts `verb`; takes the lock while the command runs, keeps it
+    /// for a while after its end, and waits for `done`.
+    async fn blocked(&self, change: &str, verb: &str, lock: &str, hold: Duration, done: &str) {
+        let wait = "while [ ! -e \"$here/live/go\" ]; do sleep 0.02; done";
+        self.host.control(verb, wait);
+        let before = self.host.started("dev").len();
+        self.sql.run(change).await;
+        eventually(TIMEOUT, "the start of the command", || async {
+            self.host.started("dev").len() == before + 1
+        })
+        .await;
+        self.holder.run(&format!("BEGIN; {lock}")).await;
+        let go = self.host.path().join("live/go");
+        std::fs::write(&go, "").unwrap();
+        self.host.wait_commands(0).await;
+        let ended = Instant::now();
+        eventually(TIMEOUT * 10, "the end of the lock", || async {
+            ended.elapsed() > hold
+        })
+        .await;
+        self.holder.run("ROLLBACK").await;
+        std::fs::remove_file(go).unwrap();
+        self.host.release(verb);
+        self.sql.wait_state("dev", done).await;
+        self.daemon.full_passes(PASSES).await;
+        self.sql.wait_state("dev", done).await;
+    }
+
+    /// The whole life of a cluster; each result is written under a lock.
+    async fn life(self, lock: &str, hold: Duration) {
+        self.blocked(
+            "INSERT INTO clusters (name, provider) VALUES ('dev', 'k3d')",
+            "create",
+            lock,
+            hold,
+            "present running",
+        )
+        .await;
+        self.blocked(
+            "UPDATE clusters SET http_port = 18999",
+            "create",
+            lock,
+            hold,
+            "present running",
+        )
+        .await;
+        self.blocked(
+            "UPDATE clusters SET desired_state = 'stopped'",
+            "stop",
+            lock,
+            hold,
+            "stopped stopped",
+        )
+        .await;
+        self.blocked(
+            "UPDATE clusters SET desired_state = 'present'",
+            "start",
+            lock,
+            hold,
+            "present running",
+        )
+        .await;
+        self.blocked("DELETE FROM clusters", "delete", lock, hold, "gone")
+            .await;
+        assert_eq!(
+            self.host.started("dev"),
+            ["create", "create", "stop", "start", "delete"],
+            "{}",
+            self.daemon.log()
+        );
+        converged(&self.sql, &self.host).await;
+    }
+}
+
+async fn no_command_runs_twice(lock: &str, lifetimes: &[&str], hold: Duration) {
+    for _ in 0..rounds(1, 10) {
+        let lives = lifetimes
+            .iter()
+            .map(async |lifetime| ResultRig::new(lifetime).await.life(lock, hold).await);
+        futures_util::future::join_all(lives).await;
+    }
+    report(
+        &format!("a result that cannot be written ({lock})"),
+        &format!(
+            "for {} s, {} commands, none ran twice",
+            hold.as_secs(),
+            rounds(1, 10) * lifetimes.len() * 5
+        ),
+    );
+}
+
+fn hold() -> Duration {
+    Duration::from_secs(rounds(6, 20).try_into().unwrap())
+}
+
+#[tokio::test]
+async fn no_command_runs_twice_while_its_row_is_locked() {
+    no_command_runs_twice(LOCK_ROW, &["3s", "15s"], hold()).await;
+}
+
+#[tokio::test]
+async fn no_command_runs_twice_while_its_steps_are_locked() {
+    no_command_runs_twice(LOCK_STEPS, &["15s"], hold()).await;
+}
+
+/// No lease can be renewed meanwhile.
+#[tokio::test]
+async fn no_command_runs_twice_after_a_lock_beyond_its_lease() {
+    no_command_runs_twice(LOCK_TABLE, &["3s"], hold()).await;
+}
