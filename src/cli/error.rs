@@ -98,7 +98,12 @@ impl CliError {
             // A failed login and missing tables count as "no database".
             Self::Store { source, .. } => match **source {
                 DatabaseError::Failed { .. } if !source.is_unreachable() => Exit::Failed,
-                DatabaseError::Denied { .. } | DatabaseError::Unreadable { .. } => Exit::Failed,
+                DatabaseError::Denied { .. }
+                | DatabaseError::Unreadable { .. }
+                | DatabaseError::Busy { .. }
+                | DatabaseError::NoneFree { .. }
+                | DatabaseError::Refused { .. }
+                | DatabaseError::Unencodable { .. } => Exit::Failed,
                 _ => Exit::BadInput,
             },
             Self::Config(_)

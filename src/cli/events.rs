@@ -63,7 +63,7 @@ async fn follow(session: &CliSession, args: &EventsArgs, mut last: i64) -> Resul
                 }
                 show(&new, args.output, &mut last)?;
             }
-            Err(error) if error.is_unreachable() => {
+            Err(error) if error.is_temporary() => {
                 if !std::mem::replace(&mut unreachable, true) {
                     remark(&format!(
                         "note: waiting for the database: {}",

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::clusters::{Cluster, ClusterName, SpecValue};
 use crate::command::{LogDir, LogOwner};
+use crate::config::HEARTBEAT;
+use crate::core::refusals::RefusedWrite;
 use crate::live::StepView;
 
 use super::args::Output;
@@ -28,15 +30,20 @@ pub(super) async fn get(
     let cluster = session.found(name, session.store.get(name).await).await?;
     let records = session.store.steps(cluster.uid).await;
     let records = records.map_err(|error| session.failed(error))?;
+    let refused = refused(session, name).await?;
     if output == Output::Json {
-        let steps = StepView::of_records(records);
-        return write_json(&ClusterDetail { cluster, steps });
+        return write_json(&ClusterDetail {
+            cluster,
+            steps: StepView::of_records(records),
+            refused,
+        });
     }
     let owner = LogOwner::row(cluster.uid, cluster.created_at);
     let log = LogDir::new(session.connection.log_dir()).of(name.as_str(), owner);
     let log = log.exists().then(|| log.path().display().to_string());
     let now = Timestamp::now();
-    let mut text = described(&cluster, screen, log.as_deref(), now);
+    let refused = refused.map(|refused| text::refused(&refused, now));
+    let mut text = described(&cluster, screen, (log.as_deref(), refused), now);
     if !records.is_empty() {
         text.push('\n');
         text.push_str(&steps::table(&records, screen, now));
@@ -50,9 +57,28 @@ struct ClusterDetail {
     #[serde(flatten)]
     cluster: Cluster,
     steps: Vec<StepView>,
+    /// Why the database refuses the writes of this row, if the row does not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<RefusedWrite>,
 }
 
-fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timestamp) -> String {
+/// What a working daemon reports of a row that cannot show it.
+async fn refused(
+    session: &CliSession,
+    name: &ClusterName,
+) -> Result<Option<RefusedWrite>, CliError> {
+    let replicas = session.store.replicas().await;
+    let replicas = replicas.map_err(|error| session.failed(error))?;
+    let mut alive = replicas.iter().filter(|replica| replica.alive(HEARTBEAT));
+    Ok(alive.find_map(|replica| replica.refusal(name.as_str()).cloned()))
+}
+
+fn described(
+    cluster: &Cluster,
+    screen: &Screen,
+    (log, refused): (Option<&str>, Option<String>),
+    now: Timestamp,
+) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -65,6 +91,9 @@ fn described(cluster: &Cluster, screen: &Screen, log: Option<&str>, now: Timesta
     field("desired", cluster.desired.to_string());
     field("state", state(cluster, screen));
     field("why", text::why(cluster));
+    if let Some(refused) = refused {
+        field("refused", refused);
+    }
     let failures = [
         (cluster.failed_attempts, "attempts in a row"),
         (cluster.health_failures, "health checks in a row"),

@@ -16,6 +16,9 @@ const CONNECTIONS: usize = 1;
 /// Maximum edit distance of a name to suggest.
 const MAX_DISTANCE: usize = 2;
 
+const READ_ONLY_HINT: &str = "name the server that accepts writes, or all servers of the \
+                              database, in KINDLER_DATABASE_URL (or --database-url)";
+
 /// A configured database, which may be unreachable.
 pub(super) struct CliSession {
     pub store: Store,
@@ -39,7 +42,10 @@ impl CliSession {
         match source {
             DatabaseError::Rejected(message) => CliError::Rejected(message),
             source => {
-                let hint = source.is_unreachable().then(|| self.unreachable_hint());
+                let hint = match &source {
+                    DatabaseError::ReadOnly { .. } => Some(READ_ONLY_HINT.to_owned()),
+                    source => source.is_unreachable().then(|| self.unreachable_hint()),
+                };
                 CliError::Store {
                     database: self.database.to_string(),
                     hint,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
+use crate::core::refusals::RefusedWrite;
 use crate::store::{
     DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, StateCount, Unselected,
     newer_schema,
@@ -113,7 +114,11 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
     // A deferred deletion is normal; a deferred repair is not.
     let unrepaired = deferred.iter().any(|one| !is_deletion(one));
     Ok(StatusReport {
-        ok: works && failing.is_empty() && !unrepaired && unselected.total == 0,
+        ok: works
+            && failing.is_empty()
+            && !unrepaired
+            && unselected.total == 0
+            && refused(&daemons).next().is_none(),
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -226,7 +231,17 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
     for failing in &report.failing {
         lines.alarm("failed", &failure_text(failing, now));
     }
+    for refused in refused(&report.daemons) {
+        let why = text::refused(refused, now);
+        lines.alarm("refused", &format!("{}: {why}", text::line(&refused.key)));
+    }
     lines.text
+}
+
+/// What the database refuses to the daemons that work.
+fn refused(daemons: &[DaemonReport]) -> impl Iterator<Item = &RefusedWrite> {
+    let alive = daemons.iter().filter(|daemon| daemon.alive);
+    alive.flat_map(|daemon| &daemon.seen.refused)
 }
 
 /// The owner of a lease, as in its own line.

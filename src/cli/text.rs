@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::clusters::{Actual, Cluster};
 use crate::command::clean_line;
+use crate::core::refusals::RefusedWrite;
 use crate::duration::compact;
 
 /// A duration in whole seconds, in a short form such as `45s`, `3m20s` or `2d4h`.
@@ -68,6 +69,20 @@ pub(super) fn why(cluster: &Cluster) -> String {
         .chain(reason)
         .collect::<Vec<_>>()
         .join("; ")
+}
+
+/// Why the database refuses the writes of a row that cannot show it.
+pub(super) fn refused(refused: &RefusedWrite, now: Timestamp) -> String {
+    let attempts = match refused.attempts {
+        1 => "1 attempt".to_owned(),
+        n => format!("{n} attempts"),
+    };
+    format!(
+        "{} ({attempts} in {}, next {})",
+        line(&refused.why),
+        since(refused.since, now),
+        until(refused.next_attempt_at, now)
+    )
 }
 
 /// The time until the next attempt, if one is scheduled.

@@ -153,7 +153,7 @@ impl ClusterWatch<'_> {
                 self.progress.set_outage(None);
                 Ok(state)
             }
-            Err(error) if error.is_unreachable() => {
+            Err(error) if error.is_temporary() => {
                 self.progress.set_outage(Some(&format!(
                     "waiting for the database: {}",
                     chain(&error)

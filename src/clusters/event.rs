@@ -67,6 +67,8 @@ pub enum Reason {
     Protected,
     /// Its row cannot be read.
     RowInvalid,
+    /// The database refused a write to its row.
+    WriteRefused,
 }
 
 impl Reason {

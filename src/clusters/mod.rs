@@ -21,6 +21,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::event::Reason;
+
 pub use condition::{ConditionInputs, ConditionStatus, ConditionType};
 pub(crate) use name::is_label;
 pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
@@ -231,6 +233,11 @@ impl Cluster {
     /// Whether it is only observed: paused, protected, or the management cluster.
     pub fn observe_only(&self) -> bool {
         self.paused || self.protected || self.name.is_management()
+    }
+
+    /// Whether this is the reason of its recorded state.
+    pub fn has_reason(&self, reason: Reason) -> bool {
+        self.status_reason.as_deref() == Some(reason.as_str())
     }
 
     /// A message if its labels do not match its placement any more.

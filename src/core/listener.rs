@@ -23,10 +23,13 @@ use tracing::{error, info, warn};
 
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
-use crate::core::database::{Database, SessionSettings, hands_sessions_around, listen, unlisten};
+use crate::core::database::{
+    Database, NoConnection, SessionSettings, hands_sessions_around, listen, session_limit, unlisten,
+};
 use crate::core::wakeups::WakeupQueue;
 
-/// How often a quiet connection is probed.
+/// How often a quiet connection is probed; twice as often as the server ends idle sessions,
+/// if that is more often.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long an answer on this connection may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -62,7 +65,7 @@ enum ListenError {
     #[error("connecting took longer than {0:?}")]
     ConnectTimeout(Duration),
     #[error("the database cannot be reached")]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(#[source] NoConnection),
     #[error("LISTEN failed")]
     Listen(#[source] tokio_postgres::Error),
     #[error(
@@ -163,7 +166,7 @@ impl Listener {
         });
         let (client, mut connection) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return ListenError::Connect(error),
+            Ok(Err(error)) => return ListenError::Connect(self.database.explain(error)),
             Err(_) => return ListenError::ConnectTimeout(within),
         };
         // A session that ends while it waits for its own notification proves nothing.
@@ -171,10 +174,13 @@ impl Listener {
             listens = self.listen_on(&client, &echo) => listens,
             ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
         };
-        if let Err(error) = listens {
-            connection.abort();
-            return error;
-        }
+        let probe_every = match listens {
+            Ok(every) => every,
+            Err(error) => {
+                connection.abort();
+                return error;
+            }
+        };
         info!(channel = self.channels(), "listener is connected");
         *failures = 0;
         self.state.send_replace(Listening::Yes);
@@ -184,7 +190,7 @@ impl Listener {
         loop {
             tokio::select! {
                 ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
-                () = sleep(PROBE_EVERY) => {}
+                () = sleep(probe_every) => {}
             }
             if let Err(lost) = self.probe(&client).await {
                 connection.abort();
@@ -194,14 +200,17 @@ impl Listener {
     }
 
     /// Proves that notifications arrive on this connection, then listens on the channels.
-    /// In this order, so that no session of a pooler is left listening.
-    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<(), ListenError> {
+    /// In this order, so that no session of a pooler is left listening. Returns the time
+    /// between two probes.
+    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<Duration, ListenError> {
+        let limit = answer(session_limit(client)).await?;
         let settings = SessionSettings::new("listener");
         answer(settings.begin_session(client)).await?;
         // Over a second connection: even a pooled session receives its own notification.
         let within = self.database.connect_within();
         let second_connection = match timeout(within, self.database.connect()).await {
-            Ok(connected) => connected.map_err(ListenError::Connect)?,
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(ListenError::Connect(self.database.explain(error))),
             Err(_) => return Err(ListenError::ConnectTimeout(within)),
         };
         // A session of others would listen for good, and block the server's notification
@@ -235,7 +244,8 @@ impl Listener {
             let channel = route.channel.replace('"', "\"\"");
             listen.push_str(&format!("; LISTEN \"{channel}\""));
         }
-        answer(client.batch_execute(&listen)).await
+        answer(client.batch_execute(&listen)).await?;
+        Ok(limit.map_or(PROBE_EVERY, |limit| PROBE_EVERY.min(limit / 2)))
     }
 
     /// Checks on the same session that it still listens: a half-open connection gives

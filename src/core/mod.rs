@@ -15,6 +15,7 @@ pub mod listener;
 pub mod metrics;
 pub mod object;
 pub mod queue;
+pub mod refusals;
 pub mod resource;
 pub mod rows;
 pub mod runtime;

@@ -24,6 +24,9 @@
 //! - Effects are idempotent, and a reconcile observes before it acts: after a crash the
 //!   next owner does not know how far the last one got.
 //! - Each status says when the row is reconciled next.
+//! - The database may refuse a write, such as by a trigger of others. Then the
+//!   status of [`Object::refused`] is written; if that is refused too, the cause is kept in
+//!   memory ([`Refusals`](super::refusals::Refusals)). Both have a growing delay.
 //!
 //! # Caveats
 //! - A process that is stopped for longer than its lease is trusted may continue an
@@ -44,8 +47,9 @@ use super::lease::{LeasePolicy, Term};
 use super::metrics::ControllerMetrics;
 use super::object::Object;
 use super::queue::Key;
-use super::rows::{Claim, Claimed, Leased, Rows};
+use super::rows::{Claim, Claimed, Leased, Rows, Written};
 use super::work::Work;
+use crate::cause::chain;
 
 /// How long a key waits while the owner is on standby.
 const STANDBY: Duration = Duration::from_secs(5);
@@ -80,6 +84,11 @@ pub trait Resource: Send + Sync + Sized + 'static {
     /// wakes the reconciler earlier.
     fn unreadable_retry(&self) -> Duration {
         Backoff::default().longest(fastrand::f64())
+    }
+
+    /// The delay after the database refused a write.
+    fn backoff(&self) -> Backoff {
+        Backoff::default()
     }
 
     /// Whether this owner starts no new work. Running work is finished.
@@ -117,7 +126,11 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
     }
 
     fn is_outage(&self, error: &DatabaseError) -> bool {
-        error.is_unreachable()
+        error.is_outage()
+    }
+
+    fn is_refusal(&self, error: &DatabaseError) -> bool {
+        error.is_refusal()
     }
 
     async fn due(
@@ -169,11 +182,17 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
             debug!("claimed");
             let _held = self.metrics.leases.hold();
             let work = Work::new(self, lease, trust, steps, signals.clone());
-            let ended = self.reconcile_row(row, &work).await;
+            let ended = match self.reconcile_row(row, &work).await {
+                Err(error) if error.is_refusal() => self.refused(&work, error).await,
+                ended => ended,
+            };
             Span::current().record("seconds", began.elapsed().as_secs_f64());
             debug!("reconciled");
             if let Err(error) = self.rows.release(work.lease()).await {
                 // It expires, and nothing runs under it.
+                if error.is_refusal() {
+                    self.metrics.refused_writes_total.inc();
+                }
                 let error = &error as &dyn std::error::Error;
                 warn!(error, "lease could not be released");
             }
@@ -185,6 +204,35 @@ impl<R: Resource> Reconciler for ResourceReconciler<R> {
 }
 
 impl<R: Resource> ResourceReconciler<R> {
+    /// Writes to the row why the database refused a write, and when the next attempt is due.
+    ///
+    /// # Errors
+    /// The refusal, if that cannot be written either.
+    async fn refused(
+        &self,
+        work: &Work<R>,
+        refusal: DatabaseError,
+    ) -> Result<Finished, DatabaseError> {
+        let why = chain(&refusal);
+        // The row as it is now: an earlier write of this reconcile may have changed it.
+        let Ok(Some(row)) = work.renew().await else {
+            return Err(refusal);
+        };
+        let (attempted, backoff) = (work.attempted(), self.resource.backoff());
+        let status = R::Object::refused(&row, attempted.as_ref(), &why, &backoff);
+        let Some((status, delay)) = status else {
+            return Err(refusal);
+        };
+        match work.write(&row, &status, &[]).await {
+            Ok(Written::Yes(_)) => {
+                warn!(why, "the database refused a write; retrying");
+                self.metrics.refused_writes_total.inc();
+                Ok(Finished::Failed(delay))
+            }
+            Ok(Written::Lost) | Err(_) => Err(refusal),
+        }
+    }
+
     async fn reconcile_row(
         &self,
         row: Leased<Result<R::Object, Undecodable>>,

@@ -152,22 +152,24 @@ impl Runtime {
             WakeupQueue::default(),
             self.metrics.controller(resource.name()),
         );
-        let (search, queue) = (rows.clone(), wakeups.clone());
-        self.expired.push((
-            queue,
-            Box::new(move || {
-                let rows = search.clone();
-                Box::pin(async move { rows.expired(EXPIRED_AT_ONCE).await })
-            }),
-        ));
         let reconciler = ResourceReconciler {
             resource,
-            rows,
+            rows: rows.clone(),
             owner: self.owner.clone(),
             lease,
             metrics: metrics.clone(),
         };
         let controller = Controller::new(Arc::new(reconciler), settings, wakeups.clone(), metrics);
+        let (queue, refusals) = (wakeups.clone(), controller.refusals());
+        let search: ExpiredSearch = Box::new(move || {
+            let (rows, refusals) = (rows.clone(), refusals.clone());
+            Box::pin(async move {
+                let mut expired = rows.expired(EXPIRED_AT_ONCE).await?;
+                expired.retain(|key| refusals.until(key).is_none());
+                Ok(expired)
+            })
+        });
+        self.expired.push((queue, search));
         self.controllers.add(channel, wakeups, controller);
         self.pools.push(connections);
         Ok(())

@@ -75,6 +75,26 @@ impl<T: RowSpec> Object for Standard<T> {
             reached: false,
         }
     }
+
+    fn refused(
+        row: &Leased<Self>,
+        _: Option<&StandardStatus>,
+        why: &str,
+        backoff: &Backoff,
+    ) -> Option<(StandardStatus, Duration)> {
+        let attempts = row.object.failed_attempts.saturating_add(1);
+        let delay = backoff.delay(attempts, fastrand::f64());
+        let status = StandardStatus {
+            state: StandardState::Failed,
+            reason: "WriteRefused",
+            message: why.to_owned(),
+            failed_attempts: attempts,
+            next_attempt_seconds: Some(delay.as_secs_f64()),
+            next_check_seconds: None,
+            reached: false,
+        };
+        Some((status, delay))
+    }
 }
 
 /// The recorded state of a row of a prepared table.

@@ -90,6 +90,8 @@ pub struct Work<R: Resource> {
     steps: Mutex<Vec<StepRecord>>,
     /// The generation that the running steps are for.
     generation: Mutex<i64>,
+    /// The last status, if it could not be written.
+    attempted: Mutex<Option<<R::Object as Object>::Status>>,
 }
 
 impl<R: Resource> Work<R> {
@@ -109,6 +111,7 @@ impl<R: Resource> Work<R> {
             trust: watch::Sender::new(trust),
             steps: Mutex::new(steps),
             generation: Mutex::default(),
+            attempted: Mutex::default(),
         }
     }
 
@@ -195,11 +198,24 @@ impl<R: Resource> Work<R> {
         let written = self
             .rows
             .write(&self.lease, decided_on, status, steps)
-            .await?;
+            .await;
+        *self.last_attempt() = written.is_err().then(|| status.clone());
+        let written = written?;
         if matches!(written, Written::Yes(_)) {
             self.recorded(steps);
         }
         Ok(written)
+    }
+
+    /// The last status, if it could not be written.
+    pub(super) fn attempted(&self) -> Option<<R::Object as Object>::Status> {
+        self.last_attempt().clone()
+    }
+
+    fn last_attempt(&self) -> MutexGuard<'_, Option<<R::Object as Object>::Status>> {
+        self.attempted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As [`Work::write`], for the result of an effect, which must not be lost: while an

@@ -11,12 +11,16 @@ use crate::cause::chain;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
+use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::Readiness;
 use crate::store::{Replica, Store, newer_schema};
 
 /// The largest number of expired leases that one heartbeat handles.
 const MAX_EXPIRED: i64 = 1000;
+
+/// The largest number of refused clusters in one heartbeat.
+const MAX_REFUSED: usize = 50;
 
 /// The inputs and outputs of the heartbeat.
 pub(super) struct Heartbeat {
@@ -26,6 +30,8 @@ pub(super) struct Heartbeat {
     pub(super) vitals: Readiness,
     /// Whether this daemon reconciles, and so has a row in `kindler_replicas`.
     pub(super) reconciles: bool,
+    /// The clusters whose writes the database refuses.
+    pub(super) refusals: Refusals,
     /// Of a daemon that reconciles.
     pub(super) terms: SeenTerms,
     // outputs
@@ -34,6 +40,9 @@ pub(super) struct Heartbeat {
     pub(super) schema: watch::Sender<Option<String>>,
     pub(super) queue: watch::Sender<Option<String>>,
     pub(super) wakeups: WakeupQueue,
+    // internal state
+    /// The search for expired leases was refused, and that was logged.
+    pub(super) search_refused: bool,
 }
 
 impl Heartbeat {
@@ -128,10 +137,28 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
-        let written = self.store.heartbeat(&self.me, listening, standby, notice);
+        let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
+        let written = self
+            .store
+            .heartbeat(me, listening, standby, notice, &refused);
         written.await?;
-        for name in self.store.claims().expired(MAX_EXPIRED).await? {
-            self.wakeups.wake(&name);
+        let expired = match self.store.claims().expired(MAX_EXPIRED).await {
+            // Full passes find these rows too, so the daemon works, only later.
+            Err(error) if error.is_refusal() => {
+                if !std::mem::replace(&mut self.search_refused, true) {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "expired leases cannot be searched");
+                }
+                return Ok(());
+            }
+            expired => expired?,
+        };
+        self.search_refused = false;
+        for name in expired {
+            // A refused release lets leases expire; that must not shorten the delay.
+            if self.refusals.until(&name).is_none() {
+                self.wakeups.wake(&name);
+            }
         }
         Ok(())
     }

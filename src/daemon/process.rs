@@ -95,6 +95,7 @@ impl Process {
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,
             resync: self.settings.serving.resync_interval,
+            refused: self.settings.policy().backoff,
             finish_within: self.settings.serving.shutdown_grace,
             stop_within: self.stop_within(),
             ..ControllerSettings::default()

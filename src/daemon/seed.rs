@@ -49,7 +49,7 @@ pub(super) async fn declare(
             }
             Err(error) => error,
         };
-        if !error.is_unreachable() {
+        if !error.is_temporary() {
             let error = &error as &dyn std::error::Error;
             return error!(
                 error,

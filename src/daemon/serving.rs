@@ -19,6 +19,7 @@ use super::{ended_owners, orphans, reconnects, seed, terms};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
+use crate::core::refusals::Refusals;
 use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
@@ -152,9 +153,11 @@ impl RunningParts<'_> {
         let unlisted = clusters_without_row(process, &health, &shutdown);
         let seeding = seeding(process, &server.store, &shutdown);
         let mut controllers = Controllers::default();
+        let mut refusals = Refusals::default();
         if process.reconciles() {
             // One controller for each reconciled table.
             let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
+            refusals = clusters.refusals();
             controllers.add(channels.wake, wakeups.clone(), clusters);
         } else {
             controllers.listen(channels.wake, wakeups.clone());
@@ -178,6 +181,8 @@ impl RunningParts<'_> {
             queue: health.queue,
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
+            refusals,
+            search_refused: false,
         };
         let parts = [
             tokio::spawn(listener.run(shutdown.clone())),

@@ -57,7 +57,8 @@ pub enum ApiError {
         /// The reason.
         detail: String,
     },
-    /// 503: the database cannot be reached, or a limit is exhausted.
+    /// 503: the database cannot be reached, takes no writes, or a lock or a limit is
+    /// exhausted.
     Unavailable(String),
     /// 500: a defect.
     Internal(String),
@@ -97,7 +98,14 @@ impl From<DatabaseError> for ApiError {
                 "{error}; set KINDLER_API_DATABASE_URL to a login in the role kindler_api \
                  (sql/roles.sql)"
             )),
-            error if error.is_unreachable() => Self::Unavailable(chain(&error)),
+            error if error.is_temporary() => Self::Unavailable(chain(&error)),
+            error @ DatabaseError::Refused { by_rule: true, .. } => {
+                Self::Conflict(chain(&error), None)
+            }
+            error @ DatabaseError::Unencodable { .. } => Self::Rejected {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                detail: chain(&error),
+            },
             error => Self::Internal(chain(&error)),
         }
     }

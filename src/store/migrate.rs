@@ -8,12 +8,12 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use tracing::warn;
 
 use crate::core::database::{
-    Blocker, Database, NEXT_ATTEMPT, blockers, dead_client_limits, is_lock_timeout, limit_waits,
-    lock_tables,
+    Blocker, Database, NEXT_ATTEMPT, NoConnection, blockers, dead_client_limits, is_lock_timeout,
+    limit_waits, lock_tables,
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 16] = [
+const MIGRATIONS: [(i32, &str, &str); 17] = [
     (
         1,
         "clusters",
@@ -103,6 +103,11 @@ const MIGRATIONS: [(i32, &str, &str); 16] = [
             include_str!("../../sql/migrations/0016_timelines.sql")
         ),
     ),
+    (
+        17,
+        "refused",
+        include_str!("../../sql/migrations/0017_refused.sql"),
+    ),
 ];
 
 /// The schema that this release needs.
@@ -140,7 +145,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 pub enum MigrateError {
     /// The connection failed.
     #[error("migrate: the database cannot be reached")]
-    Unreachable(#[source] tokio_postgres::Error),
+    Unreachable(#[source] NoConnection),
     /// A statement failed; nothing was changed.
     #[error("migrate: {operation} failed and nothing was changed: {answer}")]
     Operation {
@@ -215,7 +220,7 @@ pub async fn migrate_reporting(
         let mut client = database
             .connect()
             .await
-            .map_err(MigrateError::Unreachable)?;
+            .map_err(|error| MigrateError::Unreachable(database.explain(error)))?;
         check_server(&client).await?;
         let giving_up = Instant::now() + LOCKED_WITHIN;
         let mut reported = Vec::new();
@@ -226,7 +231,8 @@ pub async fn migrate_reporting(
                 Err(MigrationAttempt::Locked) => {}
             }
             let holders = blockers(&client, &TABLES).await;
-            let holders = holders.map_err(MigrateError::Unreachable)?;
+            let holders =
+                holders.map_err(|error| MigrateError::Unreachable(NoConnection::Refused(error)))?;
             if Instant::now() > giving_up {
                 return Err(MigrateError::Locked { holders });
             }
@@ -290,7 +296,7 @@ async fn check_server(client: &Client) -> Result<(), MigrateError> {
             &[],
         )
         .await
-        .map_err(MigrateError::Unreachable)?;
+        .map_err(|error| MigrateError::Unreachable(NoConnection::Refused(error)))?;
     if row.get::<_, i32>(0) < OLDEST_SERVER {
         let version: String = row.get(1);
         let found = version

@@ -7,10 +7,12 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::clusters::event::Reason;
-use crate::clusters::plan::{Applied, Status};
+use crate::clusters::plan::{Applied, Moment, Status, write_refused};
 use crate::clusters::{Actual, Cluster};
+use crate::core::backoff::Backoff;
 use crate::core::database::Undecodable;
 use crate::core::object::Object;
+use crate::core::rows::Leased;
 use crate::core::table::Table;
 
 use super::queries::CLUSTER_COLUMNS;
@@ -71,6 +73,27 @@ impl Object for Cluster {
             reached: false,
             absent: false,
         }
+    }
+
+    /// What the refused status says of the cluster is kept: a spec that was applied is not
+    /// applied again.
+    fn refused(
+        row: &Leased<Self>,
+        attempted: Option<&ClusterStatus>,
+        why: &str,
+        backoff: &Backoff,
+    ) -> Option<(ClusterStatus, Duration)> {
+        let moment = Moment {
+            now: row.now(),
+            jitter: fastrand::f64(),
+        };
+        let (status, delay) = write_refused(&row.object, why, backoff, moment);
+        let mut status = ClusterStatus::new(&status, &row.object.spec_hash);
+        if let Some(attempted) = attempted {
+            status.proven.clone_from(&attempted.proven);
+            status.absent = attempted.absent;
+        }
+        Some((status, delay))
     }
 }
 

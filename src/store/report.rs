@@ -14,6 +14,7 @@ use super::queries::{self, WriteHeartbeat};
 use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
+use crate::core::refusals::RefusedWrite;
 
 /// One event of the history.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -110,6 +111,8 @@ pub struct ReplicaStatus {
     pub selector: Option<String>,
     /// A notice for people.
     pub notice: Option<String>,
+    /// Clusters whose writes the database refuses although their rows do not show it.
+    pub refused: Vec<RefusedWrite>,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -206,8 +209,10 @@ impl Store {
         listening: bool,
         standby: bool,
         notice: Option<&str>,
+        refused: &[RefusedWrite],
     ) -> Result<(), DatabaseError> {
         let version = env!("CARGO_PKG_VERSION");
+        let refused = serde_json::to_value(refused).expect("it is plain data");
         self.execute(
             "write the heartbeat",
             WriteHeartbeat::sql(),
@@ -221,6 +226,7 @@ impl Store {
                 notice: &notice,
                 selector: &self.selector(),
                 standby: &standby,
+                refused: &refused,
             }
             .values(),
         )
@@ -255,6 +261,8 @@ impl Store {
                 aside: column(row, "aside")?,
                 selector: column(row, "selector")?,
                 notice: column(row, "notice")?,
+                // A later release may write it in another form.
+                refused: serde_json::from_value(column(row, "refused")?).unwrap_or_default(),
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })
@@ -345,6 +353,11 @@ pub(super) fn event(row: &Row) -> Result<Event, Undecodable> {
 }
 
 impl ReplicaStatus {
+    /// The refused writes of a cluster, if it has some.
+    pub fn refusal(&self, name: &str) -> Option<&RefusedWrite> {
+        self.refused.iter().find(|refused| refused.key == name)
+    }
+
     /// Whether fewer than three heartbeats were missed.
     pub fn alive(&self, heartbeat: Duration) -> bool {
         self.silent_seconds < heartbeat.as_secs_f64() * 3.0

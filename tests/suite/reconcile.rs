@@ -14,6 +14,7 @@ mod safety_limits;
 mod schema_versions;
 mod scripts;
 mod selector;
+mod tls;
 mod wakeups;
 
 use tokio_postgres::Client;

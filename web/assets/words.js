@@ -54,7 +54,7 @@ export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "")
     says more. */
 export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
-  const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown/.test(reason) || /^step /.test(message);
+  const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused/.test(reason) || /^step /.test(message);
   return more && message ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 

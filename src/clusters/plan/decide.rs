@@ -182,7 +182,11 @@ impl DecisionInput<'_> {
 
     pub(super) fn absent(self) -> Decision {
         match self.cluster.actual {
-            Actual::Unknown => match self.observed {
+            // If the row could not be removed, the cluster is most likely gone already.
+            Actual::Failed if !self.cluster.has_reason(Reason::WriteRefused) => {
+                self.act(Action::Delete)
+            }
+            Actual::Unknown | Actual::Failed => match self.observed {
                 None => Decision::Observe {
                     why: "it is declared absent and was not observed yet",
                 },
@@ -201,8 +205,7 @@ impl DecisionInput<'_> {
             | Actual::Running
             | Actual::Updating
             | Actual::Stopping
-            | Actual::Stopped
-            | Actual::Failed => self.act(Action::Delete),
+            | Actual::Stopped => self.act(Action::Delete),
         }
     }
 

@@ -38,7 +38,7 @@ use decide::DecisionInput;
 pub use changed::conclude_changed;
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
 pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair};
-pub use status::{Applied, Status};
+pub use status::{Applied, Status, write_refused};
 
 /// The numbers that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

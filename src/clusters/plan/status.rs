@@ -1,11 +1,16 @@
 //! The status that a decision writes to a row: all status columns, and nothing of the
 //! declaration.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster};
+use crate::core::backoff::Backoff;
+
+use super::Moment;
 
 /// How a status changes the record that the spec is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,4 +145,37 @@ impl Status {
             cluster.observed_generation = cluster.generation;
         }
     }
+}
+
+/// The status of a row after the database refused a write to it, and the delay until the next
+/// attempt. Running and stopped clusters keep their state: no action on them started.
+pub fn write_refused(
+    cluster: &Cluster,
+    why: &str,
+    backoff: &Backoff,
+    moment: Moment,
+) -> (Status, Duration) {
+    let attempts = cluster.failed_attempts.saturating_add(1);
+    let delay = backoff.delay(attempts, moment.jitter);
+    let next = Some(moment.after(delay));
+    let actual = match cluster.actual {
+        Actual::Running | Actual::Stopped => cluster.actual,
+        Actual::Unknown
+        | Actual::Creating
+        | Actual::Updating
+        | Actual::Stopping
+        | Actual::Failed
+        | Actual::Deleting => Actual::Failed,
+    };
+    let status = Status {
+        actual,
+        reason: Reason::WriteRefused,
+        message: why.to_owned(),
+        error: Some(why.to_owned()),
+        failed_attempts: attempts,
+        next_attempt_at: next,
+        next_check_at: next,
+        ..Status::unchanged(cluster)
+    };
+    (status, delay)
 }

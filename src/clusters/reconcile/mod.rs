@@ -36,6 +36,7 @@ use crate::clusters::plan::steps::{
 };
 use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use crate::clusters::{Actual, Cluster, Desired};
+use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
 use crate::core::database::{DatabaseError, Undecodable};
 use crate::core::lease::{LeasePolicy, Term};
@@ -113,6 +114,10 @@ impl Resource for ClusterReconciler {
 
     fn name(&self) -> &'static str {
         CONTROLLER
+    }
+
+    fn backoff(&self) -> Backoff {
+        self.policy.backoff
     }
 
     fn on_standby(&self) -> bool {

@@ -20,8 +20,10 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::core::backoff::Backoff;
 use crate::core::metrics::ControllerMetrics;
 use crate::core::queue::{Lane, Offered};
+use crate::core::refusals::Refusals;
 use crate::core::wakeups::{WakeupQueue, Wakeups};
 
 use workers::Workers;
@@ -39,6 +41,8 @@ pub struct ControllerSettings {
     pub capacity: usize,
     /// The delay before a key is retried whose reconcile could not run.
     pub retry: Duration,
+    /// The same for a key whose writes the database refuses.
+    pub refused: Backoff,
     /// How long running reconciles may continue after a shutdown begins.
     pub finish_within: Duration,
     /// How long they may then take to stop.
@@ -52,6 +56,7 @@ impl Default for ControllerSettings {
             resync: Duration::from_secs(30),
             capacity: 2048,
             retry: Duration::from_secs(5),
+            refused: Backoff::default(),
             finish_within: Duration::from_secs(10),
             stop_within: Duration::from_secs(15),
         }
@@ -120,6 +125,11 @@ impl<R: Reconciler> Controller<R> {
             pass_failed: false,
             more: false,
         }
+    }
+
+    /// The keys whose writes the database refuses.
+    pub fn refusals(&self) -> Refusals {
+        self.workers.refusals()
     }
 
     /// Reconciles until `shutdown`. Then it starts nothing new, lets running reconciles

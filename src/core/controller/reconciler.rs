@@ -85,7 +85,8 @@ pub enum ClaimOutcome<C> {
 pub trait Reconciler: Send + Sync + 'static {
     /// What a won claim passes to its reconcile.
     type ClaimedKey: Send + 'static;
-    /// Why a reconcile could not run. The key is always retried soon.
+    /// Why a reconcile could not run. The key is retried soon, after a refusal with a growing
+    /// delay.
     type Error: Error + Send + Sync + 'static;
 
     /// The controller's name, in metrics and logs.
@@ -106,6 +107,13 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Whether this error would hit every other key too, so that none is started for
     /// a moment.
     fn is_outage(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
+    /// Whether the database refuses this key's writes until a person changes something, so
+    /// that the delay between its attempts grows.
+    fn is_refusal(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
     }

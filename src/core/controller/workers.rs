@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
+use crate::cause::chain;
 use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
 use crate::core::queue::{Key, Lane, Offered, Queue};
+use crate::core::refusals::Refusals;
 
 /// How long no key is started after a reconcile reported an outage.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +42,7 @@ pub(super) struct Workers<R: Reconciler> {
     reconciles: JoinSet<ReconcileEnd<R>>,
     reconciling: HashMap<Id, Key>,
     requeue: bool,
+    refusals: Refusals,
     /// During an outage no key is started before this.
     outage_until: Option<Instant>,
     stop: CancellationToken,
@@ -62,6 +65,7 @@ impl<R: Reconciler> Workers<R> {
             reconciles: JoinSet::new(),
             reconciling: HashMap::new(),
             requeue: true,
+            refusals: Refusals::default(),
             outage_until: None,
             stop: CancellationToken::new(),
         }
@@ -75,7 +79,17 @@ impl<R: Reconciler> Workers<R> {
         self.running.len()
     }
 
+    pub(super) fn refusals(&self) -> Refusals {
+        self.refusals.clone()
+    }
+
+    /// Queues a key. A key that a full pass found waits for the delay after a refusal; a
+    /// notification starts it at once, because a person may have removed the cause.
     pub(super) fn offer(&mut self, key: &str, due: Instant, lane: Lane) -> Offered {
+        let due = match self.refusals.until(key) {
+            Some(until) if lane == Lane::Routine => due.max(until),
+            _ => due,
+        };
         let offered = self.queue.offer(&Key::from(key), due, lane);
         if matches!(offered, Offered::Added | Offered::Displaced(_)) {
             self.metrics.adds_total.inc();
@@ -225,6 +239,7 @@ impl<R: Reconciler> Workers<R> {
     }
 
     fn finished(&mut self, key: &Key, finished: Finished) {
+        self.refusals.remove(key);
         self.end(key, finished.result(), finished.requeue_after());
     }
 
@@ -236,11 +251,15 @@ impl<R: Reconciler> Workers<R> {
             let error = error as &dyn Error;
             warn!(key = &**key, error, "reconcile could not run; retrying");
         }
-        let retry = with_jitter(if outage {
-            OUTAGE_PAUSE
+        let refused = !outage && self.reconciler.is_refusal(error);
+        let retry = if refused {
+            self.metrics.refused_writes_total.inc();
+            self.refusals.add(key, chain(error), &self.settings.refused)
+        } else if outage {
+            with_jitter(OUTAGE_PAUSE)
         } else {
-            self.settings.retry
-        });
+            with_jitter(self.settings.retry)
+        };
         self.outage_until = outage.then(|| Instant::now() + retry);
         self.end(key, ReconcileResult::Error, Some(retry));
     }
@@ -257,8 +276,10 @@ impl<R: Reconciler> Workers<R> {
         };
         let now = Instant::now();
         self.metrics.reconcile_ended(running.reconcile, result);
+        // A refused key stays in the queue: full passes do not start it.
+        let keep = self.refusals.until(key).is_some();
         let next = requeue_after
-            .filter(|delay| self.requeue && *delay <= self.settings.horizon())
+            .filter(|delay| self.requeue && (keep || *delay <= self.settings.horizon()))
             .and_then(|delay| now.checked_add(delay));
         self.queue.finish(key, next);
         self.update_gauges(now);
@@ -268,6 +289,7 @@ impl<R: Reconciler> Workers<R> {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.depth.set(count(self.queue.ready(now)));
         self.metrics.active_workers.set(count(self.queue.running()));
+        self.metrics.refused_keys.set(count(self.refusals.count()));
     }
 }
 

@@ -5,20 +5,18 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rustls::RootCertStore;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::{Host, SslNegotiation};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 
-use super::hosts;
+use super::tls::{Tls, TlsError};
+use super::{NoConnection, hosts, parameters};
 
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,9 +36,9 @@ pub enum DatabaseUrlError {
     /// It names no host.
     #[error("database URL names no host: add one, or host=/path/of/the/socket/folder")]
     NoHost,
-    /// The certificates of the operating system cannot be used.
-    #[error("the system's root certificates cannot be used for TLS")]
-    Certificates(#[source] rustls::Error),
+    /// Its TLS parameters, or the files that they name, cannot be used.
+    #[error("database URL: TLS cannot be set up")]
+    Tls(#[from] TlsError),
 }
 
 /// The address of one Postgres database. Creating it does not connect.
@@ -48,19 +46,19 @@ pub enum DatabaseUrlError {
 pub struct Database {
     config: Config,
     hosts: Vec<Config>,
-    tls: Option<MakeRustlsConnect>,
+    tls: Tls,
 }
 
 impl Database {
-    /// Parses a URL or a list of `key=value` pairs, as libpq does. `sslmode` is `disable`,
-    /// `prefer` (which does not use TLS) or `require`, which always verifies the server
-    /// against the system's root certificates. Of several hosts, the first writable one is
-    /// used, unless `target_session_attrs` says otherwise.
+    /// Parses a URL or a list of `key=value` pairs, as libpq does. For TLS see
+    /// [`super::tls`]. Of several hosts, the first writable one is used, unless
+    /// `target_session_attrs` says otherwise.
     ///
     /// # Errors
     /// [`DatabaseUrlError`], which contains no part of the URL.
     pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
-        let mut config: Config = match url.parse() {
+        let (rest, tls) = parameters::take(url);
+        let mut config: Config = match rest.parse() {
             Ok(config) => config,
             // The parser took it for pairs; its message would be about them.
             Err(_) if url.contains("://") && !url.trim_start().starts_with("postgres") => {
@@ -85,20 +83,18 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("kindler");
         }
-        let tls = match config.get_ssl_mode() {
-            SslMode::Require => Some(system_tls()?),
-            _ => {
-                config.ssl_mode(SslMode::Disable);
-                None
-            }
-        };
-        let hosts = hosts::each(&config, url.contains("target_session_attrs"));
+        let tls = Tls::parse(tls)?;
+        if config.get_ssl_negotiation() == SslNegotiation::Direct {
+            tls.check_direct()?;
+        }
+        let hosts = hosts::each(&config, rest.contains("target_session_attrs"));
         Ok(Self { config, hosts, tls })
     }
 
     /// Whether a URL or a list of pairs contains a password; false if it is neither.
     pub fn holds_password(url: &str) -> bool {
-        url.parse::<Config>()
+        let (rest, _) = parameters::take(url);
+        rest.parse::<Config>()
             .is_ok_and(|config| config.get_password().is_some())
     }
 
@@ -122,16 +118,13 @@ impl Database {
 
     async fn connect_owned(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         // The client reports the end of its connection.
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
-                Ok((client, tokio::spawn(connection.map(drop))))
-            }
-            None => {
-                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
-                Ok((client, tokio::spawn(connection.map(drop))))
-            }
-        }
+        let (client, connection) = hosts::connect(&self.hosts, &self.tls).await?;
+        Ok((client, tokio::spawn(connection.map(drop))))
+    }
+
+    /// Why there is no connection, with the setting that a person can change.
+    pub fn explain(&self, error: tokio_postgres::Error) -> NoConnection {
+        NoConnection::Refused(error).advised(&self.tls)
     }
 
     /// Connects, and calls `on_message` from the connection's own task for each
@@ -145,16 +138,8 @@ impl Database {
         &self,
         on_message: impl FnMut(AsyncMessage) + Send + 'static,
     ) -> Result<(Client, JoinHandle<Option<tokio_postgres::Error>>), tokio_postgres::Error> {
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = hosts::connect(&self.hosts, tls.clone()).await?;
-                Ok((client, tokio::spawn(run_connection(connection, on_message))))
-            }
-            None => {
-                let (client, connection) = hosts::connect(&self.hosts, NoTls).await?;
-                Ok((client, tokio::spawn(run_connection(connection, on_message))))
-            }
-        }
+        let (client, connection) = hosts::connect(&self.hosts, &self.tls).await?;
+        Ok((client, tokio::spawn(run_connection(connection, on_message))))
     }
 
     /// Whether both have the same hosts, ports and database name; the roles may differ.
@@ -168,6 +153,10 @@ impl Database {
             )
         };
         address(&self.config) == address(&other.config)
+    }
+
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// The manager that opens the connections of a pool.
@@ -200,21 +189,6 @@ where
             None => return None,
         }
     }
-}
-
-fn system_tls() -> Result<MakeRustlsConnect, DatabaseUrlError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        // Ignores a certificate that cannot be read, as long as others can.
-        let _ = roots.add(certificate);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(DatabaseUrlError::Certificates)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }
 
 impl fmt::Display for Database {

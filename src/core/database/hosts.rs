@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::refusal::{is_refused, is_tls};
+use super::tls::{Tls, TlsMode};
 
 /// How long one of several hosts may take before the next is tried.
 const HOST_WITHIN: Duration = Duration::from_secs(2);
@@ -16,7 +20,12 @@ const HOST_WITHIN: Duration = Duration::from_secs(2);
 pub(super) fn each(config: &Config, attrs_given: bool) -> Vec<Config> {
     let count = config.get_hosts().len().max(config.get_hostaddrs().len());
     if count < 2 {
-        return vec![config.clone()];
+        let mut one = config.clone();
+        if let ([], [address]) = (config.get_hosts(), config.get_hostaddrs()) {
+            // TLS needs a name for the server.
+            one.host(address.to_string());
+        }
+        return vec![one];
     }
     (0..count)
         .map(|n| {
@@ -28,6 +37,9 @@ pub(super) fn each(config: &Config, attrs_given: bool) -> Vec<Config> {
             }
             if let Some(address) = config.get_hostaddrs().get(n) {
                 one.hostaddr(*address);
+                if one.get_hosts().is_empty() {
+                    one.host(address.to_string());
+                }
             }
             if let Some(port) = config.get_ports().get(n).or(config.get_ports().first()) {
                 one.port(*port);
@@ -77,22 +89,44 @@ pub(super) fn within(hosts: &[Config], alone: Duration) -> Duration {
     HOST_WITHIN.saturating_mul(others).saturating_add(alone)
 }
 
+type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+pub(super) type Connected = (Client, Connection<Socket, Stream>);
+
 /// Connects to the first host that accepts. The caller bounds the time of the last one.
-pub(super) async fn connect<T>(
-    hosts: &[Config],
-    tls: T,
-) -> Result<(Client, Connection<Socket, T::Stream>), Error>
-where
-    T: MakeTlsConnect<Socket> + Clone,
-{
+pub(super) async fn connect(hosts: &[Config], tls: &Tls) -> Result<Connected, Error> {
     let (last, first) = hosts
         .split_last()
         .expect("a URL without a host is rejected");
     for host in first {
         // Only the error of the last host is reported.
-        if let Ok(Ok(connected)) = timeout(HOST_WITHIN, host.connect(tls.clone())).await {
+        if let Ok(Ok(connected)) = timeout(HOST_WITHIN, connect_to(host, tls)).await {
             return Ok(connected);
         }
     }
-    last.connect(tls).await
+    connect_to(last, tls).await
+}
+
+/// Connects to one host, with or without TLS, or with both in turn.
+async fn connect_to(host: &Config, tls: &Tls) -> Result<Connected, Error> {
+    let (first, second) = match tls.mode {
+        _ if matches!(host.get_hosts(), [Host::Unix(_)]) => (SslMode::Disable, None),
+        TlsMode::Disable => (SslMode::Disable, None),
+        TlsMode::Allow => (SslMode::Disable, Some(SslMode::Require)),
+        TlsMode::Prefer => (SslMode::Prefer, Some(SslMode::Disable)),
+        TlsMode::VerifyCa | TlsMode::VerifyFull => (SslMode::Require, None),
+    };
+    let attempt = async |mode| host.clone().ssl_mode(mode).connect(tls.connector()).await;
+    let refused = match attempt(first).await {
+        Ok(connected) => return Ok(connected),
+        Err(error) => error,
+    };
+    let second = second.filter(|_| is_refused(&refused) || is_tls(&refused));
+    let Some(second) = second else {
+        return Err(refused);
+    };
+    match attempt(second).await {
+        // Of two refusals the first is that of the preferred way.
+        Err(again) if is_refused(&again) => Err(refused),
+        ended => ended,
+    }
 }

@@ -6,17 +6,23 @@
 
 mod address;
 mod backend;
+mod encoding;
 mod error;
 mod hosts;
+mod idle;
 mod named;
+mod parameters;
 mod pool;
+mod refusal;
 mod session;
 mod statement;
 mod table_locks;
+mod tls;
 mod transaction;
 
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
+pub(crate) use idle::session_limit;
 #[cfg(test)]
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};
@@ -28,4 +34,5 @@ pub(crate) use statement::typed;
 pub use statement::{Param, column};
 pub use table_locks::Blocker;
 pub(crate) use table_locks::{NEXT_ATTEMPT, blockers, is_lock_timeout, limit_waits, lock_tables};
+pub use tls::TlsError;
 pub(crate) use transaction::rows_in;

@@ -19,11 +19,13 @@ use crate::cause::chain;
 
 use super::address::Database;
 use super::error::{ends_session, has_outdated_plan};
+use super::idle::{IdleConnections, session_limit};
 use super::session::SessionSettings;
+use super::tls::Tls;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
 
 /// How long one call may take before its connection is closed.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection that was idle for longer may be dead, and is probed before it is used. The
 /// connection used last is used first, and the heartbeat uses it every 5 s, so the first
@@ -37,10 +39,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// How long an idle connection may take to answer the probe.
 const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Closes a connection that was idle for long and does not answer.
-fn probe_idle() -> Hook {
-    Hook::async_fn(|client, metrics| {
+/// Closes a connection that was idle for too long, or for long and does not answer.
+fn probe_idle(idle: IdleConnections) -> Hook {
+    Hook::async_fn(move |client, metrics| {
+        let longest = idle.longest();
         Box::pin(async move {
+            if metrics.last_used() >= longest {
+                return Err(HookError::message("idle for too long"));
+            }
             if metrics.last_used() < PROBE_AFTER {
                 return Ok(());
             }
@@ -72,6 +78,9 @@ pub struct Connections {
     /// statements can be prepared in it.
     own_sessions: Arc<AtomicBool>,
     sessions: Arc<SessionSettings>,
+    idle: IdleConnections,
+    /// To explain a refused connection.
+    tls: Tls,
     /// When the last connection was refused, and why.
     refused: Arc<Mutex<Option<(Instant, String)>>>,
 }
@@ -112,21 +121,23 @@ impl Connections {
             recycling_method: RecyclingMethod::Fast,
         });
         let sessions = Arc::new(SessionSettings::new(actor));
-        let settings = sessions.clone();
+        let (settings, idle) = (sessions.clone(), IdleConnections::default());
+        let limited = idle.clone();
         let pool = Pool::builder(manager)
             .max_size(limit.max(1))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .wait_timeout(Some(CALL_DEADLINE))
             .create_timeout(Some(database.connect_within()))
             .queue_mode(QueueMode::Lifo)
-            .pre_recycle(probe_idle())
+            .pre_recycle(probe_idle(idle.clone()))
             .post_create(Hook::async_fn(move |client, _| {
-                let settings = settings.clone();
+                let (settings, limited) = (settings.clone(), limited.clone());
                 Box::pin(async move {
-                    settings
-                        .begin_session(client)
-                        .await
-                        .map_err(HookError::Backend)
+                    let began = settings.begin_session(client).await;
+                    began.map_err(HookError::Backend)?;
+                    let limit = session_limit(client).await;
+                    limited.set_limit(limit.map_err(HookError::Backend)?);
+                    Ok(())
                 })
             }))
             .build()
@@ -135,6 +146,8 @@ impl Connections {
             pool,
             own_sessions: Arc::default(),
             sessions,
+            idle,
+            tls: database.tls().clone(),
             refused: Arc::default(),
         }
     }
@@ -287,7 +300,7 @@ impl Connections {
         };
         let client = match timeout(CALL_DEADLINE, self.connection()).await {
             Ok(Ok(client)) => client,
-            Ok(Err(source)) => return Err(DatabaseError::Unreachable { operation, source }),
+            Ok(Err(source)) => return Err(DatabaseError::from_connecting(operation, source)),
             Err(_) => return Err(late),
         };
         let mut lent = scopeguard::guard(client, |client| drop(Object::take(client)));
@@ -313,7 +326,9 @@ impl Connections {
         }
         match answer {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) if unusable => Err(DatabaseError::Lost { operation, source }),
+            Ok(Err(source)) if unusable => {
+                Err(DatabaseError::from_ended_session(operation, source))
+            }
             Ok(Err(source)) => Err(DatabaseError::from_statement(operation, source)),
             Err(_) => Err(late),
         }
@@ -335,9 +350,12 @@ impl Connections {
             self.pool.retain(|_, _| false);
             self.pool.get().await
         };
-        let got = got.map_err(NoConnection::from);
+        let got = got.map_err(|error| NoConnection::from(error).advised(&self.tls));
+        self.idle.search(&self.pool);
         *self.refused() = match &got {
-            Err(why @ NoConnection::Refused(_)) => Some((Instant::now(), chain(why))),
+            Err(why @ (NoConnection::Refused(_) | NoConnection::Advised { .. })) => {
+                Some((Instant::now(), chain(why)))
+            }
             _ => None,
         };
         got

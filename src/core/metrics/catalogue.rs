@@ -36,6 +36,12 @@ families! {
         "`kindler logs NAME` shows where it hung; raise KINDLER_CREATE_DEADLINE or KINDLER_DELETE_DEADLINE if it only needs more time.";
     RECONCILE_TIME_SECONDS RECONCILE "kindler_reconcile_time_seconds" ["controller"]
         "Duration of reconciles, including commands.", "";
+    REFUSED_WRITES_TOTAL COUNTER "kindler_refused_writes_total" ["controller"]
+        "Reconciles whose write the database refused: a constraint or a trigger of others, a privilege, an encoding.",
+        "`kindler status` and `kindler get NAME` show the database's message.";
+    REFUSED_KEYS GAUGE "kindler_refused_keys" ["controller"]
+        "Rows whose last write the database refused and that cannot show it themselves. Retried with a growing delay.",
+        "Above 0: `kindler status` shows which and why; remove the cause, then `kindler retry NAME`.";
     ACTIVE_WORKERS GAUGE "kindler_active_workers" ["controller"]
         "Running reconciles.",
         "At kindler_max_concurrent_reconciles for long: everything else waits; raise KINDLER_CONCURRENCY if the host has room.";

@@ -95,6 +95,10 @@ pub struct ControllerMetrics {
     pub reconcile_panics_total: IntCounter,
     /// Commands that were stopped at their deadline.
     pub reconcile_timeouts_total: IntCounter,
+    /// Reconciles whose write the database refused.
+    pub refused_writes_total: IntCounter,
+    /// Keys whose row cannot show that.
+    pub refused_keys: IntGauge,
     reconcile_time_seconds: Histogram,
     /// Running reconciles.
     pub active_workers: IntGauge,
@@ -174,6 +178,8 @@ pub(super) struct Families {
     terminal_errors_total: IntCounterVec,
     reconcile_panics_total: IntCounterVec,
     reconcile_timeouts_total: IntCounterVec,
+    refused_writes_total: IntCounterVec,
+    refused_keys: IntGaugeVec,
     reconcile_time_seconds: HistogramVec,
     active_workers: IntGaugeVec,
     max_concurrent_reconciles: IntGaugeVec,
@@ -198,6 +204,8 @@ impl Families {
             terminal_errors_total: create::counters(r, &names::TERMINAL_RECONCILE_ERRORS_TOTAL),
             reconcile_panics_total: create::counters(r, &names::RECONCILE_PANICS_TOTAL),
             reconcile_timeouts_total: create::counters(r, &names::RECONCILE_TIMEOUTS_TOTAL),
+            refused_writes_total: create::counters(r, &names::REFUSED_WRITES_TOTAL),
+            refused_keys: create::gauges(r, &names::REFUSED_KEYS),
             reconcile_time_seconds: create::histograms(r, &names::RECONCILE_TIME_SECONDS),
             active_workers: create::gauges(r, &names::ACTIVE_WORKERS),
             max_concurrent_reconciles: create::gauges(r, &names::MAX_CONCURRENT_RECONCILES),
@@ -242,6 +250,8 @@ impl Families {
             terminal_errors_total: self.terminal_errors_total.with_label_values(one),
             reconcile_panics_total: self.reconcile_panics_total.with_label_values(one),
             reconcile_timeouts_total: self.reconcile_timeouts_total.with_label_values(one),
+            refused_writes_total: self.refused_writes_total.with_label_values(one),
+            refused_keys: self.refused_keys.with_label_values(one),
             reconcile_time_seconds: self.reconcile_time_seconds.with_label_values(one),
             active_workers: self.active_workers.with_label_values(one),
             max_concurrent_reconciles: self.max_concurrent_reconciles.with_label_values(one),

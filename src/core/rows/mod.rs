@@ -217,16 +217,25 @@ impl<O: Object> Rows<O> {
             "row_key": &*lease.key, "row_uid": lease.uid, "row_owner": &*lease.owner,
             "row_term": lease.term.0, "row_generation": generation,
         });
+        let write = async |message: &str, steps: &Value| {
+            self.connections
+                .each(
+                    "write steps",
+                    &self.statements.advance_steps,
+                    &[&fence, &message, steps],
+                    |row| column::<bool>(row, "row_goes_on"),
+                )
+                .await
+        };
         let steps = StatusWrite::steps(lease, steps);
-        let found = self
-            .connections
-            .each(
-                "write steps",
-                &self.statements.advance_steps,
-                &[&fence, &message, &steps],
-                |row| column::<bool>(row, "row_goes_on"),
-            )
-            .await?;
+        let found = match write(message, &steps).await {
+            Err(DatabaseError::Unencodable { .. }) => {
+                let message = self.connections.storable(&message.into()).await;
+                let steps = self.connections.storable(&steps).await;
+                write(message.as_str().unwrap_or_default(), &steps).await?
+            }
+            written => written?,
+        };
         Ok(match found.first() {
             Some(true) => Advanced::GoOn,
             Some(false) => Advanced::PlanAgain,

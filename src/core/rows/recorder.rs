@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_postgres::Row;
 
 use super::claim::leased;
 use super::{Lease, Leased, Placement, Rows, Written};
@@ -205,19 +206,27 @@ impl<O: Object> RecorderInner<O> {
     }
 
     async fn write_alone(&self, one: PendingWrite<O>) {
-        let written = self
-            .connections
-            .rows(
-                OPERATION,
-                &self.statements.write_status,
-                &[&one.write.status, &self.placement.place, &one.write.steps],
-            )
-            .await;
+        let mut written = self.send(&one.write.status, &one.write.steps).await;
+        if let Err(DatabaseError::Unencodable { .. }) = written {
+            let status = self.connections.storable(&one.write.status).await;
+            let steps = self.connections.storable(&one.write.steps).await;
+            written = self.send(&status, &steps).await;
+        }
         let result = match written {
             Ok(rows) => Rows::<O>::written(rows.first()),
             Err(error) => Err(error),
         };
         let _receiver_may_be_gone = one.result.send(result);
+    }
+
+    async fn send(&self, status: &Value, steps: &Value) -> Result<Vec<Row>, DatabaseError> {
+        self.connections
+            .rows(
+                OPERATION,
+                &self.statements.write_status,
+                &[status, &self.placement.place, steps],
+            )
+            .await
     }
 
     async fn write_batch(&self, pending: Vec<PendingWrite<O>>) {

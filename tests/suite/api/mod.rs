@@ -2,6 +2,7 @@
 //! the database, not only the response.
 
 mod actions;
+mod busy;
 mod changing;
 pub mod client;
 mod contract;

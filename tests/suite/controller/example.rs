@@ -254,3 +254,26 @@ async fn drift_is_repaired_and_a_delete_waits_for_foreign_files() {
     .await;
     assert!(!photos.exists());
 }
+
+#[tokio::test]
+async fn a_write_that_the_database_refuses_is_shown() {
+    let rig = ExampleRig::new().await;
+    let _replica = rig.replica(0);
+    rig.wait_prepared().await;
+    let refusing = "
+        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'not on Fridays'; END $$;
+        CREATE TRIGGER zz_no BEFORE UPDATE ON folders FOR EACH ROW
+        WHEN (NEW.state = 'ready') EXECUTE FUNCTION no();
+        INSERT INTO folders (name, files) VALUES ('a', '{x}')";
+    rig.database.connect().await.run(refusing).await;
+    let shown = "SELECT count(*) FROM folders WHERE state = 'failed' AND reason = 'WriteRefused'
+        AND message LIKE '%not on Fridays%' AND next_attempt_at > created_at";
+    eventually(EXAMPLE_TIMEOUT, "the refusal in the row", || async {
+        rig.database.value::<i64>(shown).await == 1
+    })
+    .await;
+    let allow = "DROP FUNCTION no() CASCADE; UPDATE folders SET retry_requested_at = now()";
+    rig.database.connect().await.run(allow).await;
+    rig.wait_all_ready("the row ready").await;
+}

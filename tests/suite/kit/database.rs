@@ -25,11 +25,17 @@ pub struct Database {
 impl Database {
     /// Creates one on the server that all tests of this process share.
     pub async fn create() -> Self {
-        Self::create_on(shared_server().await).await
+        Self::create_on(shared_server().await, "").await
     }
 
-    pub(super) async fn create_on(server: Arc<TestServer>) -> Self {
-        let name = server.make_database().await;
+    /// Creates one with this encoding.
+    pub async fn create_encoded(encoding: &str) -> Self {
+        let options = format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        Self::create_on(shared_server().await, &options).await
+    }
+
+    pub(super) async fn create_on(server: Arc<TestServer>, options: &str) -> Self {
+        let name = server.make_database(options).await;
         Self { server, name }
     }
 

@@ -4,6 +4,7 @@
 //! Each module uses a part of it, so unused parts are not dead code.
 #![allow(dead_code, unused_imports)]
 
+mod certificates;
 mod cluster;
 mod daemon;
 mod database;
@@ -18,6 +19,7 @@ mod proxy;
 mod run_folder;
 mod sql;
 
+pub use certificates::{Certificates, parameter};
 pub use cluster::sample_cluster;
 pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindler_output};
 pub use database::{Database, migrated, removal};

@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -273,8 +273,8 @@ impl TestServer {
         *self.child() = None;
     }
 
-    /// Creates a database and returns its name.
-    pub(super) async fn make_database(&self) -> String {
+    /// Creates a database with these options and returns its name.
+    pub(super) async fn make_database(&self, options: &str) -> String {
         let admin = self.admin().await;
         let unused: Vec<String> = self
             .unused_databases
@@ -294,7 +294,7 @@ impl TestServer {
             self.databases_made.fetch_add(1, Ordering::Relaxed)
         );
         // template0 accepts no connections, so many tests can copy it at once.
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 {options}");
         admin
             .batch_execute(&create)
             .await
@@ -337,6 +337,33 @@ impl PrivateServer {
     /// The same, but commits wait for the disk.
     pub async fn create_durable() -> Self {
         Self::make(true).await
+    }
+
+    /// The same, with these files in its data folder (such as `server.crt`), and listening
+    /// on an address of its own.
+    pub async fn create_on_address(files: &[(&str, Vec<u8>)]) -> (Self, String) {
+        let name = private_name();
+        let mut server = TestServer::make(&name, false).await;
+        for (file, content) in files {
+            let path = server.data().join(file);
+            fs::write(&path, content).expect("write a file of the server");
+            // Of a key only the owner may read it.
+            let mode = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(&path, mode).expect("protect a file of the server");
+            let account = &server.installation.account;
+            account.own(&path).expect("change the owner of a file");
+        }
+        // No other server listens there: the port must be that of the socket's name.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let number = name.rsplit('-').next().unwrap();
+        let address = format!(
+            "127.{}.{high}.{low}",
+            100 + number.parse::<u32>().unwrap() % 100
+        );
+        server.address = Some(address.clone());
+        let server = Self(Arc::new(server));
+        server.start().await;
+        (server, address)
     }
 
     /// The same as [`PrivateServer::create`], reachable on an address of this machine too.
@@ -431,9 +458,14 @@ impl PrivateServer {
             .get(0)
     }
 
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.0.folder.join("postgres.log")).unwrap_or_default()
+    }
+
     /// A new database on this server.
     pub async fn database(&self) -> Database {
-        Database::create_on(self.0.clone()).await
+        Database::create_on(self.0.clone(), "").await
     }
 
     /// The folder with its socket.

@@ -62,6 +62,9 @@ pub enum FaultKind {
     Refuse,
 }
 
+/// The code of the message that asks for TLS.
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
 struct Shared {
     socket: PathBuf,
     traffic: watch::Sender<Traffic>,
@@ -208,9 +211,15 @@ impl ProxyConnection {
         mut server: WriteHalf<UnixStream>,
         answers: &tokio::sync::Mutex<WriteHalf<TcpStream>>,
     ) -> Option<Disconnected> {
-        // The startup message has no type byte.
-        let startup = read_body(&mut client, Vec::new()).await?;
-        server.write_all(&startup).await.ok()?;
+        // The startup message has no type byte. The server behind a socket has no TLS, and
+        // says so when it is asked.
+        loop {
+            let startup = read_body(&mut client, Vec::new()).await?;
+            server.write_all(&startup).await.ok()?;
+            if startup[4..8] != SSL_REQUEST {
+                break;
+            }
+        }
         loop {
             let kind = client.read_u8().await.ok()?;
             let frame = read_body(&mut client, vec![kind]).await?;

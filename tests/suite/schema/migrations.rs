@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 16] = [
+const MERGED: [(&str, &str); 17] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -71,6 +71,10 @@ const MERGED: [(&str, &str); 16] = [
     (
         "0016_timelines.sql",
         "42fa6a680f453bb5975ed028fdd61e55a98ff382bcf68715aaf84b6124d9755b",
+    ),
+    (
+        "0017_refused.sql",
+        "6c17c0b19797ffe8dc748006a7e41c78bfd8747042456d12dee149a9d0b2f017",
     ),
 ];
 
