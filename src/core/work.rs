@@ -33,11 +33,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_FOR: Duration = Duration::from_secs(60);
 
 /// Whether a write that failed is tried again.
-struct Retries {
+struct WriteRetries {
     give_up: Instant,
 }
 
-impl Retries {
+impl WriteRetries {
     fn new() -> Self {
         Self {
             give_up: Instant::now() + RETRY_FOR,
@@ -215,7 +215,7 @@ impl<R: Resource> Work<R> {
         status: &<R::Object as Object>::Status,
         steps: &[StepChange],
     ) -> Result<Written<R::Object>, DatabaseError> {
-        let (cancel, retries) = (CancellationToken::new(), Retries::new());
+        let (cancel, retries) = (CancellationToken::new(), WriteRetries::new());
         let writing = async {
             loop {
                 match self.write(decided_on, status, steps).await {
@@ -366,7 +366,7 @@ impl<R: Resource> StepLog for Work<R> {
             .generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let retries = Retries::new();
+        let retries = WriteRetries::new();
         let advanced = loop {
             let advanced = self.rows.advance(&self.lease, generation, changes, message);
             match advanced.await {
