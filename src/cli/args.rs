@@ -72,7 +72,7 @@ pub(super) struct Cli {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Try Kindler: private Postgres and daemon in one process, nothing to set up
+    /// Try Kindler: embedded Postgres and daemon in one process, nothing to set up
     Dev(Box<DaemonArgs>),
     /// Run the daemon: reconcile clusters with their rows until stopped
     Serve(Box<DaemonArgs>),

@@ -1,5 +1,5 @@
-//! The commands that declare. They change the desired state only; with `--wait`
-//! they wait until a daemon has reached it.
+//! The commands that declare: they write what people want and act on no cluster. With
+//! `--wait` they wait until a daemon has reached it.
 
 use std::io::{self, BufRead, IsTerminal};
 

@@ -1,5 +1,5 @@
-//! The reasons of cluster states: one list for rows, events, log lines, metric labels, the
-//! API and the page.
+//! The reasons of cluster states: one list for rows, their events, log lines, metric labels,
+//! the API and the page. The reasons of steps are in `core::steps`.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is declared of a cluster: provider, network and registrations.
+//! What is declared of a cluster: provider, subnet, ports and registrations.
 //!
 //! A value is checked when it is created. The database checks the same limits with the same
 //! messages (`sql/migrations`), because people also declare with `psql`; a test compares the

@@ -398,7 +398,7 @@ pub struct SandboxArgs {
     )]
     pub sandbox_failure_rate: f64,
 
-    /// Sandbox clusters whose create and start always fail, as NAME or NAME:STEP, separated by commas
+    /// Sandbox clusters whose create, update and start always fail, as NAME or NAME:STEP, separated by commas
     #[arg(
         long,
         env = "KINDLER_SANDBOX_FAIL",

@@ -1,8 +1,8 @@
 //! One reconcile under a lease, which is renewed while the work runs.
 //!
-//! A held lease is renewed four times in its lifetime. Each renewal reads the row, so a
-//! changed declaration is seen even if its notification was lost; a wake-up for the key
-//! causes a renewal at once. The work is cancelled when the lease is lost, or when its
+//! A held lease is renewed after each quarter of its lifetime, at least every 5 s. Each
+//! renewal reads the row, so a changed declaration is seen even if its notification was
+//! lost; a wake-up for the key causes a renewal at once. The work is cancelled when the lease is lost, or when its
 //! trust ends without a successful renewal.
 
 use std::pin::pin;

@@ -1,7 +1,7 @@
 //! Live changes of the clusters: one reader of the database for all streams.
 //!
-//! A statement that writes to `clusters` sends one notification on the page's
-//! channel. The follower then reads the changes since its last read, renders
+//! While a stream is open, a transaction that writes to `clusters` sends one notification
+//! on the page's channel. The follower then reads the changes since its last read, renders
 //! each once and sends it to all streams. It works only while a stream is open,
 //! and for some time after, so that a page which reconnects can resume.
 //!

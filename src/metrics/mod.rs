@@ -1,4 +1,5 @@
-//! Metrics for Prometheus. [`catalogue`] declares every name; each is registered once.
+//! Metrics for Prometheus. [`catalogue`] declares every name except those of
+//! the core; each is registered once.
 //!
 //! Labels are closed sets whose series start at zero, and times are in seconds.
 //! Families about clusters are not stored here: they are read from the database at

@@ -123,7 +123,7 @@ const MIGRATOR_TIMEOUT: &str = "60s";
 const LOCKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The tables that exist before a migration, in the order in which they are locked.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "clusters",
     "cluster_leases",
     "cluster_steps",
@@ -134,6 +134,7 @@ const TABLES: [&str; 11] = [
     "kindler_watchers",
     "kindler_tokens",
     "kindler_sessions",
+    "kindler_timelines",
     "kindler_migrations",
 ];
 
