@@ -92,7 +92,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     now_on text := kindler_server_timeline();
 BEGIN
-    IF NOT EXISTS (SELECT FROM kindler_timelines WHERE timeline = now_on) THEN
+    -- An error that passes does not make a known server an unknown one.
+    IF now_on <> 'unknown' AND NOT EXISTS (SELECT FROM kindler_timelines WHERE timeline = now_on) THEN
         INSERT INTO kindler_timelines AS t (timeline, since) VALUES (now_on, clock_timestamp())
         ON CONFLICT (is_current) DO UPDATE SET timeline = excluded.timeline, since = excluded.since
             WHERE t.timeline <> excluded.timeline;

@@ -14,7 +14,9 @@ BEGIN
     IF seen <= coalesce(pg_sequence_last_value('cluster_lease_terms'), 0) THEN
         RETURN;
     END IF;
-    PERFORM setval('cluster_lease_terms', seen + 1000000000);
+    -- Not setval: it stays when the transaction fails, and the rows would never be paused.
+    EXECUTE format('ALTER SEQUENCE cluster_lease_terms RESTART WITH %s', seen + 1000000000);
+    PERFORM nextval('cluster_lease_terms');
     RETURN QUERY UPDATE clusters SET paused = true
         WHERE desired_state = 'absent' AND NOT paused RETURNING name::text;
 END $$;

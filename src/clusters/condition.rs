@@ -113,7 +113,7 @@ impl ConditionInputs {
         let deferred = match self.reason {
             Some(Reason::DeletionHeld) => absent,
             Some(Reason::RepairHeld) => !absent,
-            Some(Reason::ChangeHeld) => !absent && !self.settled,
+            Some(Reason::ChangeDeferred) => !absent && !self.settled,
             _ => false,
         };
         deferred && !self.observe_only

@@ -52,7 +52,7 @@ pub enum Reason {
     /// Its repair is deferred while most clusters do not answer.
     RepairHeld,
     /// Its spec changes whenever its command runs: the change is applied after a pause.
-    ChangeHeld,
+    ChangeDeferred,
     /// It is healthy again without a repair.
     Recovered,
     /// It could not be observed.

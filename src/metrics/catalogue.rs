@@ -36,7 +36,7 @@ families! {
         "Clusters are changed outside Kindler, or the host has a fault.";
     CHANGES_DEFERRED_TOTAL COUNTER "kindler_changes_deferred_total" []
         "Specs that changed while the cluster's command ran, more than once in a row, and are applied after a pause.",
-        "Rising: a command writes another value into its own row each time it runs. `kindler list` shows `ChangeHeld`, `kindler events NAME` what changes and which role does it.";
+        "Rising: a command writes another value into its own row each time it runs. `kindler list` shows `ChangeDeferred`, `kindler events NAME` what changes and which role does it.";
 
     "Process and its connections", "Values of one process: each instance has its own.":
     BUILD_INFO GAUGE "kindler_build_info" ["version"]

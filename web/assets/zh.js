@@ -64,7 +64,7 @@ export const zh = {
   r_Stopped: "已停止", r_StopFailed: "停止失败", r_NotCreated: "从未创建", r_DeletionHeld: "已达每分钟删除上限，推迟",
   r_Deleting: "开始删除", r_Deleted: "已删除", r_DeleteFailed: "删除失败", r_Healthy: "探测正常",
   r_ProbeFailed: "一次探测失败", r_HealthLost: "多次探测失败", r_RepairHeld: "多数集群无响应，推迟修复",
-  r_ChangeHeld: "命令运行时配置又变，推迟应用",
+  r_ChangeDeferred: "命令运行时配置又变，推迟应用",
   r_Recovered: "未经修复已恢复", r_ObservationFailed: "观测失败", r_StepFailed: "有步骤失败",
   r_StepsUnknown: "有未知步骤", r_Paused: "已暂停：仅观测", r_Protected: "受保护：仅观测",
   r_RowInvalid: "该行无法读取", r_WriteRefused: "数据库拒绝写入",

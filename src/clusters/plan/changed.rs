@@ -61,7 +61,7 @@ fn apply_later(row: &Cluster, ended: Status, policy: &Policy, moment: Moment) ->
     }
     let delay = policy.backoff.delay(changes - 1, moment.jitter);
     Status {
-        reason: Reason::ChangeHeld,
+        reason: Reason::ChangeDeferred,
         message: format!(
             "healthy; its spec changed while its command ran, {changes} times in a row, so the \
              change is applied after a pause. Does the command write its own row? See \

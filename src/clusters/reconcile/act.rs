@@ -110,16 +110,18 @@ impl ClusterReconciler {
         let conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
         let changes = &ended.changes;
         let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
-        let next = match self.finish(context, &row, conclusion, &ended).await? {
-            Some(next) => next,
+        match self.finish(context, &row, conclusion, &ended).await? {
+            Some(next) => {
+                self.unwritten.forget(context.key());
+                Ok(next)
+            }
+            // The result is kept: the row may be the same, and only the lease is lost.
             None => {
                 let ended = (action, outcome);
                 self.changed_meanwhile(context, ended, &observed, &row, changes)
-                    .await?
+                    .await
             }
-        };
-        self.unwritten.forget(context.key());
-        Ok(next)
+        }
     }
 
     /// Commits the intent and the start of the first step, then renews the lease

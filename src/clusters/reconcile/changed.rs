@@ -41,7 +41,7 @@ impl ClusterReconciler {
         let Conclusion::Record(status) = conclusion else {
             return Ok(Next::Plan(Box::new(now)));
         };
-        if status.reason == Reason::ChangeHeld {
+        if status.reason == Reason::ChangeDeferred {
             self.metrics.actions.change_deferred();
             let changes = status.failed_attempts;
             warn!(
@@ -49,6 +49,6 @@ impl ClusterReconciler {
                 "the spec changes whenever its command runs: applied after a pause"
             );
         }
-        self.write(context, &now, status, changes).await
+        self.write_result(context, &now, status, changes).await
     }
 }

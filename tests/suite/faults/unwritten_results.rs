@@ -152,3 +152,9 @@ async fn no_command_runs_twice_while_its_steps_are_locked() {
 async fn no_command_runs_twice_after_a_lock_beyond_its_lease() {
     no_command_runs_twice(LOCK_TABLE, &["3s"], hold()).await;
 }
+
+/// The write goes on after its lease has ended, and is lost instead of refused.
+#[tokio::test]
+async fn no_command_runs_twice_after_a_lock_as_long_as_its_lease() {
+    no_command_runs_twice(LOCK_TABLE, &["3s"], Duration::from_millis(2800)).await;
+}

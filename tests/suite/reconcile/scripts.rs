@@ -139,7 +139,7 @@ async fn a_create_that_changes_its_own_row_is_slowed_down() {
     // At 0 s, at once, then after 1, 2, 4 and 8 s.
     assert!((3..=6).contains(&count), "{count} creates in 10 s");
     eventually(TIMEOUT, "the reason in the row", || async {
-        rig.sql.text("SELECT status_reason FROM clusters").await == "ChangeHeld"
+        rig.sql.text("SELECT status_reason FROM clusters").await == "ChangeDeferred"
     })
     .await;
     let message = rig.sql.text("SELECT status_message FROM clusters").await;
@@ -148,7 +148,7 @@ async fn a_create_that_changes_its_own_row_is_slowed_down() {
         "{message}"
     );
     rig.sql.wait_state("dev", "present running").await;
-    let events = "SELECT count(*) FROM cluster_events WHERE reason = 'ChangeHeld'";
+    let events = "SELECT count(*) FROM cluster_events WHERE reason = 'ChangeDeferred'";
     assert!(rig.sql.number(events).await >= 1);
     let deferred = rig.daemon.metric("kindler_changes_deferred_total").await;
     assert!(deferred.is_some_and(|count| count >= 1.0), "{deferred:?}");

@@ -66,7 +66,7 @@ const MERGED: [(&str, &str); 17] = [
     ),
     (
         "0015_went_back.sql",
-        "f629f998ff4a53023dd24086adb9aa89d526f327f7cbf396c52b8258948619c4",
+        "140771b2b739ccf9d83defa0f96ab1f69b12e9ea3c1d97710ad613e4ea9d29bf",
     ),
     (
         "0016_timelines.sql",

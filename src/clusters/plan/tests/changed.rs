@@ -61,7 +61,7 @@ fn only_repeated_changes_wait() {
         let again = updated(attempts);
         assert_eq!(
             (again.actual, again.reason),
-            (Actual::Running, Reason::ChangeHeld)
+            (Actual::Running, Reason::ChangeDeferred)
         );
         assert_eq!(again.failed_attempts, attempts + 1);
         assert_eq!((again.applied, again.reached), (Applied::Kept, false));
