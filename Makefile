@@ -37,8 +37,8 @@ screenshots: setup ## Renew the pictures of the page in docs/screenshots
 	$(CARGO) build --locked
 	cd tests/e2e && npm ci --no-audit --no-fund && KINDLER_BIN="$(abspath $(TARGET))/debug/kindler" node screenshots.mjs
 
-# The tests that speak to Postgres.
-ON_SERVERS := schema:: reconcile:: steps:: controller:: faults:: embedded_postgres::
+# The tests that speak to Postgres. CI runs those in which the server's version matters most.
+ON_SERVERS := schema:: reconcile:: steps:: controller:: faults:: embedded_postgres:: api::
 
 test-servers: rust ## Run the tests of the database on the oldest and the newest Postgres (13 and 18)
 	@sh deploy/setup.sh test

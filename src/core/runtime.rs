@@ -216,7 +216,8 @@ async fn prepare(
     lock_tables(&transaction, &[table]).await?;
     // The functions keep this path. Where it does not name pg_temp, temporary tables are
     // searched first, and could stand for the tables of functions with the owner's rights.
-    let path = "SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', true)";
+    let path =
+        "SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', true)";
     transaction.batch_execute(path).await?;
     transaction.batch_execute(PREPARE).await?;
     let sql =

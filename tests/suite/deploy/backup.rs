@@ -204,6 +204,35 @@ async fn a_restore_without_its_script_is_found_at_start() {
 }
 
 #[tokio::test]
+async fn a_locked_row_does_not_stop_the_pauses_after_a_restore() {
+    let (database, host) = (migrated().await, Host::new());
+    let Some((_, before)) = restored_in_place(&database, &host).await else {
+        return;
+    };
+    let (sql, holder) = (database.connect().await, database.connect().await);
+    holder
+        .run("BEGIN; SELECT FROM clusters WHERE name = 'undeleted' FOR UPDATE")
+        .await;
+    let daemon = Daemon::builder(&database.url(), &host).spawn();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    eventually(TIMEOUT, "the pause waits for the row", || async {
+        sql.number(waiting).await > 0
+    })
+    .await;
+    // The first attempt fails at its lock timeout.
+    sql.wait_number(waiting, 0).await;
+    holder.run("ROLLBACK").await;
+    daemon.ready().await;
+    daemon.full_passes(3).await;
+    assert_eq!(sql.state("undeleted").await, "absent running");
+    let paused = "SELECT string_agg(name, ',') FROM clusters WHERE paused";
+    assert_eq!(sql.text(paused).await, "undeleted");
+    let since = host.journal().split_off(before);
+    let deletes = since.iter().filter(|entry| entry.verb == "delete").count();
+    assert_eq!(deletes, 0, "{since:#?}");
+}
+
+#[tokio::test]
 async fn after_the_script_only_clusters_without_a_row_are_named() {
     let (database, host) = (migrated().await, Host::new());
     if restored_in_place(&database, &host).await.is_none() {
