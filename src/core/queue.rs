@@ -125,11 +125,6 @@ impl Queue {
         self.capacity.saturating_sub(self.waiting())
     }
 
-    /// Whether a key runs now.
-    pub fn is_running(&self, key: &str) -> bool {
-        matches!(self.slots.get(key), Some(Slot::Running { .. }))
-    }
-
     /// Queues `key` to start at `due` or later.
     pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
         let full = self.room() == 0;

@@ -27,8 +27,8 @@ pub(super) struct Channels {
 }
 
 /// Waits until the database has the schema of this release or a newer one, and logs
-/// why it waits. Checks `terms` of a daemon that reconciles. Returns the channels to listen on, or `None` on shutdown. Fails if
-/// the API requires a token and none exists.
+/// why it waits. Checks `terms` of a daemon that reconciles. Returns the channels to listen
+/// on, or `None` on shutdown. Fails if the API requires a token and none exists.
 pub(super) async fn wait_for_database(
     store: &Store,
     auth: &ApiAuth,

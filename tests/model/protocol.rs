@@ -184,7 +184,7 @@ impl Protocol {
         last && best_effort && command.action == Action::Delete
     }
 
-    /// Whether nobody holds the lock of the lease's owner: `command::OwnerLocks`.
+    /// Whether the lock of the lease's owner is free: `command::OwnerLocks`.
     fn owner_has_ended(&self, state: &State, term: u8) -> bool {
         let daemon = state.owners.iter().any(|owner| owner.term == term);
         let commands = state.commands.iter().any(|command| command.term == term);

@@ -345,11 +345,10 @@ fn refuses_writes(error: &tokio_postgres::Error) -> bool {
     source.is_some_and(|source| source.to_string() == "database does not allow writes")
 }
 
-/// Whether an error says nothing about the statement: connection, transaction, resources,
-/// locks, an operator, the system, the server itself.
+/// Whether an error says nothing about the statement: what is busy, the connection, the
+/// transaction, the state of an object, the server itself.
 fn passes(code: &SqlState) -> bool {
-    let classes = ["08", "25", "40", "53", "55", "57", "58", "XX"];
-    classes.iter().any(|class| code.code().starts_with(class))
+    is_busy(code) || matches!(&code.code()[..2], "08" | "25" | "55" | "XX")
 }
 
 /// Whether an error makes a session unusable: the server is shutting down, or it became

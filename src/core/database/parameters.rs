@@ -1,6 +1,8 @@
 //! The TLS parameters of a database URL or of `key=value` pairs. The client library does
 //! not know all of them, so they are taken out before it parses the rest. Pure.
 
+use percent_encoding::percent_decode_str;
+
 /// The parameters that are taken out.
 const NAMES: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
@@ -49,24 +51,8 @@ fn take_from_url(url: &str) -> (String, Taken) {
 
 /// A text with its percent codes decoded; none if it is not UTF-8 then.
 fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((&first, behind)) = rest.split_first() {
-        let code = behind.get(..2).and_then(|code| {
-            let code = std::str::from_utf8(code).ok()?;
-            u8::from_str_radix(code, 16).ok()
-        });
-        match code {
-            Some(byte) if first == b'%' => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.ok().map(Into::into)
 }
 
 /// As libpq: spaces around `=`, values in single quotes, backslashes before characters.

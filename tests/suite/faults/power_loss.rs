@@ -1,5 +1,5 @@
 //! The host of a replica loses its power: its processes are gone, and its connections stay
-//! open on the server, because nobody tells it.
+//! open on the server, because nothing closes them.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -54,7 +54,7 @@ impl OtherHost {
         &self.there
     }
 
-    /// Cuts the cable: from now on nothing arrives in either direction, and nobody is told.
+    /// Cuts the cable: from now on nothing arrives in either direction, without an error.
     pub fn cut_off(&self) {
         let change = format!("-n {} link set cable down", self.name);
         assert!(ip(&change), "ip {change}");
