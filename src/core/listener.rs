@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
 use crate::core::database::{
-    Database, NoConnection, SessionSettings, hands_sessions_around, listen, session_limit, unlisten,
+    Database, NoConnection, SessionSettings, hands_sessions_around, listen, unlisten,
 };
 use crate::core::wakeups::WakeupQueue;
 
@@ -203,9 +203,8 @@ impl Listener {
     /// In this order, so that no session of a pooler is left listening. Returns the time
     /// between two probes.
     async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<Duration, ListenError> {
-        let limit = answer(session_limit(client)).await?;
         let settings = SessionSettings::new("listener");
-        answer(settings.begin_session(client)).await?;
+        let limit = answer(settings.begin_session(client)).await?;
         // Over a second connection: even a pooled session receives its own notification.
         let within = self.database.connect_within();
         let second_connection = match timeout(within, self.database.connect()).await {

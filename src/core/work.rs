@@ -2,8 +2,8 @@
 //!
 //! A held lease is renewed after each quarter of its lifetime, at least every 5 s. Each
 //! renewal reads the row, so a changed declaration is seen even if its notification was
-//! lost; a wake-up for the key causes a renewal at once. The work is cancelled when the lease is lost, or when its
-//! trust ends without a successful renewal.
+//! lost; a wake-up for the key causes a renewal at once. The work is cancelled when the
+//! lease is lost, or when its trust ends without a successful renewal.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};

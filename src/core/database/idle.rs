@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio_postgres::{Client, Error};
 
 /// How long a pool keeps a connection that is not used: a burst of requests must not occupy
 /// the server's connections for ever.
@@ -14,21 +13,6 @@ const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// The shortest time between two searches for idle connections.
 const MIN_SEARCH: Duration = Duration::from_millis(100);
-
-/// Servers before version 14 do not have the setting.
-const LIMIT: &str = "SELECT (extract(epoch FROM
-    current_setting('idle_session_timeout', true)::interval) * 1000)::int8";
-
-/// How long the server lets this session be idle; none if it does not limit that.
-///
-/// # Errors
-/// The error of the statement.
-pub(crate) async fn session_limit(client: &Client) -> Result<Option<Duration>, Error> {
-    let rows = client.query_typed(LIMIT, &[]).await?;
-    let milliseconds = rows.first().and_then(|row| row.get::<_, Option<i64>>(0));
-    let limit = u64::try_from(milliseconds.unwrap_or(0)).unwrap_or(0);
-    Ok((limit > 0).then(|| Duration::from_millis(limit)))
-}
 
 /// Closes idle connections of one pool; cheap to clone.
 #[derive(Clone, Default)]

@@ -22,7 +22,6 @@ mod transaction;
 
 pub use address::{Database, DatabaseUrlError};
 pub use error::{DatabaseError, NoConnection, Undecodable};
-pub(crate) use idle::session_limit;
 #[cfg(test)]
 pub(crate) use named::unmatched_names;
 pub(crate) use named::{named_parameters, numbered};

@@ -19,7 +19,7 @@ use crate::cause::chain;
 
 use super::address::Database;
 use super::error::{ends_session, has_outdated_plan};
-use super::idle::{IdleConnections, session_limit};
+use super::idle::IdleConnections;
 use super::session::SessionSettings;
 use super::tls::Tls;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
@@ -133,9 +133,7 @@ impl Connections {
             .post_create(Hook::async_fn(move |client, _| {
                 let (settings, limited) = (settings.clone(), limited.clone());
                 Box::pin(async move {
-                    let began = settings.begin_session(client).await;
-                    began.map_err(HookError::Backend)?;
-                    let limit = session_limit(client).await;
+                    let limit = settings.begin_session(client).await;
                     limited.set_limit(limit.map_err(HookError::Backend)?);
                     Ok(())
                 })

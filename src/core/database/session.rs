@@ -6,6 +6,7 @@
 //! otherwise for each transaction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
@@ -30,6 +31,11 @@ const DEAD_CLIENT: [(&str, &str); 5] = [
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "20s"),
 ];
+
+/// The limit of the server for idle sessions in milliseconds; 0: none. Servers before version
+/// 14 do not have the setting.
+const IDLE_LIMIT: &str =
+    "(extract(epoch FROM current_setting('idle_session_timeout', true)::interval) * 1000)::int8";
 
 /// The settings of Kindler's sessions, and whether others share them.
 #[derive(Debug)]
@@ -64,18 +70,24 @@ impl SessionSettings {
 
     /// Makes the settings for the session of a new connection, if the server assigned the
     /// session to it. One statement checks and sets, so that it cannot be another session.
-    pub(crate) async fn begin_session(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    /// Returns how long the server lets the session be idle, if it limits that.
+    pub(crate) async fn begin_session(
+        &self,
+        client: &Client,
+    ) -> Result<Option<Duration>, tokio_postgres::Error> {
         let process = assigned_process(client).await;
         let sql = format!(
-            "SELECT count(set_config(name, value, false)) FROM (VALUES {}) AS s (name, value) \
-             WHERE pg_backend_pid() = {process}",
+            "SELECT count(set_config(name, value, false)), {IDLE_LIMIT} \
+             FROM (VALUES {}) AS s (name, value) WHERE pg_backend_pid() = {process}",
             self.values
         );
-        let made: i64 = client.query_typed_one(&sql, &[]).await?.get(0);
+        let row = client.query_typed_one(&sql, &[]).await?;
+        let (made, limit): (i64, Option<i64>) = (row.get(0), row.get(1));
         if made == 0 {
             self.shared.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        let limit = limit.and_then(|milliseconds| u64::try_from(milliseconds).ok());
+        Ok(limit.filter(|limit| *limit > 0).map(Duration::from_millis))
     }
 
     /// Whether the settings are made for each transaction, because others share the sessions.
