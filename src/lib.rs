@@ -20,7 +20,8 @@
 //! **The core.** [`core`]: a reconciler for rows of any table. It imports nothing of
 //! clusters, HTTP or the command line.
 //!
-//! **Pure text functions.** [`duration`], [`cause`], [`redact`].
+//! **Texts.** [`duration`], [`cause`], [`redact`], pure; [`findings`] (what is wrong around
+//! a daemon).
 //!
 //! SQL is in `sql/`, [`core`], `store` and `postgres` only. To start reading, take
 //! [`clusters::plan`], then `clusters::reconcile`.
@@ -39,6 +40,7 @@ pub mod core;
 pub mod daemon;
 pub mod drivers;
 pub mod duration;
+pub mod findings;
 pub mod http;
 pub mod live;
 pub mod metrics;

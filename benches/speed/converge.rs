@@ -102,7 +102,7 @@ async fn run(
 ) -> [JoinHandle<()>; 2] {
     let metrics = Arc::new(Metrics::new());
     let store = Store::new(&url(database), CONCURRENCY + SPARE_CONNECTIONS, "bench");
-    let channel = store.wake_channel().await.expect("the wake-up channel");
+    let channel = store.channels().await.expect("the channels").wake;
     let (wakeups, state) = (
         WakeupQueue::default(),
         watch::Sender::new(Listening::No(String::new())),

@@ -9,7 +9,11 @@
 -- one, nothing is claimed for one lifetime: by then every owner of that time has ended.
 -- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
 WITH server AS MATERIALIZED (
-    SELECT kindler_timeline_wait($3) AS wait
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM kindler_timelines
+        WHERE timeline = current_setting('kindler.timeline', true)
+          AND since <= clock_timestamp() - make_interval(secs => $3)
+    ) THEN 0 ELSE kindler_timeline_wait($3) END AS wait
 ), due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}

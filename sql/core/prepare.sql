@@ -101,14 +101,22 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Each claim reads it. It holds no secret.
+GRANT SELECT ON kindler_timelines TO PUBLIC;
+
 -- Seconds until a row may be claimed on this server, with leases of this lifetime: none,
--- except after a change of the server, and a second until that is noticed.
+-- except after a change of the server, and a second until that is noticed. The session
+-- keeps the timeline (kindler.timeline), because it is read from a file: a session that
+-- writes ends before its server's timeline changes.
 CREATE OR REPLACE FUNCTION kindler_timeline_wait(lifetime float8) RETURNS float8
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    now_on text := kindler_server_timeline();
 BEGIN
+    PERFORM set_config('kindler.timeline', now_on, false);
     RETURN coalesce(
         (SELECT greatest(0, extract(epoch FROM since - clock_timestamp()) + lifetime)
-         FROM kindler_timelines WHERE timeline = kindler_server_timeline()), 1);
+         FROM kindler_timelines WHERE timeline = now_on), 1);
 END $$;
 
 -- The recorded steps of the work on each row: one row for each step of its driver. They

@@ -10,6 +10,7 @@ use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::refusals::RefusedWrite;
+use crate::findings::{Finding, Severity};
 use crate::store::{
     DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, StateCount, Unselected,
     newer_schema,
@@ -118,7 +119,8 @@ async fn collect(session: &CliSession) -> Result<StatusReport, DatabaseError> {
             && failing.is_empty()
             && !unrepaired
             && unselected.total == 0
-            && refused(&daemons).next().is_none(),
+            && refused(&daemons).next().is_none()
+            && !findings(&daemons).any(|(_, found)| found.severity == Severity::Failure),
         database: DatabaseReport {
             name: session.database.to_string(),
             reachable: true,
@@ -231,6 +233,10 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
     for failing in &report.failing {
         lines.alarm("failed", &failure_text(failing, now));
     }
+    for (host, finding) in findings(&report.daemons) {
+        let found = format!("{}: {finding}", text::line(host));
+        lines.alarm("found", &text::line(&found));
+    }
     for refused in refused(&report.daemons) {
         let why = text::refused(refused, now);
         lines.alarm("refused", &format!("{}: {why}", text::line(&refused.key)));
@@ -242,6 +248,15 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
 fn refused(daemons: &[DaemonReport]) -> impl Iterator<Item = &RefusedWrite> {
     let alive = daemons.iter().filter(|daemon| daemon.alive);
     alive.flat_map(|daemon| &daemon.seen.refused)
+}
+
+/// What the daemons that work find wrong around them.
+fn findings(daemons: &[DaemonReport]) -> impl Iterator<Item = (&str, &Finding)> {
+    let alive = daemons.iter().filter(|daemon| daemon.alive);
+    alive.flat_map(|daemon| {
+        let found = daemon.seen.findings.iter();
+        found.map(|finding| (daemon.seen.host.as_str(), finding))
+    })
 }
 
 /// The owner of a lease, as in its own line.

@@ -164,14 +164,16 @@ impl Listener {
                 dispatch(&routes, &awaited, &notification);
             }
         });
-        let (client, mut connection) = match timeout(within, connecting).await {
+        // A second connection sends the notification that proves this one.
+        let connecting = async { tokio::try_join!(connecting, self.database.connect()) };
+        let ((client, mut connection), sender) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return ListenError::Connect(self.database.explain(error)),
             Err(_) => return ListenError::ConnectTimeout(within),
         };
         // A session that ends while it waits for its own notification proves nothing.
         let listens = tokio::select! {
-            listens = self.listen_on(&client, &echo) => listens,
+            listens = self.listen_on(&client, sender, &echo) => listens,
             ended = &mut connection => return ListenError::Ended(ended.unwrap_or_default()),
         };
         let probe_every = match listens {
@@ -202,26 +204,23 @@ impl Listener {
     /// Proves that notifications arrive on this connection, then listens on the channels.
     /// In this order, so that no session of a pooler is left listening. Returns the time
     /// between two probes.
-    async fn listen_on(&self, client: &Client, echo: &Echo) -> Result<Duration, ListenError> {
+    /// `sender` sends the proof, because even a pooled session receives its own notification.
+    async fn listen_on(
+        &self,
+        client: &Client,
+        sender: Client,
+        echo: &Echo,
+    ) -> Result<Duration, ListenError> {
         let settings = SessionSettings::new("listener");
         let limit = answer(settings.begin_session(client)).await?;
-        // Over a second connection: even a pooled session receives its own notification.
-        let within = self.database.connect_within();
-        let second_connection = match timeout(within, self.database.connect()).await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(ListenError::Connect(self.database.explain(error))),
-            Err(_) => return Err(ListenError::ConnectTimeout(within)),
-        };
         // A session of others would listen for good, and block the server's notification
         // queue during each of their transactions.
-        if settings.are_per_transaction()
-            && answer(hands_sessions_around(client, &second_connection)).await?
-        {
+        if settings.are_per_transaction() && answer(hands_sessions_around(client, &sender)).await? {
             return Err(ListenError::Unsupported);
         }
         let own = &echo.channel;
         let listens = answer(listen(client, own)).await?;
-        match answer(second_connection.batch_execute(&format!("NOTIFY {own}"))).await {
+        match answer(sender.batch_execute(&format!("NOTIFY {own}"))).await {
             // The session is this connection's own, so it does receive what others send.
             Err(ListenError::Listen(error))
                 if is_full_queue(&error) && !settings.are_per_transaction() =>

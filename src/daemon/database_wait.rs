@@ -12,19 +12,13 @@ use super::terms::{SeenTerms, report};
 use crate::cause::chain;
 use crate::core::backoff::Backoff;
 use crate::core::database::DatabaseError;
-use crate::store::{Store, newer_schema};
+use crate::store::{Channels, Store, newer_schema};
 
 /// Between attempts to reach the database at start.
 const CONNECT: Backoff = Backoff {
     initial: Duration::from_millis(500),
     max: Duration::from_secs(10),
 };
-
-/// The channels on which the database notifies.
-pub(super) struct Channels {
-    pub(super) wake: String,
-    pub(super) page: String,
-}
 
 /// Waits until the database has the schema of this release or a newer one, and logs
 /// why it waits. Checks `terms` of a daemon that reconciles. Returns the channels to listen
@@ -65,10 +59,7 @@ async fn open(
     terms: Option<&mut SeenTerms>,
 ) -> Result<Result<Channels, DaemonError>, DatabaseError> {
     let version = store.check().await?;
-    let channels = Channels {
-        wake: store.wake_channel().await?,
-        page: store.page_channel().await?,
-    };
+    let channels = store.channels().await?;
     if let Err(no_token) = auth.check_tokens().await? {
         return Ok(Err(no_token));
     }

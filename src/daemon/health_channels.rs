@@ -4,6 +4,7 @@
 use tokio::sync::watch;
 
 use crate::core::listener::Listening;
+use crate::findings::Findings;
 use crate::http::Readiness;
 
 /// The senders; [`Readiness`] has the receivers.
@@ -35,6 +36,7 @@ pub(super) fn health_channels() -> (HealthChannels, Readiness) {
         queue: filling,
     };
     let vitals = Readiness {
+        findings: Findings::default(),
         database,
         listening,
         schema,

@@ -2,7 +2,7 @@
 //! database and its schema version, and finds expired leases.
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -48,7 +48,8 @@ pub(super) struct Heartbeat {
 impl Heartbeat {
     /// Runs until `shutdown`.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut ticks = interval(HEARTBEAT);
+        // The first one is written when the listener reports, which is sooner.
+        let mut ticks = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut logged_ready = false;
         loop {
@@ -137,10 +138,11 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
+        let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
         let written = self
             .store
-            .heartbeat(me, listening, standby, notice, &refused);
+            .heartbeat(me, listening, standby, notice, &refused, &findings);
         written.await?;
         let expired = match self.store.claims().expired(MAX_EXPIRED).await {
             // Full passes find these rows too, so the daemon works, only later.

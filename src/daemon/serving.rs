@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::api_auth::ApiAuth;
-use super::database_wait::{Channels, wait_for_database};
+use super::database_wait::wait_for_database;
 use super::error::DaemonError;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
@@ -24,7 +24,7 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
-use crate::store::Store;
+use crate::store::{Channels, Store};
 
 /// Runs the daemon on a database until `shutdown`.
 pub(super) async fn run(

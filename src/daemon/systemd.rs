@@ -149,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::core::listener::Listening;
+    use crate::findings::Findings;
 
     const EVERY: Duration = Duration::from_millis(100);
 
@@ -171,6 +172,7 @@ mod tests {
             let (schema, schema_seen) = watch::channel(None);
             let (queue, queue_seen) = watch::channel(None);
             let vitals = Readiness {
+                findings: Findings::default(),
                 went_back: watch::channel(None).1,
                 database: database_seen,
                 listening: listening_seen,

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::core::listener::Listening;
+use crate::findings::Findings;
 
 use super::MonitoringState;
 
@@ -22,6 +23,8 @@ pub struct Readiness {
     pub went_back: watch::Receiver<Option<String>>,
     /// What an operator should know of the notification queue, if anything.
     pub queue: watch::Receiver<Option<String>>,
+    /// What is wrong around the daemon.
+    pub findings: Findings,
 }
 
 impl Readiness {
@@ -39,9 +42,9 @@ impl Readiness {
         troubles
     }
 
-    /// The notices that `kindler status` shows of this daemon, on any host.
+    /// The notices that `kindler status` shows of this daemon, on any host, besides findings.
     pub fn announced(&self) -> Vec<String> {
-        let mut announced = self.notices();
+        let mut announced = self.connection_notices();
         announced.extend(self.schema.borrow().clone());
         announced.extend(self.went_back.borrow().clone());
         announced
@@ -49,6 +52,13 @@ impl Readiness {
 
     /// What an operator should fix although the daemon is ready.
     pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.connection_notices();
+        let findings = self.findings.list();
+        notices.extend(findings.iter().map(ToString::to_string));
+        notices
+    }
+
+    fn connection_notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
         if let Listening::Unsupported(why) = &*self.listening.borrow() {
             notices.push(format!("listener: {why}"));

@@ -20,6 +20,7 @@ pub(super) async fn metrics(State(state): State<MonitoringState>) -> Response {
     metrics.listen_connected.set(i64::from(listening));
     let pool = state.fleet.pool_use();
     metrics.pool(pool.open, pool.idle, pool.waiting);
+    metrics.findings(&state.readiness.findings.list());
     let mut text = metrics.scrape();
     for part in [seen.fleet, seen.clusters].into_iter().flatten() {
         text.push_str(&part);

@@ -44,6 +44,9 @@ families! {
     DB_UP GAUGE "kindler_db_up" []
         "1 if the database responded during this scrape.",
         "0: `curl HOST/readyz` shows the reason. Running clusters keep running; nothing is reconciled meanwhile.";
+    FINDING GAUGE "kindler_finding" ["code" "severity"]
+        "1 while this process finds something wrong around it: schema, privileges, clock, state folder, other replicas.",
+        "1: `kindler status` and `/readyz` show the cause and the next step.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
         "1 if this scrape read everything in time.",
         "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";

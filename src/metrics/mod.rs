@@ -16,6 +16,7 @@ mod text;
 use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors};
+use crate::findings::{Finding, FindingCode};
 
 use self::catalogue as names;
 
@@ -36,6 +37,7 @@ pub struct Metrics {
     /// Whether this scrape read everything in time.
     pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
+    finding: IntGaugeVec,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -66,6 +68,7 @@ impl Metrics {
             db_up: collectors::gauge(r, &names::DB_UP),
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
+            finding: collectors::gauges(r, &names::FINDING),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -73,6 +76,7 @@ impl Metrics {
             registry,
         };
         metrics.pool(0, 0, 0);
+        metrics.findings(&[]);
         metrics
     }
 
@@ -92,6 +96,17 @@ impl Metrics {
             self.db_pool_connections
                 .with_label_values(&[state])
                 .set(count);
+        }
+    }
+
+    /// Sets which findings there are.
+    pub fn findings(&self, found: &[Finding]) {
+        for code in FindingCode::ALL {
+            let labels = [code.to_string(), code.severity().to_string()];
+            let is_found = found.iter().any(|finding| finding.code == *code);
+            self.finding
+                .with_label_values(&labels)
+                .set(i64::from(is_found));
         }
     }
 

@@ -120,14 +120,6 @@ impl Store {
         .await
         .map(drop)
     }
-
-    /// The channel that notifies servers with open streams.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn page_channel(&self) -> Result<String, DatabaseError> {
-        self.channel("SELECT kindler_channel('page')").await
-    }
 }
 
 /// Decodes the columns of a cluster and its lease.

@@ -13,7 +13,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 17] = [
+const MIGRATIONS: [(i32, &str, &str); 18] = [
     (
         1,
         "clusters",
@@ -107,6 +107,14 @@ const MIGRATIONS: [(i32, &str, &str); 17] = [
         17,
         "refused",
         include_str!("../../sql/migrations/0017_refused.sql"),
+    ),
+    (
+        18,
+        "findings",
+        concat!(
+            include_str!("../../sql/core/prepare.sql"),
+            include_str!("../../sql/migrations/0018_findings.sql")
+        ),
     ),
 ];
 

@@ -49,7 +49,9 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_repor
 pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use placement::{Unselected, UnselectedCluster};
-pub use report::{Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged};
+pub use report::{
+    Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
+};
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
 pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
 pub use steps::StepCount;

@@ -55,7 +55,7 @@ macro_rules! named_queries {
 
 named_queries! {
     WriteHeartbeat = "write_heartbeat" {
-        owner, host, pid, version, listen, listening, notice, selector, standby, refused
+        owner, host, pid, version, listen, listening, notice, selector, standby, refused, findings
     }
     DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, actor }
     EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, actor }

@@ -15,6 +15,7 @@ use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 use crate::core::refusals::RefusedWrite;
+use crate::findings::Finding;
 
 /// One event of the history.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -113,6 +114,8 @@ pub struct ReplicaStatus {
     pub notice: Option<String>,
     /// Clusters whose writes the database refuses although their rows do not show it.
     pub refused: Vec<RefusedWrite>,
+    /// What is wrong around it.
+    pub findings: Vec<Finding>,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -145,6 +148,15 @@ pub struct Unconverged {
     pub failed: i64,
     /// Rows whose desired and actual state differ, failed ones included.
     pub unsettled: i64,
+}
+
+/// The channels on which the database notifies; it derives their names from the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Of changed clusters, for the work queue.
+    pub wake: String,
+    /// Of all that a page shows, for servers with open streams.
+    pub page: String,
 }
 
 impl Store {
@@ -210,9 +222,11 @@ impl Store {
         standby: bool,
         notice: Option<&str>,
         refused: &[RefusedWrite],
+        findings: &[Finding],
     ) -> Result<(), DatabaseError> {
         let version = env!("CARGO_PKG_VERSION");
         let refused = serde_json::to_value(refused).expect("it is plain data");
+        let findings = serde_json::to_value(findings).expect("they are plain data");
         self.execute(
             "write the heartbeat",
             WriteHeartbeat::sql(),
@@ -227,6 +241,7 @@ impl Store {
                 selector: &self.selector(),
                 standby: &standby,
                 refused: &refused,
+                findings: &findings,
             }
             .values(),
         )
@@ -263,6 +278,7 @@ impl Store {
                 notice: column(row, "notice")?,
                 // A later release may write it in another form.
                 refused: serde_json::from_value(column(row, "refused")?).unwrap_or_default(),
+                findings: known_findings(column(row, "findings")?),
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })
@@ -313,23 +329,29 @@ impl Store {
         }))
     }
 
-    /// The channel on which the database notifies of changed clusters.
+    /// The channels on which the database notifies.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn wake_channel(&self) -> Result<String, DatabaseError> {
-        self.channel("SELECT kindler_channel('wake')").await
-    }
-
-    /// The name of a channel; the database derives it from the schema.
-    pub(super) async fn channel(&self, sql: &str) -> Result<String, DatabaseError> {
-        let operation = "name a channel";
+    pub async fn channels(&self) -> Result<Channels, DatabaseError> {
+        let operation = "name the channels";
+        let sql = "SELECT kindler_channel('wake'), kindler_channel('page')";
         let found = self.rows(operation, sql, &[]).await?;
-        found
-            .first()
-            .map(|row| row.get(0))
-            .ok_or(DatabaseError::NotMigrated { operation })
+        let row = found.first();
+        row.map(|row| Channels {
+            wake: row.get(0),
+            page: row.get(1),
+        })
+        .ok_or(DatabaseError::NotMigrated { operation })
     }
+}
+
+/// The findings of another release, without the kinds that this one does not know.
+fn known_findings(written: serde_json::Value) -> Vec<Finding> {
+    let all: Vec<serde_json::Value> = serde_json::from_value(written).unwrap_or_default();
+    all.into_iter()
+        .filter_map(|one| serde_json::from_value(one).ok())
+        .collect()
 }
 
 /// Decodes the columns of an event.

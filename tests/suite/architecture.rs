@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Every module, layer by layer, each after those that it may import. A path of two
 /// names is a submodule with its own place.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("pure text functions", &["cause", "redact", "duration"]),
+    ("texts", &["cause", "redact", "duration", "findings"]),
     ("the core, generic", &["core"]),
     ("the domain, pure", &["clusters", "access"]),
     (

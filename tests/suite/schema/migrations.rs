@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 17] = [
+const MERGED: [(&str, &str); 18] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -75,6 +75,10 @@ const MERGED: [(&str, &str); 17] = [
     (
         "0017_refused.sql",
         "6c17c0b19797ffe8dc748006a7e41c78bfd8747042456d12dee149a9d0b2f017",
+    ),
+    (
+        "0018_findings.sql",
+        "6f3e1a44a2266911e47e81e847e225524955a6288505b980f9f26efe63bf1b15",
     ),
 ];
 

@@ -375,7 +375,7 @@ async fn clusters_that_no_live_daemon_selects_are_listed() {
             listen: None,
         };
         store(&database, selector)
-            .heartbeat(&me, true, aside, None, &[])
+            .heartbeat(&me, true, aside, None, &[], &[])
             .await
             .unwrap();
     };

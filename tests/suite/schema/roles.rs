@@ -116,7 +116,7 @@ async fn the_daemon_writes_status_and_cannot_declare() {
             .await
             .unwrap()
     );
-    store.wake_channel().await.unwrap();
+    store.channels().await.unwrap();
 }
 
 #[tokio::test]
