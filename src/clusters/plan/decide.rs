@@ -8,6 +8,7 @@ use crate::clusters::health::HealthCheckResult;
 use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::{Actual, Cluster};
 
+use super::defer::is_requested;
 use super::{Action, Applied, Decision, Moment, Policy, Status};
 
 /// The input of one decision.
@@ -90,6 +91,10 @@ impl DecisionInput<'_> {
             // if the cluster is healthy; an update must succeed.
             Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
+            // It may be healthy, so only a person's request runs its command again.
+            Some(Observation::Unknown(why)) if !is_requested(self.cluster, self.moment) => {
+                self.observe_later(why)
+            }
             Some(
                 Observation::Present(PresentState::Unhealthy(_))
                 | Observation::Absent

@@ -329,6 +329,9 @@ impl ClusterReconciler {
             }
         }?;
         self.metrics.actions.ended(ended.action, result, took);
+        if matches!(ended.action, Action::Create | Action::Start) {
+            self.limits.repair_ended(context.key(), !failed);
+        }
         Ok(next)
     }
 }

@@ -75,7 +75,7 @@ pub struct ClusterReconciler {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The safety limits.
-    pub limits: SafetyLimits,
+    pub limits: Arc<SafetyLimits>,
     /// The results that could not be written yet.
     pub unwritten: UnwrittenResults,
     /// Why this replica is on standby, if it is: the schema is of a later release.

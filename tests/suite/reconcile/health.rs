@@ -90,6 +90,60 @@ async fn a_failed_observation_does_not_count_as_absence() {
     rig.sql.wait_text(healthy, "Healthy").await;
 }
 
+/// The probe is a wrapper whose program is missing, or kubectl has no context any more.
+#[tokio::test]
+async fn a_probe_that_cannot_run_causes_no_repair() {
+    let rig = rig().await;
+    rig.sql.declare("dev").await;
+    rig.sql.wait_state("dev", "present running").await;
+    let checks = "SELECT (last_reconciled_at > now() - interval '1 second')::text FROM clusters";
+    for (probe, words) in [
+        ("exit 126", "cannot be executed"),
+        ("exit 127", "does not exist"),
+        (
+            "echo 'probe.sh: line 3: kubectl: command not found' >&2; exit 1",
+            "kubectl: command not found",
+        ),
+        (
+            "echo 'error: context \"k3d-dev\" does not exist' >&2; exit 1",
+            "context \"k3d-dev\" does not exist",
+        ),
+    ] {
+        rig.host.control("probe", probe);
+        let told = format!(
+            "SELECT count(*)::text FROM clusters WHERE status_reason = 'ObservationFailed'
+               AND status_message LIKE 'the health check could not run: %{words}; check the daemon''s PATH%'"
+        );
+        rig.sql.wait_text(&told, "1").await;
+    }
+    // Longer than three probes.
+    rig.daemon.full_passes(2).await;
+    assert_eq!(rig.sql.text(checks).await, "true");
+    assert_eq!(rig.host.started("dev"), ["create"]);
+    let row = "SELECT actual_state || ' ' || health_failures FROM clusters";
+    assert_eq!(rig.sql.text(row).await, "running 0");
+    rig.host.release("probe");
+    let healthy = "SELECT status_reason FROM clusters WHERE name = 'dev'";
+    rig.sql.wait_text(healthy, "Healthy").await;
+}
+
+/// A create that succeeds is not repeated because it cannot be verified.
+#[tokio::test]
+async fn an_unverified_create_runs_once_until_the_probe_works() {
+    let rig = rig().await;
+    rig.host.control("probe", "exit 127");
+    rig.sql.declare("dev").await;
+    let waits = "SELECT actual_state || ' ' || status_reason FROM clusters";
+    rig.sql.wait_text(waits, "failed ObservationFailed").await;
+    rig.daemon.full_passes(2).await;
+    assert_eq!(rig.host.started("dev"), ["create"]);
+    rig.host.release("probe");
+    rig.sql
+        .run("UPDATE clusters SET retry_requested_at = clock_timestamp()")
+        .await;
+    rig.sql.wait_state("dev", "present running").await;
+}
+
 /// A restart of the container runtime stops clusters and changes their addresses.
 #[tokio::test]
 async fn a_stopped_cluster_is_repaired_in_place_at_any_address() {

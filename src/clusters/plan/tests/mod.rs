@@ -85,7 +85,7 @@ fn every_cell_has_its_decision() {
         (
             D::Present,
             A::Failed,
-            ["observe", "=running", "create", "start", "create", "create"],
+            ["observe", "=running", "create", "start", "create", "later"],
         ),
         (
             D::Present,
@@ -171,8 +171,13 @@ fn a_failed_healthy_cluster_is_updated_until_its_spec_is_proven() {
     let cluster = dev().recorded(Actual::Failed);
     assert_eq!(
         row(&cluster),
-        ["observe", "update", "create", "start", "create", "create"]
+        ["observe", "update", "create", "start", "create", "later"]
     );
+    let requested = Cluster {
+        retry_requested_at: Some(NOW),
+        ..cluster
+    };
+    assert_eq!(row(&requested)[5], "create", "a person knows better");
 }
 
 /// The cluster is healthy with the old spec; found by the model in `tests/model`.
