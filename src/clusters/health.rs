@@ -3,10 +3,12 @@
 //! A probe that could not run says nothing about the cluster: it neither counts as a
 //! failure nor resets the count.
 
+mod flaps;
 mod host;
 
 use std::time::Duration;
 
+pub use flaps::Flaps;
 pub use host::{HostHealth, HostOutage, MIN_PROBED};
 
 use crate::clusters::observation::{Observation, PresentState};

@@ -115,7 +115,7 @@ pub fn is_repair(cluster: &Cluster, decision: &Decision, moment: Moment) -> bool
     }
     match (decision, cluster.actual) {
         (Decision::Record(status), Actual::Running) => status.reason == Reason::HealthLost,
-        (Decision::Act { action, .. }, Actual::Failed | Actual::Creating) => {
+        (Decision::Act { action, .. }, Actual::Failed | Actual::Creating | Actual::Restarting) => {
             *action == Action::Create && cluster.last_healthy_at.is_some()
         }
         _ => false,

@@ -41,14 +41,14 @@ pub(super) fn why(finished: &FinishedCommand) -> Option<&str> {
     if finished.ending.is_clean() {
         return None;
     }
-    let told = finished.tail.iter().rev().find(|line| tells(line));
+    let named = finished.tail.iter().rev().find(|line| tells(line));
     let code = match finished.ending {
         Ending::Exited(126) => Some("a program in it cannot be executed"),
         Ending::Exited(127) => Some("a program in it does not exist"),
         _ => None,
     };
     let last = finished.tail.last().map(|line| line.trim());
-    match told {
+    match named {
         Some(line) => Some(line.trim()),
         None => code.map(|code| last.unwrap_or(code)),
     }

@@ -3,6 +3,7 @@
 mod changed;
 mod convergence;
 mod defer;
+mod repair;
 mod steps;
 
 use super::*;
@@ -69,6 +70,11 @@ fn every_cell_has_its_decision() {
         ),
         (
             D::Present,
+            A::Restarting,
+            ["observe", "=running", "create", "start", "create", "later"],
+        ),
+        (
+            D::Present,
             A::Updating,
             ["observe", "update", "update", "update", "update", "later"],
         ),
@@ -105,6 +111,11 @@ fn every_cell_has_its_decision() {
         (D::Stopped, A::Running, ["stop"; 6]),
         (
             D::Stopped,
+            A::Restarting,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
+        (
+            D::Stopped,
             A::Updating,
             ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
         ),
@@ -137,6 +148,7 @@ fn every_cell_has_its_decision() {
         ),
         (D::Absent, A::Creating, ["delete"; 6]),
         (D::Absent, A::Running, ["delete"; 6]),
+        (D::Absent, A::Restarting, ["delete"; 6]),
         (D::Absent, A::Updating, ["delete"; 6]),
         (D::Absent, A::Stopping, ["delete"; 6]),
         (D::Absent, A::Stopped, ["delete"; 6]),
