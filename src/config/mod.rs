@@ -205,6 +205,7 @@ impl DaemonSettings {
                 interval: self.health.health_interval,
                 reprobe: self.health.health_reprobe,
                 threshold: self.health.health_threshold,
+                suspend_for: self.health.repair_suspension,
             },
             delete_cap: self.serving.delete_cap,
             ..Policy::default()

@@ -265,6 +265,17 @@ pub struct Health {
         value_parser = number_within("health_threshold", 1_u32..=100)
     )]
     pub health_threshold: u32,
+
+    /// How long repairs are suspended while most clusters do not answer; then one is tried (0s to
+    /// 24h; 0s: never suspended)
+    #[arg(
+        long,
+        env = "KINDLER_REPAIR_SUSPENSION",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration_within("repair_suspension", Duration::ZERO..=hours(24))
+    )]
+    pub repair_suspension: Duration,
 }
 
 /// When failed work is retried.

@@ -1,6 +1,8 @@
 //! The heartbeat of a daemon: writes its row in `kindler_replicas`, checks the
 //! database and its schema version, and finds expired leases.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -8,6 +10,7 @@ use tracing::{info, warn};
 
 use super::terms::{SeenTerms, report};
 use crate::cause::chain;
+use crate::clusters::reconcile::SafetyLimits;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
@@ -34,6 +37,8 @@ pub(super) struct Heartbeat {
     pub(super) refusals: Refusals,
     /// Of a daemon that reconciles.
     pub(super) terms: SeenTerms,
+    /// The safety limits of the reconciler.
+    pub(super) limits: Arc<SafetyLimits>,
     // outputs
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
@@ -138,6 +143,8 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
+        let suspended = self.limits.finding().into_iter().collect();
+        self.vitals.findings.report("repairs", suspended);
         let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
         let written = self

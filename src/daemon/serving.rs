@@ -173,6 +173,7 @@ impl RunningParts<'_> {
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
+            limits: process.limits.clone(),
             vitals,
             terms,
             went_back: health.went_back,
