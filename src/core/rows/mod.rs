@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Row;
 
 use super::database::{Connections, DatabaseError, Param, column};
@@ -23,12 +24,17 @@ use recorder::{Recorder, StatusWrite};
 
 pub use claim::{Claim, Claimed, Lease, Leased, Placement, Written};
 
+/// How many statements of results that are written again may run at once, so that they
+/// leave connections for others.
+const RETRIES_AT_ONCE: usize = 2;
+
 /// The rows of one table; cheap to clone.
 pub struct Rows<O: Object> {
     connections: Connections,
     statements: Arc<Statements>,
     placement: Arc<Placement>,
     recorder: Recorder<O>,
+    retries: Arc<Semaphore>,
 }
 
 impl<O: Object> Clone for Rows<O> {
@@ -38,6 +44,7 @@ impl<O: Object> Clone for Rows<O> {
             statements: self.statements.clone(),
             placement: self.placement.clone(),
             recorder: self.recorder.clone(),
+            retries: self.retries.clone(),
         }
     }
 }
@@ -52,6 +59,7 @@ impl<O: Object> Rows<O> {
             statements,
             placement,
             recorder,
+            retries: Arc::new(Semaphore::new(RETRIES_AT_ONCE)),
         }
     }
 
@@ -241,6 +249,29 @@ impl<O: Object> Rows<O> {
             Some(false) => Advanced::PlanAgain,
             None => Advanced::LeaseLost,
         })
+    }
+
+    /// Waits for the turn to write a result again.
+    pub(super) async fn turn_to_retry(&self) -> Option<SemaphorePermit<'_>> {
+        // An error only means that the semaphore is closed, which it never is.
+        self.retries.acquire().await.ok()
+    }
+
+    /// Whether another session has locked a row, so that a write would wait for it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub(super) async fn is_locked(&self, lease: &Lease) -> Result<bool, DatabaseError> {
+        let found = self
+            .connections
+            .each(
+                "check the lock of a row",
+                &self.statements.is_locked,
+                &[&&*lease.key],
+                |row| column(row, "row_locked"),
+            )
+            .await?;
+        Ok(found.first() == Some(&true))
     }
 
     /// Removes a row whose object is verified absent, under the fence and only while it is
