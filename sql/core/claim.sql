@@ -7,13 +7,18 @@
 -- after a loss, because every wake-up waits for this statement. The commit is durable,
 -- because a command may start after it. On a server that may lack claims of an earlier
 -- one, nothing is claimed for one lifetime: by then every owner of that time has ended.
--- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
+-- On one that has issued fewer terms than this owner has seen, nothing is claimed until
+-- they are raised; a second later the claim is tried again.
+-- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner, $5 terms that it has seen
 WITH server AS MATERIALIZED (
-    SELECT CASE WHEN EXISTS (
-        SELECT FROM kindler_timelines
-        WHERE timeline = current_setting('kindler.timeline', true)
-          AND since <= clock_timestamp() - make_interval(secs => $3)
-    ) THEN 0 ELSE kindler_timeline_wait($3) END AS wait
+    SELECT CASE
+        WHEN coalesce(pg_sequence_last_value('{terms}'), 0) < $5::bigint THEN 1
+        WHEN EXISTS (
+            SELECT FROM kindler_timelines
+            WHERE timeline = current_setting('kindler.timeline', true)
+              AND since <= clock_timestamp() - make_interval(secs => $3)
+        ) THEN 0
+        ELSE kindler_timeline_wait($3) END AS wait
 ), due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}

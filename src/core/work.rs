@@ -210,7 +210,7 @@ impl<R: Resource> Work<R> {
         let cancel = CancellationToken::new();
         let writing = self.retrying(
             || !cancel.is_cancelled(),
-            async || self.write(decided_on, status, steps).await,
+            || self.write(decided_on, status, steps),
         );
         self.during(&cancel, |_| None, writing).await.0
     }
@@ -218,11 +218,14 @@ impl<R: Resource> Work<R> {
     /// Writes the result of an effect, and writes it again while an error may pass and
     /// `goes_on` says so. Meanwhile the worker is lent to others, and the row is not waited
     /// for: what holds its lock may hold those of many rows.
-    async fn retrying<T>(
+    async fn retrying<T, F>(
         &self,
         goes_on: impl Fn() -> bool,
-        write: impl AsyncFn() -> Result<T, DatabaseError>,
-    ) -> Result<T, DatabaseError> {
+        write: impl Fn() -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, DatabaseError>>,
+    {
         let give_up = Instant::now() + RETRY_FOR;
         let goes_on = || goes_on() && Instant::now() < give_up;
         match write().await {
@@ -386,11 +389,7 @@ impl<R: Resource> StepLog for Work<R> {
             .generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let write = async || {
-            self.rows
-                .advance(&self.lease, generation, changes, message)
-                .await
-        };
+        let write = || self.rows.advance(&self.lease, generation, changes, message);
         let advanced = self.retrying(|| self.may_continue(), write).await?;
         if advanced != Advanced::LeaseLost {
             self.recorded(changes);

@@ -1,6 +1,8 @@
 //! The heartbeat of a daemon: writes its row in `kindler_replicas`, checks the
 //! database and its schema version, and finds expired leases.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,8 @@ pub(super) struct Heartbeat {
     pub(super) refusals: Refusals,
     /// Of a daemon that reconciles.
     pub(super) terms: SeenTerms,
+    /// The lifetime of its leases.
+    pub(super) lease: Duration,
     // outputs
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
@@ -134,7 +138,12 @@ impl Heartbeat {
         }
         if let Some(went_back) = self.terms.check(&self.store).await? {
             self.went_back.send_replace(Some(report(&went_back)));
+            // Claims were refused meanwhile.
+            self.wakeups.wake_everything();
         }
+        let failover = self.terms.failover(self.lease);
+        let findings = &self.vitals.findings;
+        findings.report("failover", failover.into_iter().collect());
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();

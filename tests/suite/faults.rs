@@ -23,7 +23,7 @@ mod long_lease;
 mod migration_locks;
 mod outages;
 mod power_loss;
-mod processes;
+pub(crate) mod processes;
 mod refused_writes;
 mod sessions;
 mod shared_sessions;

@@ -6,6 +6,7 @@ mod claim;
 mod recorder;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub struct Rows<O: Object> {
     placement: Arc<Placement>,
     recorder: Recorder<O>,
     retries: Arc<Semaphore>,
+    /// A database that has issued fewer terms has gone back, and no row is claimed on it.
+    seen_terms: Arc<AtomicI64>,
 }
 
 impl<O: Object> Clone for Rows<O> {
@@ -45,6 +48,7 @@ impl<O: Object> Clone for Rows<O> {
             placement: self.placement.clone(),
             recorder: self.recorder.clone(),
             retries: self.retries.clone(),
+            seen_terms: self.seen_terms.clone(),
         }
     }
 }
@@ -60,7 +64,14 @@ impl<O: Object> Rows<O> {
             placement,
             recorder,
             retries: Arc::new(Semaphore::new(RETRIES_AT_ONCE)),
+            seen_terms: Arc::default(),
         }
+    }
+
+    /// From now on no row is claimed on a database that has issued fewer terms: it was
+    /// restored, or promoted without its last commits, and its terms must be raised first.
+    pub fn require_terms(&self, seen: i64) {
+        self.seen_terms.store(seen, Ordering::Relaxed);
     }
 
     /// Claims rows in one statement: those that are due, that this owner selects and that
@@ -92,6 +103,7 @@ impl<O: Object> Rows<O> {
                     &&**owner,
                     &ttl.as_secs_f64(),
                     &self.placement.selector,
+                    &self.seen_terms.load(Ordering::Relaxed),
                 ],
                 |row| {
                     let key: &str = column(row, "row_key")?;
