@@ -169,24 +169,38 @@ async fn a_suspended_owner_keeps_its_leases() {
 async fn a_claim_in_flight_of_a_killed_owner_is_released() {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
+    // The first claim waits for the lock, also beyond the limits of its session.
     sql.run(
         "CREATE SEQUENCE claimed;
          CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
          BEGIN
-             IF nextval('public.claimed') = 1 THEN PERFORM pg_sleep(4.5); END IF;
+             IF nextval('public.claimed') = 1 THEN
+                 PERFORM set_config('lock_timeout', '0', true);
+                 BEGIN
+                     PERFORM pg_advisory_xact_lock(7);
+                 EXCEPTION WHEN query_canceled THEN
+                     PERFORM pg_advisory_xact_lock(7);
+                 END;
+             END IF;
              RETURN NEW;
          END $$;
-         CREATE TRIGGER a_slow BEFORE INSERT ON cluster_leases
-         FOR EACH ROW EXECUTE FUNCTION slow()",
+         CREATE TRIGGER a_slow AFTER INSERT ON cluster_leases
+         FOR EACH ROW EXECUTE FUNCTION slow();
+         SELECT pg_advisory_lock(7)",
     )
     .await;
     let first = with_long_lease(&database, &host).start().await;
     sql.declare("dev").await;
-    let claiming = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'
-        AND datname = current_database()";
+    let claiming = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     sql.wait_number(claiming, 1).await;
     first.kill();
     let second = with_long_lease(&database, &host).start().await;
+    eventually(TIMEOUT, "the release of its leases", || async {
+        second.log().contains("an owner on this host has ended")
+    })
+    .await;
+    sql.run("SELECT pg_advisory_unlock(7)").await;
     converged(&sql, &host).await;
     assert_eq!(host.started("dev"), ["create"]);
     second.stop().await;

@@ -161,6 +161,7 @@ async fn others_are_created_meanwhile(driver: &str, blocked: &str) {
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_DRIVER", driver)
         .set("KINDLER_CONCURRENCY", WORKERS.to_string())
+        .set("KINDLER_LEASE_TTL", "15s")
         .set("KINDLER_HEALTH_INTERVAL", "1h")
         .start()
         .await;
@@ -178,7 +179,9 @@ async fn others_are_created_meanwhile(driver: &str, blocked: &str) {
     let locked = Instant::now();
     for round in 0..rounds(1, 10) {
         let name = format!("other{round}");
-        sql.declare(&name).await;
+        let insert = "INSERT INTO clusters (name, provider, http_port) VALUES";
+        sql.run(&format!("{insert} ('{name}', 'kind', {})", 30_000 + round))
+            .await;
         sql.wait_state(&name, "present running").await;
     }
     let took = locked.elapsed();

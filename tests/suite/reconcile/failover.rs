@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::faults::{report, rounds, spread};
-use crate::kit::{Daemon, Database, Host, PrivateServer, Sql, kindler_output};
+use crate::kit::{
+    Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler_output,
+};
 
 /// Writes must succeed again within this time after a promotion.
 const RESUME: Duration = Duration::from_secs(15);
@@ -124,8 +126,7 @@ async fn the_wait_after_a_promotion_is_shown() {
     let sql = pair.database.connect().await;
     sql.declare("before").await;
     sql.wait_state("before", "present running").await;
-    let finding = "kindler_finding{code=\"claims_deferred\",severity=\"warning\"}";
-    assert_eq!(daemon.metric(finding).await, Some(0.0));
+    let finding = "kindler_finding{code=\"ClaimsDeferred\",severity=\"warning\"}";
     let standby = pair.on_standby().await;
     pair.primary.stop_immediate().await;
     pair.standby.promote().await;
@@ -134,12 +135,15 @@ async fn the_wait_after_a_promotion_is_shown() {
     let url = pair.standby.url(pair.database.name());
     let (status, _) = kindler_output(&url, &host, &["status"]);
     assert!(
-        status.contains("claims_deferred") && status.contains("KINDLER_LEASE_TTL"),
+        status.contains("ClaimsDeferred") && status.contains("KINDLER_LEASE_TTL"),
         "{status}"
     );
     assert_eq!(standby.state("after").await, "present unknown");
     standby.wait_state("after", "present running").await;
-    daemon.wait_metric(finding, 0.0).await;
+    eventually(TIMEOUT, "the end of the finding", || async {
+        daemon.metric(finding).await.unwrap_or_default() == 0.0
+    })
+    .await;
     let log = daemon.log();
     assert_eq!(
         log.matches("the database moved to another server").count(),
