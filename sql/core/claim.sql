@@ -9,7 +9,7 @@
 -- one, nothing is claimed for one lifetime: by then every owner of that time has ended.
 -- On one that has issued fewer terms than this owner has seen, nothing is claimed until
 -- they are raised; a second later the claim is tried again.
--- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner, $5 terms that it has seen
+-- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner, $5 terms that it has seen, $6 those of the keys whose last claim has no answer
 WITH server AS MATERIALIZED (
     SELECT CASE
         WHEN coalesce(pg_sequence_last_value('{terms}'), 0) < $5::bigint THEN 1
@@ -37,6 +37,8 @@ WITH server AS MATERIALIZED (
             acquired_at = excluded.acquired_at, renewed_at = excluded.renewed_at,
             expires_at = excluded.expires_at
         WHERE l.expires_at <= clock_timestamp()
+           -- An earlier claim of this owner won it, and its answer was lost: nothing runs under it.
+           OR l.owner = excluded.owner AND l.term < excluded.term AND l.{lease_key} = ANY($6::text[])
     RETURNING {lease_key} AS key, term
 )
 SELECT {row}, {columns}, {steps_of_row} AS row_steps, claim.term AS row_term,

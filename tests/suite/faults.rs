@@ -27,6 +27,7 @@ pub(crate) mod processes;
 mod refused_writes;
 mod sessions;
 mod shared_sessions;
+mod stalled_standby;
 mod step_statements;
 mod stopped_guards;
 mod suspended_listener;

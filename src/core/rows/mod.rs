@@ -5,8 +5,9 @@
 mod claim;
 mod recorder;
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub struct Rows<O: Object> {
     retries: Arc<Semaphore>,
     /// A database that has issued fewer terms has gone back, and no row is claimed on it.
     seen_terms: Arc<AtomicI64>,
+    /// The keys whose last claim has no answer: it may have won.
+    unanswered: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl<O: Object> Clone for Rows<O> {
@@ -49,6 +52,7 @@ impl<O: Object> Clone for Rows<O> {
             recorder: self.recorder.clone(),
             retries: self.retries.clone(),
             seen_terms: self.seen_terms.clone(),
+            unanswered: self.unanswered.clone(),
         }
     }
 }
@@ -65,6 +69,7 @@ impl<O: Object> Rows<O> {
             recorder,
             retries: Arc::new(Semaphore::new(RETRIES_AT_ONCE)),
             seen_terms: Arc::default(),
+            unanswered: Arc::default(),
         }
     }
 
@@ -94,7 +99,13 @@ impl<O: Object> Rows<O> {
             [one] => (&self.statements.claim, one),
             _ => (&self.statements.claim_several, &several),
         };
-        self.connections
+        let unanswered: Vec<String> = {
+            let unanswered = self.unanswered();
+            let ours = keys.iter().filter(|key| unanswered.contains(*key));
+            ours.map(ToString::to_string).collect()
+        };
+        let claims = self
+            .connections
             .each(
                 "claim rows",
                 sql,
@@ -104,13 +115,30 @@ impl<O: Object> Rows<O> {
                     &ttl.as_secs_f64(),
                     &self.placement.selector,
                     &self.seen_terms.load(Ordering::Relaxed),
+                    &unanswered,
                 ],
                 |row| {
                     let key: &str = column(row, "row_key")?;
                     Ok((key.into(), claim::<O>(row, owner, trust)?))
                 },
             )
-            .await
+            .await;
+        match &claims {
+            Ok(_) => keys.iter().for_each(|key| {
+                self.unanswered().remove(key);
+            }),
+            Err(error) if error.is_unreachable() => {
+                self.unanswered().extend(keys.iter().cloned());
+            }
+            Err(_) => {}
+        }
+        claims
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.unanswered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Renews a lease and reads the row and its steps under it; `None` if the lease is

@@ -169,7 +169,9 @@ async fn others_are_created_meanwhile(driver: &str, blocked: &str) {
         "create",
         "case $name in c*) while [ ! -e \"$here/live/go\" ]; do sleep 0.02; done ;; esac",
     );
-    sql.declare_many("c", WORKERS).await;
+    let insert = "INSERT INTO clusters (name, provider, http_port)";
+    let ports = "SELECT 'c' || n, 'kind', 31000 + n FROM generate_series(1,";
+    sql.run(&format!("{insert} {ports} {WORKERS}) n")).await;
     let count = format!("SELECT count(*) FROM clusters WHERE {blocked}");
     sql.wait_number(&count, WORKERS.try_into().unwrap()).await;
     holder
@@ -179,8 +181,8 @@ async fn others_are_created_meanwhile(driver: &str, blocked: &str) {
     let locked = Instant::now();
     for round in 0..rounds(1, 10) {
         let name = format!("other{round}");
-        let insert = "INSERT INTO clusters (name, provider, http_port) VALUES";
-        sql.run(&format!("{insert} ('{name}', 'kind', {})", 30_000 + round))
+        let port = 30_000 + round;
+        sql.run(&format!("{insert} VALUES ('{name}', 'kind', {port})"))
             .await;
         sql.wait_state(&name, "present running").await;
     }

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::faults::{report, rounds, spread};
-use crate::kit::{
-    Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler_output,
-};
+use crate::kit::{Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler_output};
 
 /// Writes must succeed again within this time after a promotion.
 const RESUME: Duration = Duration::from_secs(15);
