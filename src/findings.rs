@@ -81,6 +81,8 @@ pub enum FindingCode {
     CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
+    /// No cluster is claimed for a while after a failover or a restore.
+    ClaimsDeferred,
 }
 
 impl FindingCode {
@@ -103,7 +105,8 @@ impl FindingCode {
             | Self::ClockApart
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
-            | Self::ReplicaOnStandby => Severity::Warning,
+            | Self::ReplicaOnStandby
+            | Self::ClaimsDeferred => Severity::Warning,
         }
     }
 }

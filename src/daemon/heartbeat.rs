@@ -2,6 +2,7 @@
 //! database and its schema version, and finds expired leases.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -39,6 +40,8 @@ pub(super) struct Heartbeat {
     pub(super) terms: SeenTerms,
     /// The safety limits of the reconciler.
     pub(super) limits: Arc<SafetyLimits>,
+    /// The lifetime of its leases.
+    pub(super) lease: Duration,
     // outputs
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
@@ -139,7 +142,12 @@ impl Heartbeat {
         }
         if let Some(went_back) = self.terms.check(&self.store).await? {
             self.went_back.send_replace(Some(report(&went_back)));
+            // Claims were refused meanwhile.
+            self.wakeups.wake_everything();
         }
+        let failover = self.terms.failover(self.lease);
+        let findings = &self.vitals.findings;
+        findings.report("failover", failover.into_iter().collect());
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use super::ended_owners::EndedOwners;
 use super::{driver, identity};
 use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
 use crate::command::{LogDir, OwnerLock, OwnerLocks};
@@ -75,9 +76,10 @@ impl Process {
         }
     }
 
-    /// The locks of the owners on this host, if there are any.
-    pub(super) fn owner_locks(&self) -> Option<&OwnerLocks> {
-        self.owner_locks.as_ref().map(|(locks, _)| locks)
+    /// The owners on this host that have ended, if locks show that.
+    pub(super) fn ended_owners(&self) -> Option<EndedOwners> {
+        let (locks, _) = self.owner_locks.as_ref()?;
+        Some(EndedOwners::new(self.store.clone(), locks.clone()))
     }
 
     pub(super) fn controller(

@@ -183,6 +183,7 @@ impl RunningParts<'_> {
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
+            lease: process.settings.lease_policy().ttl,
             search_refused: false,
         };
         let parts = [
@@ -197,10 +198,9 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
-            let ended_owners = process.owner_locks().map(|locks| {
-                let (store, locks) = (process.store.clone(), locks.clone());
+            let ended_owners = process.ended_owners().map(|owners| {
                 let release =
-                    ended_owners::release_always(store, locks, wakeups.clone(), shutdown.clone());
+                    ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
                 tokio::spawn(release)
             });
             controllers.run(shutdown).await;

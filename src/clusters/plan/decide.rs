@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::clusters::event::Reason;
 use crate::clusters::health::{Flaps, HealthCheckResult};
 use crate::clusters::observation::{Observation, PresentState};
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster, Desired};
 
 use super::defer::is_requested;
 use super::intent::{intent, last_failure};
@@ -221,9 +221,7 @@ impl DecisionInput<'_> {
     pub(super) fn absent(self) -> Decision {
         match self.cluster.actual {
             // If the row could not be removed, the cluster is most likely gone already.
-            Actual::Failed if !self.cluster.has_reason(Reason::WriteRefused) => {
-                self.act(Action::Delete)
-            }
+            Actual::Failed if !self.may_be_deleted() => self.act(Action::Delete),
             Actual::Unknown | Actual::Failed => match self.observed {
                 None => Decision::Observe {
                     why: "it is declared absent and was not observed yet",
@@ -246,6 +244,11 @@ impl DecisionInput<'_> {
             | Actual::Stopping
             | Actual::Stopped => self.act(Action::Delete),
         }
+    }
+
+    /// Whether a delete may have succeeded although the row says that it failed.
+    fn may_be_deleted(self) -> bool {
+        self.cluster.desired == Desired::Absent && self.cluster.has_reason(Reason::WriteRefused)
     }
 
     /// Paused or protected: records the observation, and does nothing else.
@@ -305,6 +308,11 @@ impl DecisionInput<'_> {
                     ..seen
                 },
                 (_, HealthCheckResult::Unknown { .. }) => Status {
+                    // As above: the reason is lost, so the state says that it must be observed.
+                    actual: match cluster.actual {
+                        Actual::Failed if self.may_be_deleted() => Actual::Unknown,
+                        actual => actual,
+                    },
                     next_check_at: Some(self.moment.after(self.policy.observe_retry)),
                     ..seen
                 },
@@ -354,10 +362,16 @@ impl DecisionInput<'_> {
         }
     }
 
-    /// The observation is unknown: changes nothing, counts no attempt, observes later.
+    /// The observation is unknown: changes nothing, counts no attempt, observes later. A
+    /// refused write stays the reason, because such a row is observed before a delete.
     fn observe_later(self, why: &str) -> Decision {
+        let reason = if self.cluster.has_reason(Reason::WriteRefused) {
+            Reason::WriteRefused
+        } else {
+            Reason::ObservationFailed
+        };
         Decision::Record(Status {
-            reason: Reason::ObservationFailed,
+            reason,
             message: format!("waiting: the cluster cannot be observed: {why}"),
             next_attempt_at: Some(self.moment.after(self.policy.observe_retry)),
             ..Status::unchanged(self.cluster)

@@ -40,7 +40,7 @@ use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
 use crate::core::database::{DatabaseError, Undecodable};
 use crate::core::lease::{LeasePolicy, Term};
-use crate::core::resource::{Resource, ResourceReconciler};
+use crate::core::resource::{Resource, ResourceReconciler, STANDBY};
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{StepChange, StepFacts};
 use crate::core::work::Work;
@@ -60,9 +60,6 @@ const MAX_DECISIONS: usize = 12;
 
 /// The name of this controller in metrics.
 pub const CONTROLLER: &str = "cluster";
-
-/// How long a key waits while this replica is on standby.
-const STANDBY: Duration = Duration::from_secs(5);
 
 /// Reconciles the rows of `clusters` with the clusters of this host.
 pub struct ClusterReconciler {

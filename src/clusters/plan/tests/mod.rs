@@ -451,3 +451,32 @@ fn a_changed_desire_stops_every_action_but_a_delete() {
         }
     }
 }
+
+/// Most likely the cluster is gone, so a delete must not run before that was observed, also
+/// after observations that failed and after a pause.
+#[test]
+fn a_refused_removal_is_observed_before_a_delete() {
+    let (policy, unknown) = (Policy::default(), Observation::unknown("docker is down"));
+    for paused in [false, true] {
+        let mut cluster = Cluster {
+            desired: Desired::Absent,
+            actual: Actual::Failed,
+            status_reason: Some(Reason::WriteRefused.as_str().to_owned()),
+            paused,
+            ..dev()
+        };
+        for _ in 0..2 {
+            let decision = plan(&cluster, Some(&unknown), &policy, moment());
+            let Decision::Record(status) = decision else {
+                panic!("{decision:?}");
+            };
+            status.apply_to(&mut cluster, NOW);
+            (cluster.next_attempt_at, cluster.next_check_at) = (None, None);
+        }
+        cluster.paused = false;
+        let decide = |observed| word(&plan(&cluster, observed, &policy, moment()));
+        assert_eq!(decide(None), "observe", "paused: {paused}");
+        assert_eq!(decide(Some(&Observation::Absent)), "remove");
+        assert_eq!(decide(Some(&Observation::HEALTHY)), "delete");
+    }
+}
