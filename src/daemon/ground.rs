@@ -171,7 +171,7 @@ fn findings(ground: &DatabaseGround) -> Vec<Finding> {
                 off.join(" and ")
             ),
             format!(
-                "ALTER SYSTEM SET {} = on, then SELECT pg_reload_conf()",
+                "ALTER SYSTEM SET {} = on, and reload the server (pg_reload_conf)",
                 off[0]
             ),
         ));

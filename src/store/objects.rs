@@ -152,8 +152,8 @@ fn function(signature: &str, migrations: &str) -> String {
     }
 }
 
-/// What belongs to a function besides its text. A new one belongs to whoever makes it, and
-/// everyone may run it: it becomes the owner's of the tables, as the others are.
+/// What belongs to a function besides its text. A new one belongs to the role that migrates, and
+/// every role may run it: it gets the owner of the tables, as the others have.
 fn owner_and_privileges(signature: &str, migrations: &str) -> String {
     let mut sql = format!(
         "DO $$ BEGIN EXECUTE format('ALTER FUNCTION {signature} OWNER TO %s',
