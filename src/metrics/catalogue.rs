@@ -47,6 +47,9 @@ families! {
     FINDING GAUGE "kindler_finding" ["code" "severity"]
         "1 while this process finds something wrong around it: schema, privileges, clock, state folder, other replicas.",
         "1: `kindler status` and `/readyz` show the cause and the next step.";
+    CLOCK_OFFSET_SECONDS GAUGE "kindler_clock_offset_seconds" []
+        "How far the database's clock is ahead of this host's, read at each heartbeat; negative: behind.",
+        "Beyond 5 s either way: synchronize the clocks of both hosts.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
         "1 if this scrape read everything in time.",
         "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
