@@ -81,6 +81,8 @@ pub enum FindingCode {
     CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
+    /// Several clusters of one placement declare the same port of the host.
+    PortsShared,
 }
 
 impl FindingCode {
@@ -103,7 +105,8 @@ impl FindingCode {
             | Self::ClockApart
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
-            | Self::ReplicaOnStandby => Severity::Warning,
+            | Self::ReplicaOnStandby
+            | Self::PortsShared => Severity::Warning,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, reconnects, seed, terms};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
@@ -170,6 +170,7 @@ impl RunningParts<'_> {
             owner: process.me.owner.clone(),
             feed: server.feed.clone(),
         };
+        let findings = vitals.findings.clone();
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
@@ -196,6 +197,11 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
+            let conflicts = tokio::spawn(port_conflicts::report(
+                process.store.clone(),
+                findings,
+                shutdown.clone(),
+            ));
             let ended_owners = process.owner_locks().map(|locks| {
                 let (store, locks) = (process.store.clone(), locks.clone());
                 let release =
@@ -204,6 +210,7 @@ impl RunningParts<'_> {
             });
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
+            check_end("port conflicts", conflicts.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);
             }

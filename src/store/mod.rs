@@ -19,6 +19,7 @@ mod migrate;
 mod notification_queue;
 mod object;
 mod placement;
+mod ports;
 mod queries;
 mod report;
 mod roles;
@@ -49,6 +50,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_repor
 pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use placement::{Unselected, UnselectedCluster};
+pub use ports::PortConflict;
 pub use report::{
     Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
 };
@@ -58,10 +60,10 @@ pub use steps::StepCount;
 pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
-/// The statements that find free ports and suggest a cluster, for tests of their plans.
+/// The statement that suggests a cluster, for tests of its plan.
 #[doc(hidden)]
-pub fn free_port_statements() -> [&'static str; 2] {
-    [&queries::FIND_PORTS, &queries::SUGGEST]
+pub fn suggest_statement() -> &'static str {
+    &queries::SUGGEST
 }
 
 /// The error of a daemon on a schema of version `found`, if that is newer than this
