@@ -24,6 +24,7 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
+use crate::metrics::StateFolder;
 use crate::store::{Channels, Store};
 
 /// Runs the daemon on a database until `shutdown`.
@@ -112,6 +113,7 @@ impl HttpServer {
             metrics: process.metrics.clone(),
             fleet: FleetReader::new(process.store.clone(), per_cluster),
             readiness: vitals.clone(),
+            folder: StateFolder::new(process.settings.connection.state_dir.clone()),
         };
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);

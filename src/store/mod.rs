@@ -55,7 +55,7 @@ pub use report::{
     Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
 };
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
-pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
+pub use samples::{ClusterSample, FactKind, FailingSample, FleetFact, ReplicaCounts};
 pub use steps::StepCount;
 pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};

@@ -87,6 +87,7 @@ queries! {
     HAS_LIVE_TOKEN = "has_live_token";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
+    LIST_FACTS = "list_facts";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
     LIST_LIVE_GRANTS = "list_live_grants";
