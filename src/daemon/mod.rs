@@ -12,6 +12,7 @@ mod error;
 mod health_channels;
 mod heartbeat;
 mod identity;
+mod json_lines;
 mod logging;
 #[cfg(not(feature = "otel"))]
 mod no_traces;
