@@ -27,6 +27,7 @@ mod systemd;
 mod terms;
 #[cfg(feature = "otel")]
 mod traces;
+mod workload;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -13,7 +13,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 18] = [
+const MIGRATIONS: [(i32, &str, &str); 19] = [
     (
         1,
         "clusters",
@@ -115,6 +115,11 @@ const MIGRATIONS: [(i32, &str, &str); 18] = [
             include_str!("../../sql/core/prepare.sql"),
             include_str!("../../sql/migrations/0018_findings.sql")
         ),
+    ),
+    (
+        19,
+        "declared",
+        include_str!("../../sql/migrations/0019_declared.sql"),
     ),
 ];
 

@@ -87,6 +87,7 @@ queries! {
     HAS_LIVE_TOKEN = "has_live_token";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
+    LIST_DEFERRED_DELETIONS = "list_deferred_deletions";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
     LIST_LIVE_GRANTS = "list_live_grants";
@@ -111,6 +112,7 @@ queries! {
     READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
+    WRITE_WORKLOAD = "write_workload";
     REVOKE_TOKEN = "revoke_token";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";

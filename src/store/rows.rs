@@ -4,11 +4,15 @@
 use tokio_postgres::Row;
 
 use crate::access::ScopeError;
+use crate::clusters::event::Reason;
 use crate::clusters::{
     Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField, SpecValue,
     StateError,
 };
 use crate::core::database::{Undecodable, column};
+
+/// As the default of the column.
+const NOT_OBSERVED: &str = "declared; not observed yet";
 
 /// A value that a domain type rejects makes the row unreadable.
 macro_rules! undecodable {
@@ -31,8 +35,8 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         spec: Spec::read(|field| spec_value(row, field))?,
         desired: column::<&str>(row, "desired_state")?.parse()?,
         actual: column::<&str>(row, "actual_state")?.parse()?,
-        status_reason: column(row, "status_reason")?,
-        status_message: column(row, "status_message")?,
+        status_reason: or_declared(column(row, "status_reason")?, Reason::Declared.as_str()),
+        status_message: or_declared(column(row, "status_message")?, NOT_OBSERVED),
         reconcile_error: column(row, "reconcile_error")?,
         labels: column(row, "labels")?,
         paused: column(row, "paused")?,
@@ -52,6 +56,11 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         created_at: column(row, "created_at")?,
         updated_at: column(row, "updated_at")?,
     })
+}
+
+/// The text of a row that an earlier system wrote, without a reason.
+fn or_declared(text: Option<String>, declared: &str) -> Option<String> {
+    text.or_else(|| Some(declared.to_owned()))
 }
 
 fn spec_value(row: &Row, field: &'static SpecField) -> Result<SpecValue, Undecodable> {

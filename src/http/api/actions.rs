@@ -25,7 +25,7 @@ async fn respond(
     changed: Option<Cluster>,
 ) -> Result<Response, ApiError> {
     let cluster = changed_or_conflict(api, name, changed).await?;
-    Ok(super::read::one(&cluster))
+    Ok(super::read::one(api, &cluster).await)
 }
 
 /// Retry at once, with the count of failures reset.
@@ -119,7 +119,11 @@ async fn declare_state(
         .into_iter()
         .find(|one| one.generation == cluster.generation);
     let task_id = revision.map(|one| one.task_id).unwrap_or_default();
-    let message = format!("Cluster {name} is declared {desired}");
+    let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+    let waiting = waiting
+        .map(|waiting| format!("; {waiting}"))
+        .unwrap_or_default();
+    let message = format!("Cluster {name} is declared {desired}{waiting}");
     Ok((StatusCode::ACCEPTED, Json(Accepted::new(task_id, message))))
 }
 

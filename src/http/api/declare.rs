@@ -58,7 +58,9 @@ pub(super) async fn create(
     }
     match api.declaring(&actor).declare(&new).await? {
         Declared::New(cluster) => {
-            Ok((StatusCode::ACCEPTED, Json(create_task(&cluster.name))).into_response())
+            let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+            let task = create_task(&cluster.name, waiting.as_ref());
+            Ok((StatusCode::ACCEPTED, Json(task)).into_response())
         }
         Declared::Exists(cluster) => Err(ApiError::exists(&cluster.name)),
     }
@@ -149,7 +151,7 @@ pub(super) async fn change(
     fields.finish()?;
     let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
     let cluster = changed_or_conflict(&api, &name, changed).await?;
-    Ok(super::read::one(&cluster))
+    Ok(super::read::one(&api, &cluster).await)
 }
 
 /// Declare a cluster absent: Kindler deletes it, then removes its row.
@@ -169,8 +171,12 @@ pub(super) async fn delete(
         .declaring(&actor)
         .set_desired(&name, Desired::Absent, expected.0)
         .await?;
-    changed_or_conflict(&api, &name, declared).await?;
-    Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
+    let cluster = changed_or_conflict(&api, &name, declared).await?;
+    let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(delete_task(&name, waiting.as_ref())),
+    ))
 }
 
 /// Declare creations and deletions in one transaction: all of them, or none if one is rejected.
@@ -200,8 +206,13 @@ pub(super) async fn batch(
     }
     match api.declaring(&actor).declare_batch(&batch).await? {
         BatchOutcome::Declared => {
-            let created = batch.create.iter().map(|new| create_task(&new.name));
-            let deleted = batch.delete.iter().map(delete_task);
+            let idle = api.fleet().await.and_then(|fleet| fleet.idle());
+            let created = batch.create.iter();
+            let created = created.map(|new| create_task(&new.name, idle.as_ref()));
+            let deleted = batch
+                .delete
+                .iter()
+                .map(|name| delete_task(name, idle.as_ref()));
             let tasks: Vec<Accepted> = created.chain(deleted).collect();
             Ok((StatusCode::ACCEPTED, Json(json!({ "tasks": tasks }))).into_response())
         }

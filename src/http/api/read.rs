@@ -62,7 +62,9 @@ pub(super) async fn list(
     let filter = filter(query)?;
     let listed = api.store.filtered(&filter).await?;
     let shown = listed.rows.len();
-    let views: Vec<View> = listed.rows.into_iter().map(View::of_row).collect();
+    let fleet = api.fleet().await;
+    let view = |row| View::of_row(row, fleet.as_deref());
+    let views: Vec<View> = listed.rows.into_iter().map(view).collect();
     let mut response = Json(views).into_response();
     let headers = response.headers_mut();
     if let Some(total) = listed.total {
@@ -171,8 +173,10 @@ pub(super) async fn get(
 }
 
 /// The response for one cluster.
-pub(super) fn one(cluster: &Cluster) -> Response {
-    (etag(cluster), Json(View::of(cluster, None))).into_response()
+pub(super) async fn one(api: &Api, cluster: &Cluster) -> Response {
+    let fleet = api.fleet().await;
+    let view = View::within(cluster, None, fleet.as_deref());
+    (etag(cluster), Json(view)).into_response()
 }
 
 fn etag(cluster: &Cluster) -> [(HeaderName, String); 1] {
@@ -197,6 +201,7 @@ pub(super) async fn status(
         of("argocd", cluster.spec.register_argocd),
     )
     .await;
+    let view = View::within(&cluster, None, api.fleet().await.as_deref());
     Ok(Json(json!({
         "name": cluster.name,
         "status": cluster.actual,
@@ -206,6 +211,6 @@ pub(super) async fn status(
         "argocd_status": argocd,
         "error_message": cluster.reconcile_error,
         "reason": cluster.status_reason,
-        "message": cluster.status_message,
+        "message": view.message,
     })))
 }

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
 use crate::command::{LogFile, LogOwner, tail};
 use crate::store::Removal;
 
@@ -47,14 +47,22 @@ impl Accepted {
     }
 }
 
-pub(super) fn create_task(name: &ClusterName) -> Accepted {
-    let message = format!("Cluster {name} is declared; it is being created");
+/// The task of a creation; `waiting`: why it does not begin.
+pub(super) fn create_task(name: &ClusterName, waiting: Option<&Waiting>) -> Accepted {
+    let begins = begins(waiting, "it is being created");
+    let message = format!("Cluster {name} is declared; {begins}");
     Accepted::new(format!("{PREFIX}{name}"), message)
 }
 
-pub(super) fn delete_task(name: &ClusterName) -> Accepted {
-    let message = format!("Cluster {name} is declared absent; it is being deleted");
+/// The task of a deletion; `waiting`: why it does not begin.
+pub(super) fn delete_task(name: &ClusterName, waiting: Option<&Waiting>) -> Accepted {
+    let begins = begins(waiting, "it is being deleted");
+    let message = format!("Cluster {name} is declared absent; {begins}");
     Accepted::new(format!("{PREFIX}{DELETION}{name}"), message)
+}
+
+fn begins(waiting: Option<&Waiting>, otherwise: &str) -> String {
+    waiting.map_or(otherwise.to_owned(), Waiting::to_string)
 }
 
 /// The tasks that a change of this cluster concerns.
@@ -132,7 +140,15 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
             }
             let steps = api.store.steps(cluster.uid).await?;
             let steps = StepProgress::of(&cluster, &steps);
-            Ok(in_progress(id, &request, &cluster, steps, logs))
+            let mut task = in_progress(id, &request, &cluster, steps, logs);
+            let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+            if let Some(waiting) = waiting.filter(|_| task.status != "completed") {
+                task.message = match cluster.actual {
+                    Actual::Unknown => format!("Cluster {}: {waiting}", cluster.name),
+                    _ => format!("{}; {waiting}", task.message),
+                };
+            }
+            Ok(task)
         }
     }
 }

@@ -15,6 +15,7 @@ mod old_names;
 mod races;
 mod rights;
 mod seed;
+mod silent_daemons;
 mod socket;
 mod steps;
 mod stream;
