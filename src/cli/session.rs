@@ -15,8 +15,8 @@ use super::error::CliError;
 use super::screen::remark;
 use super::text;
 
-/// A command runs one statement at a time.
-const CONNECTIONS: usize = 1;
+/// A command runs one statement at a time; the second connection names what blocks it.
+const CONNECTIONS: usize = 2;
 
 /// Maximum edit distance of a name to suggest.
 const MAX_DISTANCE: usize = 2;

@@ -13,7 +13,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 19] = [
+const MIGRATIONS: [(i32, &str, &str); 20] = [
     (
         1,
         "clusters",
@@ -120,6 +120,11 @@ const MIGRATIONS: [(i32, &str, &str); 19] = [
         19,
         "declared",
         include_str!("../../sql/migrations/0019_declared.sql"),
+    ),
+    (
+        20,
+        "mended",
+        include_str!("../../sql/migrations/0020_mended.sql"),
     ),
 ];
 

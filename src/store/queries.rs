@@ -77,6 +77,7 @@ queries! {
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
     CREATE_TOKEN = "create_token";
+    FIND_COMPLETION = "find_completion";
     FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";

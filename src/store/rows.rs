@@ -2,6 +2,7 @@
 //! error of that row alone.
 
 use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
 
 use crate::access::ScopeError;
 use crate::clusters::event::Reason;
@@ -29,12 +30,15 @@ undecodable!(NameError, SpecError, StateError, ScopeError);
 /// Decodes the columns of `sql/queries/cluster_columns.sql`.
 pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     Ok(Cluster {
-        name: ClusterName::parse(column(row, "name")?)?,
+        name: of(row, "name", |name: &str| Ok(ClusterName::parse(name)?))?,
         uid: column(row, "uid")?,
         spec_hash: column(row, "spec_hash")?,
-        spec: Spec::read(|field| spec_value(row, field))?,
-        desired: column::<&str>(row, "desired_state")?.parse()?,
-        actual: column::<&str>(row, "actual_state")?.parse()?,
+        spec: Spec::read(|field| {
+            let read = spec_value(row, field);
+            read.map_err(|why| mendable(row, field.name, why))
+        })?,
+        desired: of(row, "desired_state", |word: &str| Ok(word.parse()?))?,
+        actual: of(row, "actual_state", |word: &str| Ok(word.parse()?))?,
         status_reason: or_declared(column(row, "status_reason")?, Reason::Declared.as_str()),
         status_message: or_declared(column(row, "status_message")?, NOT_OBSERVED),
         reconcile_error: column(row, "reconcile_error")?,
@@ -45,17 +49,63 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         observed_generation: column(row, "observed_generation")?,
         spec_applied: column(row, "spec_applied")?,
         failed_attempts: count(row, "failed_attempts")?,
-        next_attempt_at: column(row, "next_attempt_at")?,
+        next_attempt_at: of(row, "next_attempt_at", Ok)?,
         health_failures: count(row, "health_failures")?,
-        last_healthy_at: column(row, "last_healthy_at")?,
-        next_check_at: column(row, "next_check_at")?,
-        last_reconciled_at: column(row, "last_reconciled_at")?,
-        retry_requested_at: column(row, "retry_requested_at")?,
+        last_healthy_at: of(row, "last_healthy_at", Ok)?,
+        next_check_at: of(row, "next_check_at", Ok)?,
+        last_reconciled_at: of(row, "last_reconciled_at", Ok)?,
+        retry_requested_at: of(row, "retry_requested_at", Ok)?,
         server_ip: column(row, "server_ip")?,
         placed_by: column(row, "placed_by")?,
-        created_at: column(row, "created_at")?,
-        updated_at: column(row, "updated_at")?,
+        created_at: of(row, "created_at", Ok)?,
+        updated_at: of(row, "updated_at", Ok)?,
     })
+}
+
+/// A column that a person can mend.
+fn of<'a, R: FromSql<'a>, T>(
+    row: &'a Row,
+    name: &'static str,
+    decode: impl FnOnce(R) -> Result<T, Undecodable>,
+) -> Result<T, Undecodable> {
+    let read = column(row, name).and_then(decode);
+    read.map_err(|why| mendable(row, name, why))
+}
+
+/// The error with the statement that mends the row.
+fn mendable(row: &Row, name: &'static str, why: Undecodable) -> Undecodable {
+    let key: Result<&str, _> = column(row, "name");
+    let Some(key) = key.ok().filter(|_| !why.is_of_the_table()) else {
+        return why;
+    };
+    let key = key.replace('\'', "''");
+    let (before, value) = match name {
+        // Its triggers refuse these changes, so only a superuser can make them.
+        "name" => {
+            let statement = format!(
+                "SET session_replication_role = replica; DELETE FROM clusters WHERE name = '{key}'"
+            );
+            return Undecodable::Mendable {
+                why: Box::new(why),
+                statement,
+            };
+        }
+        "provider" => (
+            "SET session_replication_role = replica; ",
+            "'k3d'".to_owned(),
+        ),
+        "desired_state" => ("", "'present'".to_owned()),
+        "actual_state" => ("", "'unknown'".to_owned()),
+        "created_at" | "updated_at" => ("", "now()".to_owned()),
+        field => match Spec::field(field).map(SpecField::default) {
+            None | Some(SpecValue::Subnet(_)) => ("", "NULL".to_owned()),
+            Some(default) => ("", default.to_string()),
+        },
+    };
+    Undecodable::Mendable {
+        why: Box::new(why),
+        statement: format!("{before}UPDATE clusters SET {name} = {value} WHERE name = '{key}'"),
+    }
 }
 
 /// The text of a row that an earlier system wrote, without a reason.
