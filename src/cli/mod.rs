@@ -134,7 +134,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
             .map(|()| Exit::Done)
             .map_err(|source| CliError::Manual { folder, source }),
         client => {
-            let connection = Connection::given_or_dev(connection)?;
+            let connection = Connection::found(connection)?;
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

@@ -10,6 +10,7 @@ mod environments;
 mod error;
 mod file;
 mod hosts;
+mod installed;
 mod layers;
 mod limits;
 mod paths;
@@ -50,12 +51,14 @@ pub const HEARTBEAT: Duration = Duration::from_secs(5);
 const DEV_URL_FILE: &str = "database-url";
 
 /// Source of a database URL, for hints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A flag, the environment or the settings file.
     Given,
     /// The file that a running `kindler dev` wrote into the state folder.
     Dev,
+    /// A file of the service that is installed on this host.
+    Installed(PathBuf),
 }
 
 /// The database and the state folder: sufficient for commands that only declare
@@ -80,16 +83,23 @@ impl Connection {
         }
     }
 
-    /// The settings, else the database of a running `kindler dev`: for commands
-    /// in another shell.
+    /// The settings, else the database of a running `kindler dev`, else that of the service
+    /// that is installed on this host: for commands in another shell.
     ///
     /// # Errors
-    /// [`ConfigError::DevUrl`] if the file of `kindler dev` exists and cannot be read.
-    pub fn given_or_dev(args: &ConnectionArgs) -> Result<Self, ConfigError> {
+    /// [`ConfigError::DevUrl`] or [`ConfigError::InstalledUrl`] if the file exists and cannot
+    /// be read.
+    pub fn found(args: &ConnectionArgs) -> Result<Self, ConfigError> {
         let mut connection = Self::given(args);
-        if connection.database_url.is_none() {
-            connection.database_url = paths::read_url(&connection.dev_url_path())?;
+        if connection.database_url.is_some() {
+            return Ok(connection);
+        }
+        if let Some(url) = paths::read_url(&connection.dev_url_path())? {
+            connection.database_url = Some(url);
             connection.origin = Origin::Dev;
+        } else if let Some((url, path)) = installed::database_url()? {
+            connection.database_url = Some(url);
+            connection.origin = Origin::Installed(path);
         }
         Ok(connection)
     }
