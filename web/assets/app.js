@@ -46,7 +46,7 @@ function render() {
   follow();
 }
 
-/** Opens the create dialog if the address asks for it; closes the dialogs of other views. */
+/** Opens the create dialog if the address asks for it; closes others. */
 function follow() {
   const wanted = known && !needsLogin(user) && query().get("create") === "1";
   const open = $("dialog[open]");
