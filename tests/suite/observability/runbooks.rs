@@ -61,11 +61,7 @@ fn every_alert_has_a_runbook_and_links_to_it() {
         let page = read(repository(FOLDER).join(&file));
         let severity = alert.rule["labels"]["severity"].as_str().unwrap();
         assert!(page.starts_with(&format!("# {}\n\nSeverity: {severity}.", alert.name)));
-        for part in [
-            WHERE,
-            "\n## How to see\n",
-            "\n## What to do\n",
-        ] {
+        for part in [WHERE, "\n## How to see\n", "\n## What to do\n"] {
             assert!(page.contains(part), "{file} has no {part:?}");
         }
         let after = alert.rule["for"].as_str().unwrap();
