@@ -55,6 +55,10 @@ pub enum Severity {
 pub enum FindingCode {
     /// Triggers, constraints or functions of Kindler's tables are missing, disabled or changed.
     SchemaDamaged,
+    /// The tables are missing, not found, or of an earlier release.
+    SchemaUnusable,
+    /// The database refuses a statement of the heartbeat.
+    StatementRefused,
     /// Row-level security can hide rows from the daemon.
     RowsHidden,
     /// The daemon's role lacks a privilege.
@@ -83,6 +87,8 @@ pub enum FindingCode {
     RepairsSuspended,
     /// Several clusters of one placement declare the same port of the host.
     PortsShared,
+    /// No cluster is claimed for a while after a failover or a restore.
+    ClaimsDeferred,
 }
 
 impl FindingCode {
@@ -93,6 +99,8 @@ impl FindingCode {
     pub fn severity(self) -> Severity {
         match self {
             Self::SchemaDamaged
+            | Self::SchemaUnusable
+            | Self::StatementRefused
             | Self::RowsHidden
             | Self::PrivilegeMissing
             | Self::StateFolderFull
@@ -106,6 +114,7 @@ impl FindingCode {
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
             | Self::ReplicaOnStandby
+            | Self::ClaimsDeferred
             | Self::PortsShared => Severity::Warning,
         }
     }

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::api_auth::ApiAuth;
 use super::database_wait::wait_for_database;
 use super::error::DaemonError;
+use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
@@ -25,7 +26,7 @@ use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
 use crate::metrics::StateFolder;
-use crate::store::{Channels, Store};
+use crate::store::{Channels, DatabaseUser, Store};
 
 /// Runs the daemon on a database until `shutdown`.
 pub(super) async fn run(
@@ -176,6 +177,7 @@ impl RunningParts<'_> {
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
+            limits: process.limits.clone(),
             vitals,
             terms,
             went_back: health.went_back,
@@ -185,6 +187,12 @@ impl RunningParts<'_> {
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
+            lease: process.settings.lease_policy().ttl,
+            metrics: process.metrics.clone(),
+            ground: GroundCheck::new(match process.reconciles() {
+                true => DatabaseUser::Daemon,
+                false => DatabaseUser::Api,
+            }),
             search_refused: false,
         };
         let parts = [
@@ -204,10 +212,9 @@ impl RunningParts<'_> {
                 findings,
                 shutdown.clone(),
             ));
-            let ended_owners = process.owner_locks().map(|locks| {
-                let (store, locks) = (process.store.clone(), locks.clone());
+            let ended_owners = process.ended_owners().map(|owners| {
                 let release =
-                    ended_owners::release_always(store, locks, wakeups.clone(), shutdown.clone());
+                    ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
                 tokio::spawn(release)
             });
             controllers.run(shutdown).await;

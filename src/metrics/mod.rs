@@ -14,7 +14,8 @@ mod process;
 mod state_folder;
 mod text;
 
-use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use jiff::SignedDuration;
+use prometheus::{Encoder, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors};
 use crate::findings::{Finding, FindingCode};
@@ -43,6 +44,7 @@ pub struct Metrics {
     db_answers: IntGaugeVec,
     state_folder_free_bytes: IntGauge,
     state_folder_size_bytes: IntGauge,
+    clock_offset: Gauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -77,6 +79,7 @@ impl Metrics {
             db_answers: collectors::gauges(r, &names::DB_ANSWERS),
             state_folder_free_bytes: collectors::gauge(r, &names::STATE_FOLDER_FREE_BYTES),
             state_folder_size_bytes: collectors::gauge(r, &names::STATE_FOLDER_SIZE_BYTES),
+            clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -121,6 +124,13 @@ impl Metrics {
         let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.state_folder_free_bytes.set(count(free));
         self.state_folder_size_bytes.set(count(size));
+    }
+
+    /// Sets how far the database's clock is ahead, if that was read.
+    pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
+        if let Some(ahead) = ahead {
+            self.clock_offset.set(ahead.as_secs_f64());
+        }
     }
 
     /// Sets which findings there are.

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 
 use crate::access::ScopeError;
 use crate::cause::chain;
+use crate::clusters::health::Flaps;
 use crate::clusters::{
     Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField, SpecValue,
     StateError,
@@ -108,6 +109,10 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         next_attempt_at: time(row, "next_attempt_at")?,
         health_failures: count(row, "health_failures")?,
         last_healthy_at: time(row, "last_healthy_at")?,
+        flaps: Flaps {
+            count: count(row, "flaps")?,
+            last: time(row, "flapped_at")?,
+        },
         next_check_at: time(row, "next_check_at")?,
         last_reconciled_at: time(row, "last_reconciled_at")?,
         retry_requested_at: time(row, "retry_requested_at")?,

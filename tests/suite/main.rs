@@ -13,6 +13,7 @@ mod faults;
 mod induced;
 mod kit;
 mod kit_tests;
+mod native;
 mod observability;
 mod reconcile;
 mod schema;
