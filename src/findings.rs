@@ -85,10 +85,10 @@ pub enum FindingCode {
     CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
-    /// Several clusters of one placement declare the same port of the host.
-    PortsShared,
     /// No cluster is claimed for a while after a failover or a restore.
     ClaimsDeferred,
+    /// Several clusters of one placement declare the same port of the host.
+    PortsShared,
 }
 
 impl FindingCode {

@@ -41,10 +41,10 @@ pub struct Metrics {
     pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
+    clock_offset: Gauge,
     db_answers: IntGaugeVec,
     state_folder_free_bytes: IntGauge,
     state_folder_size_bytes: IntGauge,
-    clock_offset: Gauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -76,10 +76,10 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
+            clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             db_answers: collectors::gauges(r, &names::DB_ANSWERS),
             state_folder_free_bytes: collectors::gauge(r, &names::STATE_FOLDER_FREE_BYTES),
             state_folder_size_bytes: collectors::gauge(r, &names::STATE_FOLDER_SIZE_BYTES),
-            clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -111,6 +111,13 @@ impl Metrics {
         }
     }
 
+    /// Sets how far the database's clock is ahead, if that was read.
+    pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
+        if let Some(ahead) = ahead {
+            self.clock_offset.set(ahead.as_secs_f64());
+        }
+    }
+
     /// Sets how the database answered a scrape: `ok`, `error` or `none`.
     pub fn database_answered(&self, result: &str) {
         for one in ["ok", "error", "none"] {
@@ -124,13 +131,6 @@ impl Metrics {
         let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.state_folder_free_bytes.set(count(free));
         self.state_folder_size_bytes.set(count(size));
-    }
-
-    /// Sets how far the database's clock is ahead, if that was read.
-    pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
-        if let Some(ahead) = ahead {
-            self.clock_offset.set(ahead.as_secs_f64());
-        }
     }
 
     /// Sets which findings there are.

@@ -118,14 +118,14 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 20] = [
         ),
     ),
     (
-        20,
+        19,
         "restarting",
-        include_str!("../../sql/migrations/0020_restarting.sql"),
+        include_str!("../../sql/migrations/0019_restarting.sql"),
     ),
     (
-        22,
+        20,
         "ports and times",
-        include_str!("../../sql/migrations/0022_ports_and_times.sql"),
+        include_str!("../../sql/migrations/0020_ports_and_times.sql"),
     ),
 ];
 
