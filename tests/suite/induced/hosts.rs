@@ -83,7 +83,7 @@ pub(super) async fn killed_in_create() -> Explained {
     site.host.release("create");
     // Nobody works until the next daemon starts.
     let words = Words {
-        cause: &["no daemon"],
+        cause: &["no daemon", "none is running"],
         next: &["hint:", "next:", "start"],
     };
     site.look(STATUS, &words).await
