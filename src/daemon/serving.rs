@@ -16,9 +16,9 @@ use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms, workload};
 use crate::clusters::reconcile::CONTROLLER;
-use crate::config::DaemonSettings;
+use crate::config::{DaemonSettings, HEARTBEAT};
 use crate::core::listener::Listener;
 use crate::core::refusals::Refusals;
 use crate::core::runtime::Controllers;
@@ -161,6 +161,13 @@ impl RunningParts<'_> {
             // One controller for each reconciled table.
             let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
             refusals = clusters.refusals();
+            tokio::spawn(workload::report(
+                process.store.clone(),
+                process.me.owner.clone(),
+                process.settings.serving.delete_cap,
+                clusters.workload(),
+                shutdown.clone(),
+            ));
             controllers.add(channels.wake, wakeups.clone(), clusters);
         } else {
             controllers.listen(channels.wake, wakeups.clone());
@@ -171,6 +178,7 @@ impl RunningParts<'_> {
             channel: channels.page,
             store: server.store.clone(),
             owner: process.me.owner.clone(),
+            heartbeat: HEARTBEAT,
             feed: server.feed.clone(),
         };
         let findings = vitals.findings.clone();

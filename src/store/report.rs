@@ -15,6 +15,7 @@ use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 use crate::core::refusals::RefusedWrite;
+use crate::core::workload::Workload;
 use crate::findings::Finding;
 
 /// One event of the history.
@@ -116,6 +117,10 @@ pub struct ReplicaStatus {
     pub refused: Vec<RefusedWrite>,
     /// What is wrong around it.
     pub findings: Vec<Finding>,
+    /// What its workers do, and what waits for them.
+    pub workload: Workload,
+    /// The deletions that it lets begin within a minute; 0: any number. `None`: not known.
+    pub delete_cap: Option<usize>,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -265,6 +270,8 @@ impl Store {
     /// [`DatabaseError`].
     pub async fn replicas(&self) -> Result<Vec<ReplicaStatus>, DatabaseError> {
         self.each("list the daemons", &queries::LIST_REPLICAS, &[], |row| {
+            let workload: serde_json::Value = column(row, "workload")?;
+            let delete_cap = workload["delete_cap"].as_u64();
             Ok(ReplicaStatus {
                 owner: column(row, "owner")?,
                 host: column(row, "host")?,
@@ -279,6 +286,8 @@ impl Store {
                 // A later release may write it in another form.
                 refused: serde_json::from_value(column(row, "refused")?).unwrap_or_default(),
                 findings: known_findings(column(row, "findings")?),
+                workload: serde_json::from_value(workload).unwrap_or_default(),
+                delete_cap: delete_cap.and_then(|cap| usize::try_from(cap).ok()),
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

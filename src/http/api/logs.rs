@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clusters::{Cluster, ClusterName};
-use crate::command::{Follow, LogFile, LogOwner, tail};
+use crate::command::{Follow, LogFile, LogOwner, LogText, tail, whole};
 
 use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
@@ -23,8 +23,6 @@ use super::lookup::parse_name;
 
 const DEFAULT_LINES: usize = 500;
 const MAX_LINES: usize = 10_000;
-/// Maximum lines of a download; the size of a log is limited, too.
-const ALL_LINES: usize = 1_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,8 +49,9 @@ async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), A
     })
 }
 
-/// The last lines of a cluster's log. `follow` streams them as server-sent events, one per line,
-/// until the log of a later cluster of the name begins; `download` returns the whole log. If no
+/// The last lines of a cluster's log. `follow` streams them as server-sent events, `line` for each
+/// line and `partial` for the text of a line that is still being written, which the next event
+/// replaces, until the log of a later cluster of the name begins; `download` returns the whole log. If no
 /// cluster has the name, the log is that of the last one.
 #[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
@@ -83,13 +82,14 @@ pub(super) async fn log(
              creates it, on the host of the daemon that runs the command"
         )));
     }
-    let lines = if query.download { ALL_LINES } else { lines };
-    let read = tokio::task::spawn_blocking(move || tail(&file, lines)).await;
-    let read = read.map_err(|error| ApiError::Internal(error.to_string()))?;
-    let mut text = read
-        .map_err(|error| ApiError::Internal(error.to_string()))?
-        .join("\n");
-    text.push('\n');
+    let read = tokio::task::spawn_blocking(move || match query.download {
+        true => whole(&file),
+        false => tail(&file, lines).map(|lines| lines.join("\n") + "\n"),
+    });
+    let read = read
+        .await
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let text = read.map_err(|error| ApiError::Internal(error.to_string()))?;
     let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned());
     if query.download {
         let file = format!("attachment; filename=\"{name}.log\"");
@@ -101,8 +101,10 @@ pub(super) async fn log(
 fn follow(lifetime: StreamLifetime, file: LogFile, lines: usize) -> Result<Response, ApiError> {
     let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |mut follow| async move {
-        let line = follow.next().await.ok()??;
-        let event = Event::default().event("line").data(line);
+        let event = match follow.next().await.ok()?? {
+            LogText::Line(line) => Event::default().event("line").data(line),
+            LogText::Unfinished(text) => Event::default().event("partial").data(text),
+        };
         Some((Ok::<_, Infallible>(event), follow))
     });
     let events = events.take_until(async move { lifetime.ended().await });
