@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -45,6 +45,12 @@ test-servers: rust ## Run the tests of the database on the oldest and the newest
 	@sh deploy/setup.sh test
 	@sh deploy/setup.sh servers
 	tests/servers/on_each.sh $(CARGO) test --locked --test suite -- $(ON_SERVERS)
+
+test-engine: rust ## Test real clusters on a private container engine (needs root)
+	@sh deploy/setup.sh test
+	@sh deploy/setup.sh engine
+	$(CARGO) test --locked --test suite --no-run
+	tests/engine/with_engine.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=4 native::
 
 test-otel: rust ## Test the export of traces (built with --features otel)
 	@sh deploy/setup.sh test

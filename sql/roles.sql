@@ -7,7 +7,8 @@
 --
 --     CREATE ROLE reconciler LOGIN PASSWORD '...' IN ROLE kindler_daemon;
 --
--- kindler_owner   owns tables and functions, and migrates
+-- kindler_owner   owns tables and functions, and migrates; the login that has migrated
+--                 becomes a member
 -- kindler_daemon  writes status, leases and replicas, but no declarations
 -- kindler_api     writes declarations, but no status
 -- kindler_reader  reads
@@ -31,6 +32,17 @@ BEGIN
     END LOOP;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO kindler_daemon, kindler_api, kindler_reader', current_schema());
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO kindler_owner', current_schema());
+END $$;
+
+-- The login that has migrated keeps its rights over the tables, as a member of their new owner.
+DO $$
+DECLARE login name;
+BEGIN
+    SELECT r.rolname INTO login FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = 'clusters'::regclass AND r.rolcanlogin AND NOT r.rolsuper;
+    IF login IS NOT NULL THEN
+        EXECUTE format('GRANT kindler_owner TO %I', login);
+    END IF;
 END $$;
 
 ALTER TABLE clusters            OWNER TO kindler_owner;
@@ -63,7 +75,7 @@ GRANT SELECT ON clusters, cluster_leases, cluster_steps, kindler_replicas, clust
     TO kindler_daemon, kindler_api, kindler_reader;
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
-              health_failures, last_healthy_at, next_check_at, last_reconciled_at,
+              health_failures, last_healthy_at, flaps, flapped_at, next_check_at, last_reconciled_at,
               observed_generation, observed_spec_hash, placed_by)
     ON clusters TO kindler_daemon;
 -- The trigger on DELETE allows only the fenced removal of a cluster that is verified gone.

@@ -55,6 +55,10 @@ pub enum Severity {
 pub enum FindingCode {
     /// Triggers, constraints or functions of Kindler's tables are missing, disabled or changed.
     SchemaDamaged,
+    /// The tables are missing, not found, or of an earlier release.
+    SchemaUnusable,
+    /// The database refuses a statement of the heartbeat.
+    StatementRefused,
     /// Row-level security can hide rows from the daemon.
     RowsHidden,
     /// The daemon's role lacks a privilege.
@@ -93,6 +97,8 @@ impl FindingCode {
     pub fn severity(self) -> Severity {
         match self {
             Self::SchemaDamaged
+            | Self::SchemaUnusable
+            | Self::StatementRefused
             | Self::RowsHidden
             | Self::PrivilegeMissing
             | Self::StateFolderFull

@@ -134,7 +134,7 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
             .map(|()| Exit::Done)
             .map_err(|source| CliError::Manual { folder, source }),
         client => {
-            let connection = Connection::given_or_dev(connection)?;
+            let connection = Connection::found(connection)?;
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -219,12 +219,21 @@ async fn migrate(session: &CliSession) -> Result<Exit, CliError> {
     let version = store::SCHEMA_VERSION;
     let schema = &migrated.schema;
     let applied: Vec<String> = migrated.applied.iter().map(ToString::to_string).collect();
-    screen::write_out(&if applied.is_empty() {
+    let mut text = if applied.is_empty() {
         format!("schema {schema} is at version {version} already\n")
     } else {
         format!(
             "schema {schema} is at version {version} (applied {})\n",
             applied.join(", ")
         )
-    })
+    };
+    for restored in &migrated.restored {
+        text += &format!("restored: {restored}\n");
+    }
+    for broken in &migrated.broken {
+        screen::remark(&format!(
+            "not restored, because rows break it: {broken}; next: mend those rows, then `kindler migrate`"
+        ));
+    }
+    screen::write_out(&text)
 }

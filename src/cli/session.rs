@@ -19,6 +19,10 @@ const MAX_DISTANCE: usize = 2;
 const READ_ONLY_HINT: &str = "name the server that accepts writes, or all servers of the \
                               database, in KINDLER_DATABASE_URL (or --database-url)";
 
+const DENIED_HINT: &str = "use a login in the role kindler_api to declare clusters, in \
+                           kindler_reader to read, and in kindler_owner for migrate and token \
+                           (sql/roles.sql); for example: GRANT kindler_api TO the login";
+
 /// A configured database, which may be unreachable.
 pub(super) struct CliSession {
     pub store: Store,
@@ -44,6 +48,7 @@ impl CliSession {
             source => {
                 let hint = match &source {
                     DatabaseError::ReadOnly { .. } => Some(READ_ONLY_HINT.to_owned()),
+                    DatabaseError::Denied { .. } => Some(DENIED_HINT.to_owned()),
                     source => source.is_unreachable().then(|| self.unreachable_hint()),
                 };
                 CliError::Store {
@@ -66,13 +71,18 @@ impl CliSession {
     }
 
     pub(super) fn unreachable_hint(&self) -> String {
-        match self.connection.origin {
+        match &self.connection.origin {
             Origin::Given => "check KINDLER_DATABASE_URL (or --database-url), and that Postgres \
                               runs and accepts the login"
                 .to_owned(),
             Origin::Dev => format!(
                 "`kindler dev` wrote this URL to {}: is it still running?",
                 self.connection.dev_url_path().display()
+            ),
+            Origin::Installed(path) => format!(
+                "this is the URL of the installed service, from {}: check that Postgres runs and \
+                 accepts the login",
+                path.display()
             ),
         }
     }

@@ -128,6 +128,15 @@ pub enum ConfigError {
     /// The URL is invalid.
     #[error(transparent)]
     DatabaseUrl(DatabaseUrlError),
+    /// A file of the installed service cannot be read.
+    #[error("the database URL of the installed service cannot be read from {}", path.display())]
+    InstalledUrl {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: io::Error,
+    },
     /// The URL file of `kindler dev` cannot be read.
     #[error("the database URL of `kindler dev` cannot be read from {}", path.display())]
     DevUrl {
@@ -151,6 +160,9 @@ impl ConfigError {
                 "set the URL in the environment (KINDLER_DATABASE_URL, KINDLER_API_DATABASE_URL) \
                  or in a file (--database-url-file, --api-database-url-file)",
             ),
+            Self::InstalledUrl { .. } => {
+                Some("run this as root (sudo kindler ...), or set KINDLER_DATABASE_URL")
+            }
             Self::DevUrl { .. } => {
                 Some("run this as the user of `kindler dev`, or set KINDLER_DATABASE_URL")
             }

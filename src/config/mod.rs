@@ -10,8 +10,10 @@ mod environments;
 mod error;
 mod file;
 mod hosts;
+mod installed;
 mod layers;
 mod limits;
+mod native;
 mod paths;
 mod secret;
 mod settings;
@@ -26,6 +28,7 @@ pub use environments::{Environments, EnvironmentsError};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, log_setting, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
+pub use native::NativeArgs;
 pub use secret::DatabaseUrl;
 pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
@@ -50,12 +53,14 @@ pub const HEARTBEAT: Duration = Duration::from_secs(5);
 const DEV_URL_FILE: &str = "database-url";
 
 /// Source of a database URL, for hints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A flag, the environment or the settings file.
     Given,
     /// The file that a running `kindler dev` wrote into the state folder.
     Dev,
+    /// A file of the service that is installed on this host.
+    Installed(PathBuf),
 }
 
 /// The database and the state folder: sufficient for commands that only declare
@@ -80,16 +85,23 @@ impl Connection {
         }
     }
 
-    /// The settings, else the database of a running `kindler dev`: for commands
-    /// in another shell.
+    /// The settings, else the database of a running `kindler dev`, else that of the service
+    /// that is installed on this host: for commands in another shell.
     ///
     /// # Errors
-    /// [`ConfigError::DevUrl`] if the file of `kindler dev` exists and cannot be read.
-    pub fn given_or_dev(args: &ConnectionArgs) -> Result<Self, ConfigError> {
+    /// [`ConfigError::DevUrl`] or [`ConfigError::InstalledUrl`] if the file exists and cannot
+    /// be read.
+    pub fn found(args: &ConnectionArgs) -> Result<Self, ConfigError> {
         let mut connection = Self::given(args);
-        if connection.database_url.is_none() {
-            connection.database_url = paths::read_url(&connection.dev_url_path())?;
+        if connection.database_url.is_some() {
+            return Ok(connection);
+        }
+        if let Some(url) = paths::read_url(&connection.dev_url_path())? {
+            connection.database_url = Some(url);
             connection.origin = Origin::Dev;
+        } else if let Some((url, path)) = installed::database_url()? {
+            connection.database_url = Some(url);
+            connection.origin = Origin::Installed(path);
         }
         Ok(connection)
     }
@@ -135,6 +147,8 @@ pub struct DaemonSettings {
     pub retries: Retries,
     /// What the script driver runs.
     pub commands: HostCommands,
+    /// How the native driver makes clusters.
+    pub native: NativeArgs,
     /// Behaviour of the sandbox driver.
     pub sandbox: SandboxArgs,
     /// The embedded Postgres of `kindler dev`.
@@ -163,6 +177,7 @@ impl DaemonSettings {
             health,
             retries,
             commands,
+            native,
             sandbox,
             embedded,
         } = args;
@@ -173,6 +188,7 @@ impl DaemonSettings {
             health,
             retries,
             commands,
+            native,
             sandbox,
             embedded,
         })
@@ -189,6 +205,7 @@ impl DaemonSettings {
                 interval: self.health.health_interval,
                 reprobe: self.health.health_reprobe,
                 threshold: self.health.health_threshold,
+                suspend_for: self.health.repair_suspension,
             },
             delete_cap: self.serving.delete_cap,
             ..Policy::default()

@@ -65,7 +65,8 @@ fn credential(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The URL in a file.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let rejected = |why| ConfigError::UrlFileContent {
         path: path.to_owned(),
         why,

@@ -109,7 +109,7 @@ mod tests {
         );
         assert_eq!(
             check("driver", "magic").unwrap_err(),
-            "driver \"magic\" is not known: use script or sandbox"
+            "driver \"magic\" is not known: use script, native or sandbox"
         );
     }
 

@@ -54,11 +54,9 @@ impl DaemonError {
     /// start.
     pub fn is_callers(&self) -> bool {
         match self {
-            Self::Setting(_)
-            | Self::Listen(_)
-            | Self::NoToken { .. }
-            | Self::Migrate(_)
-            | Self::Store(_) => true,
+            Self::Setting(_) | Self::NoToken { .. } | Self::Migrate(_) | Self::Store(_) => true,
+            // A used port may be free at the next start; another address is a setting.
+            Self::Listen(error) => !error.is_address_in_use(),
             Self::Postgres(_) | Self::PostgresEnded { .. } | Self::System { .. } => false,
         }
     }

@@ -9,6 +9,7 @@ mod dev;
 mod driver;
 mod ended_owners;
 mod error;
+mod ground;
 mod health_channels;
 mod heartbeat;
 mod identity;

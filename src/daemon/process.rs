@@ -44,6 +44,7 @@ pub(super) struct Process {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) me: Replica,
+    pub(super) limits: Arc<SafetyLimits>,
     owner_locks: Option<(OwnerLocks, OwnerLock)>,
 }
 
@@ -63,7 +64,9 @@ impl Process {
         let owner_locks = owner_locks(&settings, database, &me.owner);
         let owner_lock = owner_locks.as_ref().map(|(_, own)| own.path().to_owned());
         let driver = driver::driver(&settings, owner_lock);
+        let limits = Arc::new(SafetyLimits::new(&settings.policy().health));
         Self {
+            limits,
             settings,
             store,
             driver,
@@ -89,7 +92,7 @@ impl Process {
             driver: self.driver.clone(),
             policy: self.settings.policy(),
             metrics: self.metrics.clone(),
-            limits: SafetyLimits::new(&self.settings.policy().health),
+            limits: self.limits.clone(),
             unwritten: UnwrittenResults::default(),
             standby,
         }

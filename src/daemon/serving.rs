@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::api_auth::ApiAuth;
 use super::database_wait::wait_for_database;
 use super::error::DaemonError;
+use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
@@ -24,7 +25,7 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
-use crate::store::{Channels, Store};
+use crate::store::{Channels, DatabaseUser, Store};
 
 /// Runs the daemon on a database until `shutdown`.
 pub(super) async fn run(
@@ -173,6 +174,7 @@ impl RunningParts<'_> {
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
+            limits: process.limits.clone(),
             vitals,
             terms,
             went_back: health.went_back,
@@ -183,6 +185,11 @@ impl RunningParts<'_> {
             reconciles: process.reconciles(),
             refusals,
             lease: process.settings.lease_policy().ttl,
+            metrics: process.metrics.clone(),
+            ground: GroundCheck::new(match process.reconciles() {
+                true => DatabaseUser::Daemon,
+                false => DatabaseUser::Api,
+            }),
             search_refused: false,
         };
         let parts = [

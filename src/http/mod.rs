@@ -85,6 +85,13 @@ pub struct HttpListenError {
     source: std::io::Error,
 }
 
+impl HttpListenError {
+    /// Whether another process uses the address, which may pass.
+    pub fn is_address_in_use(&self) -> bool {
+        self.source.kind() == std::io::ErrorKind::AddrInUse
+    }
+}
+
 /// Binds the address before anything starts, so that a used one is reported first.
 ///
 /// # Errors

@@ -47,6 +47,9 @@ families! {
     FINDING GAUGE "kindler_finding" ["code" "severity"]
         "1 while this process finds something wrong around it: schema, privileges, clock, state folder, other replicas.",
         "1: `kindler status` and `/readyz` show the cause and the next step.";
+    CLOCK_OFFSET_SECONDS GAUGE "kindler_clock_offset_seconds" []
+        "How far the database's clock is ahead of this host's, read at each heartbeat; negative: behind.",
+        "Beyond 5 s either way: synchronize the clocks of both hosts.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
         "1 if this scrape read everything in time.",
         "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
@@ -120,10 +123,13 @@ families! {
         "Clusters by the recorded state of each step of their driver.",
         "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next attempt.";
 
-    "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures.":
+    "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures, with those in repair or with flaps.":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]
         "Consecutive failed attempts.",
         "`kindler get NAME` and `kindler logs NAME`.";
+    CLUSTER_FLAPS GAUGE "kindler_cluster_flaps" ["name"]
+        "Recoveries and losses of the running cluster, each within an hour of the one before; absent without any.",
+        "From 3 on it flaps: `kindler events NAME`, then look at what its probe says and at the load of the host.";
     CLUSTER_STATUS_REASON GAUGE "kindler_cluster_status_reason" ["name" "reason"]
         "1 for the current reason of the row: one of a closed list, never an error text.", "";
     CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS GAUGE "kindler_cluster_next_retry_timestamp_seconds" ["name"]
@@ -137,7 +143,7 @@ families! {
         "1 for the actual state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps.",
+        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps. Flapping: it fails probes and recovers again and again.",
         "Ready unknown: the probe cannot run; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "Time of the first declaration, in Unix time.", "";

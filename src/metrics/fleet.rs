@@ -109,6 +109,10 @@ impl Fleet {
         for cluster in &self.failing {
             failures.set(&[&cluster.name], f64::from(cluster.failed_attempts));
         }
+        let mut flaps = text.family(&names::CLUSTER_FLAPS);
+        for cluster in self.failing.iter().filter(|cluster| cluster.flaps > 0) {
+            flaps.set(&[&cluster.name], f64::from(cluster.flaps));
+        }
         let mut reasons = text.family(&names::CLUSTER_STATUS_REASON);
         for cluster in &self.failing {
             if let Some(reason) = cluster.reason {
@@ -214,6 +218,7 @@ pub(super) mod samples {
             failing: vec![FailingSample {
                 name: "dev".into(),
                 reason: Some(Reason::CreateFailed),
+                flaps: 3,
                 failed_attempts: 3,
                 next_attempt: Some(1.8e9),
                 paused: false,
@@ -245,6 +250,7 @@ pub(super) mod samples {
                 reason: Some(Reason::CreateFailed),
                 settled: false,
                 observe_only: false,
+                flapping: false,
                 steps_left: true,
             }),
             paused: false,

@@ -13,7 +13,8 @@ mod http;
 mod process;
 mod text;
 
-use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use jiff::SignedDuration;
+use prometheus::{Encoder, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors};
 use crate::findings::{Finding, FindingCode};
@@ -38,6 +39,7 @@ pub struct Metrics {
     pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
+    clock_offset: Gauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -69,6 +71,7 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
+            clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -96,6 +99,13 @@ impl Metrics {
             self.db_pool_connections
                 .with_label_values(&[state])
                 .set(count);
+        }
+    }
+
+    /// Sets how far the database's clock is ahead, if that was read.
+    pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
+        if let Some(ahead) = ahead {
+            self.clock_offset.set(ahead.as_secs_f64());
         }
     }
 

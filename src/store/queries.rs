@@ -54,6 +54,10 @@ macro_rules! named_queries {
 }
 
 named_queries! {
+    CheckGround = "check_ground" {
+        tables, kinds, relations, names, fingerprints,
+        privileges, kinds_needed, objects_needed, columns_needed
+    }
     WriteHeartbeat = "write_heartbeat" {
         owner, host, pid, version, listen, listening, notice, selector, standby, refused, findings
     }
@@ -80,6 +84,7 @@ queries! {
     FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
+    FIND_SCHEMAS = "find_schemas";
     FIND_SESSION = "find_session";
     FIND_TASK = "find_task";
     FIND_TOKEN = "find_token";

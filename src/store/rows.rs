@@ -4,6 +4,7 @@
 use tokio_postgres::Row;
 
 use crate::access::ScopeError;
+use crate::clusters::health::Flaps;
 use crate::clusters::{
     Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField, SpecValue,
     StateError,
@@ -44,6 +45,10 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         next_attempt_at: column(row, "next_attempt_at")?,
         health_failures: count(row, "health_failures")?,
         last_healthy_at: column(row, "last_healthy_at")?,
+        flaps: Flaps {
+            count: count(row, "flaps")?,
+            last: column(row, "flapped_at")?,
+        },
         next_check_at: column(row, "next_check_at")?,
         last_reconciled_at: column(row, "last_reconciled_at")?,
         retry_requested_at: column(row, "retry_requested_at")?,

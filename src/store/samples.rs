@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clusters::event::Reason;
+use crate::clusters::health::Flaps;
 use crate::clusters::{
     Actual, ClusterName, ConditionInputs, Desired, MANAGEMENT_CLUSTER, Provider, settled,
 };
@@ -20,6 +21,8 @@ pub struct FailingSample {
     pub reason: Option<Reason>,
     /// Consecutive failed attempts.
     pub failed_attempts: i32,
+    /// Its recoveries and losses.
+    pub flaps: i32,
     /// When the next attempt is due, in Unix time; `None`: now.
     pub next_attempt: Option<f64>,
     /// Whether it is paused.
@@ -91,6 +94,7 @@ impl Store {
                     name: column(row, "name")?,
                     reason: reason(row)?,
                     failed_attempts: column(row, "failed_attempts")?,
+                    flaps: column(row, "flaps")?,
                     next_attempt: column(row, "next_attempt")?,
                     paused: column(row, "paused")?,
                 })
@@ -151,6 +155,10 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
     let desired = column::<&str>(row, "desired_state")?.parse::<Desired>();
     let actual = column::<&str>(row, "actual_state")?.parse::<Actual>();
     let (reason, steps_left) = (reason(row)?, column(row, "steps_left")?);
+    let flaps = Flaps {
+        count: u32::try_from(column::<i32>(row, "flaps")?).unwrap_or(0),
+        last: None,
+    };
     let condition_inputs = desired
         .ok()
         .zip(actual.ok())
@@ -161,6 +169,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
             settled: settled(desired, actual, reached, applied),
             observe_only: paused || protected || name == MANAGEMENT_CLUSTER,
             steps_left,
+            flapping: flaps.are_many(),
         });
     Ok(ClusterSample {
         name,

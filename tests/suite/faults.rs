@@ -16,6 +16,7 @@ mod every_statement;
 mod failed_observations;
 mod forgotten_commits;
 mod full_queue;
+mod ground;
 mod history;
 mod idle_sessions;
 mod load;

@@ -6,6 +6,7 @@ mod deletions;
 mod due;
 mod feed;
 mod fence;
+mod ground;
 mod identity;
 mod interrupted;
 pub mod isolation;

@@ -328,7 +328,11 @@ impl TaskProgress {
             Actual::Failed => "failed",
             Actual::Unknown => "pending",
             Actual::Running | Actual::Stopped => "pending",
-            Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => "running",
+            Actual::Creating
+            | Actual::Restarting
+            | Actual::Updating
+            | Actual::Stopping
+            | Actual::Deleting => "running",
         };
         let percent = match status {
             "completed" => 100,

@@ -9,6 +9,25 @@ use super::{CSRF, SOON, bearer, create, guarded_with, migrated};
 use crate::api::client::Client;
 use crate::kit::{Daemon, Host, PrivateServer, Sql, eventually};
 
+/// systemd restarts the daemon after exit code 1, not after 2.
+#[tokio::test]
+async fn a_used_port_is_no_invalid_setting() {
+    let (database, _) = migrated().await;
+    let host = Host::new();
+    let start = |address: &str| {
+        let builder = Daemon::builder(&database.url(), &host);
+        builder.set("KINDLER_LISTEN", address).spawn()
+    };
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let used = other.local_addr().unwrap().to_string();
+    let mut daemon = start(&used);
+    assert_eq!(daemon.ended(SOON).await.code(), Some(1));
+    assert!(daemon.log().contains("KINDLER_LISTEN"), "{}", daemon.log());
+    // An address that this host does not have is one.
+    let mut daemon = start("192.0.2.1:8080");
+    assert_eq!(daemon.ended(SOON).await.code(), Some(2));
+}
+
 #[tokio::test]
 async fn a_public_address_needs_a_token_to_start() {
     let (database, store) = migrated().await;

@@ -211,7 +211,7 @@ async fn events_name_actors_and_survive_a_removal() {
         "{text}"
     );
     assert!(
-        text.contains("(failure 3)") && text.contains("    no space left on device"),
+        text.contains("(attempt 3)") && text.contains("    no space left on device"),
         "{text}"
     );
     assert!(

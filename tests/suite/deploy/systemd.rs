@@ -120,6 +120,17 @@ fn systemd_timeouts_exceed_the_daemons_own_limits() {
 }
 
 #[test]
+fn the_units_memory_is_limited() {
+    for service in SERVICES {
+        let unit = unit(service);
+        for key in ["MemoryHigh", "MemoryMax"] {
+            let limit = value(&unit, key);
+            assert!(limit.ends_with(['M', 'G']), "{service} {key}: {limit}");
+        }
+    }
+}
+
+#[test]
 fn the_units_are_equally_hardened_and_the_api_lacks_docker() {
     let hardening = |name: &str| {
         let unit = unit(name);

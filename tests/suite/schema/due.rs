@@ -55,7 +55,7 @@ async fn rows_of_every_kind(client: &Client) {
             "INSERT INTO clusters (name, provider, desired_state, actual_state, paused, next_attempt_at, next_check_at)
              SELECT d || '-' || a || '-' || p::int, 'kind', d, a, p, '2030-01-01', '2031-01-01'
              FROM unnest(ARRAY['present', 'stopped', 'absent']) d,
-                  unnest(ARRAY['unknown', 'creating', 'running', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) a,
+                  unnest(ARRAY['unknown', 'creating', 'running', 'restarting', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) a,
                   unnest(ARRAY[true, false]) p;
              INSERT INTO clusters (name, provider, actual_state, next_check_at, next_attempt_at)
              SELECT 'applied-' || n, 'kind', 'running', '2031-01-01', '2030-01-01' FROM generate_series(0, 3) n;
@@ -92,7 +92,7 @@ async fn the_database_and_the_plan_agree_on_what_is_due() {
         .query("SELECT name, due_at FROM clusters", &[])
         .await
         .unwrap();
-    assert_eq!(rows.len(), 52);
+    assert_eq!(rows.len(), 58);
     for row in rows {
         let name: String = row.get(0);
         let cluster = store.get(&name.parse().unwrap()).await.unwrap().unwrap();

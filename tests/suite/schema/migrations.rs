@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 18] = [
+const MERGED: [(&str, &str); 19] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -79,6 +79,10 @@ const MERGED: [(&str, &str); 18] = [
     (
         "0018_findings.sql",
         "6f3e1a44a2266911e47e81e847e225524955a6288505b980f9f26efe63bf1b15",
+    ),
+    (
+        "0020_restarting.sql",
+        "f4bcde0f7d78e19cbfac59c9b4ca9a8fb4174318842826a3e0bbb95b5918706f",
     ),
 ];
 

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::claims::Claims;
 use super::migrated;
-use crate::kit::{Database, Sql};
+use crate::kit::{Database, Host, Sql, kindler};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -165,6 +165,40 @@ async fn the_reader_can_only_read() {
         let message = reader.refused(&format!("DELETE FROM {table}")).await;
         assert!(message.contains("denied"), "{table}: {message}");
     }
+}
+
+#[tokio::test]
+async fn the_login_that_migrated_still_owns_the_tables() {
+    let (database, admin) = migrated().await;
+    let user = format!("former_owner_{}", database.name());
+    admin
+        .run(&format!(
+            "CREATE ROLE \"{user}\" LOGIN; ALTER TABLE clusters OWNER TO \"{user}\""
+        ))
+        .await;
+    admin.run(ROLES).await;
+    admin.run(ROLES).await;
+    let owner = database.connect_as(&user).await;
+    owner
+        .run("ALTER TABLE clusters ADD COLUMN owned boolean")
+        .await;
+    owner.declare("dev").await;
+    let token = "INSERT INTO kindler_tokens (name, hash, scope) VALUES ('x', sha256('x'), 'admin')";
+    owner.run(token).await;
+}
+
+#[tokio::test]
+async fn a_login_without_the_right_is_told_the_role() {
+    let (database, admin) = migrated().await;
+    let user = login(&database, &admin, "kindler_daemon").await;
+    let create = ["create", "dev", "--provider", "k3d"];
+    let host = Host::new();
+    let mut command = kindler(&database.url_as(&user), &host);
+    let ended = tokio::task::spawn_blocking(move || command.args(create).output().unwrap());
+    let ended = ended.await.unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert!(error.contains("role kindler_api"), "{error}");
+    assert_eq!(ended.status.code(), Some(1));
 }
 
 #[tokio::test]

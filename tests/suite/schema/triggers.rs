@@ -187,7 +187,15 @@ async fn a_delete_becomes_a_declaration_and_truncate_is_rejected() {
     client.declare("dev").await;
     client.declare("devops").await;
     for state in [
-        "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+        "unknown",
+        "creating",
+        "running",
+        "restarting",
+        "updating",
+        "stopping",
+        "stopped",
+        "failed",
+        "deleting",
     ] {
         let reset = format!(
             "UPDATE clusters SET desired_state = 'present', actual_state = '{state}' WHERE name = 'dev'"

@@ -3,6 +3,7 @@
 mod changed;
 mod convergence;
 mod defer;
+mod repair;
 mod steps;
 
 use super::*;
@@ -69,6 +70,11 @@ fn every_cell_has_its_decision() {
         ),
         (
             D::Present,
+            A::Restarting,
+            ["observe", "=running", "create", "start", "create", "later"],
+        ),
+        (
+            D::Present,
             A::Updating,
             ["observe", "update", "update", "update", "update", "later"],
         ),
@@ -85,7 +91,7 @@ fn every_cell_has_its_decision() {
         (
             D::Present,
             A::Failed,
-            ["observe", "=running", "create", "start", "create", "create"],
+            ["observe", "=running", "create", "start", "create", "later"],
         ),
         (
             D::Present,
@@ -103,6 +109,11 @@ fn every_cell_has_its_decision() {
             ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
         ),
         (D::Stopped, A::Running, ["stop"; 6]),
+        (
+            D::Stopped,
+            A::Restarting,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
         (
             D::Stopped,
             A::Updating,
@@ -137,6 +148,7 @@ fn every_cell_has_its_decision() {
         ),
         (D::Absent, A::Creating, ["delete"; 6]),
         (D::Absent, A::Running, ["delete"; 6]),
+        (D::Absent, A::Restarting, ["delete"; 6]),
         (D::Absent, A::Updating, ["delete"; 6]),
         (D::Absent, A::Stopping, ["delete"; 6]),
         (D::Absent, A::Stopped, ["delete"; 6]),
@@ -171,8 +183,13 @@ fn a_failed_healthy_cluster_is_updated_until_its_spec_is_proven() {
     let cluster = dev().recorded(Actual::Failed);
     assert_eq!(
         row(&cluster),
-        ["observe", "update", "create", "start", "create", "create"]
+        ["observe", "update", "create", "start", "create", "later"]
     );
+    let requested = Cluster {
+        retry_requested_at: Some(NOW),
+        ..cluster
+    };
+    assert_eq!(row(&requested)[5], "create", "a person knows better");
 }
 
 /// The cluster is healthy with the old spec; found by the model in `tests/model`.
