@@ -87,6 +87,8 @@ pub enum FindingCode {
     RepairsSuspended,
     /// No cluster is claimed for a while after a failover or a restore.
     ClaimsDeferred,
+    /// Several clusters of one placement declare the same port of the host.
+    PortsShared,
 }
 
 impl FindingCode {
@@ -112,7 +114,8 @@ impl FindingCode {
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
             | Self::ReplicaOnStandby
-            | Self::ClaimsDeferred => Severity::Warning,
+            | Self::ClaimsDeferred
+            | Self::PortsShared => Severity::Warning,
         }
     }
 }

@@ -34,6 +34,7 @@ pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
     Retries, SandboxArgs, Serving,
 };
+pub use values::trimmed_arg;
 pub use web::{AuthMode, Web};
 
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ mod logging;
 #[cfg(not(feature = "otel"))]
 mod no_traces;
 mod orphans;
+mod port_conflicts;
 mod process;
 mod reconnects;
 mod seed;

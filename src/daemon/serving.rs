@@ -16,7 +16,7 @@ use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, reconnects, seed, terms};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
@@ -25,6 +25,7 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
+use crate::metrics::StateFolder;
 use crate::store::{Channels, DatabaseUser, Store};
 
 /// Runs the daemon on a database until `shutdown`.
@@ -113,6 +114,7 @@ impl HttpServer {
             metrics: process.metrics.clone(),
             fleet: FleetReader::new(process.store.clone(), per_cluster),
             readiness: vitals.clone(),
+            folder: StateFolder::new(process.settings.connection.state_dir.clone()),
         };
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);
@@ -171,6 +173,7 @@ impl RunningParts<'_> {
             owner: process.me.owner.clone(),
             feed: server.feed.clone(),
         };
+        let findings = vitals.findings.clone();
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
@@ -204,6 +207,11 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
+            let conflicts = tokio::spawn(port_conflicts::report(
+                process.store.clone(),
+                findings,
+                shutdown.clone(),
+            ));
             let ended_owners = process.ended_owners().map(|owners| {
                 let release =
                     ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
@@ -211,6 +219,7 @@ impl RunningParts<'_> {
             });
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
+            check_end("port conflicts", conflicts.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);
             }

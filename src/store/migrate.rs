@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 19] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 20] = [
     (
         1,
         "clusters",
@@ -118,9 +118,14 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 19] = [
         ),
     ),
     (
-        20,
+        19,
         "restarting",
-        include_str!("../../sql/migrations/0020_restarting.sql"),
+        include_str!("../../sql/migrations/0019_restarting.sql"),
+    ),
+    (
+        20,
+        "ports and times",
+        include_str!("../../sql/migrations/0020_ports_and_times.sql"),
     ),
 ];
 

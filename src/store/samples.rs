@@ -46,6 +46,46 @@ pub struct ClusterSample {
     pub declared: Option<f64>,
     /// When a reconcile last wrote the row, in Unix time.
     pub reconciled: Option<f64>,
+    /// The seconds since then.
+    pub reconciled_age: Option<f64>,
+    /// Consecutive failed probes.
+    pub health_failures: f64,
+}
+
+/// The kind of a fact about the fleet.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum FactKind {
+    /// A live daemon.
+    Replica,
+    /// A setting of a live daemon.
+    Setting,
+    /// A table, with its size.
+    Table,
+    /// A cluster that waits, with its position.
+    Position,
+    /// A failed step of a cluster.
+    FailedStep,
+    /// A cluster that was lost recently, with how often.
+    Lost,
+}
+
+impl FactKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+}
+
+/// A fact about the fleet: one series of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetFact {
+    /// Which metric.
+    pub kind: FactKind,
+    /// The values of its labels, in order.
+    pub labels: Vec<String>,
+    /// Its value.
+    pub value: f64,
 }
 
 /// Number of live daemons.
@@ -117,6 +157,27 @@ impl Store {
         .await
     }
 
+    /// Facts about the fleet; a daemon without a heartbeat within `max_silence` is gone.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn facts(&self, max_silence: Duration) -> Result<Vec<FleetFact>, DatabaseError> {
+        self.each(
+            "list facts for metrics",
+            &queries::LIST_FACTS,
+            &[&max_silence.as_secs_f64()],
+            |row| {
+                let kind = column::<&str>(row, "kind")?.parse();
+                Ok(FleetFact {
+                    kind: kind.map_err(Undecodable::value)?,
+                    labels: column(row, "labels")?,
+                    value: column(row, "value")?,
+                })
+            },
+        )
+        .await
+    }
+
     /// Counts the live daemons: those with a heartbeat within `max_silence`.
     ///
     /// # Errors
@@ -179,5 +240,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
         created: column(row, "created")?,
         declared: column(row, "declared")?,
         reconciled: column(row, "reconciled")?,
+        reconciled_age: column(row, "reconciled_age")?,
+        health_failures: f64::from(column::<i32>(row, "health_failures")?),
     })
 }

@@ -35,6 +35,9 @@ pub(super) struct Accepted {
     task_id: String,
     status: &'static str,
     message: String,
+    /// Ports of the host that another cluster declares, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl Accepted {
@@ -43,7 +46,13 @@ impl Accepted {
             task_id,
             status: "pending",
             message,
+            warnings: Vec::new(),
         }
+    }
+
+    /// The same with warnings.
+    pub(super) fn warning(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
