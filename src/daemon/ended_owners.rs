@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::command::OwnerLocks;
+use crate::command::{OwnerLocks, state_files};
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::wakeups::WakeupQueue;
@@ -34,7 +34,10 @@ pub(super) async fn release_always(
 
 /// Releases the leases of the owners that have ended, and returns their number.
 pub(super) async fn release(store: &Store, locks: &OwnerLocks) -> u64 {
-    let ended = locks.ended();
+    let locks = locks.clone();
+    // A folder that does not answer is a finding of its own.
+    let ended = state_files().run(move || locks.ended()).await;
+    let ended = ended.unwrap_or_default();
     if ended.is_empty() {
         return 0;
     }
@@ -48,7 +51,7 @@ pub(super) async fn release(store: &Store, locks: &OwnerLocks) -> u64 {
                     leases, "an owner on this host has ended"
                 );
                 count += leases;
-                owner.forget();
+                state_files().run_later(move || owner.forget());
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

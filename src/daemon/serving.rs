@@ -14,6 +14,7 @@ use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
+use super::replicas::own_scripts;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
 use super::{ended_owners, orphans, reconnects, seed, terms};
@@ -184,6 +185,8 @@ impl RunningParts<'_> {
             reconciles: process.reconciles(),
             refusals,
             metrics: process.metrics.clone(),
+            state_dir: process.settings.connection.state_dir.clone(),
+            scripts: own_scripts(&process.settings),
             ground: GroundCheck::new(match process.reconciles() {
                 true => DatabaseUser::Daemon,
                 false => DatabaseUser::Api,

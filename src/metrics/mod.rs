@@ -40,6 +40,9 @@ pub struct Metrics {
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
     clock_offset: Gauge,
+    state_folder_bytes: IntGaugeVec,
+    /// Whether files of the state folder can be written.
+    pub state_folder_usable: IntGauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -71,6 +74,8 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
+            state_folder_bytes: collectors::gauges(r, &names::STATE_FOLDER_BYTES),
+            state_folder_usable: collectors::gauge(r, &names::STATE_FOLDER_USABLE),
             clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
@@ -80,6 +85,7 @@ impl Metrics {
         };
         metrics.pool(0, 0, 0);
         metrics.findings(&[]);
+        metrics.state_folder(0, 0);
         metrics
     }
 
@@ -106,6 +112,16 @@ impl Metrics {
     pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
         if let Some(ahead) = ahead {
             self.clock_offset.set(ahead.as_secs_f64());
+        }
+    }
+
+    /// Sets the space of the state folder, in bytes.
+    pub fn state_folder(&self, free: u64, total: u64) {
+        for (kind, bytes) in [("free", free), ("total", total)] {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.state_folder_bytes
+                .with_label_values(&[kind])
+                .set(bytes);
         }
     }
 

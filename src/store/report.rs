@@ -11,6 +11,7 @@ use crate::clusters::Cluster;
 
 use super::Store;
 use super::queries::{self, WriteHeartbeat};
+use super::replica_settings::ReplicaSettings;
 use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
@@ -87,6 +88,8 @@ pub struct Replica {
     pub pid: i32,
     /// The address of its HTTP server.
     pub listen: Option<String>,
+    /// By which it is compared with others.
+    pub identity: ReplicaSettings,
 }
 
 /// The latest heartbeat of a daemon.
@@ -116,6 +119,9 @@ pub struct ReplicaStatus {
     pub refused: Vec<RefusedWrite>,
     /// What is wrong around it.
     pub findings: Vec<Finding>,
+    /// Its settings and scripts.
+    #[serde(skip)]
+    pub identity: ReplicaSettings,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -227,6 +233,8 @@ impl Store {
         let version = env!("CARGO_PKG_VERSION");
         let refused = serde_json::to_value(refused).expect("it is plain data");
         let findings = serde_json::to_value(findings).expect("they are plain data");
+        let settings = serde_json::to_value(&me.identity.settings).expect("they are texts");
+        let scripts = serde_json::to_value(&me.identity.scripts).expect("they are texts");
         self.execute(
             "write the heartbeat",
             WriteHeartbeat::sql(),
@@ -242,6 +250,8 @@ impl Store {
                 standby: &standby,
                 refused: &refused,
                 findings: &findings,
+                settings: &settings,
+                scripts: &scripts,
             }
             .values(),
         )
@@ -279,6 +289,10 @@ impl Store {
                 // A later release may write it in another form.
                 refused: serde_json::from_value(column(row, "refused")?).unwrap_or_default(),
                 findings: known_findings(column(row, "findings")?),
+                identity: ReplicaSettings {
+                    settings: serde_json::from_value(column(row, "settings")?).unwrap_or_default(),
+                    scripts: serde_json::from_value(column(row, "scripts")?).unwrap_or_default(),
+                },
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clusters::{Cluster, ClusterName};
-use crate::command::{Follow, LogFile, LogOwner, tail};
+use crate::command::{Follow, LogFile, LogOwner, state_files, tail};
 
 use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
@@ -71,21 +71,21 @@ pub(super) async fn log(
         return Err(ApiError::field("query", "lines", msg, json!(lines)));
     }
     let (file, has_row) = log_of_name(&api, &name).await?;
-    if !has_row && (query.follow || !file.exists()) {
+    let exists = in_time(file.clone(), |file| file.exists()).await?;
+    if !has_row && (query.follow || !exists) {
         return Err(ApiError::unknown(name.as_str()));
     }
     if query.follow {
-        return follow(lifetime, file, lines);
+        return follow(lifetime, file, lines).await;
     }
-    if !file.exists() {
+    if !exists {
         return Err(ApiError::NotFound(format!(
             "There is no log of cluster {name} on this host: the first command for the cluster \
              creates it, on the host of the daemon that runs the command"
         )));
     }
     let lines = if query.download { ALL_LINES } else { lines };
-    let read = tokio::task::spawn_blocking(move || tail(&file, lines)).await;
-    let read = read.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let read = in_time(file, move |file| tail(&file, lines)).await?;
     let mut text = read
         .map_err(|error| ApiError::Internal(error.to_string()))?
         .join("\n");
@@ -98,10 +98,25 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(lifetime: StreamLifetime, file: LogFile, lines: usize) -> Result<Response, ApiError> {
-    let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
-    let events = stream::unfold(follow, |mut follow| async move {
-        let line = follow.next().await.ok()??;
+/// Reads a file of the state folder, which may not answer.
+async fn in_time<T: Send + 'static>(
+    file: LogFile,
+    read: impl FnOnce(LogFile) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = state_files().run(move || read(file)).await;
+    done.map_err(|late| ApiError::Unavailable(late.to_string()))
+}
+
+async fn follow(
+    lifetime: StreamLifetime,
+    file: LogFile,
+    lines: usize,
+) -> Result<Response, ApiError> {
+    let follow = in_time(file, move |file| Follow::new(file, lines)).await?;
+    let follow = follow.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let events = stream::unfold(follow, |follow| async move {
+        let (line, follow) = follow.next_in_time().await.ok()?;
+        let line = line?;
         let event = Event::default().event("line").data(line);
         Some((Ok::<_, Infallible>(event), follow))
     });
