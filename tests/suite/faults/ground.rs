@@ -246,3 +246,44 @@ async fn replicas_with_other_settings_and_scripts_are_named() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_replica_on_standby_is_named_by_those_that_work() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    sql.run(
+        "INSERT INTO kindler_replicas (owner, host, pid, version, listening, aside, seen_at)
+         VALUES ('other', 'otherhost', 7, '0.0.1', true, true, now() + interval '1 hour')",
+    )
+    .await;
+    let named = "otherhost pid 7 (version 0.0.1)";
+    eventually(SHOWN, named, || async {
+        let (status, body) = daemon.get("/readyz").await?;
+        let shown = body.contains("ReplicaOnStandby") && body.contains(named);
+        (status == 200 && shown && body.contains("finish the upgrade")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_too_old_is_no_outage() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    let newest = "(SELECT max(version) FROM kindler_migrations)";
+    sql.run(&format!(
+        "CREATE TABLE kept AS SELECT * FROM kindler_migrations WHERE version = {newest};
+         DELETE FROM kindler_migrations WHERE version = {newest}"
+    ))
+    .await;
+    eventually(SHOWN, "the old schema", || async {
+        let (status, body) = daemon.get("/readyz").await?;
+        let shown = body.contains("SchemaUnusable") && body.contains("kindler migrate");
+        (status == 200 && shown).then_some(())
+    })
+    .await;
+    sql.run("INSERT INTO kindler_migrations SELECT * FROM kept")
+        .await;
+    ended(&daemon, &database, &host, "SchemaUnusable").await;
+}
