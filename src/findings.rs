@@ -85,6 +85,10 @@ pub enum FindingCode {
     CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
+    /// No cluster is claimed for a while after a failover or a restore.
+    ClaimsDeferred,
+    /// Several clusters of one placement declare the same port of the host.
+    PortsShared,
 }
 
 impl FindingCode {
@@ -109,7 +113,9 @@ impl FindingCode {
             | Self::ClockApart
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
-            | Self::ReplicaOnStandby => Severity::Warning,
+            | Self::ReplicaOnStandby
+            | Self::ClaimsDeferred
+            | Self::PortsShared => Severity::Warning,
         }
     }
 }

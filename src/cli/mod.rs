@@ -51,7 +51,7 @@ const DAEMON_THREADS: usize = 2;
 
 /// Runs the command in the arguments; the first argument is the program name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args: Vec<OsString> = args.into_iter().map(config::trimmed_arg).collect();
     let screen = Screen::detect();
     let ended = match parse(&args) {
         Ok(cli) => dispatch(cli, &screen),

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -14,6 +15,7 @@ use super::replicas::{compared, hashed};
 use super::state_folder::check_state_folder;
 use super::terms::{SeenTerms, report};
 use crate::cause::chain;
+use crate::clusters::reconcile::SafetyLimits;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
@@ -42,6 +44,10 @@ pub(super) struct Heartbeat {
     pub(super) refusals: Refusals,
     /// Of a daemon that reconciles.
     pub(super) terms: SeenTerms,
+    /// The safety limits of the reconciler.
+    pub(super) limits: Arc<SafetyLimits>,
+    /// The lifetime of its leases.
+    pub(super) lease: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) state_dir: PathBuf,
     /// The commands by the names of their settings.
@@ -113,9 +119,6 @@ impl Heartbeat {
         let checked = check_state_folder(&self.state_dir).await;
         let usable = checked.found.is_empty();
         self.metrics.state_folder_usable.set(i64::from(usable));
-        if let Some(space) = checked.space {
-            self.metrics.state_folder(space.free, space.total);
-        }
         self.vitals.findings.report("state folder", checked.found);
         self.me.identity.scripts = hashed(&self.scripts, &self.me.identity.scripts).await;
     }
@@ -193,9 +196,14 @@ impl Heartbeat {
         let terms = self.terms.check(&self.store).await;
         if let Some(went_back) = self.passing(terms, found).await?.flatten() {
             self.went_back.send_replace(Some(report(&went_back)));
+            // Claims were refused meanwhile.
+            self.wakeups.wake_everything();
         }
         let compared = self.compare().await;
         self.passing(compared, found).await?;
+        let failover = self.terms.failover(self.lease);
+        let findings = &self.vitals.findings;
+        findings.report("failover", failover.into_iter().collect());
         // Before it is written, so that the first heartbeat after a fault shows it.
         self.vitals.findings.report("heartbeat", found.clone());
         let written = self.write(listening).await;
@@ -227,6 +235,8 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
+        let suspended = self.limits.finding().into_iter().collect();
+        self.vitals.findings.report("repairs", suspended);
         let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
         let written = self

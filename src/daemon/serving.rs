@@ -17,7 +17,7 @@ use super::process::{Databases, Process};
 use super::replicas::own_scripts;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, reconnects, seed, terms};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::DaemonSettings;
 use crate::core::listener::Listener;
@@ -26,6 +26,7 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
+use crate::metrics::StateFolder;
 use crate::store::{Channels, DatabaseUser, Store};
 
 /// Runs the daemon on a database until `shutdown`.
@@ -114,6 +115,7 @@ impl HttpServer {
             metrics: process.metrics.clone(),
             fleet: FleetReader::new(process.store.clone(), per_cluster),
             readiness: vitals.clone(),
+            folder: StateFolder::new(process.settings.connection.state_dir.clone()),
         };
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);
@@ -172,9 +174,11 @@ impl RunningParts<'_> {
             owner: process.me.owner.clone(),
             feed: server.feed.clone(),
         };
+        let findings = vitals.findings.clone();
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
+            limits: process.limits.clone(),
             vitals,
             terms,
             went_back: health.went_back,
@@ -184,6 +188,7 @@ impl RunningParts<'_> {
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
+            lease: process.settings.lease_policy().ttl,
             metrics: process.metrics.clone(),
             state_dir: process.settings.connection.state_dir.clone(),
             scripts: own_scripts(&process.settings),
@@ -205,14 +210,19 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
-            let ended_owners = process.owner_locks().map(|locks| {
-                let (store, locks) = (process.store.clone(), locks.clone());
+            let conflicts = tokio::spawn(port_conflicts::report(
+                process.store.clone(),
+                findings,
+                shutdown.clone(),
+            ));
+            let ended_owners = process.ended_owners().map(|owners| {
                 let release =
-                    ended_owners::release_always(store, locks, wakeups.clone(), shutdown.clone());
+                    ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
                 tokio::spawn(release)
             });
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
+            check_end("port conflicts", conflicts.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);
             }

@@ -11,6 +11,7 @@ pub mod catalogue;
 mod fleet;
 mod http;
 mod process;
+mod state_folder;
 mod text;
 
 use jiff::SignedDuration;
@@ -24,6 +25,7 @@ use self::catalogue as names;
 pub use action::{ActionMetrics, ActionResult, Drift};
 pub use fleet::{Fleet, render_clusters};
 pub use http::HttpMetrics;
+pub use state_folder::StateFolder;
 
 /// The counters and gauges of this process.
 #[derive(Debug)]
@@ -40,9 +42,11 @@ pub struct Metrics {
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
     clock_offset: Gauge,
-    state_folder_bytes: IntGaugeVec,
     /// Whether files of the state folder can be written.
     pub state_folder_usable: IntGauge,
+    db_answers: IntGaugeVec,
+    state_folder_free_bytes: IntGauge,
+    state_folder_size_bytes: IntGauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -74,9 +78,11 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
-            state_folder_bytes: collectors::gauges(r, &names::STATE_FOLDER_BYTES),
             state_folder_usable: collectors::gauge(r, &names::STATE_FOLDER_USABLE),
             clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
+            db_answers: collectors::gauges(r, &names::DB_ANSWERS),
+            state_folder_free_bytes: collectors::gauge(r, &names::STATE_FOLDER_FREE_BYTES),
+            state_folder_size_bytes: collectors::gauge(r, &names::STATE_FOLDER_SIZE_BYTES),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -85,7 +91,7 @@ impl Metrics {
         };
         metrics.pool(0, 0, 0);
         metrics.findings(&[]);
-        metrics.state_folder(0, 0);
+        metrics.database_answered("none");
         metrics
     }
 
@@ -115,14 +121,19 @@ impl Metrics {
         }
     }
 
-    /// Sets the space of the state folder, in bytes.
-    pub fn state_folder(&self, free: u64, total: u64) {
-        for (kind, bytes) in [("free", free), ("total", total)] {
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            self.state_folder_bytes
-                .with_label_values(&[kind])
-                .set(bytes);
+    /// Sets how the database answered a scrape: `ok`, `error` or `none`.
+    pub fn database_answered(&self, result: &str) {
+        for one in ["ok", "error", "none"] {
+            let is = i64::from(one == result);
+            self.db_answers.with_label_values(&[one]).set(is);
         }
+    }
+
+    /// Sets the space of the state folder's file system.
+    pub(crate) fn state_folder(&self, free: u64, size: u64) {
+        let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.state_folder_free_bytes.set(count(free));
+        self.state_folder_size_bytes.set(count(size));
     }
 
     /// Sets which findings there are.

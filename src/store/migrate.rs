@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 18] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 20] = [
     (
         1,
         "clusters",
@@ -116,6 +116,16 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 18] = [
             include_str!("../../sql/core/prepare.sql"),
             include_str!("../../sql/migrations/0018_findings.sql")
         ),
+    ),
+    (
+        19,
+        "restarting",
+        include_str!("../../sql/migrations/0019_restarting.sql"),
+    ),
+    (
+        20,
+        "ports and times",
+        include_str!("../../sql/migrations/0020_ports_and_times.sql"),
     ),
 ];
 

@@ -21,6 +21,7 @@ mod notification_queue;
 mod object;
 mod objects;
 mod placement;
+mod ports;
 mod privileges;
 mod queries;
 mod replica_settings;
@@ -57,22 +58,23 @@ pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use objects::{Damage, DamageState, ObjectKind};
 pub use placement::{Unselected, UnselectedCluster};
+pub use ports::PortConflict;
 pub use privileges::{DatabaseUser, LackingPrivilege};
 pub use replica_settings::{ExplainedSetting, ExplainedSettings, ReplicaSettings};
 pub use report::{
     Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
 };
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
-pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
+pub use samples::{ClusterSample, FactKind, FailingSample, FleetFact, ReplicaCounts};
 pub use server::ServerFacts;
 pub use steps::StepCount;
 pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
-/// The statements that find free ports and suggest a cluster, for tests of their plans.
+/// The statement that suggests a cluster, for tests of its plan.
 #[doc(hidden)]
-pub fn free_port_statements() -> [&'static str; 2] {
-    [&queries::FIND_PORTS, &queries::SUGGEST]
+pub fn suggest_statement() -> &'static str {
+    &queries::SUGGEST
 }
 
 /// The error of a daemon on a schema of version `found`, if that is newer than this

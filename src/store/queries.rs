@@ -93,12 +93,14 @@ queries! {
     HAS_LIVE_TOKEN = "has_live_token";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
+    LIST_FACTS = "list_facts";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
     LIST_USED_NAMES = "list_used_names";
+    LIST_PORT_CONFLICTS = "list_port_conflicts";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";

@@ -16,8 +16,10 @@ mod ports;
 mod roles;
 mod spec;
 mod takeover;
+mod times;
 mod tokens;
 mod triggers;
+mod unreadable;
 
 use std::time::Duration;
 

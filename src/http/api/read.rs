@@ -172,7 +172,16 @@ pub(super) async fn get(
 
 /// The response for one cluster.
 pub(super) fn one(cluster: &Cluster) -> Response {
-    (etag(cluster), Json(View::of(cluster, None))).into_response()
+    one_with(cluster, &[])
+}
+
+/// The same with warnings about what was just declared, if there are any.
+pub(super) fn one_with(cluster: &Cluster, warnings: &[String]) -> Response {
+    let mut view = json!(View::of(cluster, None));
+    if !warnings.is_empty() {
+        view["warnings"] = json!(warnings);
+    }
+    (etag(cluster), Json(view)).into_response()
 }
 
 fn etag(cluster: &Cluster) -> [(HeaderName, String); 1] {

@@ -60,9 +60,7 @@ async fn a_full_state_folder_loses_only_logs() {
         Some(0.0)
     );
     assert_eq!(
-        daemon
-            .metric("kindler_state_folder_bytes{kind=\"total\"}")
-            .await,
+        daemon.metric("kindler_state_folder_size_bytes").await,
         Some(256.0 * 1024.0)
     );
 

@@ -143,7 +143,7 @@ async fn failing_rows_do_not_delay_others() {
     sql.run("INSERT INTO clusters (name, provider) SELECT 'bad-' || n, 'k3d' FROM generate_series(1, 200) n;
          ALTER TABLE clusters DISABLE TRIGGER USER;
          ALTER TABLE clusters DROP CONSTRAINT clusters_name_is_a_label, DROP CONSTRAINT clusters_http_port_1_to_65535;
-         INSERT INTO clusters (name, provider, http_port) SELECT 'Unreadable ' || n, 'k3d', 0 FROM generate_series(1, 100) n;
+         INSERT INTO clusters (name, provider, pf_port, http_port, https_port) SELECT 'Unreadable ' || n, 'k3d', 30000 + n, 0, 31000 + n FROM generate_series(1, 100) n;
          ALTER TABLE clusters ENABLE TRIGGER USER",
     )
     .await;

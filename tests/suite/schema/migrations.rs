@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 18] = [
+const MERGED: [(&str, &str); 20] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -79,6 +79,14 @@ const MERGED: [(&str, &str); 18] = [
     (
         "0018_findings.sql",
         "6f3e1a44a2266911e47e81e847e225524955a6288505b980f9f26efe63bf1b15",
+    ),
+    (
+        "0019_restarting.sql",
+        "f4bcde0f7d78e19cbfac59c9b4ca9a8fb4174318842826a3e0bbb95b5918706f",
+    ),
+    (
+        "0020_ports_and_times.sql",
+        "0749a305c93fa46ce338276b9fa6553963d58188138f295b61eab26899fe0d7b",
     ),
 ];
 
