@@ -48,7 +48,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Inspect",
-        &["list", "get", "events", "logs", "status", "ready"],
+        &["list", "get", "events", "logs", "status", "ready", "doctor"],
     ),
     ("Access", &["token"]),
     ("Shell", &["completions"]),
@@ -127,6 +127,16 @@ values it changes nothing. Omitted ports get the first free ones.")]
                       selected by no daemon; 2 no database"
     )]
     Status {
+        /// Output format
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Check everything that Kindler needs: settings, database, host, commands, daemons
+    #[command(
+        after_help = "Exit codes: 0 all is fine; 1 warnings; 2 failures. Run it on the daemon's host, \
+                      as its user; it changes nothing"
+    )]
+    Doctor {
         /// Output format
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,

@@ -6,6 +6,7 @@
 
 mod args;
 mod declare;
+mod doctor;
 mod error;
 mod events;
 mod get;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
+use crate::command::FILE_DEADLINE;
 use crate::config::{self, Connection, ConnectionArgs, DaemonArgs, DaemonSettings};
 use crate::daemon::{self, DaemonError, DaemonExit};
 use crate::metrics;
@@ -133,6 +135,11 @@ fn dispatch(cli: Cli, screen: &Screen) -> Result<Exit, CliError> {
         Command::Man { folder } => args::write_manual(&folder)
             .map(|()| Exit::Done)
             .map_err(|source| CliError::Manual { folder, source }),
+        Command::Doctor { output } => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(CliError::Runtime)?
+            .block_on(doctor::doctor(connection, screen, output)),
         client => {
             let connection = Connection::found(connection)?;
             tokio::runtime::Builder::new_current_thread()
@@ -166,6 +173,8 @@ fn on_workers(
     let ended = runtime
         .block_on(runtime.spawn(command))
         .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+    // An operation on a file system that does not answer never ends.
+    runtime.shutdown_timeout(FILE_DEADLINE);
     Ok(match ended? {
         DaemonExit::Done => Exit::Done,
         DaemonExit::Unconverged => Exit::Failed,
@@ -202,6 +211,7 @@ async fn run_client(
         | Command::Serve(_)
         | Command::Once(_)
         | Command::Logs(_)
+        | Command::Doctor { .. }
         | Command::Ready { .. }
         | Command::Completions { .. }
         | Command::SettingsTable

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::capture::{clean_line, clean_up_to};
+use super::files::state_files;
 use super::log_error::LogError;
 use super::log_owner::LogFile;
 
@@ -163,6 +164,25 @@ impl Follow {
                 return Ok(None);
             }
             if !self.poll()? {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+
+    /// As [`Follow::next`], with a deadline for each look at the files. Not cancel-safe.
+    pub async fn next_in_time(mut self) -> Result<(Option<LogText>, Self), LogError> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Ok((Some(line), self));
+            }
+            if self.ended {
+                return Ok((None, self));
+            }
+            let log = self.log.clone();
+            let polled = state_files().run(move || (self.poll(), self)).await;
+            let (polled, follow) = polled.map_err(|late| unreadable(&log, late))?;
+            self = follow;
+            if !polled? {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         }

@@ -14,14 +14,19 @@ use std::time::Duration;
 use jiff::{Timestamp, Unit};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::files::FILE_DEADLINE;
 use super::log_error::LogError;
 use super::log_owner::{HEADING_BYTES, Heading, LogFile, LogOwner, uid_in};
 use crate::cause::chain;
 
 /// The size at which a log is rotated to `NAME.log.1`, in bytes.
 pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long a log is not written after the file system did not answer.
+const AFTER_LATE: Duration = Duration::from_secs(30);
 
 /// The folder that holds the logs of all clusters.
 #[derive(Debug, Clone)]
@@ -74,6 +79,7 @@ impl LogDir {
             open: None,
             was_opened: false,
             failed_writes: 0,
+            not_before: None,
         }
     }
 }
@@ -95,6 +101,8 @@ pub struct CommandLog {
     /// Whether it was open before. If so, another row's log is a later one.
     was_opened: bool,
     failed_writes: u64,
+    /// Until when nothing is written, because the file system did not answer.
+    not_before: Option<Instant>,
 }
 
 /// The blocks that are missing from the logs of this process, and why, until the log says it.
@@ -150,7 +158,19 @@ impl CommandLog {
     }
 
     async fn write(&mut self, block: &[u8], is_heading: bool) {
-        if let Err(error) = self.try_write(block, is_heading).await {
+        if self.not_before.is_some_and(|then| Instant::now() < then) {
+            self.failed_writes += 1;
+            return;
+        }
+        let written = timeout(FILE_DEADLINE, self.try_write(block, is_heading)).await;
+        let written = written.unwrap_or_else(|_| {
+            // Each attempt may keep a thread, so there are few.
+            self.not_before = Some(Instant::now() + AFTER_LATE);
+            Err(LogError::Late {
+                path: self.path.clone(),
+            })
+        });
+        if let Err(error) = written {
             self.failed_writes += 1;
             // The log of another row does not say it.
             if !matches!(error, LogError::Taken { .. }) {

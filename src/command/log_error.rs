@@ -44,6 +44,12 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// The file system did not answer in time.
+    #[error("the file system of log {} did not answer in time", path.display())]
+    Late {
+        /// The log.
+        path: PathBuf,
+    },
     /// Another row of the same name owns the log now.
     #[error("log {} now belongs to another row", path.display())]
     Taken {

@@ -38,6 +38,7 @@
 mod capture;
 mod control_socket;
 mod environment;
+mod files;
 mod follow;
 pub mod guard;
 mod guard_process;
@@ -56,6 +57,7 @@ mod tree;
 pub use crate::core::trust::{MonotonicDeadline, Trust};
 pub use capture::{STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, clean_line};
 pub use environment::{PASSED_ENV, RUN_ID, WITHHELD_ENV};
+pub use files::{FILE_DEADLINE, FileThread, script_files, state_files};
 pub use follow::{Follow, LogText, tail, whole};
 pub use line::{CommandLimits, CommandLine};
 pub use log::{CommandLog, LOG_BYTES, LogDir};

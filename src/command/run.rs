@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::capture::{KeptOutput, OutputCapture, STDOUT_KEPT};
 use super::control_socket::{GuardReport, GuardRequest};
 use super::environment;
+use super::files::state_files;
 use super::guard_process::GuardProcess;
 use super::line::{CommandLimits, CommandLine};
 use super::log::CommandLog;
@@ -59,6 +60,15 @@ impl Default for Runner {
             secrets: KnownSecrets::default(),
         }
     }
+}
+
+/// The path, if its file exists. Also if the file system does not say so in time: the guard then
+/// starts nothing without it.
+async fn existing(path: Option<&Path>) -> Option<PathBuf> {
+    let path = path?.to_owned();
+    let checked = path.clone();
+    let exists = state_files().run(move || checked.exists()).await;
+    exists.unwrap_or(true).then_some(path)
 }
 
 impl Runner {
@@ -127,7 +137,8 @@ impl Runner {
             return Ok((CommandEnd::of(ending), KeptOutput::default()));
         }
         // Without the file no process can conclude that this one has ended.
-        let owner_lock = self.owner_lock.as_deref().filter(|path| path.exists());
+        let owner_lock = existing(self.owner_lock.as_deref()).await;
+        let owner_lock = owner_lock.as_deref();
         let guard = GuardProcess::start(
             (&self.guard_program, owner_lock),
             &self.pass_env,

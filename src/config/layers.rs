@@ -72,7 +72,7 @@ pub fn layered(command: Command, args: &[OsString]) -> Result<Command, ConfigErr
     }
     let mut from_files = SettingValues::new();
     for url in url_file::URLS {
-        if let Some(text) = url_file::below_variable(url, args, &values)? {
+        if let Some((text, _)) = url_file::below_variable(url, args, &values)? {
             from_files.insert(url.to_owned(), vec![text]);
         }
     }
@@ -105,7 +105,7 @@ pub fn log_setting(args: &[OsString]) -> Result<String, ConfigError> {
 }
 
 /// The file to read: the one that is set, else the first default that exists.
-fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
+pub(super) fn config_path(args: &[OsString]) -> Result<Option<PathBuf>, ConfigError> {
     let given = flag_value(args, "--config").or_else(|| variable("KINDLER_CONFIG"));
     match given.map(PathBuf::from) {
         Some(path) if path.exists() => Ok(Some(path)),

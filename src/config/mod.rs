@@ -8,6 +8,7 @@
 mod catalogue;
 mod environments;
 mod error;
+mod explain;
 mod file;
 mod hosts;
 mod installed;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use catalogue::{Setting, settings, settings_example, settings_table};
 pub use environments::{Environments, EnvironmentsError};
 pub use error::ConfigError;
+pub use explain::{DEFAULT, explained};
 pub use layers::{COMMAND_ENV, for_dev, layered, log_setting, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
 pub use native::NativeArgs;

@@ -17,13 +17,13 @@ pub(super) const URLS: [&str; 2] = ["database_url", "api_database_url"];
 /// Far longer than any URL; a larger file cannot be a URL file.
 const MAX_BYTES: u64 = 16 * 1024;
 
-/// The URL from a file or credential, if there is one and neither flag nor
+/// The URL from a file or credential, and its path, if there is one and neither flag nor
 /// variable sets `url`. `file` has the values of the settings file.
 pub(super) fn below_variable(
     url: &'static str,
     args: &[OsString],
     file: &SettingValues,
-) -> Result<Option<String>, ConfigError> {
+) -> Result<Option<(String, PathBuf)>, ConfigError> {
     reject_password(url, args)?;
     let outside = |name: &str| {
         flag_value(args, &format!("--{}", flag(name)))
@@ -42,7 +42,7 @@ pub(super) fn below_variable(
         (None, None) => in_file.map(OsString::from),
     };
     let path = path.map(PathBuf::from).or_else(|| credential(url));
-    path.map(|path| read(&path)).transpose()
+    path.map(|path| Ok((read(&path)?, path))).transpose()
 }
 
 fn flag(setting: &str) -> String {

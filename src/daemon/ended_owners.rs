@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::identity;
-use crate::command::{EndedOwner, OwnerLocks, daemons_of_left_runs};
+use crate::command::{EndedOwner, OwnerLocks, daemons_of_left_runs, state_files};
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::wakeups::WakeupQueue;
@@ -56,7 +56,10 @@ impl EndedOwners {
 
     /// Releases the leases of the owners that have ended, and returns their number.
     pub(super) async fn release(&mut self) -> u64 {
-        let ended = self.locks.ended();
+        let locks = self.locks.clone();
+        // A folder that does not answer is a finding of its own.
+        let ended = state_files().run(move || locks.ended()).await;
+        let ended = ended.unwrap_or_default();
         if ended.is_empty() {
             return 0;
         }
@@ -97,7 +100,7 @@ impl EndedOwners {
             match self.release_leases(&owner).await {
                 Some(leases) => {
                     count += leases;
-                    owner.forget();
+                    state_files().run_later(move || owner.forget());
                 }
                 None => later.push((at, owner)),
             }

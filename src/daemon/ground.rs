@@ -51,7 +51,7 @@ impl GroundCheck {
             ground.differing.clear();
         }
         let was = self.schema.get_or_insert_with(|| ground.schema.clone());
-        let mut found = findings(&ground);
+        let mut found = database_findings(&ground);
         if *was != ground.schema {
             found.push(Finding::new(
                 FindingCode::SchemaDamaged,
@@ -104,7 +104,8 @@ impl ClockOffset {
     }
 }
 
-fn findings(ground: &DatabaseGround) -> Vec<Finding> {
+/// What is wrong with what was read of the database.
+pub(crate) fn database_findings(ground: &DatabaseGround) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(damage(ground));
     if !ground.triggers_fire {
@@ -223,7 +224,7 @@ fn named(all: &[String]) -> String {
 }
 
 /// An error that neither a restart nor another server mends, as a finding.
-pub(super) async fn lasting(store: &Store, error: &DatabaseError) -> Finding {
+pub(crate) async fn lasting(store: &Store, error: &DatabaseError) -> Finding {
     let what = chain(error);
     match error {
         DatabaseError::Denied { .. } => Finding::new(

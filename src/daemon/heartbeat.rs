@@ -1,6 +1,7 @@
 //! The heartbeat of a daemon: writes its row in `kindler_replicas`, checks the
 //! database and its schema version, and finds expired leases.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::ground::{GroundCheck, lasting};
+use super::replicas::{compared, hashed};
+use super::state_folder::check_state_folder;
 use super::terms::{SeenTerms, report};
 use crate::cause::chain;
 use crate::clusters::reconcile::SafetyLimits;
@@ -46,6 +49,9 @@ pub(super) struct Heartbeat {
     /// The lifetime of its leases.
     pub(super) lease: Duration,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) state_dir: PathBuf,
+    /// The commands by the names of their settings.
+    pub(super) scripts: Vec<(&'static str, PathBuf)>,
     // outputs
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
@@ -82,6 +88,7 @@ impl Heartbeat {
     }
 
     async fn beat(&mut self) {
+        self.check_host().await;
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
         // A listener that receives its own notification proves that there is no pooler.
         self.store.set_own_sessions(listening);
@@ -102,6 +109,26 @@ impl Heartbeat {
             *was = trouble;
             changed
         });
+    }
+
+    /// Checks the state folder, and reads the scripts, also while there is no database.
+    async fn check_host(&mut self) {
+        if !self.reconciles {
+            return;
+        }
+        let checked = check_state_folder(&self.state_dir).await;
+        let usable = checked.found.is_empty();
+        self.metrics.state_folder_usable.set(i64::from(usable));
+        self.vitals.findings.report("state folder", checked.found);
+        self.me.identity.scripts = hashed(&self.scripts, &self.me.identity.scripts).await;
+    }
+
+    /// Compares this daemon with the others.
+    async fn compare(&self) -> Result<(), DatabaseError> {
+        let replicas = self.store.replicas().await?;
+        let found = compared(&self.me.owner, &replicas);
+        self.vitals.findings.report("replicas", found);
+        Ok(())
     }
 
     /// Puts this daemon on standby while the schema is newer than this release, and
@@ -172,6 +199,8 @@ impl Heartbeat {
             // Claims were refused meanwhile.
             self.wakeups.wake_everything();
         }
+        let compared = self.compare().await;
+        self.passing(compared, found).await?;
         let failover = self.terms.failover(self.lease);
         let findings = &self.vitals.findings;
         findings.report("failover", failover.into_iter().collect());

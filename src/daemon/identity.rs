@@ -1,5 +1,6 @@
 //! The identity of this process among the daemons of one database.
 
+use super::replicas::own_settings;
 use crate::store::Replica;
 
 /// The owner is unique to this start of the process, so that a restarted daemon is
@@ -15,6 +16,7 @@ pub(super) fn this_process(listen: Option<String>) -> Replica {
         pid: i32::try_from(pid).unwrap_or(0),
         host,
         listen,
+        identity: own_settings(),
     }
 }
 

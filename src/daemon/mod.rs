@@ -21,10 +21,12 @@ mod orphans;
 mod port_conflicts;
 mod process;
 mod reconnects;
+mod replicas;
 mod seed;
 mod serving;
 mod signals;
 mod startup;
+mod state_folder;
 mod systemd;
 mod terms;
 #[cfg(feature = "otel")]
@@ -51,6 +53,8 @@ use traces::TraceExporter as Traces;
 
 pub use dev::dev;
 pub use error::DaemonError;
+pub(crate) use ground::{database_findings, lasting};
+pub(crate) use state_folder::check_state_folder;
 
 /// Result of a command of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

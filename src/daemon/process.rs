@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::ended_owners::EndedOwners;
 use super::{driver, identity};
 use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
-use crate::command::{LogDir, OwnerLock, OwnerLocks};
+use crate::command::{LogDir, OwnerLock, OwnerLocks, state_files};
 use crate::config::DaemonSettings;
 use crate::core::controller::{Controller, ControllerSettings};
 use crate::core::database::Database;
@@ -174,7 +174,10 @@ impl Process {
             let error = &error as &dyn std::error::Error;
             warn!(error, "leases could not be released; they expire");
         } else if let Some((_, own)) = &self.owner_locks {
-            own.forget();
+            let path = own.path().to_owned();
+            // As `OwnerLock::forget`, with a deadline.
+            let removed = state_files().run(move || std::fs::remove_file(path)).await;
+            let _ = removed.flatten();
         }
     }
 }
@@ -189,9 +192,14 @@ fn owner_locks(
     if settings.web.api_only {
         return None;
     }
-    let taken = OwnerLocks::new(&settings.connection.state_dir, database.to_string())
-        .and_then(|locks| locks.take(owner).map(|own| (locks, own)));
+    let state_dir = settings.connection.state_dir.clone();
+    let (database, owner) = (database.to_string(), owner.to_owned());
+    let taken = state_files().run_blocking(move || {
+        let locks = OwnerLocks::new(&state_dir, database)?;
+        locks.take(&owner).map(|own| (locks, own))
+    });
     taken
+        .flatten()
         .inspect_err(|error| {
             let error = error as &dyn std::error::Error;
             warn!(

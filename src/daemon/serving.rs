@@ -14,6 +14,7 @@ use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
+use super::replicas::own_scripts;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
 use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms, workload};
@@ -197,6 +198,8 @@ impl RunningParts<'_> {
             refusals,
             lease: process.settings.lease_policy().ttl,
             metrics: process.metrics.clone(),
+            state_dir: process.settings.connection.state_dir.clone(),
+            scripts: own_scripts(&process.settings),
             ground: GroundCheck::new(match process.reconciles() {
                 true => DatabaseUser::Daemon,
                 false => DatabaseUser::Api,

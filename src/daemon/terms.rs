@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::clusters::observation::Observation;
 use crate::clusters::{Cluster, ClusterName, Provider};
+use crate::command::state_files;
 use crate::core::database::DatabaseError;
 use crate::drivers::Driver;
 use crate::findings::{Finding, FindingCode};
@@ -82,12 +83,23 @@ impl SeenTerms {
     pub(super) async fn check(&mut self, store: &Store) -> Result<Option<WentBack>, DatabaseError> {
         let terms = store.issued_terms().await?;
         self.since_failover = terms.since_failover;
-        let (file, seen) = self.seen.take().unwrap_or_else(|| {
-            let file = self.folder.join(&terms.origin);
-            let seen = fs::read_to_string(&file).ok();
-            let seen = seen.and_then(|text| text.trim().parse().ok());
-            (file, seen.unwrap_or(terms.issued))
-        });
+        let (file, seen) = match self.seen.take() {
+            Some(seen) => seen,
+            None => {
+                let file = self.folder.join(&terms.origin);
+                let read = file.clone();
+                let read = state_files().run(move || fs::read_to_string(read).ok());
+                let seen = match read.await {
+                    Ok(text) => text.and_then(|text| text.trim().parse().ok()),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        warn!(error, "the largest term of this host cannot be read");
+                        return Ok(None);
+                    }
+                };
+                (file, seen.unwrap_or(terms.issued))
+            }
+        };
         self.seen = Some((file.clone(), seen));
         let issued = terms.issued;
         let went_back = if issued < seen {
@@ -110,9 +122,7 @@ impl SeenTerms {
             Some(_) => store.issued_terms().await?.issued,
             None => issued,
         };
-        if now != seen || !file.exists() {
-            self.note(&file, now);
-        }
+        self.note(&file, now, now != seen).await;
         self.seen = Some((file, now));
         store.claims().require_terms(now);
         Ok(went_back)
@@ -132,13 +142,20 @@ impl SeenTerms {
         Some(Finding::new(FindingCode::ClaimsDeferred, what, next))
     }
 
-    /// Replaces the file as a whole. An error delays the next notice only.
-    fn note(&self, file: &Path, term: i64) {
-        let part = file.with_extension(std::process::id().to_string());
-        let written = fs::create_dir_all(&self.folder)
-            .and_then(|()| fs::write(&part, format!("{term}\n")))
-            .and_then(|()| fs::rename(&part, file));
-        if let Err(error) = written {
+    /// Replaces the file as a whole, if it is to be or does not exist. An error delays the next
+    /// notice only.
+    async fn note(&self, file: &Path, term: i64, changed: bool) {
+        let (folder, file) = (self.folder.clone(), file.to_owned());
+        let written = state_files().run(move || {
+            if !changed && file.exists() {
+                return Ok(());
+            }
+            let part = file.with_extension(std::process::id().to_string());
+            fs::create_dir_all(&folder)?;
+            fs::write(&part, format!("{term}\n"))?;
+            fs::rename(&part, file)
+        });
+        if let Err(error) = written.await.flatten() {
             let error = &error as &dyn std::error::Error;
             warn!(
                 error,
@@ -164,7 +181,9 @@ pub(super) async fn without_row(
 ) -> Result<Vec<String>, DatabaseError> {
     let rows = store.names().await?;
     let mut candidates = Vec::new();
-    for name in logged_names(logs) {
+    let logs = logs.to_owned();
+    let logged = state_files().run(move || logged_names(&logs)).await;
+    for name in logged.unwrap_or_default() {
         if !rows.iter().any(|row| row == name.as_str()) {
             let one = |provider| Cluster::undeclared(name.clone(), provider);
             candidates.extend(Provider::ALL.map(one));

@@ -58,6 +58,9 @@ families! {
     CLOCK_OFFSET_SECONDS GAUGE "kindler_clock_offset_seconds" []
         "How far the database's clock is ahead of this host's, read at each heartbeat; negative: behind.",
         "Beyond 5 s either way: synchronize the clocks of both hosts.";
+    STATE_FOLDER_USABLE GAUGE "kindler_state_folder_usable" []
+        "1 if the last heartbeat wrote, read and removed a file in the state folder within 2 s.",
+        "0: `kindler status` shows why (StateFolder…). Clusters work, logs are lost, and a crashed daemon is replaced only when its leases expire.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
         "1 if this scrape read everything in time.",
         "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";

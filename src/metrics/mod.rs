@@ -42,6 +42,8 @@ pub struct Metrics {
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
     clock_offset: Gauge,
+    /// Whether files of the state folder can be written.
+    pub state_folder_usable: IntGauge,
     db_answers: IntGaugeVec,
     state_folder_free_bytes: IntGauge,
     state_folder_size_bytes: IntGauge,
@@ -76,6 +78,7 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
+            state_folder_usable: collectors::gauge(r, &names::STATE_FOLDER_USABLE),
             clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
             db_answers: collectors::gauges(r, &names::DB_ANSWERS),
             state_folder_free_bytes: collectors::gauge(r, &names::STATE_FOLDER_FREE_BYTES),

@@ -25,12 +25,14 @@ mod placement;
 mod ports;
 mod privileges;
 mod queries;
+mod replica_settings;
 mod report;
 mod restore;
 mod roles;
 mod rows;
 mod samples;
 mod seed;
+mod server;
 mod spec_sql;
 mod steps;
 mod terms;
@@ -61,11 +63,13 @@ pub use objects::{Damage, DamageState, ObjectKind};
 pub use placement::{Unselected, UnselectedCluster};
 pub use ports::PortConflict;
 pub use privileges::{DatabaseUser, LackingPrivilege};
+pub use replica_settings::{ExplainedSetting, ExplainedSettings, ReplicaSettings};
 pub use report::{
     Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
 };
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
 pub use samples::{ClusterSample, FactKind, FailingSample, FleetFact, ReplicaCounts};
+pub use server::ServerFacts;
 pub use steps::StepCount;
 pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};

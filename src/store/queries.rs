@@ -59,7 +59,8 @@ named_queries! {
         privileges, kinds_needed, objects_needed, columns_needed
     }
     WriteHeartbeat = "write_heartbeat" {
-        owner, host, pid, version, listen, listening, notice, selector, standby, refused, findings
+        owner, host, pid, version, listen, listening, notice, selector, standby, refused, findings,
+        settings, scripts
     }
     DeclareCluster = "declare_cluster" { name, spec, labels, desired, paused, actor }
     EditCluster = "edit_cluster" { name, generation, spec, labels, paused, desired, actor }
@@ -117,6 +118,7 @@ queries! {
     READ_DECLARED = "read_declared";
     READ_NOTIFICATION_QUEUE = "read_notification_queue";
     READ_DELETION_QUEUE = "read_deletion_queue";
+    READ_SERVER = "read_server";
     READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";

@@ -11,6 +11,7 @@ use crate::clusters::Cluster;
 
 use super::Store;
 use super::queries::{self, WriteHeartbeat};
+use super::replica_settings::ReplicaSettings;
 use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
@@ -88,6 +89,8 @@ pub struct Replica {
     pub pid: i32,
     /// The address of its HTTP server.
     pub listen: Option<String>,
+    /// By which it is compared with others.
+    pub identity: ReplicaSettings,
 }
 
 /// The latest heartbeat of a daemon.
@@ -121,6 +124,9 @@ pub struct ReplicaStatus {
     pub workload: Workload,
     /// The deletions that it lets begin within a minute; 0: any number. `None`: not known.
     pub delete_cap: Option<usize>,
+    /// Its settings and scripts.
+    #[serde(skip)]
+    pub identity: ReplicaSettings,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -232,6 +238,8 @@ impl Store {
         let version = env!("CARGO_PKG_VERSION");
         let refused = serde_json::to_value(refused).expect("it is plain data");
         let findings = serde_json::to_value(findings).expect("they are plain data");
+        let settings = serde_json::to_value(&me.identity.settings).expect("they are texts");
+        let scripts = serde_json::to_value(&me.identity.scripts).expect("they are texts");
         self.execute(
             "write the heartbeat",
             WriteHeartbeat::sql(),
@@ -247,6 +255,8 @@ impl Store {
                 standby: &standby,
                 refused: &refused,
                 findings: &findings,
+                settings: &settings,
+                scripts: &scripts,
             }
             .values(),
         )
@@ -288,6 +298,10 @@ impl Store {
                 findings: known_findings(column(row, "findings")?),
                 workload: serde_json::from_value(workload).unwrap_or_default(),
                 delete_cap: delete_cap.and_then(|cap| usize::try_from(cap).ok()),
+                identity: ReplicaSettings {
+                    settings: serde_json::from_value(column(row, "settings")?).unwrap_or_default(),
+                    scripts: serde_json::from_value(column(row, "scripts")?).unwrap_or_default(),
+                },
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

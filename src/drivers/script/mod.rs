@@ -22,7 +22,8 @@ mod programs;
 mod step;
 mod unusable;
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,18 @@ impl ScriptSettings {
             runner: Runner::default(),
         }
     }
+}
+
+/// What is wrong with the programs of these settings for a process with this `PATH`, one line
+/// each; and the default programs that it does not find, which one provider alone may not need.
+pub fn programs_on(settings: &ScriptSettings, path: &OsStr) -> (Vec<String>, Vec<&'static str>) {
+    let problems = programs::problems(settings, path);
+    (problems, programs::missing_defaults(settings, path))
+}
+
+/// The file of a program that a process with this `PATH` starts, if it can be started.
+pub fn located_on(program: &Path, path: &OsStr) -> Option<PathBuf> {
+    programs::located(program, path)
 }
 
 /// The driver that runs the host's own commands.
@@ -183,8 +196,9 @@ impl Driver for ScriptDriver {
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {
-        let problems = programs::problems(&self.settings);
-        for missing in programs::missing_defaults(&self.settings) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let problems = programs::problems(&self.settings, &path);
+        for missing in programs::missing_defaults(&self.settings, &path) {
             tracing::info!(
                 program = missing,
                 "not found in PATH; clusters that need it cannot be observed"

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
@@ -11,8 +11,7 @@ use super::ScriptSettings;
 use super::calls::{CREATE, DELETE, EXISTS, PROBE, START, STOP};
 
 /// One line for each setting whose program is missing or cannot be started.
-pub(super) fn problems(settings: &ScriptSettings) -> Vec<String> {
-    let path = env::var_os("PATH").unwrap_or_default();
+pub(super) fn problems(settings: &ScriptSettings, path: &OsStr) -> Vec<String> {
     let required = [
         (CREATE, &settings.create, "create_env.sh"),
         (DELETE, &settings.delete, "delete_env.sh"),
@@ -34,7 +33,7 @@ pub(super) fn problems(settings: &ScriptSettings) -> Vec<String> {
     .into_iter()
     .filter_map(|(setting, program)| {
         let program = program.as_ref()?;
-        let problem = problem(program, &path)?;
+        let problem = problem(program, path)?;
         Some(format!("{setting}: {} {problem}", program.display()))
     });
     unset.chain(invalid).collect()
@@ -42,8 +41,7 @@ pub(super) fn problems(settings: &ScriptSettings) -> Vec<String> {
 
 /// Default programs that are not found. This is not a problem, because a host may have only one
 /// provider.
-pub(super) fn missing_defaults(settings: &ScriptSettings) -> Vec<&'static str> {
-    let path = env::var_os("PATH").unwrap_or_default();
+pub(super) fn missing_defaults(settings: &ScriptSettings, path: &OsStr) -> Vec<&'static str> {
     let lists = settings.exists.is_none();
     let start_or_stop = settings.start.is_none() || settings.stop.is_none();
     [
@@ -53,7 +51,7 @@ pub(super) fn missing_defaults(settings: &ScriptSettings) -> Vec<&'static str> {
         ("docker", lists || start_or_stop),
     ]
     .into_iter()
-    .filter(|(program, used)| *used && problem(Path::new(program), &path).is_some())
+    .filter(|(program, used)| *used && problem(Path::new(program), path).is_some())
     .map(|(program, _)| program)
     .collect()
 }
@@ -66,6 +64,15 @@ fn problem(program: &Path, path: &OsStr) -> Option<&'static str> {
     }
     let found = env::split_paths(path).any(|dir| file_problem(&dir.join(program)).is_none());
     (!found).then_some("is not found in PATH")
+}
+
+/// The file of a program that can be started. A bare name is searched in `path`.
+pub(super) fn located(program: &Path, path: &OsStr) -> Option<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return file_problem(program).is_none().then(|| program.to_owned());
+    }
+    let mut files = env::split_paths(path).map(|dir| dir.join(program));
+    files.find(|file| file_problem(file).is_none())
 }
 
 fn file_problem(file: &Path) -> Option<&'static str> {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clusters::{Cluster, ClusterName};
-use crate::command::{Follow, LogFile, LogOwner, LogText, tail, whole};
+use crate::command::{Follow, LogFile, LogOwner, LogText, state_files, tail, whole};
 
 use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
@@ -70,26 +70,26 @@ pub(super) async fn log(
         return Err(ApiError::field("query", "lines", msg, json!(lines)));
     }
     let (file, has_row) = log_of_name(&api, &name).await?;
-    if !has_row && (query.follow || !file.exists()) {
+    let exists = in_time(file.clone(), |file| file.exists()).await?;
+    if !has_row && (query.follow || !exists) {
         return Err(ApiError::unknown(name.as_str()));
     }
     if query.follow {
-        return follow(lifetime, file, lines);
+        return follow(lifetime, file, lines).await;
     }
-    if !file.exists() {
+    if !exists {
         return Err(ApiError::NotFound(format!(
             "There is no log of cluster {name} on this host: the first command for the cluster \
              creates it, on the host of the daemon that runs the command"
         )));
     }
-    let read = tokio::task::spawn_blocking(move || match query.download {
+    let read = in_time(file, move |file| match query.download {
         true => whole(&file),
         false => tail(&file, lines).map(|lines| lines.join("\n") + "\n"),
     });
-    let read = read
-        .await
+    let text = read
+        .await?
         .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let text = read.map_err(|error| ApiError::Internal(error.to_string()))?;
     let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned());
     if query.download {
         let file = format!("attachment; filename=\"{name}.log\"");
@@ -98,10 +98,25 @@ pub(super) async fn log(
     Ok(([kind], text).into_response())
 }
 
-fn follow(lifetime: StreamLifetime, file: LogFile, lines: usize) -> Result<Response, ApiError> {
-    let follow = Follow::new(file, lines).map_err(|error| ApiError::Internal(error.to_string()))?;
-    let events = stream::unfold(follow, |mut follow| async move {
-        let event = match follow.next().await.ok()?? {
+/// Reads a file of the state folder, which may not answer.
+async fn in_time<T: Send + 'static>(
+    file: LogFile,
+    read: impl FnOnce(LogFile) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = state_files().run(move || read(file)).await;
+    done.map_err(|late| ApiError::Unavailable(late.to_string()))
+}
+
+async fn follow(
+    lifetime: StreamLifetime,
+    file: LogFile,
+    lines: usize,
+) -> Result<Response, ApiError> {
+    let follow = in_time(file, move |file| Follow::new(file, lines)).await?;
+    let follow = follow.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let events = stream::unfold(follow, |follow| async move {
+        let (text, follow) = follow.next_in_time().await.ok()?;
+        let event = match text? {
             LogText::Line(line) => Event::default().event("line").data(line),
             LogText::Unfinished(text) => Event::default().event("partial").data(text),
         };

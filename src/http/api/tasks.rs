@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
-use crate::command::{LogFile, LogOwner, tail};
+use crate::command::{LogFile, LogOwner, state_files, tail};
 use crate::store::Removal;
 
 use super::super::error::ApiError;
@@ -415,7 +415,7 @@ impl TaskProgress {
 
 /// The last lines of a log, if it is on this host.
 async fn lines(log: LogFile) -> Vec<String> {
-    let read = tokio::task::spawn_blocking(move || tail(&log, LOG_LINES));
+    let read = state_files().run(move || tail(&log, LOG_LINES));
     read.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod changing;
+mod doctor;
 mod following;
 mod identity;
 mod rig;

@@ -11,7 +11,7 @@ async fn assert_hidden(home: &Home, args: &[&str]) {
     assert!(!output.is_empty(), "{args:?}");
 }
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &["list"],
     &["get", "x"],
     &["create", "x"],
@@ -20,6 +20,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["logs", "x"],
     &["status"],
     &["status", "-o", "json"],
+    &["doctor"],
+    &["doctor", "-o", "json"],
     &["migrate"],
     &["serve", "--help"],
     &["dev", "--help"],

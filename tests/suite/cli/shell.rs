@@ -29,6 +29,7 @@ async fn help_shows_every_command_and_the_exit_codes() {
         "events",
         "logs",
         "status",
+        "doctor",
         "token",
         "completions",
     ] {

@@ -50,6 +50,19 @@ async fn a_full_state_folder_loses_only_logs() {
     );
     let log = daemon.log();
     assert!(log.contains("No space left on device"), "{log}");
+    eventually(TIMEOUT, "the full folder in /readyz", || async {
+        let (status, body) = daemon.get("/readyz").await?;
+        (status == 200 && body.contains("StateFolderFull") && body.contains("df -h")).then_some(())
+    })
+    .await;
+    assert_eq!(
+        daemon.metric("kindler_state_folder_usable").await,
+        Some(0.0)
+    );
+    assert_eq!(
+        daemon.metric("kindler_state_folder_size_bytes").await,
+        Some(256.0 * 1024.0)
+    );
 
     std::fs::remove_file(&filler).unwrap();
     sql.declare("after").await;

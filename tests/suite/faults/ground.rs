@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::kit::{Daemon, Database, Host, Sql, eventually, kindler_output, migrated};
+use rustix::process::Signal;
+
+use crate::kit::{Daemon, Database, Host, Sql, TIMEOUT, eventually, kindler_output, migrated};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -162,5 +164,126 @@ async fn a_renamed_schema_is_shown_and_nothing_restarts() {
     })
     .await;
     sql.run("ALTER SCHEMA elsewhere RENAME TO public").await;
+    ended(&daemon, &database, &host, "SchemaUnusable").await;
+}
+
+/// A folder whose files do not answer: a read of a named pipe waits for a writer.
+#[tokio::test]
+async fn a_state_folder_that_hangs_stops_no_work() {
+    let (database, host) = (migrated().await, Host::new());
+    let origin = database.store(1).issued_terms().await.unwrap().origin;
+    let terms = host.state_dir().join("terms");
+    std::fs::create_dir_all(&terms).unwrap();
+    let pipe = terms.join(origin);
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+
+    let mut daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    let words = ["does not answer", "check its disk or mount"];
+    shown(&daemon, &database, &host, "StateFolderSlow", &words).await;
+    sql.declare("dev").await;
+    sql.wait_state("dev", "present running").await;
+    assert_eq!(
+        daemon.metric("kindler_state_folder_usable").await,
+        Some(0.0)
+    );
+
+    // It answers again.
+    drop(std::fs::File::options().write(true).open(&pipe).unwrap());
+    ended(&daemon, &database, &host, "StateFolderSlow").await;
+
+    // The file is written now, so it is made a pipe again for the shutdown.
+    let hung = host.state_dir().join("logs/dev.log");
+    std::fs::remove_file(&hung).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&hung).status();
+    assert!(made.unwrap().success());
+    sql.run("UPDATE clusters SET http_port = 18099").await;
+    sql.wait_text(
+        "SELECT (observed_generation = generation)::text FROM clusters",
+        "true",
+    )
+    .await;
+    daemon.signal(Signal::TERM);
+    let giving_up = std::time::Instant::now() + TIMEOUT;
+    while !daemon.has_ended() {
+        assert!(std::time::Instant::now() < giving_up, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sql.wait_number("SELECT count(*) FROM cluster_leases", 0)
+        .await;
+}
+
+#[tokio::test]
+async fn replicas_with_other_settings_and_scripts_are_named() {
+    let (database, one, other) = (migrated().await, Host::new(), Host::new());
+    let first = Daemon::start(&database, &one).await;
+    let second = Daemon::builder(&database.url(), &other)
+        .set("KINDLER_DELETE_CAP", "7")
+        .start()
+        .await;
+    for (daemon, cap) in [
+        (&first, "KINDLER_DELETE_CAP is 20 here and 7 there"),
+        (&second, "KINDLER_DELETE_CAP is 7 here and 20 there"),
+    ] {
+        eventually(SHOWN, cap, || async {
+            let (status, body) = daemon.get("/readyz").await?;
+            let scripts = "the files of KINDLER_CREATE_COMMAND differ";
+            let shown = body.contains("ReplicasDiffer") && body.contains(cap);
+            (status == 200 && shown && body.contains(scripts)).then_some(())
+        })
+        .await;
+    }
+    eventually(SHOWN, "the difference in the status", || async {
+        let (status, _) = kindler_output(&database.url(), &one, &["status"]);
+        status.contains("ReplicasDiffer").then_some(())
+    })
+    .await;
+    drop(second);
+    eventually(TIMEOUT, "the end of the difference", || async {
+        let (_, body) = first.get("/readyz").await?;
+        (!body.contains("ReplicasDiffer")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_on_standby_is_named_by_those_that_work() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    sql.run(
+        "INSERT INTO kindler_replicas (owner, host, pid, version, listening, aside, seen_at)
+         VALUES ('other', 'otherhost', 7, '0.0.1', true, true, now() + interval '1 hour')",
+    )
+    .await;
+    let named = "otherhost pid 7 (version 0.0.1)";
+    eventually(SHOWN, named, || async {
+        let (status, body) = daemon.get("/readyz").await?;
+        let shown = body.contains("ReplicaOnStandby") && body.contains(named);
+        (status == 200 && shown && body.contains("finish the upgrade")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_too_old_is_no_outage() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    let newest = "(SELECT max(version) FROM kindler_migrations)";
+    sql.run(&format!(
+        "CREATE TABLE kept AS SELECT * FROM kindler_migrations WHERE version = {newest};
+         DELETE FROM kindler_migrations WHERE version = {newest}"
+    ))
+    .await;
+    eventually(SHOWN, "the old schema", || async {
+        let (status, body) = daemon.get("/readyz").await?;
+        let shown = body.contains("SchemaUnusable") && body.contains("kindler migrate");
+        (status == 200 && shown).then_some(())
+    })
+    .await;
+    sql.run("INSERT INTO kindler_migrations SELECT * FROM kept")
+        .await;
     ended(&daemon, &database, &host, "SchemaUnusable").await;
 }

@@ -369,6 +369,7 @@ async fn clusters_that_no_live_daemon_selects_are_listed() {
     };
     let announce = async |owner: &str, selector: &str, aside: bool| {
         let me = kindler::store::Replica {
+            identity: Default::default(),
             owner: owner.into(),
             host: "h".into(),
             pid: 1,
