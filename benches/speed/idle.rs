@@ -18,9 +18,9 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// Rows that run as declared and are not due before tomorrow.
 const SETTLED: &str = "
     ALTER TABLE clusters DISABLE TRIGGER USER;
-    INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
-    SELECT 'settled-' || n, 'kind', 'running', 1, now() + interval '1 day',
-           kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true)
+    INSERT INTO clusters (name, provider, pf_port, http_port, https_port, actual_state, observed_generation, next_check_at, observed_spec_hash)
+    SELECT 'settled-' || n, 'kind', 1000 + n, 20000 + n, 40000 + n, 'running', 1, now() + interval '1 day',
+           kindler_spec_hash('kind', NULL, 30080, 1000 + n, 20000 + n, 40000 + n, true, true, true)
     FROM generate_series(1, 10000) n;
     ALTER TABLE clusters ENABLE TRIGGER USER;
     ANALYZE clusters";

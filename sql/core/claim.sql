@@ -7,13 +7,18 @@
 -- after a loss, because every wake-up waits for this statement. The commit is durable,
 -- because a command may start after it. On a server that may lack claims of an earlier
 -- one, nothing is claimed for one lifetime: by then every owner of that time has ended.
--- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner
+-- On one that has issued fewer terms than this owner has seen, nothing is claimed until
+-- they are raised; a second later the claim is tried again.
+-- $1 keys (or one key: its plan can then be kept, where an array is planned at each call), $2 owner, $3 lifetime in seconds, $4 selector of this owner, $5 terms that it has seen, $6 those of the keys whose last claim has no answer
 WITH server AS MATERIALIZED (
-    SELECT CASE WHEN EXISTS (
-        SELECT FROM kindler_timelines
-        WHERE timeline = current_setting('kindler.timeline', true)
-          AND since <= clock_timestamp() - make_interval(secs => $3)
-    ) THEN 0 ELSE kindler_timeline_wait($3) END AS wait
+    SELECT CASE
+        WHEN coalesce(pg_sequence_last_value('{terms}'), 0) < $5::bigint THEN 1
+        WHEN EXISTS (
+            SELECT FROM kindler_timelines
+            WHERE timeline = current_setting('kindler.timeline', true)
+              AND since <= clock_timestamp() - make_interval(secs => $3)
+        ) THEN 0
+        ELSE kindler_timeline_wait($3) END AS wait
 ), due AS (
     SELECT {t}.{key} AS key, {t}.uid
     FROM {table} {t}
@@ -32,6 +37,8 @@ WITH server AS MATERIALIZED (
             acquired_at = excluded.acquired_at, renewed_at = excluded.renewed_at,
             expires_at = excluded.expires_at
         WHERE l.expires_at <= clock_timestamp()
+           -- An earlier claim of this owner won it, and its answer was lost: nothing runs under it.
+           OR l.owner = excluded.owner AND l.term < excluded.term AND l.{lease_key} = ANY($6::text[])
     RETURNING {lease_key} AS key, term
 )
 SELECT {row}, {columns}, {steps_of_row} AS row_steps, claim.term AS row_term,

@@ -1,6 +1,4 @@
--- The ports of the host of a new cluster: the given ones, else the first of their range
--- that no declared cluster uses and that is not given for another purpose. The used ports
--- are collected once: an OR of two columns would read all clusters for each port.
+-- The ports of the host that a declaration would get now: the given ones, else free ones.
+-- The same function chooses them in the trigger of the table.
 -- $1 the fields that are given
-WITH {used_ports}
-SELECT {free_ports} FROM jsonb_to_record($1::jsonb) AS s ({spec_record})
+SELECT f.* FROM jsonb_to_record($1::jsonb) AS s ({spec_record}), kindler_free_ports({given_ports}) AS f

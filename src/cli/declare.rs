@@ -32,6 +32,9 @@ pub(super) async fn create(
         let cluster = match declared.map_err(|error| session.failed(error))? {
             Declared::New(cluster) => {
                 write_out(&format!("cluster {name} declared: {}\n", summary(&cluster)))?;
+                if new.spec.host_ports().next().is_some() {
+                    warn_of_ports(session, name).await;
+                }
                 cluster
             }
             Declared::Exists(cluster) => {
@@ -60,6 +63,20 @@ pub(super) async fn create(
         return Ok(Exit::Done);
     }
     Err(CliError::Contended { name: args.name })
+}
+
+/// Says which given ports another cluster declares, too. The declaration was made, so a search
+/// that fails is no error.
+async fn warn_of_ports(session: &CliSession, name: &ClusterName) {
+    let of = std::slice::from_ref(name);
+    let conflicts = session.store.port_conflicts(Some(of), 10).await;
+    for conflict in conflicts.unwrap_or_default() {
+        remark(&format!(
+            "warning: {}: both cannot run on one host; next: {};",
+            conflict.what(),
+            conflict.mend()
+        ));
+    }
 }
 
 fn declaration(args: &CreateArgs) -> Declaration {

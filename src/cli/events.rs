@@ -111,9 +111,9 @@ fn event_text(event: &Event) -> String {
         let _ = write!(line, "  {why}");
     }
     if event.kind == "attempt" || event.error.is_some() || step_failed(event) {
-        let failures = event.attempt.unwrap_or_default();
-        if failures > 0 {
-            let _ = write!(line, "  (failure {failures})");
+        let attempt = event.attempt.unwrap_or_default();
+        if attempt > 0 {
+            let _ = write!(line, "  (attempt {attempt})");
         }
     }
     if let Some(change) = &event.change {

@@ -138,9 +138,11 @@ fn unreadable(name: &str, error: &Undecodable) -> Vec<Field> {
 pub(super) fn colour(actual: Actual) -> Option<Color> {
     match actual {
         Actual::Running => Some(Color::Green),
-        Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => {
-            Some(Color::Yellow)
-        }
+        Actual::Creating
+        | Actual::Restarting
+        | Actual::Updating
+        | Actual::Stopping
+        | Actual::Deleting => Some(Color::Yellow),
         Actual::Failed => Some(Color::Red),
         Actual::Unknown | Actual::Stopped => None,
     }

@@ -49,7 +49,7 @@ const DAEMON_THREADS: usize = 2;
 
 /// Runs the command in the arguments; the first argument is the program name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let args: Vec<OsString> = args.into_iter().map(config::trimmed_arg).collect();
     let screen = Screen::detect();
     let ended = match parse(&args) {
         Ok(cli) => dispatch(cli, &screen),
@@ -219,12 +219,21 @@ async fn migrate(session: &CliSession) -> Result<Exit, CliError> {
     let version = store::SCHEMA_VERSION;
     let schema = &migrated.schema;
     let applied: Vec<String> = migrated.applied.iter().map(ToString::to_string).collect();
-    screen::write_out(&if applied.is_empty() {
+    let mut text = if applied.is_empty() {
         format!("schema {schema} is at version {version} already\n")
     } else {
         format!(
             "schema {schema} is at version {version} (applied {})\n",
             applied.join(", ")
         )
-    })
+    };
+    for restored in &migrated.restored {
+        text += &format!("restored: {restored}\n");
+    }
+    for broken in &migrated.broken {
+        screen::remark(&format!(
+            "not restored, because rows break it: {broken}; next: mend those rows, then `kindler migrate`"
+        ));
+    }
+    screen::write_out(&text)
 }

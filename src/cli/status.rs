@@ -232,8 +232,11 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
     if report.unselected.total > 0 {
         lines.alarm("unselected", &unselected_text(&report.unselected));
     }
-    for failing in &report.failing {
-        lines.alarm("failed", &failure_text(failing, now));
+    for label in [FAILED, "repairing", "flapping"] {
+        let labelled = |failing: &&Failing| failure_label(failing) == label;
+        for failing in report.failing.iter().filter(labelled) {
+            lines.alarm(label, &failure_text(failing, now));
+        }
     }
     for (host, finding) in findings(&report.daemons) {
         let found = format!("{}: {finding}", text::line(host));
@@ -371,6 +374,17 @@ fn unselected_text(unselected: &Unselected) -> String {
     )
 }
 
+const FAILED: &str = "failed";
+
+/// A cluster in repair or a flapping one is in the list too.
+fn failure_label(failing: &Failing) -> &'static str {
+    match Reason::named(&failing.reason) {
+        Some(Reason::Flapping) => "flapping",
+        Some(Reason::Repairing) => "repairing",
+        _ => FAILED,
+    }
+}
+
 fn failure_text(failing: &Failing, now: Timestamp) -> String {
     let mut text = text::line(&failing.name);
     let why = [&failing.message, &failing.reason];
@@ -385,6 +399,7 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
         .next_attempt_at
         .map_or("now".to_owned(), |then| text::until(then, now));
     let _ = match failing.failed_attempts {
+        0 if failure_label(failing) != FAILED => Ok(()),
         0 => write!(text, " (next attempt {next})"),
         1 => write!(text, " (1 attempt failed, next attempt {next})"),
         attempts => write!(text, " ({attempts} attempts failed, next attempt {next})"),

@@ -15,6 +15,8 @@ pub enum ConditionType {
     Held,
     /// Is the declaration reached, with every recorded step done?
     StepsDone,
+    /// Does the cluster fail its probes and recover again and again?
+    Flapping,
 }
 
 impl ConditionType {
@@ -68,6 +70,8 @@ pub struct ConditionInputs {
     pub observe_only: bool,
     /// Whether a recorded step is not done, required or not.
     pub steps_left: bool,
+    /// Whether it recovers or is lost again and again.
+    pub flapping: bool,
 }
 
 impl ConditionInputs {
@@ -78,6 +82,7 @@ impl ConditionInputs {
             ConditionType::Progressing => ConditionStatus::of(self.progressing()),
             ConditionType::Held => ConditionStatus::of(self.deferred()),
             ConditionType::StepsDone => self.steps_done(),
+            ConditionType::Flapping => ConditionStatus::of(self.flapping),
         }
     }
 
@@ -99,7 +104,11 @@ impl ConditionInputs {
 
     fn progressing(self) -> bool {
         match self.actual {
-            Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => true,
+            Actual::Creating
+            | Actual::Restarting
+            | Actual::Updating
+            | Actual::Stopping
+            | Actual::Deleting => true,
             // It waits for its next attempt.
             Actual::Failed => false,
             Actual::Unknown | Actual::Running | Actual::Stopped => {
@@ -132,16 +141,18 @@ mod tests {
             settled,
             observe_only: false,
             steps_left: false,
+            flapping: false,
         }
     }
 
+    /// Ready, Progressing, Held, StepsDone.
     fn statuses(inputs: ConditionInputs) -> [&'static str; 4] {
         std::array::from_fn(|index| inputs.condition(ConditionType::ALL[index]).as_str())
     }
 
     #[test]
     fn conditions_follow_from_state_and_reason() {
-        use Actual::{Creating, Deleting, Failed, Running, Stopped, Unknown, Updating};
+        use Actual::{Creating, Deleting, Failed, Restarting, Running, Stopped, Unknown, Updating};
         use Desired::{Absent, Present, Stopped as DesiredStopped};
         for (inputs, expected) in [
             (
@@ -166,6 +177,10 @@ mod tests {
             ),
             (
                 inputs(Present, Creating, Reason::Creating, false),
+                ["false", "true", "false", "false"],
+            ),
+            (
+                inputs(Present, Restarting, Reason::Repairing, false),
                 ["false", "true", "false", "false"],
             ),
             (
@@ -211,5 +226,14 @@ mod tests {
             ..step_failed
         };
         assert_eq!(statuses(unobserved)[3], "false");
+        let flapping = ConditionInputs {
+            flapping: true,
+            ..inputs(Present, Running, Reason::Flapping, true)
+        };
+        assert_eq!(statuses(flapping), ["true", "false", "false", "true"]);
+        assert_eq!(
+            flapping.condition(ConditionType::Flapping),
+            ConditionStatus::True
+        );
     }
 }

@@ -29,6 +29,10 @@ pub enum Reason {
     Started,
     /// The start failed.
     StartFailed,
+    /// The intent to repair it in place is committed.
+    Repairing,
+    /// It is repaired in place and healthy.
+    Repaired,
     /// The intent to stop it is committed.
     Stopping,
     /// It is stopped.
@@ -49,6 +53,8 @@ pub enum Reason {
     Healthy,
     /// A probe failed, but not often enough to count the cluster as lost.
     ProbeFailed,
+    /// It runs, but it fails probes and recovers again and again.
+    Flapping,
     /// Too many probes failed in a row.
     HealthLost,
     /// Its repair is deferred while most clusters do not answer.

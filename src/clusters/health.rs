@@ -3,10 +3,12 @@
 //! A probe that could not run says nothing about the cluster: it neither counts as a
 //! failure nor resets the count.
 
+mod flaps;
 mod host;
 
 use std::time::Duration;
 
+pub use flaps::Flaps;
 pub use host::{HostHealth, HostOutage, MIN_PROBED};
 
 use crate::clusters::observation::{Observation, PresentState};
@@ -20,15 +22,21 @@ pub struct HealthPolicy {
     pub reprobe: Duration,
     /// Number of failures in a row after which the cluster is lost.
     pub threshold: u32,
+    /// How long repairs are suspended while most clusters do not answer, before one is tried;
+    /// zero: they are never suspended.
+    pub suspend_for: Duration,
 }
 
 impl Default for HealthPolicy {
-    /// Every 5 min; lost after three failures at intervals of 10 s.
+    /// Every 5 min; lost after three failures at intervals of 10 s; repairs are suspended for
+    /// 5 min: as a failure is found after up to 5 min, it then lasts at most twice as long, and
+    /// an engine restarts within that time.
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(300),
             reprobe: Duration::from_secs(10),
             threshold: 3,
+            suspend_for: Duration::from_secs(300),
         }
     }
 }

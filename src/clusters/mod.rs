@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::event::Reason;
+use self::health::Flaps;
 
 pub use condition::{ConditionInputs, ConditionStatus, ConditionType};
 pub(crate) use name::is_label;
@@ -105,10 +106,12 @@ states! {
     Actual in "actual_state" {
         /// Not observed yet.
         Unknown = "unknown",
-        /// The intent to create or start it is committed.
+        /// The intent to create it is committed.
         Creating = "creating",
         /// Its last probes succeeded, or too few failed to count it as lost.
         Running = "running",
+        /// The intent to start it, or to repair it in place, is committed.
+        Restarting = "restarting",
         /// The intent to apply the spec is committed.
         Updating = "updating",
         /// The intent to stop it is committed.
@@ -126,7 +129,11 @@ impl Actual {
     /// Whether an action runs in this state, provided that a replica holds the lease.
     pub fn is_transitional(self) -> bool {
         match self {
-            Self::Creating | Self::Updating | Self::Stopping | Self::Deleting => true,
+            Self::Creating
+            | Self::Restarting
+            | Self::Updating
+            | Self::Stopping
+            | Self::Deleting => true,
             Self::Unknown | Self::Running | Self::Stopped | Self::Failed => false,
         }
     }
@@ -178,6 +185,9 @@ pub struct Cluster {
     pub health_failures: u32,
     /// The last successful probe.
     pub last_healthy_at: Option<Timestamp>,
+    /// How often it recovered or was lost lately.
+    #[serde(skip)]
+    pub flaps: Flaps,
     /// When a settled cluster is checked next; none means now.
     pub next_check_at: Option<Timestamp>,
     /// The last write of a reconcile to the row.
@@ -222,6 +232,7 @@ impl Cluster {
             next_attempt_at: None,
             health_failures: 0,
             last_healthy_at: None,
+            flaps: Flaps::default(),
             next_check_at: None,
             last_reconciled_at: None,
             retry_requested_at: None,

@@ -284,12 +284,6 @@ impl PartialSpec {
         })
     }
 
-    /// Whether every port of the host is given, so that no free one is searched.
-    pub fn gives_every_host_port(&self) -> bool {
-        let all = Spec::FIELDS.iter().filter_map(SpecField::host_port_of);
-        self.host_ports().count() == all.count()
-    }
-
     /// Checks that the given ports of the host differ. (The node port is within the
     /// cluster.)
     ///

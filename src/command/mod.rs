@@ -61,7 +61,7 @@ pub use line::{CommandLimits, CommandLine};
 pub use log::{CommandLog, LOG_BYTES, LogDir};
 pub use log_error::LogError;
 pub use log_owner::{Heading, LogFile, LogOwner};
-pub use orphans::{Orphans, OrphansEnded};
+pub use orphans::{Orphans, OrphansEnded, daemons_of_left_runs};
 pub use outcome::{Ending, FinishedCommand, SpawnError};
 pub use owner_lock::{EndedOwner, OwnerLock, OwnerLocks};
 pub use run::{Runner, unconditional_trust};

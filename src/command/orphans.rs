@@ -1,7 +1,7 @@
 //! Orphaned runs: their daemon and their guard were killed or are stopped (SIGSTOP). This module does
 //! not touch a run whose daemon or guard works.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -119,6 +119,17 @@ fn orphaned_runs() -> HashMap<String, OrphanedRun> {
         (!supervised).then_some((run_id, run))
     });
     orphaned.collect()
+}
+
+/// The PIDs of daemons that have ended, and of whose runs a process exists.
+///
+/// Blocks: some milliseconds to read `/proc`.
+pub fn daemons_of_left_runs() -> HashSet<u32> {
+    let ids = runs()
+        .into_keys()
+        .filter_map(|run_id| RunId::parse(&run_id));
+    let left = ids.filter(|id| ProcessState::of(id.daemon()) == ProcessState::Gone);
+    left.map(RunId::daemon_pid).collect()
 }
 
 /// The processes of all runs on this machine, by run ID.

@@ -14,12 +14,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 /// The longest description of a database that is read.
 const DATABASE_BYTES: u64 = 4096;
+
+/// How long an owner may take to lock its new file.
+const LOCKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The locks of the owners of one database on this host.
 #[derive(Clone, Debug)]
@@ -54,7 +58,31 @@ impl OwnerLocks {
         flock(&file, FlockOperation::NonBlockingLockShared)?;
         // Locked before it gets its name, or another process could find it unlocked.
         fs::rename(&part, &path)?;
+        self.remove_left(owner);
         Ok(OwnerLock { file, path })
+    }
+
+    /// Removes what owners of this host have left: files of earlier boots, and those that got no
+    /// name because their process ended before. A lock shows that the file is in use, such as by
+    /// another host of the same name that shares the state folder. Errors leave the files.
+    fn remove_left(&self, owner: &str) {
+        let boots = self.folder.parent().map(entries).unwrap_or_default();
+        for boot in boots {
+            let current = boot == self.folder;
+            for file in entries(&boot) {
+                let name = file.file_name().and_then(|name| name.to_str());
+                let Some(name) = name else { continue };
+                let unnamed = name.strip_prefix('.');
+                let left = !current || unnamed.is_some() && is_old(&file);
+                if left && host(unnamed.unwrap_or(name)) == host(owner) && is_unlocked(&file) {
+                    let _ = fs::remove_file(&file);
+                }
+            }
+            if !current {
+                // Fails while files of others are in it.
+                let _ = fs::remove_dir(&boot);
+            }
+        }
     }
 
     /// The owners of this database that have ended without removing their file.
@@ -145,6 +173,27 @@ pub(super) fn join(path: &Path) -> io::Result<File> {
     }
     fcntl_setfd(&file, FdFlags::empty())?;
     Ok(file)
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The host in the name of an owner (`HOST:PID:RANDOM`).
+fn host(owner: &str) -> Option<&str> {
+    owner.rsplitn(3, ':').nth(2)
+}
+
+/// Whether a file exists for longer than an owner takes to lock it.
+fn is_old(file: &Path) -> bool {
+    let modified = fs::metadata(file).and_then(|file| file.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LOCKED_WITHIN))
+}
+
+fn is_unlocked(file: &Path) -> bool {
+    File::open(file)
+        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 #[cfg(test)]

@@ -46,6 +46,11 @@ impl RunId {
         parts.next().is_none().then_some(id)
     }
 
+    /// The PID of the daemon that started the run.
+    pub(super) fn daemon_pid(self) -> u32 {
+        self.daemon
+    }
+
     /// The daemon that started the run, if it still runs. A process that started after the run only
     /// reuses its PID.
     pub(super) fn daemon(self) -> Option<ProcessInfo> {

@@ -171,6 +171,7 @@ mod tests {
             ("driver", "sandbox"),
             ("health_interval", "15s"),
             ("health_reprobe", "2s"),
+            ("repair_suspension", "10s"),
         ];
         assert_eq!(
             dev,

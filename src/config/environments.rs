@@ -121,9 +121,11 @@ fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsErr
         let given = match field.csv_column {
             Some(index) => given(field, column(index)).map_err(value)?,
             // The file has no column for it.
-            None => field.default(),
+            None => Some(field.default()),
         };
-        spec.set(field, given);
+        if let Some(given) = given {
+            spec.set(field, given);
+        }
     }
     let new = Declaration {
         name: column(0)
@@ -138,9 +140,12 @@ fn cluster(columns: &[&str], line: usize) -> Result<Declaration, EnvironmentsErr
     Ok(new)
 }
 
-/// The value of a column; an empty port gets its default.
-fn given(field: &SpecField, text: &str) -> Result<SpecValue, SpecError> {
-    Ok(match field.kind {
+/// The value of a column. An empty port of the host is not given: it gets a free one.
+fn given(field: &SpecField, text: &str) -> Result<Option<SpecValue>, SpecError> {
+    if text.is_empty() && field.host_port_of().is_some() {
+        return Ok(None);
+    }
+    Ok(Some(match field.kind {
         FieldKind::Provider => SpecValue::Provider(text.parse()?),
         FieldKind::Subnet if text.is_empty() => SpecValue::Subnet(None),
         FieldKind::Subnet => SpecValue::Subnet(Some(text.parse()?)),
@@ -149,7 +154,7 @@ fn given(field: &SpecField, text: &str) -> Result<SpecValue, SpecError> {
         FieldKind::Flag { .. } => {
             SpecValue::Flag(TRUE.contains(&text.to_ascii_lowercase().as_str()))
         }
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -171,8 +176,8 @@ mod tests {
                  VALUES ('dev', 'kind', 30081, 19001, 18091, 18444, false);",
                 "INSERT INTO clusters (name, provider, node_port, pf_port, http_port, https_port, subnet) \
                  VALUES ('uat', 'k3d', 30080, 19002, 18092, 18445, '10.101.0.0/16');",
-                "INSERT INTO clusters (name, provider, node_port, pf_port, http_port, https_port, register_portainer, haproxy_route) \
-                 VALUES ('bare', 'kind', 30080, 19000, 18080, 18443, false, false);",
+                "INSERT INTO clusters (name, provider, node_port, register_portainer, haproxy_route) \
+                 VALUES ('bare', 'kind', 30080, false, false);",
             ]
         );
     }

@@ -33,10 +33,11 @@ pub const COMMAND_ENV: [&str; 10] = [
 const OLD_SYSTEM_ENV: &str = "KINDLER_NS";
 
 /// The defaults of `kindler dev` that differ: repairs start within seconds.
-const DEV_DEFAULTS: [(&str, &str); 3] = [
+const DEV_DEFAULTS: [(&str, &str); 4] = [
     ("driver", "sandbox"),
     ("health_interval", "15s"),
     ("health_reprobe", "2s"),
+    ("repair_suspension", "10s"),
 ];
 
 /// Applies the defaults of `kindler dev` to a command with the daemon's settings.

@@ -13,6 +13,7 @@ mod hosts;
 mod installed;
 mod layers;
 mod limits;
+mod native;
 mod paths;
 mod secret;
 mod settings;
@@ -27,11 +28,13 @@ pub use environments::{Environments, EnvironmentsError};
 pub use error::ConfigError;
 pub use layers::{COMMAND_ENV, for_dev, layered, log_setting, outside_dev};
 pub use limits::{LimitError, address, duration_within, number_within};
+pub use native::NativeArgs;
 pub use secret::DatabaseUrl;
 pub use settings::{
     ConnectionArgs, DaemonArgs, DriverKind, Embedded, Health, HostCommands, LISTEN, LogFormat,
     Retries, SandboxArgs, Serving,
 };
+pub use values::trimmed_arg;
 pub use web::{AuthMode, Web};
 
 use std::path::{Path, PathBuf};
@@ -145,6 +148,8 @@ pub struct DaemonSettings {
     pub retries: Retries,
     /// What the script driver runs.
     pub commands: HostCommands,
+    /// How the native driver makes clusters.
+    pub native: NativeArgs,
     /// Behaviour of the sandbox driver.
     pub sandbox: SandboxArgs,
     /// The embedded Postgres of `kindler dev`.
@@ -173,6 +178,7 @@ impl DaemonSettings {
             health,
             retries,
             commands,
+            native,
             sandbox,
             embedded,
         } = args;
@@ -183,6 +189,7 @@ impl DaemonSettings {
             health,
             retries,
             commands,
+            native,
             sandbox,
             embedded,
         })
@@ -199,6 +206,7 @@ impl DaemonSettings {
                 interval: self.health.health_interval,
                 reprobe: self.health.health_reprobe,
                 threshold: self.health.health_threshold,
+                suspend_for: self.health.repair_suspension,
             },
             delete_cap: self.serving.delete_cap,
             ..Policy::default()

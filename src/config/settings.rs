@@ -13,6 +13,7 @@ use super::limits::{
     address, duration_within, hours, log_filter, minutes, number_within, seconds, selector,
     variable,
 };
+use super::native::NativeArgs;
 use super::secret::DatabaseUrl;
 use super::web::Web;
 use crate::clusters::Selector;
@@ -82,6 +83,9 @@ pub struct DaemonArgs {
     pub commands: HostCommands,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub native: NativeArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub sandbox: SandboxArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -99,6 +103,9 @@ pub enum DriverKind {
     /// The host's own scripts.
     #[value(help = None::<&str>)]
     Script,
+    /// k3d and kind, with the container engine of this host.
+    #[value(help = None::<&str>)]
+    Native,
     /// A background process for each cluster, for trials and tests.
     #[value(help = None::<&str>)]
     Sandbox,
@@ -132,7 +139,7 @@ pub struct Serving {
     )]
     pub listen: SocketAddr,
 
-    /// Driver that makes clusters: the host's scripts, or sandbox processes for trials
+    /// Driver that makes clusters: the host's scripts, k3d and kind, or sandbox processes for trials
     #[arg(long, env = "KINDLER_DRIVER", default_value = "script", value_enum)]
     pub driver: DriverKind,
 
@@ -258,6 +265,17 @@ pub struct Health {
         value_parser = number_within("health_threshold", 1_u32..=100)
     )]
     pub health_threshold: u32,
+
+    /// How long repairs are suspended while most clusters do not answer; then one is tried (0s to
+    /// 24h; 0s: never suspended)
+    #[arg(
+        long,
+        env = "KINDLER_REPAIR_SUSPENSION",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = duration_within("repair_suspension", Duration::ZERO..=hours(24))
+    )]
+    pub repair_suspension: Duration,
 }
 
 /// When failed work is retried.

@@ -37,6 +37,20 @@ pub(super) fn variable(name: &str) -> Option<OsString> {
     trimmed.or(Some(value)).filter(|value| !value.is_empty())
 }
 
+/// An argument of a command line without the white space around it and, in `--FLAG=VALUE`,
+/// around the value.
+pub fn trimmed_arg(arg: OsString) -> OsString {
+    let Some(text) = arg.to_str() else {
+        return arg;
+    };
+    match text.trim().split_once('=') {
+        Some((flag, value)) if flag.starts_with("--") => {
+            format!("{}={}", flag.trim_end(), value.trim_start()).into()
+        }
+        _ => text.trim().into(),
+    }
+}
+
 /// Checks values with the parser of the flag. Clap's own message is not used,
 /// because it names the flag instead of the source.
 pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
@@ -79,7 +93,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::super::settings::every_setting;
-    use super::{check, flag_value, nearest};
+    use super::{check, flag_value, nearest, trimmed_arg};
 
     #[test]
     fn the_file_is_found_before_clap_parses() {
@@ -89,6 +103,27 @@ mod tests {
         assert_eq!(value("kindler --config=b.toml list"), Some("b.toml".into()));
         assert_eq!(value("kindler list -- --config=b.toml"), None);
         assert_eq!(value("kindler list --configure=b.toml"), None);
+    }
+
+    #[test]
+    fn white_space_around_arguments_is_trimmed() {
+        for (given, expected) in [
+            (" 3 ", "3"),
+            ("--concurrency= 3\t", "--concurrency=3"),
+            (
+                " --create-command=/opt/a b.sh ",
+                "--create-command=/opt/a b.sh",
+            ),
+            ("--label", "--label"),
+            ("a = b", "a = b"),
+            (" ", ""),
+        ] {
+            assert_eq!(
+                trimmed_arg(given.into()),
+                OsString::from(expected),
+                "{given:?}"
+            );
+        }
     }
 
     #[test]
@@ -109,7 +144,7 @@ mod tests {
         );
         assert_eq!(
             check("driver", "magic").unwrap_err(),
-            "driver \"magic\" is not known: use script or sandbox"
+            "driver \"magic\" is not known: use script, native or sandbox"
         );
     }
 

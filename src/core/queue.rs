@@ -69,6 +69,8 @@ enum Slot {
     },
     Running {
         again: Option<(Instant, Lane)>,
+        /// Whether it occupies a worker.
+        works: bool,
     },
 }
 
@@ -136,9 +138,32 @@ impl Queue {
         next.take(limit).collect()
     }
 
-    /// How many keys run.
+    /// How many running keys occupy a worker.
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// Whether one more key may run.
+    pub fn has_free_worker(&self) -> bool {
+        self.running < self.concurrency
+    }
+
+    /// Frees the worker of a running key, which runs on without.
+    pub fn lend_worker(&mut self, key: &Key) {
+        if let Some(Slot::Running { works, .. }) = self.slots.get_mut(key)
+            && std::mem::replace(works, false)
+        {
+            self.running -= 1;
+        }
+    }
+
+    /// Gives a running key a worker again.
+    pub fn return_worker(&mut self, key: &Key) {
+        if let Some(Slot::Running { works, .. }) = self.slots.get_mut(key)
+            && !std::mem::replace(works, true)
+        {
+            self.running += 1;
+        }
     }
 
     /// How many more keys may wait.
@@ -150,7 +175,7 @@ impl Queue {
     pub fn offer(&mut self, key: &Key, due: Instant, lane: Lane) -> Offered {
         let full = self.room() == 0;
         match self.slots.get_mut(key) {
-            Some(Slot::Running { again }) => {
+            Some(Slot::Running { again, .. }) => {
                 *again = Some(match *again {
                     Some((earlier, first)) => (earlier.min(due), first.min(lane)),
                     None => (due, lane),
@@ -196,7 +221,7 @@ impl Queue {
     /// Takes the next key, if one is due and a worker is free. The caller must
     /// [`finish`](Self::finish) it.
     pub fn take(&mut self, now: Instant) -> Option<Start> {
-        if self.running >= self.concurrency {
+        if !self.has_free_worker() {
             return None;
         }
         let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
@@ -211,8 +236,11 @@ impl Queue {
         };
         self.starts = self.starts.wrapping_add(1);
         let (due, _, key) = self.lane(lane).pop_first()?;
-        self.slots
-            .insert(key.clone(), Slot::Running { again: None });
+        let running = Slot::Running {
+            again: None,
+            works: true,
+        };
+        self.slots.insert(key.clone(), running);
         self.running += 1;
         Some(Start { key, due, lane })
     }
@@ -220,11 +248,11 @@ impl Queue {
     /// Ends the run of a key. It waits again if it was woken meanwhile, or until `next`.
     /// A key that just ended is never rejected.
     pub fn finish(&mut self, key: &Key, next: Option<Instant>) {
-        let Some(Slot::Running { again }) = self.slots.remove(key) else {
+        let Some(Slot::Running { again, works }) = self.slots.remove(key) else {
             debug_assert!(false, "{key} did not run");
             return;
         };
-        self.running -= 1;
+        self.running -= usize::from(works);
         let due = match (again, next) {
             (None, None) => return,
             (Some((at, lane)), Some(next)) => (at.min(next), lane),

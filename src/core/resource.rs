@@ -52,7 +52,7 @@ use super::work::Work;
 use crate::cause::chain;
 
 /// How long a key waits while the owner is on standby.
-const STANDBY: Duration = Duration::from_secs(5);
+pub const STANDBY: Duration = Duration::from_secs(5);
 
 /// Reconciles the objects that the rows of a table describe. See the module's comment
 /// for flow, guarantees, assumptions and caveats.

@@ -78,7 +78,7 @@ impl<T: RowSpec> Object for Standard<T> {
 
     fn refused(
         row: &Leased<Self>,
-        _: Option<&StandardStatus>,
+        attempted: Option<&StandardStatus>,
         why: &str,
         backoff: &Backoff,
     ) -> Option<(StandardStatus, Duration)> {
@@ -91,7 +91,8 @@ impl<T: RowSpec> Object for Standard<T> {
             failed_attempts: attempts,
             next_attempt_seconds: Some(delay.as_secs_f64()),
             next_check_seconds: None,
-            reached: false,
+            // The refused result says what the effect has reached.
+            reached: attempted.is_some_and(|attempted| attempted.reached),
         };
         Some((status, delay))
     }
@@ -255,7 +256,7 @@ where
         steps: &[StepChange],
         finished: Finished,
     ) -> Result<Finished, DatabaseError> {
-        Ok(match self.write(row, status, steps).await? {
+        Ok(match self.write_result(row, status, steps).await? {
             Written::Yes(_) => finished,
             Written::Lost => Finished::AGAIN,
         })

@@ -159,6 +159,8 @@ pub struct Statements {
     pub write_statuses: String,
     /// Writes steps during work.
     pub advance_steps: String,
+    /// Finds out whether a row is locked.
+    pub is_locked: String,
     /// Removes a row.
     pub remove: String,
 }
@@ -209,6 +211,7 @@ impl Statements {
                 &[place("$2::text")],
             ),
             advance_steps: fill(table, sql!("advance_steps"), &[]),
+            is_locked: fill(table, sql!("is_locked"), &[]),
             remove: numbered(
                 &fill(table, sql!("remove"), &[place(":place::text")]),
                 Remove::NAMES,
@@ -296,6 +299,7 @@ mod tests {
             all.write_status,
             all.write_statuses,
             all.advance_steps,
+            all.is_locked,
             all.remove,
         ] {
             let code = text.lines().filter(|line| !line.starts_with("--"));

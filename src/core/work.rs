@@ -29,30 +29,8 @@ use super::trust::{MonotonicDeadline, Trust};
 /// The pause before the result of an effect is written again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the result of an effect is written again. A worker waits meanwhile.
+/// How long the result of an effect is written again.
 const RETRY_FOR: Duration = Duration::from_secs(60);
-
-/// Whether a write that failed is tried again.
-struct ResultRetries {
-    give_up: Instant,
-}
-
-impl ResultRetries {
-    fn new() -> Self {
-        Self {
-            give_up: Instant::now() + RETRY_FOR,
-        }
-    }
-
-    fn again(&self, error: &DatabaseError) -> bool {
-        let again = error.may_pass() && Instant::now() < self.give_up;
-        if again {
-            let error = error as &dyn std::error::Error;
-            warn!(error, "result could not be written; writing it again");
-        }
-        again
-    }
-}
 
 /// The longest pause between two attempts to renew a lease.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
@@ -229,18 +207,52 @@ impl<R: Resource> Work<R> {
         status: &<R::Object as Object>::Status,
         steps: &[StepChange],
     ) -> Result<Written<R::Object>, DatabaseError> {
-        let (cancel, retries) = (CancellationToken::new(), ResultRetries::new());
-        let writing = async {
+        let cancel = CancellationToken::new();
+        let writing = self.retrying(
+            || !cancel.is_cancelled(),
+            || self.write(decided_on, status, steps),
+        );
+        self.during(&cancel, |_| None, writing).await.0
+    }
+
+    /// Writes the result of an effect, and writes it again while an error may pass and
+    /// `goes_on` says so. Meanwhile the worker is lent to others, and the row is not waited
+    /// for: what holds its lock may hold those of many rows.
+    async fn retrying<T, F>(
+        &self,
+        goes_on: impl Fn() -> bool,
+        write: impl Fn() -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, DatabaseError>>,
+    {
+        let give_up = Instant::now() + RETRY_FOR;
+        let goes_on = || goes_on() && Instant::now() < give_up;
+        match write().await {
+            Err(error) if error.may_pass() && goes_on() => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "result could not be written; writing it again");
+            }
+            answer => return answer,
+        }
+        let retries = async {
             loop {
-                match self.write(decided_on, status, steps).await {
-                    Err(error) if !cancel.is_cancelled() && retries.again(&error) => {
-                        let _cancelled = cancel.run_until_cancelled(sleep(RETRY_PAUSE)).await;
-                    }
+                sleep(RETRY_PAUSE).await;
+                let _turn = self.rows.turn_to_retry().await;
+                let blocked = match self.rows.is_locked(&self.lease).await {
+                    Ok(locked) => locked,
+                    Err(error) => error.may_pass(),
+                };
+                if blocked && goes_on() {
+                    continue;
+                }
+                match write().await {
+                    Err(error) if error.may_pass() && goes_on() => {}
                     answer => return answer,
                 }
             }
         };
-        self.during(&cancel, |_| None, writing).await.0
+        self.signals.without_worker(retries).await
     }
 
     /// Sets the generation that the steps of a run are for.
@@ -377,16 +389,8 @@ impl<R: Resource> StepLog for Work<R> {
             .generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let retries = ResultRetries::new();
-        let advanced = loop {
-            let advanced = self.rows.advance(&self.lease, generation, changes, message);
-            match advanced.await {
-                Err(error) if self.may_continue() && retries.again(&error) => {
-                    sleep(RETRY_PAUSE).await;
-                }
-                answer => break answer?,
-            }
-        };
+        let write = || self.rows.advance(&self.lease, generation, changes, message);
+        let advanced = self.retrying(|| self.may_continue(), write).await?;
         if advanced != Advanced::LeaseLost {
             self.recorded(changes);
         }

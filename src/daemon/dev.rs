@@ -156,6 +156,7 @@ fn print_banner(settings: &DaemonSettings, migrated: &Migrated, embedded: Option
 fn describe_driver(driver: DriverKind) -> &'static str {
     match driver {
         DriverKind::Script => "script: the host's own commands",
+        DriverKind::Native => "native: k3d and kind, with the container engine of this host",
         DriverKind::Sandbox => "sandbox: a background process for each cluster, no Kubernetes",
     }
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use crate::command::{LogDir, Runner};
 use crate::config::{DaemonSettings, DriverKind};
 use crate::drivers::Driver;
+use crate::drivers::native::{NativeDriver, NativeSettings, NodeImages};
 use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use crate::drivers::script::{ScriptDriver, ScriptSettings};
 use crate::redact::KnownSecrets;
 
+/// The folder of real clusters, in the state folder.
+const NATIVE: &str = "native";
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
 
@@ -17,6 +20,7 @@ pub(super) fn driver(settings: &DaemonSettings, owner_lock: Option<PathBuf>) -> 
     let logs = LogDir::new(settings.connection.log_dir());
     match settings.serving.driver {
         DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, owner_lock, logs))),
+        DriverKind::Native => Arc::new(NativeDriver::new(native(settings, owner_lock, logs))),
         DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
     }
 }
@@ -36,6 +40,25 @@ fn script(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) 
             ..runner(settings)
         },
         ..ScriptSettings::new(logs)
+    }
+}
+
+fn native(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) -> NativeSettings {
+    let native = &settings.native;
+    NativeSettings {
+        dir: settings.connection.state_dir.join(NATIVE),
+        images: NodeImages {
+            k3d: native.k3d_image.clone(),
+            kind: native.kind_image.clone(),
+        },
+        cpus: native.node_cpus,
+        memory: native.node_memory,
+        deadlines: settings.deadlines(),
+        logs,
+        runner: Runner {
+            owner_lock,
+            ..runner(settings)
+        },
     }
 }
 

@@ -1,19 +1,26 @@
 //! The heartbeat of a daemon: writes its row in `kindler_replicas`, checks the
 //! database and its schema version, and finds expired leases.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::ground::{GroundCheck, lasting};
 use super::terms::{SeenTerms, report};
 use crate::cause::chain;
+use crate::clusters::reconcile::SafetyLimits;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
 use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
+use crate::findings::Finding;
 use crate::http::Readiness;
+use crate::metrics::Metrics;
 use crate::store::{Replica, Store, newer_schema};
 
 /// The largest number of expired leases that one heartbeat handles.
@@ -34,6 +41,11 @@ pub(super) struct Heartbeat {
     pub(super) refusals: Refusals,
     /// Of a daemon that reconciles.
     pub(super) terms: SeenTerms,
+    /// The safety limits of the reconciler.
+    pub(super) limits: Arc<SafetyLimits>,
+    /// The lifetime of its leases.
+    pub(super) lease: Duration,
+    pub(super) metrics: Arc<Metrics>,
     // outputs
     pub(super) went_back: watch::Sender<Option<String>>,
     pub(super) database: watch::Sender<Option<String>>,
@@ -41,6 +53,7 @@ pub(super) struct Heartbeat {
     pub(super) queue: watch::Sender<Option<String>>,
     pub(super) wakeups: WakeupQueue,
     // internal state
+    pub(super) ground: GroundCheck,
     /// The search for expired leases was refused, and that was logged.
     pub(super) search_refused: bool,
 }
@@ -72,7 +85,12 @@ impl Heartbeat {
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
         // A listener that receives its own notification proves that there is no pooler.
         self.store.set_own_sessions(listening);
-        let result = self.write_and_check(listening).await;
+        let mut lasting = Vec::new();
+        let result = self.write_and_check(listening, &mut lasting).await;
+        if result.is_ok() {
+            // Also what was refused after the heartbeat was written.
+            self.vitals.findings.report("heartbeat", lasting);
+        }
         let trouble = result.err().map(|error| chain(&error));
         self.database.send_if_modified(|was| {
             let changed = was.is_some() != trouble.is_some();
@@ -126,27 +144,83 @@ impl Heartbeat {
         Ok(())
     }
 
-    async fn write_and_check(&mut self, listening: bool) -> Result<(), DatabaseError> {
-        self.check_schema(self.store.check().await?);
-        self.check_queue().await?;
+    /// Each part is done although another one is refused: what lasts becomes a finding. An
+    /// error that a restart or another server can mend ends it.
+    async fn write_and_check(
+        &mut self,
+        listening: bool,
+        found: &mut Vec<Finding>,
+    ) -> Result<(), DatabaseError> {
+        let version = self.store.check().await;
+        if let Some(version) = self.passing(version, found).await? {
+            self.check_schema(version);
+        }
+        let newer = self.vitals.schema.borrow().is_some();
+        let checked = self.ground.check(&self.store, newer).await;
+        if let Some(checked) = self.passing(checked, found).await? {
+            self.metrics.clock_offset(checked.clock_offset);
+            self.vitals.findings.report("database", checked.found);
+        }
+        let queue = self.check_queue().await;
+        self.passing(queue, found).await?;
         if !self.reconciles {
             return Ok(());
         }
-        if let Some(went_back) = self.terms.check(&self.store).await? {
+        let terms = self.terms.check(&self.store).await;
+        if let Some(went_back) = self.passing(terms, found).await?.flatten() {
             self.went_back.send_replace(Some(report(&went_back)));
+            // Claims were refused meanwhile.
+            self.wakeups.wake_everything();
         }
+        let failover = self.terms.failover(self.lease);
+        let findings = &self.vitals.findings;
+        findings.report("failover", failover.into_iter().collect());
+        // Before it is written, so that the first heartbeat after a fault shows it.
+        self.vitals.findings.report("heartbeat", found.clone());
+        let written = self.write(listening).await;
+        self.passing(written, found).await?;
+        self.wake_expired().await
+    }
+
+    /// The value; nothing if an error lasts, which is then a finding.
+    async fn passing<T>(
+        &self,
+        result: Result<T, DatabaseError>,
+        found: &mut Vec<Finding>,
+    ) -> Result<Option<T>, DatabaseError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.may_pass() => Err(error),
+            Err(error) => {
+                let finding = lasting(&self.store, &error).await;
+                // The same cause refuses more than one statement.
+                if !found.iter().any(|one| one.code == finding.code) {
+                    found.push(finding);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn write(&self, listening: bool) -> Result<(), DatabaseError> {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
+        let suspended = self.limits.finding().into_iter().collect();
+        self.vitals.findings.report("repairs", suspended);
         let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
         let written = self
             .store
             .heartbeat(me, listening, standby, notice, &refused, &findings);
-        written.await?;
+        written.await
+    }
+
+    /// Wakes the clusters whose leases have expired.
+    async fn wake_expired(&mut self) -> Result<(), DatabaseError> {
         let expired = match self.store.claims().expired(MAX_EXPIRED).await {
             // Full passes find these rows too, so the daemon works, only later.
-            Err(error) if error.is_refusal() => {
+            Err(error) if !error.may_pass() => {
                 if !std::mem::replace(&mut self.search_refused, true) {
                     let error = &error as &dyn std::error::Error;
                     warn!(error, "expired leases cannot be searched");

@@ -9,6 +9,7 @@ mod dev;
 mod driver;
 mod ended_owners;
 mod error;
+mod ground;
 mod health_channels;
 mod heartbeat;
 mod identity;
@@ -17,6 +18,7 @@ mod logging;
 #[cfg(not(feature = "otel"))]
 mod no_traces;
 mod orphans;
+mod port_conflicts;
 mod process;
 mod reconnects;
 mod seed;
@@ -118,12 +120,16 @@ async fn one_pass(
     process.preflight().await;
     let lease = process.settings.lease_policy().ttl;
     orphans::end_at_start(lease, &shutdown).await;
-    if let Some(locks) = process.owner_locks() {
-        ended_owners::release(&process.store, locks).await;
+    let mut ended = process.ended_owners();
+    if let Some(ended) = &mut ended {
+        ended.release().await;
     }
     let (_schema, standby) = watch::channel(None);
     let controller = process.controller(WakeupQueue::default(), standby);
     let result = controller.run_once(shutdown.clone()).await;
+    if let Some(ended) = ended {
+        shutdown.run_until_cancelled(ended.finish()).await;
+    }
     process.release().await;
     result?;
     let left = process.store.unconverged().await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use super::ended_owners::EndedOwners;
 use super::{driver, identity};
 use crate::clusters::reconcile::{ClusterReconciler, SafetyLimits, UnwrittenResults};
 use crate::command::{LogDir, OwnerLock, OwnerLocks};
@@ -43,6 +44,7 @@ pub(super) struct Process {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) me: Replica,
+    pub(super) limits: Arc<SafetyLimits>,
     owner_locks: Option<(OwnerLocks, OwnerLock)>,
 }
 
@@ -62,7 +64,9 @@ impl Process {
         let owner_locks = owner_locks(&settings, database, &me.owner);
         let owner_lock = owner_locks.as_ref().map(|(_, own)| own.path().to_owned());
         let driver = driver::driver(&settings, owner_lock);
+        let limits = Arc::new(SafetyLimits::new(&settings.policy().health));
         Self {
+            limits,
             settings,
             store,
             driver,
@@ -72,9 +76,10 @@ impl Process {
         }
     }
 
-    /// The locks of the owners on this host, if there are any.
-    pub(super) fn owner_locks(&self) -> Option<&OwnerLocks> {
-        self.owner_locks.as_ref().map(|(locks, _)| locks)
+    /// The owners on this host that have ended, if locks show that.
+    pub(super) fn ended_owners(&self) -> Option<EndedOwners> {
+        let (locks, _) = self.owner_locks.as_ref()?;
+        Some(EndedOwners::new(self.store.clone(), locks.clone()))
     }
 
     pub(super) fn controller(
@@ -87,7 +92,7 @@ impl Process {
             driver: self.driver.clone(),
             policy: self.settings.policy(),
             metrics: self.metrics.clone(),
-            limits: SafetyLimits::new(&self.settings.policy().health),
+            limits: self.limits.clone(),
             unwritten: UnwrittenResults::default(),
             standby,
         }

@@ -10,12 +10,13 @@ use tracing::{error, info};
 use super::api_auth::ApiAuth;
 use super::database_wait::wait_for_database;
 use super::error::DaemonError;
+use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, reconnects, seed, terms, workload};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms, workload};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::{DaemonSettings, HEARTBEAT};
 use crate::core::listener::Listener;
@@ -24,7 +25,8 @@ use crate::core::runtime::Controllers;
 use crate::core::wakeups::WakeupQueue;
 use crate::http::{self, FleetReader, MonitoringState, Readiness};
 use crate::live::{Feed, Follower};
-use crate::store::{Channels, Store};
+use crate::metrics::StateFolder;
+use crate::store::{Channels, DatabaseUser, Store};
 
 /// Runs the daemon on a database until `shutdown`.
 pub(super) async fn run(
@@ -112,6 +114,7 @@ impl HttpServer {
             metrics: process.metrics.clone(),
             fleet: FleetReader::new(process.store.clone(), per_cluster),
             readiness: vitals.clone(),
+            folder: StateFolder::new(process.settings.connection.state_dir.clone()),
         };
         let store = process.page_store(databases);
         let auth = ApiAuth::new(&process.settings, address, &store);
@@ -178,9 +181,11 @@ impl RunningParts<'_> {
             heartbeat: HEARTBEAT,
             feed: server.feed.clone(),
         };
+        let findings = vitals.findings.clone();
         let heartbeat = Heartbeat {
             store: process.store.clone(),
             me: process.me.clone(),
+            limits: process.limits.clone(),
             vitals,
             terms,
             went_back: health.went_back,
@@ -190,6 +195,12 @@ impl RunningParts<'_> {
             wakeups: wakeups.clone(),
             reconciles: process.reconciles(),
             refusals,
+            lease: process.settings.lease_policy().ttl,
+            metrics: process.metrics.clone(),
+            ground: GroundCheck::new(match process.reconciles() {
+                true => DatabaseUser::Daemon,
+                false => DatabaseUser::Api,
+            }),
             search_refused: false,
         };
         let parts = [
@@ -204,14 +215,19 @@ impl RunningParts<'_> {
                 never = wakeups.drain() => match never {},
             };
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
-            let ended_owners = process.owner_locks().map(|locks| {
-                let (store, locks) = (process.store.clone(), locks.clone());
+            let conflicts = tokio::spawn(port_conflicts::report(
+                process.store.clone(),
+                findings,
+                shutdown.clone(),
+            ));
+            let ended_owners = process.ended_owners().map(|owners| {
                 let release =
-                    ended_owners::release_always(store, locks, wakeups.clone(), shutdown.clone());
+                    ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
                 tokio::spawn(release)
             });
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
+            check_end("port conflicts", conflicts.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);
             }

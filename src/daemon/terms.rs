@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tracing::{error, warn};
@@ -15,6 +16,7 @@ use crate::clusters::observation::Observation;
 use crate::clusters::{Cluster, ClusterName, Provider};
 use crate::core::database::DatabaseError;
 use crate::drivers::Driver;
+use crate::findings::{Finding, FindingCode};
 use crate::store::{RAISED_BY, Store};
 
 /// How many clusters are observed at once.
@@ -26,6 +28,7 @@ pub(super) struct SeenTerms {
     folder: PathBuf,
     /// The file of the database, and the largest term; none before the first look.
     seen: Option<(PathBuf, i64)>,
+    since_failover: Duration,
 }
 
 /// A database that has gone back.
@@ -70,6 +73,7 @@ impl SeenTerms {
         Self {
             folder: state_dir.join("terms"),
             seen: None,
+            since_failover: Duration::MAX,
         }
     }
 
@@ -77,6 +81,7 @@ impl SeenTerms {
     /// the database has gone back, raises its terms and pauses the rows that say `absent`.
     pub(super) async fn check(&mut self, store: &Store) -> Result<Option<WentBack>, DatabaseError> {
         let terms = store.issued_terms().await?;
+        self.since_failover = terms.since_failover;
         let (file, seen) = self.seen.take().unwrap_or_else(|| {
             let file = self.folder.join(&terms.origin);
             let seen = fs::read_to_string(&file).ok();
@@ -109,7 +114,22 @@ impl SeenTerms {
             self.note(&file, now);
         }
         self.seen = Some((file, now));
+        store.claims().require_terms(now);
         Ok(went_back)
+    }
+
+    /// Says that no cluster is claimed yet on the server to which the database has moved, if
+    /// that is so for leases of this lifetime.
+    pub(super) fn failover(&self, lease: Duration) -> Option<Finding> {
+        let left = lease.checked_sub(self.since_failover)?;
+        let what = format!(
+            "the database moved to another server, or was restored, {} s ago; no cluster is \
+             claimed for another {} s, until every lease of before has ended",
+            self.since_failover.as_secs(),
+            left.as_secs() + 1
+        );
+        let next = "wait; the time is KINDLER_LEASE_TTL after a failover";
+        Some(Finding::new(FindingCode::ClaimsDeferred, what, next))
     }
 
     /// Replaces the file as a whole. An error delays the next notice only.

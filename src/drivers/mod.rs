@@ -1,11 +1,12 @@
 //! Drivers create, change and observe the clusters of this host.
 //!
-//! There is one trait, two drivers ([`script`] runs the host's own commands, [`sandbox`]
-//! runs simulated clusters) and one conformance suite (`tests/suite/driver/`). A driver
+//! There is one trait, three drivers ([`script`] runs the host's own commands, [`native`]
+//! makes k3d and kind clusters itself, [`sandbox`] runs simulated clusters) and one conformance suite (`tests/suite/driver/`). A driver
 //! runs one action or makes one observation and decides nothing. It never uses the
 //! database, and it does not conclude from an action whether the cluster is healthy: the
 //! reconciler observes it afterwards.
 
+pub mod native;
 pub mod sandbox;
 pub mod script;
 

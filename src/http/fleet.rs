@@ -2,6 +2,7 @@
 //! the database does. Concurrent scrapes share one reading, so that they neither
 //! pile up nor exhaust the reconciler's connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(super) struct FleetSnapshot {
     pub(super) clusters: Option<Arc<String>>,
     /// Whether all metrics were read.
     pub(super) complete: bool,
+    /// Without an answer: whether the database answered the last reading with an error.
+    pub(super) refuses: bool,
 }
 
 /// Reads the fleet; cheap to clone.
@@ -43,6 +46,9 @@ pub struct FleetReader {
     per_cluster: bool,
     // internal state
     current: Arc<Mutex<Option<FleetReading>>>,
+    /// Whether the last reading ended with an error of a database that answers. A reading that
+    /// waits for a lock ends after the scrape that began it.
+    refuses: Arc<AtomicBool>,
 }
 
 /// A reading in progress; it closes its channel at the end.
@@ -59,6 +65,7 @@ impl FleetReader {
             store,
             per_cluster,
             current: Arc::default(),
+            refuses: Arc::default(),
         }
     }
 
@@ -76,6 +83,7 @@ impl FleetReader {
         self.drop_ended();
         let mut seen = reading.seen.borrow().clone();
         seen.answers &= reading.began.elapsed() < FRESH;
+        seen.refuses = !seen.answers && self.refuses.load(Ordering::Relaxed);
         seen
     }
 
@@ -94,7 +102,13 @@ impl FleetReader {
         // A scrape that gives up does not cancel it: the deadlines of the store
         // end it, and discard a connection with an answer outstanding.
         tokio::spawn(async move {
-            if let Err(error) = reader.collect(&results).await {
+            let collected = reader.collect(&results).await;
+            let refused = collected
+                .as_ref()
+                .err()
+                .is_some_and(|error| !error.is_outage());
+            reader.refuses.store(refused, Ordering::Relaxed);
+            if let Err(error) = collected {
                 let error = &error as &dyn std::error::Error;
                 debug!(error, "cannot read the fleet for a scrape");
             }
@@ -140,6 +154,7 @@ impl FleetReader {
         let unselected = self.store.unselected(HEARTBEAT * 3, None, 1).await?;
         let failing = self.store.failing_samples(WORST_SHOWN).await?;
         let steps = self.store.step_counts().await?.into_iter();
+        let facts = self.store.facts(HEARTBEAT * 3).await?;
         Ok(Fleet {
             replicas: (replicas.reconciling, replicas.standby),
             notification_queue: queue,
@@ -159,6 +174,7 @@ impl FleetReader {
                 .filter_map(|of| Some((of.driver, of.step, of.state.parse().ok()?, of.clusters)))
                 .collect(),
             shows_pauses: !self.per_cluster,
+            facts,
         })
     }
 }

@@ -26,7 +26,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StateFolder};
 
 use connections::ConnectionLimits;
 use request_metrics::StreamLimiter;
@@ -74,6 +74,8 @@ pub struct MonitoringState {
     pub fleet: FleetReader,
     /// Whether the daemon can work.
     pub readiness: Readiness,
+    /// The space of the state folder.
+    pub folder: StateFolder,
 }
 
 /// The server cannot listen.

@@ -15,6 +15,12 @@ pub(super) async fn metrics(State(state): State<MonitoringState>) -> Response {
     let metrics = &state.metrics;
     metrics.db_up.set(i64::from(seen.answers));
     metrics.scrape_complete.set(i64::from(seen.complete));
+    metrics.database_answered(match (seen.answers, seen.refuses) {
+        (true, _) => "ok",
+        (false, true) => "error",
+        (false, false) => "none",
+    });
+    state.folder.measure(metrics).await;
     // Read at the scrape, so that the metric never lags behind the listener.
     let listening = *state.readiness.listening.borrow() == Listening::Yes;
     metrics.listen_connected.set(i64::from(listening));

@@ -44,9 +44,20 @@ families! {
     DB_UP GAUGE "kindler_db_up" []
         "1 if the database responded during this scrape.",
         "0: `curl HOST/readyz` shows the reason. Running clusters keep running; nothing is reconciled meanwhile.";
+    DB_ANSWERS GAUGE "kindler_db_answers" ["result"]
+        "1 for how the database answered this scrape: ok, error (it refuses what Kindler reads), none (it cannot be reached, or not in time); 0 for the others.",
+        "error: `kindler status` shows the database's message. none: as for kindler_db_up.";
+    STATE_FOLDER_FREE_BYTES GAUGE "kindler_state_folder_free_bytes" []
+        "Free space of the file system of KINDLER_STATE_DIR.",
+        "Near 0: logs of commands are lost, and no sandbox cluster can be created.";
+    STATE_FOLDER_SIZE_BYTES GAUGE "kindler_state_folder_size_bytes" []
+        "Size of the file system of KINDLER_STATE_DIR.", "";
     FINDING GAUGE "kindler_finding" ["code" "severity"]
         "1 while this process finds something wrong around it: schema, privileges, clock, state folder, other replicas.",
         "1: `kindler status` and `/readyz` show the cause and the next step.";
+    CLOCK_OFFSET_SECONDS GAUGE "kindler_clock_offset_seconds" []
+        "How far the database's clock is ahead of this host's, read at each heartbeat; negative: behind.",
+        "Beyond 5 s either way: synchronize the clocks of both hosts.";
     SCRAPE_COMPLETE GAUGE "kindler_scrape_complete" []
         "1 if this scrape read everything in time.",
         "0 while kindler_db_up is 1: families that could not be read within 1.5 s are missing. Check the load of the database, or set KINDLER_METRICS_PER_CLUSTER=false.";
@@ -116,14 +127,35 @@ families! {
         "The session that most likely blocks the notification queue, and since when; only while a tenth of the queue is used.",
         "End the session or its transaction; the runbook has the statement.";
 
+    REPLICA_INFO GAUGE "kindler_replica_info" ["owner" "host" "version" "selector" "reconciles"]
+        "Daemons with a recent heartbeat; always 1.",
+        "Two versions or selectors at once: an upgrade that is not finished, or several placements.";
+    REPLICA_SETTING_INFO GAUGE "kindler_replica_setting_info" ["owner" "host" "setting" "value"]
+        "Settings of each daemon that are no secrets; always 1.",
+        "One setting with two values: the daemons work differently on the same clusters.";
+    TABLE_BYTES GAUGE "kindler_table_bytes" ["table"]
+        "Size of each of Kindler's tables with its indexes.",
+        "Growing without an end: a table that is not vacuumed, because of a transaction that never ends.";
+    CLUSTER_QUEUE_POSITION GAUGE "kindler_cluster_queue_position" ["name"]
+        "Position of clusters that are due and that no daemon works on, in the order in which they became due; the first 50.",
+        "For long: all workers are busy; see kindler_active_workers.";
+    CLUSTER_STEP_FAILED GAUGE "kindler_cluster_step_failed" ["name" "step"]
+        "1 for each failed step of a cluster; at most 200.",
+        "`kindler get NAME` shows why it failed and its next attempt.";
+    CLUSTER_RECENT_DRIFTS GAUGE "kindler_cluster_recent_drifts" ["name"]
+        "How often a running cluster was found failed within the last hour, from its events; at most 200 clusters.",
+        "`kindler events NAME` shows when and why.";
     STEP_STATE GAUGE "kindler_step_state" ["driver" "step" "state"]
         "Clusters by the recorded state of each step of their driver.",
         "failed, or running for long: `kindler list` names the clusters, `kindler get NAME` shows why the step failed and its next attempt.";
 
-    "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures.":
+    "Failing clusters", "Part of the fleet. Always exported, for the 200 clusters with the most consecutive failures, with those in repair or with flaps.":
     CLUSTER_CONSECUTIVE_FAILURES GAUGE "kindler_cluster_consecutive_failures" ["name"]
         "Consecutive failed attempts.",
         "`kindler get NAME` and `kindler logs NAME`.";
+    CLUSTER_FLAPS GAUGE "kindler_cluster_flaps" ["name"]
+        "Recoveries and losses of the running cluster, each within an hour of the one before; absent without any.",
+        "From 3 on it flaps: `kindler events NAME`, then look at what its probe says and at the load of the host.";
     CLUSTER_STATUS_REASON GAUGE "kindler_cluster_status_reason" ["name" "reason"]
         "1 for the current reason of the row: one of a closed list, never an error text.", "";
     CLUSTER_NEXT_RETRY_TIMESTAMP_SECONDS GAUGE "kindler_cluster_next_retry_timestamp_seconds" ["name"]
@@ -137,7 +169,7 @@ families! {
         "1 for the actual state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps.",
+        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps. Flapping: it fails probes and recovers again and again.",
         "Ready unknown: the probe cannot run; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "Time of the first declaration, in Unix time.", "";
@@ -147,6 +179,12 @@ families! {
     CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS GAUGE "kindler_cluster_last_reconcile_timestamp_seconds" ["name"]
         "Time at which a reconcile last wrote the row, in Unix time; absent before the first.",
         "Older than a few health intervals: no daemon works on it. See kindler_replicas and kindler_last_resync_timestamp_seconds.";
+    CLUSTER_LAST_RECONCILE_AGE_SECONDS GAUGE "kindler_cluster_last_reconcile_age_seconds" ["name"]
+        "Time since a reconcile last wrote the row, by the clock of the database alone; absent before the first.",
+        "As for the timestamp.";
+    CLUSTER_HEALTH_FAILURES GAUGE "kindler_cluster_health_failures" ["name"]
+        "Consecutive failed probes of a cluster that runs.",
+        "`kindler get NAME` shows what the probe says. At KINDLER_HEALTH_THRESHOLD the cluster is repaired.";
     CLUSTER_DECLARED_TIMESTAMP_SECONDS GAUGE "kindler_cluster_declared_timestamp_seconds" ["name"]
         "Time at which the current generation was declared, in Unix time.", "";
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::catalogue as names;
 use super::text::Text;
 use crate::clusters::{Actual, ConditionStatus, ConditionType, Desired, Provider};
+use crate::core::metrics::Family;
 use crate::core::steps::StepState;
-use crate::store::{ClusterSample, FailingSample, NotificationQueue};
+use crate::store::{ClusterSample, FactKind, FailingSample, FleetFact, NotificationQueue};
 
 /// What one scrape exports about all clusters, the failing ones, and the daemons.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Fleet {
     pub notification_queue: NotificationQueue,
     /// Number of clusters by driver, step and step state.
     pub steps: Vec<(String, String, StepState, i64)>,
+    /// Replicas, their settings, tables, positions, failed steps and drifts.
+    pub facts: Vec<FleetFact>,
 }
 
 /// The value of one series of a state set.
@@ -46,6 +49,7 @@ impl Fleet {
         let mut text = Text::default();
         self.counts(&mut text);
         self.steps(&mut text);
+        self.facts(&mut text);
         self.failing(&mut text);
         text.finish()
     }
@@ -104,10 +108,32 @@ impl Fleet {
         }
     }
 
+    fn facts(&self, text: &mut Text) {
+        for kind in FactKind::ALL {
+            let family: &'static Family = match kind {
+                FactKind::Replica => &names::REPLICA_INFO,
+                FactKind::Setting => &names::REPLICA_SETTING_INFO,
+                FactKind::Table => &names::TABLE_BYTES,
+                FactKind::Position => &names::CLUSTER_QUEUE_POSITION,
+                FactKind::FailedStep => &names::CLUSTER_STEP_FAILED,
+                FactKind::Lost => &names::CLUSTER_RECENT_DRIFTS,
+            };
+            let mut series = text.family(family);
+            for fact in self.facts.iter().filter(|fact| fact.kind == *kind) {
+                let labels: Vec<&str> = fact.labels.iter().map(String::as_str).collect();
+                series.set(&labels, fact.value);
+            }
+        }
+    }
+
     fn failing(&self, text: &mut Text) {
         let mut failures = text.family(&names::CLUSTER_CONSECUTIVE_FAILURES);
         for cluster in &self.failing {
             failures.set(&[&cluster.name], f64::from(cluster.failed_attempts));
+        }
+        let mut flaps = text.family(&names::CLUSTER_FLAPS);
+        for cluster in self.failing.iter().filter(|cluster| cluster.flaps > 0) {
+            flaps.set(&[&cluster.name], f64::from(cluster.flaps));
         }
         let mut reasons = text.family(&names::CLUSTER_STATUS_REASON);
         for cluster in &self.failing {
@@ -179,7 +205,7 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
 
 fn times(clusters: &[ClusterSample], text: &mut Text) {
     type Time = fn(&ClusterSample) -> Option<f64>;
-    let families: [(_, Time); 3] = [
+    let families: [(_, Time); 5] = [
         (&names::CLUSTER_CREATED, |cluster| cluster.created),
         (&names::CLUSTER_DECLARED_TIMESTAMP_SECONDS, |cluster| {
             cluster.declared
@@ -188,6 +214,12 @@ fn times(clusters: &[ClusterSample], text: &mut Text) {
             &names::CLUSTER_LAST_RECONCILE_TIMESTAMP_SECONDS,
             |cluster| cluster.reconciled,
         ),
+        (&names::CLUSTER_LAST_RECONCILE_AGE_SECONDS, |cluster| {
+            cluster.reconciled_age
+        }),
+        (&names::CLUSTER_HEALTH_FAILURES, |cluster| {
+            Some(cluster.health_failures)
+        }),
     ];
     for (family, time) in families {
         let mut series = text.family(family);
@@ -214,6 +246,7 @@ pub(super) mod samples {
             failing: vec![FailingSample {
                 name: "dev".into(),
                 reason: Some(Reason::CreateFailed),
+                flaps: 3,
                 failed_attempts: 3,
                 next_attempt: Some(1.8e9),
                 paused: false,
@@ -230,6 +263,11 @@ pub(super) mod samples {
                 }),
             },
             steps: vec![("sandbox".into(), "port".into(), StepState::Failed, 1)],
+            facts: vec![FleetFact {
+                kind: FactKind::FailedStep,
+                labels: vec!["dev".into(), "port".into()],
+                value: 1.0,
+            }],
             ..Fleet::default()
         }
     }
@@ -245,12 +283,15 @@ pub(super) mod samples {
                 reason: Some(Reason::CreateFailed),
                 settled: false,
                 observe_only: false,
+                flapping: false,
                 steps_left: true,
             }),
             paused: false,
             created: Some(1.7e9),
             declared: Some(1.75e9),
             reconciled: Some(1.76e9),
+            reconciled_age: Some(60.0),
+            health_failures: 2.0,
         }]
     }
 }
@@ -291,6 +332,9 @@ mod tests {
             r#"kindler_cluster_spec_paused{name="dev"} 0"#,
             r#"kindler_step_state{driver="sandbox",step="port",state="failed"} 1"#,
             r#"kindler_step_state{driver="sandbox",step="port",state="done"} 0"#,
+            r#"kindler_cluster_step_failed{name="dev",step="port"} 1"#,
+            r#"kindler_cluster_last_reconcile_age_seconds{name="dev"} 60"#,
+            r#"kindler_cluster_health_failures{name="dev"} 2"#,
         ] {
             has(&text, line);
         }

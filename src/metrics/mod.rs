@@ -11,9 +11,11 @@ pub mod catalogue;
 mod fleet;
 mod http;
 mod process;
+mod state_folder;
 mod text;
 
-use prometheus::{Encoder, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use jiff::SignedDuration;
+use prometheus::{Encoder, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use crate::core::metrics::{ControllerMetrics, CoreMetrics, collectors};
 use crate::findings::{Finding, FindingCode};
@@ -23,6 +25,7 @@ use self::catalogue as names;
 pub use action::{ActionMetrics, ActionResult, Drift};
 pub use fleet::{Fleet, render_clusters};
 pub use http::HttpMetrics;
+pub use state_folder::StateFolder;
 
 /// The counters and gauges of this process.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ pub struct Metrics {
     pub scrape_complete: IntGauge,
     db_pool_connections: IntGaugeVec,
     finding: IntGaugeVec,
+    clock_offset: Gauge,
+    db_answers: IntGaugeVec,
+    state_folder_free_bytes: IntGauge,
+    state_folder_size_bytes: IntGauge,
     /// Actions on clusters.
     pub actions: ActionMetrics,
     /// HTTP requests and streams.
@@ -69,6 +76,10 @@ impl Metrics {
             scrape_complete: collectors::gauge(r, &names::SCRAPE_COMPLETE),
             db_pool_connections: collectors::gauges(r, &names::DB_POOL_CONNECTIONS),
             finding: collectors::gauges(r, &names::FINDING),
+            clock_offset: collectors::float_gauge(r, &names::CLOCK_OFFSET_SECONDS),
+            db_answers: collectors::gauges(r, &names::DB_ANSWERS),
+            state_folder_free_bytes: collectors::gauge(r, &names::STATE_FOLDER_FREE_BYTES),
+            state_folder_size_bytes: collectors::gauge(r, &names::STATE_FOLDER_SIZE_BYTES),
             actions: ActionMetrics::new(r),
             http: HttpMetrics::new(r),
             process: process::ProcessMetrics::new(r),
@@ -77,6 +88,7 @@ impl Metrics {
         };
         metrics.pool(0, 0, 0);
         metrics.findings(&[]);
+        metrics.database_answered("none");
         metrics
     }
 
@@ -97,6 +109,28 @@ impl Metrics {
                 .with_label_values(&[state])
                 .set(count);
         }
+    }
+
+    /// Sets how far the database's clock is ahead, if that was read.
+    pub fn clock_offset(&self, ahead: Option<SignedDuration>) {
+        if let Some(ahead) = ahead {
+            self.clock_offset.set(ahead.as_secs_f64());
+        }
+    }
+
+    /// Sets how the database answered a scrape: `ok`, `error` or `none`.
+    pub fn database_answered(&self, result: &str) {
+        for one in ["ok", "error", "none"] {
+            let is = i64::from(one == result);
+            self.db_answers.with_label_values(&[one]).set(is);
+        }
+    }
+
+    /// Sets the space of the state folder's file system.
+    pub(crate) fn state_folder(&self, free: u64, size: u64) {
+        let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.state_folder_free_bytes.set(count(free));
+        self.state_folder_size_bytes.set(count(size));
     }
 
     /// Sets which findings there are.

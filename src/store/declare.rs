@@ -12,7 +12,7 @@ use super::{Store, rows};
 use crate::core::database::DatabaseError;
 use crate::core::database::typed;
 
-/// A new cluster. A port that is not set gets a default or the first free one.
+/// A new cluster. A port of the host that is not given gets a free one.
 #[derive(Clone, Debug)]
 pub struct Declaration {
     /// The name.
@@ -94,9 +94,20 @@ struct DeclarationParams<'a> {
 
 impl<'a> DeclarationParams<'a> {
     fn of(new: &'a Declaration) -> Self {
+        let mut spec = json!(new.spec.or_default());
+        for (field, _) in host_ports() {
+            // A trigger chooses a free port in place of null.
+            if !new
+                .spec
+                .host_ports()
+                .any(|(given, _)| given.name == field.name)
+            {
+                spec[field.name] = Value::Null;
+            }
+        }
         Self {
             name: new.name.as_str(),
-            spec: json!(new.spec.or_default()),
+            spec,
             desired: new.desired.as_str(),
             new,
         }
@@ -114,26 +125,13 @@ impl<'a> DeclarationParams<'a> {
     }
 }
 
-/// Declares a cluster. The caller holds the lock that prevents two declarations from
-/// choosing the same free ports. `None` if the name is taken.
-pub(super) async fn declare_locked(
+/// Declares a cluster in a transaction; `None` if the name is taken.
+pub(super) async fn declare_within(
     transaction: &Transaction<'_>,
     new: &Declaration,
     actor: &Option<&str>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
-    let mut values = DeclarationParams::of(new);
-    if !new.spec.gives_every_host_port() {
-        let found = transaction
-            .query_typed(queries::FIND_PORTS.as_str(), &typed(&[&json!(new.spec)]))
-            .await?;
-        if let Some(found) = found.first() {
-            for (field, _) in host_ports() {
-                // Null if no port is free: the table rejects it.
-                let port: Option<i32> = found.try_get(field.name)?;
-                values.spec[field.name] = json!(port);
-            }
-        }
-    }
+    let values = DeclarationParams::of(new);
     let params = values.parameters(actor).values();
     transaction
         .query_typed_opt(DeclareCluster::sql(), &typed(&params))
@@ -148,22 +146,10 @@ impl Store {
     pub async fn declare(&self, new: &Declaration) -> Result<Declared, DatabaseError> {
         let operation = "declare a cluster";
         let actor = self.actor();
-        let inserted = if new.spec.gives_every_host_port() {
-            // No free port is searched, so one statement suffices.
-            let values = DeclarationParams::of(new);
-            let params = values.parameters(&actor).values();
-            let rows = self.rows(operation, DeclareCluster::sql(), &params).await?;
-            rows.into_iter().next()
-        } else {
-            self.connections
-                .in_transaction(operation, async |transaction| {
-                    transaction
-                        .execute_typed(queries::LOCK_DECLARATIONS.as_str(), &[])
-                        .await?;
-                    declare_locked(transaction, new, &actor).await
-                })
-                .await?
-        };
+        let values = DeclarationParams::of(new);
+        let params = values.parameters(&actor).values();
+        let rows = self.rows(operation, DeclareCluster::sql(), &params).await?;
+        let inserted = rows.into_iter().next();
         if let Some(row) = inserted {
             let cluster = rows::cluster(&row)
                 .map_err(|source| DatabaseError::Unreadable { operation, source })?;

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use crate::clusters::{Cluster, ClusterName, Desired, PartialSpec};
 
 use super::Store;
-use super::declare::{Declaration, declare_locked};
+use super::declare::{Declaration, declare_within};
 use super::queries::{self, EditCluster, RollBack};
 use crate::core::database::DatabaseError;
 use crate::core::database::typed;
@@ -109,7 +109,7 @@ impl Store {
                     .await?;
                 let (mut taken, mut unknown) = (Vec::new(), Vec::new());
                 for new in &batch.create {
-                    let inserted = declare_locked(&transaction, new, &actor).await?;
+                    let inserted = declare_within(&transaction, new, &actor).await?;
                     if inserted.is_none() {
                         taken.push(new.name.clone());
                     }

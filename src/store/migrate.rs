@@ -7,13 +7,14 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 use tracing::warn;
 
+use super::restore::{refuse_second_set, restore};
 use crate::core::database::{
     Blocker, Database, NEXT_ATTEMPT, NoConnection, blockers, dead_client_limits, is_lock_timeout,
     limit_waits, lock_tables,
 };
 
 /// The migrations in order.
-const MIGRATIONS: [(i32, &str, &str); 20] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 21] = [
     (
         1,
         "clusters",
@@ -118,13 +119,18 @@ const MIGRATIONS: [(i32, &str, &str); 20] = [
     ),
     (
         19,
-        "declared",
-        include_str!("../../sql/migrations/0019_declared.sql"),
+        "restarting",
+        include_str!("../../sql/migrations/0019_restarting.sql"),
     ),
     (
         20,
-        "mended",
-        include_str!("../../sql/migrations/0020_mended.sql"),
+        "ports and times",
+        include_str!("../../sql/migrations/0020_ports_and_times.sql"),
+    ),
+    (
+        21,
+        "declared",
+        include_str!("../../sql/migrations/0021_declared.sql"),
     ),
 ];
 
@@ -141,7 +147,7 @@ const MIGRATOR_TIMEOUT: &str = "60s";
 const LOCKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The tables that exist before a migration, in the order in which they are locked.
-const TABLES: [&str; 12] = [
+pub(super) const TABLES: [&str; 12] = [
     "clusters",
     "cluster_leases",
     "cluster_steps",
@@ -194,6 +200,16 @@ pub enum MigrateError {
     /// There is no schema for the tables.
     #[error("migrate: search_path names no schema: create one, or set search_path for this role")]
     NoSchema,
+    /// The schema of the tables was renamed, and search_path does not name it.
+    #[error(
+        "migrate: the schema of Kindler's tables was renamed to {schema}, and search_path does not \
+         name it, so nothing was changed: a migration would create a second set of tables; next: \
+         ALTER ROLE … SET search_path = {schema} for each role of Kindler, then `kindler migrate`"
+    )]
+    Renamed {
+        /// The schema that has the tables.
+        schema: String,
+    },
     /// Others kept the tables locked.
     #[error(
         "migrate: the tables stayed locked for {LOCKED_WITHIN:?} and nothing was changed; {}; \
@@ -216,10 +232,15 @@ pub struct Migrated {
     pub schema: String,
     /// The applied versions, in order; empty if the schema was current.
     pub applied: Vec<i32>,
+    /// The triggers, constraints and functions that were restored, each with what was wrong.
+    pub restored: Vec<String>,
+    /// The constraints that stay absent, because rows break them.
+    pub broken: Vec<String>,
 }
 
-/// Migrates a database to [`SCHEMA_VERSION`]. Safe to repeat and to run concurrently;
-/// an existing `clusters` table is taken over with its rows. Logs who makes it wait.
+/// Migrates a database to [`SCHEMA_VERSION`], and restores Kindler's own triggers, constraints
+/// and functions. Safe to repeat and to run concurrently; an existing `clusters` table is taken
+/// over with its rows. Logs who makes it wait.
 ///
 /// # Errors
 /// [`MigrateError`]; the database is then unchanged.
@@ -277,7 +298,7 @@ fn held_by(holders: &[Blocker]) -> String {
 }
 
 /// Why an attempt changed nothing.
-enum MigrationAttempt {
+pub(super) enum MigrationAttempt {
     /// Others hold locks; another attempt may succeed.
     Locked,
     Failed(MigrateError),
@@ -290,7 +311,7 @@ impl From<MigrateError> for MigrationAttempt {
 }
 
 /// The error of an operation of the migration.
-fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrateError {
+pub(super) fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrateError {
     let operation = operation.to_owned();
     move |source| MigrateError::Operation {
         answer: answer(&source),
@@ -300,7 +321,9 @@ fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrateError
 }
 
 /// The same, if it is not that others hold a lock.
-fn unless_locked(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> MigrationAttempt {
+pub(super) fn unless_locked(
+    operation: &str,
+) -> impl FnOnce(tokio_postgres::Error) -> MigrationAttempt {
     let failed = during(operation);
     move |source| match is_lock_timeout(&source) {
         true => MigrationAttempt::Locked,
@@ -338,6 +361,7 @@ async fn attempt(client: &mut Client) -> Result<Migrated, MigrationAttempt> {
         .await
         .map_err(during("begin"))?;
     let schema = enter_schema(&tx).await?;
+    refuse_second_set(&tx).await?;
     let found = read_version(&tx).await?;
     if found > SCHEMA_VERSION {
         return Err(MigrateError::SchemaTooNew { found }.into());
@@ -360,8 +384,14 @@ async fn attempt(client: &mut Client) -> Result<Migrated, MigrationAttempt> {
         .map_err(during("write kindler_migrations"))?;
         applied.push(*version);
     }
+    let done = restore(&tx, !applied.is_empty()).await?;
     tx.commit().await.map_err(during("commit"))?;
-    Ok(Migrated { schema, applied })
+    Ok(Migrated {
+        schema,
+        applied,
+        restored: done.restored,
+        broken: done.broken,
+    })
 }
 
 /// Waits for other migrators, and enters the schema that has the table, else the one where

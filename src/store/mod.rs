@@ -13,15 +13,20 @@ mod deletions;
 mod edit;
 mod feed;
 mod fleet;
+mod ground;
 mod history;
 mod incarnation;
 mod listing;
 mod migrate;
 mod notification_queue;
 mod object;
+mod objects;
 mod placement;
+mod ports;
+mod privileges;
 mod queries;
 mod report;
+mod restore;
 mod roles;
 mod rows;
 mod samples;
@@ -45,26 +50,30 @@ pub use deletions::STOP_DELETIONS;
 pub use edit::{Batch, BatchOutcome, Edit};
 pub use feed::{ActiveWork, Changes, ClusterWithWork};
 pub use fleet::{FleetCache, FleetView, Problem};
+pub use ground::{DatabaseGround, SchemaWithTables};
 pub use history::{AuditEntry, AuditFilter, Revision};
 pub use incarnation::{Incarnation, Removal, TaskRevision};
 pub use listing::{ClusterFilter, ClusterPage, PortUser, Suggestion};
 pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_reporting};
 pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
+pub use objects::{Damage, DamageState, ObjectKind};
 pub use placement::{Unselected, UnselectedCluster};
+pub use ports::PortConflict;
+pub use privileges::{DatabaseUser, LackingPrivilege};
 pub use report::{
     Channels, Event, Failing, LeaseInfo, Replica, ReplicaStatus, StateCount, Unconverged,
 };
 pub use roles::{DEV_API, DEV_DAEMON, make_dev_roles};
-pub use samples::{ClusterSample, FailingSample, ReplicaCounts};
+pub use samples::{ClusterSample, FactKind, FailingSample, FleetFact, ReplicaCounts};
 pub use steps::StepCount;
 pub use terms::{IssuedTerms, RAISED_BY};
 pub use tokens::{Bearer, CredentialState, LiveGrants, Token};
 
-/// The statements that find free ports and suggest a cluster, for tests of their plans.
+/// The statement that suggests a cluster, for tests of its plan.
 #[doc(hidden)]
-pub fn free_port_statements() -> [&'static str; 2] {
-    [&queries::FIND_PORTS, &queries::SUGGEST]
+pub fn suggest_statement() -> &'static str {
+    &queries::SUGGEST
 }
 
 /// The error of a daemon on a schema of version `found`, if that is newer than this

@@ -34,13 +34,14 @@ impl Object for Cluster {
         state: ("actual_state", "status_message"),
         status_columns: "actual_state text, status_reason text, status_message text, \
             reconcile_error text, failed_attempts integer, next_attempt_at timestamptz, next_attempt_seconds float8, \
-            health_failures integer, healthy boolean, next_check_at timestamptz, \
+            health_failures integer, healthy boolean, flaps integer, flapped_at timestamptz, next_check_at timestamptz, \
             cleared boolean, proven text, reached boolean, absent boolean",
         set_status: "actual_state = s.actual_state, status_reason = s.status_reason, \
             status_message = s.status_message, reconcile_error = s.reconcile_error, \
             failed_attempts = s.failed_attempts, \
             next_attempt_at = coalesce(s.next_attempt_at, clock_timestamp() + make_interval(secs => s.next_attempt_seconds)), \
             health_failures = s.health_failures, \
+            flaps = coalesce(s.flaps, c.flaps), flapped_at = CASE WHEN s.flaps IS NULL THEN c.flapped_at ELSE s.flapped_at END, \
             last_healthy_at = CASE WHEN s.healthy THEN clock_timestamp() ELSE c.last_healthy_at END, \
             next_check_at = coalesce(s.next_check_at, clock_timestamp() + make_interval(secs => s.next_attempt_seconds)), \
             observed_spec_hash = CASE WHEN s.cleared THEN NULL ELSE coalesce(s.proven, c.observed_spec_hash) END, \
@@ -68,6 +69,8 @@ impl Object for Cluster {
             next_attempt_seconds: Some(retry.as_secs_f64()),
             health_failures: 0,
             healthy: false,
+            flaps: None,
+            flapped_at: None,
             next_check_at: None,
             cleared: false,
             proven: None,
@@ -111,6 +114,9 @@ pub struct ClusterStatus {
     next_attempt_seconds: Option<f64>,
     health_failures: u32,
     healthy: bool,
+    /// None: unchanged.
+    flaps: Option<u32>,
+    flapped_at: Option<Timestamp>,
     next_check_at: Option<Timestamp>,
     /// Whether the spec no longer counts as applied.
     cleared: bool,
@@ -136,6 +142,8 @@ impl ClusterStatus {
             next_attempt_seconds: None,
             health_failures: count(status.health_failures),
             healthy: status.healthy,
+            flaps: Some(count(status.flaps.count)),
+            flapped_at: status.flaps.last,
             next_check_at: status.next_check_at,
             cleared: status.applied == Applied::Cleared,
             proven: proven.then(|| spec_hash.to_owned()),

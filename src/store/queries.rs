@@ -54,6 +54,10 @@ macro_rules! named_queries {
 }
 
 named_queries! {
+    CheckGround = "check_ground" {
+        tables, kinds, relations, names, fingerprints,
+        privileges, kinds_needed, objects_needed, columns_needed
+    }
     WriteHeartbeat = "write_heartbeat" {
         owner, host, pid, version, listen, listening, notice, selector, standby, refused, findings
     }
@@ -81,6 +85,7 @@ queries! {
     FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
+    FIND_SCHEMAS = "find_schemas";
     FIND_SESSION = "find_session";
     FIND_TASK = "find_task";
     FIND_TOKEN = "find_token";
@@ -89,12 +94,14 @@ queries! {
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
     LIST_DEFERRED_DELETIONS = "list_deferred_deletions";
+    LIST_FACTS = "list_facts";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
     LIST_LIVE_GRANTS = "list_live_grants";
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
     LIST_USED_NAMES = "list_used_names";
+    LIST_PORT_CONFLICTS = "list_port_conflicts";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";
     LIST_REVISIONS = "list_revisions";

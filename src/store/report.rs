@@ -346,12 +346,23 @@ impl Store {
         let operation = "name the channels";
         let sql = "SELECT kindler_channel('wake'), kindler_channel('page')";
         let found = self.rows(operation, sql, &[]).await?;
-        let row = found.first();
-        row.map(|row| Channels {
-            wake: row.get(0),
-            page: row.get(1),
-        })
-        .ok_or(DatabaseError::NotMigrated { operation })
+        let name = |at| {
+            found
+                .first()
+                .and_then(|row| row.get::<_, Option<String>>(at))
+        };
+        let named = name(0).zip(name(1));
+        // The function searches the schema that it was made in; without that it finds none, or
+        // the one of temporary tables.
+        let named = named.filter(|(wake, _)| !wake.starts_with("kindler_wake_pg_temp_"));
+        let renamed = || DatabaseError::Refused {
+            operation,
+            why: "the schema of Kindler's tables was renamed: run `kindler migrate`".to_owned(),
+            by_rule: false,
+        };
+        named
+            .map(|(wake, page)| Channels { wake, page })
+            .ok_or_else(renamed)
     }
 }
 

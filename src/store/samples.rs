@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clusters::event::Reason;
+use crate::clusters::health::Flaps;
 use crate::clusters::{
     Actual, ClusterName, ConditionInputs, Desired, MANAGEMENT_CLUSTER, Provider, settled,
 };
@@ -20,6 +21,8 @@ pub struct FailingSample {
     pub reason: Option<Reason>,
     /// Consecutive failed attempts.
     pub failed_attempts: i32,
+    /// Its recoveries and losses.
+    pub flaps: i32,
     /// When the next attempt is due, in Unix time; `None`: now.
     pub next_attempt: Option<f64>,
     /// Whether it is paused.
@@ -43,6 +46,46 @@ pub struct ClusterSample {
     pub declared: Option<f64>,
     /// When a reconcile last wrote the row, in Unix time.
     pub reconciled: Option<f64>,
+    /// The seconds since then.
+    pub reconciled_age: Option<f64>,
+    /// Consecutive failed probes.
+    pub health_failures: f64,
+}
+
+/// The kind of a fact about the fleet.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum FactKind {
+    /// A live daemon.
+    Replica,
+    /// A setting of a live daemon.
+    Setting,
+    /// A table, with its size.
+    Table,
+    /// A cluster that waits, with its position.
+    Position,
+    /// A failed step of a cluster.
+    FailedStep,
+    /// A cluster that was lost recently, with how often.
+    Lost,
+}
+
+impl FactKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+}
+
+/// A fact about the fleet: one series of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetFact {
+    /// Which metric.
+    pub kind: FactKind,
+    /// The values of its labels, in order.
+    pub labels: Vec<String>,
+    /// Its value.
+    pub value: f64,
 }
 
 /// Number of live daemons.
@@ -91,6 +134,7 @@ impl Store {
                     name: column(row, "name")?,
                     reason: reason(row)?,
                     failed_attempts: column(row, "failed_attempts")?,
+                    flaps: column(row, "flaps")?,
                     next_attempt: column(row, "next_attempt")?,
                     paused: column(row, "paused")?,
                 })
@@ -109,6 +153,27 @@ impl Store {
             &queries::LIST_CLUSTER_SAMPLES,
             &[],
             sample,
+        )
+        .await
+    }
+
+    /// Facts about the fleet; a daemon without a heartbeat within `max_silence` is gone.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn facts(&self, max_silence: Duration) -> Result<Vec<FleetFact>, DatabaseError> {
+        self.each(
+            "list facts for metrics",
+            &queries::LIST_FACTS,
+            &[&max_silence.as_secs_f64()],
+            |row| {
+                let kind = column::<&str>(row, "kind")?.parse();
+                Ok(FleetFact {
+                    kind: kind.map_err(Undecodable::value)?,
+                    labels: column(row, "labels")?,
+                    value: column(row, "value")?,
+                })
+            },
         )
         .await
     }
@@ -151,6 +216,10 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
     let desired = column::<&str>(row, "desired_state")?.parse::<Desired>();
     let actual = column::<&str>(row, "actual_state")?.parse::<Actual>();
     let (reason, steps_left) = (reason(row)?, column(row, "steps_left")?);
+    let flaps = Flaps {
+        count: u32::try_from(column::<i32>(row, "flaps")?).unwrap_or(0),
+        last: None,
+    };
     let condition_inputs = desired
         .ok()
         .zip(actual.ok())
@@ -161,6 +230,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
             settled: settled(desired, actual, reached, applied),
             observe_only: paused || protected || name == MANAGEMENT_CLUSTER,
             steps_left,
+            flapping: flaps.are_many(),
         });
     Ok(ClusterSample {
         name,
@@ -170,5 +240,7 @@ fn sample(row: &tokio_postgres::Row) -> Result<ClusterSample, Undecodable> {
         created: column(row, "created")?,
         declared: column(row, "declared")?,
         reconciled: column(row, "reconciled")?,
+        reconciled_age: column(row, "reconciled_age")?,
+        health_failures: f64::from(column::<i32>(row, "health_failures")?),
     })
 }

@@ -5,7 +5,7 @@
 use crate::clusters::{FieldKind, HostPort, Spec, SpecField};
 
 /// The placeholders in `sql/queries` with their texts.
-pub(super) fn marks() -> [(&'static str, String); 9] {
+pub(super) fn marks() -> [(&'static str, String); 10] {
     [
         ("{spec_columns}", list(fields().map(|field| field.name))),
         (
@@ -17,7 +17,17 @@ pub(super) fn marks() -> [(&'static str, String); 9] {
             list(fields().map(|field| format!("{} {}", field.name, column_type(field)))),
         ),
         ("{spec_changes}", list(changeable().map(change))),
-        ("{free_ports}", list(host_ports().map(free_port))),
+        (
+            "{given_ports}",
+            list(host_ports().map(|(field, _)| format!("s.{}", field.name))),
+        ),
+        (
+            "{host_ports}",
+            list(host_ports().map(|(field, host)| {
+                let (name, pool) = (field.name, host.pool);
+                format!("('{pool}', '{name}', c.{name})")
+            })),
+        ),
         (
             "{free_port_lists}",
             list(host_ports().map(|(field, host)| {
@@ -93,16 +103,6 @@ fn candidates(host: &HostPort) -> String {
     format!(
         "SELECT p FROM generate_series({first}, {last}) p \
          WHERE NOT EXISTS (SELECT FROM used_{pool} WHERE port = p)"
-    )
-}
-
-/// The given port of a field, else the first free one that is not given for another.
-fn free_port((field, host): (&SpecField, &HostPort)) -> String {
-    let (name, candidates) = (field.name, candidates(host));
-    let given = list(host_ports().map(|(field, _)| format!("s.{}", field.name)));
-    format!(
-        "coalesce(s.{name}, (SELECT min(p) FROM ({candidates} \
-         AND p <> ALL (array_remove(ARRAY[{given}], NULL))) free)) AS {name}"
     )
 }
 

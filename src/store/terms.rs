@@ -1,6 +1,8 @@
 //! Which terms the database has issued. They only rise; a database that has issued fewer than
 //! a daemon has seen has gone back: it was restored, or promoted without its last commits.
 
+use std::time::Duration;
+
 use crate::core::database::{DatabaseError, column};
 
 use super::{Store, queries};
@@ -16,6 +18,8 @@ pub struct IssuedTerms {
     pub origin: String,
     /// The largest term that was issued; 0 if none was.
     pub issued: i64,
+    /// How long ago the database moved to its server, or was restored; long ago if it never was.
+    pub since_failover: Duration,
 }
 
 impl Store {
@@ -29,6 +33,9 @@ impl Store {
             Ok(IssuedTerms {
                 origin: column(row, "origin")?,
                 issued: column(row, "issued")?,
+                since_failover: column::<Option<f64>>(row, "since_failover")?
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok())
+                    .unwrap_or(Duration::MAX),
             })
         });
         let found = read.await?.pop();

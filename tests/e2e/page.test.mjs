@@ -221,7 +221,7 @@ test("every text exists in English and Chinese", async () => {
 });
 
 test("ten thousand clusters are shown; the selection bar stays", () => scene({ KINDLER_CONCURRENCY: "1" }, async (daemon, browser) => {
-  await daemon.psql("INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, 10000) n");
+  await daemon.psql("INSERT INTO clusters (name, provider, pf_port, http_port, https_port, paused) SELECT 'many-' || n, 'kind', 1000 + n, 20000 + n, 40000 + n, true FROM generate_series(1, 10000) n");
   const page = await browser.page();
   await page.goto(daemon.url);
   await page.locator(".chip b").getByText("10000").first().waitFor();

@@ -40,7 +40,7 @@ async function clicks(daemon, browser) {
 
 /** The time from the navigation to the frame after the first rows, and of scrolling. */
 async function many(daemon, browser) {
-  await daemon.psql(`INSERT INTO clusters (name, provider, paused) SELECT 'many-' || n, 'kind', true FROM generate_series(1, ${CLUSTERS}) n`);
+  await daemon.psql(`INSERT INTO clusters (name, provider, pf_port, http_port, https_port, paused) SELECT 'many-' || n, 'kind', 1000 + n, 20000 + n, 40000 + n, true FROM generate_series(1, ${CLUSTERS}) n`);
   const first = await browser.page();
   await first.goto(daemon.url);
   // Now the daemon has read all rows, so the second page measures only itself.

@@ -224,5 +224,9 @@ impl CommandResult {
 
 pub fn template() -> &'static Cluster {
     static TEMPLATE: OnceLock<Cluster> = OnceLock::new();
-    TEMPLATE.get_or_init(sample_cluster)
+    // Healthy once, so that repairs have their own state.
+    TEMPLATE.get_or_init(|| Cluster {
+        last_healthy_at: Some(EARLIER),
+        ..sample_cluster()
+    })
 }

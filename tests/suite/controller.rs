@@ -111,6 +111,10 @@ impl Reconciler for ReconcilerStub {
                 () = signals.stopped() => self.table.lock().unwrap().stopped.push(key.to_owned()),
             }
         }
+        if key.starts_with("lends") {
+            let permit = signals.without_worker(self.gate.acquire()).await;
+            permit.unwrap().forget();
+        }
         let mut table = self.table.lock().unwrap();
         table.running.remove(key);
         table.due.remove(key);
@@ -231,6 +235,32 @@ async fn the_limit_holds_and_a_burst_loses_no_key() {
     })
     .await;
     assert!(running.stub.table.lock().unwrap().most_at_once <= 4);
+}
+
+/// It goes on when a worker is free.
+#[tokio::test]
+async fn a_lent_worker_runs_other_keys() {
+    let settings = ControllerSettings {
+        concurrency: 1,
+        ..without_passes()
+    };
+    let running = run(ReconcilerStub::new(), settings);
+    let stub = &running.stub;
+    let runs = |key: &str| stub.table.lock().unwrap().running.contains_key(key);
+    for key in ["lends", "other", "slow"] {
+        running.wakeups.wake(key);
+        wait_until(key, async || stub.reconciles_of(key) == 1).await;
+    }
+    assert!(runs("lends") && !runs("other") && runs("slow"));
+    // The first permit is for the first one that waited, the next one for the other.
+    stub.gate.add_permits(1);
+    running.wakeups.wake("waits");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(runs("lends"), "it runs on without a worker");
+    assert_eq!(stub.reconciles_of("waits"), 0);
+    stub.gate.add_permits(1);
+    wait_until("the return of the worker", async || !runs("lends")).await;
+    wait_until("the next key", async || stub.reconciles_of("waits") == 1).await;
 }
 
 #[tokio::test]

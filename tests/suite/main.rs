@@ -12,6 +12,7 @@ mod embedded_postgres;
 mod faults;
 mod kit;
 mod kit_tests;
+mod native;
 mod observability;
 mod reconcile;
 mod schema;

@@ -6,6 +6,7 @@ mod deletions;
 mod due;
 mod feed;
 mod fence;
+mod ground;
 mod identity;
 mod interrupted;
 pub mod isolation;
@@ -15,8 +16,10 @@ mod ports;
 mod roles;
 mod spec;
 mod takeover;
+mod times;
 mod tokens;
 mod triggers;
+mod unreadable;
 
 use std::time::Duration;
 

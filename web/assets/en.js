@@ -6,7 +6,7 @@ export const en = {
   name: "Name", state: "State", why: "Reason", ports: "Ports", age: "Age",
   newest: "newest first", byName: "by name", byState: "by state",
   unknown: "unknown", creating: "creating", running: "running", updating: "updating", stopping: "stopping",
-  stopped: "stopped", failed: "failed", deleting: "deleting",
+  stopped: "stopped", failed: "failed", deleting: "deleting", restarting: "restarting",
   present: "present", absent: "absent", wanted: "desired: {desired}", paused: "paused", protected: "protected",
   sending: "declaring…",
   seconds: "{n}s", minutes: "{n}m", hours: "{n}h", days: "{n}d", ago: "{span} ago", in: "in {span}", dueNow: "now",

@@ -51,7 +51,6 @@ export function list(main) {
     set({ sel: [...chosen].join(",") });
   }
 
-  /** Filters, sorts and groups the clusters, and redraws. */
   function refresh() {
     const params = query();
     const words = split(params.get("q")?.toLowerCase(), /\s+/);
@@ -125,7 +124,6 @@ export function list(main) {
       h("button.bare", { onclick: () => set({ sel: "" }) }, t("clear"))));
   }
 
-  /** Draws the rows in view. */
   function draw(force) {
     if (!view.items.length) return nothing();
     headings.hidden = false;

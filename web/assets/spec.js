@@ -107,7 +107,6 @@ export function specPanel(name) {
     } catch { /* a name that was never declared has no revisions */ }
   }
 
-  /** Shows the newest revisions, and those that the address compares. */
   function put() {
     const asked = query().get("compare");
     const [mine, theirs] = (asked ?? "").split("..").map((n) => revisions.find((one) => `${one.generation}` === n));
@@ -121,7 +120,6 @@ export function specPanel(name) {
     older.hidden = revisions.length <= most;
   }
 
-  /** The changes between two revisions, one per line. */
   function differences(one, other) {
     if (!other) return [];
     const differs = (key) => JSON.stringify(one.spec[key]) !== JSON.stringify(other.spec[key]);

@@ -6,7 +6,8 @@ import { absolute, since, until } from "./time.js";
 
 const LOOKS = {
   running: ["good", "●"], creating: ["busy", "◐"], updating: ["busy", "◐"], failed: ["bad", "▲"],
-  stopping: ["warn works", "◐"], stopped: ["", "■"], deleting: ["warn works", "✕"], unknown: ["", "○"],
+  restarting: ["busy", "◐"], stopping: ["warn works", "◐"],
+  stopped: ["", "■"], deleting: ["warn works", "✕"], unknown: ["", "○"],
 };
 const look = (actual) => LOOKS[actual] ?? LOOKS.unknown;
 
@@ -15,7 +16,7 @@ export const PORTS = FIELDS.filter((field) => field.kind === "port");
 export const FLAGS = FIELDS.filter((field) => field.kind === "flag");
 
 /** The states in which an action runs. */
-export const BUSY = ["creating", "updating", "stopping", "deleting"];
+export const BUSY = Object.keys(LOOKS).filter((one) => /busy|works/.test(look(one)));
 export const tag = (...what) => h("span.tag", what);
 export const faint = (...what) => h("span.faint", what);
 export const STATES = Object.keys(LOOKS);
@@ -40,7 +41,7 @@ export function state(view) {
 export function desired(view) {
   const reached = { present: ["running"], stopped: ["stopped"], absent: [] }[view.desired_state] ?? [];
   const present = view.desired_state === "present";
-  const onTheWay = (present && ["creating", "updating", "unknown", "failed"].includes(view.actual_state))
+  const onTheWay = (present && !/^stop|^del/.test(view.actual_state))
     || (view.desired_state === "absent" && view.actual_state === "deleting")
     || (view.desired_state === "stopped" && view.actual_state === "stopping");
   if (view.optimistic || reached.includes(view.actual_state) || onTheWay) return null;
@@ -50,11 +51,11 @@ export function desired(view) {
 /** A reason in the chosen language, if it has a text. */
 export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
 
-/** The reason in the chosen language, if it has a text, and the daemon's English message only if it
-    says more. */
+/** The reason in the chosen language, and the daemon's English message if it says more. */
 export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
-  const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused/.test(reason) || /^step /.test(message);
+  const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused|Repairing|Flap/.test(reason)
+    || /^step |failed: /.test(message);
   return more && message ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 
@@ -65,7 +66,8 @@ export function why(view) {
   if (view.protected) parts.push(t("protected"));
   else if (view.paused) parts.push(t("paused"));
   const text = explain(view.reason, view.message);
-  const repeated = view.reason === "Paused" ? view.paused : view.reason === "Protected" && has("r_Protected");
+  const repeated = !/failed: /.test(view.message)
+    && (view.reason === "Paused" ? view.paused : view.reason === "Protected" && has("r_Protected"));
   if (text && !repeated) parts.push(text);
   if (view.work) parts.push(t("forSpan", { span: since(view.work.since) }));
   return parts;

@@ -111,7 +111,10 @@ impl ConcludedAction<'_> {
     fn create(self) -> Status {
         match (self.outcome, self.observed) {
             (Outcome::Succeeded, Observation::Present(PresentState::Healthy)) => {
-                self.applied(Reason::Created)
+                self.applied(match self.cluster.actual {
+                    Actual::Restarting => Reason::Repaired,
+                    _ => Reason::Created,
+                })
             }
             // The host's script exits with 1 for problems around a cluster that runs. The
             // message shows it; the create is not repeated.

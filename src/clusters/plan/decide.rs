@@ -4,11 +4,13 @@
 use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
-use crate::clusters::health::HealthCheckResult;
+use crate::clusters::health::{Flaps, HealthCheckResult};
 use crate::clusters::observation::{Observation, PresentState};
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster, Desired};
 
-use super::{Action, Applied, Decision, Moment, Policy, Status};
+use super::defer::is_requested;
+use super::intent::{intent, last_failure};
+use super::{Action, Decision, Moment, Policy, Status};
 
 /// The input of one decision.
 #[derive(Clone, Copy)]
@@ -26,6 +28,7 @@ impl DecisionInput<'_> {
             Actual::Creating => self.present_creating(),
             Actual::Running if !self.cluster.spec_applied => self.act(Action::Update),
             Actual::Running => self.check_health(),
+            Actual::Restarting => self.present_restarting(),
             Actual::Updating => self.present_updating(),
             Actual::Stopping | Actual::Stopped => self.present_stopped(),
             Actual::Failed => self.present_failed(),
@@ -46,6 +49,22 @@ impl DecisionInput<'_> {
                 // next decision applies it again.
                 ..self.healthy(Reason::Recovered)
             }),
+            Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Create),
+        }
+    }
+
+    /// No replica holds its lease, so its start or its repair was interrupted.
+    fn present_restarting(self) -> Decision {
+        match self.observed {
+            None => Decision::Observe {
+                why: "its start or repair was interrupted",
+            },
+            Some(Observation::Unknown(why)) => self.observe_later(why),
+            Some(Observation::Present(PresentState::Healthy)) => Decision::Record(Status {
+                message: "healthy, although its start or repair was interrupted".into(),
+                ..self.healthy(Reason::Recovered)
+            }),
+            Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
             Some(Observation::Absent | Observation::Present(_)) => self.act(Action::Create),
         }
     }
@@ -90,6 +109,10 @@ impl DecisionInput<'_> {
             // if the cluster is healthy; an update must succeed.
             Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
+            // It may be healthy, so only a person's request runs its command again.
+            Some(Observation::Unknown(why)) if !is_requested(self.cluster, self.moment) => {
+                self.observe_later(why)
+            }
             Some(
                 Observation::Present(PresentState::Unhealthy(_))
                 | Observation::Absent
@@ -124,7 +147,7 @@ impl DecisionInput<'_> {
         };
         let health = self.policy.health;
         match health.evaluate(self.cluster.health_failures, observed) {
-            HealthCheckResult::Healthy => Decision::Record(self.healthy(Reason::Healthy)),
+            HealthCheckResult::Healthy => Decision::Record(self.still_healthy()),
             HealthCheckResult::Unknown { why } => Decision::Record(Status {
                 reason: Reason::ObservationFailed,
                 message: format!("the health check could not run: {why}"),
@@ -132,15 +155,19 @@ impl DecisionInput<'_> {
                 reached: true,
                 ..Status::unchanged(self.cluster)
             }),
-            HealthCheckResult::Suspect { failures, why } => Decision::Record(Status {
-                reason: Reason::ProbeFailed,
-                message: format!("{failures} of {} probes failed: {why}", health.threshold),
-                health_failures: failures,
-                next_check_at: Some(self.moment.after(health.reprobe)),
-                reached: true,
-                ..Status::unchanged(self.cluster)
-            }),
+            HealthCheckResult::Suspect { failures, why } => {
+                let flaps = Flaps::of(self.cluster);
+                Decision::Record(flaps.mention(Status {
+                    reason: Reason::ProbeFailed,
+                    message: format!("{failures} of {} probes failed: {why}", health.threshold),
+                    health_failures: failures,
+                    next_check_at: Some(self.moment.after(health.reprobe)),
+                    reached: true,
+                    ..Status::unchanged(self.cluster)
+                }))
+            }
             HealthCheckResult::Lost { failures, why } => Decision::Record(Status {
+                flaps: Flaps::of(self.cluster).after(true, self.moment.now),
                 actual: Actual::Failed,
                 reason: Reason::HealthLost,
                 message: format!("{failures} probes failed in a row: {why}"),
@@ -150,6 +177,16 @@ impl DecisionInput<'_> {
                 ..Status::unchanged(self.cluster)
             }),
         }
+    }
+
+    /// A successful check of a running cluster; after failed ones it has recovered.
+    fn still_healthy(self) -> Status {
+        let recovered = self.cluster.health_failures > 0;
+        let flaps = Flaps::of(self.cluster).after(recovered, self.moment.now);
+        flaps.mention(Status {
+            flaps,
+            ..self.healthy(Reason::Healthy)
+        })
     }
 
     pub(super) fn stopped(self) -> Decision {
@@ -165,6 +202,7 @@ impl DecisionInput<'_> {
             },
             Actual::Unknown
             | Actual::Creating
+            | Actual::Restarting
             | Actual::Updating
             | Actual::Stopping
             | Actual::Failed
@@ -183,9 +221,7 @@ impl DecisionInput<'_> {
     pub(super) fn absent(self) -> Decision {
         match self.cluster.actual {
             // If the row could not be removed, the cluster is most likely gone already.
-            Actual::Failed if !self.cluster.has_reason(Reason::WriteRefused) => {
-                self.act(Action::Delete)
-            }
+            Actual::Failed if !self.may_be_deleted() => self.act(Action::Delete),
             Actual::Unknown | Actual::Failed => match self.observed {
                 None => Decision::Observe {
                     why: "it is declared absent and was not observed yet",
@@ -203,10 +239,16 @@ impl DecisionInput<'_> {
             },
             Actual::Creating
             | Actual::Running
+            | Actual::Restarting
             | Actual::Updating
             | Actual::Stopping
             | Actual::Stopped => self.act(Action::Delete),
         }
+    }
+
+    /// Whether a delete may have succeeded although the row says that it failed.
+    fn may_be_deleted(self) -> bool {
+        self.cluster.desired == Desired::Absent && self.cluster.has_reason(Reason::WriteRefused)
     }
 
     /// Paused or protected: records the observation, and does nothing else.
@@ -223,9 +265,12 @@ impl DecisionInput<'_> {
             };
         };
         let health = self.policy.health;
+        let failure = last_failure(cluster).map_or(String::new(), |why| {
+            format!("; the last attempt failed: {why}")
+        });
         let seen = Status {
             reason,
-            message: observed.to_string(),
+            message: format!("{observed}{failure}"),
             next_check_at: Some(self.moment.after(health.reprobe)),
             ..Status::unchanged(cluster)
         };
@@ -244,7 +289,11 @@ impl DecisionInput<'_> {
                     ..seen
                 },
                 (Observation::Absent, _) => Status {
-                    actual: Actual::Unknown,
+                    // A failure stays visible.
+                    actual: match cluster.actual {
+                        Actual::Failed => Actual::Failed,
+                        _ => Actual::Unknown,
+                    },
                     next_check_at: Some(self.next_check()),
                     ..seen
                 },
@@ -259,6 +308,11 @@ impl DecisionInput<'_> {
                     ..seen
                 },
                 (_, HealthCheckResult::Unknown { .. }) => Status {
+                    // As above: the reason is lost, so the state says that it must be observed.
+                    actual: match cluster.actual {
+                        Actual::Failed if self.may_be_deleted() => Actual::Unknown,
+                        actual => actual,
+                    },
                     next_check_at: Some(self.moment.after(self.policy.observe_retry)),
                     ..seen
                 },
@@ -267,27 +321,7 @@ impl DecisionInput<'_> {
     }
 
     fn act(self, action: Action) -> Decision {
-        let attempt = self.cluster.failed_attempts.saturating_add(1);
-        let message = if attempt == 1 {
-            format!("{} started", action.as_str())
-        } else {
-            format!("{} started, attempt {attempt}", action.as_str())
-        };
-        let applied = match action {
-            Action::Create | Action::Update | Action::Delete => Applied::Cleared,
-            // A start with steps may apply the current spec.
-            Action::Start if !self.cluster.spec_applied => Applied::Cleared,
-            Action::Start | Action::Stop => Applied::Kept,
-        };
-        let intent = Status {
-            actual: action.intent(),
-            reason: action.started_reason(),
-            message,
-            // The last error stays visible while the retry runs.
-            next_attempt_at: None,
-            applied,
-            ..Status::unchanged(self.cluster)
-        };
+        let intent = intent(self.cluster, action, self.observed);
         Decision::Act { action, intent }
     }
 
@@ -328,10 +362,16 @@ impl DecisionInput<'_> {
         }
     }
 
-    /// The observation is unknown: changes nothing, counts no attempt, observes later.
+    /// The observation is unknown: changes nothing, counts no attempt, observes later. A
+    /// refused write stays the reason, because such a row is observed before a delete.
     fn observe_later(self, why: &str) -> Decision {
+        let reason = if self.cluster.has_reason(Reason::WriteRefused) {
+            Reason::WriteRefused
+        } else {
+            Reason::ObservationFailed
+        };
         Decision::Record(Status {
-            reason: Reason::ObservationFailed,
+            reason,
             message: format!("waiting: the cluster cannot be observed: {why}"),
             next_attempt_at: Some(self.moment.after(self.policy.observe_retry)),
             ..Status::unchanged(self.cluster)

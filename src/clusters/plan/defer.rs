@@ -26,6 +26,13 @@ const MAX_DEFERRAL: Duration = Duration::from_secs(300);
 /// A repair that a person requested within this time is not deferred.
 const REQUESTED_WITHIN: SignedDuration = MINUTE;
 
+/// Whether a person has just requested an attempt.
+pub(super) fn is_requested(cluster: &Cluster, moment: Moment) -> bool {
+    cluster
+        .retry_requested_at
+        .is_some_and(|at| moment.now.duration_since(at) < REQUESTED_WITHIN)
+}
+
 /// The recent and the deferred deletions, from the view of one deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletionQueue {
@@ -100,15 +107,12 @@ pub fn defer_deletion(
 /// a repair: a first create; a start, because the container runtime works if it reports a
 /// stopped cluster; an attempt that a person has just requested.
 pub fn is_repair(cluster: &Cluster, decision: &Decision, moment: Moment) -> bool {
-    let requested = cluster
-        .retry_requested_at
-        .is_some_and(|at| moment.now.duration_since(at) < REQUESTED_WITHIN);
-    if requested || cluster.observe_only() {
+    if is_requested(cluster, moment) || cluster.observe_only() {
         return false;
     }
     match (decision, cluster.actual) {
         (Decision::Record(status), Actual::Running) => status.reason == Reason::HealthLost,
-        (Decision::Act { action, .. }, Actual::Failed | Actual::Creating) => {
+        (Decision::Act { action, .. }, Actual::Failed | Actual::Creating | Actual::Restarting) => {
             *action == Action::Create && cluster.last_healthy_at.is_some()
         }
         _ => false,
@@ -126,11 +130,7 @@ pub fn defer_repair(
     policy: &Policy,
     moment: Moment,
 ) -> Decision {
-    let Some(HostOutage {
-        probed,
-        unresponsive,
-    }) = outage
-    else {
+    let Some(outage) = outage else {
         return decision;
     };
     let (why, error) = match &decision {
@@ -149,9 +149,14 @@ pub fn defer_repair(
     let deferred = Status {
         reason: Reason::RepairHeld,
         message: format!(
-            "{why}; repairs are deferred while most clusters do not answer ({unresponsive} of \
-             {probed} observed recently), because the fault is then in the host; next \
-             observation in {}",
+            "{why}; repairs are deferred while most clusters do not answer ({} of {} observed \
+             recently; {}), because the fault is then in the host; one repair is tried in {}, \
+             `kindler retry {}` repairs it now; next observation in {}",
+            outage.unresponsive,
+            outage.probed,
+            outage.words,
+            duration::compact(outage.tried_in),
+            cluster.name,
             duration::compact(policy.health.reprobe)
         ),
         error,

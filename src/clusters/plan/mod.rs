@@ -18,6 +18,7 @@ mod changed;
 mod conclude;
 mod decide;
 mod defer;
+mod intent;
 mod status;
 pub mod steps;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use decide::DecisionInput;
 pub use changed::conclude_changed;
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
 pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair};
+pub use intent::started_message;
 pub use status::{Applied, Status, write_refused};
 
 /// The numbers that decisions depend on.
@@ -108,11 +110,11 @@ impl Action {
         self.into()
     }
 
-    /// The state that is committed before the action starts.
+    /// The state that is committed before the action starts, unless it repairs in place.
     pub fn intent(self) -> Actual {
         match self {
-            // The table has no state for a start; after a crash both are handled alike.
-            Self::Create | Self::Start => Actual::Creating,
+            Self::Create => Actual::Creating,
+            Self::Start => Actual::Restarting,
             Self::Update => Actual::Updating,
             Self::Stop => Actual::Stopping,
             Self::Delete => Actual::Deleting,

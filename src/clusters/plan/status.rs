@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clusters::event::Reason;
+use crate::clusters::health::Flaps;
 use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster};
 use crate::core::backoff::Backoff;
@@ -42,6 +43,8 @@ pub struct Status {
     pub health_failures: u32,
     /// Whether `last_healthy_at` becomes now.
     pub healthy: bool,
+    /// Its recoveries and losses.
+    pub flaps: Flaps,
     /// When a settled row is checked next.
     pub next_check_at: Option<Timestamp>,
     /// How the record changes that the spec is applied.
@@ -64,6 +67,7 @@ impl Status {
             next_attempt_at: cluster.next_attempt_at,
             health_failures: cluster.health_failures,
             healthy: false,
+            flaps: cluster.flaps,
             next_check_at: cluster.next_check_at,
             applied: Applied::Kept,
             reached: false,
@@ -128,6 +132,7 @@ impl Status {
         cluster.failed_attempts = self.failed_attempts;
         cluster.next_attempt_at = self.next_attempt_at;
         cluster.health_failures = self.health_failures;
+        cluster.flaps = self.flaps;
         cluster.next_check_at = self.next_check_at;
         cluster.last_reconciled_at = Some(now);
         if self.healthy {
@@ -162,6 +167,7 @@ pub fn write_refused(
         Actual::Running | Actual::Stopped => cluster.actual,
         Actual::Unknown
         | Actual::Creating
+        | Actual::Restarting
         | Actual::Updating
         | Actual::Stopping
         | Actual::Failed

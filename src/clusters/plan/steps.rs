@@ -254,6 +254,7 @@ pub fn with_steps(status: Status, steps: StepsOf<'_>, now: Timestamp) -> Status 
         | Reason::CreatedWithWarning
         | Reason::Updated
         | Reason::Started
+        | Reason::Repaired
         | Reason::Recovered => Reason::StepFailed,
         other => other,
     };

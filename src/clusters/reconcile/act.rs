@@ -8,7 +8,9 @@ use tracing::{info, warn};
 
 use crate::clusters::observation::{Observation, PresentState};
 use crate::clusters::plan::steps::{StepsOf, after_removal, after_run, as_retried};
-use crate::clusters::plan::{Action, Conclusion, Failure, Outcome, Status, conclude, interrupt};
+use crate::clusters::plan::{
+    Action, Conclusion, Failure, Outcome, Status, conclude, interrupt, started_message,
+};
 use crate::clusters::{Actual, Cluster};
 use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
@@ -63,7 +65,8 @@ impl ClusterReconciler {
             }
             opening = changes;
             if let Some(step) = run.started_step() {
-                intent.message = format!("{}: {step}", intent.message);
+                let reason = intent.reason;
+                intent.message = started_message(&row.object, action, reason, Some(&step));
             }
         }
         let begun = match self.commit(context, action, &row, intent, &opening).await? {
@@ -135,6 +138,7 @@ impl ClusterReconciler {
         intent: Status,
         opening: &[StepChange],
     ) -> Result<Result<Box<Leased<Cluster>>, Next>, DatabaseError> {
+        let intended = intent.actual;
         // An interrupted delete resumes: it was counted when it began.
         let begins = action == Action::Delete && row.object.actual != Actual::Deleting;
         let written = if begins {
@@ -143,13 +147,13 @@ impl ClusterReconciler {
             let status = ClusterStatus::new(&intent, &row.object.spec_hash);
             context.work.write(row, &status, opening).await?
         };
-        let intended = match written {
-            Written::Yes(row) if row.object.actual == action.intent() => row,
+        let begun = match written {
+            Written::Yes(row) if row.object.actual == intended => row,
             Written::Yes(row) => return Ok(Err(Next::Plan(row))),
             Written::Lost => return Ok(Err(context.reload().await?)),
         };
         let fenced = match context.work.renew().await? {
-            Some(now) if now.generation == intended.generation && !now.object.observe_only() => now,
+            Some(now) if now.generation == begun.generation && !now.object.observe_only() => now,
             Some(now) => return Ok(Err(Next::Plan(Box::new(now)))),
             None => return Ok(Err(ReconcileContext::end(context.work.lost()))),
         };
@@ -329,6 +333,9 @@ impl ClusterReconciler {
             }
         }?;
         self.metrics.actions.ended(ended.action, result, took);
+        if matches!(ended.action, Action::Create | Action::Start) {
+            self.limits.repair_ended(context.key(), !failed);
+        }
         Ok(next)
     }
 }

@@ -18,6 +18,8 @@ use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::StepChange;
 use crate::core::work::CancelReason;
+use crate::duration;
+use crate::findings::{Finding, FindingCode};
 
 use super::context::ReconcileContext;
 use super::{ClusterReconciler, moment};
@@ -54,37 +56,76 @@ impl SafetyLimits {
         host.add(cluster.name.as_str(), Instant::now(), observed);
     }
 
-    /// The recently observed clusters, if there are too few to detect an outage.
-    fn too_few_observed(&self) -> Option<Vec<String>> {
-        let host = self.host();
-        let recent = host.recent(Instant::now());
-        (recent.len() < MIN_PROBED).then(|| recent.into_iter().map(str::to_owned).collect())
+    /// How many other clusters to observe before a repair, and which are known.
+    fn others(&self) -> (usize, Vec<String>) {
+        let (host, now) = (self.host(), Instant::now());
+        let known = host.recent(now).into_iter().map(str::to_owned).collect();
+        (host.others_to_observe(now), known)
     }
 
-    /// The current outage of the host. Logs its start and its end.
-    fn outage(&self) -> Option<HostOutage> {
-        let (outage, recovered) = {
-            let (host, now) = (self.host(), Instant::now());
-            (host.outage(now), host.most_answer(now))
+    /// The outage of the host that defers a decision, which may be the repair of this
+    /// cluster. Logs the start and the end of a suspension.
+    fn outage(&self, name: &str, repair: bool) -> Option<HostOutage> {
+        let (outage, recovered, suspended) = {
+            let (mut host, now) = (self.host(), Instant::now());
+            let outage = if repair {
+                host.defers(name, now)
+            } else {
+                // Few clusters that cannot be observed are no outage of their own.
+                host.outage(now)
+                    .filter(|outage| outage.probed >= MIN_PROBED)
+            };
+            let recovered = host.end_if_most_answer(now);
+            (outage, recovered, host.suspended(now).is_some())
         };
         let logged = &self.repairs_deferred;
-        if let Some(HostOutage {
-            probed,
-            unresponsive,
-        }) = outage
-        {
+        if let Some(outage) = &outage {
             if !logged.swap(true, Ordering::Relaxed) {
                 warn!(
-                    probed,
-                    unresponsive,
+                    probed = outage.probed,
+                    unresponsive = outage.unresponsive,
+                    because = outage.words,
+                    tried_in = duration::compact(outage.tried_in),
                     "most clusters do not answer: repairs are deferred until most answer again; \
                      is the container runtime down?"
                 );
             }
+        } else if repair && suspended {
+            warn!("most clusters do not answer: this repair is tried nevertheless");
         } else if recovered && logged.swap(false, Ordering::Relaxed) {
             info!("most clusters answer again: repairs resume");
         }
         outage
+    }
+
+    /// A repair has ended. After one that succeeded the host is not at fault.
+    pub(super) fn repair_ended(&self, name: &str, healthy: bool) {
+        let mut host = self.host();
+        if !healthy {
+            host.not_repaired();
+            return;
+        }
+        host.repaired(name, Instant::now());
+        if self.repairs_deferred.swap(false, Ordering::Relaxed) {
+            info!("a repair has succeeded: repairs resume");
+        }
+    }
+
+    /// The finding while repairs are suspended.
+    pub fn finding(&self) -> Option<Finding> {
+        let outage = self.host().suspended(Instant::now())?;
+        Some(Finding::new(
+            FindingCode::RepairsSuspended,
+            format!(
+                "{} of {} clusters do not answer ({}), so repairs are suspended; one is tried in {}",
+                outage.unresponsive,
+                outage.probed,
+                outage.words,
+                duration::compact(outage.tried_in)
+            ),
+            "check the container runtime, the network and the disk of this host; \
+             `kindler retry NAME` repairs one cluster now",
+        ))
     }
 
     /// Logs when deletions are deferred, and when none is any more.
@@ -137,7 +178,7 @@ impl ClusterReconciler {
     }
 
     /// Defers a repair during an outage of the host. If too few clusters were observed
-    /// recently to detect one, observes others first.
+    /// recently to detect one, or mostly suspects, observes others first.
     pub(super) async fn limit_repair(
         &self,
         context: &ReconcileContext<'_>,
@@ -151,10 +192,11 @@ impl ClusterReconciler {
         if counts {
             self.limits.add(cluster, observed);
         }
-        if is_repair(cluster, &decision, moment(row))
-            && let Some(known) = self.limits.too_few_observed()
-        {
-            if let Err(cancelled) = self.observe_others(context, cluster, known).await? {
+        let repair = is_repair(cluster, &decision, moment(row));
+        let (others, known) = self.limits.others();
+        if repair && others > 0 && !self.policy.health.suspend_for.is_zero() {
+            let others = (others, known);
+            if let Err(cancelled) = self.observe_others(context, cluster, others).await? {
                 return Ok(Err(cancelled));
             }
             if counts {
@@ -162,7 +204,7 @@ impl ClusterReconciler {
                 self.limits.add(cluster, observed);
             }
         }
-        let outage = self.limits.outage();
+        let outage = self.limits.outage(cluster.name.as_str(), repair);
         Ok(Ok(defer_repair(
             cluster,
             decision,
@@ -172,17 +214,15 @@ impl ClusterReconciler {
         )))
     }
 
+    /// Observes other clusters: so many, and none that is known.
     async fn observe_others(
         &self,
         context: &ReconcileContext<'_>,
         cluster: &Cluster,
-        mut known: Vec<String>,
+        (limit, mut known): (usize, Vec<String>),
     ) -> Result<Result<(), CancelReason>, DatabaseError> {
         known.push(cluster.name.as_str().to_owned());
-        let others = self
-            .store
-            .peers(&known, MIN_PROBED, self.driver.name())
-            .await?;
+        let others = self.store.peers(&known, limit, self.driver.name()).await?;
         let observations = match context.observe_others(&*self.driver, &others).await {
             Ok(observations) => observations,
             Err(cancelled) => return Ok(Err(cancelled)),

@@ -40,7 +40,7 @@ use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
 use crate::core::database::{DatabaseError, Undecodable};
 use crate::core::lease::{LeasePolicy, Term};
-use crate::core::resource::{Resource, ResourceReconciler};
+use crate::core::resource::{Resource, ResourceReconciler, STANDBY};
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{StepChange, StepFacts};
 use crate::core::work::Work;
@@ -61,9 +61,6 @@ const MAX_DECISIONS: usize = 12;
 /// The name of this controller in metrics.
 pub const CONTROLLER: &str = "cluster";
 
-/// How long a key waits while this replica is on standby.
-const STANDBY: Duration = Duration::from_secs(5);
-
 /// Reconciles the rows of `clusters` with the clusters of this host.
 pub struct ClusterReconciler {
     /// The database.
@@ -75,7 +72,7 @@ pub struct ClusterReconciler {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The safety limits.
-    pub limits: SafetyLimits,
+    pub limits: Arc<SafetyLimits>,
     /// The results that could not be written yet.
     pub unwritten: UnwrittenResults,
     /// Why this replica is on standby, if it is: the schema is of a later release.
@@ -263,10 +260,15 @@ impl ClusterReconciler {
         let lost = found_lost(&row.object, &status);
         let drift = observation.as_ref().filter(|_| lost).and_then(Drift::of);
         let next = self.write(context, &row, status.clone(), &[]).await;
-        if let (Ok(Next::Plan(now)), Some(drift)) = (&next, drift)
+        if let Ok(Next::Plan(now)) = &next
+            && lost
             && now.object.actual == status.actual
         {
-            self.metrics.actions.drifted(drift);
+            let (reason, because) = (status.reason.as_str(), &status.message);
+            warn!(reason, because, "the cluster is lost; repairing it");
+            if let Some(drift) = drift {
+                self.metrics.actions.drifted(drift);
+            }
         }
         next
     }

@@ -7,6 +7,7 @@
 //! panic ends only its own reconcile, and everything that waits is bounded. One process
 //! runs several controllers, each with its own wake-up queue. This module knows no table.
 
+mod lending;
 mod reconciler;
 mod workers;
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::lending::LendableWorker;
 use crate::core::metrics::ReconcileResult;
 use crate::core::queue::Key;
 
@@ -50,12 +51,19 @@ impl Finished {
 pub struct Signals {
     pub(super) woken: Arc<Notify>,
     pub(super) stop: CancellationToken,
+    pub(super) worker: LendableWorker,
 }
 
 impl Signals {
     /// Waits for another wake-up of the key: the row may have changed.
     pub async fn woken(&self) {
         self.woken.notified().await;
+    }
+
+    /// Runs what only waits, and lends the worker of this reconcile to other keys meanwhile.
+    /// Returns when a worker is free again, or the process is about to end.
+    pub async fn without_worker<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.worker.lend(waiting, self.stopped()).await
     }
 
     /// Whether the process is about to end.

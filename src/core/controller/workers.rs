@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::lending::LentWorkers;
 use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
 use crate::cause::chain;
 use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
@@ -45,6 +46,7 @@ pub(super) struct Workers<R: Reconciler> {
     claiming: HashMap<Id, Vec<Key>>,
     reconciles: JoinSet<ReconcileEnd<R>>,
     reconciling: HashMap<Id, Key>,
+    lent: LentWorkers,
     requeue: bool,
     refusals: Refusals,
     workload: watch::Sender<Workload>,
@@ -72,6 +74,7 @@ impl<R: Reconciler> Workers<R> {
             claiming: HashMap::new(),
             reconciles: JoinSet::new(),
             reconciling: HashMap::new(),
+            lent: LentWorkers::default(),
             requeue: true,
             refusals: Refusals::default(),
             workload: watch::Sender::default(),
@@ -185,18 +188,21 @@ impl<R: Reconciler> Workers<R> {
 
     /// When the next waiting key can start; none if no worker is free.
     pub(super) fn next_start(&self) -> Option<Instant> {
-        let free = self.queue.running() < self.settings.concurrency;
+        let free = self.queue.has_free_worker();
         let due = self.queue.next_due().filter(|_| free)?;
         Some(self.outage_until.map_or(due, |until| due.max(until)))
     }
 
-    /// Waits until a claim or a reconcile ends, and handles its result. Never returns if
-    /// nothing runs. Cancel-safe.
+    /// Waits until a claim or a reconcile ends, or a worker is lent, and handles that. Never
+    /// returns if nothing runs. Cancel-safe.
     pub(super) async fn one_ended(&mut self) {
         tokio::select! {
             Some(answered) = self.claims.join_next_with_id() => self.claimed(answered),
             Some(ended) = self.reconciles.join_next_with_id() => self.reconciled(ended),
-            else => std::future::pending().await,
+            request = self.lent.request() => {
+                self.lent.handle(request, &mut self.queue);
+                self.update_gauges(Instant::now());
+            }
         }
     }
 
@@ -258,6 +264,7 @@ impl<R: Reconciler> Workers<R> {
         let signals = Signals {
             woken: running.woken.clone(),
             stop: self.stop.clone(),
+            worker: self.lent.worker(&key),
         };
         let reconciler = self.reconciler.clone();
         let task = self
@@ -329,6 +336,7 @@ impl<R: Reconciler> Workers<R> {
             .filter(|delay| self.requeue && (keep || *delay <= self.settings.horizon()))
             .and_then(|delay| now.checked_add(delay));
         self.queue.finish(key, next);
+        self.lent.return_free(&mut self.queue);
         self.update_gauges(now);
     }
 

@@ -13,7 +13,7 @@ use deadpool_postgres::{
 use futures_util::TryStreamExt;
 use scopeguard::ScopeGuard;
 use tokio::time::timeout;
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{CancelToken, Row, RowStream};
 
 use crate::cause::chain;
 
@@ -36,6 +36,9 @@ const PROBE_AFTER: Duration = Duration::from_secs(10);
 /// The pause after a refused connection: during an outage there is one attempt in this
 /// time, however many calls wait.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the request to end a statement may take.
+const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long an idle connection may take to answer the probe.
 const RECYCLE_WITHIN: Duration = Duration::from_secs(2);
@@ -306,6 +309,9 @@ impl Connections {
         let session = (!self.sessions.are_per_transaction()).then(|| lent.cancel_token());
         let working = timeout(CALL_DEADLINE, work(&mut lent));
         let (answer, blockers) = naming_blockers(&self.pool, session, working).await;
+        if answer.is_err() {
+            self.cancel(lent.cancel_token());
+        }
         let unusable = match &answer {
             Ok(Ok(_)) => false,
             Ok(Err(source)) => {
@@ -335,6 +341,16 @@ impl Connections {
             }
             Err(_) => Err(late),
         }
+    }
+
+    /// Asks the server to end a statement that is late. A commit that waits for a synchronous
+    /// standby has no limit of time, and would keep its session until the standby answers.
+    fn cancel(&self, statement: CancelToken) {
+        let tls = self.tls.connector();
+        tokio::spawn(timeout(CANCEL_WITHIN, async move {
+            // An error is most likely that of the statement: the server does not answer.
+            let _ = statement.cancel_query(tls).await;
+        }));
     }
 
     /// An idle connection that answers, or else a new one. If one idle connection does not

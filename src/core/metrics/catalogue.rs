@@ -80,6 +80,9 @@ families! {
     LAST_RESYNC_TIMESTAMP_SECONDS GAUGE "kindler_last_resync_timestamp_seconds" ["controller"]
         "When a full pass last succeeded, in Unix time; 0 before the first.",
         "Old: missed changes are not found. See kindler_db_up, then the log.";
+    LAST_RESYNC_AGE_SECONDS GAUGE "kindler_last_resync_age_seconds" ["controller"]
+        "Time since a full pass last succeeded, or since the start before the first; measured by the process, so no clock matters.",
+        "Above twice KINDLER_RESYNC_INTERVAL: missed changes are not found. See kindler_db_up, then the log.";
     LEASES_HELD GAUGE "kindler_leases_held" []
         "Leases that this process holds.", "";
     LEASE_LOST_TOTAL COUNTER "kindler_lease_lost_total" []

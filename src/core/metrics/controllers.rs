@@ -111,6 +111,9 @@ pub struct ControllerMetrics {
     /// Full passes that were started.
     pub resync_total: IntCounter,
     last_resync_timestamp_seconds: Gauge,
+    last_resync_age_seconds: Gauge,
+    /// Of the last successful full pass, or of the start.
+    last_resync: Arc<Mutex<Instant>>,
     /// Keys that wait and are due.
     pub depth: IntGauge,
     /// Keys that were added to the queue.
@@ -153,11 +156,20 @@ impl ControllerMetrics {
     pub fn resynced(&self) {
         let now = jiff::Timestamp::now().as_millisecond() as f64 / 1e3;
         self.last_resync_timestamp_seconds.set(now);
+        *self.lock_last_resync() = Instant::now();
+    }
+
+    fn lock_last_resync(&self) -> MutexGuard<'_, Instant> {
+        self.last_resync
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Updates the metrics that depend on the current time.
     pub(super) fn refresh(&self) {
         let now = Instant::now();
+        let age = now.saturating_duration_since(*self.lock_last_resync());
+        self.last_resync_age_seconds.set(age.as_secs_f64());
         let since = |started: &Instant| now.saturating_duration_since(*started);
         let (sum, longest) = {
             let starts = self.active.lock();
@@ -187,6 +199,7 @@ pub(super) struct Families {
     notifications_total: IntCounterVec,
     resync_total: IntCounterVec,
     last_resync_timestamp_seconds: GaugeVec,
+    last_resync_age_seconds: GaugeVec,
     depth: IntGaugeVec,
     adds_total: IntCounterVec,
     retries_total: IntCounterVec,
@@ -216,6 +229,7 @@ impl Families {
                 r,
                 &names::LAST_RESYNC_TIMESTAMP_SECONDS,
             ),
+            last_resync_age_seconds: create::float_gauges(r, &names::LAST_RESYNC_AGE_SECONDS),
             depth: create::gauges(r, &names::WORKQUEUE_DEPTH),
             adds_total: create::counters(r, &names::WORKQUEUE_ADDS_TOTAL),
             retries_total: create::counters(r, &names::WORKQUEUE_RETRIES_TOTAL),
@@ -261,6 +275,8 @@ impl Families {
             last_resync_timestamp_seconds: self
                 .last_resync_timestamp_seconds
                 .with_label_values(one),
+            last_resync_age_seconds: self.last_resync_age_seconds.with_label_values(one),
+            last_resync: Arc::new(Mutex::new(Instant::now())),
             depth: self.depth.with_label_values(queue),
             adds_total: self.adds_total.with_label_values(queue),
             retries_total: self.retries_total.with_label_values(queue),

@@ -5,10 +5,13 @@
 mod claim;
 mod recorder;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Row;
 
 use super::database::{Connections, DatabaseError, Param, column};
@@ -23,12 +26,21 @@ use recorder::{Recorder, StatusWrite};
 
 pub use claim::{Claim, Claimed, Lease, Leased, Placement, Written};
 
+/// How many statements of results that are written again may run at once, so that they
+/// leave connections for others.
+const RETRIES_AT_ONCE: usize = 2;
+
 /// The rows of one table; cheap to clone.
 pub struct Rows<O: Object> {
     connections: Connections,
     statements: Arc<Statements>,
     placement: Arc<Placement>,
     recorder: Recorder<O>,
+    retries: Arc<Semaphore>,
+    /// A database that has issued fewer terms has gone back, and no row is claimed on it.
+    seen_terms: Arc<AtomicI64>,
+    /// The keys whose last claim has no answer: it may have won.
+    unanswered: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl<O: Object> Clone for Rows<O> {
@@ -38,6 +50,9 @@ impl<O: Object> Clone for Rows<O> {
             statements: self.statements.clone(),
             placement: self.placement.clone(),
             recorder: self.recorder.clone(),
+            retries: self.retries.clone(),
+            seen_terms: self.seen_terms.clone(),
+            unanswered: self.unanswered.clone(),
         }
     }
 }
@@ -52,7 +67,16 @@ impl<O: Object> Rows<O> {
             statements,
             placement,
             recorder,
+            retries: Arc::new(Semaphore::new(RETRIES_AT_ONCE)),
+            seen_terms: Arc::default(),
+            unanswered: Arc::default(),
         }
+    }
+
+    /// From now on no row is claimed on a database that has issued fewer terms: it was
+    /// restored, or promoted without its last commits, and its terms must be raised first.
+    pub fn require_terms(&self, seen: i64) {
+        self.seen_terms.store(seen, Ordering::Relaxed);
     }
 
     /// Claims rows in one statement: those that are due, that this owner selects and that
@@ -75,7 +99,13 @@ impl<O: Object> Rows<O> {
             [one] => (&self.statements.claim, one),
             _ => (&self.statements.claim_several, &several),
         };
-        self.connections
+        let unanswered: Vec<String> = {
+            let unanswered = self.unanswered();
+            let ours = keys.iter().filter(|key| unanswered.contains(*key));
+            ours.map(ToString::to_string).collect()
+        };
+        let claims = self
+            .connections
             .each(
                 "claim rows",
                 sql,
@@ -84,13 +114,31 @@ impl<O: Object> Rows<O> {
                     &&**owner,
                     &ttl.as_secs_f64(),
                     &self.placement.selector,
+                    &self.seen_terms.load(Ordering::Relaxed),
+                    &unanswered,
                 ],
                 |row| {
                     let key: &str = column(row, "row_key")?;
                     Ok((key.into(), claim::<O>(row, owner, trust)?))
                 },
             )
-            .await
+            .await;
+        match &claims {
+            Ok(_) => keys.iter().for_each(|key| {
+                self.unanswered().remove(key);
+            }),
+            Err(error) if error.is_unreachable() => {
+                self.unanswered().extend(keys.iter().cloned());
+            }
+            Err(_) => {}
+        }
+        claims
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.unanswered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Renews a lease and reads the row and its steps under it; `None` if the lease is
@@ -241,6 +289,29 @@ impl<O: Object> Rows<O> {
             Some(false) => Advanced::PlanAgain,
             None => Advanced::LeaseLost,
         })
+    }
+
+    /// Waits for the turn to write a result again.
+    pub(super) async fn turn_to_retry(&self) -> Option<SemaphorePermit<'_>> {
+        // An error only means that the semaphore is closed, which it never is.
+        self.retries.acquire().await.ok()
+    }
+
+    /// Whether another session has locked a row, so that a write would wait for it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub(super) async fn is_locked(&self, lease: &Lease) -> Result<bool, DatabaseError> {
+        let found = self
+            .connections
+            .each(
+                "check the lock of a row",
+                &self.statements.is_locked,
+                &[&&*lease.key],
+                |row| column(row, "row_locked"),
+            )
+            .await?;
+        Ok(found.first() == Some(&true))
     }
 
     /// Removes a row whose object is verified absent, under the fence and only while it is

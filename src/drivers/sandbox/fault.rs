@@ -38,6 +38,7 @@ impl FromStr for InjectedFault {
     type Err = InjectedFaultError;
 
     fn from_str(text: &str) -> Result<Self, InjectedFaultError> {
+        let text = text.trim();
         let (name, step) = match text.split_once(':') {
             Some((name, step)) => (name, Some(step)),
             None => (text, None),

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::command::{CommandLine, CommandLog, Ending, FinishedCommand, SpawnError};
 use crate::duration::compact;
 
-use super::StepError;
 use super::calls::Call;
+use super::{StepError, unusable};
 
 /// The limit of a command's last lines in the row's error, in bytes.
 const LAST_LINES_BYTES: usize = 1600;
@@ -119,6 +119,13 @@ pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
         text.push_str(last);
     }
     text.chars().take(BRIEF_CHARS).collect()
+}
+
+/// One line for an observation whose command could not do its work, for this reason.
+pub(super) fn could_not_work(line: &CommandLine, finished: &FinishedCommand, why: &str) -> String {
+    let why: String = why.chars().take(BRIEF_CHARS).collect();
+    let (summary, next) = (summary_of(line, finished), unusable::NEXT);
+    format!("{summary}, because it could not run: {why}; {next}")
 }
 
 /// `create_env.sh exited with code 3 after 12s`.

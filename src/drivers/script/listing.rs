@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::clusters::ClusterName;
 use crate::command::{CommandLine, Ending, FinishedCommand};
 
-use super::failure::brief;
+use super::failure::{brief, could_not_work};
+use super::unusable;
 
 /// The message of `kind get clusters` on stderr if there is no cluster; stdout is empty then.
 const KIND_HAS_NONE: &str = "No kind clusters found.";
@@ -26,6 +27,9 @@ pub(super) enum Existence {
 
 /// From the exit code of the host's own command: 0 exists, 1 absent.
 pub(super) fn of_exit_code(line: &CommandLine, finished: &FinishedCommand) -> Existence {
+    if let Some(why) = unusable::why(finished) {
+        return Existence::Unknown(could_not_work(line, finished, why));
+    }
     match finished.ending {
         Ending::Exited(0) => Existence::Exists,
         Ending::Exited(1) => Existence::Absent,

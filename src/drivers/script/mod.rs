@@ -7,7 +7,8 @@
 //! ```text
 //! observe ──> probe ── exit 0 ──────────────────> healthy
 //!               ├───── cannot be started ───────> unknown
-//!               └───── anything else ──> exists? ── yes ──────> unhealthy, with the probe's message
+//!               └───── anything else ──> exists? ── yes ──────> unhealthy, with the probe's message;
+//!                                          │                    unknown, if the probe could not work
 //!                                          ├─────── stopped ──> stopped
 //!                                          ├─────── no ───────> absent
 //!                                          └─────── unknown ──> unknown
@@ -19,6 +20,7 @@ mod kubeconfig;
 mod listing;
 mod programs;
 mod step;
+mod unusable;
 
 use std::path::PathBuf;
 
@@ -206,7 +208,13 @@ impl Driver for ScriptDriver {
         }
         let why = failure::brief(&probe.line, &finished);
         match self.existence(cluster).await {
-            Existence::Exists => Observation::unhealthy(why),
+            Existence::Exists => match unusable::why(&finished) {
+                Some(cause) => {
+                    let line = &probe.line;
+                    Observation::unknown(failure::could_not_work(line, &finished, cause))
+                }
+                None => Observation::unhealthy(why),
+            },
             Existence::Stopped => Observation::STOPPED,
             Existence::Absent => Observation::Absent,
             Existence::Unknown(unknown) => Observation::unknown(format!("{why}; and {unknown}")),

@@ -17,6 +17,7 @@ use super::body::BodyFields;
 use super::expected::{ExpectedGeneration, changed_or_conflict};
 use super::history::revisions_of;
 use super::lookup::find_changeable;
+use super::port_warnings::{conflicts_of, warnings};
 use super::tasks::Accepted;
 
 async fn respond(
@@ -161,5 +162,7 @@ pub(super) async fn rollback(
     let expected = generation.unwrap_or(cluster.generation);
     let store = api.declaring(&actor);
     let changed = store.roll_back(&name, revision, Some(expected)).await?;
-    respond(&api, &name, changed).await
+    let cluster = changed_or_conflict(&api, &name, changed).await?;
+    let conflicts = conflicts_of(&api, std::slice::from_ref(&name)).await;
+    Ok(super::read::one_with(&api, &cluster, &warnings(&conflicts, &name)).await)
 }

@@ -22,6 +22,7 @@ use super::body::BodyFields;
 use super::expected::{ExpectedGeneration, changed_or_conflict};
 use super::json_errors::ValidQuery;
 use super::lookup::{check_declarable, find_changeable};
+use super::port_warnings::{conflicts_of, warnings};
 use super::tasks::{Accepted, create_task, delete_task};
 
 /// Maximum number of entries in a batch.
@@ -59,11 +60,23 @@ pub(super) async fn create(
     match api.declaring(&actor).declare(&new).await? {
         Declared::New(cluster) => {
             let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
-            let task = create_task(&cluster.name, waiting.as_ref());
+            let given = with_given_ports([&new]);
+            let conflicts = conflicts_of(&api, &given).await;
+            let task = create_task(&cluster.name, waiting.as_ref())
+                .warning(warnings(&conflicts, &cluster.name));
             Ok((StatusCode::ACCEPTED, Json(task)).into_response())
         }
         Declared::Exists(cluster) => Err(ApiError::exists(&cluster.name)),
     }
+}
+
+/// The clusters whose ports were not all chosen by the database, which chooses free ones.
+fn with_given_ports<'a>(new: impl IntoIterator<Item = &'a Declaration>) -> Vec<ClusterName> {
+    let given = |new: &&Declaration| new.spec.host_ports().next().is_some();
+    new.into_iter()
+        .filter(given)
+        .map(|new| new.name.clone())
+        .collect()
 }
 
 /// Reads a declaration; `None` if it is invalid, with the errors in `fields`.
@@ -76,8 +89,11 @@ fn declaration(fields: &mut BodyFields) -> Option<Declaration> {
         ..PartialSpec::default()
     };
     for field in Spec::FIELDS.iter().filter(|field| field.name != "provider") {
-        let value = fields.spec_value(field).unwrap_or_else(|| field.default());
-        spec.set(field, value);
+        // A port of the host that is not given gets a free one.
+        let missing = || field.host_port_of().is_none().then(|| field.default());
+        if let Some(value) = fields.spec_value(field).or_else(missing) {
+            spec.set(field, value);
+        }
     }
     let labels = fields.labels("labels", false).unwrap_or_else(|| json!({}));
     let paused = fields.flag("paused").unwrap_or(false);
@@ -151,7 +167,9 @@ pub(super) async fn change(
     fields.finish()?;
     let changed = api.declaring(&actor).edit(&name, generation, &edit).await?;
     let cluster = changed_or_conflict(&api, &name, changed).await?;
-    Ok(super::read::one(&api, &cluster).await)
+    let ports = edit.spec.host_ports().next().map(|_| name.clone());
+    let conflicts = conflicts_of(&api, ports.as_slice()).await;
+    Ok(super::read::one_with(&api, &cluster, &warnings(&conflicts, &name)).await)
 }
 
 /// Declare a cluster absent: Kindler deletes it, then removes its row.
@@ -207,8 +225,11 @@ pub(super) async fn batch(
     match api.declaring(&actor).declare_batch(&batch).await? {
         BatchOutcome::Declared => {
             let idle = api.fleet().await.and_then(|fleet| fleet.idle());
-            let created = batch.create.iter();
-            let created = created.map(|new| create_task(&new.name, idle.as_ref()));
+            let conflicts = conflicts_of(&api, &with_given_ports(&batch.create)).await;
+            let created = batch.create.iter().map(|new| {
+                let task = create_task(&new.name, idle.as_ref());
+                task.warning(warnings(&conflicts, &new.name))
+            });
             let deleted = batch
                 .delete
                 .iter()

@@ -16,10 +16,12 @@ pub(super) async fn dry_run(api: &Api, new: &Declaration) -> Result<Response, Ap
     if api.store.get(&new.name).await?.is_some() {
         return Err(ApiError::exists(&new.name));
     }
+    let mut complete = new.clone();
+    complete.spec = api.store.with_free_ports(&new.spec).await?;
     let body = json!({
         "valid": true,
-        "warnings": warnings(api, new).await?,
-        "info": info(new),
+        "warnings": warnings(api, &complete).await?,
+        "info": info(&complete),
         "cli": command(new),
         "sql": new.as_sql(),
     });

@@ -17,6 +17,7 @@ mod kubeconfig;
 mod login;
 mod logs;
 mod lookup;
+mod port_warnings;
 mod read;
 mod services;
 mod socket;

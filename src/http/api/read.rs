@@ -174,8 +174,16 @@ pub(super) async fn get(
 
 /// The response for one cluster.
 pub(super) async fn one(api: &Api, cluster: &Cluster) -> Response {
+    one_with(api, cluster, &[]).await
+}
+
+/// The same with warnings about what was just declared, if there are any.
+pub(super) async fn one_with(api: &Api, cluster: &Cluster, warnings: &[String]) -> Response {
     let fleet = api.fleet().await;
-    let view = View::within(cluster, None, fleet.as_deref());
+    let mut view = json!(View::within(cluster, None, fleet.as_deref()));
+    if !warnings.is_empty() {
+        view["warnings"] = json!(warnings);
+    }
     (etag(cluster), Json(view)).into_response()
 }
 

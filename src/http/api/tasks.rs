@@ -35,6 +35,9 @@ pub(super) struct Accepted {
     task_id: String,
     status: &'static str,
     message: String,
+    /// Ports of the host that another cluster declares, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl Accepted {
@@ -43,7 +46,13 @@ impl Accepted {
             task_id,
             status: "pending",
             message,
+            warnings: Vec::new(),
         }
+    }
+
+    /// The same with warnings.
+    pub(super) fn warning(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
@@ -390,7 +399,11 @@ impl TaskProgress {
             Actual::Failed => "failed",
             Actual::Unknown => "pending",
             Actual::Running | Actual::Stopped => "pending",
-            Actual::Creating | Actual::Updating | Actual::Stopping | Actual::Deleting => "running",
+            Actual::Creating
+            | Actual::Restarting
+            | Actual::Updating
+            | Actual::Stopping
+            | Actual::Deleting => "running",
         };
         let percent = match status {
             "pending" => 0,

@@ -115,7 +115,8 @@ async fn limits_hold_at_their_boundaries() {
 async fn a_host_port_cannot_be_declared_twice() {
     let site = quiet_site().await;
     site.declare("dev").await;
-    let same = json!({ "name": "same", "provider": "k3d", "http_port": 18443 });
+    let same =
+        json!({ "name": "same", "provider": "k3d", "http_port": 18443, "https_port": 18443 });
     for path in ["/api/clusters", "/api/clusters?dry_run=true"] {
         let errors = site.http.post(path, same.clone()).await.is(422).errors();
         let message = "http_port and https_port are both 18443: use a port of its own for each";

@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod listing;
 mod old_names;
+mod ports;
 mod races;
 mod rights;
 mod seed;

@@ -139,7 +139,7 @@ async fn changes_without_notifications_arrive() {
         .is(202);
     until_upsert(&mut events, "theirs", "actual_state", "running").await;
     // No notification and no transaction id: the row count or a full read finds it.
-    site.sql.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider) VALUES ('silent', 'k3d')").await;
+    site.sql.run("ALTER TABLE clusters DISABLE TRIGGER USER; INSERT INTO clusters (name, provider, pf_port, http_port, https_port) VALUES ('silent', 'k3d', 19009, 18099, 18499)").await;
     until_upsert(&mut events, "silent", "provider", "k3d").await;
 }
 

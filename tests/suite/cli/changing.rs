@@ -13,15 +13,15 @@ async fn create_is_idempotent() {
         .stderr_has("next: kindler get demo");
     assert_eq!(
         result.out,
-        "cluster demo declared: k3d, http 18090, https 18443\n"
+        "cluster demo declared: k3d, http 18080, https 18443\n"
     );
     let result = fleet.run(&["create", "demo"]).await.exits(0);
     assert_eq!(
         result.out,
-        "cluster demo is already declared: k3d, http 18090, https 18443\n"
+        "cluster demo is already declared: k3d, http 18080, https 18443\n"
     );
     fleet
-        .run(&["create", "demo", "-p", "k3d", "--http-port", "18090"])
+        .run(&["create", "demo", "-p", "k3d", "--http-port", "18080"])
         .await
         .exits(0);
     let actor: String = fleet
@@ -49,7 +49,7 @@ async fn create_with_other_values_names_them_and_fails() {
         .exits(2);
     for field in [
         "provider is k3d, not kind",
-        "http_port is 18090, not 1",
+        "http_port is 18080, not 1",
         "subnet is not set, not 10.9.0.0/16",
         "haproxy_route is true, not false",
     ] {
@@ -88,9 +88,9 @@ async fn every_flag_of_create_reaches_its_column() {
 async fn a_given_port_is_not_chosen_for_another_field() {
     let fleet = Fleet::new().await;
     for (name, flag, port, found) in [
-        ("a", "--http-port", "18443", "19001 18443 18444"),
-        ("b", "--http-port", "19002", "19003 19002 18445"),
-        ("c", "--https-port", "18090", "19002 18091 18090"),
+        ("a", "--http-port", "18443", "19000 18443 18444"),
+        ("b", "--http-port", "19002", "19001 19002 18445"),
+        ("c", "--https-port", "18090", "19002 18080 18090"),
     ] {
         fleet.run(&["create", name, flag, port]).await.exits(0);
         let row =
@@ -98,6 +98,26 @@ async fn a_given_port_is_not_chosen_for_another_field() {
         let row = fleet.database.text(&format!("{row}'{name}'")).await;
         assert_eq!(row, found, "{name}");
     }
+}
+
+#[tokio::test]
+async fn create_warns_of_a_port_that_another_cluster_declares() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "a"]).await.exits(0);
+    let made = fleet.run(&["create", "b"]).await.exits(0);
+    assert!(!made.err.contains("warning"), "{}", made.err);
+    let flags = [
+        "create",
+        "c",
+        "--http-port",
+        "18443",
+        "--https-port",
+        "18500",
+    ];
+    fleet.run(&flags).await.exits(0).stderr_has(
+        "warning: http_port 18443 of cluster c is also declared by cluster a: both cannot run on \
+         one host; next: UPDATE clusters SET http_port = DEFAULT WHERE name = 'c';",
+    );
 }
 
 #[tokio::test]

@@ -46,6 +46,25 @@ async fn flag_overrides_environment_overrides_file() {
 }
 
 #[tokio::test]
+async fn white_space_around_flags_is_trimmed() {
+    let home = Home::new();
+    let file = home.write(
+        "other.toml",
+        &format!("database_url = {:?}", format!(" {}\n", nowhere("file"))),
+    );
+    let path = format!("{} ", file.display());
+    let in_one = format!("--config= {path}");
+    let url = format!(" {}\n", nowhere("flag"));
+    for (args, user) in [
+        (["--database-url", &url, "-o", " json "].as_slice(), "flag"),
+        (&["--config", &path], "file"),
+        (&[&in_one, "--output= wide"], "file"),
+    ] {
+        assert_eq!(database_user(&home, args).await, user, "{args:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_url_may_come_from_a_file_or_a_credential() {
     let home = Home::new().with("DATABASE_URL", nowhere("common"));
     let file = home.write("url", &format!("{}\n", nowhere("filed")));

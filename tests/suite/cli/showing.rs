@@ -55,7 +55,7 @@ async fn list_shows_desired_state_state_and_reason() {
     assert!(row(&table, "runs").contains("running"), "{table}");
     assert!(!table.contains('\x1b'), "colour without a terminal");
     let wide = fleet.run(&["list", "-o", "wide"]).await.exits(0).out;
-    assert!(wide.contains("GENERATION") && row(&wide, "runs").contains("30080,19001,18090,18443"));
+    assert!(wide.contains("GENERATION") && row(&wide, "runs").contains("30080,19000,18080,18443"));
 }
 
 #[tokio::test]
@@ -157,8 +157,8 @@ async fn an_undecodable_row_is_shown_with_its_error() {
         .unwrap();
     assert_eq!(
         broken["unreadable"],
-        "http_port 0 is out of range: use 1 to 65535; \
-         to mend it: UPDATE clusters SET http_port = 18080 WHERE name = 'runs'"
+        "http_port 0 is out of range: use 1 to 65535; next: \
+         UPDATE clusters SET http_port = DEFAULT WHERE name = 'runs'"
     );
     fleet
         .run(&["get", "runs"])
@@ -212,7 +212,7 @@ async fn events_name_actors_and_survive_a_removal() {
         "{text}"
     );
     assert!(
-        text.contains("(failure 3)") && text.contains("    no space left on device"),
+        text.contains("(attempt 3)") && text.contains("    no space left on device"),
         "{text}"
     );
     assert!(

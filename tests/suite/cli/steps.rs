@@ -118,7 +118,7 @@ async fn events_show_which_step_ended_and_how() {
         lines[0].contains("  folder: applied in 3.0 s  by "),
         "{text}"
     );
-    let failed = "  about: Failed: the disk is full  (failure 2)  by ";
+    let failed = "  about: Failed: the disk is full  (attempt 2)  by ";
     assert!(lines[1].contains(failed), "{text}");
 }
 

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use kindler::command::{
     CommandLimits, CommandLine, Ending, FinishedCommand, Heading, LogDir, MonotonicDeadline,
+    Orphans, daemons_of_left_runs,
 };
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::faults::processes::guards_of;
 
 use super::rig::{
     LONG, PATIENCE, Token, eventually, parent, peak_memory_kib, process_tree, run, runner, sh,
@@ -139,6 +142,26 @@ async fn killing_the_daemon_ends_the_process_tree() {
         "{:?}",
         killed.elapsed()
     );
+}
+
+/// The guard is dead too, so nothing but the environment of its process shows the run.
+#[tokio::test]
+async fn a_run_that_outlives_its_daemon_and_guard_is_found() {
+    let token = Token::new();
+    let mut daemon = Daemon::running(&process_tree(&token, "wait"), None);
+    token.wait_for_sleepers(3).await;
+    let pid = u32::try_from(daemon.pid()).unwrap();
+    assert!(!daemons_of_left_runs().contains(&pid), "the daemon runs");
+    signal(daemon.pid(), Signal::STOP);
+    for guard in guards_of(daemon.pid()) {
+        signal(guard, Signal::KILL);
+    }
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    assert!(daemons_of_left_runs().contains(&pid));
+    Orphans::new(Duration::ZERO, Duration::ZERO).end();
+    token.wait_until_gone().await;
+    assert!(!daemons_of_left_runs().contains(&pid));
 }
 
 #[tokio::test]

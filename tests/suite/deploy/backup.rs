@@ -248,6 +248,42 @@ async fn after_the_script_only_clusters_without_a_row_are_named() {
     assert!(daemon.log().contains("the database was restored"));
 }
 
+/// A heartbeat raises the terms later than the first claim could run.
+#[tokio::test]
+async fn nothing_is_claimed_before_terms_are_raised() {
+    let (database, host) = (migrated().await, Host::new());
+    let _daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    let running = "SELECT count(*) FROM clusters WHERE actual_state = 'running'";
+    sql.declare_many("c", 5).await;
+    sql.wait_number(running, 5).await;
+    let issued = sql
+        .number("SELECT last_value FROM cluster_lease_terms")
+        .await;
+    eventually(TIMEOUT, "a heartbeat that has seen the terms", || async {
+        let mut files = std::fs::read_dir(host.state_dir().join("terms")).unwrap();
+        files.any(|file| {
+            let seen = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            seen.trim().parse::<i64>().is_ok_and(|seen| seen >= issued)
+        })
+    })
+    .await;
+    sql.run(
+        "SELECT setval('cluster_lease_terms', 1);
+         INSERT INTO clusters (name, provider) SELECT 'd' || n, 'kind' FROM generate_series(1, 5) n",
+    )
+    .await;
+    sql.wait_number(running, 10).await;
+    let fences = host.journal().into_iter();
+    let fences = fences.filter(|entry| entry.what == "start");
+    let (before, after): (Vec<_>, Vec<_>) = fences.partition(|entry| entry.name.starts_with('c'));
+    let highest = before.iter().map(|entry| entry.fence).max().unwrap();
+    assert!(
+        after.iter().all(|entry| entry.fence > highest),
+        "{after:#?}"
+    );
+}
+
 /// Restored under a running daemon, against the instructions.
 #[tokio::test]
 async fn a_running_daemon_raises_terms_that_went_back() {

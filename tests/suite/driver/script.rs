@@ -324,6 +324,52 @@ async fn only_0_and_1_say_whether_a_cluster_exists() {
 }
 
 #[tokio::test]
+async fn a_probe_that_cannot_work_is_an_unknown_observation() {
+    let rig = ScriptRig::new();
+    let dev = cluster("dev");
+    let observe = async |probe: &str, exists: &str| {
+        let driver = driver(ScriptSettings {
+            probe: Some(rig.script("probe.sh", probe)),
+            exists: Some(rig.script("exists.sh", exists)),
+            ..rig.settings()
+        });
+        driver.observe(&dev).await
+    };
+    for (probe, words) in [
+        (
+            "/no/such/kubectl get nodes",
+            "/no/such/kubectl: No such file",
+        ),
+        ("exec /etc/passwd", "ermission denied"),
+        ("exit 126", "a program in it cannot be executed"),
+        ("exit 127", "a program in it does not exist"),
+        (
+            "no-such-kubectl get nodes",
+            "no-such-kubectl: command not found",
+        ),
+        (
+            "no-such-kubectl || exit 1",
+            "no-such-kubectl: command not found",
+        ),
+        (
+            "echo 'error: context \"k3d-dev\" does not exist' >&2; exit 1",
+            "context \"k3d-dev\" does not exist",
+        ),
+    ] {
+        let why = unknown(observe(probe, "exit 0").await);
+        assert!(why.starts_with("probe.sh exited with code 1"), "{why}");
+        assert!(why.contains("because it could not run: "), "{why}");
+        assert!(why.contains(words), "{why}");
+        assert!(why.ends_with("kubeconfig and container runtime"), "{why}");
+        // Its context is gone together with the cluster.
+        assert_eq!(observe(probe, "exit 1").await, Observation::Absent);
+    }
+    let lists = "echo 'exists.sh: line 1: k3d: command not found' >&2; exit 1";
+    let why = unknown(observe("exit 1", lists).await);
+    assert!(why.contains("k3d: command not found"), "{why}");
+}
+
+#[tokio::test]
 async fn a_hanging_or_missing_probe_is_an_unknown_observation() {
     let rig = ScriptRig::new();
     let dev = cluster("dev");

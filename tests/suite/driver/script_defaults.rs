@@ -115,6 +115,22 @@ async fn the_k3d_list_shows_state_and_existence() {
 }
 
 #[tokio::test]
+async fn a_missing_context_or_engine_is_an_unknown_observation() {
+    let (tools, dev) = (Tools::new(), row(Provider::K3d));
+    tools.tool("k3d", r#"echo '[{"name":"dev"}]'"#);
+    for words in [
+        "error: context \"k3d-dev\" does not exist",
+        "error: stat /root/.kube/config: no such file or directory",
+        "The connection to the server localhost:8080 was refused - did you specify the right host?",
+    ] {
+        tools.tool("kubectl", &format!("echo '{words}' >&2; exit 1"));
+        assert_unknown(&tools.observe(&dev).await, words);
+    }
+    tools.tool("k3d", "echo '[]'");
+    assert_eq!(tools.observe(&dev).await, Observation::Absent);
+}
+
+#[tokio::test]
 async fn a_failed_k3d_list_is_an_unknown_observation() {
     let (tools, dev) = (Tools::new(), row(Provider::K3d));
     assert_unknown(

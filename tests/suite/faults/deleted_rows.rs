@@ -6,8 +6,16 @@ use super::{converged, quick};
 use crate::kit::{Host, Sql, eventually, migrated};
 
 /// Every recorded state.
-const STATES: [&str; 8] = [
-    "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+const STATES: [&str; 9] = [
+    "unknown",
+    "creating",
+    "running",
+    "restarting",
+    "updating",
+    "stopping",
+    "stopped",
+    "failed",
+    "deleting",
 ];
 
 /// Creates one cluster for each state, with that name, and keeps it in that state.
@@ -20,6 +28,7 @@ async fn one_cluster_in_each_state(sql: &tokio_postgres::Client, host: &Host) {
             r#"[ -e "$here/clusters/$name" ] && sleep 600"#,
         ),
         ("stopping.stop", "sleep 600"),
+        ("restarting.start", "sleep 600"),
         (
             "deleting.delete",
             r#"while [ -e "$here/control/deleting.delete" ]; do sleep 0.05; done"#,
@@ -28,21 +37,24 @@ async fn one_cluster_in_each_state(sql: &tokio_postgres::Client, host: &Host) {
         host.control(of, shell);
     }
     sql.run("INSERT INTO clusters (name, provider, paused) SELECT s, 'k3d', s = 'unknown' FROM unnest(ARRAY['unknown', 'creating',
-             'running', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) s",
+             'running', 'restarting', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) s",
     )
     .await;
     sql.wait_number(
         "SELECT count(*) FROM clusters WHERE actual_state = 'running'",
-        5,
+        6,
     )
     .await;
+    sql.desire("restarting", "stopped").await;
+    sql.wait_state("restarting", "stopped stopped").await;
+    sql.desire("restarting", "present").await;
     sql.run(
         "UPDATE clusters SET http_port = 18999 WHERE name = 'updating';
          UPDATE clusters SET desired_state = 'stopped' WHERE name IN ('stopping', 'stopped');
          UPDATE clusters SET desired_state = 'absent' WHERE name = 'deleting'",
     )
     .await;
-    sql.wait_number("SELECT count(*) FROM clusters WHERE name = actual_state", 8)
+    sql.wait_number("SELECT count(*) FROM clusters WHERE name = actual_state", 9)
         .await;
 }
 
@@ -72,7 +84,7 @@ async fn deleting_renaming_or_truncating_rows_orphans_nothing() {
     assert_eq!(
         sql.number("SELECT count(*) FROM clusters WHERE name = actual_state")
             .await,
-        8
+        9
     );
 
     sql.run("UPDATE clusters SET paused = false").await;

@@ -151,7 +151,7 @@ fn controller(
         store: Store::new(&Url::parse(&database.url()).unwrap(), 6, "faulty"),
         driver,
         metrics: metrics.clone(),
-        limits: SafetyLimits::new(&policy.health),
+        limits: SafetyLimits::new(&policy.health).into(),
         unwritten: UnwrittenResults::default(),
         policy,
         standby,

@@ -34,9 +34,9 @@ async fn failing_rows_and_a_backlog_do_not_delay_others() {
          BEGIN;
          ALTER TABLE clusters DISABLE TRIGGER USER;
          ALTER TABLE clusters DROP CONSTRAINT clusters_name_is_a_label, DROP CONSTRAINT clusters_http_port_1_to_65535;
-         INSERT INTO clusters (name, provider, http_port) SELECT 'Unreadable ' || n, 'k3d', 0 FROM generate_series(1, 100) n;
-         INSERT INTO clusters (name, provider, actual_state, observed_generation)
-             SELECT 'due-' || n, 'k3d', 'running', 1 FROM generate_series(1, 10000) n;
+         INSERT INTO clusters (name, provider, pf_port, http_port, https_port) SELECT 'Unreadable ' || n, 'k3d', 30000 + n, 0, 31000 + n FROM generate_series(1, 100) n;
+         INSERT INTO clusters (name, provider, pf_port, http_port, https_port, actual_state, observed_generation)
+             SELECT 'due-' || n, 'k3d', 1000 + n, 32000 + n, 43000 + n, 'running', 1 FROM generate_series(1, 10000) n;
          UPDATE clusters SET observed_spec_hash = spec_hash WHERE name LIKE 'due-%';
          ALTER TABLE clusters ENABLE TRIGGER USER;
          COMMIT",

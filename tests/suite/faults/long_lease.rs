@@ -163,6 +163,107 @@ async fn a_suspended_owner_keeps_its_leases() {
     second.stop().await;
 }
 
+/// The server runs the claim of an owner that is killed meanwhile, and commits it after the
+/// owner's leases were released.
+#[tokio::test]
+async fn a_claim_in_flight_of_a_killed_owner_is_released() {
+    let (database, host) = (migrated().await, Host::new());
+    let sql = database.connect().await;
+    // The first claim waits for the lock, also beyond the limits of its session.
+    sql.run(
+        "CREATE SEQUENCE claimed;
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN
+             IF nextval('public.claimed') = 1 THEN
+                 PERFORM set_config('lock_timeout', '0', true);
+                 BEGIN
+                     PERFORM pg_advisory_xact_lock(7);
+                 EXCEPTION WHEN query_canceled THEN
+                     PERFORM pg_advisory_xact_lock(7);
+                 END;
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER a_slow AFTER INSERT ON cluster_leases
+         FOR EACH ROW EXECUTE FUNCTION slow();
+         SELECT pg_advisory_lock(7)",
+    )
+    .await;
+    let first = with_long_lease(&database, &host).start().await;
+    sql.declare("dev").await;
+    let claiming = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    sql.wait_number(claiming, 1).await;
+    first.kill();
+    let second = with_long_lease(&database, &host).start().await;
+    eventually(TIMEOUT, "the release of its leases", || async {
+        second.log().contains("an owner on this host has ended")
+    })
+    .await;
+    sql.run("SELECT pg_advisory_unlock(7)").await;
+    converged(&sql, &host).await;
+    assert_eq!(host.started("dev"), ["create"]);
+    second.stop().await;
+}
+
+/// A command that has closed what it inherited holds no lock of its owner.
+#[tokio::test]
+async fn an_owner_whose_command_closed_its_files_is_replaced() {
+    let (database, host) = (migrated().await, Host::new());
+    host.control(
+        "create",
+        "for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done; sleep 600",
+    );
+    let sql = database.connect().await;
+    let first = with_long_lease(&database, &host).start().await;
+    let second = with_long_lease(&database, &host).start().await;
+    sql.declare_many("c", 3).await;
+    host.wait_commands(3).await;
+    host.release("create");
+    for daemon in [&first, &second] {
+        daemon.signal(Signal::STOP);
+    }
+    for guard in guards_of(first.pid())
+        .into_iter()
+        .chain(guards_of(second.pid()))
+    {
+        kill_process(Pid::from_raw(guard).unwrap(), Signal::KILL).unwrap();
+    }
+    first.kill();
+    second.kill();
+    let third = with_long_lease(&database, &host).start().await;
+    converged(&sql, &host).await;
+    third.stop().await;
+}
+
+/// What owners of earlier boots of this host have left.
+#[tokio::test]
+async fn files_of_earlier_boots_are_removed() {
+    let (database, host) = (migrated().await, Host::new());
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let owners = host.state_dir().join("owners");
+    let file = |boot: &str, file: &str| {
+        std::fs::create_dir_all(owners.join(boot)).unwrap();
+        std::fs::write(owners.join(boot).join(file), "").unwrap();
+    };
+    let own = format!("{}:1:00000000", name.trim());
+    file("earlier", &own);
+    file("earlier", &format!(".{own}"));
+    file("foreign", "another-host:1:00000000");
+    file("locked", &own);
+    let locked = std::fs::File::open(owners.join("locked").join(&own)).unwrap();
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockShared).unwrap();
+    let daemon = with_long_lease(&database, &host).start().await;
+    let mut left: Vec<_> = std::fs::read_dir(&owners)
+        .unwrap()
+        .map(|boot| boot.unwrap().file_name().into_string().unwrap())
+        .filter(|boot| ["earlier", "foreign", "locked"].contains(&boot.as_str()))
+        .collect();
+    left.sort();
+    assert_eq!(left, ["foreign", "locked"]);
+    daemon.stop().await;
+}
+
 /// An orderly end leaves nothing; `kill -9` leaves a file, which the next daemon removes.
 #[tokio::test]
 async fn locks_of_ended_owners_are_removed() {

@@ -168,7 +168,7 @@ async fn a_takeover_takes_at_most_a_lease_and_five_seconds() {
 }
 
 /// The guards that a daemon has started.
-pub(super) fn guards_of(daemon: i32) -> Vec<i32> {
+pub(crate) fn guards_of(daemon: i32) -> Vec<i32> {
     let is_guard = |pid: &i32| {
         fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| line.starts_with(b"kindler\0guard\0"))

@@ -5,7 +5,7 @@
 
 use tokio_postgres::Client;
 
-use super::{converged, quick};
+use super::{converged, quick, report, rounds};
 use crate::api::client::Client as Http;
 use crate::kit::{
     Daemon, DaemonBuilder, Database, Host, Sql, TIMEOUT, eventually, kindler_output, migrated,
@@ -31,7 +31,7 @@ async fn why(sql: &Client) -> String {
 
 async fn wait_attempts(sql: &Client, count: i64) {
     let attempts = "SELECT failed_attempts::int8 FROM clusters WHERE name = 'dev'";
-    eventually(TIMEOUT, &format!("{count} attempts"), || async {
+    eventually(TIMEOUT * 3, &format!("{count} attempts"), || async {
         sql.number(attempts).await >= count
     })
     .await;
@@ -82,11 +82,26 @@ async fn a_foreign_key_that_keeps_a_row_is_shown() {
 
 /// A trigger refuses one write of a create; then it is dropped.
 async fn a_write_is_refused(trigger: &str, shown: &str, expected: &[&str]) {
+    let attempts = rounds(2, 20);
+    for _ in 0..rounds(1, 3) {
+        refuse_a_write(trigger, shown, expected, attempts).await;
+    }
+    report(
+        &format!("refused writes ({shown})"),
+        &format!(
+            "{} rows, each refused {attempts} times in a row, no command repeated",
+            rounds(1, 3)
+        ),
+    );
+}
+
+async fn refuse_a_write(trigger: &str, shown: &str, expected: &[&str], attempts: usize) {
     let (database, host) = (migrated().await, Host::new());
     let sql = database.connect().await;
     sql.run(trigger).await;
     let daemon = quick(&database.url(), &host).start().await;
     sql.declare("dev").await;
+    wait_attempts(&sql, attempts.try_into().unwrap()).await;
     assert_shown(&sql, &database, &host, shown).await;
     assert_eq!(host.started("dev"), expected);
     let counted = "kindler_refused_writes_total{controller=\"cluster\"}";

@@ -125,7 +125,12 @@ const STALLS: &str = "
             BEGIN
                 PERFORM pg_sleep(8);
             EXCEPTION WHEN query_canceled THEN
-                PERFORM pg_sleep(3);
+                -- The server's limit, and then the daemon, cancel it.
+                BEGIN
+                    PERFORM pg_sleep(3);
+                EXCEPTION WHEN query_canceled THEN
+                    PERFORM pg_sleep(3);
+                END;
             END;
         END IF;
         RETURN NEW;

@@ -7,7 +7,7 @@ use kindler::core::database::Database as Url;
 use kindler::store::Store;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{converged, report};
+use super::{converged, report, rounds};
 use crate::kit::{Daemon, Database, Host, Pooler, Sql, TIMEOUT, eventually, migrated};
 
 /// Settings of a session that a person notices.
@@ -96,7 +96,8 @@ async fn nothing_of_the_daemon_stays_in_shared_sessions() {
     let running = "SELECT count(*) FROM clusters WHERE actual_state = 'running'";
     let mut changes = 0;
     let began = Instant::now();
-    while changes < 24 || began.elapsed() < Duration::from_secs(8) {
+    let long = Duration::from_secs(rounds(8, 120).try_into().unwrap());
+    while changes < 24 || began.elapsed() < long {
         let port = 23_000 + changes;
         let change = format!("UPDATE clusters SET http_port = {port} WHERE name = 'c1'");
         person.text(&change).await;

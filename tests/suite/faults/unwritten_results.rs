@@ -153,6 +153,65 @@ async fn no_command_runs_twice_after_a_lock_beyond_its_lease() {
     no_command_runs_twice(LOCK_TABLE, &["3s"], hold()).await;
 }
 
+/// As many results as there are workers cannot be written: other clusters are created.
+async fn others_are_created_meanwhile(driver: &str, blocked: &str) {
+    const WORKERS: usize = 2;
+    let (database, host) = (migrated().await, Host::new());
+    let (sql, holder) = (database.connect().await, database.connect().await);
+    let daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_DRIVER", driver)
+        .set("KINDLER_CONCURRENCY", WORKERS.to_string())
+        .set("KINDLER_LEASE_TTL", "15s")
+        .set("KINDLER_HEALTH_INTERVAL", "1h")
+        .start()
+        .await;
+    host.control(
+        "create",
+        "case $name in c*) while [ ! -e \"$here/live/go\" ]; do sleep 0.02; done ;; esac",
+    );
+    let insert = "INSERT INTO clusters (name, provider, http_port)";
+    let ports = "SELECT 'c' || n, 'kind', 31000 + n FROM generate_series(1,";
+    sql.run(&format!("{insert} {ports} {WORKERS}) n")).await;
+    let count = format!("SELECT count(*) FROM clusters WHERE {blocked}");
+    sql.wait_number(&count, WORKERS.try_into().unwrap()).await;
+    holder
+        .run("BEGIN; SELECT FROM clusters WHERE name LIKE 'c%' FOR UPDATE")
+        .await;
+    std::fs::write(host.path().join("live/go"), "").unwrap();
+    let locked = Instant::now();
+    for round in 0..rounds(1, 10) {
+        let name = format!("other{round}");
+        let port = 30_000 + round;
+        sql.run(&format!("{insert} VALUES ('{name}', 'kind', {port})"))
+            .await;
+        sql.wait_state(&name, "present running").await;
+    }
+    let took = locked.elapsed();
+    holder.run("ROLLBACK").await;
+    sql.wait_number(
+        "SELECT count(*) FROM clusters WHERE actual_state <> 'running'",
+        0,
+    )
+    .await;
+    for name in ["c1", "c2"] {
+        assert!(host.started(name).len() <= 1, "{}", daemon.log());
+    }
+    report(
+        &format!("{WORKERS} results under locks, {WORKERS} workers, driver {driver}"),
+        &format!("{} others created meanwhile within {took:?}", rounds(1, 10)),
+    );
+}
+
+#[tokio::test]
+async fn results_under_locks_leave_workers_to_others() {
+    others_are_created_meanwhile("script", "actual_state = 'creating'").await;
+}
+
+#[tokio::test]
+async fn steps_under_locks_leave_workers_to_others() {
+    others_are_created_meanwhile("sandbox", "actual_state = 'creating'").await;
+}
+
 /// The write goes on after its lease has ended, and is lost instead of refused.
 #[tokio::test]
 async fn no_command_runs_twice_after_a_lock_as_long_as_its_lease() {

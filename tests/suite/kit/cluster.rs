@@ -1,5 +1,6 @@
 //! A sample row of `clusters`, also for the model and the tests beside the code.
 
+use kindler::clusters::health::Flaps;
 use kindler::clusters::{Actual, Cluster, ClusterName, Desired, PartialSpec};
 
 /// `dev`, just declared and never observed.
@@ -24,6 +25,7 @@ pub fn sample_cluster() -> Cluster {
         next_attempt_at: None,
         health_failures: 0,
         last_healthy_at: None,
+        flaps: Flaps::default(),
         next_check_at: None,
         last_reconciled_at: None,
         retry_requested_at: None,

@@ -58,6 +58,8 @@ pub fn daemon_settings(command: &mut Command, host: &Host) {
         ("KINDLER_LOG_FORMAT", "text"),
         ("KINDLER_HEALTH_INTERVAL", "1s"),
         ("KINDLER_HEALTH_REPROBE", "100ms"),
+        // Many tests have one cluster.
+        ("KINDLER_REPAIR_SUSPENSION", "0s"),
         ("KINDLER_BACKOFF_INITIAL", "200ms"),
         ("KINDLER_BACKOFF_MAX", "2s"),
         ("KINDLER_LEASE_TTL", "3s"),

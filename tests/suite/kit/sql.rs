@@ -86,11 +86,21 @@ pub trait Sql {
             .await;
     }
 
-    /// Declares this many clusters, named by the prefix and a number from 1.
+    /// Declares this many clusters, named by the prefix and a number from 1. Of more than a
+    /// hundred the ports are given: choosing them reads the table for each row.
     async fn declare_many(&self, prefix: &str, count: usize) {
-        let insert = "INSERT INTO clusters (name, provider)";
-        let rows = format!("SELECT '{prefix}' || n, 'kind' FROM generate_series(1, {count}) n");
-        self.run(&format!("{insert} {rows}")).await;
+        let (columns, values) = match count {
+            ..=100 => ("", ""),
+            _ => (
+                ", pf_port, http_port, https_port",
+                ", 1000 + n, 20000 + n, 40000 + n",
+            ),
+        };
+        self.run(&format!(
+            "INSERT INTO clusters (name, provider{columns})
+             SELECT '{prefix}' || n, 'kind'{values} FROM generate_series(1, {count}) n"
+        ))
+        .await;
     }
 
     /// Changes the desired state of a cluster.

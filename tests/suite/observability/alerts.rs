@@ -15,7 +15,7 @@ use crate::deploy::{printed, repository, succeeds};
 use crate::kit::{TIMEOUT, eventually};
 
 /// The required alerts, with their delay and severity.
-const REQUIRED_ALERTS: [(&str, &str, &str); 12] = [
+const REQUIRED_ALERTS: [(&str, &str, &str); 24] = [
     ("KindlerDown", "5m", "critical"),
     ("DatabaseDown", "2m", "critical"),
     ("ListenDisconnected", "10m", "warning"),
@@ -28,6 +28,18 @@ const REQUIRED_ALERTS: [(&str, &str, &str); 12] = [
     ("WorkerStuck", "15m", "warning"),
     ("RetriesExhausted", "15m", "warning"),
     ("DriftDetected", "15m", "warning"),
+    ("DatabaseErrors", "2m", "critical"),
+    ("SchemaDamaged", "2m", "critical"),
+    ("DeletionWave", "1m", "critical"),
+    ("ClockApart", "10m", "warning"),
+    ("StateFolderUnusable", "5m", "warning"),
+    ("ClusterFlapping", "5m", "warning"),
+    ("ReconcilePanics", "1m", "warning"),
+    ("TerminalFailures", "10m", "warning"),
+    ("PoolExhausted", "5m", "warning"),
+    ("ReplicaOnStandby", "30m", "warning"),
+    ("StepFailed", "30m", "warning"),
+    ("Watchdog", "1m", "info"),
 ];
 
 fn unit_test(alert: &str) -> String {
@@ -228,7 +240,7 @@ async fn only_redundant_alerts_are_inhibited() {
         (critical, cluster.clone(), "suppressed"),
         (labels("RepairsHeld", ""), cluster, "suppressed"),
     ];
-    for cause in ["KindlerDown", "DatabaseDown"] {
+    for cause in ["KindlerDown", "DatabaseDown", "DatabaseErrors"] {
         for alert in &all {
             let area = alert.rule["labels"]["area"].as_str().unwrap();
             if ["cluster", "reconciler", "host"].contains(&area) {

@@ -156,6 +156,7 @@ async fn produce_all_states(
     data(r#"kindler_action_total{action="update",result="success"} > 0"#).await;
     host.set_cluster("works", Some("unhealthy"));
     data("kindler_drift_total > 0").await;
+    data("kindler_cluster_recent_drifts > 0").await;
     sql.wait_state("works", "present running").await;
     sql.desire("works", "stopped").await;
     sql.wait_state("works", "stopped stopped").await;
@@ -163,6 +164,14 @@ async fn produce_all_states(
     sql.wait_state("works", "present running").await;
     data("kindler_streams_open > 0").await;
     assert_eq!(daemon.get("/api/clusters").await.unwrap().0, 200);
+    // More than there are workers.
+    for n in 1..=8 {
+        host.control(&format!("waits-{n}.create"), "sleep 2");
+    }
+    sql.declare_many("waits-", 8).await;
+    data("kindler_cluster_queue_position > 0").await;
+    sql.run("UPDATE clusters SET desired_state = 'absent' WHERE name LIKE 'waits-%'")
+        .await;
     sql.desire("works", "absent").await;
     data(r#"kindler_cluster_info{name="works",desired="absent"} == 1"#).await;
     sql.wait_state("works", "gone").await;
@@ -210,6 +219,8 @@ async fn every_metric_is_scraped(instances: &[&Daemon]) {
     let mut named: BTreeSet<_> = selected.map(|selector| selector.metric).collect();
     // Prometheus' own metric.
     assert!(named.remove("up"));
+    // Only while clusters wait for a worker: produce_all_states has seen it.
+    assert!(named.remove("kindler_cluster_queue_position"));
     assert!(named.len() > 40, "{}", named.len());
     // A scrape lacks the families that the database did not deliver in time.
     let awaited = format!("a scrape with each of {named:?}");

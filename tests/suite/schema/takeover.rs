@@ -37,7 +37,7 @@ pub(super) const BY_HAND: &str = "
 /// Every value of the original columns, in order.
 pub(super) const OLD_VALUES: &str = "
     SELECT string_agg((name, provider, subnet, node_port, pf_port, http_port, https_port,
-                       created_at, updated_at)::text, E'\\n' ORDER BY name) FROM clusters";
+                       created_at::timestamp, updated_at::timestamp)::text, E'\\n' ORDER BY name) FROM clusters";
 
 #[tokio::test]
 async fn the_old_table_is_taken_over_with_every_row_and_value() {

@@ -81,7 +81,7 @@ async fn the_api_reads_tokens_and_cannot_create_them() {
         "UPDATE kindler_tokens SET expires_at = NULL",
         "UPDATE kindler_tokens SET hash = sha256('x')",
         "DELETE FROM kindler_tokens",
-        "UPDATE kindler_sessions SET expires_at = 'infinity'",
+        "UPDATE kindler_sessions SET expires_at = '9999-01-01'",
     ] {
         let message = client.refused(forbidden).await;
         assert!(message.contains("denied"), "{forbidden}: {message}");

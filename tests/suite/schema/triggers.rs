@@ -90,7 +90,7 @@ async fn new_equal_ports_are_rejected_and_old_ones_stay_writable() {
             "http_port and https_port are both 18300",
         ),
         (
-            "INSERT INTO clusters (name, provider, https_port) VALUES ('new', 'k3d', 18080)",
+            "INSERT INTO clusters (name, provider, http_port, https_port) VALUES ('new', 'k3d', 18080, 18080)",
             "http_port and https_port are both 18080",
         ),
     ] {
@@ -132,6 +132,27 @@ pub(super) async fn listen(database: &Database) -> (Client, Arc<Mutex<Vec<String
         .unwrap();
     let channel = client.text("SELECT kindler_channel('wake')").await;
     client.run(&format!("LISTEN \"{channel}\"")).await;
+    (client, received)
+}
+
+/// A connection, and the warnings that it receives, each with its hint.
+pub(super) async fn noticing(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let into = received.clone();
+    let (client, _task) = Url::parse(&database.url())
+        .unwrap()
+        .connect_listening(move |message| {
+            if let AsyncMessage::Notice(notice) = message
+                && notice.severity() == "WARNING"
+            {
+                let hint = notice.hint().unwrap_or_default();
+                into.lock()
+                    .unwrap()
+                    .push(format!("{} {hint}", notice.message()));
+            }
+        })
+        .await
+        .unwrap();
     (client, received)
 }
 
@@ -187,7 +208,15 @@ async fn a_delete_becomes_a_declaration_and_truncate_is_rejected() {
     client.declare("dev").await;
     client.declare("devops").await;
     for state in [
-        "unknown", "creating", "running", "updating", "stopping", "stopped", "failed", "deleting",
+        "unknown",
+        "creating",
+        "running",
+        "restarting",
+        "updating",
+        "stopping",
+        "stopped",
+        "failed",
+        "deleting",
     ] {
         let reset = format!(
             "UPDATE clusters SET desired_state = 'present', actual_state = '{state}' WHERE name = 'dev'"

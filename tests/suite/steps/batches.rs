@@ -178,7 +178,7 @@ async fn a_rejected_row_fails_alone() {
 const UNREADABLE: [&str; 2] = [
     "ALTER TABLE clusters DROP CONSTRAINT clusters_http_port_1_to_65535;
      ALTER TABLE clusters DISABLE TRIGGER USER;
-     INSERT INTO clusters (name, provider, http_port) VALUES ('bad', 'k3d', 0);
+     INSERT INTO clusters (name, provider, pf_port, http_port, https_port) VALUES ('bad', 'k3d', 19009, 0, 18499);
      ALTER TABLE clusters ENABLE TRIGGER USER",
     "ALTER TABLE cluster_steps DROP CONSTRAINT IF EXISTS cluster_steps_state_check;
      INSERT INTO clusters (name, provider) VALUES ('bad', 'k3d');

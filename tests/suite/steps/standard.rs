@@ -1,7 +1,7 @@
 //! Steps of a prepared table run once each and are recorded with the result.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kindler::core::backoff::Backoff;
@@ -18,6 +18,7 @@ use kindler::core::steps::{
 use kindler::core::table::Table;
 use kindler::core::work::Work;
 use prometheus::Registry;
+use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,8 @@ impl RowSpec for House {
 struct BuildLog {
     journal: Vec<&'static str>,
     refused: bool,
+    /// The roof takes until this ends.
+    roof_waits: bool,
 }
 
 struct Houses(Arc<Mutex<BuildLog>>);
@@ -55,7 +58,7 @@ impl Step for HouseStep {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        Some(Duration::from_secs(5))
+        Some(Duration::from_secs(30))
     }
 
     async fn observe(&self) -> StepObservation {
@@ -63,11 +66,18 @@ impl Step for HouseStep {
     }
 
     async fn apply(&self) -> Result<(), StepError> {
-        let mut site = self.1.lock().unwrap();
-        site.journal.push(self.0);
-        if site.refused && self.0 == "wall" {
-            return Err(StepError::transient("no permission"));
+        {
+            let mut site = self.1.lock().unwrap();
+            site.journal.push(self.0);
+            if site.refused && self.0 == "wall" {
+                return Err(StepError::transient("no permission"));
+            }
         }
+        let waits = || self.0 == "roof" && self.1.lock().unwrap().roof_waits;
+        eventually(Duration::from_secs(20), "the end of the roof", || async {
+            !waits()
+        })
+        .await;
         Ok(())
     }
 
@@ -116,13 +126,17 @@ impl Resource for Houses {
     }
 }
 
-#[tokio::test]
-async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
+/// A runtime of houses, its site, and how it ends.
+async fn runtime() -> (
+    Database,
+    Arc<Mutex<BuildLog>>,
+    CancellationToken,
+    JoinHandle<()>,
+) {
     let (database, site) = (
         Database::create().await,
         Arc::new(Mutex::new(BuildLog::default())),
     );
-    site.lock().unwrap().refused = true;
     let mut runtime = Runtime::new(Url::parse(&database.url()).unwrap(), &Registry::new());
     let create = "CREATE TABLE houses (name text PRIMARY KEY, floors integer NOT NULL DEFAULT 1)";
     runtime
@@ -136,6 +150,63 @@ async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
         .unwrap();
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runtime.run(shutdown.clone()));
+    (database, site, shutdown, running)
+}
+
+/// The row is locked for longer than a statement waits.
+#[tokio::test]
+async fn a_result_of_a_prepared_table_is_written_again() {
+    let (database, site, shutdown, running) = runtime().await;
+    site.lock().unwrap().roof_waits = true;
+    let (sql, soon) = (database.connect().await, Duration::from_secs(20));
+    sql.run("INSERT INTO houses (name) VALUES ('mine')").await;
+    eventually(soon, "the start of the roof", || async {
+        site.lock().unwrap().journal.contains(&"roof")
+    })
+    .await;
+    sql.run("BEGIN; SELECT FROM houses FOR UPDATE").await;
+    site.lock().unwrap().roof_waits = false;
+    let locked = Instant::now();
+    eventually(soon, "the end of the lock", || async {
+        locked.elapsed() > Duration::from_secs(5)
+    })
+    .await;
+    sql.run("ROLLBACK").await;
+    sql.wait_text("SELECT state FROM houses", "ready").await;
+    let once = ["ground", "wall", "roof"];
+    assert_eq!(site.lock().unwrap().journal, once);
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+/// The refused result says which generation the effect has reached.
+#[tokio::test]
+async fn a_refused_result_keeps_what_was_reached() {
+    let (database, _site, shutdown, running) = runtime().await;
+    let sql = database.connect().await;
+    sql.run(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'not on Fridays'; END $$;
+         CREATE TRIGGER zz_no BEFORE UPDATE ON houses FOR EACH ROW
+         WHEN (NEW.state = 'ready') EXECUTE FUNCTION no();
+         INSERT INTO houses (name) VALUES ('mine')",
+    )
+    .await;
+    sql.wait_text(
+        "SELECT state || ' ' || reason FROM houses",
+        "failed WriteRefused",
+    )
+    .await;
+    let reached = "SELECT (observed_generation = generation)::text FROM houses";
+    assert_eq!(sql.text(reached).await, "true");
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn steps_of_a_prepared_table_run_once_and_are_recorded() {
+    let (database, site, shutdown, running) = runtime().await;
+    site.lock().unwrap().refused = true;
     database
         .run("INSERT INTO houses (name) VALUES ('mine')")
         .await;

@@ -89,8 +89,8 @@ async fn a_reconnect_of_the_listener_is_counted() {
 
 #[tokio::test]
 async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
-    let rows = "INSERT INTO clusters (name, provider)
-        SELECT 'cluster-number-' || n, 'k3d' FROM generate_series(1, 10000) n";
+    let rows = "INSERT INTO clusters (name, provider, pf_port, http_port, https_port)
+        SELECT 'cluster-number-' || n, 'k3d', 1000 + n, 20000 + n, 40000 + n FROM generate_series(1, 10000) n";
     // Without reconciling, so that nothing changes during the measurement.
     let scene = scene_with(|daemon| daemon.set("KINDLER_API_ONLY", "true")).await;
     scene.sql.run(rows).await;

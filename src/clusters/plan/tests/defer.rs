@@ -33,6 +33,8 @@ fn deferred(cluster: &Cluster, seen: &Observation) -> Decision {
     let outage = HostOutage {
         probed: 6,
         unresponsive: 5,
+        words: "c3: connection refused".into(),
+        tried_in: Duration::from_secs(240),
     };
     assert_eq!(
         defer_repair(cluster, decision.clone(), None, &policy, moment()),
@@ -66,7 +68,9 @@ fn a_lost_cluster_stays_running_until_most_answer() {
         );
         for part in [
             "3 probes failed in a row: refused",
-            "5 of 6",
+            "5 of 6 observed recently; c3: connection refused",
+            "one repair is tried in 4m",
+            "`kindler retry dev` repairs it now",
             "next observation in 10s",
         ] {
             assert!(status.message.contains(part), "{}", status.message);

@@ -3,6 +3,7 @@
 mod changed;
 mod convergence;
 mod defer;
+mod repair;
 mod steps;
 
 use super::*;
@@ -69,6 +70,11 @@ fn every_cell_has_its_decision() {
         ),
         (
             D::Present,
+            A::Restarting,
+            ["observe", "=running", "create", "start", "create", "later"],
+        ),
+        (
+            D::Present,
             A::Updating,
             ["observe", "update", "update", "update", "update", "later"],
         ),
@@ -85,7 +91,7 @@ fn every_cell_has_its_decision() {
         (
             D::Present,
             A::Failed,
-            ["observe", "=running", "create", "start", "create", "create"],
+            ["observe", "=running", "create", "start", "create", "later"],
         ),
         (
             D::Present,
@@ -103,6 +109,11 @@ fn every_cell_has_its_decision() {
             ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
         ),
         (D::Stopped, A::Running, ["stop"; 6]),
+        (
+            D::Stopped,
+            A::Restarting,
+            ["observe", "stop", "stop", "=stopped", "=stopped", "later"],
+        ),
         (
             D::Stopped,
             A::Updating,
@@ -137,6 +148,7 @@ fn every_cell_has_its_decision() {
         ),
         (D::Absent, A::Creating, ["delete"; 6]),
         (D::Absent, A::Running, ["delete"; 6]),
+        (D::Absent, A::Restarting, ["delete"; 6]),
         (D::Absent, A::Updating, ["delete"; 6]),
         (D::Absent, A::Stopping, ["delete"; 6]),
         (D::Absent, A::Stopped, ["delete"; 6]),
@@ -171,8 +183,13 @@ fn a_failed_healthy_cluster_is_updated_until_its_spec_is_proven() {
     let cluster = dev().recorded(Actual::Failed);
     assert_eq!(
         row(&cluster),
-        ["observe", "update", "create", "start", "create", "create"]
+        ["observe", "update", "create", "start", "create", "later"]
     );
+    let requested = Cluster {
+        retry_requested_at: Some(NOW),
+        ..cluster
+    };
+    assert_eq!(row(&requested)[5], "create", "a person knows better");
 }
 
 /// The cluster is healthy with the old spec; found by the model in `tests/model`.
@@ -432,5 +449,34 @@ fn a_changed_desire_stops_every_action_but_a_delete() {
             };
             assert_eq!(cut, expected, "{action:?} {desired}");
         }
+    }
+}
+
+/// Most likely the cluster is gone, so a delete must not run before that was observed, also
+/// after observations that failed and after a pause.
+#[test]
+fn a_refused_removal_is_observed_before_a_delete() {
+    let (policy, unknown) = (Policy::default(), Observation::unknown("docker is down"));
+    for paused in [false, true] {
+        let mut cluster = Cluster {
+            desired: Desired::Absent,
+            actual: Actual::Failed,
+            status_reason: Some(Reason::WriteRefused.as_str().to_owned()),
+            paused,
+            ..dev()
+        };
+        for _ in 0..2 {
+            let decision = plan(&cluster, Some(&unknown), &policy, moment());
+            let Decision::Record(status) = decision else {
+                panic!("{decision:?}");
+            };
+            status.apply_to(&mut cluster, NOW);
+            (cluster.next_attempt_at, cluster.next_check_at) = (None, None);
+        }
+        cluster.paused = false;
+        let decide = |observed| word(&plan(&cluster, observed, &policy, moment()));
+        assert_eq!(decide(None), "observe", "paused: {paused}");
+        assert_eq!(decide(Some(&Observation::Absent)), "remove");
+        assert_eq!(decide(Some(&Observation::HEALTHY)), "delete");
     }
 }

@@ -1,0 +1,364 @@
+//! The container engine of this host, over its API: one list for all clusters, and small
+//! operations on containers and networks. It runs no program and decides nothing.
+//!
+//! The engine is the one of the `docker` command: `DOCKER_HOST`, else the standard socket.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{
+    ContainerSummary, ContainerSummaryStateEnum as EngineState, ContainerUpdateBody, Ipam,
+    IpamConfig, Network, NetworkCreateRequest, NetworkInspect, PortSummaryTypeEnum,
+};
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::node::{Node, NodeState};
+
+/// How long one request may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// How old a list may be that several observations share.
+const SHARED_FOR: Duration = Duration::from_millis(500);
+
+/// Answers of the engine.
+const NOT_FOUND: u16 = 404;
+const NOT_MODIFIED: u16 = 304;
+
+/// Why the engine did not do something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error("DOCKER_HOST is not the address of a container engine")]
+    Address,
+    /// It cannot be reached.
+    #[error("the container engine cannot be reached: is it running, and may this user use it?")]
+    Unreachable(#[source] bollard::errors::Error),
+    /// It did not answer in time.
+    #[error("the container engine did not {operation} within {} s", WITHIN.as_secs())]
+    Late { operation: &'static str },
+    /// It refused.
+    #[error("the container engine did not {operation}")]
+    Refused {
+        operation: &'static str,
+        #[source]
+        source: bollard::errors::Error,
+    },
+}
+
+impl EngineError {
+    fn status(&self) -> Option<u16> {
+        use bollard::errors::Error::DockerResponseServerError;
+        match self {
+            Self::Refused {
+                source: DockerResponseServerError { status_code, .. },
+                ..
+            } => Some(*status_code),
+            _ => None,
+        }
+    }
+}
+
+/// The CPU and memory of one node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct NodeLimits {
+    /// Processor cores.
+    pub cpus: f64,
+    /// Memory in bytes; swap is not added.
+    pub memory: i64,
+}
+
+/// A network of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EngineNetwork {
+    pub id: String,
+    pub name: String,
+    pub subnets: Vec<String>,
+    /// Whether a container is connected.
+    pub in_use: bool,
+}
+
+/// The containers of all clusters of one engine.
+#[derive(Clone, Debug)]
+pub(super) struct EngineList {
+    /// The identity of the engine's data.
+    pub engine: Arc<str>,
+    pub nodes: Arc<[Node]>,
+}
+
+/// A list, and when it was read.
+type SharedList = (Instant, EngineList);
+
+/// A connection to the engine; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    /// None if `DOCKER_HOST` is no address of an engine.
+    docker: Option<Docker>,
+    shared: Arc<Mutex<Option<SharedList>>>,
+}
+
+impl Engine {
+    /// Reads where the engine is; connects at the first request.
+    pub fn new() -> Self {
+        Self {
+            docker: Docker::connect_with_defaults().ok(),
+            shared: Arc::default(),
+        }
+    }
+
+    fn docker(&self) -> Result<&Docker, EngineError> {
+        self.docker.as_ref().ok_or(EngineError::Address)
+    }
+
+    /// The identity of the engine's data, and the containers of all clusters. Observations at
+    /// about the same time share one list.
+    pub async fn listed(&self) -> Result<EngineList, EngineError> {
+        let mut shared = self.shared.lock().await;
+        if let Some((at, list)) = &*shared
+            && at.elapsed() < SHARED_FOR
+        {
+            return Ok(list.clone());
+        }
+        let docker = self.docker()?;
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let listed = docker.list_containers(Some(options));
+        let listed = request("list its containers", listed).await?;
+        let info = request("tell its ID", docker.info()).await?;
+        let list = EngineList {
+            engine: info.id.unwrap_or_default().into(),
+            nodes: listed.iter().filter_map(node).collect(),
+        };
+        *shared = Some((Instant::now(), list.clone()));
+        Ok(list)
+    }
+
+    /// The next list is a new one, because something was changed.
+    pub async fn changed(&self) {
+        *self.shared.lock().await = None;
+    }
+
+    pub async fn start(&self, container: &str) -> Result<(), EngineError> {
+        let started = self.docker()?.start_container(container, None);
+        unchanged_is_fine(request("start a container", started).await)?;
+        self.changed().await;
+        Ok(())
+    }
+
+    pub async fn stop(&self, container: &str) -> Result<(), EngineError> {
+        let stopped = self.docker()?.stop_container(container, None);
+        // The engine waits for the container itself, 10 s by default.
+        let stopped = timeout(WITHIN * 3, stopped).await;
+        let operation = "stop a container";
+        let stopped = stopped
+            .map_err(|_| EngineError::Late { operation })?
+            .map_err(|source| EngineError::Refused { operation, source });
+        unchanged_is_fine(stopped)?;
+        self.changed().await;
+        Ok(())
+    }
+
+    /// Removes a container with its volumes, whatever its state is.
+    pub async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        let removed = self.docker()?.remove_container(container, Some(options));
+        match request("remove a container", removed).await {
+            Err(error) if error.status() == Some(NOT_FOUND) => {}
+            removed => removed?,
+        }
+        self.changed().await;
+        Ok(())
+    }
+
+    pub async fn unpause(&self, container: &str) -> Result<(), EngineError> {
+        let unpaused = self.docker()?.unpause_container(container);
+        request("unpause a container", unpaused).await?;
+        self.changed().await;
+        Ok(())
+    }
+
+    /// The limits of a container; none where it has none.
+    pub async fn limits(&self, container: &str) -> Result<Option<NodeLimits>, EngineError> {
+        let inspected = self.docker()?.inspect_container(container, None);
+        let inspected = request("inspect a container", inspected).await?;
+        let host = inspected.host_config.unwrap_or_default();
+        let (cpus, memory) = (host.nano_cpus.unwrap_or(0), host.memory.unwrap_or(0));
+        let has_limits = cpus > 0 && memory > 0;
+        Ok(has_limits.then_some(NodeLimits {
+            cpus: cpus as f64 / 1e9,
+            memory,
+        }))
+    }
+
+    /// Limits CPU and memory of a container, and gives it no swap.
+    pub async fn limit(&self, container: &str, limits: NodeLimits) -> Result<(), EngineError> {
+        let update = ContainerUpdateBody {
+            nano_cpus: Some((limits.cpus * 1e9) as i64),
+            memory: Some(limits.memory),
+            memory_swap: Some(limits.memory),
+            ..ContainerUpdateBody::default()
+        };
+        request(
+            "limit a container",
+            self.docker()?.update_container(container, update),
+        )
+        .await
+    }
+
+    /// All networks, without what is connected to them.
+    pub async fn all_networks(&self) -> Result<Vec<EngineNetwork>, EngineError> {
+        let all = request("list its networks", self.docker()?.list_networks(None)).await?;
+        Ok(all.into_iter().map(listed_network).collect())
+    }
+
+    /// The networks of this name: the engine allows several.
+    pub async fn networks(&self, name: &str) -> Result<Vec<EngineNetwork>, EngineError> {
+        let all = self.all_networks().await?;
+        let ids = all.into_iter().filter(|network| network.name == name);
+        let mut networks = Vec::new();
+        for id in ids.map(|network| network.id) {
+            let inspected = self.docker()?.inspect_network(&id, None);
+            match request("inspect a network", inspected).await {
+                Ok(found) => networks.push(network(found)),
+                // It was removed meanwhile.
+                Err(error) if error.status() == Some(NOT_FOUND) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(networks)
+    }
+
+    /// Creates a network, with this subnet and gateway if they are given, and returns its ID.
+    pub async fn create_network(
+        &self,
+        name: &str,
+        subnet: Option<(String, Ipv4Addr)>,
+    ) -> Result<String, EngineError> {
+        let ipam = subnet.map(|(subnet, gateway)| Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(subnet),
+                gateway: Some(gateway.to_string()),
+                ..IpamConfig::default()
+            }]),
+            ..Ipam::default()
+        });
+        let network = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            ipam,
+            ..NetworkCreateRequest::default()
+        };
+        let created = self.docker()?.create_network(network);
+        let created = request("create a network", created).await?;
+        Ok(created.id)
+    }
+
+    /// Removes a network without containers.
+    pub async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
+        match request("remove a network", self.docker()?.remove_network(id)).await {
+            Err(error) if error.status() == Some(NOT_FOUND) => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// One request, with a deadline.
+async fn request<T>(
+    operation: &'static str,
+    sent: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T, EngineError> {
+    use bollard::errors::Error;
+    match timeout(WITHIN, sent).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error @ (Error::HyperResponseError { .. } | Error::IOError { .. }))) => {
+            Err(EngineError::Unreachable(error))
+        }
+        Ok(Err(source)) => Err(EngineError::Refused { operation, source }),
+        Err(_) => Err(EngineError::Late { operation }),
+    }
+}
+
+/// A container that is already so.
+fn unchanged_is_fine(answer: Result<(), EngineError>) -> Result<(), EngineError> {
+    match answer {
+        Err(error) if error.status() == Some(NOT_MODIFIED) => Ok(()),
+        answer => answer,
+    }
+}
+
+fn subnets(ipam: Option<Ipam>) -> Vec<String> {
+    let configs = ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    configs
+        .into_iter()
+        .filter_map(|config| config.subnet)
+        .collect()
+}
+
+fn listed_network(found: Network) -> EngineNetwork {
+    EngineNetwork {
+        id: found.id.unwrap_or_default(),
+        name: found.name.unwrap_or_default(),
+        subnets: subnets(found.ipam),
+        in_use: false,
+    }
+}
+
+fn network(found: NetworkInspect) -> EngineNetwork {
+    EngineNetwork {
+        id: found.id.unwrap_or_default(),
+        name: found.name.unwrap_or_default(),
+        subnets: subnets(found.ipam),
+        in_use: found
+            .containers
+            .is_some_and(|connected| !connected.is_empty()),
+    }
+}
+
+/// A container of a cluster, or none.
+fn node(listed: &ContainerSummary) -> Option<Node> {
+    let (provider, cluster, role) = Node::identify(listed.labels.as_ref()?)?;
+    let name = listed.names.as_ref().and_then(|names| names.first());
+    let ports = listed.ports.iter().flatten().filter_map(|port| {
+        // The engine may publish another port on IPv6 addresses.
+        let is_ipv6 = port.ip.as_ref().is_some_and(|ip| ip.contains(':'));
+        let is_tcp = port.typ == Some(PortSummaryTypeEnum::TCP);
+        (is_tcp && !is_ipv6).then_some((port.private_port, port.public_port?))
+    });
+    let networks = listed.network_settings.as_ref();
+    let networks: Option<&HashMap<_, _>> = networks.and_then(|of| of.networks.as_ref());
+    let addresses = networks
+        .into_iter()
+        .flatten()
+        .filter_map(|(network, settings)| {
+            let address = settings.ip_address.as_ref()?.parse().ok()?;
+            Some((network.clone(), address))
+        });
+    Some(Node {
+        id: listed.id.clone()?,
+        name: name
+            .map_or("?", |name| name.trim_start_matches('/'))
+            .to_owned(),
+        provider,
+        cluster,
+        role,
+        state: state(listed.state?),
+        ports: ports.collect(),
+        addresses: addresses.collect(),
+    })
+}
+
+fn state(state: EngineState) -> NodeState {
+    match state {
+        EngineState::RUNNING => NodeState::Running,
+        EngineState::PAUSED => NodeState::Paused,
+        EngineState::RESTARTING => NodeState::Restarting,
+        EngineState::EXITED => NodeState::Exited,
+        EngineState::CREATED => NodeState::Created,
+        _ => NodeState::Dead,
+    }
+}

@@ -1,0 +1,77 @@
+//! Errors of the native driver, and whether a retry may help.
+
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+
+use crate::core::steps::StepError;
+
+use super::engine::EngineError;
+use super::kubeconfig::KubeconfigFault;
+
+/// Why a step of a real cluster failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NativeError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Its containers say nothing about the clusters of the other one.
+    #[error(
+        "another container engine answers: {answering}, and the clusters were made on {recorded}; \
+         correct DOCKER_HOST, or remove {} if those clusters are gone for good", file.display()
+    )]
+    OtherEngine {
+        answering: String,
+        recorded: String,
+        file: PathBuf,
+    },
+    #[error("could not {operation} {}", path.display())]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigFault),
+    #[error("it is not ready: {0}")]
+    NotReady(String),
+    #[error("its {0}")]
+    Broken(String),
+    /// The engine would take any of them, so no cluster can be created.
+    #[error("several networks are named {name}: remove one of them: docker network rm {id}")]
+    SeveralNetworks { name: String, id: String },
+    #[error("subnet {subnet} overlaps with that of the network {neighbour}: choose another")]
+    SubnetTaken { subnet: Ipv4Net, neighbour: String },
+    /// k3d and kind cannot change it.
+    #[error("it needs to be created again: {0}")]
+    NeedsRecreation(String),
+    /// A cluster of that name exists, and this row did not make it.
+    #[error("{0}")]
+    Foreign(String),
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+impl NativeError {
+    pub(super) fn into_step_error(self) -> StepError {
+        let summary = crate::cause::chain(&self);
+        let permanent = |detail: &str| StepError::Permanent {
+            summary: summary.clone(),
+            detail: detail.to_owned(),
+        };
+        match self {
+            Self::Step(error) => error,
+            Self::NeedsRecreation(_) => {
+                permanent("declare the old value again, or delete the cluster and create it again")
+            }
+            Self::Foreign(_) => permanent("delete that cluster by hand, or use another name"),
+            Self::SubnetTaken { .. } | Self::SeveralNetworks { .. } => permanent(""),
+            Self::Engine(_)
+            | Self::OtherEngine { .. }
+            | Self::File { .. }
+            | Self::Kubeconfig(_)
+            | Self::NotReady(_)
+            | Self::Broken(_) => StepError::transient(summary),
+        }
+    }
+}

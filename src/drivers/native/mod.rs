@@ -1,0 +1,221 @@
+//! Real clusters: k3d and kind, with the container engine of this host.
+//!
+//! The tools create and delete clusters, and start those of k3d; everything else is asked of the
+//! engine's API and of the cluster's own API server. A cluster that this row did not make is
+//! never changed or removed.
+//!
+//! ```text
+//! engine unreachable, or another one ─────> unknown
+//! no container of the cluster ────────────> absent
+//! containers half made, stopped, paused ──> unhealthy or stopped, with their names
+//! all run ──> API server and nodes ready ─> healthy
+//!                                  else ──> unhealthy, with the answer
+//! ```
+//!
+//! ```text
+//! STATE/native/engine             the ID of the engine
+//! STATE/native/networks.lock      locked while a network is created
+//! STATE/native/NAME/owner         the UID of the row that made the cluster, before it is made
+//! STATE/native/NAME/kubeconfig    its private kubeconfig
+//! ```
+
+mod api_server;
+mod engine;
+mod error;
+mod kubeconfig;
+mod network;
+mod node;
+mod owner;
+mod steps;
+mod tools;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::cause::chain;
+use crate::clusters::observation::Observation;
+use crate::clusters::plan::Action;
+use crate::clusters::{Actual, Cluster};
+use crate::command::{LogDir, Runner};
+use crate::core::steps::{StepError, StepSet, run_unrecorded};
+
+use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, direction};
+use engine::{Engine, NodeLimits};
+use error::NativeError;
+use node::{Node, Shape};
+use owner::ClusterFolder;
+
+pub use tools::NodeImages;
+
+/// How real clusters are made.
+#[derive(Clone, Debug)]
+pub struct NativeSettings {
+    /// Contains one folder per cluster.
+    pub dir: PathBuf,
+    /// The images of the nodes.
+    pub images: NodeImages,
+    /// Processor cores of each node.
+    pub cpus: f64,
+    /// Memory of each node in bytes.
+    pub memory: i64,
+    /// The deadlines of actions and observations.
+    pub deadlines: Deadlines,
+    /// The logs of actions.
+    pub logs: LogDir,
+    /// Runs the tools.
+    pub runner: Runner,
+}
+
+/// The driver of real clusters.
+#[derive(Clone, Debug)]
+pub struct NativeDriver {
+    settings: NativeSettings,
+    engine: Engine,
+}
+
+impl NativeDriver {
+    /// Connects to nothing yet.
+    pub fn new(settings: NativeSettings) -> Self {
+        Self {
+            settings,
+            engine: Engine::new(),
+        }
+    }
+
+    fn folder(&self, cluster: &Cluster) -> ClusterFolder {
+        ClusterFolder::new(self.settings.dir.join(cluster.name.as_str()))
+    }
+
+    fn limits(&self) -> NodeLimits {
+        NodeLimits {
+            cpus: self.settings.cpus,
+            memory: self.settings.memory,
+        }
+    }
+
+    /// The containers of a cluster, and what they say.
+    async fn shape(&self, cluster: &Cluster) -> Result<(Shape, Vec<Node>), NativeError> {
+        let nodes = self.nodes().await?;
+        let of_cluster = node::of_cluster(&nodes, cluster.spec.provider, &cluster.name);
+        let cloned = of_cluster.iter().map(|node| (*node).clone()).collect();
+        Ok((node::shape(&of_cluster), cloned))
+    }
+
+    /// The containers of all clusters, unless another engine than theirs answers: its list says
+    /// nothing about them.
+    async fn nodes(&self) -> Result<Arc<[Node]>, NativeError> {
+        let listed = self.engine.listed().await?;
+        let recorded = owner::record_engine(&self.settings.dir, &listed.engine);
+        if *recorded != *listed.engine {
+            return Err(NativeError::OtherEngine {
+                answering: listed.engine.to_string(),
+                recorded,
+                file: owner::engine_file(&self.settings.dir),
+            });
+        }
+        Ok(listed.nodes)
+    }
+
+    async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
+        let (shape, nodes) = self.shape(cluster).await?;
+        if shape != Shape::Absent && self.is_foreign(cluster) {
+            return Ok(Observation::unknown(foreign_text(cluster)));
+        }
+        Ok(match shape {
+            Shape::Absent => Observation::Absent,
+            Shape::Stopped => Observation::STOPPED,
+            Shape::Down(why) | Shape::HalfMade(why) => Observation::unhealthy(why),
+            Shape::Running => self.probe(cluster, &nodes).await,
+        })
+    }
+
+    /// Whether another one made the cluster of this name: no record says that this row did, and
+    /// the row has never been seen to have a cluster, as one that was taken over has.
+    fn is_foreign(&self, cluster: &Cluster) -> bool {
+        let is_new = cluster.last_healthy_at.is_none() && cluster.actual == Actual::Unknown;
+        let never_had =
+            is_new || cluster.last_healthy_at.is_none() && cluster.observed_generation == 0;
+        never_had && self.folder(cluster).owner() != Some(cluster.uid)
+    }
+
+    /// Asks the API server of a cluster whose containers run.
+    async fn probe(&self, cluster: &Cluster, nodes: &[Node]) -> Observation {
+        let nodes: Vec<&Node> = nodes.iter().collect();
+        if let Some(why) = work::port_difference(cluster, &nodes) {
+            return Observation::unhealthy(why);
+        }
+        let path = self.folder(cluster).kubeconfig();
+        let access = match kubeconfig::read(&path) {
+            Ok(access) => access,
+            Err(error) => return Observation::unhealthy(chain(&error)),
+        };
+        match api_server::check(&access, self.settings.deadlines.probe).await {
+            Ok(()) => Observation::HEALTHY,
+            Err(why) => Observation::unhealthy(why.to_string()),
+        }
+    }
+}
+
+/// Why a cluster of this name is left alone, and what to do.
+fn foreign_text(cluster: &Cluster) -> String {
+    let (name, provider) = (&cluster.name, cluster.spec.provider);
+    format!(
+        "a {provider} cluster {name} exists that this row did not make; it is not touched: delete \
+         it by hand ({}), or declare another name",
+        tools::delete(cluster, "KUBECONFIG".as_ref())
+    )
+}
+
+#[async_trait]
+impl Driver for NativeDriver {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    async fn preflight(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        if let Err(error) = std::fs::create_dir_all(&self.settings.dir) {
+            let dir = self.settings.dir.display();
+            problems.push(format!(
+                "KINDLER_STATE_DIR: cannot use folder {dir}: {error}"
+            ));
+        }
+        if let Err(error) = self.nodes().await {
+            problems.push(chain(&error));
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+
+    async fn observe(&self, cluster: &Cluster) -> Observation {
+        match self.try_observe(cluster).await {
+            Ok(observation) => observation,
+            Err(error) => Observation::unknown(chain(&error)),
+        }
+    }
+
+    async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
+        let set = steps::steps(self, action, request);
+        run_unrecorded(&set, direction(action)).await
+    }
+
+    fn steps<'a>(&'a self, action: Action, request: &'a ActionRequest<'a>) -> Option<StepSet<'a>> {
+        Some(steps::steps(self, action, request))
+    }
+
+    fn step_names(&self) -> &'static [&'static str] {
+        &steps::NAMES
+    }
+
+    async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
+        let text = kubeconfig::text(&self.folder(cluster).kubeconfig());
+        text.map(|text| Kubeconfig(text.into_bytes()))
+            .map_err(|error| KubeconfigError::Failed(chain(&error)))
+    }
+}

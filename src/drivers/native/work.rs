@@ -1,0 +1,371 @@
+//! The effects of the steps of a real cluster, and their observations. Each effect may run again
+//! after a crash at any point.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::clusters::plan::Action;
+use crate::clusters::{Cluster, Provider};
+use crate::command::CommandLine;
+use crate::core::steps::StepObservation;
+
+use super::engine::NodeLimits;
+use super::error::NativeError;
+use super::node::{Node, NodeRole, NodeState, Shape};
+use super::owner::ClusterFolder;
+use super::{ActionRequest, NativeDriver};
+use super::{api_server, foreign_text, kubeconfig, network, node, tools};
+
+/// The time between two looks at a cluster that is about to be ready.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long the engine may take to show what a tool has done.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The largest difference of limits that is only rounding.
+const CPU_ROUNDING: f64 = 0.001;
+
+/// One action on one cluster.
+pub(super) struct NativeWork<'a> {
+    pub driver: &'a NativeDriver,
+    pub action: Action,
+    pub request: &'a ActionRequest<'a>,
+    /// How long the rest of the action may take.
+    pub left: Duration,
+}
+
+impl NativeWork<'_> {
+    fn cluster(&self) -> &Cluster {
+        self.request.cluster
+    }
+
+    fn folder(&self) -> ClusterFolder {
+        self.driver.folder(self.cluster())
+    }
+
+    pub async fn observe_network(&self) -> Result<StepObservation, NativeError> {
+        let difference = network::difference(&self.driver.engine, self.cluster()).await?;
+        Ok(in_place(difference))
+    }
+
+    pub async fn ensure_network(&self) -> Result<(), NativeError> {
+        fs::create_dir_all(&self.driver.settings.dir).map_err(|source| NativeError::File {
+            operation: "create",
+            path: self.driver.settings.dir.clone(),
+            source,
+        })?;
+        let lock = self.driver.settings.dir.join("networks.lock");
+        network::ensure(&self.driver.engine, self.cluster(), &lock).await
+    }
+
+    pub async fn remove_network(&self) -> Result<(), NativeError> {
+        network::remove(&self.driver.engine, self.cluster()).await?;
+        let folder = self.folder();
+        folder.remove().map_err(|source| NativeError::File {
+            operation: "remove",
+            path: folder.kubeconfig(),
+            source,
+        })
+    }
+
+    pub async fn observe_cluster(&self) -> Result<StepObservation, NativeError> {
+        let (shape, nodes) = self.driver.shape(self.cluster()).await?;
+        let nodes: Vec<&Node> = nodes.iter().collect();
+        Ok(match shape {
+            Shape::Running if self.leftover(&nodes).next().is_some() => {
+                not_in_place("k3d left its tools container")
+            }
+            Shape::Running => in_place(port_difference(self.cluster(), &nodes)),
+            Shape::Absent => not_in_place("it has no containers"),
+            Shape::Stopped => not_in_place("it is stopped"),
+            Shape::Down(why) | Shape::HalfMade(why) => not_in_place(&why),
+        })
+    }
+
+    /// Creates, starts or repairs the containers, by what is broken.
+    pub async fn make_cluster(&self) -> Result<(), NativeError> {
+        let (shape, nodes) = self.driver.shape(self.cluster()).await?;
+        if shape != Shape::Absent && self.driver.is_foreign(self.cluster()) {
+            return Err(NativeError::Foreign(foreign_text(self.cluster())));
+        }
+        match shape {
+            Shape::Absent => self.create().await?,
+            Shape::HalfMade(_) => {
+                self.tool(&tools::delete(self.cluster(), &self.folder().kubeconfig()))
+                    .await?;
+                self.create().await?;
+            }
+            Shape::Stopped | Shape::Down(_) => self.start(&nodes).await?,
+            Shape::Running => {
+                let nodes: Vec<&Node> = nodes.iter().collect();
+                for left in self.leftover(&nodes) {
+                    self.driver.engine.remove(&left.id).await?;
+                }
+                if let Some(why) = port_difference(self.cluster(), &nodes) {
+                    return Err(NativeError::NeedsRecreation(why));
+                }
+            }
+        }
+        self.wait_for_shape(&Shape::Running).await
+    }
+
+    /// The tools container of an interrupted create. At other times it may be that of a person's
+    /// `k3d image import`.
+    fn leftover<'n>(&self, nodes: &[&'n Node]) -> impl Iterator<Item = &'n Node> {
+        let is_create = self.action == Action::Create;
+        let left = nodes
+            .iter()
+            .copied()
+            .filter(|node| node.role == NodeRole::Tools);
+        left.filter(move |_| is_create)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    async fn create(&self) -> Result<(), NativeError> {
+        let (cluster, folder) = (self.cluster(), self.folder());
+        folder
+            .own(cluster.uid)
+            .map_err(|source| NativeError::File {
+                operation: "write",
+                path: folder.kubeconfig(),
+                source,
+            })?;
+        let config = folder.kind_config();
+        fs::write(&config, tools::kind_config(cluster)).map_err(|source| NativeError::File {
+            operation: "write",
+            path: config.clone(),
+            source,
+        })?;
+        let network = network::name(cluster);
+        let paths = (folder.kubeconfig(), config);
+        let paths = (paths.0.as_path(), paths.1.as_path());
+        let images = &self.driver.settings.images;
+        self.tool(&tools::create(cluster, images, &network, paths))
+            .await
+    }
+
+    /// Starts what does not run. The engine starts a kind node or a load balancer; k3d starts its
+    /// servers itself.
+    async fn start(&self, nodes: &[Node]) -> Result<(), NativeError> {
+        let engine = &self.driver.engine;
+        for node in nodes.iter().filter(|node| node.state == NodeState::Paused) {
+            engine.unpause(&node.id).await?;
+        }
+        let exited = || nodes.iter().filter(|node| node.state == NodeState::Exited);
+        let is_k3d = self.cluster().spec.provider == Provider::K3d;
+        if is_k3d && exited().any(|node| node.role != NodeRole::LoadBalancer) {
+            return self.tool(&tools::start_k3d(self.cluster())).await;
+        }
+        for node in exited() {
+            engine.start(&node.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops every container, the load balancer first.
+    pub async fn stop(&self) -> Result<(), NativeError> {
+        let (_, nodes) = self.driver.shape(self.cluster()).await?;
+        let engine = &self.driver.engine;
+        for node in nodes.iter().filter(|node| node.state == NodeState::Paused) {
+            engine.unpause(&node.id).await?;
+        }
+        let is_balancer = |node: &&Node| node.role == NodeRole::LoadBalancer;
+        let first = nodes.iter().filter(is_balancer);
+        let then = nodes.iter().filter(|node| !is_balancer(node));
+        for node in first.chain(then) {
+            engine.stop(&node.id).await?;
+        }
+        self.wait_for_shape(&Shape::Stopped).await
+    }
+
+    /// What a stop leaves: the containers, none of which runs.
+    pub async fn observe_stopped(&self) -> Result<StepObservation, NativeError> {
+        let (shape, _) = self.driver.shape(self.cluster()).await?;
+        Ok(match shape {
+            Shape::Stopped | Shape::Absent => not_in_place("it is stopped"),
+            Shape::Running | Shape::Down(_) | Shape::HalfMade(_) => StepObservation::InPlace,
+        })
+    }
+
+    /// Deletes the cluster with everything that belongs to it.
+    pub async fn remove_cluster(&self) -> Result<(), NativeError> {
+        let (shape, _) = self.driver.shape(self.cluster()).await?;
+        if shape == Shape::Absent {
+            return Ok(());
+        }
+        if self.driver.is_foreign(self.cluster()) {
+            return Err(NativeError::Foreign(foreign_text(self.cluster())));
+        }
+        self.tool(&tools::delete(self.cluster(), &self.folder().kubeconfig()))
+            .await?;
+        self.wait_for_shape(&Shape::Absent).await
+    }
+
+    pub async fn observe_limits(&self) -> Result<StepObservation, NativeError> {
+        let wanted = self.driver.limits();
+        for node in self.nodes_with_limits().await? {
+            let has = self.driver.engine.limits(&node.id).await?;
+            if !has.is_some_and(|has| are_equal(has, wanted)) {
+                return Ok(not_in_place(&format!("{} has other limits", node.name)));
+            }
+        }
+        Ok(StepObservation::InPlace)
+    }
+
+    pub async fn limit(&self) -> Result<(), NativeError> {
+        for node in self.nodes_with_limits().await? {
+            self.driver
+                .engine
+                .limit(&node.id, self.driver.limits())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn nodes_with_limits(&self) -> Result<Vec<Node>, NativeError> {
+        let (_, nodes) = self.driver.shape(self.cluster()).await?;
+        let has_limits = |node: &Node| matches!(node.role, NodeRole::Server | NodeRole::Agent);
+        Ok(nodes.into_iter().filter(has_limits).collect())
+    }
+
+    pub async fn observe_kubeconfig(&self) -> Result<StepObservation, NativeError> {
+        let port = self.api_port().await?;
+        Ok(match kubeconfig::read(&self.folder().kubeconfig()) {
+            Ok(access) if access.port == port => StepObservation::InPlace,
+            Ok(access) => {
+                let named = access.port;
+                not_in_place(&format!("it names port {named}, the API server has {port}"))
+            }
+            Err(error) => not_in_place(&crate::cause::chain(&error)),
+        })
+    }
+
+    /// Writes the private kubeconfig, with the port that the engine publishes.
+    pub async fn write_kubeconfig(&self) -> Result<(), NativeError> {
+        let port = self.api_port().await?;
+        let line = tools::kubeconfig(self.cluster());
+        let settings = &self.driver.settings;
+        let limits = tools::limits(self.left, settings.deadlines.grace);
+        // Its output is a secret, so it is not logged.
+        let finished = tools::run(&settings.runner, &line, &limits, self.request, None).await?;
+        let printed = String::from_utf8_lossy(&finished.stdout);
+        let folder = self.folder();
+        folder
+            .own(self.cluster().uid)
+            .map_err(|source| NativeError::File {
+                operation: "write",
+                path: folder.kubeconfig(),
+                source,
+            })?;
+        Ok(kubeconfig::write(&folder.kubeconfig(), &printed, port)?)
+    }
+
+    async fn api_port(&self) -> Result<u16, NativeError> {
+        let (_, nodes) = self.driver.shape(self.cluster()).await?;
+        let nodes: Vec<&Node> = nodes.iter().collect();
+        let unpublished = || NativeError::Broken("API server has no port on this host".to_owned());
+        node::api_port(&nodes).ok_or_else(unpublished)
+    }
+
+    pub async fn observe_ready(&self) -> Result<StepObservation, NativeError> {
+        let access = kubeconfig::read(&self.folder().kubeconfig())?;
+        let within = self.driver.settings.deadlines.probe;
+        let checked = api_server::check(&access, within).await;
+        Ok(in_place(checked.err().map(|why| why.to_string())))
+    }
+
+    pub async fn wait_until_ready(&self) -> Result<(), NativeError> {
+        let until = Instant::now() + self.left;
+        loop {
+            match self.observe_ready().await? {
+                StepObservation::InPlace => return Ok(()),
+                StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
+                    if Instant::now() + LOOK_AGAIN > until {
+                        return Err(NativeError::NotReady(why));
+                    }
+                }
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Runs a tool, and logs its output.
+    async fn tool(&self, line: &CommandLine) -> Result<(), NativeError> {
+        let (settings, cluster) = (&self.driver.settings, self.cluster());
+        let heading = self.request.heading(self.action);
+        let mut log = settings
+            .logs
+            .log(cluster.name.as_str(), cluster.uid, heading);
+        let limits = tools::limits(self.left, settings.deadlines.grace);
+        let ran = tools::run(
+            &settings.runner,
+            line,
+            &limits,
+            self.request,
+            Some(&mut log),
+        )
+        .await;
+        self.driver.engine.changed().await;
+        ran?;
+        Ok(())
+    }
+
+    /// The engine shows what was done; a tool's exit code alone proves nothing.
+    async fn wait_for_shape(&self, wanted: &Shape) -> Result<(), NativeError> {
+        let until = Instant::now() + SHOWN_WITHIN;
+        loop {
+            self.driver.engine.changed().await;
+            let (shape, _) = self.driver.shape(self.cluster()).await?;
+            let why = match shape {
+                shape if shape == *wanted => return Ok(()),
+                Shape::Down(why) | Shape::HalfMade(why) => why,
+                Shape::Absent => "it has no containers".to_owned(),
+                Shape::Running => "its containers run".to_owned(),
+                Shape::Stopped => "it is stopped".to_owned(),
+            };
+            if Instant::now() > until {
+                return Err(NativeError::NotReady(why));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Why the published ports are not the declared ones; none if they are.
+pub(super) fn port_difference(cluster: &Cluster, nodes: &[&Node]) -> Option<String> {
+    let spec = &cluster.spec;
+    let published = |inside| {
+        let ports = nodes.iter().flat_map(|node| &node.ports);
+        ports
+            .filter(move |(port, _)| *port == inside)
+            .map(|(_, host)| *host)
+    };
+    let wanted = [
+        ("http_port", 80, spec.http_port),
+        ("https_port", 443, spec.https_port),
+    ];
+    wanted.into_iter().find_map(|(field, inside, declared)| {
+        if published(inside).any(|host| host == declared.get()) {
+            return None;
+        }
+        Some(match published(inside).next() {
+            Some(host) => format!("{field} is declared as {declared}, but {host} is published"),
+            None => format!("{field} {declared} is not published"),
+        })
+    })
+}
+
+fn are_equal(has: NodeLimits, wanted: NodeLimits) -> bool {
+    (has.cpus - wanted.cpus).abs() < CPU_ROUNDING && has.memory == wanted.memory
+}
+
+fn in_place(difference: Option<String>) -> StepObservation {
+    difference.map_or(StepObservation::InPlace, StepObservation::NotInPlace)
+}
+
+fn not_in_place(why: &str) -> StepObservation {
+    StepObservation::NotInPlace(why.to_owned())
+}

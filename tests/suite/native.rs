@@ -1,0 +1,9 @@
+//! Real clusters on a real container engine, with stand-ins for k3d, kind and their nodes.
+//!
+//! `make test-engine` starts a private engine and runs these tests; `KINDLER_TEST_ENGINE` names
+//! it. The oracle is the engine itself, asked with the `docker` command.
+
+mod lifecycle;
+mod ownership;
+mod repair;
+mod rig;
