@@ -210,7 +210,7 @@ async fn an_unreadable_row_says_what_mends_it_and_it_acts_at_once() {
             (!said.is_empty()).then_some(said)
         })
         .await;
-        let (_, statement) = said.split_once("; to mend it: ").expect(&said);
+        let (_, statement) = said.split_once("; next: ").expect(&said);
         let before = format!(
             "SELECT (next_attempt_at > now() + interval '5 s')::text FROM clusters WHERE name = '{name}'"
         );
