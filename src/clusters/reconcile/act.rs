@@ -114,7 +114,15 @@ impl ClusterReconciler {
             return Ok(ReconcileContext::end(cancelled));
         }
         let (policy, now) = (&self.policy, moment(&row));
-        let conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        let mut conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        if let Conclusion::Record(status) = &mut conclusion
+            && (outcome, &observed) == (&Outcome::Succeeded, &Observation::Absent)
+            && status.actual == Actual::Failed
+            && let Some(check) = self.driver.absence(&row.object)
+        {
+            status.message = format!("{}: {check}", status.message);
+            status.error = Some(status.message.clone());
+        }
         let changes = &ended.changes;
         let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
         match self.finish(context, &row, conclusion, &ended).await? {
