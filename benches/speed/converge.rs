@@ -122,7 +122,7 @@ async fn run(
         driver,
         policy,
         metrics: metrics.clone(),
-        limits: SafetyLimits::new(&policy.health),
+        limits: SafetyLimits::new(&policy.health).into(),
         unwritten: UnwrittenResults::default(),
         standby: watch::Sender::new(None).subscribe(),
     }
