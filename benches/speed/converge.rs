@@ -31,8 +31,8 @@ const CONCURRENCY: usize = 64;
 /// Additional connections besides one for each worker, as in the daemon.
 const SPARE_CONNECTIONS: usize = 4;
 
-const DECLARE: &str = "INSERT INTO clusters (name, provider, pf_port, http_port, https_port)
-    SELECT 'no-op-' || n, 'k3d', 1000 + n, 20000 + n, 40000 + n FROM generate_series(1, 1000) n";
+const DECLARE: &str = "INSERT INTO clusters (name, provider)
+    SELECT 'no-op-' || n, 'k3d' FROM generate_series(1, 1000) n";
 const ALL_RUN: &str = "SELECT count(*) FILTER (WHERE actual_state = 'running') = 1000
     AND NOT EXISTS (SELECT FROM cluster_leases) FROM clusters";
 const WITHDRAW: &str = "UPDATE clusters SET desired_state = 'absent'";
@@ -122,7 +122,7 @@ async fn run(
         driver,
         policy,
         metrics: metrics.clone(),
-        limits: std::sync::Arc::new(SafetyLimits::new(&policy.health)),
+        limits: SafetyLimits::new(&policy.health).into(),
         unwritten: UnwrittenResults::default(),
         standby: watch::Sender::new(None).subscribe(),
     }

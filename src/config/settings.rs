@@ -153,6 +153,16 @@ pub struct Serving {
     )]
     pub concurrency: usize,
 
+    /// Further workers, which only deletions, stops and checks use: creates do not delay them (1 to 64)
+    #[arg(
+        long,
+        env = "KINDLER_RESERVED_WORKERS",
+        default_value = "1",
+        value_name = "N",
+        value_parser = number_within("reserved_workers", 1_usize..=64)
+    )]
+    pub reserved_workers: usize,
+
     /// Number of deletions that may start per minute, over all daemons (0 to 10000; 0: no limit)
     #[arg(
         long,

@@ -10,6 +10,9 @@
 //! The urgent lane is short and always accepts the newest wake-up: when ten thousand
 //! rows change at once, the oldest wake-ups move to the routine lane, so that the next
 //! single change does not wait behind all of them.
+//!
+//! A key whose reconcile found that it needs long work, while all places for that are taken,
+//! waits in a lane of its own ([`Lane::Long`]), so that it keeps no worker from the others.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,6 +34,16 @@ pub enum Lane {
     Urgent,
     /// A retry, a check that is due, or a row that a full pass found.
     Routine,
+    /// It waits for a place for long work, and its row was just changed.
+    UrgentLong,
+    /// It waits for a place for long work.
+    Long,
+}
+
+impl Lane {
+    fn is_long(self) -> bool {
+        matches!(self, Self::UrgentLong | Self::Long)
+    }
 }
 
 /// The answer to an offered key.
@@ -84,6 +97,8 @@ pub struct Queue {
     slots: HashMap<Key, Slot>,
     urgent: BTreeSet<(Instant, u64, Key)>,
     routine: BTreeSet<(Instant, u64, Key)>,
+    urgent_long: BTreeSet<(Instant, u64, Key)>,
+    long: BTreeSet<(Instant, u64, Key)>,
     running: usize,
     order: u64,
     starts: u32,
@@ -98,6 +113,8 @@ impl Queue {
             slots: HashMap::new(),
             urgent: BTreeSet::new(),
             routine: BTreeSet::new(),
+            urgent_long: BTreeSet::new(),
+            long: BTreeSet::new(),
             running: 0,
             order: 0,
             starts: 0,
@@ -106,7 +123,7 @@ impl Queue {
 
     /// How many keys wait.
     pub fn waiting(&self) -> usize {
-        self.urgent.len() + self.routine.len()
+        self.urgent.len() + self.routine.len() + self.urgent_long.len() + self.long.len()
     }
 
     /// How many keys wait and are due.
@@ -114,7 +131,7 @@ impl Queue {
         let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
             lane.iter().take_while(|(due, _, _)| *due <= now).count()
         };
-        due(&self.urgent) + due(&self.routine)
+        due(&self.urgent) + due(&self.routine) + due(&self.urgent_long) + due(&self.long)
     }
 
     /// The keys that are due, in the order in which they start, at most `limit`.
@@ -124,6 +141,8 @@ impl Queue {
             let keys: Vec<Key> = due.take(limit).map(|(_, _, key)| key.clone()).collect();
             keys.into_iter().peekable()
         };
+        // They have had their turn, and wait for a place only.
+        let long = due(&self.urgent_long).chain(due(&self.long));
         let (mut urgent, mut routine) = (due(&self.urgent), due(&self.routine));
         let mut starts = self.starts;
         let next = std::iter::from_fn(|| {
@@ -135,7 +154,7 @@ impl Queue {
                 (false, None) => routine.next(),
             }
         });
-        next.take(limit).collect()
+        long.chain(next).take(limit).collect()
     }
 
     /// How many running keys occupy a worker.
@@ -187,7 +206,9 @@ impl Queue {
                 lane: was,
                 order,
             }) => {
-                if due < *before || lane < *was {
+                // A full pass does not know that it needs long work; a changed row may not.
+                let waits_for_long = was.is_long() && lane == Lane::Routine;
+                if !waits_for_long && (due < *before || lane < *was) {
                     let (before, was, order) = (*before, *was, *order);
                     self.lane(was).remove(&(before, order, key.clone()));
                     self.insert(key.clone(), before.min(due), was.min(lane), order);
@@ -207,8 +228,14 @@ impl Queue {
     }
 
     /// Makes room in a full queue for an urgent key, or for one that is due before the
-    /// last: keys that are due later must not keep it out.
+    /// last: keys that are due later must not keep it out. Keys for long work fill at most
+    /// half of the queue while others need room.
     fn displace(&mut self, due: Instant, lane: Lane) -> Option<Key> {
+        if self.long.len() > self.capacity / 2 {
+            let (_, _, last) = self.long.pop_last()?;
+            self.slots.remove(&last);
+            return Some(last);
+        }
         let (last_due, _, _) = self.routine.last()?;
         if lane == Lane::Routine && due >= *last_due {
             return None;
@@ -221,18 +248,31 @@ impl Queue {
     /// Takes the next key, if one is due and a worker is free. The caller must
     /// [`finish`](Self::finish) it.
     pub fn take(&mut self, now: Instant) -> Option<Start> {
+        self.take_of(Lane::Urgent, Lane::Routine, now)
+    }
+
+    /// Takes the next key that waits for a place for long work, if one is due and a worker is
+    /// free. The caller has such a place for it.
+    pub fn take_long(&mut self, now: Instant) -> Option<Start> {
+        self.take_of(Lane::UrgentLong, Lane::Long, now)
+    }
+
+    /// Takes the next key of two lanes; every fourth start belongs to the second one.
+    fn take_of(&mut self, urgent: Lane, other: Lane, now: Instant) -> Option<Start> {
         if !self.has_free_worker() {
             return None;
         }
-        let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
-            lane.first().is_some_and(|(due, _, _)| *due <= now)
+        let mut due = |lane| {
+            self.lane(lane)
+                .first()
+                .is_some_and(|(due, _, _)| *due <= now)
         };
-        let lane = match (due(&self.urgent), due(&self.routine)) {
+        let lane = match (due(urgent), due(other)) {
             (false, false) => return None,
-            (true, false) => Lane::Urgent,
-            (false, true) => Lane::Routine,
-            (true, true) if self.starts % ROUTINE_SHARE == ROUTINE_SHARE - 1 => Lane::Routine,
-            (true, true) => Lane::Urgent,
+            (true, false) => urgent,
+            (false, true) => other,
+            (true, true) if self.starts % ROUTINE_SHARE == ROUTINE_SHARE - 1 => other,
+            (true, true) => urgent,
         };
         self.starts = self.starts.wrapping_add(1);
         let (due, _, key) = self.lane(lane).pop_first()?;
@@ -263,7 +303,34 @@ impl Queue {
         self.insert(key.clone(), due.0, due.1, self.order);
     }
 
-    /// When the next waiting key becomes due.
+    /// Ends the run of a key that needs a place for long work: it waits for one, from `due`
+    /// on. If it was woken meanwhile it may not need it any more, and runs again first. `lane`:
+    /// where it waited before.
+    pub fn finish_long(&mut self, key: &Key, due: Instant, lane: Lane) {
+        let Some(Slot::Running { again, works }) = self.slots.remove(key) else {
+            debug_assert!(false, "{key} did not run");
+            return;
+        };
+        self.running -= usize::from(works);
+        self.order += 1;
+        let (due, lane) = match again {
+            Some((at, Lane::Urgent)) => (at, Lane::Urgent),
+            _ if matches!(lane, Lane::Urgent | Lane::UrgentLong) => (due, Lane::UrgentLong),
+            _ => (due, Lane::Long),
+        };
+        self.insert(key.clone(), due, lane, self.order);
+    }
+
+    /// When the next key that waits for long work is due.
+    pub fn next_long_due(&self) -> Option<Instant> {
+        let first = |lane: &BTreeSet<(Instant, u64, Key)>| lane.first().map(|(due, _, _)| *due);
+        first(&self.urgent_long)
+            .into_iter()
+            .chain(first(&self.long))
+            .min()
+    }
+
+    /// When the next waiting key becomes due, without those that wait for long work.
     pub fn next_due(&self) -> Option<Instant> {
         let first = |lane: &BTreeSet<(Instant, u64, Key)>| lane.first().map(|(due, _, _)| *due);
         first(&self.urgent)
@@ -276,10 +343,15 @@ impl Queue {
         self.slots
             .insert(key.clone(), Slot::Waiting { due, lane, order });
         self.lane(lane).insert((due, order, key));
-        if self.urgent.len() > URGENT_PLACES
-            && let Some((due, order, oldest)) = self.urgent.pop_first()
-        {
-            self.insert(oldest, due, Lane::Routine, order);
+        for (urgent, other) in [
+            (Lane::Urgent, Lane::Routine),
+            (Lane::UrgentLong, Lane::Long),
+        ] {
+            if self.lane(urgent).len() > URGENT_PLACES
+                && let Some((due, order, oldest)) = self.lane(urgent).pop_first()
+            {
+                self.insert(oldest, due, other, order);
+            }
         }
     }
 
@@ -287,6 +359,8 @@ impl Queue {
         match lane {
             Lane::Urgent => &mut self.urgent,
             Lane::Routine => &mut self.routine,
+            Lane::UrgentLong => &mut self.urgent_long,
+            Lane::Long => &mut self.long,
         }
     }
 }

@@ -113,6 +113,12 @@ impl<R: Resource> Work<R> {
         &self.metrics.steps
     }
 
+    /// Takes a place for long work, such as a command that runs for minutes. If there is none,
+    /// the reconcile must end with [`Finished::NoPlace`], before any effect.
+    pub fn begin_long_work(&self) -> bool {
+        self.signals.begin_long_work()
+    }
+
     /// Until when the lease is trusted; each renewal updates it.
     pub fn trust(&self) -> Trust {
         self.trust.subscribe()

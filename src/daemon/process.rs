@@ -57,7 +57,7 @@ impl Process {
         let me = identity::this_process(listen);
         let store = Store::new(
             database,
-            settings.serving.concurrency + SPARE_CONNECTIONS,
+            settings.serving.concurrency + settings.serving.reserved_workers + SPARE_CONNECTIONS,
             &format!("kindler@{}", me.host),
         )
         .selecting(&settings.serving.selector);
@@ -99,6 +99,7 @@ impl Process {
         .owned_by(&self.me.owner, self.settings.lease_policy());
         let settings = ControllerSettings {
             concurrency: self.settings.serving.concurrency,
+            reserved: self.settings.serving.reserved_workers,
             resync: self.settings.serving.resync_interval,
             refused: self.settings.policy().backoff,
             finish_within: self.settings.serving.shutdown_grace,

@@ -21,6 +21,7 @@ use crate::clusters::plan::Action;
 use crate::command::{Heading, Trust};
 use crate::core::lease::Term;
 use crate::core::steps::{Direction, Purpose, StepError, StepSet};
+use crate::duration::compact;
 
 /// A request for an action on one cluster, with the right to act.
 pub struct ActionRequest<'a> {
@@ -139,6 +140,15 @@ impl Deadlines {
             Action::Stop | Action::Delete => self.delete,
         }
     }
+
+    /// The setting of that deadline, with its value.
+    pub fn setting(&self, action: Action) -> String {
+        let name = match action {
+            Action::Create | Action::Update | Action::Start => "KINDLER_CREATE_DEADLINE",
+            Action::Stop | Action::Delete => "KINDLER_DELETE_DEADLINE",
+        };
+        format!("{name}={}", compact(self.of(action)))
+    }
 }
 
 /// A kind of clusters on this host.
@@ -158,6 +168,13 @@ pub trait Driver: Send + Sync {
     /// Observes one cluster, within the probe deadline (twice, if existence needs a second
     /// command). A failure is [`Observation::Unknown`] with the reason.
     async fn observe(&self, cluster: &Cluster) -> Observation;
+
+    /// How [`Driver::observe`] finds that this cluster does not exist: the command, and how it
+    /// ends then.
+    fn absence(&self, cluster: &Cluster) -> Option<String> {
+        let _ = cluster;
+        None
+    }
 
     /// Runs one action without recorded steps, within its deadline. Every action is
     /// idempotent. Dropping the future ends the action with its whole process tree.

@@ -40,7 +40,8 @@ struct ReconcilerStub {
     table: Mutex<TableStub>,
     /// Due keys cannot be read any more.
     down: AtomicBool,
-    /// The reconcile of a key that begins with "slow" needs one permit to end.
+    /// The reconcile of a key that begins with "slow" needs one permit to end. One of a key
+    /// that ends with "long" does long work.
     gate: Semaphore,
 }
 
@@ -105,6 +106,11 @@ impl Reconciler for ReconcilerStub {
             table.reconciles.push(key.to_owned());
         }
         assert!(!key.starts_with("panic"), "panics on purpose");
+        if key.ends_with("long") && !signals.begin_long_work() {
+            let mut table = self.table.lock().unwrap();
+            table.running.remove(key);
+            return Ok(Finished::NoPlace);
+        }
         if key.starts_with("slow") {
             tokio::select! {
                 permit = self.gate.acquire() => permit.unwrap().forget(),
@@ -160,6 +166,43 @@ fn without_passes() -> ControllerSettings {
 
 async fn wait_until<F: AsyncFn() -> bool>(awaited: &str, condition: F) {
     eventually(Duration::from_secs(10), awaited, || condition()).await;
+}
+
+#[tokio::test]
+async fn long_work_leaves_a_worker_for_the_others() {
+    let settings = ControllerSettings {
+        concurrency: 2,
+        reserved: 1,
+        ..without_passes()
+    };
+    let running = run(ReconcilerStub::new(), settings);
+    let names: Vec<String> = (0..6).map(|n| format!("slow {n} long")).collect();
+    for name in &names {
+        running.wakeups.wake(name);
+    }
+    let counts = |stub: &ReconcilerStub| -> Vec<usize> {
+        names.iter().map(|name| stub.reconciles_of(name)).collect()
+    };
+    let stub = &running.stub;
+    wait_until("two that run and four without a place", || async {
+        counts(stub).iter().all(|count| *count == 1)
+            && stub.table.lock().unwrap().running.len() == 2
+    })
+    .await;
+    for n in 0..20 {
+        let key = format!("quick {n}");
+        running.wakeups.wake(&key);
+        wait_until("a quick key", || async { stub.reconciles_of(&key) == 1 }).await;
+    }
+    assert_eq!(counts(stub), [1; 6], "nothing is tried without a place");
+    stub.gate.add_permits(6);
+    wait_until("the end of all", || async {
+        stub.table.lock().unwrap().running.is_empty() && counts(stub).iter().sum::<usize>() == 10
+    })
+    .await;
+    assert_eq!(counts(stub).iter().filter(|count| **count == 2).count(), 4);
+    running.shutdown.cancel();
+    running.task.await.unwrap();
 }
 
 #[tokio::test]

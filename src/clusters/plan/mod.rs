@@ -110,6 +110,15 @@ impl Action {
         self.into()
     }
 
+    /// Whether it may take minutes, so that it must not take every worker: a deletion, a stop
+    /// or a check does not wait for it.
+    pub fn is_long(self) -> bool {
+        match self {
+            Self::Create | Self::Update | Self::Start => true,
+            Self::Stop | Self::Delete => false,
+        }
+    }
+
     /// The state that is committed before the action starts, unless it repairs in place.
     pub fn intent(self) -> Actual {
         match self {

@@ -12,6 +12,7 @@ use crate::clusters::plan::{
     Action, Conclusion, Failure, Outcome, Status, conclude, interrupt, started_message,
 };
 use crate::clusters::{Actual, Cluster};
+use crate::core::controller::Finished;
 use crate::core::database::DatabaseError;
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{Run, RunResult, StepChange, StepError};
@@ -48,6 +49,9 @@ impl ClusterReconciler {
         mut intent: Status,
         row: Box<Leased<Cluster>>,
     ) -> Result<Next, DatabaseError> {
+        if action.is_long() && !context.work.begin_long_work() {
+            return Ok(Next::End(Finished::NoPlace));
+        }
         let cancel = CancellationToken::new();
         let records = as_retried(&row.object, context.work.steps());
         let request = Self::request(context, &row.object, &cancel);
@@ -110,7 +114,15 @@ impl ClusterReconciler {
             return Ok(ReconcileContext::end(cancelled));
         }
         let (policy, now) = (&self.policy, moment(&row));
-        let conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        let mut conclusion = conclude(&row.object, action, outcome, &observed, policy, now);
+        if let Conclusion::Record(status) = &mut conclusion
+            && (outcome, &observed) == (&Outcome::Succeeded, &Observation::Absent)
+            && status.actual == Actual::Failed
+            && let Some(check) = self.driver.absence(&row.object)
+        {
+            status.message = format!("{}: {check}", status.message);
+            status.error = Some(status.message.clone());
+        }
         let changes = &ended.changes;
         let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
         match self.finish(context, &row, conclusion, &ended).await? {

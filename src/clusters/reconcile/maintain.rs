@@ -7,6 +7,7 @@ use tracing::info;
 use crate::clusters::plan::steps::{as_retried, required_step_failed, with_unobserved};
 use crate::clusters::plan::{Action, Failure, Status};
 use crate::clusters::{Cluster, Desired};
+use crate::core::controller::Finished;
 use crate::core::database::DatabaseError;
 use crate::core::rows::Leased;
 use crate::core::steps::{Advanced, Direction, Purpose, Run, RunResult, StepLog};
@@ -41,6 +42,9 @@ impl ClusterReconciler {
         if !run.has_work() {
             let status = with_unobserved(status, run.unobserved(), &self.policy, moment(&row));
             return self.write(context, &row, status, &opening).await;
+        }
+        if !context.work.begin_long_work() {
+            return Ok(Next::End(Finished::NoPlace));
         }
         // The start is committed under the fence, immediately before the effect.
         context.work.work_on(row.generation);

@@ -36,8 +36,11 @@ pub use reconciler::{ClaimOutcome, Finished, Reconciler, Signals};
 /// The bounds of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControllerSettings {
-    /// How many keys may be reconciled at once.
+    /// How many keys may be reconciled at once, and how many of these do long work.
     pub concurrency: usize,
+    /// Further workers for reconciles that do no long work: see
+    /// [`Signals::begin_long_work`].
+    pub reserved: usize,
     /// The time between two full passes, with a jitter of a tenth.
     pub resync: Duration,
     /// How many keys may wait in the queue; a full pass finds the others.
@@ -56,6 +59,7 @@ impl Default for ControllerSettings {
     fn default() -> Self {
         Self {
             concurrency: 3,
+            reserved: 0,
             resync: Duration::from_secs(30),
             capacity: 2048,
             retry: Duration::from_secs(5),
@@ -71,6 +75,11 @@ impl Default for ControllerSettings {
 const HORIZON: f64 = 1.2;
 
 impl ControllerSettings {
+    /// All workers.
+    fn workers(&self) -> usize {
+        self.concurrency + self.reserved
+    }
+
     /// The queue keeps no key that is due later than this; a later full pass finds it.
     /// A queue full of distant times would have no room for work.
     fn horizon(&self) -> Duration {
@@ -116,7 +125,7 @@ impl<R: Reconciler> Controller<R> {
     ) -> Self {
         metrics
             .max_concurrent_reconciles
-            .set(i64::try_from(settings.concurrency).unwrap_or(i64::MAX));
+            .set(i64::try_from(settings.workers()).unwrap_or(i64::MAX));
         Self {
             workers: Workers::new(reconciler.clone(), settings, metrics.clone()),
             reconciler,
@@ -294,7 +303,7 @@ impl<R: Reconciler> Controller<R> {
         } else {
             Some(self.next_pass)
         };
-        let busy = self.workers.running() >= self.settings.concurrency;
+        let busy = self.workers.running() >= self.settings.workers();
         let max_sleep = if busy { MAX_SLEEP_BUSY } else { MAX_SLEEP };
         let latest = Instant::now() + max_sleep;
         self.workers

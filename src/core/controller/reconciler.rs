@@ -1,11 +1,11 @@
 //! The trait of a reconciler, and the types that its controller exchanges with it.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::lending::LendableWorker;
@@ -23,6 +23,8 @@ pub enum Finished {
     Waiting(Duration),
     /// It failed; retry after this.
     Failed(Duration),
+    /// It needs a place for long work, and none was free: reconcile again when one is.
+    NoPlace,
 }
 
 impl Finished {
@@ -32,7 +34,7 @@ impl Finished {
     pub(super) fn result(self) -> ReconcileResult {
         match self {
             Self::Settled(_) => ReconcileResult::Success,
-            Self::Waiting(Duration::ZERO) => ReconcileResult::Requeue,
+            Self::Waiting(Duration::ZERO) | Self::NoPlace => ReconcileResult::Requeue,
             Self::Waiting(_) => ReconcileResult::RequeueAfter,
             Self::Failed(_) => ReconcileResult::Error,
         }
@@ -42,6 +44,7 @@ impl Finished {
         match self {
             Self::Settled(next) => next,
             Self::Waiting(next) | Self::Failed(next) => Some(next),
+            Self::NoPlace => Some(Duration::ZERO),
         }
     }
 }
@@ -52,17 +55,58 @@ pub struct Signals {
     pub(super) woken: Arc<Notify>,
     pub(super) stop: CancellationToken,
     pub(super) worker: LendableWorker,
+    pub(super) long_work: Arc<LongWork>,
+}
+
+/// The place for long work of one reconcile.
+#[derive(Debug)]
+pub(super) struct LongWork {
+    places: Arc<Semaphore>,
+    held: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl LongWork {
+    pub(super) fn new(places: &Arc<Semaphore>, held: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        Arc::new(Self {
+            places: places.clone(),
+            held: Mutex::new(held),
+        })
+    }
+
+    fn begin(&self) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            *held = self.places.clone().try_acquire_owned().ok();
+        }
+        held.is_some()
+    }
+
+    /// Gives the place to others: what is left is short.
+    fn end(&self) {
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
 }
 
 impl Signals {
+    /// Takes a place for long work, which the reconcile keeps until it ends. If there is none,
+    /// the reconcile must end with [`Finished::NoPlace`] and before any effect.
+    pub fn begin_long_work(&self) -> bool {
+        self.long_work.begin()
+    }
+
     /// Waits for another wake-up of the key: the row may have changed.
     pub async fn woken(&self) {
         self.woken.notified().await;
     }
 
     /// Runs what only waits, and lends the worker of this reconcile to other keys meanwhile.
-    /// Returns when a worker is free again, or the process is about to end.
+    /// Returns when a worker is free again, or the process is about to end. Its place for long
+    /// work is given to others for good.
     pub async fn without_worker<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.long_work.end();
         self.worker.lend(waiting, self.stopped()).await
     }
 

@@ -7,16 +7,17 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::lending::LentWorkers;
+use super::reconciler::LongWork;
 use super::{ClaimOutcome, ControllerSettings, Finished, Reconciler, Signals};
 use crate::cause::chain;
 use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
-use crate::core::queue::{Key, Lane, Offered, Queue};
+use crate::core::queue::{Key, Lane, Offered, Queue, Start};
 use crate::core::refusals::Refusals;
 use crate::core::workload::{self, Workload};
 
@@ -32,6 +33,10 @@ type ReconcileEnd<R> = Result<Finished, <R as Reconciler>::Error>;
 
 struct RunningKey {
     woken: Arc<Notify>,
+    due: Instant,
+    lane: Lane,
+    /// Its place for long work, until its reconcile starts.
+    place: Option<OwnedSemaphorePermit>,
     reconcile: ActiveReconcile,
 }
 
@@ -40,6 +45,8 @@ pub(super) struct Workers<R: Reconciler> {
     settings: ControllerSettings,
     metrics: ControllerMetrics,
     queue: Queue,
+    /// Places for long work: fewer than workers.
+    places: Arc<Semaphore>,
     /// Keys between their start and the end of their reconcile.
     running: HashMap<Key, RunningKey>,
     claims: JoinSet<Claims<R>>,
@@ -67,7 +74,8 @@ impl<R: Reconciler> Workers<R> {
         Self {
             reconciler,
             metrics,
-            queue: Queue::new(settings.capacity, settings.concurrency),
+            queue: Queue::new(settings.capacity, settings.workers()),
+            places: Arc::new(Semaphore::new(settings.concurrency)),
             settings,
             running: HashMap::new(),
             claims: JoinSet::new(),
@@ -113,7 +121,7 @@ impl<R: Reconciler> Workers<R> {
         running.sort_unstable();
         let next = self.queue.next(now, workload::NAMED);
         let workload = Workload {
-            workers: self.settings.concurrency,
+            workers: self.settings.workers(),
             busy: self.queue.running(),
             running,
             waiting: self.queue.ready(now),
@@ -162,23 +170,36 @@ impl<R: Reconciler> Workers<R> {
             return;
         }
         let mut keys = Vec::new();
-        while let Some(started) = self.queue.take(now) {
-            let waited = now.saturating_duration_since(started.due).as_secs_f64();
-            self.metrics.queue_duration_seconds.observe(waited);
-            if started.lane == Lane::Urgent {
-                self.metrics.wakeup_to_start_seconds.observe(waited);
-            }
-            let running = RunningKey {
-                woken: Arc::default(),
-                reconcile: self.metrics.reconcile_began(),
+        while let Ok(place) = self.places.clone().try_acquire_owned() {
+            let Some(started) = self.queue.take_long(now) else {
+                break;
             };
-            self.running.insert(started.key.clone(), running);
-            keys.push(started.key);
+            keys.push(self.started(started, Some(place), now));
+        }
+        while let Some(started) = self.queue.take(now) {
+            keys.push(self.started(started, None, now));
         }
         if !keys.is_empty() {
             self.claim(keys);
         }
         self.update_gauges(now);
+    }
+
+    fn started(&mut self, start: Start, place: Option<OwnedSemaphorePermit>, now: Instant) -> Key {
+        let waited = now.saturating_duration_since(start.due).as_secs_f64();
+        self.metrics.queue_duration_seconds.observe(waited);
+        if start.lane == Lane::Urgent {
+            self.metrics.wakeup_to_start_seconds.observe(waited);
+        }
+        let running = RunningKey {
+            woken: Arc::default(),
+            due: start.due,
+            lane: start.lane,
+            place,
+            reconcile: self.metrics.reconcile_began(),
+        };
+        self.running.insert(start.key.clone(), running);
+        start.key
     }
 
     /// From now on a key is not requeued when its reconcile ends.
@@ -189,7 +210,10 @@ impl<R: Reconciler> Workers<R> {
     /// When the next waiting key can start; none if no worker is free.
     pub(super) fn next_start(&self) -> Option<Instant> {
         let free = self.queue.has_free_worker();
-        let due = self.queue.next_due().filter(|_| free)?;
+        let place = self.places.available_permits() > 0;
+        let long = self.queue.next_long_due().filter(|_| place);
+        let next = self.queue.next_due().into_iter().chain(long).min();
+        let due = next.filter(|_| free)?;
         Some(self.outage_until.map_or(due, |until| due.max(until)))
     }
 
@@ -258,13 +282,14 @@ impl<R: Reconciler> Workers<R> {
     }
 
     fn reconcile(&mut self, key: Key, claimed: R::ClaimedKey) {
-        let Some(running) = self.running.get(&key) else {
+        let Some(running) = self.running.get_mut(&key) else {
             return;
         };
         let signals = Signals {
             woken: running.woken.clone(),
             stop: self.stop.clone(),
             worker: self.lent.worker(&key),
+            long_work: LongWork::new(&self.places, running.place.take()),
         };
         let reconciler = self.reconciler.clone();
         let task = self
@@ -293,6 +318,9 @@ impl<R: Reconciler> Workers<R> {
 
     fn finished(&mut self, key: &Key, finished: Finished) {
         self.refusals.remove(key);
+        if finished == Finished::NoPlace {
+            return self.end_without_place(key);
+        }
         self.end(key, finished.result(), finished.requeue_after());
     }
 
@@ -338,6 +366,17 @@ impl<R: Reconciler> Workers<R> {
         self.queue.finish(key, next);
         self.lent.return_free(&mut self.queue);
         self.update_gauges(now);
+    }
+
+    /// Ends a reconcile that did nothing, because no place for long work was free.
+    fn end_without_place(&mut self, key: &Key) {
+        let Some(running) = self.running.remove(key) else {
+            return;
+        };
+        let result = Finished::NoPlace.result();
+        self.metrics.reconcile_ended(running.reconcile, result);
+        self.queue.finish_long(key, running.due, running.lane);
+        self.update_gauges(Instant::now());
     }
 
     fn update_gauges(&self, now: Instant) {

@@ -202,3 +202,81 @@ proptest::proptest! {
         proptest::prop_assert!(waiting.is_empty(), "lost {waiting:?}");
     }
 }
+
+#[test]
+fn keys_for_long_work_wait_apart_and_in_order() {
+    let now = Instant::now();
+    let mut queue = Queue::new(10, 3);
+    for name in ["a", "b", "c"] {
+        queue.offer(&key(name), now, Lane::Urgent);
+        let due = queue.take(now).unwrap().due;
+        queue.finish_long(&key(name), due, Lane::Routine);
+    }
+    assert_eq!(
+        (queue.waiting(), queue.ready(now), queue.running()),
+        (3, 3, 0)
+    );
+    assert_eq!((queue.take(now), queue.next_due()), (None, None));
+    assert_eq!(queue.next_long_due(), Some(now));
+    // A full pass does not move it, a change of the row does.
+    assert_eq!(queue.offer(&key("a"), now, Lane::Routine), Offered::Merged);
+    assert_eq!(start(&mut queue, now), None);
+    assert_eq!(queue.offer(&key("b"), now, Lane::Urgent), Offered::Merged);
+    assert_eq!(start(&mut queue, now).as_deref(), Some("b"));
+    let long = |queue: &mut Queue| queue.take_long(now).map(|start| start.key.to_string());
+    assert_eq!(long(&mut queue).as_deref(), Some("a"));
+    assert_eq!(long(&mut queue).as_deref(), Some("c"));
+    assert_eq!(long(&mut queue), None);
+}
+
+#[test]
+fn a_key_woken_while_it_runs_does_not_wait_for_long_work() {
+    let now = Instant::now();
+    let mut queue = Queue::new(10, 1);
+    queue.offer(&key("a"), now, Lane::Routine);
+    queue.take(now).unwrap();
+    queue.offer(&key("a"), now, Lane::Urgent);
+    queue.finish_long(&key("a"), now, Lane::Routine);
+    assert_eq!(start(&mut queue, now).as_deref(), Some("a"));
+}
+
+#[test]
+fn keys_for_long_work_leave_half_of_the_queue() {
+    let now = Instant::now();
+    let mut queue = Queue::new(4, 4);
+    for name in ["a", "b", "c", "d"] {
+        queue.offer(&key(name), now, Lane::Routine);
+    }
+    while let Some(start) = queue.take(now) {
+        queue.finish_long(&start.key, start.due, start.lane);
+        if queue.long.len() == 4 {
+            break;
+        }
+    }
+    let later = now + Duration::from_secs(1);
+    let displaced = Offered::Displaced(key("d"));
+    assert_eq!(queue.offer(&key("e"), later, Lane::Routine), displaced);
+    let displaced = Offered::Displaced(key("c"));
+    assert_eq!(queue.offer(&key("f"), later, Lane::Routine), displaced);
+    assert_eq!(
+        queue.offer(&key("g"), later, Lane::Routine),
+        Offered::Rejected
+    );
+}
+
+#[test]
+fn a_changed_row_waits_for_long_work_before_a_backlog() {
+    let now = Instant::now();
+    let mut queue = Queue::new(100, 1);
+    for n in 0..20 {
+        queue.offer(&key(&format!("bulk-{n}")), now, Lane::Routine);
+    }
+    while queue.ready(now) > queue.long.len() {
+        let start = queue.take(now).unwrap();
+        queue.finish_long(&start.key, start.due, start.lane);
+    }
+    queue.offer(&key("single"), now, Lane::Urgent);
+    let start = queue.take(now).unwrap();
+    queue.finish_long(&start.key, start.due, start.lane);
+    assert_eq!(&*queue.take_long(now).unwrap().key, "single");
+}

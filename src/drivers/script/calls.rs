@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, FieldKind, Provider};
-use crate::command::CommandLine;
+use crate::command::{CommandLine, SpawnError};
 
 use super::{ActionRequest, ScriptSettings, StepError};
 
@@ -72,7 +72,26 @@ impl Call {
     }
 
     /// What a person can do when the program cannot be started.
-    pub(super) fn remedy(&self) -> String {
+    pub(super) fn remedy(&self, error: &SpawnError) -> String {
+        let is_name = |(name, _): &&(String, String)| name == "KINDLER_NAME";
+        let cluster = self.line.env.iter().find(is_name);
+        let cluster = cluster.map_or("NAME", |(_, value)| value);
+        match error {
+            SpawnError::NotExecutable { program, .. } => {
+                let program = program.display();
+                format!("chmod +x {program}, then kindler retry {cluster}")
+            }
+            SpawnError::InterpreterMissing { program, .. } => {
+                let program = program.display();
+                format!(
+                    "install it or correct the first line of {program}, then kindler retry {cluster}"
+                )
+            }
+            _ => self.correct_setting(),
+        }
+    }
+
+    fn correct_setting(&self) -> String {
         if self.configured {
             format!("correct {}", self.setting)
         } else {
@@ -229,6 +248,17 @@ impl ExistenceQuery {
             (None, Provider::Kind) => {
                 let args = ["get", "clusters"];
                 Self::KindList(with_context(Call::new(EXISTS, None, "kind", args)))
+            }
+        }
+    }
+
+    /// How it finds that a cluster does not exist.
+    pub(super) fn absence(&self) -> String {
+        let line = &self.call().line;
+        match self {
+            Self::Configured(_) => format!("`{line}` exited with code 1"),
+            Self::K3dList(_) | Self::KindList(_) => {
+                format!("`{line}` exited with code 0 and does not list it")
             }
         }
     }

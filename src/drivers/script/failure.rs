@@ -15,11 +15,12 @@ const LAST_LINES_BYTES: usize = 1600;
 /// The limit of the line that describes a failed observation, in characters.
 const BRIEF_CHARS: usize = 240;
 
-/// The result of an action's command.
+/// The result of an action's command. `deadline`: its setting and value.
 pub(super) fn action_result(
     call: &Call,
     ran: Result<FinishedCommand, SpawnError>,
     log: &CommandLog,
+    deadline: &str,
 ) -> Result<(), StepError> {
     let finished = match ran {
         Ok(finished) => finished,
@@ -34,6 +35,9 @@ pub(super) fn action_result(
         Ending::Exited(_) | Ending::Signaled(_) | Ending::DeadlineExceeded => {}
     }
     let mut summary = summary_of(&call.line, &finished);
+    if finished.ending == Ending::DeadlineExceeded {
+        summary.push_str(&format!(" ({deadline})"));
+    }
     if !finished.survivors.is_empty() {
         summary.push_str(&format!(
             ", but SIGKILL did not end its processes {:?}",
@@ -84,14 +88,19 @@ fn last_lines(tail: &[String]) -> String {
 /// The error of a command that could not start. A missing program needs a person; a system that
 /// cannot start processes may recover.
 fn not_started(call: &Call, error: &SpawnError) -> StepError {
-    let summary = error.to_string();
+    let summary = match error {
+        SpawnError::NotExecutable { .. } | SpawnError::InterpreterMissing { .. } => {
+            format!("{error}: {}", call.remedy(error))
+        }
+        _ => error.to_string(),
+    };
     let cause = error.source().map(ToString::to_string);
     match error {
         SpawnError::ProgramMissing { .. }
         | SpawnError::NotExecutable { .. }
         | SpawnError::InterpreterMissing { .. } => StepError::Permanent {
             summary,
-            detail: call.remedy(),
+            detail: call.remedy(error),
         },
         SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
             StepError::Transient {
@@ -108,12 +117,15 @@ pub(super) fn not_observed(call: &Call, error: &SpawnError) -> String {
     if let Some(source) = error.source() {
         text.push_str(&format!(" ({source})"));
     }
-    format!("{text}: {}", call.remedy())
+    format!("{text}: {}", call.remedy(error))
 }
 
 /// One short line: which command, how it ended, and its last line.
 pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
     let mut text = summary_of(line, finished);
+    if finished.ending == Ending::DeadlineExceeded {
+        text.push_str(" (KINDLER_PROBE_DEADLINE)");
+    }
     if let Some(last) = finished.tail.last() {
         text.push_str(": ");
         text.push_str(last);

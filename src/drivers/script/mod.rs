@@ -155,7 +155,8 @@ impl ScriptDriver {
                 Some(&mut log),
             )
             .await;
-        failure::action_result(&call, ran, &log)
+        let deadline = self.settings.deadlines.setting(action);
+        failure::action_result(&call, ran, &log, &deadline)
     }
 
     async fn existence(&self, cluster: &Cluster) -> Existence {
@@ -233,6 +234,10 @@ impl Driver for ScriptDriver {
             Existence::Absent => Observation::Absent,
             Existence::Unknown(unknown) => Observation::unknown(format!("{why}; and {unknown}")),
         }
+    }
+
+    fn absence(&self, cluster: &Cluster) -> Option<String> {
+        Some(ExistenceQuery::of(&self.settings, cluster).absence())
     }
 
     async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {

@@ -207,7 +207,8 @@ async fn a_signal_and_a_deadline_differ_from_an_exit() {
     let late = driver(settings);
     let (summary, detail) = transient(act(&late, Action::Delete, &cluster("dev")).await);
     assert!(
-        summary.starts_with("delete_env.sh was stopped at its deadline after "),
+        summary.starts_with("delete_env.sh was stopped at its deadline after ")
+            && summary.contains(" (KINDLER_DELETE_DEADLINE="),
         "{summary}"
     );
     assert!(detail.starts_with("waiting\n"), "{detail}");
@@ -219,14 +220,29 @@ async fn a_command_that_cannot_start_names_the_setting_to_correct() {
     let plain = rig.script("plain.sh", "true");
     fs::set_permissions(&plain, Permissions::from_mode(0o644)).unwrap();
     let missing = PathBuf::from("/no/such/create_env.sh");
-    for (program, summary) in [
+    let odd = rig.script("odd.sh", "true");
+    fs::write(&odd, "#!/no/such/shell -e\r\ntrue\n").unwrap();
+    let (plain_is, odd_is) = (plain.display(), odd.display());
+    let chmod = format!("chmod +x {plain_is}, then kindler retry dev");
+    let first_line =
+        format!("install it or correct the first line of {odd_is}, then kindler retry dev");
+    for (program, summary, next) in [
         (
             missing.clone(),
             "program /no/such/create_env.sh does not exist".to_owned(),
+            "correct KINDLER_CREATE_COMMAND",
         ),
         (
             plain.clone(),
-            format!("program {} is not executable", plain.display()),
+            format!("program {plain_is} is not executable: {chmod}"),
+            &chmod,
+        ),
+        (
+            odd.clone(),
+            format!(
+                "program {odd_is} names the interpreter /no/such/shell, which does not exist: {first_line}"
+            ),
+            &first_line,
         ),
     ] {
         let broken = driver(ScriptSettings {
@@ -234,10 +250,7 @@ async fn a_command_that_cannot_start_names_the_setting_to_correct() {
             ..rig.settings()
         });
         let failure = permanent(act(&broken, Action::Create, &cluster("dev")).await);
-        assert_eq!(
-            failure,
-            (summary, "correct KINDLER_CREATE_COMMAND".to_owned())
-        );
+        assert_eq!(failure, (summary, next.to_owned()));
     }
     let unset = driver(ScriptSettings {
         delete: None,

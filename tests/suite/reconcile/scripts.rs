@@ -23,7 +23,8 @@ async fn the_observation_decides_and_not_the_exit_code() {
         .text("SELECT reconcile_error FROM clusters WHERE name = 'lying'")
         .await;
     assert!(
-        error.contains("reported success, but the cluster does not exist"),
+        error.contains("reported success, but the cluster does not exist: `")
+            && error.contains("exists.sh lying k3d` exited with code 1"),
         "{error}"
     );
     rig.sql.wait_state("failing", "present running").await;

@@ -44,6 +44,56 @@ async fn a_commit_starts_the_work_before_the_next_pass() {
     assert!(counted("resync").await <= 2.0);
 }
 
+/// Every place for creates is taken, and more creates wait.
+#[tokio::test]
+async fn slow_creates_delay_no_deletion_stop_or_check() {
+    let (database, host) = (migrated().await, Host::new());
+    let _daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_CONCURRENCY", "2")
+        .start()
+        .await;
+    let sql = database.connect().await;
+    for name in ["leaves", "stops", "stays"] {
+        sql.declare(name).await;
+        sql.wait_state(name, "present running").await;
+    }
+    host.control("create", "sleep 600");
+    sql.declare_many("slow", 6).await;
+    let creating = "SELECT count(*)::text FROM clusters WHERE actual_state = 'creating'";
+    sql.wait_text(creating, "2").await;
+    let began = Instant::now();
+    sql.desire("leaves", "absent").await;
+    sql.wait_state("leaves", "gone").await;
+    sql.desire("stops", "stopped").await;
+    sql.wait_state("stops", "stopped stopped").await;
+    // A waiting create is withdrawn.
+    sql.run(
+        "UPDATE clusters SET desired_state = 'absent' WHERE actual_state = 'unknown' AND name = (
+            SELECT max(name) FROM clusters WHERE actual_state = 'unknown')",
+    )
+    .await;
+    sql.wait_text("SELECT count(*)::text FROM clusters", "7")
+        .await;
+    sql.run("UPDATE clusters SET last_reconciled_at = NULL WHERE name = 'stays'")
+        .await;
+    let checked =
+        "SELECT (last_reconciled_at IS NOT NULL)::text FROM clusters WHERE name = 'stays'";
+    sql.wait_text(checked, "true").await;
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(sql.text(creating).await, "2");
+    // The places become free again.
+    host.release("create");
+    sql.run("UPDATE clusters SET desired_state = 'absent' WHERE actual_state = 'creating'")
+        .await;
+    let running =
+        "SELECT count(*)::text FROM clusters WHERE actual_state = 'running' AND name LIKE 'slow%'";
+    sql.wait_text(running, "3").await;
+}
+
 #[tokio::test]
 async fn changes_without_a_notification_converge() {
     let rig = rig().await;
