@@ -309,7 +309,7 @@ impl Connections {
         let session = (!self.sessions.are_per_transaction()).then(|| lent.cancel_token());
         let working = timeout(CALL_DEADLINE, work(&mut lent));
         let (answer, blockers) = naming_blockers(&self.pool, session, working).await;
-        if answer.is_err() {
+        if answer.is_err() && !lent.is_closed() {
             self.cancel(lent.cancel_token());
         }
         let unusable = match &answer {
