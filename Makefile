@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb chaos bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb chaos faults bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -27,6 +27,11 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system \
 		that_changes_its
 	@cat target/chaos.txt
+
+faults: rust ## Induce 25 faults and show cause and next step of each, as docs/FAULTS.md lists them
+	@sh deploy/setup.sh test
+	FAULTS_REPORT=$(abspath $(TARGET))/faults.md \
+		$(CARGO) test --locked --test suite -- --ignored --nocapture --exact induced::every_fault_shows_its_cause_and_the_next_step
 
 test-e2e: setup ## Test the page in Chromium, with a real daemon
 	@sh deploy/setup.sh e2e

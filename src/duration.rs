@@ -48,6 +48,16 @@ pub fn compact(duration: Duration) -> String {
     }
 }
 
+/// Formats a time that is only estimated: `40 s`, `15 min`, `3 h`.
+pub fn about(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().ceil();
+    match seconds {
+        ..90.0 => format!("{seconds} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +104,18 @@ mod tests {
             (187_200_000, "2d4h"),
         ] {
             assert_eq!(compact(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn an_estimate_has_one_unit() {
+        for (seconds, text) in [
+            (0.2, "1 s"),
+            (89.0, "89 s"),
+            (899.0, "15 min"),
+            (10_000.0, "3 h"),
+        ] {
+            assert_eq!(about(Duration::from_secs_f64(seconds)), text);
         }
     }
 

@@ -122,7 +122,7 @@ async fn run(
         driver,
         policy,
         metrics: metrics.clone(),
-        limits: SafetyLimits::new(&policy.health),
+        limits: std::sync::Arc::new(SafetyLimits::new(&policy.health)),
         unwritten: UnwrittenResults::default(),
         standby: watch::Sender::new(None).subscribe(),
     }

@@ -56,6 +56,7 @@ pub(super) async fn create(
         if let Some(limit) = args.wait.limit() {
             return wait(session, screen, name, Goal::of(&cluster), limit).await;
         }
+        session.remark_waiting(&cluster).await;
         remark(&format!(
             "next: kindler get {name}, or kindler create {name} --wait to watch"
         ));
@@ -154,6 +155,7 @@ pub(super) async fn delete(
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::of(&declared), limit).await,
         None => {
+            session.remark_waiting(&declared).await;
             remark(&format!(
                 "next: kindler delete {name} --wait to watch, or kindler list"
             ));
@@ -208,7 +210,10 @@ async fn set_desired(
     let declared = declare_desired(session, &cluster, desired).await?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, &args.name, Goal::of(&declared), limit).await,
-        None => Ok(Exit::Done),
+        None => {
+            session.remark_waiting(&declared).await;
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -258,7 +263,10 @@ pub(super) async fn resume(
     write_out(&format!("cluster {name} is resumed\n"))?;
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::of(&cluster), limit).await,
-        None => Ok(Exit::Done),
+        None => {
+            session.remark_waiting(&cluster).await;
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -274,6 +282,7 @@ pub(super) async fn retry(
     match args.wait.limit() {
         Some(limit) => wait(session, screen, name, Goal::after_retry(&cluster), limit).await,
         None => {
+            session.remark_waiting(&cluster).await;
             remark(&format!(
                 "next: kindler get {name}, or kindler logs {name} -f"
             ));

@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use crate::clusters::{Cluster, ClusterName, SpecValue};
 use crate::command::{LogDir, LogOwner};
-use crate::config::HEARTBEAT;
 use crate::core::refusals::RefusedWrite;
 use crate::live::StepView;
+use crate::store::FleetView;
 
 use super::args::Output;
 use super::error::CliError;
 use super::list::colour;
 use super::outcome::Exit;
 use super::screen::{Screen, write_json, write_out};
-use super::session::CliSession;
+use super::session::{CliSession, WaitingCluster};
 use super::steps;
 use super::text;
 
@@ -30,10 +30,12 @@ pub(super) async fn get(
     let cluster = session.found(name, session.store.get(name).await).await?;
     let records = session.store.steps(cluster.uid).await;
     let records = records.map_err(|error| session.failed(error))?;
-    let refused = refused(session, name).await?;
+    let fleet = session.fleet().await;
+    let fleet = fleet.as_deref();
+    let refused = fleet.and_then(|fleet| fleet.refusal(name.as_str()).cloned());
     if output == Output::Json {
         return write_json(&ClusterDetail {
-            cluster,
+            cluster: WaitingCluster::of(cluster, fleet),
             steps: StepView::of_records(records),
             refused,
         });
@@ -43,7 +45,7 @@ pub(super) async fn get(
     let log = log.exists().then(|| log.path().display().to_string());
     let now = Timestamp::now();
     let refused = refused.map(|refused| text::refused(&refused, now));
-    let mut text = described(&cluster, screen, (log.as_deref(), refused), now);
+    let mut text = described(&cluster, screen, (log.as_deref(), refused), fleet, now);
     if !records.is_empty() {
         text.push('\n');
         text.push_str(&steps::table(&records, screen, now));
@@ -55,28 +57,18 @@ pub(super) async fn get(
 #[derive(Serialize)]
 struct ClusterDetail {
     #[serde(flatten)]
-    cluster: Cluster,
+    cluster: WaitingCluster,
     steps: Vec<StepView>,
     /// Why the database refuses the writes of this row, if the row does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<RefusedWrite>,
 }
 
-/// What a working daemon reports of a row that cannot show it.
-async fn refused(
-    session: &CliSession,
-    name: &ClusterName,
-) -> Result<Option<RefusedWrite>, CliError> {
-    let replicas = session.store.replicas().await;
-    let replicas = replicas.map_err(|error| session.failed(error))?;
-    let mut alive = replicas.iter().filter(|replica| replica.alive(HEARTBEAT));
-    Ok(alive.find_map(|replica| replica.refusal(name.as_str()).cloned()))
-}
-
 fn described(
     cluster: &Cluster,
     screen: &Screen,
     (log, refused): (Option<&str>, Option<String>),
+    fleet: Option<&FleetView>,
     now: Timestamp,
 ) -> String {
     let mut text = String::new();
@@ -90,7 +82,7 @@ fn described(
     field("uid", cluster.uid.to_string());
     field("desired", cluster.desired.to_string());
     field("state", state(cluster, screen));
-    field("why", text::why(cluster));
+    field("why", text::why(cluster, fleet));
     if let Some(refused) = refused {
         field("refused", refused);
     }

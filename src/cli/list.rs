@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::clusters::{Actual, Cluster, SpecValue};
 use crate::core::database::Undecodable;
+use crate::store::FleetView;
 
 use super::args::ListOutput;
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{Screen, remark, write_json, write_out};
-use super::session::CliSession;
+use super::session::{CliSession, WaitingCluster};
 use super::table::{Column, Field, render};
 use super::text;
 use crate::cause::chain;
@@ -57,8 +58,11 @@ pub(super) async fn list(
         .list()
         .await
         .map_err(|error| session.failed(error))?;
+    let fleet = session.fleet().await;
+    let fleet = fleet.as_deref();
     if output == ListOutput::Json {
-        return write_json(&rows.iter().map(as_json).collect::<Vec<_>>());
+        let rows: Vec<_> = rows.iter().map(|row| as_json(row, fleet)).collect();
+        return write_json(&rows);
     }
     if rows.is_empty() {
         remark("no clusters are declared; next: kindler create demo --wait");
@@ -70,18 +74,20 @@ pub(super) async fn list(
         &COLUMNS[..NARROW]
     };
     let now = Timestamp::now();
-    let fields: Vec<_> = rows.iter().map(|row| as_fields(row, now)).collect();
-    write_out(&render(columns, &fields, screen))
+    let fields: Vec<_> = rows.iter().map(|row| as_fields(row, fleet, now)).collect();
+    let shown = write_out(&render(columns, &fields, screen))?;
+    session.remark_idle().await;
+    Ok(shown)
 }
 
-fn as_json(row: &ListRow) -> Value {
+fn as_json(row: &ListRow, fleet: Option<&FleetView>) -> Value {
     match row {
-        Ok(cluster) => json!(cluster),
+        Ok(cluster) => json!(WaitingCluster::of(cluster.clone(), fleet)),
         Err((name, error)) => json!({ "name": name, "unreadable": chain(error) }),
     }
 }
 
-fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
+fn as_fields(row: &ListRow, fleet: Option<&FleetView>, now: Timestamp) -> Vec<Field> {
     let cluster = match row {
         Ok(cluster) => cluster,
         Err((name, error)) => return unreadable(name, error),
@@ -101,7 +107,7 @@ fn as_fields(row: &ListRow, now: Timestamp) -> Vec<Field> {
         Field::new(spec.provider.as_str()),
         Field::new(cluster.desired.as_str()),
         Field::new(cluster.actual.as_str()).coloured(colour(cluster.actual)),
-        Field::new(text::why(cluster)),
+        Field::new(text::why(cluster, fleet)),
         Field::new(
             cluster
                 .created_at

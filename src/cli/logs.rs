@@ -1,10 +1,11 @@
 //! Shows the output of a cluster's commands. The log is a file on the daemon's
 //! host; a UID in it shows whether it belongs to the current cluster.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use crate::clusters::Cluster;
-use crate::command::{Follow, LogDir, LogOwner, tail};
+use crate::command::{Follow, LogDir, LogOwner, LogText, tail};
 use crate::config::{Connection, HEARTBEAT};
 
 use super::args::LogsArgs;
@@ -55,9 +56,11 @@ pub(super) async fn logs(connection: Connection, args: LogsArgs) -> Result<Exit,
     }
     if args.follow {
         let mut follow = Follow::new(log, args.lines)?;
-        while let Some(line) = follow.next().await? {
-            write_out(&(line + "\n"))?;
+        let mut shown = FollowedLine::new(io::stdout().is_terminal());
+        while let Some(text) = follow.next().await? {
+            write_out(&shown.next(text))?;
         }
+        write_out(&shown.end())?;
         remark(&format!(
             "note: the log ends here: a later cluster is named {} now",
             args.name
@@ -111,4 +114,87 @@ async fn location_hint(
     } else {
         format!("{no_command}, which runs on {}", hosts.join(", "))
     })
+}
+
+/// An unfinished line is overwritten on a terminal. Elsewhere it is continued, or, if its text was
+/// replaced, written again below.
+struct FollowedLine {
+    terminal: bool,
+    unfinished: String,
+}
+
+/// The longest unfinished text on a terminal: text that wraps cannot be overwritten.
+const UNFINISHED_CHARS: usize = 79;
+
+impl FollowedLine {
+    fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            unfinished: String::new(),
+        }
+    }
+
+    /// What is written for the next text.
+    fn next(&mut self, text: LogText) -> String {
+        let (text, end) = match text {
+            LogText::Line(line) => (line, "\n"),
+            LogText::Unfinished(text) => (text, ""),
+        };
+        let before = std::mem::take(&mut self.unfinished);
+        if end.is_empty() {
+            self.unfinished.clone_from(&text);
+        }
+        if self.terminal {
+            let erase = if before.is_empty() { "" } else { "\r\x1b[K" };
+            let room = if end.is_empty() {
+                UNFINISHED_CHARS
+            } else {
+                usize::MAX
+            };
+            let text: String = text.chars().take(room).collect();
+            return format!("{erase}{text}{end}");
+        }
+        match text.strip_prefix(&before) {
+            Some(rest) => format!("{rest}{end}"),
+            None => format!("\n{text}{end}"),
+        }
+    }
+
+    /// What ends the last text.
+    fn end(&self) -> String {
+        let end = if self.unfinished.is_empty() { "" } else { "\n" };
+        end.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(terminal: bool) -> String {
+        let mut line = FollowedLine::new(terminal);
+        let texts = [
+            LogText::Line("one".into()),
+            LogText::Unfinished("pull 1%".into()),
+            LogText::Unfinished("pull 1% of 3".into()),
+            LogText::Unfinished("pull 9%".into()),
+            LogText::Line("pulled".into()),
+            LogText::Unfinished("[y/N]".into()),
+        ];
+        let written: String = texts.map(|text| line.next(text)).concat();
+        written + &line.end()
+    }
+
+    #[test]
+    fn an_unfinished_line_is_overwritten_or_continued() {
+        let e = "\r\x1b[K";
+        assert_eq!(
+            written(true),
+            format!("one\npull 1%{e}pull 1% of 3{e}pull 9%{e}pulled\n[y/N]\n")
+        );
+        assert_eq!(
+            written(false),
+            "one\npull 1% of 3\npull 9%\npulled\n[y/N]\n"
+        );
+    }
 }

@@ -2,16 +2,21 @@
 
 use std::env;
 use std::fs;
+use std::sync::Arc;
 
-use crate::clusters::{Cluster, ClusterName};
-use crate::config::{Connection, Origin};
+use serde::Serialize;
+
+use crate::clusters::{Cluster, ClusterName, Waiting};
+use crate::config::{Connection, HEARTBEAT, Origin};
 use crate::core::database::{Database, DatabaseError};
-use crate::store::{MigrateError, Store};
+use crate::store::{FleetView, MigrateError, Store};
 
 use super::error::CliError;
+use super::screen::remark;
+use super::text;
 
-/// A command runs one statement at a time.
-const CONNECTIONS: usize = 1;
+/// A command runs one statement at a time; the second connection names what blocks it.
+const CONNECTIONS: usize = 2;
 
 /// Maximum edit distance of a name to suggest.
 const MAX_DISTANCE: usize = 2;
@@ -70,6 +75,26 @@ impl CliSession {
         }
     }
 
+    /// The daemons, if they can be read.
+    pub(super) async fn fleet(&self) -> Option<Arc<FleetView>> {
+        self.store.recent_fleet(HEARTBEAT).await
+    }
+
+    /// Notes on stderr that no daemon works, if so.
+    pub(super) async fn remark_idle(&self) {
+        if let Some(idle) = self.fleet().await.and_then(|fleet| fleet.idle()) {
+            remark(&text::line(&idle.to_string()));
+        }
+    }
+
+    /// Notes on stderr why nothing begins on a cluster, if a person has to do something about it.
+    pub(super) async fn remark_waiting(&self, cluster: &Cluster) {
+        let waiting = self.fleet().await.and_then(|fleet| fleet.waiting(cluster));
+        if let Some(waiting) = waiting.filter(Waiting::needs_daemon) {
+            remark(&text::line(&waiting.to_string()));
+        }
+    }
+
     pub(super) fn unreachable_hint(&self) -> String {
         match &self.connection.origin {
             Origin::Given => "check KINDLER_DATABASE_URL (or --database-url), and that Postgres \
@@ -116,6 +141,26 @@ impl CliSession {
         CliError::UnknownName {
             name: name.clone(),
             similar: similar.map(|(_, name)| name.to_string()),
+        }
+    }
+}
+
+/// A cluster and what it waits for, as JSON.
+#[derive(Serialize)]
+pub(super) struct WaitingCluster {
+    #[serde(flatten)]
+    cluster: Cluster,
+    /// What it waits for, if no action runs on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<String>,
+}
+
+impl WaitingCluster {
+    pub(super) fn of(cluster: Cluster, fleet: Option<&FleetView>) -> Self {
+        let waiting = fleet.and_then(|fleet| fleet.waiting(&cluster));
+        Self {
+            cluster,
+            waiting: waiting.map(|waiting| waiting.to_string()),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::core::database::DatabaseError;
 use crate::core::refusals::RefusedWrite;
 use crate::findings::{Finding, Severity};
 use crate::store::{
-    DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, StateCount, Unselected,
-    newer_schema,
+    DeferredCount, Failing, LeaseInfo, ReplicaStatus, SCHEMA_VERSION, STOP_DELETIONS, StateCount,
+    Unselected, newer_schema,
 };
 
 use super::args::Output;
@@ -225,7 +225,9 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
     }
     lines.line("clusters", &counts_text(&report.counts));
     for deferred in &report.deferred {
-        lines.alarm("deferred", &deferred_text(deferred, now));
+        let cap = report.daemons.iter().filter(|daemon| daemon.alive);
+        let cap = cap.filter_map(|daemon| daemon.seen.delete_cap).min();
+        lines.alarm("deferred", &deferred_text(deferred, cap, now));
     }
     if report.unselected.total > 0 {
         lines.alarm("unselected", &unselected_text(&report.unselected));
@@ -325,7 +327,7 @@ fn counts_text(counts: &[StateCount]) -> String {
 }
 
 /// Work that a safety limit defers, and until when.
-fn deferred_text(deferred: &DeferredCount, now: Timestamp) -> String {
+fn deferred_text(deferred: &DeferredCount, cap: Option<usize>, now: Timestamp) -> String {
     let next = deferred
         .next_at
         .map_or("now".to_owned(), |then| text::until(then, now));
@@ -334,8 +336,10 @@ fn deferred_text(deferred: &DeferredCount, now: Timestamp) -> String {
         n => format!("{n} clusters"),
     };
     if is_deletion(deferred) {
+        let cap = cap.map(|cap| format!("={cap}")).unwrap_or_default();
         format!(
-            "deletion of {clusters}: KINDLER_DELETE_CAP limits the deletions per minute; next {next}"
+            "deletion of {clusters}: KINDLER_DELETE_CAP{cap} limits the deletions per minute; next \
+             {next}; to stop them: {STOP_DELETIONS}"
         )
     } else {
         format!(

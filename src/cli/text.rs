@@ -8,6 +8,7 @@ use crate::clusters::{Actual, Cluster};
 use crate::command::clean_line;
 use crate::core::refusals::RefusedWrite;
 use crate::duration::compact;
+use crate::store::FleetView;
 
 /// A duration in whole seconds, in a short form such as `45s`, `3m20s` or `2d4h`.
 pub(super) fn span(duration: Duration) -> String {
@@ -46,8 +47,10 @@ pub(super) fn lines(text: &str) -> Vec<String> {
     text.lines().map(|l| clean_line(l.as_bytes())).collect()
 }
 
-/// The reason for the state of a cluster, in one line.
-pub(super) fn why(cluster: &Cluster) -> String {
+/// The reason for the state of a cluster, in one line: what it waits for, or what its row says.
+pub(super) fn why(cluster: &Cluster, fleet: Option<&FleetView>) -> String {
+    let waiting = fleet.and_then(|fleet| fleet.waiting(cluster));
+    let waiting = waiting.map(|waiting| line(&waiting.of(cluster)));
     let reason = [
         &cluster.status_message,
         &cluster.reconcile_error,
@@ -57,6 +60,7 @@ pub(super) fn why(cluster: &Cluster) -> String {
     .flatten()
     .map(|text| line(text))
     .find(|text| !text.is_empty());
+    let reason = waiting.or(reason);
     let mark = match (
         cluster.protected || cluster.name.is_management(),
         cluster.paused,

@@ -1,16 +1,17 @@
 //! Waits until a cluster is as declared. It polls the row, which is the source of
 //! truth, whichever daemon reconciles it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
 use crate::command::{LogDir, LogOwner, tail};
-use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
+use crate::store::FleetView;
 
 use super::error::CliError;
 use super::outcome::Exit;
@@ -25,6 +26,9 @@ const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// Time before it checks whether a daemon works on the cluster.
 const CHECK_DAEMONS_AFTER: Duration = Duration::from_secs(3);
+
+/// How long a last look at the daemons may take.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +106,8 @@ pub(super) async fn wait(
         logs: LogDir::new(session.connection.log_dir()),
         last: None,
         step: None,
-        daemons_checked: false,
+        fleet: None,
+        noted: false,
     };
     loop {
         // A read that hangs ends at the deadline; the last known state then counts.
@@ -117,7 +122,7 @@ pub(super) async fn wait(
             }
         }
         if Instant::now() >= deadline {
-            return Ok(watch.timed_out(limit));
+            return Ok(watch.timed_out(limit).await);
         }
         // If this read hangs, the message of the row is shown.
         let _ = timeout_at(deadline, watch.read_steps()).await;
@@ -137,7 +142,10 @@ struct ClusterWatch<'a> {
     last: Option<Cluster>,
     /// The running step, of a driver with several.
     step: Option<String>,
-    daemons_checked: bool,
+    /// The daemons, once a while has passed.
+    fleet: Option<Arc<FleetView>>,
+    /// Whether it was noted that no daemon works on the cluster.
+    noted: bool,
 }
 
 impl ClusterWatch<'_> {
@@ -188,7 +196,12 @@ impl ClusterWatch<'_> {
         let Some(cluster) = &self.last else { return };
         let now = Timestamp::now();
         let mut state = format!("{} {}", self.name, cluster.actual);
-        let why = self.step.clone().unwrap_or_else(|| text::why(cluster));
+        // A missing daemon is noted once, and the row keeps its reason.
+        let fleet = self.fleet.as_deref().filter(|_| !self.noted);
+        let why = self
+            .step
+            .clone()
+            .unwrap_or_else(|| text::why(cluster, fleet));
         if !why.is_empty() {
             state.push_str(&format!(": {why}"));
         }
@@ -212,30 +225,13 @@ impl ClusterWatch<'_> {
 
     /// Notes, once, if no daemon works on the cluster.
     async fn check_daemons(&mut self) {
-        if std::mem::replace(&mut self.daemons_checked, true) {
-            return;
-        }
-        let Ok(replicas) = self.session.store.replicas().await else {
-            return;
-        };
-        let mut alive = replicas.iter().filter(|replica| replica.alive(HEARTBEAT));
-        let Some(newest) = alive.next() else {
-            return self
-                .progress
-                .note("no daemon is running on this database: start `kindler serve`");
-        };
-        if newest.standby && alive.all(|replica| replica.standby) {
-            let why = newest.notice.as_deref().map(text::line);
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            return self
-                .progress
-                .note(&format!("all replicas are on standby{why}"));
-        }
-        let store = &self.session.store;
-        let found = store.unselected(HEARTBEAT * 3, Some(self.name), 1).await;
-        if found.is_ok_and(|found| found.total > 0) {
-            self.progress
-                .note("no daemon selects it: change its labels, or start a daemon that selects it");
+        self.fleet = self.session.fleet().await;
+        let waiting = self.fleet.as_ref().zip(self.last.as_ref());
+        let waiting = waiting.and_then(|(fleet, cluster)| fleet.waiting(cluster));
+        if let Some(waiting) = waiting.filter(Waiting::needs_daemon)
+            && !std::mem::replace(&mut self.noted, true)
+        {
+            self.progress.note(&text::line(&waiting.to_string()));
         }
     }
 
@@ -253,7 +249,9 @@ impl ClusterWatch<'_> {
         ))
     }
 
-    fn timed_out(&mut self, limit: Duration) -> Exit {
+    async fn timed_out(&mut self, limit: Duration) -> Exit {
+        let read = timeout(READ_WITHIN, self.session.fleet());
+        self.fleet = read.await.unwrap_or_default();
         let name = self.name;
         let limit = text::span(limit);
         let Some(cluster) = &self.last else {
@@ -263,12 +261,12 @@ impl ClusterWatch<'_> {
             return Exit::TimedOut;
         };
         let actual = cluster.actual;
-        let (why, next) = match text::why(cluster) {
-            none if none.is_empty() => (
-                "no daemon has observed it yet".to_owned(),
-                "kindler status".to_owned(),
-            ),
-            why => (why, format!("kindler get {name}, kindler logs {name}")),
+        let fleet = self.fleet.as_deref();
+        let why = text::why(cluster, fleet);
+        let waiting = fleet.and_then(|fleet| fleet.waiting(cluster));
+        let next = match waiting.is_some_and(|waiting| waiting.needs_daemon()) {
+            true => "kindler status".to_owned(),
+            false => format!("kindler get {name}, kindler logs {name}"),
         };
         self.progress.end(&format!(
             "cluster {name}: timed out after {limit}; it is {actual}: {why}\nnext: {next}"

@@ -7,6 +7,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "PascalCase")]
 pub enum Reason {
+    /// It is declared; no daemon has observed it yet.
+    Declared,
     /// The intent to create it is committed.
     Creating,
     /// The create succeeded and the cluster is healthy.

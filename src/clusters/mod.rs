@@ -13,6 +13,7 @@ pub mod reconcile;
 mod selector;
 mod spec;
 mod steps;
+mod waiting;
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +35,7 @@ pub use spec::{
     SpecValue, Subnet,
 };
 pub use steps::StepProgress;
+pub use waiting::Waiting;
 
 /// A state that this release does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

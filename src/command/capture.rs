@@ -4,8 +4,10 @@
 //! first bytes of stdout. This module does not interpret the output.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, sleep_until};
 
 use super::log::CommandLog;
 use crate::redact::{KnownSecrets, Redactor};
@@ -18,6 +20,10 @@ pub const TAIL_LINE_CHARS: usize = 500;
 pub const STDOUT_KEPT: usize = 64 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
+/// How often a line that is not finished is written to the log again, if it has changed.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+/// A last word of this length may be the start of a secret, and is hidden until its end is known.
+const SECRET_START: usize = 16;
 /// A longer line is logged in pieces.
 const LONGEST_LINE: usize = 16 * 1024;
 
@@ -37,6 +43,8 @@ pub(super) struct OutputCapture<'a> {
     out: OutputStream,
     err: OutputStream,
     log: Option<&'a mut CommandLog>,
+    /// The stream whose unfinished line is at the end of the log.
+    shown: Option<StreamKind>,
 }
 
 impl<'a> OutputCapture<'a> {
@@ -52,6 +60,7 @@ impl<'a> OutputCapture<'a> {
             out,
             err,
             log,
+            shown: None,
         }
     }
 
@@ -64,8 +73,13 @@ impl<'a> OutputCapture<'a> {
     ) {
         let (mut out_buffer, mut err_buffer) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
         let (mut out_open, mut err_open) = (true, true);
+        let mut show_at = Instant::now() + SHOW_EVERY;
         while out_open || err_open {
             tokio::select! {
+                () = sleep_until(show_at), if self.out.is_unshown() || self.err.is_unshown() => {
+                    self.show_unfinished().await;
+                    show_at = Instant::now() + SHOW_EVERY;
+                }
                 read = stdout.read(&mut out_buffer), if out_open => {
                     let bytes = &out_buffer[..read.unwrap_or(0)];
                     out_open = !bytes.is_empty();
@@ -82,9 +96,9 @@ impl<'a> OutputCapture<'a> {
 
     /// Records the last lines, which had no line end, and returns the kept output.
     pub(super) async fn finish(mut self) -> KeptOutput {
-        for rest in [self.out.end(), self.err.end()] {
-            self.record(rest).await;
-        }
+        let (out, err) = (self.out.end(), self.err.end());
+        self.record(StreamKind::Out, out).await;
+        self.record(StreamKind::Err, err).await;
         self.kept
     }
 
@@ -95,31 +109,82 @@ impl<'a> OutputCapture<'a> {
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.kept.stdout_bytes += bytes.len() as u64;
         let lines = self.out.take(bytes);
-        self.record(lines).await;
+        self.record(StreamKind::Out, lines).await;
     }
 
     async fn take_stderr(&mut self, bytes: &[u8]) {
         self.kept.stderr_bytes += bytes.len() as u64;
         let lines = self.err.take(bytes);
-        self.record(lines).await;
+        self.record(StreamKind::Err, lines).await;
     }
 
-    async fn record(&mut self, lines: Vec<u8>) {
+    async fn record(&mut self, from: StreamKind, lines: Vec<u8>) {
         if lines.is_empty() {
             return;
         }
         // Before the await, where the future may be dropped.
         self.kept.tail.push(&lines);
+        let before = self.separator(from);
+        self.shown = None;
         if let Some(log) = &mut self.log {
-            log.append(&lines).await;
+            match before {
+                "" => log.append(&lines).await,
+                before => log.append(&[before.as_bytes(), &lines].concat()).await,
+            }
         }
     }
+
+    /// What is written before text of this stream: the whole line follows, so it overwrites its
+    /// unfinished text, and ends that of the other stream.
+    fn separator(&mut self, from: StreamKind) -> &'static str {
+        match self.shown {
+            None => "",
+            Some(shown) if shown == from => "\r",
+            Some(StreamKind::Out) => {
+                self.out.shown.clear();
+                "\n"
+            }
+            Some(StreamKind::Err) => {
+                self.err.shown.clear();
+                "\n"
+            }
+        }
+    }
+
+    /// Writes the unfinished lines to the log, as a progress bar does: the next text of the
+    /// stream overwrites them.
+    async fn show_unfinished(&mut self) {
+        for from in [StreamKind::Out, StreamKind::Err] {
+            let stream = match from {
+                StreamKind::Out => &mut self.out,
+                StreamKind::Err => &mut self.err,
+            };
+            let Some(text) = stream.unshown() else {
+                continue;
+            };
+            let before = self.separator(from);
+            self.shown = Some(from);
+            if let Some(log) = &mut self.log {
+                log.append(&[before.as_bytes(), &text].concat()).await;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamKind {
+    Out,
+    Err,
 }
 
 /// Splits one stream into whole lines and redacts them.
 struct OutputStream {
     partial: PartialLine,
     redactor: Redactor,
+    /// The unfinished line as it is at the end of the log; empty if it is not.
+    shown: Vec<u8>,
+    /// It has changed since.
+    changed: bool,
 }
 
 impl OutputStream {
@@ -127,12 +192,43 @@ impl OutputStream {
         Self {
             partial: PartialLine::default(),
             redactor: Redactor::new(secrets.clone()),
+            shown: Vec::new(),
+            changed: false,
         }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let lines = self.partial.complete(bytes);
+        if !lines.is_empty() {
+            self.shown.clear();
+        }
+        self.changed = !self.partial.line.is_empty();
         self.redactor.lines(lines)
+    }
+
+    fn is_unshown(&self) -> bool {
+        self.changed
+    }
+
+    /// The text of the unfinished line, if the log does not end with it.
+    fn unshown(&mut self) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut line = self.partial.line.clone();
+        hide_secret_start(&mut line);
+        line.push(b'\n');
+        // Its state is that before this line.
+        let line = self.redactor.clone().lines(line);
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        // What a progress bar has overwritten is not written again.
+        let mut parts = text.rsplit(|byte| *byte == b'\r');
+        let text = parts.find(|part| !part.trim_ascii().is_empty())?;
+        if text == self.shown {
+            return None;
+        }
+        self.shown = text.to_vec();
+        Some(text.to_vec())
     }
 
     fn end(&mut self) -> Vec<u8> {
@@ -141,8 +237,18 @@ impl OutputStream {
     }
 }
 
-/// The start of a line whose end was not read yet. Two streams share one log, so only whole lines
-/// are written to it.
+/// Hides the last word of an unfinished line if it is long: a secret is recognised when it is whole.
+fn hide_secret_start(line: &mut Vec<u8>) {
+    let word = line.iter().rposition(|byte| !byte.is_ascii_graphic());
+    let start = word.map_or(0, |before| before + 1);
+    if line.len() - start >= SECRET_START {
+        line.truncate(start);
+        line.extend_from_slice("…".as_bytes());
+    }
+}
+
+/// The start of a line whose end was not read yet. Two streams share one log, so a line of one
+/// does not continue text of the other.
 #[derive(Debug, Default)]
 struct PartialLine {
     line: Vec<u8>,
@@ -213,6 +319,11 @@ fn last_line_end(bytes: &[u8]) -> Option<usize> {
 /// Makes a line safe to show: bounded in length, without colours, cursor movements, other control
 /// characters, and text that a progress bar overwrote.
 pub fn clean_line(line: &[u8]) -> String {
+    clean_up_to(TAIL_LINE_CHARS, line)
+}
+
+/// The same, up to `room` characters.
+pub(super) fn clean_up_to(mut room: usize, line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let shown = text
         .rsplit('\r')
@@ -220,7 +331,6 @@ pub fn clean_line(line: &[u8]) -> String {
         .unwrap_or_default();
     let mut clean = String::new();
     let mut chars = shown.chars().peekable();
-    let mut room = TAIL_LINE_CHARS;
     while let Some(c) = chars.next() {
         if room == 0 {
             break;

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::capture::clean_line;
+use super::capture::{clean_line, clean_up_to};
 use super::files::state_files;
 use super::log_error::LogError;
 use super::log_owner::LogFile;
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 64 * 1024;
 pub fn tail(log: &LogFile, lines: usize) -> Result<Vec<String>, LogError> {
     let read = || {
         let file = log.open()?;
-        let current = last_of(file.as_ref(), lines)?.lines;
+        let current = last_of(file.as_ref(), lines)?.with_unfinished(lines);
         let missing = lines - current.len();
         if missing == 0 {
             return Ok(current);
@@ -33,6 +33,28 @@ pub fn tail(log: &LogFile, lines: usize) -> Result<Vec<String>, LogError> {
         let mut last = last_of(older.as_ref(), missing)?.lines;
         last.extend(current);
         Ok(last)
+    };
+    read().map_err(|source| unreadable(log, source))
+}
+
+/// All of a log and its rotated part, with whole lines: for a download. The size of a log is
+/// limited.
+pub fn whole(log: &LogFile) -> Result<String, LogError> {
+    let read = || {
+        let file = log.open()?;
+        let older = log.rotated(file.as_ref())?;
+        let mut text = String::new();
+        for mut file in [older, file].into_iter().flatten() {
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut bytes)?;
+            let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            for line in bytes.split(|byte| *byte == b'\n') {
+                text.push_str(&clean_up_to(usize::MAX, line));
+                text.push('\n');
+            }
+        }
+        Ok(text)
     };
     read().map_err(|source| unreadable(log, source))
 }
@@ -49,6 +71,20 @@ struct LastLines {
     lines: Vec<String>,
     /// The offset in the file at which they end.
     end: u64,
+    /// The text after them: a line that is still being written.
+    unfinished: String,
+}
+
+impl LastLines {
+    /// At most `lines`, of which the unfinished one is the last.
+    fn with_unfinished(mut self, lines: usize) -> Vec<String> {
+        if !self.unfinished.is_empty() && lines > 0 {
+            self.lines.push(self.unfinished);
+            let more = self.lines.len().saturating_sub(lines);
+            self.lines.drain(..more);
+        }
+        self.lines
+    }
 }
 
 fn last_of(file: Option<&File>, lines: usize) -> io::Result<LastLines> {
@@ -59,7 +95,7 @@ fn last_of(file: Option<&File>, lines: usize) -> io::Result<LastLines> {
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(SEARCHED).read_to_end(&mut bytes)?;
-    // A line without an end is still being written: `Follow` reads it later.
+    // A line without an end is still being written: `Follow` reads its end later.
     let whole = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
@@ -71,7 +107,17 @@ fn last_of(file: Option<&File>, lines: usize) -> io::Result<LastLines> {
     Ok(LastLines {
         lines: last.map(|line| clean_line(line)).collect(),
         end: start + whole as u64,
+        unfinished: clean_line(&bytes[whole..]),
     })
+}
+
+/// What a follower of a log shows next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogText {
+    /// A line.
+    Line(String),
+    /// The last line as far as it is written. The next text replaces it.
+    Unfinished(String),
 }
 
 /// Follows a log across rotations, also one that does not exist yet, until another row owns it.
@@ -83,7 +129,9 @@ pub struct Follow {
     file: Option<File>,
     offset: u64,
     unfinished: Vec<u8>,
-    ready: VecDeque<String>,
+    ready: VecDeque<LogText>,
+    /// The last text that was unfinished.
+    shown: String,
     ended: bool,
 }
 
@@ -98,15 +146,16 @@ impl Follow {
                 file,
                 offset: last.end,
                 unfinished: Vec::new(),
-                ready: last.lines.into(),
+                ready: last.lines.into_iter().map(LogText::Line).collect(),
+                shown: String::new(),
                 ended: false,
             })
         };
         read().map_err(|source| unreadable(&log, source))
     }
 
-    /// Waits for the next line; none once another row owns the log. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<String>, LogError> {
+    /// Waits for the next text; none once another row owns the log. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<LogText>, LogError> {
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
@@ -121,7 +170,7 @@ impl Follow {
     }
 
     /// As [`Follow::next`], with a deadline for each look at the files. Not cancel-safe.
-    pub async fn next_in_time(mut self) -> Result<(Option<String>, Self), LogError> {
+    pub async fn next_in_time(mut self) -> Result<(Option<LogText>, Self), LogError> {
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok((Some(line), self));
@@ -163,7 +212,8 @@ impl Follow {
             // Nothing completes the last line of the old file.
             let cut = std::mem::take(&mut self.unfinished);
             self.ready
-                .extend((!cut.is_empty()).then(|| clean_line(&cut)));
+                .extend((!cut.is_empty()).then(|| LogText::Line(clean_line(&cut))));
+            self.shown.clear();
         }
         Ok(replaced)
     }
@@ -202,8 +252,17 @@ impl Follow {
             .map_or(0, |n| n + 1);
         let rest = self.unfinished.split_off(whole);
         let lines = std::mem::replace(&mut self.unfinished, rest);
-        self.ready
-            .extend(lines.split_inclusive(|byte| *byte == b'\n').map(clean_line));
+        let lines = lines.split_inclusive(|byte| *byte == b'\n');
+        let before = self.ready.len();
+        self.ready.extend(lines.map(clean_line).map(LogText::Line));
+        if self.ready.len() > before {
+            self.shown.clear();
+        }
+        let text = clean_line(&self.unfinished);
+        if !text.is_empty() && text != self.shown {
+            self.shown.clone_from(&text);
+            self.ready.push_back(LogText::Unfinished(text));
+        }
         Ok(read > 0)
     }
 }
@@ -228,17 +287,62 @@ mod tests {
     use uuid::Uuid;
 
     use super::super::log_owner::{LogFile, LogOwner};
-    use super::{Follow, tail};
+    use super::{Follow, LogText, tail, whole};
 
     async fn next(follow: &mut Follow) -> String {
         try_next(follow).await.expect("a line")
     }
 
+    /// The next finished line.
     async fn try_next(follow: &mut Follow) -> Option<String> {
+        loop {
+            match try_text(follow).await? {
+                LogText::Line(line) => return Some(line),
+                LogText::Unfinished(_) => {}
+            }
+        }
+    }
+
+    async fn try_text(follow: &mut Follow) -> Option<LogText> {
         tokio::time::timeout(Duration::from_secs(5), follow.next())
             .await
             .unwrap()
             .unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_line_is_shown_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dev.log");
+        fs::write(&path, "one\npull 10%\rpull 20%").unwrap();
+        assert_eq!(tail(&log(&path), 5).unwrap(), ["one", "pull 20%"]);
+        assert_eq!(tail(&log(&path), 1).unwrap(), ["pull 20%"]);
+        let mut follow = Follow::new(log(&path), 5).unwrap();
+        let mut file = File::options().append(true).open(&path).unwrap();
+        let texts = [
+            ("", LogText::Line("one".into())),
+            ("", LogText::Unfinished("pull 20%".into())),
+            ("\rpull 90%", LogText::Unfinished("pull 90%".into())),
+            ("\rpulled\n", LogText::Line("pulled".into())),
+            ("[y/N] ", LogText::Unfinished("[y/N]".into())),
+        ];
+        for (written, text) in texts {
+            file.write_all(written.as_bytes()).unwrap();
+            assert_eq!(try_text(&mut follow).await, Some(text));
+        }
+    }
+
+    #[test]
+    fn the_whole_log_is_all_of_both_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dev.log");
+        let long = "x".repeat(10_000);
+        let older = format!("first {long}\n").repeat(300);
+        assert!(older.len() > 2 * 1024 * 1024);
+        fs::write(dir.path().join("dev.log.1"), &older).unwrap();
+        fs::write(&path, "\x1b[31mlast\n10%\r20%").unwrap();
+        let all = whole(&log(&path)).unwrap();
+        assert_eq!(all, format!("{older}last\n20%\n"));
     }
 
     fn log(path: &Path) -> LogFile {

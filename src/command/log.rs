@@ -4,20 +4,23 @@
 //! An error here never fails a command, and the size is bounded. `follow` reads logs, and
 //! `log_owner` decides which row owns one. This module does not interpret the output.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
 use tokio::fs::{self, File, OpenOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::files::FILE_DEADLINE;
 use super::log_error::LogError;
 use super::log_owner::{HEADING_BYTES, Heading, LogFile, LogOwner, uid_in};
+use crate::cause::chain;
 
 /// The size at which a log is rotated to `NAME.log.1`, in bytes.
 pub const LOG_BYTES: u64 = 4 * 1024 * 1024;
@@ -102,10 +105,19 @@ pub struct CommandLog {
     not_before: Option<Instant>,
 }
 
+/// The blocks that are missing from the logs of this process, and why, until the log says it.
+static MISSING: Mutex<BTreeMap<PathBuf, (u64, String)>> = Mutex::new(BTreeMap::new());
+
+fn missing() -> MutexGuard<'static, BTreeMap<PathBuf, (u64, String)>> {
+    MISSING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[derive(Debug)]
 struct OpenLog {
     file: File,
     size: u64,
+    /// Whether its last line has no end: that of a command whose daemon was killed.
+    is_unfinished: bool,
     /// The row in the first line.
     uid: Option<Uuid>,
 }
@@ -146,20 +158,29 @@ impl CommandLog {
     }
 
     async fn write(&mut self, block: &[u8], is_heading: bool) {
-        if self.not_before.is_some_and(|then| Instant::now() < then) {
-            self.failed_writes += 1;
-            return;
-        }
-        let written = timeout(FILE_DEADLINE, self.try_write(block, is_heading)).await;
-        let written = written.unwrap_or_else(|_| {
-            // Each attempt may keep a thread, so there are few.
-            self.not_before = Some(Instant::now() + AFTER_LATE);
-            Err(LogError::Late {
+        let written = match self.not_before {
+            Some(then) if Instant::now() < then => Err(LogError::Late {
                 path: self.path.clone(),
-            })
-        });
+            }),
+            _ => {
+                let written = timeout(FILE_DEADLINE, self.try_write(block, is_heading)).await;
+                written.unwrap_or_else(|_| {
+                    // Each attempt may keep a thread, so there are few.
+                    self.not_before = Some(Instant::now() + AFTER_LATE);
+                    Err(LogError::Late {
+                        path: self.path.clone(),
+                    })
+                })
+            }
+        };
         if let Err(error) = written {
             self.failed_writes += 1;
+            // The log of another row does not say it.
+            if !matches!(error, LogError::Taken { .. }) {
+                let mut missing = missing();
+                let (blocks, why) = missing.entry(self.path.clone()).or_default();
+                (*blocks, *why) = (*blocks + 1, chain(&error));
+            }
             if self.failed_writes == 1 {
                 tracing::warn!(
                     path = %self.path.display(),
@@ -181,16 +202,30 @@ impl CommandLog {
             rotate(&self.path).await?;
             log = open(&self.path).await?;
         }
-        let headed;
-        let block = if log.size == 0 && !is_heading {
+        let lost = missing().get(&self.path).cloned();
+        let note = lost.map(|(blocks, why)| {
+            // On a line of its own: a block may have been written in part.
+            let before = if log.size > 0 { "\n" } else { "" };
+            format!(
+                "{before}--- {} {blocks} blocks of output are missing here: {why}\n",
+                now()
+            )
+        });
+        let note = note.as_deref().unwrap_or_default();
+        let block = match (log.size, is_heading) {
             // Every file starts with a heading, which names its owner.
-            headed = [self.heading_line(&"continued").as_bytes(), block].concat();
-            &headed
-        } else {
-            block
+            (0, false) => [
+                self.heading_line(&"continued").as_bytes(),
+                note.as_bytes(),
+                block,
+            ]
+            .concat(),
+            (0, true) => [block, note.as_bytes()].concat(),
+            (_, true) if log.is_unfinished => [b"\n", note.as_bytes(), block].concat(),
+            (_, _) => [note.as_bytes(), block].concat(),
         };
         let written = async {
-            log.file.write_all(block).await?;
+            log.file.write_all(&block).await?;
             // Without it, this write's error would appear at the next write, or never.
             log.file.flush().await
         };
@@ -198,7 +233,11 @@ impl CommandLog {
             path: self.path.clone(),
             source,
         })?;
+        if !note.is_empty() {
+            missing().remove(&self.path);
+        }
         log.size += block.len() as u64;
+        log.is_unfinished = false;
         self.open = Some(log);
         Ok(())
     }
@@ -251,8 +290,18 @@ async fn open(path: &Path) -> Result<OpenLog, LogError> {
             let mut heading = (&mut file).take(HEADING_BYTES);
             heading.read_to_end(&mut first).await?;
         }
-        let uid = uid_in(&first);
-        io::Result::Ok(OpenLog { file, size, uid })
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.seek(SeekFrom::End(-1)).await?;
+            file.read_exact(&mut last).await?;
+        }
+        let (uid, is_unfinished) = (uid_in(&first), last != [b'\n']);
+        io::Result::Ok(OpenLog {
+            file,
+            size,
+            is_unfinished,
+            uid,
+        })
     };
     opened.await.map_err(|source| LogError::Open {
         path: path.to_owned(),
@@ -375,7 +424,11 @@ mod tests {
         fs::remove_file(&blocked).unwrap();
         log.append(b"kept\n").await;
         let text = fs::read_to_string(log.path()).unwrap();
-        assert!(text.ends_with(": continued\nkept\n"), "{text}");
+        assert!(text.ends_with("\nkept\n"), "{text}");
+        assert!(
+            text.contains(" 2 blocks of output are missing here: "),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -58,7 +58,7 @@ pub use crate::core::trust::{MonotonicDeadline, Trust};
 pub use capture::{STDOUT_KEPT, TAIL_LINE_CHARS, TAIL_LINES, clean_line};
 pub use environment::{PASSED_ENV, RUN_ID, WITHHELD_ENV};
 pub use files::{FILE_DEADLINE, FileThread, script_files, state_files};
-pub use follow::{Follow, tail};
+pub use follow::{Follow, LogText, tail, whole};
 pub use line::{CommandLimits, CommandLine};
 pub use log::{CommandLog, LOG_BYTES, LogDir};
 pub use log_error::LogError;

@@ -69,7 +69,7 @@ pub(super) fn check(arg: &Arg, values: &[String]) -> Result<(), String> {
         return Err(source.to_string());
     }
     let allowed = match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(words)) => words.join(" or "),
+        Some(ContextValue::Strings(words)) => listed(words),
         _ => "another value".to_owned(),
     };
     Err(format!(
@@ -86,6 +86,14 @@ pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> 
         .min()
         .map(|(_, name)| name.to_owned())
         .unwrap_or_default()
+}
+
+/// `a, b or c`.
+fn listed(words: &[String]) -> String {
+    match words {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        words => words.concat(),
+    }
 }
 
 #[cfg(test)]

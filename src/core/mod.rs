@@ -25,3 +25,4 @@ pub mod table;
 pub mod trust;
 pub mod wakeups;
 pub mod work;
+pub mod workload;

@@ -117,6 +117,27 @@ impl Queue {
         due(&self.urgent) + due(&self.routine)
     }
 
+    /// The keys that are due, in the order in which they start, at most `limit`.
+    pub fn next(&self, now: Instant, limit: usize) -> Vec<Key> {
+        let due = |lane: &'_ BTreeSet<(Instant, u64, Key)>| {
+            let due = lane.iter().take_while(|(due, _, _)| *due <= now);
+            let keys: Vec<Key> = due.take(limit).map(|(_, _, key)| key.clone()).collect();
+            keys.into_iter().peekable()
+        };
+        let (mut urgent, mut routine) = (due(&self.urgent), due(&self.routine));
+        let mut starts = self.starts;
+        let next = std::iter::from_fn(|| {
+            let routine_first = starts % ROUTINE_SHARE == ROUTINE_SHARE - 1;
+            starts = starts.wrapping_add(1);
+            match (routine_first, urgent.peek()) {
+                (true, _) => routine.next().or_else(|| urgent.next()),
+                (false, Some(_)) => urgent.next(),
+                (false, None) => routine.next(),
+            }
+        });
+        next.take(limit).collect()
+    }
+
     /// How many running keys occupy a worker.
     pub fn running(&self) -> usize {
         self.running

@@ -242,7 +242,7 @@ impl<R: Resource> ResourceReconciler<R> {
             Ok(row) => self.resource.reconcile(row, work).await,
             Err(row) => {
                 let (why, retry) = (&row.object, self.resource.unreadable_retry());
-                warn!(error = %why, "row cannot be read");
+                warn!(error = chain(why), "row cannot be read");
                 self.metrics.terminal_errors_total.inc();
                 self.resource.unreadable(why);
                 work.write(&row, &R::Object::unreadable(why, retry), &[])

@@ -5,11 +5,14 @@ use std::io::IsTerminal;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::Traces;
+use super::json_lines::JsonLines;
 use crate::config::{self, DaemonSettings, LogFormat};
 
 /// Added to the level by SIGUSR1: debug lines of Kindler, not of its libraries.
@@ -39,22 +42,8 @@ pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> LogLevel {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        // A closed stderr must not end the daemon.
-        .log_internal_errors(false);
-    let lines = if json {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .boxed()
-    } else {
-        lines
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .boxed()
-    };
+    let ansi = std::io::stderr().is_terminal();
+    let lines = lines(json, ansi, std::io::stderr);
     // This fails only if a test has set up a log already.
     let _ = tracing_subscriber::registry()
         .with(filter)
@@ -65,6 +54,26 @@ pub(super) fn init(settings: &DaemonSettings, traces: &Traces) -> LogLevel {
     LogLevel {
         filter: handle,
         set,
+    }
+}
+
+/// Writes a line for each event. In both formats, a field that is an error carries its causes.
+fn lines<S, W>(json: bool, ansi: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer()
+        .with_writer(writer)
+        // A closed stderr must not end the daemon.
+        .log_internal_errors(false);
+    if json {
+        lines
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLines)
+            .boxed()
+    } else {
+        lines.with_target(false).with_ansi(ansi).boxed()
     }
 }
 
@@ -112,5 +121,73 @@ impl LogLevel {
                 error!(error, "the log level is unchanged");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("claiming failed")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the server closed the session")]
+    struct Middle(#[source] std::fmt::Error);
+
+    /// What `lines` writes of an error field within a span.
+    fn written(json: bool) -> String {
+        let out: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let sink = out.clone();
+        let writer = move || -> Box<dyn std::io::Write> { Box::new(Sink(sink.clone())) };
+        let subscriber = tracing_subscriber::registry().with(lines(json, false, writer));
+        tracing::subscriber::with_default(subscriber, || {
+            let _in_span = tracing::info_span!("reconcile", cluster = "a").entered();
+            let error = Outer(Middle(std::fmt::Error));
+            let error = &error as &dyn std::error::Error;
+            error!(error, attempts = 3, "the claim failed");
+        });
+        String::from_utf8(out.lock().unwrap().clone()).unwrap()
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(part);
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_error_field_carries_its_causes_in_both_formats() {
+        let causes = ["claiming failed", "the server closed the session"];
+        for json in [true, false] {
+            let line = written(json);
+            let innermost = std::fmt::Error.to_string();
+            for cause in causes.iter().copied().chain([innermost.as_str()]) {
+                assert!(line.contains(cause), "{cause} is missing in {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_json_line_has_level_message_fields_target_and_spans() {
+        let line: serde_json::Value = serde_json::from_str(&written(true)).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["message"], "the claim failed");
+        assert_eq!(line["attempts"], 3);
+        assert_eq!(line["target"], "kindler::daemon::logging::tests");
+        assert_eq!(line["spans"][0]["name"], "reconcile");
+        assert_eq!(line["spans"][0]["cluster"], "a");
+        let at: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!(at <= jiff::Timestamp::now());
     }
 }

@@ -13,6 +13,7 @@ mod ground;
 mod health_channels;
 mod heartbeat;
 mod identity;
+mod json_lines;
 mod logging;
 #[cfg(not(feature = "otel"))]
 mod no_traces;
@@ -30,6 +31,7 @@ mod systemd;
 mod terms;
 #[cfg(feature = "otel")]
 mod traces;
+mod workload;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

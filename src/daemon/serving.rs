@@ -17,9 +17,9 @@ use super::process::{Databases, Process};
 use super::replicas::own_scripts;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms};
+use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms, workload};
 use crate::clusters::reconcile::CONTROLLER;
-use crate::config::DaemonSettings;
+use crate::config::{DaemonSettings, HEARTBEAT};
 use crate::core::listener::Listener;
 use crate::core::refusals::Refusals;
 use crate::core::runtime::Controllers;
@@ -162,6 +162,13 @@ impl RunningParts<'_> {
             // One controller for each reconciled table.
             let clusters = process.controller(wakeups.clone(), vitals.schema.clone());
             refusals = clusters.refusals();
+            tokio::spawn(workload::report(
+                process.store.clone(),
+                process.me.owner.clone(),
+                process.settings.serving.delete_cap,
+                clusters.workload(),
+                shutdown.clone(),
+            ));
             controllers.add(channels.wake, wakeups.clone(), clusters);
         } else {
             controllers.listen(channels.wake, wakeups.clone());
@@ -172,6 +179,7 @@ impl RunningParts<'_> {
             channel: channels.page,
             store: server.store.clone(),
             owner: process.me.owner.clone(),
+            heartbeat: HEARTBEAT,
             feed: server.feed.clone(),
         };
         let findings = vitals.findings.clone();

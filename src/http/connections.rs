@@ -25,6 +25,8 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::{debug, warn};
 
+use crate::cause::chain;
+
 /// Pause after a failed accept, as when no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
@@ -73,7 +75,7 @@ pub(super) async fn serve(
             Ok(accepted) => accepted,
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                warn!(error = chain(&error), "cannot accept a connection");
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
@@ -109,7 +111,8 @@ pub(super) async fn serve(
                 }
             };
             if let Err(error) = ended {
-                debug!(%error, %peer, "a connection ended early");
+                let error = &error as &dyn std::error::Error;
+                debug!(error, %peer, "a connection ended early");
             }
         });
     }
@@ -223,7 +226,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// before, which clients delay by 40 ms.
 fn set_nodelay(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
+        let error = &error as &dyn std::error::Error;
+        debug!(error, "cannot set TCP_NODELAY");
     }
 }
 
@@ -231,7 +235,8 @@ fn set_nodelay(stream: &TcpStream) {
 fn set_tcp_user_timeout(stream: &TcpStream, within: Duration) {
     let within = within.as_millis().try_into().unwrap_or(u32::MAX);
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, within) {
-        debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        let error = &error as &dyn std::error::Error;
+        debug!(error, "cannot set TCP_USER_TIMEOUT");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The reader behind all streams: it reads the changes after each notification,
 //! and from time to time without one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use crate::cause::chain;
 use crate::core::database::{Database, DatabaseError};
 use crate::core::listener::{Listener, Listening, Route};
 use crate::core::wakeups::WakeupQueue;
-use crate::store::{Changes, Store};
+use crate::store::{Changes, ClusterWithWork, FleetView, Store};
 
 use super::{Feed, View};
 
@@ -27,6 +27,8 @@ const REGISTER_EVERY: Duration = Duration::from_secs(20);
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// The same while they do not arrive.
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The shortest pause before a read without a notification.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two reads of all rows, which find changes made with triggers
 /// disabled.
 const READ_ALL_EVERY: Duration = Duration::from_secs(30);
@@ -42,6 +44,8 @@ pub struct Follower {
     pub store: Store,
     /// Unique to this process.
     pub owner: String,
+    /// The time between two heartbeats of a daemon.
+    pub heartbeat: Duration,
     // outputs
     /// Receives the changes.
     pub feed: Feed,
@@ -55,6 +59,10 @@ struct FollowState {
     /// Whether the database sends notifications.
     notifies: bool,
     registered_at: Option<Instant>,
+    /// The daemons, if they could be read.
+    fleet: Option<FleetView>,
+    /// The clusters that may wait: what they wait for changes although their rows do not.
+    unsettled: HashMap<String, ClusterWithWork>,
 }
 
 impl Follower {
@@ -97,6 +105,8 @@ impl Follower {
             all_read: Instant::now(),
             notifies: true,
             registered_at: None,
+            fleet: None,
+            unsettled: HashMap::new(),
         };
         let mut open_streams = self.feed.shared.open_streams.subscribe();
         let mut no_stream_since = None;
@@ -112,6 +122,10 @@ impl Follower {
                 POLL_EVERY
             };
             first = false;
+            // The banner must not wait for the next read when the last daemon falls silent.
+            let silent = following.fleet.as_ref().and_then(FleetView::silent_at);
+            let silent = silent.map(|at| at.saturating_duration_since(Instant::now()));
+            let pause = silent.map_or(pause, |silent| pause.min(silent.max(MIN_PAUSE)));
             let no_stream = *open_streams.borrow_and_update() == 0;
             no_stream_since = no_stream.then(|| no_stream_since.unwrap_or_else(Instant::now));
             let end = no_stream_since.map(|since: Instant| since + LINGER);
@@ -155,12 +169,23 @@ impl Follower {
             following.all_read = Instant::now();
         }
         let changes = self.store.changes(&following.horizon).await?;
-        let views: Vec<View> = changes.rows.into_iter().map(View::of_row).collect();
+        // Without it, no cluster says for what it waits.
+        following.fleet = self.store.fleet(self.heartbeat).await.ok();
+        let fleet = following.fleet.as_ref();
+        for row in changes.rows.iter().flatten() {
+            let name = row.cluster.name.to_string();
+            match row.cluster.settled() {
+                true => following.unsettled.remove(&name),
+                false => following.unsettled.insert(name, row.clone()),
+            };
+        }
+        let waiting = following.unsettled.values().cloned().map(Ok);
         let known = {
             let mut state = self.feed.lock();
-            for view in views {
-                state.upsert(view);
+            for row in changes.rows.into_iter().chain(waiting) {
+                state.upsert(View::of_row(row, fleet));
             }
+            state.set_problems(fleet.map(FleetView::problems).unwrap_or_default());
             state.total()
         };
         following.horizon = changes.horizon;
@@ -168,6 +193,7 @@ impl Follower {
         // All current rows are known, so a different count means removed rows.
         if known != changes.total {
             let names: HashSet<String> = self.store.names().await?.into_iter().collect();
+            following.unsettled.retain(|name, _| names.contains(name));
             self.feed.lock().keep_only(&names);
         }
         Ok(())

@@ -46,7 +46,7 @@ pub struct Subscription {
     pub total: usize,
     /// The id of the last change in `backlog`.
     pub id: String,
-    /// A status, as JSON, if the data may be stale.
+    /// A status, as JSON, if the data may be stale or something is wrong.
     pub warning: Option<String>,
     /// The changes from then on. The channel returns an error to a receiver that
     /// lags too far; the stream should then end.

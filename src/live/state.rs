@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
 
+use crate::store::Problem;
+
 use super::view::View;
 
 /// How many changes are kept for streams that resume, and by how many a stream
@@ -22,7 +24,7 @@ pub enum FrameKind {
     Upsert,
     /// A cluster was removed.
     Remove,
-    /// Whether the data is current has changed.
+    /// Whether the data is current, or what is wrong, has changed.
     Status,
 }
 
@@ -66,6 +68,8 @@ pub(super) struct FeedState {
     stale: Option<String>,
     /// When the database was last read.
     read_at: Option<Timestamp>,
+    /// What is wrong with the daemons and around them.
+    problems: Vec<Problem>,
 }
 
 impl FeedState {
@@ -78,6 +82,7 @@ impl FeedState {
             sender: broadcast::channel(MAX_RECENT).0,
             stale: None,
             read_at: None,
+            problems: Vec::new(),
         }
     }
 
@@ -161,17 +166,35 @@ impl FeedState {
             return;
         }
         self.stale = stale;
+        self.send_status();
+    }
+
+    /// Stores what is wrong; sends a frame if that changed.
+    pub(super) fn set_problems(&mut self, problems: Vec<Problem>) {
+        if self.problems != problems {
+            self.problems = problems;
+            self.send_status();
+        }
+    }
+
+    fn send_status(&mut self) {
         let data = self.status().to_string();
         self.send(FrameKind::Status, String::new(), data.into());
     }
 
-    /// The status for a new stream, if the data may be stale.
+    /// The status for a new stream, if the data may be stale or something is wrong.
     pub(super) fn warning(&self) -> Option<String> {
-        self.stale.as_ref().map(|_| self.status().to_string())
+        let wrong = self.stale.is_some() || !self.problems.is_empty();
+        wrong.then(|| self.status().to_string())
     }
 
     fn status(&self) -> serde_json::Value {
-        json!({ "current": self.stale.is_none(), "why": self.stale, "as_of": self.read_at })
+        json!({
+            "current": self.stale.is_none(),
+            "why": self.stale,
+            "as_of": self.read_at,
+            "problems": self.problems,
+        })
     }
 
     /// Why there is no data yet.
@@ -251,6 +274,24 @@ mod tests {
         assert!(warning["as_of"].is_string(), "{warning}");
         state.set_stale(None);
         assert_eq!(state.warning(), None);
+    }
+
+    #[test]
+    fn a_stream_learns_what_is_wrong_and_when_it_ends() {
+        let mut state = FeedState::new();
+        let start = state.id();
+        let problem = || Problem {
+            what: "no daemon is running".to_owned(),
+            next: "start one".to_owned(),
+        };
+        state.set_problems(vec![problem()]);
+        state.set_problems(vec![problem()]);
+        let warning: serde_json::Value = serde_json::from_str(&state.warning().unwrap()).unwrap();
+        assert_eq!(warning["current"], true);
+        assert_eq!(warning["problems"][0]["what"], "no daemon is running");
+        state.set_problems(Vec::new());
+        assert_eq!(state.warning(), None);
+        assert_eq!(state.since(&start).unwrap().len(), 2);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::clusters::{Cluster, FieldKind, Spec, SpecField};
 use crate::core::database::Undecodable;
-use crate::store::{ActiveWork, ClusterWithWork};
+use crate::store::{ActiveWork, ClusterWithWork, FleetView};
 
 /// A cluster. For a row that cannot be decoded only `name` and `unreadable` are set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -46,6 +46,8 @@ pub struct View {
     pub reason: Option<String>,
     /// The reason for the state, as a sentence.
     pub message: Option<String>,
+    /// What it waits for, if no action runs on it: a daemon, a free worker, the cap on deletions.
+    pub waiting: Option<String>,
     /// Free labels.
     #[schema(value_type = Object)]
     pub labels: serde_json::Value,
@@ -143,6 +145,7 @@ impl View {
             last_reconciled_at: cluster.last_reconciled_at,
             reason: cluster.status_reason.clone(),
             message: cluster.status_message.clone(),
+            waiting: None,
             labels: cluster.labels.clone(),
             paused: cluster.paused,
             protected: cluster.protected,
@@ -167,10 +170,26 @@ impl View {
         }
     }
 
+    /// The same, which also says what it waits for.
+    pub fn within(cluster: &Cluster, work: Option<ActiveWork>, fleet: Option<&FleetView>) -> Self {
+        let leased = work.is_some();
+        let mut view = Self::of(cluster, work);
+        let waiting = fleet.and_then(|fleet| fleet.waiting(cluster));
+        // Someone works on it, although no heartbeat says so yet.
+        if let Some(waiting) = waiting.filter(|_| !leased) {
+            view.message = Some(waiting.of(cluster));
+            view.waiting = Some(waiting.to_string());
+        }
+        view
+    }
+
     /// A row of the database.
-    pub fn of_row(row: Result<ClusterWithWork, (String, Undecodable)>) -> Self {
+    pub fn of_row(
+        row: Result<ClusterWithWork, (String, Undecodable)>,
+        fleet: Option<&FleetView>,
+    ) -> Self {
         match row {
-            Ok(ClusterWithWork { cluster, work }) => Self::of(&cluster, work),
+            Ok(ClusterWithWork { cluster, work }) => Self::within(&cluster, work, fleet),
             Err((name, why)) => Self {
                 name,
                 unreadable: Some(crate::cause::chain(&why)),

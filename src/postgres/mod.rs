@@ -235,7 +235,8 @@ async fn supervise(
         started = server.start().await;
     };
     if let Err(error) = server.stop().await {
-        tracing::error!(%error, "could not stop Postgres");
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, "could not stop Postgres");
     }
     if !server.paths.socket_dir.starts_with(&server.paths.home) {
         let _ = std::fs::remove_dir(&server.paths.socket_dir);

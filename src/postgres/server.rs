@@ -15,6 +15,8 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, NoTls};
 
+use crate::cause::chain;
+
 use super::account::Account;
 use super::binaries::{Binaries, output_of};
 use super::error::{PostgresError, failed};
@@ -69,7 +71,8 @@ impl ServerProcess {
                 tracing::info!(pid, "adopted the Postgres of an earlier run");
                 return Ok(main);
             };
-            tracing::warn!(pid, %error, "replacing the Postgres of an earlier run");
+            let error = chain(&error);
+            tracing::warn!(pid, error, "replacing the Postgres of an earlier run");
         }
         self.stop().await?;
         let launched = self.launch().await;

@@ -16,6 +16,10 @@ use crate::core::steps::StepChange;
 use super::object::ClusterStatus;
 use super::{Store, queries};
 
+/// The statement with which a person withdraws every deferred deletion.
+pub const STOP_DELETIONS: &str = "UPDATE clusters SET desired_state = 'present' \
+                                  WHERE desired_state = 'absent' AND status_reason = 'DeletionHeld'";
+
 const OPERATION: &str = "begin a deletion";
 
 /// How long a deletion waits for those that begin at the same time before its caller

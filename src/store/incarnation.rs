@@ -91,6 +91,24 @@ impl Store {
         Ok(found.first().copied())
     }
 
+    /// When a row first reached what a generation or a later one declares, if it did.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn completion(
+        &self,
+        name: &ClusterName,
+        uid: Uuid,
+        generation: i64,
+    ) -> Result<Option<Timestamp>, DatabaseError> {
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &uid, &generation];
+        let operation = "find a completion";
+        let found = self.each(operation, &queries::FIND_COMPLETION, &params, |row| {
+            column(row, "at")
+        });
+        Ok(found.await?.into_iter().next().flatten())
+    }
+
     /// The revision of a task, with its row or the row's removal; `None` if the task is
     /// unknown.
     ///

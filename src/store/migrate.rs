@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 20] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 21] = [
     (
         1,
         "clusters",
@@ -126,6 +126,11 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 20] = [
         20,
         "ports and times",
         include_str!("../../sql/migrations/0020_ports_and_times.sql"),
+    ),
+    (
+        21,
+        "declared",
+        include_str!("../../sql/migrations/0021_declared.sql"),
     ),
 ];
 

@@ -12,6 +12,7 @@ mod deferred;
 mod deletions;
 mod edit;
 mod feed;
+mod fleet;
 mod ground;
 mod history;
 mod incarnation;
@@ -47,8 +48,10 @@ use crate::core::rows::{Placement, Rows};
 
 pub use declare::{Declaration, Declared};
 pub use deferred::{DeferredCount, DueCount};
+pub use deletions::STOP_DELETIONS;
 pub use edit::{Batch, BatchOutcome, Edit};
 pub use feed::{ActiveWork, Changes, ClusterWithWork};
+pub use fleet::{FleetCache, FleetView, Problem};
 pub use ground::{DatabaseGround, SchemaWithTables};
 pub use history::{AuditEntry, AuditFilter, Revision};
 pub use incarnation::{Incarnation, Removal, TaskRevision};
@@ -95,6 +98,8 @@ pub struct Store {
     /// Which clusters this daemon works on.
     placement: Arc<Placement>,
     claims: Rows<Cluster>,
+    /// The last read state of the daemons, for [`Store::recent_fleet`].
+    fleet: FleetCache,
 }
 
 impl Store {
@@ -107,6 +112,7 @@ impl Store {
             connections,
             actor: None,
             placement: Arc::default(),
+            fleet: FleetCache::default(),
         }
     }
 

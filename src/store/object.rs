@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use crate::cause::chain;
 use crate::clusters::event::Reason;
 use crate::clusters::plan::{Applied, Moment, Status, write_refused};
 use crate::clusters::{Actual, Cluster};
@@ -61,8 +62,8 @@ impl Object for Cluster {
         ClusterStatus {
             actual_state: Actual::Failed.as_str(),
             status_reason: Reason::RowInvalid.as_str(),
-            status_message: format!("its row cannot be read: {why}"),
-            reconcile_error: Some(why.to_string()),
+            status_message: format!("its row cannot be read: {}", chain(why)),
+            reconcile_error: Some(chain(why)),
             failed_attempts: 1,
             next_attempt_at: None,
             next_attempt_seconds: Some(retry.as_secs_f64()),

@@ -82,6 +82,7 @@ queries! {
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";
     CREATE_TOKEN = "create_token";
+    FIND_COMPLETION = "find_completion";
     FIND_INCARNATION = "find_incarnation";
     FIND_PORTS = "find_ports";
     FIND_REMOVAL = "find_removal";
@@ -93,6 +94,7 @@ queries! {
     HAS_LIVE_TOKEN = "has_live_token";
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
+    LIST_DEFERRED_DELETIONS = "list_deferred_deletions";
     LIST_FACTS = "list_facts";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
@@ -120,6 +122,7 @@ queries! {
     READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
     REMOVE_REPLICA = "remove_replica";
+    WRITE_WORKLOAD = "write_workload";
     REVOKE_TOKEN = "revoke_token";
     SET_DESIRED = "set_desired";
     SET_PAUSED = "set_paused";

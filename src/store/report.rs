@@ -16,6 +16,7 @@ use super::rows;
 use crate::core::database::DatabaseError;
 use crate::core::database::{Undecodable, column};
 use crate::core::refusals::RefusedWrite;
+use crate::core::workload::Workload;
 use crate::findings::Finding;
 
 /// One event of the history.
@@ -122,6 +123,10 @@ pub struct ReplicaStatus {
     /// Its settings and scripts.
     #[serde(skip)]
     pub identity: ReplicaSettings,
+    /// What its workers do, and what waits for them.
+    pub workload: Workload,
+    /// The deletions that it lets begin within a minute; 0: any number. `None`: not known.
+    pub delete_cap: Option<usize>,
     /// When it started.
     pub started_at: Timestamp,
     /// Seconds since its last heartbeat.
@@ -275,6 +280,8 @@ impl Store {
     /// [`DatabaseError`].
     pub async fn replicas(&self) -> Result<Vec<ReplicaStatus>, DatabaseError> {
         self.each("list the daemons", &queries::LIST_REPLICAS, &[], |row| {
+            let workload: serde_json::Value = column(row, "workload")?;
+            let delete_cap = workload["delete_cap"].as_u64();
             Ok(ReplicaStatus {
                 owner: column(row, "owner")?,
                 host: column(row, "host")?,
@@ -293,6 +300,8 @@ impl Store {
                     settings: serde_json::from_value(column(row, "settings")?).unwrap_or_default(),
                     scripts: serde_json::from_value(column(row, "scripts")?).unwrap_or_default(),
                 },
+                workload: serde_json::from_value(workload).unwrap_or_default(),
+                delete_cap: delete_cap.and_then(|cap| usize::try_from(cap).ok()),
                 started_at: column(row, "started_at")?,
                 silent_seconds: column(row, "silent_seconds")?,
             })

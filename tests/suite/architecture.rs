@@ -347,3 +347,16 @@ fn patterns_do_not_need_unicode_tables() {
         assert_eq!(built, bytes, "{}", path.display());
     }
 }
+
+/// `%error` would write only the message of an error: a field that is a `&dyn Error` carries
+/// its causes in every format.
+#[test]
+fn errors_in_log_lines_carry_their_causes() {
+    for path in rust_files(&src()) {
+        for line in code(&path) {
+            let bare = ["%error", "?error", "error = %", "error = ?"];
+            let found = bare.iter().find(|bare| line.contains(**bare));
+            assert!(found.is_none(), "{}: {line}", path.display());
+        }
+    }
+}

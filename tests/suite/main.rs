@@ -10,6 +10,7 @@ mod deploy;
 mod driver;
 mod embedded_postgres;
 mod faults;
+mod induced;
 mod kit;
 mod kit_tests;
 mod native;

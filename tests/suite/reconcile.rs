@@ -15,6 +15,7 @@ mod schema_versions;
 mod scripts;
 mod selector;
 mod tls;
+mod waiting;
 mod wakeups;
 
 use tokio_postgres::Client;

@@ -7,6 +7,7 @@ mod fleet;
 mod http;
 mod logs;
 mod process;
+mod surroundings;
 #[cfg(feature = "otel")]
 mod traces;
 

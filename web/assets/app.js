@@ -1,4 +1,4 @@
-// Assembles the page: top bar, the view of the address, the banner for stale data, the keyboard.
+// Assembles the page: top bar, view of the address, banner, keyboard.
 import { keyboardHelp } from "./actions.js";
 import { activity } from "./activity.js";
 import { openCreate } from "./create.js";
@@ -46,7 +46,7 @@ function render() {
   follow();
 }
 
-/** Opens the create dialog if the address asks for it; closes the dialogs of other views. */
+/** Opens the create dialog if the address asks for it; closes others. */
 function follow() {
   const wanted = known && !needsLogin(user) && query().get("create") === "1";
   const open = $("dialog[open]");
@@ -81,6 +81,7 @@ function banner() {
   if (!link.connected && link.truth) text = t("reconnecting", { time });
   else if (link.why) text = t("stale", { why: link.why, time });
   else if (!link.connected && link.failed) text = t("unreadable", { why: link.failed });
+  else text = link.problems.map((one) => `${one.what} → ${one.next}`).join(" · ");
   box.hidden = !text;
   if (box.textContent !== text) box.textContent = text;
 }

@@ -1,4 +1,4 @@
-// The log of a cluster's commands: follow, search, download.
+// The log of a cluster's commands.
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -8,6 +8,7 @@ const MAX_LINES = 5000;
 
 export function logPanel(name) {
   let lines = [];
+  let partial = "";
   let source = null;
   const text = h("pre.log", { tabindex: "0", "aria-label": t("log") });
   const search = h("input", {
@@ -28,7 +29,8 @@ export function logPanel(name) {
 
   function draw() {
     const wanted = search.value.toLowerCase();
-    const shown = wanted ? lines.filter((line) => line.toLowerCase().includes(wanted)) : lines;
+    const all = partial ? [...lines, partial] : lines;
+    const shown = wanted ? all.filter((line) => line.toLowerCase().includes(wanted)) : all;
     const atEnd = text.scrollTop + text.clientHeight >= text.scrollHeight - 30;
     const none = lines.length ? t("noLine", { n: lines.length }) : t("noLog");
     fill(text, shown.length ? shown.flatMap((line) => [...marked(line, wanted), "\n"]) : none);
@@ -39,13 +41,15 @@ export function logPanel(name) {
     close();
     lines = [];
     source = new EventSource(api.of(name, "/log?follow=true&lines=500"));
+    source.addEventListener("partial", ({ data }) => { partial = data; soon(); });
     source.addEventListener("line", ({ data }) => {
+      partial = "";
       lines.push(data);
       if (lines.length > MAX_LINES) lines.splice(0, lines.length - MAX_LINES);
       soon();
     });
     // Each connection starts with the last lines.
-    source.onopen = () => { lines = []; soon(); };
+    source.onopen = () => { lines = []; partial = ""; soon(); };
     draw();
   }
 
@@ -54,7 +58,6 @@ export function logPanel(name) {
     source = null;
   }
 
-  /** Reopens a stream that the server rejected. */
   const wake = () => { if (follow.checked && source?.readyState === EventSource.CLOSED) open(); };
 
   open();

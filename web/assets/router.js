@@ -29,7 +29,7 @@ export function go(path) {
 
 export const query = () => new URLSearchParams(location.search);
 
-/** Changes the query in place, without a new history entry; an empty value removes the key. */
+/** Changes the query without a new history entry; an empty value removes the key. */
 export function setQuery(changes) {
   const params = query();
   for (const [key, value] of Object.entries(changes)) {

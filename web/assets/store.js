@@ -1,5 +1,4 @@
-// The clusters, kept by name from one event stream. Views subscribe with `watch` and are called
-// at most once per frame.
+// The clusters by name, from one event stream. `watch` calls views at most once per frame.
 import * as api from "./api.js";
 import { say } from "./dom.js";
 import { t } from "./i18n.js";
@@ -9,7 +8,7 @@ export const clusters = new Map();
 /** Declared on this page, and not received from the stream yet. */
 export const sent = new Map();
 /** `truth`: when the data was current; `why` it may be stale; `failed`: why there is none. */
-export const link = { synced: false, connected: false, why: null, truth: null, failed: null };
+export const link = { synced: false, connected: false, why: null, truth: null, failed: null, problems: [] };
 
 const listeners = new Set();
 let changed = new Set();
@@ -87,7 +86,7 @@ export function connect() {
   on("synced", ({ at }) => {
     setServerTime(at);
     if (whole) for (const name of clusters.keys()) if (!seen.has(name)) clusters.delete(name);
-    Object.assign(link, { synced: true, connected: true, why: null, failed: null, truth: now() });
+    Object.assign(link, { synced: true, connected: true, why: null, failed: null, truth: now(), problems: [] });
     whole = false;
     touch("*");
   });
@@ -96,8 +95,9 @@ export function connect() {
     clusters.delete(name);
     touch(name);
   });
-  on("status", ({ current, why, as_of: read }) => {
+  on("status", ({ current, why, as_of: read, problems }) => {
     link.why = current ? null : why;
+    link.problems = problems;
     if (!current && read) link.truth = Date.parse(read);
     touch("*");
   });
@@ -120,7 +120,8 @@ async function poll() {
     const rows = await api.get("/api/clusters?limit=10000");
     clusters.clear();
     for (const view of rows) clusters.set(view.name, view);
-    Object.assign(link, { synced: true, connected: true, failed: null, truth: now() });
+    const { problems } = await api.get("/api/status");
+    Object.assign(link, { synced: true, connected: true, failed: null, truth: now(), problems });
   } catch (error) {
     // After 401 the login is shown instead.
     link.failed = error.status === 401 ? null : error.message;

@@ -1,4 +1,4 @@
-// The state of Kindler: database, daemons, leases, deferred and failed work.
+// The state of Kindler.
 import * as api from "./api.js";
 import { fill, h, renew } from "./dom.js";
 import { t } from "./i18n.js";
@@ -51,7 +51,7 @@ function draw(body, { listener, queue, schema, ...now }) {
     h("td.bad-text", explain(one.reason, one.message)), when(one.next_attempt_at)));
   renew(body,
     panel("database", h("dl", database.map(([term, value]) => [h("dt", term), value]))),
-    panel("daemons", table(now.replicas.map((one) => daemon(one, now.work)), h("div.bad-text", t("noDaemon")))),
+    panel("daemons", table(now.replicas.map((one) => daemon(one, now.work)), t("empty"))),
     panel("working", table(work, h("div.soft", t("idle")))),
     panel("waiting", table([deferred, unselected, failing].flat(), h("div.soft", t("nothingWaits")))));
 }

@@ -1,4 +1,4 @@
-// Times for people, by the server's clock: each stream sends its time, and the page corrects its own.
+// Times for people, by the server's clock, which each stream sends.
 import { t, language } from "./i18n.js";
 
 let ahead = 0;

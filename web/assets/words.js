@@ -11,7 +11,7 @@ const LOOKS = {
 };
 const look = (actual) => LOOKS[actual] ?? LOOKS.unknown;
 
-/** The fields of a spec, as the server declares them. The text of each has its name as key. */
+/** The fields of a spec. The text of each has its name as key. */
 export const PORTS = FIELDS.filter((field) => field.kind === "port");
 export const FLAGS = FIELDS.filter((field) => field.kind === "flag");
 

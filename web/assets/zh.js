@@ -50,7 +50,7 @@ export const zh = {
   queue: "队列", due: "{n} 个到期，最早的已等 {span}", nextDue: "没有到期的；下一个 {when}", empty: "空",
   daemons: "守护进程", working: "进行中", waiting: "推迟或失败", database: "数据库",
   listener: "监听器", streams: "打开的页面", idle: "没有进行中的工作。",
-  nothingWaits: "没有推迟或失败的集群。", noDaemon: "没有守护进程在运行：请启动 `kindler serve`。",
+  nothingWaits: "没有推迟或失败的集群。",
   alive: "在线", standby: "待命", silent: "已 {span} 无心跳", up: "已运行 {span}",
   answers: "正常，架构版本 {v}", received: "正在监听变更", disconnected: "未连接",
   unsupported: "收不到通知：位于事务池之后", deferred: "{n} 个集群：{reason}",

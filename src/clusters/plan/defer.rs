@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clusters::event::Reason;
 use crate::clusters::health::HostOutage;
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster, Waiting};
 use crate::duration;
 
 use super::{Action, Decision, Moment, Policy, Status};
@@ -51,25 +51,26 @@ pub struct DeletionQueue {
 impl DeletionQueue {
     /// When this deletion may begin under the cap, after those before it: each begins a
     /// minute after the one that is `cap` positions earlier.
-    pub(super) fn begins_at(&self, cap: usize) -> Timestamp {
+    pub fn begins_at(&self, cap: usize) -> Timestamp {
         if cap == 0 || self.counted {
             return self.now;
         }
         let counts = |at: &&Timestamp| self.now.duration_since(**at) < MINUTE;
-        let mut begun: Vec<Timestamp> = self.begun.iter().filter(counts).copied().collect();
-        let mut own = self.now;
-        for _ in 0..=self.ahead {
-            own = match begun.len().checked_sub(cap) {
-                Some(before) => self.now.max(
-                    begun[before]
-                        .saturating_add(MINUTE)
-                        .unwrap_or(Timestamp::MAX),
-                ),
-                None => self.now,
-            };
-            begun.push(own);
+        let begun: Vec<Timestamp> = self.begun.iter().filter(counts).copied().collect();
+        let mut position = begun.len() + self.ahead;
+        let mut minutes = 0;
+        while position >= cap {
+            position -= cap;
+            minutes += 1;
+            if let Some(began) = begun.get(position) {
+                return began
+                    .saturating_add(MINUTE * minutes)
+                    .unwrap_or(Timestamp::MAX);
+            }
         }
-        own
+        self.now
+            .saturating_add(MINUTE * minutes)
+            .unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -89,18 +90,14 @@ pub fn defer_deletion(
         now: queue.now,
         jitter: 0.0,
     };
-    let seconds = begins.duration_since(queue.now).as_secs_f64().ceil();
-    let ahead = match queue.ahead {
-        0 => String::new(),
-        1 => ", after 1 other".to_owned(),
-        n => format!(", after {n} others"),
+    let waiting = Waiting::Deferred {
+        cap,
+        position: queue.ahead + 1,
+        begins_in: Duration::try_from(begins.duration_since(queue.now)).unwrap_or_default(),
     };
     Status {
         reason: Reason::DeletionHeld,
-        message: format!(
-            "the deletion is deferred: at most {cap} start within a minute \
-             (KINDLER_DELETE_CAP); it starts in {seconds}s{ahead}"
-        ),
+        message: waiting.to_string(),
         next_attempt_at: Some(begins.min(moment.after(MAX_DEFERRAL))),
         ..Status::unchanged(cluster)
     }

@@ -136,6 +136,7 @@ impl SafetyLimits {
             warn!(
                 cap,
                 waiting = queue.ahead + queue.behind + 1,
+                to_stop_them = crate::store::STOP_DELETIONS,
                 "deletions are deferred: KINDLER_DELETE_CAP limits how many start within a minute"
             );
         } else if none_left && self.deletions_deferred.swap(false, Ordering::Relaxed) {

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::core::metrics::ControllerMetrics;
 use crate::core::queue::{Lane, Offered};
 use crate::core::refusals::Refusals;
 use crate::core::wakeups::{WakeupQueue, Wakeups};
+use crate::core::workload::Workload;
 
 use workers::Workers;
 
@@ -133,12 +135,18 @@ impl<R: Reconciler> Controller<R> {
         self.workers.refusals()
     }
 
+    /// What the workers do, and what waits for them.
+    pub fn workload(&self) -> watch::Receiver<Workload> {
+        self.workers.workload()
+    }
+
     /// Reconciles until `shutdown`. Then it starts nothing new, lets running reconciles
     /// finish within [`ControllerSettings::finish_within`], asks the others to stop, and
     /// returns when they have stopped or [`ControllerSettings::stop_within`] has passed.
     pub async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             self.workers.start_due();
+            self.workers.report();
             self.start_pass();
             let wake = self.wake_at();
             // Every arm is cancel-safe.
@@ -293,6 +301,7 @@ impl<R: Reconciler> Controller<R> {
             .next_start()
             .into_iter()
             .chain(pass)
+            .chain(self.workers.next_report())
             .min()
             .unwrap_or(latest)
             .min(latest)

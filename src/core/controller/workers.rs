@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -18,9 +18,13 @@ use crate::cause::chain;
 use crate::core::metrics::{ActiveReconcile, ControllerMetrics, ReconcileResult};
 use crate::core::queue::{Key, Lane, Offered, Queue};
 use crate::core::refusals::Refusals;
+use crate::core::workload::{self, Workload};
 
 /// How long no key is started after a reconcile reported an outage.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The shortest time between two reports of the workload.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 type Claims<R> =
     Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::ClaimedKey>)>, <R as Reconciler>::Error>;
@@ -45,6 +49,10 @@ pub(super) struct Workers<R: Reconciler> {
     lent: LentWorkers,
     requeue: bool,
     refusals: Refusals,
+    workload: watch::Sender<Workload>,
+    reported_at: Instant,
+    /// The workload may have changed since its last report.
+    unreported: bool,
     /// During an outage no key is started before this.
     outage_until: Option<Instant>,
     stop: CancellationToken,
@@ -69,6 +77,9 @@ impl<R: Reconciler> Workers<R> {
             lent: LentWorkers::default(),
             requeue: true,
             refusals: Refusals::default(),
+            workload: watch::Sender::default(),
+            reported_at: Instant::now(),
+            unreported: true,
             outage_until: None,
             stop: CancellationToken::new(),
         }
@@ -86,6 +97,40 @@ impl<R: Reconciler> Workers<R> {
         self.refusals.clone()
     }
 
+    pub(super) fn workload(&self) -> watch::Receiver<Workload> {
+        self.workload.subscribe()
+    }
+
+    /// Reports the workload, at most every [`REPORT_EVERY`].
+    pub(super) fn report(&mut self) {
+        let now = Instant::now();
+        if !self.unreported || now < self.reported_at + REPORT_EVERY {
+            return;
+        }
+        (self.reported_at, self.unreported) = (now, false);
+        let names = |keys: Vec<Key>| keys.iter().map(|key| key.to_string()).collect();
+        let mut running: Vec<String> = names(self.running.keys().cloned().collect());
+        running.sort_unstable();
+        let next = self.queue.next(now, workload::NAMED);
+        let workload = Workload {
+            workers: self.settings.concurrency,
+            busy: self.queue.running(),
+            running,
+            waiting: self.queue.ready(now),
+            next: names(next),
+        };
+        self.workload.send_if_modified(|was| {
+            let changed = *was != workload;
+            *was = workload;
+            changed
+        });
+    }
+
+    /// When the next report is due, if something may have changed.
+    pub(super) fn next_report(&self) -> Option<Instant> {
+        self.unreported.then_some(self.reported_at + REPORT_EVERY)
+    }
+
     /// Queues a key. A key that a full pass found waits for the delay after a refusal; a
     /// notification starts it at once, because a person may have removed the cause.
     pub(super) fn offer(&mut self, key: &str, due: Instant, lane: Lane) -> Offered {
@@ -94,6 +139,7 @@ impl<R: Reconciler> Workers<R> {
             _ => due,
         };
         let offered = self.queue.offer(&Key::from(key), due, lane);
+        self.unreported = true;
         if matches!(offered, Offered::Added | Offered::Displaced(_)) {
             self.metrics.adds_total.inc();
         }
@@ -281,6 +327,7 @@ impl<R: Reconciler> Workers<R> {
         let Some(running) = self.running.remove(key) else {
             return;
         };
+        self.unreported = true;
         let now = Instant::now();
         self.metrics.reconcile_ended(running.reconcile, result);
         // A refused key stays in the queue: full passes do not start it.

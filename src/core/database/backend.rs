@@ -10,13 +10,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{CancelToken, Client};
 
 /// The process in the key of this connection; 0 if the server sent no key.
 pub(super) async fn assigned_process(client: &Client) -> i32 {
+    process_of_token(&client.cancel_token()).await
+}
+
+/// The same of the connection that this token is for.
+pub(super) async fn process_of_token(cancel: &CancelToken) -> i32 {
     let mut written = Memory::default();
-    let cancel = client.cancel_token();
+    let cancel = cancel.clone();
     if cancel.cancel_query_raw(&mut written, Plain).await.is_err() {
         return 0;
     }

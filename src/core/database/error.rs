@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::WrongType;
 
 use super::refusal::advice;
 use super::tls::Tls;
+use crate::cause::chain;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +72,30 @@ pub enum Undecodable {
     /// A column contains a value that its type rejects.
     #[error(transparent)]
     Value(Box<dyn Error + Send + Sync>),
+    /// The same, and a statement changes the value to one that can be read.
+    #[error("{}; to mend it: {statement}", chain(why))]
+    Mendable {
+        /// Why it cannot be read.
+        why: Box<Undecodable>,
+        /// The statement.
+        statement: String,
+    },
 }
 
 impl Undecodable {
     /// A value that a type rejected, with the type's error.
     pub fn value(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Value(Box::new(error))
+    }
+
+    /// Whether the column is missing or has another type, which no change of its value mends.
+    pub fn is_of_the_table(&self) -> bool {
+        let Self::Column { source, .. } = self else {
+            return false;
+        };
+        source
+            .source()
+            .is_none_or(|source| source.is::<WrongType>())
     }
 }
 
@@ -291,6 +311,16 @@ impl DatabaseError {
                 by_rule: is_rule(code),
             },
         }
+    }
+
+    /// The same, with the sessions that it waited for.
+    pub(super) fn blocked_by(mut self, blockers: Option<String>) -> Self {
+        if let (Self::Busy { why, .. }, Some(blockers)) = (&mut self, blockers) {
+            *why = format!(
+                "{why}: blocked by {blockers}; to end a session: SELECT pg_terminate_backend(PID)"
+            );
+        }
+        self
     }
 
     pub(super) fn from_connecting(operation: &'static str, source: NoConnection) -> Self {

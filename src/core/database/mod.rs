@@ -10,6 +10,7 @@ mod encoding;
 mod error;
 mod hosts;
 mod idle;
+mod lock_waits;
 mod named;
 mod parameters;
 mod pool;

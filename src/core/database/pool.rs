@@ -20,6 +20,7 @@ use crate::cause::chain;
 use super::address::Database;
 use super::error::{ends_session, has_outdated_plan};
 use super::idle::IdleConnections;
+use super::lock_waits::naming_blockers;
 use super::session::SessionSettings;
 use super::tls::Tls;
 use super::{DatabaseError, NoConnection, Param, Undecodable, typed};
@@ -305,7 +306,9 @@ impl Connections {
             Err(_) => return Err(late),
         };
         let mut lent = scopeguard::guard(client, |client| drop(Object::take(client)));
-        let answer = timeout(CALL_DEADLINE, work(&mut lent)).await;
+        let session = (!self.sessions.are_per_transaction()).then(|| lent.cancel_token());
+        let working = timeout(CALL_DEADLINE, work(&mut lent));
+        let (answer, blockers) = naming_blockers(&self.pool, session, working).await;
         if answer.is_err() {
             self.cancel(lent.cancel_token());
         }
@@ -333,7 +336,9 @@ impl Connections {
             Ok(Err(source)) if unusable => {
                 Err(DatabaseError::from_ended_session(operation, source))
             }
-            Ok(Err(source)) => Err(DatabaseError::from_statement(operation, source)),
+            Ok(Err(source)) => {
+                Err(DatabaseError::from_statement(operation, source).blocked_by(blockers))
+            }
             Err(_) => Err(late),
         }
     }

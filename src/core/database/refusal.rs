@@ -21,6 +21,11 @@ pub(super) fn is_tls(error: &Error) -> bool {
 
 /// The setting that most likely has to be changed, if there is one.
 pub(super) fn advice(tls: &Tls, error: &Error) -> Option<&'static str> {
+    if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+        return Some(
+            "too many connections: close idle sessions (pg_stat_activity lists them), or raise max_connections or the CONNECTION LIMIT of role or database; lower KINDLER_CONCURRENCY if Kindler uses them",
+        );
+    }
     let text = chain(error);
     let has = |part| text.contains(part);
     if is_refused(error) {

@@ -94,7 +94,7 @@ pub(crate) async fn blockers(client: &Client, tables: &[&str]) -> Result<Vec<Blo
 }
 
 impl Blocker {
-    fn read(row: &Row) -> Result<Self, Error> {
+    pub(super) fn read(row: &Row) -> Result<Self, Error> {
         let prepared: Option<String> = row.try_get("prepared")?;
         let is_prepared = prepared.is_some();
         let either = |of_session, of_prepared| if is_prepared { of_prepared } else { of_session };

@@ -115,6 +115,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiErr
         "queue": store.due_count().await?,
         "deferred": deferred,
         "waiting": deferred,
+        "problems": store.fleet(HEARTBEAT).await?.problems(),
         "unselected": store.unselected(HEARTBEAT * 3, None, MAX_UNSELECTED).await?,
         "counts": store.counts().await?,
         "failing": store.failing(MAX_FAILING).await?,

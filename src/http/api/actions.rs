@@ -26,7 +26,7 @@ async fn respond(
     changed: Option<Cluster>,
 ) -> Result<Response, ApiError> {
     let cluster = changed_or_conflict(api, name, changed).await?;
-    Ok(super::read::one(&cluster))
+    Ok(super::read::one(api, &cluster).await)
 }
 
 /// Retry at once, with the count of failures reset.
@@ -120,7 +120,11 @@ async fn declare_state(
         .into_iter()
         .find(|one| one.generation == cluster.generation);
     let task_id = revision.map(|one| one.task_id).unwrap_or_default();
-    let message = format!("Cluster {name} is declared {desired}");
+    let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+    let waiting = waiting
+        .map(|waiting| format!("; {waiting}"))
+        .unwrap_or_default();
+    let message = format!("Cluster {name} is declared {desired}{waiting}");
     Ok((StatusCode::ACCEPTED, Json(Accepted::new(task_id, message))))
 }
 
@@ -160,8 +164,5 @@ pub(super) async fn rollback(
     let changed = store.roll_back(&name, revision, Some(expected)).await?;
     let cluster = changed_or_conflict(&api, &name, changed).await?;
     let conflicts = conflicts_of(&api, std::slice::from_ref(&name)).await;
-    Ok(super::read::one_with(
-        &cluster,
-        &warnings(&conflicts, &name),
-    ))
+    Ok(super::read::one_with(&api, &cluster, &warnings(&conflicts, &name)).await)
 }

@@ -61,7 +61,9 @@ pub(super) async fn create(
         Declared::New(cluster) => {
             let given = with_given_ports([&new]);
             let conflicts = conflicts_of(&api, &given).await;
-            let task = create_task(&cluster.name).warning(warnings(&conflicts, &cluster.name));
+            let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+            let task = create_task(&cluster.name, waiting.as_ref())
+                .warning(warnings(&conflicts, &cluster.name));
             Ok((StatusCode::ACCEPTED, Json(task)).into_response())
         }
         Declared::Exists(cluster) => Err(ApiError::exists(&cluster.name)),
@@ -167,10 +169,7 @@ pub(super) async fn change(
     let cluster = changed_or_conflict(&api, &name, changed).await?;
     let ports = edit.spec.host_ports().next().map(|_| name.clone());
     let conflicts = conflicts_of(&api, ports.as_slice()).await;
-    Ok(super::read::one_with(
-        &cluster,
-        &warnings(&conflicts, &name),
-    ))
+    Ok(super::read::one_with(&api, &cluster, &warnings(&conflicts, &name)).await)
 }
 
 /// Declare a cluster absent: Kindler deletes it, then removes its row.
@@ -190,8 +189,12 @@ pub(super) async fn delete(
         .declaring(&actor)
         .set_desired(&name, Desired::Absent, expected.0)
         .await?;
-    changed_or_conflict(&api, &name, declared).await?;
-    Ok((StatusCode::ACCEPTED, Json(delete_task(&name))))
+    let cluster = changed_or_conflict(&api, &name, declared).await?;
+    let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(delete_task(&name, waiting.as_ref())),
+    ))
 }
 
 /// Declare creations and deletions in one transaction: all of them, or none if one is rejected.
@@ -222,10 +225,15 @@ pub(super) async fn batch(
     match api.declaring(&actor).declare_batch(&batch).await? {
         BatchOutcome::Declared => {
             let conflicts = conflicts_of(&api, &with_given_ports(&batch.create)).await;
+            let idle = api.fleet().await.and_then(|fleet| fleet.idle());
             let created = batch.create.iter();
-            let created =
-                created.map(|new| create_task(&new.name).warning(warnings(&conflicts, &new.name)));
-            let deleted = batch.delete.iter().map(delete_task);
+            let created = created.map(|new| {
+                create_task(&new.name, idle.as_ref()).warning(warnings(&conflicts, &new.name))
+            });
+            let deleted = batch
+                .delete
+                .iter()
+                .map(|name| delete_task(name, idle.as_ref()));
             let tasks: Vec<Accepted> = created.chain(deleted).collect();
             Ok((StatusCode::ACCEPTED, Json(json!({ "tasks": tasks }))).into_response())
         }

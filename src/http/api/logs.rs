@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::clusters::{Cluster, ClusterName};
-use crate::command::{Follow, LogFile, LogOwner, state_files, tail};
+use crate::command::{Follow, LogFile, LogOwner, LogText, state_files, tail, whole};
 
 use super::super::access::StreamLifetime;
 use super::super::error::ApiError;
@@ -23,8 +23,6 @@ use super::lookup::parse_name;
 
 const DEFAULT_LINES: usize = 500;
 const MAX_LINES: usize = 10_000;
-/// Maximum lines of a download; the size of a log is limited, too.
-const ALL_LINES: usize = 1_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,8 +49,9 @@ async fn log_of_name(api: &Api, name: &ClusterName) -> Result<(LogFile, bool), A
     })
 }
 
-/// The last lines of a cluster's log. `follow` streams them as server-sent events, one per line,
-/// until the log of a later cluster of the name begins; `download` returns the whole log. If no
+/// The last lines of a cluster's log. `follow` streams them as server-sent events, `line` for each
+/// line and `partial` for the text of a line that is still being written, which the next event
+/// replaces, until the log of a later cluster of the name begins; `download` returns the whole log. If no
 /// cluster has the name, the log is that of the last one.
 #[utoipa::path(get, path = "/api/clusters/{name}/log", tag = "clusters", security(("token" = ["read"])),
     params(("name" = String, Path), ("lines" = Option<usize>, Query), ("follow" = Option<bool>, Query),
@@ -84,12 +83,13 @@ pub(super) async fn log(
              creates it, on the host of the daemon that runs the command"
         )));
     }
-    let lines = if query.download { ALL_LINES } else { lines };
-    let read = in_time(file, move |file| tail(&file, lines)).await?;
-    let mut text = read
-        .map_err(|error| ApiError::Internal(error.to_string()))?
-        .join("\n");
-    text.push('\n');
+    let read = in_time(file, move |file| match query.download {
+        true => whole(&file),
+        false => tail(&file, lines).map(|lines| lines.join("\n") + "\n"),
+    });
+    let text = read
+        .await?
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
     let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned());
     if query.download {
         let file = format!("attachment; filename=\"{name}.log\"");
@@ -115,9 +115,11 @@ async fn follow(
     let follow = in_time(file, move |file| Follow::new(file, lines)).await?;
     let follow = follow.map_err(|error| ApiError::Internal(error.to_string()))?;
     let events = stream::unfold(follow, |follow| async move {
-        let (line, follow) = follow.next_in_time().await.ok()?;
-        let line = line?;
-        let event = Event::default().event("line").data(line);
+        let (text, follow) = follow.next_in_time().await.ok()?;
+        let event = match text? {
+            LogText::Line(line) => Event::default().event("line").data(line),
+            LogText::Unfinished(text) => Event::default().event("partial").data(text),
+        };
         Some((Ok::<_, Infallible>(event), follow))
     });
     let events = events.take_until(async move { lifetime.ended().await });

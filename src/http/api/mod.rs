@@ -41,9 +41,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::command::LogDir;
+use crate::config::HEARTBEAT;
 use crate::drivers::Driver;
 use crate::live::Feed;
-use crate::store::Store;
+use crate::store::{FleetView, Store};
 
 use super::Readiness;
 use super::access::{Access, ScopeRules, annotate, authorize};
@@ -79,6 +80,11 @@ impl FromRef<Api> for Access {
 }
 
 impl Api {
+    /// The daemons, if they can be read.
+    async fn fleet(&self) -> Option<Arc<FleetView>> {
+        self.store.recent_fleet(HEARTBEAT).await
+    }
+
     /// The store, with this actor for the audit log.
     fn declaring(&self, actor: &Actor) -> Store {
         self.store.declaring_as(&actor.0)

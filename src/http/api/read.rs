@@ -62,7 +62,9 @@ pub(super) async fn list(
     let filter = filter(query)?;
     let listed = api.store.filtered(&filter).await?;
     let shown = listed.rows.len();
-    let views: Vec<View> = listed.rows.into_iter().map(View::of_row).collect();
+    let fleet = api.fleet().await;
+    let view = |row| View::of_row(row, fleet.as_deref());
+    let views: Vec<View> = listed.rows.into_iter().map(view).collect();
     let mut response = Json(views).into_response();
     let headers = response.headers_mut();
     if let Some(total) = listed.total {
@@ -171,13 +173,14 @@ pub(super) async fn get(
 }
 
 /// The response for one cluster.
-pub(super) fn one(cluster: &Cluster) -> Response {
-    one_with(cluster, &[])
+pub(super) async fn one(api: &Api, cluster: &Cluster) -> Response {
+    one_with(api, cluster, &[]).await
 }
 
 /// The same with warnings about what was just declared, if there are any.
-pub(super) fn one_with(cluster: &Cluster, warnings: &[String]) -> Response {
-    let mut view = json!(View::of(cluster, None));
+pub(super) async fn one_with(api: &Api, cluster: &Cluster, warnings: &[String]) -> Response {
+    let fleet = api.fleet().await;
+    let mut view = json!(View::within(cluster, None, fleet.as_deref()));
     if !warnings.is_empty() {
         view["warnings"] = json!(warnings);
     }
@@ -206,6 +209,7 @@ pub(super) async fn status(
         of("argocd", cluster.spec.register_argocd),
     )
     .await;
+    let view = View::within(&cluster, None, api.fleet().await.as_deref());
     Ok(Json(json!({
         "name": cluster.name,
         "status": cluster.actual,
@@ -215,6 +219,6 @@ pub(super) async fn status(
         "argocd_status": argocd,
         "error_message": cluster.reconcile_error,
         "reason": cluster.status_reason,
-        "message": cluster.status_message,
+        "message": view.message,
     })))
 }

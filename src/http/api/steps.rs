@@ -25,7 +25,7 @@ pub(super) struct ClusterWithSteps {
 /// A cluster with the steps of the same row.
 pub(super) async fn with_steps(api: &Api, cluster: &Cluster) -> Result<ClusterWithSteps, ApiError> {
     Ok(ClusterWithSteps {
-        view: View::of(cluster, None),
+        view: View::within(cluster, None, api.fleet().await.as_deref()),
         steps: of(api, cluster).await?,
     })
 }

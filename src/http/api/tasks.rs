@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress};
+use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
 use crate::command::{LogFile, LogOwner, state_files, tail};
 use crate::store::Removal;
 
@@ -56,14 +56,22 @@ impl Accepted {
     }
 }
 
-pub(super) fn create_task(name: &ClusterName) -> Accepted {
-    let message = format!("Cluster {name} is declared; it is being created");
+/// The task of a creation; `waiting`: why it does not begin.
+pub(super) fn create_task(name: &ClusterName, waiting: Option<&Waiting>) -> Accepted {
+    let begins = begins(waiting, "it is being created");
+    let message = format!("Cluster {name} is declared; {begins}");
     Accepted::new(format!("{PREFIX}{name}"), message)
 }
 
-pub(super) fn delete_task(name: &ClusterName) -> Accepted {
-    let message = format!("Cluster {name} is declared absent; it is being deleted");
+/// The task of a deletion; `waiting`: why it does not begin.
+pub(super) fn delete_task(name: &ClusterName, waiting: Option<&Waiting>) -> Accepted {
+    let begins = begins(waiting, "it is being deleted");
+    let message = format!("Cluster {name} is declared absent; {begins}");
     Accepted::new(format!("{PREFIX}{DELETION}{name}"), message)
+}
+
+fn begins(waiting: Option<&Waiting>, otherwise: &str) -> String {
+    waiting.map_or(otherwise.to_owned(), Waiting::to_string)
 }
 
 /// The tasks that a change of this cluster concerns.
@@ -136,12 +144,23 @@ pub(super) async fn task(api: &Api, id: &str) -> Result<Task, ApiError> {
         TaskRow::Removed(removal) => removed(api, id, &request, removal).await,
         TaskRow::Present(cluster) => {
             let logs = lines(log_of(api, &cluster)).await;
+            if let Some(completed) = completed(api, &request, &cluster).await? {
+                return Ok(finished(id, &request, &cluster, completed, logs));
+            }
             if request.deletion && cluster.desired != Desired::Absent {
                 return Ok(withdrawn(id, &request, &cluster, logs));
             }
             let steps = api.store.steps(cluster.uid).await?;
             let steps = StepProgress::of(&cluster, &steps);
-            Ok(in_progress(id, &request, &cluster, steps, logs))
+            let mut task = in_progress(id, &request, &cluster, steps, logs);
+            let waiting = api.fleet().await.and_then(|fleet| fleet.waiting(&cluster));
+            if let Some(waiting) = waiting {
+                task.message = match cluster.actual {
+                    Actual::Unknown => format!("Cluster {}: {waiting}", cluster.name),
+                    _ => format!("{}; {waiting}", task.message),
+                };
+            }
+            Ok(task)
         }
     }
 }
@@ -234,8 +253,8 @@ fn is_uuid(id: &str) -> bool {
     id.parse::<uuid::fmt::Hyphenated>().is_ok()
 }
 
-/// The task of a removed row: a deletion is completed, any other task has failed,
-/// even if a later row has the name.
+/// The task of a removed row: a deletion is completed, any other task has failed unless it was
+/// completed before, even if a later row has the name.
 async fn removed(
     api: &Api,
     id: &str,
@@ -257,20 +276,25 @@ async fn removed(
         true => "; another cluster has this name now",
         false => "",
     };
+    let reached = match removal.uid {
+        Some(uid) if !request.deletion => {
+            let generation = request.generation.unwrap_or_default();
+            api.store.completion(name, uid, generation).await?
+        }
+        _ => None,
+    };
+    let completed = request.deletion || reached.is_some();
+    let at = reached.unwrap_or(removal.at);
     Ok(Task {
         task_id: id.to_owned(),
-        status: if request.deletion {
-            "completed"
-        } else {
-            "failed"
-        },
+        status: if completed { "completed" } else { "failed" },
         progress: 100,
         message: format!("Cluster {name} is deleted{later}"),
         logs,
-        error: (!request.deletion).then(|| format!("cluster {name} was deleted meanwhile{later}")),
-        created_at: request.requested_at.or(Some(removal.at)),
-        updated_at: Some(removal.at),
-        completed_at: Some(removal.at),
+        error: (!completed).then(|| format!("cluster {name} was deleted meanwhile{later}")),
+        created_at: request.requested_at.or(Some(at)),
+        updated_at: Some(at),
+        completed_at: Some(at),
     })
 }
 
@@ -292,6 +316,50 @@ fn withdrawn(id: &str, request: &TaskRequest, cluster: &Cluster, logs: Vec<Strin
     }
 }
 
+/// When the task was completed, if it was: then it stays so, whatever happens to the cluster.
+async fn completed(
+    api: &Api,
+    request: &TaskRequest,
+    cluster: &Cluster,
+) -> Result<Option<Timestamp>, ApiError> {
+    let generation = request.generation.unwrap_or(cluster.generation);
+    // The row of a deletion is removed when it is completed.
+    let reached = !request.deletion && cluster.observed_generation >= generation;
+    if !reached {
+        return Ok(None);
+    }
+    let (name, uid) = (&request.name, cluster.uid);
+    let recorded = api.store.completion(name, uid, generation).await?;
+    // An earlier release recorded no UID.
+    Ok(recorded
+        .or(cluster.last_reconciled_at)
+        .or(cluster.updated_at))
+}
+
+fn finished(
+    id: &str,
+    request: &TaskRequest,
+    cluster: &Cluster,
+    at: Timestamp,
+    logs: Vec<String>,
+) -> Task {
+    let now = match cluster.settled() {
+        true => message(cluster, None),
+        false => format!("Cluster {}: completed", cluster.name),
+    };
+    Task {
+        task_id: id.to_owned(),
+        status: "completed",
+        progress: 100,
+        message: now,
+        logs,
+        error: None,
+        created_at: request.requested_at.or(cluster.updated_at),
+        updated_at: Some(at),
+        completed_at: Some(at),
+    }
+}
+
 fn in_progress(
     id: &str,
     request: &TaskRequest,
@@ -299,8 +367,7 @@ fn in_progress(
     steps: Option<StepProgress<'_>>,
     logs: Vec<String>,
 ) -> Task {
-    let progress = TaskProgress::of(request, cluster, steps);
-    let done = progress.status == "completed";
+    let progress = TaskProgress::of(cluster, steps);
     Task {
         task_id: id.to_owned(),
         status: progress.status,
@@ -310,7 +377,7 @@ fn in_progress(
         error: cluster.reconcile_error.clone(),
         created_at: request.requested_at.or(cluster.updated_at),
         updated_at: cluster.last_reconciled_at.or(cluster.updated_at),
-        completed_at: cluster.last_reconciled_at.filter(|_| done),
+        completed_at: None,
     }
 }
 
@@ -327,13 +394,8 @@ struct TaskProgress {
 }
 
 impl TaskProgress {
-    fn of(request: &TaskRequest, cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
-        let reached = match request.generation {
-            Some(generation) => cluster.observed_generation >= generation,
-            None => cluster.settled() && !request.deletion,
-        };
+    fn of(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
         let status = match cluster.actual {
-            _ if reached => "completed",
             Actual::Failed => "failed",
             Actual::Unknown => "pending",
             Actual::Running | Actual::Stopped => "pending",
@@ -344,7 +406,6 @@ impl TaskProgress {
             | Actual::Deleting => "running",
         };
         let percent = match status {
-            "completed" => 100,
             "pending" => 0,
             _ => steps.and_then(|s| s.percent()).unwrap_or(WITHOUT_STEPS),
         };

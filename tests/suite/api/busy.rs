@@ -18,6 +18,11 @@ async fn a_lock_that_is_not_free_is_503_with_the_reason() {
         .await;
     let detail = declared(&site).await;
     assert!(detail.contains("lock timeout"), "{detail}");
+    let holder = site.sql.text("SELECT pg_backend_pid()::text").await;
+    assert!(
+        detail.contains(&format!("blocked by pid {holder} (user ")),
+        "{detail}"
+    );
     assert!(!detail.contains("cannot be reached"), "{detail}");
     site.sql.run("ROLLBACK").await;
     site.declare("dev").await;

@@ -1,7 +1,9 @@
 //! Logs and kubeconfigs, read on this host.
 
-use super::{quiet_site, site, site_with};
 use std::os::unix::fs::PermissionsExt;
+
+use super::{SOON, quiet_site, site, site_with};
+use crate::kit::{eventually, kindler_output};
 
 #[tokio::test]
 async fn the_log_can_be_read_followed_and_downloaded() {
@@ -52,6 +54,64 @@ async fn the_log_can_be_read_followed_and_downloaded() {
     missing.declare("dev").await;
     let answer = missing.http.get(path).await.is(404);
     assert!(answer.detail().contains("host"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn an_unfinished_line_and_a_progress_bar_are_shown() {
+    let site = site().await;
+    site.host.control(
+        "dev.create",
+        r#"printf 'pull 10%%\r'; printf 'pull 20%%'
+        while [ ! -e "$here/go" ]; do sleep 0.05; done
+        printf '\rpull 90%%\n'; echo 'in between' >&2; printf 'without an end'"#,
+    );
+    site.declare("dev").await;
+    let path = "/api/clusters/dev/log";
+    let log = async || site.http.get(path).await.text;
+    eventually(SOON, "the unfinished line", || async {
+        log().await.ends_with("\npull 20%\n")
+    })
+    .await;
+    let task = site.http.get("/api/tasks/reconcile-dev").await.json();
+    assert_eq!(task["logs"].as_array().unwrap().last().unwrap(), "pull 20%");
+    let (shown, _) = kindler_output(&site.database.url(), &site.host, &["logs", "dev"]);
+    assert!(shown.ends_with("\npull 20%\n"), "{shown}");
+    let follow = format!("{path}?follow=true&lines=1");
+    let mut events = site.http.events(&follow, None).await;
+    assert_eq!(events.until("partial").await.data, "pull 20%");
+    std::fs::write(site.host.path().join("go"), "").unwrap();
+    assert_eq!(events.until("line").await.data, "pull 90%");
+    site.until("dev", "actual_state", "running").await;
+    let log = log().await;
+    for line in ["pull 90%", "in between", "without an end"] {
+        assert_eq!(
+            log.lines().filter(|one| *one == line).count(),
+            1,
+            "{line} in {log}"
+        );
+    }
+    assert!(!log.contains("pull 20%"), "{log}");
+}
+
+#[tokio::test]
+async fn a_download_is_everything_that_is_kept() {
+    let site = site().await;
+    // More than a rotation, in lines longer than those that are shown.
+    site.host.control(
+        "dev.create",
+        "long=$(printf '%02000d' 7); n=0; while [ $n -lt 3000 ]; do echo \"$n $long\"; n=$((n+1)); done",
+    );
+    site.declare("dev").await;
+    site.until("dev", "actual_state", "running").await;
+    let path = "/api/clusters/dev/log?download=true";
+    let kept = site.http.get(path).await.is(200).text;
+    let rotated = site.host.state_dir().join("logs/dev.log.1");
+    assert!(std::fs::metadata(rotated).unwrap().len() > 3 << 20);
+    assert!(kept.len() > 5 << 20, "{}", kept.len());
+    for n in [0, 1, 1500, 2999] {
+        let line = format!("{n} {}7", "0".repeat(1999));
+        assert!(kept.lines().any(|one| one == line), "line {n}");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod ports;
 mod races;
 mod rights;
 mod seed;
+mod silent_daemons;
 mod socket;
 mod steps;
 mod stream;

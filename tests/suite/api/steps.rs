@@ -213,9 +213,10 @@ async fn progress_comes_from_steps_not_from_the_log() {
         (&task["status"], &task["progress"]),
         (&json!("running"), &json!(20))
     );
-    assert_eq!(
-        task["message"],
-        "Cluster dev: creating, step 2 of 5: cluster"
+    let message = task["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("Cluster dev: creating, step 2 of 5: cluster; no daemon is running"),
+        "{message}"
     );
     // A deletion counts the removed steps.
     let deleting = "UPDATE cluster_steps SET state = 'removed', finished_at = now() WHERE position = 2; \
@@ -231,9 +232,10 @@ async fn progress_comes_from_steps_not_from_the_log() {
         (&task["status"], &task["progress"]),
         (&json!("running"), &json!(20))
     );
-    assert_eq!(
-        task["message"],
-        "Cluster dev: deleting, step 1 of 5: network"
+    let message = task["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("Cluster dev: deleting, step 1 of 5: network; no daemon is running"),
+        "{message}"
     );
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SOON, Site, quiet_site, site, site_with_own_postgres};
-use crate::kit::eventually;
+use crate::kit::{Sql, eventually};
 
 /// The task, once it has a status.
 async fn task_with(site: &Site, task: &str, status: &str) -> Value {
@@ -56,6 +56,16 @@ async fn a_task_follows_its_cluster_from_pending_to_completed() {
         (&100.into(), &Value::Null)
     );
     assert!(done["completed_at"].is_string(), "{done}");
+
+    // A finished task stays finished, whatever happens to the cluster.
+    site.sql
+        .run("UPDATE clusters SET actual_state = 'failed', failed_attempts = 1, reconcile_error = 'later',
+              last_reconciled_at = now(), next_attempt_at = now() + interval '1 h'")
+        .await;
+    let later = task().await;
+    for field in ["status", "completed_at", "error", "progress"] {
+        assert_eq!(later[field], done[field], "{field} in {later}");
+    }
 
     site.http.delete("/api/clusters/dev").await.is(202);
     let gone = task_with(&site, "reconcile-delete-dev", "completed").await;

@@ -227,3 +227,38 @@ async fn a_missing_privilege_shows_the_server_message() {
     let away = format!("DROP OWNED BY {reader}; DROP ROLE {reader}");
     fleet.database.run(&away).await;
 }
+
+#[tokio::test]
+async fn a_lock_timeout_names_the_session_that_holds_the_lock() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    let holder = fleet.database.connect().await;
+    holder
+        .run("SET application_name = 'backfill'; BEGIN; LOCK TABLE clusters IN SHARE MODE")
+        .await;
+    let pid = holder.text("SELECT pg_backend_pid()::text").await;
+    fleet
+        .run(&["pause", "demo"])
+        .await
+        .exits(1)
+        .stderr_has(&format!("blocked by pid {pid} (user "))
+        .stderr_has("application backfill")
+        .stderr_has("to end a session: SELECT pg_terminate_backend(PID)");
+}
+
+#[tokio::test]
+async fn too_many_connections_say_so_and_what_to_do() {
+    let fleet = Fleet::new().await;
+    let role = format!("narrow_{}", fleet.database.name());
+    fleet
+        .database
+        .run(&format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT 0"))
+        .await;
+    let home = Home::new().with("KINDLER_DATABASE_URL", fleet.database.url_as(&role));
+    home.run(&["list"])
+        .await
+        .exits(2)
+        .stderr_has("too many connections: close idle sessions")
+        .stderr_has("too many connections for role");
+    fleet.database.run(&format!("DROP ROLE {role}")).await;
+}

@@ -157,8 +157,8 @@ async fn an_undecodable_row_is_shown_with_its_error() {
         .unwrap();
     assert_eq!(
         broken["unreadable"],
-        "http_port 0 is out of range: use 1 to 65535; next: \
-         UPDATE clusters SET http_port = DEFAULT WHERE name = 'runs'"
+        "http_port 0 is out of range: use 1 to 65535; \
+         to mend it: UPDATE clusters SET http_port = DEFAULT WHERE name = 'runs'"
     );
     fleet
         .run(&["get", "runs"])

@@ -75,7 +75,7 @@ async fn a_timeout_distinguishes_failed_from_working() {
         .run(&args)
         .await
         .exits(3)
-        .stderr_has("timed out after 1s; it is unknown: no daemon has observed it yet\n")
+        .stderr_has("timed out after 1s; it is unknown: no daemon is running on this database")
         .stderr_has("next: kindler status\n");
     let failed =
         "actual_state = 'failed', failed_attempts = 1, status_message = 'exited with code 1'";
@@ -89,6 +89,54 @@ async fn a_timeout_distinguishes_failed_from_working() {
         .run(&["delete", "demo", "--wait", "--timeout", "1s"])
         .await
         .exits(1);
+}
+
+#[tokio::test]
+async fn without_a_daemon_create_list_and_get_say_so() {
+    let fleet = Fleet::new().await;
+    let said = "no daemon is running on this database: start `kindler serve`";
+    fleet
+        .run(&["create", "demo"])
+        .await
+        .exits(0)
+        .stderr_has(said);
+    let list = fleet.run(&["list"]).await.exits(0).stderr_has(said);
+    assert!(list.out.contains(said), "{list:?}");
+    let get = fleet.run(&["get", "demo"]).await.exits(0);
+    assert!(
+        get.out.contains(&format!("why           {said}")),
+        "{get:?}"
+    );
+    for args in [
+        ["list", "-o", "json"].as_slice(),
+        &["get", "demo", "-o", "json"],
+    ] {
+        let json = fleet.run(args).await.exits(0).out;
+        assert!(
+            json.contains(said) && json.contains("\"Declared\""),
+            "{json}"
+        );
+    }
+    // A failure is not hidden.
+    fleet
+        .status(
+            "demo",
+            "actual_state = 'failed', status_message = 'exited with code 1'",
+        )
+        .await;
+    let list = fleet.run(&["list"]).await.exits(0).out;
+    assert!(
+        list.contains("exited with code 1; no daemon is running"),
+        "{list}"
+    );
+    for verb in ["stop", "start"] {
+        fleet.run(&[verb, "demo"]).await.exits(0).stderr_has(said);
+    }
+    fleet
+        .run(&["delete", "demo", "--yes"])
+        .await
+        .exits(0)
+        .stderr_has(said);
 }
 
 #[tokio::test]

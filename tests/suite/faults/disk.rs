@@ -66,7 +66,16 @@ async fn a_full_state_folder_loses_only_logs() {
 
     std::fs::remove_file(&filler).unwrap();
     sql.declare("after").await;
+    // A change runs the command of the first cluster again.
+    sql.run("UPDATE clusters SET http_port = 18999 WHERE name = 'during'")
+        .await;
     converged(&sql, &host).await;
+    let log = std::fs::read_to_string(Path::new(&state).join("logs/during.log")).unwrap();
+    assert!(
+        log.contains("blocks of output are missing here: ")
+            && log.contains("No space left on device"),
+        "{log}"
+    );
     let log = std::fs::read_to_string(Path::new(&state).join("logs/after.log")).unwrap();
     assert!(log.contains("a line of output"), "{log}");
 }

@@ -167,3 +167,65 @@ async fn failing_rows_do_not_delay_others() {
         .await;
     assert_eq!(panics, Some(0.0));
 }
+
+#[tokio::test]
+async fn an_unreadable_row_says_what_mends_it_and_it_acts_at_once() {
+    let host = Host::new();
+    let database = migrated().await;
+    let sql = database.connect().await;
+    let _daemon = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_BACKOFF_INITIAL", "600s")
+        .set("KINDLER_BACKOFF_MAX", "600s")
+        .start()
+        .await;
+    sql.run(
+        "DO $$ DECLARE rule name; BEGIN
+             FOR rule IN SELECT conname FROM pg_constraint WHERE conrelid = 'clusters'::regclass AND contype = 'c' LOOP
+                 EXECUTE format('ALTER TABLE clusters DROP CONSTRAINT %I', rule);
+             END LOOP;
+         END $$",
+    )
+    .await;
+    for (name, value) in [
+        ("a", "http_port = 0"),
+        ("b", "actual_state = 'gone'"),
+        ("c", "desired_state = 'lost'"),
+        ("d", "last_healthy_at = 'infinity'"),
+    ] {
+        sql.declare(name).await;
+        sql.wait_state(name, "present running").await;
+        sql.run(&format!(
+            "ALTER TABLE clusters DISABLE TRIGGER USER;
+             UPDATE clusters SET {value} WHERE name = '{name}';
+             ALTER TABLE clusters ENABLE TRIGGER USER;
+             UPDATE clusters SET retry_requested_at = now() WHERE name = '{name}'"
+        ))
+        .await;
+        let message = format!(
+            "SELECT status_message FROM clusters WHERE name = '{name}' AND status_reason = 'RowInvalid'"
+        );
+        let text = format!("SELECT coalesce(({message}), '')");
+        let said = eventually(TIMEOUT, "the row to be reported", || async {
+            let said = sql.text(&text).await;
+            (!said.is_empty()).then_some(said)
+        })
+        .await;
+        let (_, statement) = said.split_once("; to mend it: ").expect(&said);
+        let before = format!(
+            "SELECT (next_attempt_at > now() + interval '5 s')::text FROM clusters WHERE name = '{name}'"
+        );
+        assert_eq!(
+            sql.text(&before).await,
+            "true",
+            "it waits for its next attempt"
+        );
+        sql.run(statement).await;
+        let mended = std::time::Instant::now();
+        sql.wait_state(name, "present running").await;
+        assert!(
+            mended.elapsed() < Duration::from_secs(5),
+            "{name}: {:?}",
+            mended.elapsed()
+        );
+    }
+}

@@ -32,7 +32,7 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
         .await;
     let deferred = "SELECT count(*)::text FROM clusters WHERE status_reason = 'DeletionHeld'
                 AND actual_state = 'running' AND failed_attempts = 0 AND next_attempt_at > now() + interval '30 s'
-                AND status_message LIKE '%at most 3 start within a minute (KINDLER_DELETE_CAP)%'";
+                AND status_message LIKE 'deferred: 3 deletions a minute (KINDLER_DELETE_CAP=3), position %, begins in about %'";
     sql.wait_text(deferred, "5").await;
     let rows = "SELECT count(*)::text FROM clusters";
     sql.wait_text(rows, "5").await;
@@ -47,9 +47,16 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
     }
     let (status, _) = kindler_output(&database.url(), &host, &["status"]);
     assert!(
-        status.contains("deletion of 5 clusters: KINDLER_DELETE_CAP"),
+        status.contains("deletion of 5 clusters: KINDLER_DELETE_CAP=3")
+            && status.contains("to stop them: UPDATE clusters SET desired_state = 'present'"),
         "{status}"
     );
+    // What a list shows is of this moment, with the position in the queue.
+    let (list, _) = kindler_output(&database.url(), &host, &["list"]);
+    for position in 1..=5 {
+        let line = format!("position {position}, begins in about ");
+        assert_eq!(list.matches(&line).count(), 1, "{list}");
+    }
     for daemon in &daemons {
         assert!(
             daemon.log().matches("deletions are deferred").count() <= 1,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 20] = [
+const MERGED: [(&str, &str); 21] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -87,6 +87,10 @@ const MERGED: [(&str, &str); 20] = [
     (
         "0020_ports_and_times.sql",
         "0749a305c93fa46ce338276b9fa6553963d58188138f295b61eab26899fe0d7b",
+    ),
+    (
+        "0021_declared.sql",
+        "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
     ),
 ];
 

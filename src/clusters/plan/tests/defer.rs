@@ -249,7 +249,7 @@ fn a_deferred_deletion_has_a_reason_and_counts_no_attempt() {
     assert!(
         deferred
             .message
-            .ends_with("it starts in 20s, after 1 other"),
+            .ends_with("position 2, begins in about 20 s"),
         "{}",
         deferred.message
     );
