@@ -158,18 +158,21 @@ impl CommandLog {
     }
 
     async fn write(&mut self, block: &[u8], is_heading: bool) {
-        if self.not_before.is_some_and(|then| Instant::now() < then) {
-            self.failed_writes += 1;
-            return;
-        }
-        let written = timeout(FILE_DEADLINE, self.try_write(block, is_heading)).await;
-        let written = written.unwrap_or_else(|_| {
-            // Each attempt may keep a thread, so there are few.
-            self.not_before = Some(Instant::now() + AFTER_LATE);
-            Err(LogError::Late {
+        let written = match self.not_before {
+            Some(then) if Instant::now() < then => Err(LogError::Late {
                 path: self.path.clone(),
-            })
-        });
+            }),
+            _ => {
+                let written = timeout(FILE_DEADLINE, self.try_write(block, is_heading)).await;
+                written.unwrap_or_else(|_| {
+                    // Each attempt may keep a thread, so there are few.
+                    self.not_before = Some(Instant::now() + AFTER_LATE);
+                    Err(LogError::Late {
+                        path: self.path.clone(),
+                    })
+                })
+            }
+        };
         if let Err(error) = written {
             self.failed_writes += 1;
             // The log of another row does not say it.

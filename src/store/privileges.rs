@@ -51,6 +51,8 @@ const STATUS: &[&str] = &[
     "observed_generation",
     "observed_spec_hash",
     "placed_by",
+    "flaps",
+    "flapped_at",
 ];
 
 const DECLARED: &[&str] = &[
