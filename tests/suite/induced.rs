@@ -104,9 +104,11 @@ async fn look(url: &str, host: &Host, args: &[&str], words: &Words) -> Explained
 }
 
 type Looking = Pin<Box<dyn Future<Output = Explained> + Send>>;
+/// A name, and how it is induced and looked at.
+type Fault = (&'static str, fn() -> Looking);
 
 /// The faults of issue 14, in its order.
-fn faults() -> Vec<(&'static str, fn() -> Looking)> {
+fn faults() -> Vec<Fault> {
     vec![
         ("create script not executable", || {
             Box::pin(commands::not_executable())

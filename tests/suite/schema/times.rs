@@ -86,10 +86,11 @@ async fn a_migration_brings_stored_times_within_the_limits() {
              ALTER TABLE cluster_events DISABLE TRIGGER USER;
              UPDATE cluster_events SET at = 'infinity';
              ALTER TABLE cluster_events ENABLE TRIGGER USER;
-             DELETE FROM kindler_migrations WHERE name = 'ports and times'",
+             DELETE FROM kindler_migrations WHERE version >= (
+                 SELECT version FROM kindler_migrations WHERE name = 'ports and times')",
         )
         .await;
-    assert_eq!(run_migration(&database).await.applied.len(), 1);
+    assert!(!run_migration(&database).await.applied.is_empty());
     let store = database.store(1);
     let cluster = store.get(&"dev".parse().unwrap()).await.unwrap().unwrap();
     let never = cluster.next_attempt_at.unwrap();
