@@ -155,7 +155,7 @@ impl SeenTerms {
             fs::write(&part, format!("{term}\n"))?;
             fs::rename(&part, file)
         });
-        if let Err(error) = written.await.flatten() {
+        if let Err(error) = written.await.and_then(std::convert::identity) {
             let error = &error as &dyn std::error::Error;
             warn!(
                 error,
