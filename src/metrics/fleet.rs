@@ -43,6 +43,17 @@ fn flag(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
 
+fn family_of(kind: FactKind) -> &'static Family {
+    match kind {
+        FactKind::Replica => &names::REPLICA_INFO,
+        FactKind::Setting => &names::REPLICA_SETTING_INFO,
+        FactKind::Table => &names::TABLE_BYTES,
+        FactKind::Position => &names::CLUSTER_QUEUE_POSITION,
+        FactKind::FailedStep => &names::CLUSTER_STEP_FAILED,
+        FactKind::Lost => &names::CLUSTER_RECENT_DRIFTS,
+    }
+}
+
 impl Fleet {
     /// The text of these families.
     pub fn render(&self) -> String {
@@ -110,15 +121,7 @@ impl Fleet {
 
     fn facts(&self, text: &mut Text) {
         for kind in FactKind::ALL {
-            let family: &'static Family = match kind {
-                FactKind::Replica => &names::REPLICA_INFO,
-                FactKind::Setting => &names::REPLICA_SETTING_INFO,
-                FactKind::Table => &names::TABLE_BYTES,
-                FactKind::Position => &names::CLUSTER_QUEUE_POSITION,
-                FactKind::FailedStep => &names::CLUSTER_STEP_FAILED,
-                FactKind::Lost => &names::CLUSTER_RECENT_DRIFTS,
-            };
-            let mut series = text.family(family);
+            let mut series = text.family(family_of(*kind));
             for fact in self.facts.iter().filter(|fact| fact.kind == *kind) {
                 let labels: Vec<&str> = fact.labels.iter().map(String::as_str).collect();
                 series.set(&labels, fact.value);
@@ -263,12 +266,17 @@ pub(super) mod samples {
                 }),
             },
             steps: vec![("sandbox".into(), "port".into(), StepState::Failed, 1)],
-            facts: vec![FleetFact {
-                kind: FactKind::FailedStep,
-                labels: vec!["dev".into(), "port".into()],
-                value: 1.0,
-            }],
+            facts: FactKind::ALL.iter().map(|kind| fact(*kind)).collect(),
             ..Fleet::default()
+        }
+    }
+
+    fn fact(kind: FactKind) -> FleetFact {
+        let labels = family_of(kind).labels.iter();
+        FleetFact {
+            kind,
+            labels: labels.map(|label| format!("a {label}")).collect(),
+            value: 1.0,
         }
     }
 
@@ -332,7 +340,7 @@ mod tests {
             r#"kindler_cluster_spec_paused{name="dev"} 0"#,
             r#"kindler_step_state{driver="sandbox",step="port",state="failed"} 1"#,
             r#"kindler_step_state{driver="sandbox",step="port",state="done"} 0"#,
-            r#"kindler_cluster_step_failed{name="dev",step="port"} 1"#,
+            r#"kindler_cluster_step_failed{name="a name",step="a step"} 1"#,
             r#"kindler_cluster_last_reconcile_age_seconds{name="dev"} 60"#,
             r#"kindler_cluster_health_failures{name="dev"} 2"#,
         ] {

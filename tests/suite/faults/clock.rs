@@ -73,7 +73,7 @@ async fn claims_nothing_early(shift: &str, seconds: i64) {
         let measured = other.metric("kindler_clock_offset_seconds").await?;
         let right = (measured + seconds as f64).abs() < 120.0;
         let shown = body.contains("ClockApart") && body.contains("timedatectl");
-        (right && shown && other.metric(&apart).await == Some(1.0)).then_some(())
+        (right && shown && other.metric(apart).await == Some(1.0)).then_some(())
     })
     .await;
 
