@@ -177,7 +177,7 @@ impl Process {
             let path = own.path().to_owned();
             // As `OwnerLock::forget`, with a deadline.
             let removed = state_files().run(move || std::fs::remove_file(path)).await;
-            let _ = removed.flatten();
+            let _ = removed.unwrap_or_else(Err);
         }
     }
 }
@@ -199,7 +199,7 @@ fn owner_locks(
         locks.take(&owner).map(|own| (locks, own))
     });
     taken
-        .flatten()
+        .unwrap_or_else(Err)
         .inspect_err(|error| {
             let error = error as &dyn std::error::Error;
             warn!(

@@ -179,7 +179,7 @@ fn settings(report: &mut DoctorReport, daemon: Option<&ReplicaStatus>) -> Replic
         }
         None => {
             let args: Vec<_> = std::env::args_os().collect();
-            let identity = match config::explained(&args) {
+            match config::explained(&args) {
                 Ok(settings) => {
                     let whose = "of this shell: no daemon runs on this host";
                     report.fine(GROUP, "read", whose);
@@ -193,8 +193,7 @@ fn settings(report: &mut DoctorReport, daemon: Option<&ReplicaStatus>) -> Replic
                     report.fail(GROUP, "read", error.to_string(), hint);
                     ReplicaSettings::default()
                 }
-            };
-            identity
+            }
         }
     };
     for (name, setting) in &identity.settings {

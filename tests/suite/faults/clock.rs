@@ -67,13 +67,13 @@ async fn claims_nothing_early(shift: &str, seconds: i64) {
     );
 
     // It says that the clocks are apart, and by how much.
-    let apart = format!("kindler_finding{{code=\"ClockApart\",severity=\"warning\"}}");
+    let apart = r#"kindler_finding{code="ClockApart",severity="warning"}"#;
     eventually(TIMEOUT, "the difference of the clocks", || async {
         let (_, body) = other.get("/readyz").await?;
         let measured = other.metric("kindler_clock_offset_seconds").await?;
         let right = (measured + seconds as f64).abs() < 120.0;
         let shown = body.contains("ClockApart") && body.contains("timedatectl");
-        (right && shown && other.metric(&apart).await == Some(1.0)).then_some(())
+        (right && shown && other.metric(apart).await == Some(1.0)).then_some(())
     })
     .await;
 
