@@ -17,14 +17,18 @@ WITH here AS (
     WHERE r.relname = ANY (:tables::text[])
 ), found AS (
     -- The operators and constants of a condition are the same in every version of the
-    -- server and for every order of columns; its text and the rest of its tree are not.
+    -- server and for every order of columns; its text and the rest of its tree are not. Nor
+    -- is the nesting of AND and OR, which the server prints without.
     SELECT 'trigger' AS kind, r.name AS relation, t.tgname::text AS name,
            t.tgenabled IN ('O', 'A') AS enabled, NULL::text AS path,
            concat_ws(' ', t.tgtype, p.proname, encode(t.tgargs, 'escape'),
                CASE WHEN p.pronamespace <> here.id THEN 'elsewhere' END,
                (SELECT string_agg(a.attname, ',' ORDER BY a.attname) FROM pg_attribute a
                 WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)),
-               (SELECT md5(string_agg(rtrim(array_to_string(m.part, ' ')), ' ' ORDER BY m.at))
+               (SELECT md5(nullif(concat_ws(' ',
+                    string_agg(rtrim(array_to_string(m.part, ' ')), ' ' ORDER BY m.at)
+                        FILTER (WHERE m.part[1] <> 'boolop'),
+                    string_agg(DISTINCT rtrim(m.part[2]), ' ') FILTER (WHERE m.part[1] = 'boolop')), ''))
                 FROM regexp_matches(t.tgqual::text, '[:](opno|funcid|boolop|constvalue) ([^:}]*)', 'g')
                     WITH ORDINALITY AS m (part, at))) AS fingerprint
     FROM here, relations r
@@ -40,7 +44,10 @@ WITH here AS (
            concat_ws(' ', c.contype, c.confdeltype, (SELECT f.relname FROM pg_class f WHERE f.oid = c.confrelid),
                (SELECT string_agg(a.attname, ',' ORDER BY a.attname) FROM pg_attribute a
                 WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)),
-               (SELECT md5(string_agg(rtrim(array_to_string(m.part, ' ')), ' ' ORDER BY m.at))
+               (SELECT md5(nullif(concat_ws(' ',
+                    string_agg(rtrim(array_to_string(m.part, ' ')), ' ' ORDER BY m.at)
+                        FILTER (WHERE m.part[1] <> 'boolop'),
+                    string_agg(DISTINCT rtrim(m.part[2]), ' ') FILTER (WHERE m.part[1] = 'boolop')), ''))
                 FROM regexp_matches(c.conbin::text, '[:](opno|funcid|boolop|constvalue) ([^:}]*)', 'g')
                     WITH ORDINALITY AS m (part, at)))
     FROM relations r JOIN pg_constraint c ON c.conrelid = r.id

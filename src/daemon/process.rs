@@ -178,7 +178,7 @@ impl Process {
             let path = own.path().to_owned();
             // As `OwnerLock::forget`, with a deadline.
             let removed = state_files().run(move || std::fs::remove_file(path)).await;
-            let _ = removed.and_then(std::convert::identity);
+            let _ = removed.unwrap_or_else(Err);
         }
     }
 }
@@ -200,7 +200,7 @@ fn owner_locks(
         locks.take(&owner).map(|own| (locks, own))
     });
     taken
-        .and_then(std::convert::identity)
+        .unwrap_or_else(Err)
         .inspect_err(|error| {
             let error = error as &dyn std::error::Error;
             warn!(

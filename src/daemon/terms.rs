@@ -155,7 +155,7 @@ impl SeenTerms {
             fs::write(&part, format!("{term}\n"))?;
             fs::rename(&part, file)
         });
-        if let Err(error) = written.await.and_then(std::convert::identity) {
+        if let Err(error) = written.await.unwrap_or_else(Err) {
             let error = &error as &dyn std::error::Error;
             warn!(
                 error,

@@ -67,7 +67,7 @@ async fn claims_nothing_early(shift: &str, seconds: i64) {
     );
 
     // It says that the clocks are apart, and by how much.
-    let apart = "kindler_finding{code=\"ClockApart\",severity=\"warning\"}";
+    let apart = r#"kindler_finding{code="ClockApart",severity="warning"}"#;
     eventually(TIMEOUT, "the difference of the clocks", || async {
         let (_, body) = other.get("/readyz").await?;
         let measured = other.metric("kindler_clock_offset_seconds").await?;
