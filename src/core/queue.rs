@@ -134,6 +134,14 @@ impl Queue {
         due(&self.urgent) + due(&self.routine) + due(&self.urgent_long) + due(&self.long)
     }
 
+    /// How many of them wait for a place for long work.
+    pub fn ready_long(&self, now: Instant) -> usize {
+        let due = |lane: &BTreeSet<(Instant, u64, Key)>| {
+            lane.iter().take_while(|(due, _, _)| *due <= now).count()
+        };
+        due(&self.urgent_long) + due(&self.long)
+    }
+
     /// The keys that are due, in the order in which they start, at most `limit`.
     pub fn next(&self, now: Instant, limit: usize) -> Vec<Key> {
         let due = |lane: &'_ BTreeSet<(Instant, u64, Key)>| {

@@ -13,10 +13,16 @@ pub struct Workload {
     pub workers: usize,
     /// The workers that are busy.
     pub busy: usize,
+    /// The places for long work.
+    pub places: usize,
+    /// Those that are taken.
+    pub taken: usize,
     /// The keys that run.
     pub running: Vec<String>,
     /// How many keys wait and are due.
     pub waiting: usize,
     /// The first [`NAMED`] of them, in the order in which they start.
     pub next: Vec<String>,
+    /// How many of `next`, from its start, wait for a place for long work.
+    pub long: usize,
 }

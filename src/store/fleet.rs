@@ -168,24 +168,20 @@ impl FleetView {
         let due = cluster
             .next_attempt_at
             .is_none_or(|at| at <= Timestamp::now());
-        let full = |one: &&ReplicaStatus| {
-            let Workload { workers, busy, .. } = one.workload;
-            workers > 0 && busy >= workers
-        };
-        if !due || takers.iter().any(works) || !takers.iter().all(full) {
+        if !due || takers.iter().any(works) {
             return None;
         }
-        let queues = takers.iter().map(|one| {
-            let before = one.workload.next.iter().position(|key| key == name);
-            (before, &one.workload)
-        });
-        // The shortest queue, or, if it is in none yet, any.
-        let (before, workload) = queues.min_by_key(|(before, _)| before.unwrap_or(usize::MAX))?;
-        Some(Waiting::Queued {
-            busy: workload.busy,
-            workers: workload.workers,
-            position: before.map(|before| before + 1),
-        })
+        let queued = takers.iter().map(|one| queued(&one.workload, name));
+        // The best of its queues; with a free worker it waits in none.
+        let queued: Option<Vec<_>> = queued.collect();
+        queued?
+            .into_iter()
+            .min_by_key(|(position, _)| position.unwrap_or(usize::MAX))
+            .map(|(position, (busy, workers))| Waiting::Queued {
+                busy,
+                workers,
+                position,
+            })
     }
 
     /// What is wrong with the daemons and around them, most important first.
@@ -229,6 +225,19 @@ impl FleetView {
     pub fn refusal(&self, name: &str) -> Option<&crate::core::refusals::RefusedWrite> {
         self.alive.iter().find_map(|replica| replica.refusal(name))
     }
+}
+
+/// Position and busy workers of a key that waits for a worker: its position among those that wait
+/// for the same workers. `None` if one is free for it.
+fn queued(work: &Workload, name: &str) -> Option<(Option<usize>, (usize, usize))> {
+    let at = work.next.iter().position(|key| key == name);
+    let long = at.filter(|at| *at < work.long);
+    let (busy, all) = match long {
+        Some(_) => (work.taken, work.places),
+        None => (work.busy, work.workers),
+    };
+    let before = at.map(|at| if long.is_some() { at } else { at - work.long });
+    (all > 0 && busy >= all).then(|| (before.map(|before| before + 1), (busy, all)))
 }
 
 /// Whether a daemon works on a cluster, as `kindler_takes` decides it.

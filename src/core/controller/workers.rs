@@ -123,8 +123,14 @@ impl<R: Reconciler> Workers<R> {
         let workload = Workload {
             workers: self.settings.workers(),
             busy: self.queue.running(),
+            places: self.settings.concurrency,
+            taken: self
+                .settings
+                .concurrency
+                .saturating_sub(self.places.available_permits()),
             running,
             waiting: self.queue.ready(now),
+            long: self.queue.ready_long(now).min(next.len()),
             next: names(next),
         };
         self.workload.send_if_modified(|was| {

@@ -63,7 +63,9 @@ async fn an_unfinished_line_and_a_progress_bar_are_shown() {
         "dev.create",
         r#"printf 'pull 10%%\r'; printf 'pull 20%%'
         while [ ! -e "$here/go" ]; do sleep 0.05; done
-        printf '\rpull 90%%\n'; echo 'in between' >&2; printf 'without an end'"#,
+        printf '\rpull 90%%\n'
+        while [ ! -e "$here/on" ]; do sleep 0.05; done
+        echo 'in between' >&2; printf 'without an end'"#,
     );
     site.declare("dev").await;
     let path = "/api/clusters/dev/log";
@@ -81,6 +83,7 @@ async fn an_unfinished_line_and_a_progress_bar_are_shown() {
     assert_eq!(events.until("partial").await.data, "pull 20%");
     std::fs::write(site.host.path().join("go"), "").unwrap();
     assert_eq!(events.until("line").await.data, "pull 90%");
+    std::fs::write(site.host.path().join("on"), "").unwrap();
     site.until("dev", "actual_state", "running").await;
     let log = log().await;
     for line in ["pull 90%", "in between", "without an end"] {
