@@ -164,8 +164,15 @@ impl Listener {
                 dispatch(&routes, &awaited, &notification);
             }
         });
-        // A second connection sends the notification that proves this one.
-        let connecting = async { tokio::try_join!(connecting, self.database.connect()) };
+        // A second connection sends the notification that proves this one: at once at the start,
+        // and after this one while the server is down, which may then be asked less often.
+        let is_first = *failures == 0;
+        let connecting = async {
+            if is_first {
+                return tokio::try_join!(connecting, self.database.connect());
+            }
+            Ok((connecting.await?, self.database.connect().await?))
+        };
         let ((client, mut connection), sender) = match timeout(within, connecting).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return ListenError::Connect(self.database.explain(error)),

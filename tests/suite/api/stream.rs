@@ -150,7 +150,11 @@ async fn a_late_commit_is_not_missed() {
     opened(&mut events).await;
     let early = site.database.connect().await;
     early
-        .run("BEGIN; INSERT INTO clusters (name, provider) VALUES ('early', 'k3d')")
+        // With ports: the choice of free ones would make the others wait for its commit.
+        .run(
+            "BEGIN; INSERT INTO clusters (name, provider, pf_port, http_port, https_port)
+              VALUES ('early', 'k3d', 19500, 18500, 18501)",
+        )
         .await;
     for n in 0..3 {
         site.sql
