@@ -89,7 +89,8 @@ async fn failing_rows_and_a_backlog_do_not_delay_others() {
         .filter_map(|line| line.trim().parse::<usize>().ok())
         .max();
     assert!(
-        widest.unwrap() <= CONCURRENCY,
+        // One worker is reserved for what is short.
+        widest.unwrap() <= CONCURRENCY + 1,
         "{widest:?} commands at once"
     );
     host.assert_one_at_a_time();

@@ -64,7 +64,7 @@ async fn an_unreadable_row_says_which_statement_mends_it() {
         let (_, why) = listed[0].as_ref().unwrap_err();
         let why = why.to_string();
         let (_, statement) = why
-            .split_once("; to mend it: ")
+            .split_once("; next: ")
             .unwrap_or_else(|| panic!("{why}"));
         assert!(statement.contains(&format!("SET {field} =")), "{why}");
         client.run(statement).await;
