@@ -20,7 +20,8 @@ WITH live AS (
 )
 SELECT 'replica' AS kind, ARRAY[owner, host, version, selector, (NOT aside)::text] AS labels, 1::float8 AS value
 FROM live
-UNION ALL SELECT 'setting', ARRAY[owner, host, s.key, s.value], 1 FROM live, jsonb_each_text(settings) AS s
+UNION ALL SELECT 'setting', ARRAY[owner, host, s.key, coalesce(s.value ->> 'value', s.value #>> '{}', '')], 1
+FROM live, jsonb_each(settings) AS s WHERE s.key <> 'PATH'
 UNION ALL SELECT 'position', ARRAY[name], position FROM waiting
 UNION ALL SELECT 'failed_step', ARRAY[name, step], 1 FROM failed_steps
 UNION ALL SELECT 'lost', ARRAY[name], times FROM lost

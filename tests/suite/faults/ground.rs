@@ -239,6 +239,16 @@ async fn replicas_with_other_settings_and_scripts_are_named() {
         status.contains("ReplicasDiffer").then_some(())
     })
     .await;
+    let (_, metrics) = first.get("/metrics").await.unwrap();
+    let caps = metrics.lines().filter(|line| {
+        let series = line.starts_with("kindler_replica_setting_info{");
+        series && line.contains("setting=\"delete_cap\"")
+    });
+    let caps: Vec<_> = caps.collect();
+    assert_eq!(caps.len(), 2, "{caps:#?}");
+    for value in ["value=\"20\"", "value=\"7\""] {
+        assert!(caps.iter().any(|line| line.contains(value)), "{caps:#?}");
+    }
     drop(second);
     eventually(TIMEOUT, "the end of the difference", || async {
         let (_, body) = first.get("/readyz").await?;
