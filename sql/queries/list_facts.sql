@@ -25,7 +25,12 @@ FROM live, jsonb_each(settings) AS s WHERE s.key <> 'PATH'
 UNION ALL SELECT 'position', ARRAY[name], position FROM waiting
 UNION ALL SELECT 'failed_step', ARRAY[name, step], 1 FROM failed_steps
 UNION ALL SELECT 'lost', ARRAY[name], times FROM lost
-UNION ALL SELECT 'table', ARRAY[c.relname::text], pg_total_relation_size(c.oid)
+UNION ALL SELECT 'table', ARRAY[c.relname::text], 
+    -- As the last VACUUM or ANALYZE saw it: the exact size would wait for a locked table.
+    ((SELECT sum(p.relpages) FROM pg_class p
+      WHERE p.oid IN (c.oid, c.reltoastrelid)
+         OR p.oid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid IN (c.oid, c.reltoastrelid)))
+     * current_setting('block_size')::bigint)::float8
 FROM pg_class c
 WHERE c.relkind = 'r' AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'clusters'::regclass)
   AND (c.relname = 'clusters' OR c.relname LIKE 'cluster\_%' OR c.relname LIKE 'kindler\_%')

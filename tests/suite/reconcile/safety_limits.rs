@@ -261,7 +261,8 @@ async fn one_to_three_silent_clusters_are_not_repaired_at_once() {
         host.release("probe");
         host.release("exists");
         sql.wait_text(DEFERRED_REPAIRS, "0").await;
-        let ended = "SELECT (findings::text NOT LIKE '%RepairsSuspended%')::text FROM kindler_replicas";
+        let ended =
+            "SELECT (findings::text NOT LIKE '%RepairsSuspended%')::text FROM kindler_replicas";
         sql.wait_text(ended, "true").await;
         for n in 1..=number {
             assert_eq!(host.started(&format!("c{n}")), ["create"]);
