@@ -198,6 +198,10 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
             let current = cluster
                 .condition_inputs
                 .map_or(ConditionStatus::Unknown, |s| s.condition(condition));
+            // Few clusters flap; three series of each that does not would fill the scrape.
+            if condition == ConditionType::Flapping && current == ConditionStatus::False {
+                continue;
+            }
             for &status in ConditionStatus::ALL {
                 let labels = [cluster.name.as_str(), condition.as_str(), status.as_str()];
                 conditions.set(&labels, flag(status == current));

@@ -176,14 +176,11 @@ async fn every_session_has_limits_for_a_dead_client() {
     );
 }
 
-/// The limits are those of the sessions; behind a pooler each transaction has them.
+/// Behind a pooler in transaction mode a session may have none of its settings.
 #[tokio::test]
 async fn no_lock_is_waited_for_without_a_limit() {
     let database = migrated().await;
     let (holder, waiter) = (database.connect().await, database.connect().await);
-    // As Kindler's own sessions have them (the test above).
-    let limits = "SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '2s'";
-    waiter.run(limits).await;
     for name in ["declares", "deletes"] {
         let lock = format!(
             "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('kindler {name} ' || current_schema(), 0))"
@@ -197,5 +194,13 @@ async fn no_lock_is_waited_for_without_a_limit() {
         let ended = waits.await.expect("the wait has a limit");
         assert_eq!(ended.is_err(), name == "declares", "{ended:?}");
         holder.run("ROLLBACK").await;
+        // The holder of the lock is not waited for without a limit either.
+        waiter.run("BEGIN").await;
+        waiter.query(statement, &[]).await.unwrap();
+        let idle = waiter
+            .text("SHOW idle_in_transaction_session_timeout")
+            .await;
+        assert_eq!(idle, "2s");
+        waiter.run("ROLLBACK").await;
     }
 }

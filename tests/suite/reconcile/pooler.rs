@@ -52,7 +52,7 @@ async fn behind_a_transaction_pooler_it_is_degraded_and_polls() {
     assert_eq!(daemon.log().matches("ERROR").count(), 1, "{}", daemon.log());
     let warned = daemon.log().matches("WARN").count();
     // The tests' server is not durable, which is a finding.
-    let expected = ["deletions are deferred", "WARN found"];
+    let expected = ["deletions are deferred", "WARN found code=DurabilityOff"];
     let expected: usize = expected
         .iter()
         .map(|text| daemon.log().matches(text).count())

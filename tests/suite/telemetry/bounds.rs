@@ -117,7 +117,7 @@ async fn ten_thousand_clusters_fit_in_a_scrape_or_are_left_out() {
     };
     let (bytes, took) = measured(&scene.daemon, true).await;
     println!("10,000 clusters: {bytes} bytes, {took:?} (debug build)");
-    assert!(bytes < 26_000_000, "{bytes}");
+    assert!(bytes < 22_000_000, "{bytes}");
     let counts = Daemon::builder(&scene.database.url(), &Host::new())
         .set("KINDLER_API_ONLY", "true")
         .set("KINDLER_METRICS_PER_CLUSTER", "false")
