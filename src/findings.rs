@@ -73,7 +73,7 @@ pub enum FindingCode {
     StateFolderFull,
     /// The state folder cannot be written.
     StateFolderUnwritable,
-    /// The state folder belongs to another user or host.
+    /// The state folder belongs to another user.
     StateFolderForeign,
     /// The state folder does not answer in time.
     StateFolderSlow,
@@ -81,8 +81,6 @@ pub enum FindingCode {
     ReplicasDiffer,
     /// A replica is on standby while another one works.
     ReplicaOnStandby,
-    /// A command or tool cannot be run.
-    CommandUnusable,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
     /// No cluster is claimed for a while after a failover or a restore.
@@ -106,7 +104,6 @@ impl FindingCode {
             | Self::StateFolderFull
             | Self::StateFolderUnwritable
             | Self::StateFolderSlow
-            | Self::CommandUnusable
             | Self::RepairsSuspended => Severity::Failure,
             Self::EncodingLimited
             | Self::DurabilityOff

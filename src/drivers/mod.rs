@@ -6,6 +6,8 @@
 //! database, and it does not conclude from an action whether the cluster is healthy: the
 //! reconciler observes it afterwards.
 
+mod failure;
+mod kubeconfig;
 pub mod native;
 pub mod sandbox;
 pub mod script;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use kindler::core::controller::{
     ClaimOutcome, Controller, ControllerSettings, Finished, Reconciler, Signals,
 };
+use kindler::core::metrics::ControllerMetrics;
 use kindler::core::queue::Key;
 use kindler::core::wakeups::WakeupQueue;
 use kindler::metrics::Metrics;
@@ -139,6 +140,7 @@ impl Reconciler for ReconcilerStub {
 struct RunningController {
     stub: Arc<ReconcilerStub>,
     wakeups: WakeupQueue,
+    metrics: ControllerMetrics,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -146,11 +148,12 @@ struct RunningController {
 fn run(stub: Arc<ReconcilerStub>, settings: ControllerSettings) -> RunningController {
     let (wakeups, shutdown) = (WakeupQueue::default(), CancellationToken::new());
     let metrics = Metrics::new().controller("stub");
-    let controller = Controller::new(stub.clone(), settings, wakeups.clone(), metrics);
+    let controller = Controller::new(stub.clone(), settings, wakeups.clone(), metrics.clone());
     let task = tokio::spawn(controller.run(shutdown.clone()));
     RunningController {
         stub,
         wakeups,
+        metrics,
         shutdown,
         task,
     }
@@ -298,7 +301,10 @@ async fn a_lent_worker_runs_other_keys() {
     // The first permit is for the first one that waited, the next one for the other.
     stub.gate.add_permits(1);
     running.wakeups.wake("waits");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    wait_until("the key to be queued", async || {
+        running.metrics.depth.get() == 1
+    })
+    .await;
     assert!(runs("lends"), "it runs on without a worker");
     assert_eq!(stub.reconciles_of("waits"), 0);
     stub.gate.add_permits(1);

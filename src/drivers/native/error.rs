@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::core::steps::StepError;
 
+use super::super::KubeconfigError;
 use super::engine::EngineError;
 use super::kubeconfig::KubeconfigFault;
 
@@ -33,6 +34,8 @@ pub(super) enum NativeError {
     },
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigFault),
+    #[error("its kubeconfig cannot be read")]
+    NoKubeconfig(#[source] KubeconfigError),
     #[error("it is not ready: {0}")]
     NotReady(String),
     #[error("its {0}")]
@@ -70,6 +73,7 @@ impl NativeError {
             | Self::OtherEngine { .. }
             | Self::File { .. }
             | Self::Kubeconfig(_)
+            | Self::NoKubeconfig(_)
             | Self::NotReady(_)
             | Self::Broken(_) => StepError::transient(summary),
         }

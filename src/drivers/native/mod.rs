@@ -124,6 +124,9 @@ impl NativeDriver {
         if shape != Shape::Absent && self.is_foreign(cluster) {
             return Ok(Observation::unknown(foreign_text(cluster)));
         }
+        if shape != Shape::Absent {
+            self.record(cluster);
+        }
         Ok(match shape {
             Shape::Absent => Observation::Absent,
             Shape::Stopped => Observation::STOPPED,
@@ -135,10 +138,19 @@ impl NativeDriver {
     /// Whether another one made the cluster of this name: no record says that this row did, and
     /// the row has never been seen to have a cluster, as one that was taken over has.
     fn is_foreign(&self, cluster: &Cluster) -> bool {
-        let is_new = cluster.last_healthy_at.is_none() && cluster.actual == Actual::Unknown;
-        let never_had =
-            is_new || cluster.last_healthy_at.is_none() && cluster.observed_generation == 0;
-        never_had && self.folder(cluster).owner() != Some(cluster.uid)
+        let has_had_one = cluster.last_healthy_at.is_some() || cluster.actual == Actual::Running;
+        !has_had_one && self.folder(cluster).owner() != Some(cluster.uid)
+    }
+
+    /// Records a cluster that was taken over, so that it is this row's in every later state.
+    fn record(&self, cluster: &Cluster) {
+        let folder = self.folder(cluster);
+        if folder.owner() != Some(cluster.uid)
+            && let Err(error) = folder.own(cluster.uid)
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the owner of a cluster cannot be recorded");
+        }
     }
 
     /// Asks the API server of a cluster whose containers run.

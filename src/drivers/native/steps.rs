@@ -170,7 +170,10 @@ impl NativeStep<'_> {
         match ended {
             Ok(ended) => ended.map_err(NativeError::into_step_error),
             Err(_) => Err(StepError::Late {
-                summary: format!("it did not end within {} s", left.as_secs()),
+                summary: format!(
+                    "it did not end in time ({})",
+                    run.driver.settings.deadlines.setting(run.action)
+                ),
                 detail: String::new(),
             }),
         }

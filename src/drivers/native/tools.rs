@@ -4,16 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, Provider};
-use crate::command::{
-    CommandLimits, CommandLine, CommandLog, Ending, FinishedCommand, Runner, SpawnError,
-};
+use crate::command::{CommandLimits, CommandLine, SpawnError};
 use crate::core::steps::StepError;
 
-use super::super::ActionRequest;
-
-/// The longest tail of a tool's output in an error, in lines.
-const TAIL_LINES: usize = 6;
+use super::super::{ActionRequest, failure};
+use super::NativeSettings;
 
 /// The images of the nodes; the tools' own defaults without them.
 #[derive(Clone, Debug, Default)]
@@ -22,11 +19,6 @@ pub struct NodeImages {
     pub k3d: Option<String>,
     /// Of kind, such as `kindest/node:v1.31.12`.
     pub kind: Option<String>,
-}
-
-/// The program of a provider.
-pub(super) fn program(provider: Provider) -> &'static str {
-    provider.as_str()
 }
 
 /// `k3d cluster create` or `kind create cluster`. `config` is the file of [`kind_config`].
@@ -53,13 +45,11 @@ pub(super) fn create(
             }
             // Parallel merges into one file lose contexts.
             args.push("--kubeconfig-update-default=false".into());
-            CommandLine::new(program(Provider::K3d), args)
+            CommandLine::new("k3d", args)
         }
         Provider::Kind => {
-            let mut line = CommandLine::new(
-                program(Provider::Kind),
-                ["create", "cluster", "--name", name, "--config"],
-            );
+            let mut line =
+                CommandLine::new("kind", ["create", "cluster", "--name", name, "--config"]);
             line.args.push(config.into());
             line.args.push("--kubeconfig".into());
             line.args.push(kubeconfig.into());
@@ -105,80 +95,28 @@ pub(super) fn start_k3d(cluster: &Cluster) -> CommandLine {
     CommandLine::new("k3d", ["cluster", "start", cluster.name.as_str()])
 }
 
-/// Prints the kubeconfig.
-pub(super) fn kubeconfig(cluster: &Cluster) -> CommandLine {
-    let name = cluster.name.as_str();
-    match cluster.spec.provider {
-        Provider::K3d => CommandLine::new("k3d", ["kubeconfig", "get", name]),
-        Provider::Kind => CommandLine::new("kind", ["get", "kubeconfig", "--name", name]),
-    }
-}
-
-/// Runs a tool for an action, and logs its output if there is a log.
+/// Runs a tool for an action, and logs its output.
 pub(super) async fn run(
-    runner: &Runner,
+    settings: &NativeSettings,
     line: &CommandLine,
-    limits: &CommandLimits,
+    (action, left): (Action, Duration),
     request: &ActionRequest<'_>,
-    log: Option<&mut CommandLog>,
-) -> Result<FinishedCommand, StepError> {
-    let log_path = log.as_ref().map(|log| log.path().display().to_string());
-    let trust = request.trust.clone();
-    let ran = runner.run(line, limits, trust, request.cancel, log).await;
-    let finished = ran.map_err(|error| not_started(line, &error))?;
-    let is_clean = finished.survivors.is_empty() && finished.ending == Ending::Exited(0);
-    match finished.ending {
-        _ if is_clean => return Ok(finished),
-        Ending::TrustLost | Ending::Cancelled => return Err(StepError::Interrupted),
-        Ending::Exited(_) | Ending::Signaled(_) | Ending::DeadlineExceeded => {}
-    }
-    let summary = summary(line, &finished);
-    let mut detail = last_lines(&finished.tail);
-    if let Some(path) = log_path {
-        detail.push_str(&format!("log: {path}"));
-    }
-    Err(match finished.ending {
-        Ending::DeadlineExceeded => StepError::Late { summary, detail },
-        _ => StepError::Transient { summary, detail },
-    })
-}
-
-fn summary(line: &CommandLine, finished: &FinishedCommand) -> String {
-    let took = crate::duration::compact(finished.duration);
-    let mut summary = format!("`{line}` {} after {took}", finished.ending);
-    if !finished.survivors.is_empty() {
-        let survivors = &finished.survivors;
-        summary.push_str(&format!(
-            ", but SIGKILL did not end its processes {survivors:?}"
-        ));
-    }
-    summary
-}
-
-fn last_lines(tail: &[String]) -> String {
-    let last = &tail[tail.len().saturating_sub(TAIL_LINES)..];
-    last.iter().map(|line| format!("{line}\n")).collect()
-}
-
-fn not_started(line: &CommandLine, error: &SpawnError) -> StepError {
-    let summary = crate::cause::chain(error);
-    let program = line.program.display();
-    match error {
-        SpawnError::ProgramMissing { .. }
-        | SpawnError::NotExecutable { .. }
-        | SpawnError::InterpreterMissing { .. } => StepError::Permanent {
-            summary,
-            detail: format!("install {program} into the PATH of the daemon, then `kindler retry`"),
-        },
-        SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
-            StepError::transient(summary)
-        }
-    }
-}
-
-/// The limits of a tool that ends within the rest of an action.
-pub(super) fn limits(deadline: Duration, grace: Duration) -> CommandLimits {
-    CommandLimits { deadline, grace }
+) -> Result<(), StepError> {
+    let (name, uid) = (request.cluster.name.as_str(), request.cluster.uid);
+    let mut log = settings.logs.log(name, uid, request.heading(action));
+    let limits = CommandLimits {
+        deadline: left,
+        grace: settings.deadlines.grace,
+    };
+    let (runner, trust) = (&settings.runner, request.trust.clone());
+    let ran = runner.run(line, &limits, trust, request.cancel, Some(&mut log));
+    let ran = ran.await;
+    let remedy = |_: &SpawnError| {
+        let program = line.program.display();
+        format!("install {program} into the daemon's PATH, then kindler retry {name}")
+    };
+    let deadline = settings.deadlines.setting(action);
+    failure::action_result(line, remedy, ran, &log, &deadline)
 }
 
 #[cfg(test)]

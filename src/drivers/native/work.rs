@@ -15,7 +15,7 @@ use super::engine::NodeLimits;
 use super::error::NativeError;
 use super::node::{Node, NodeRole, NodeState, Shape};
 use super::owner::ClusterFolder;
-use super::{ActionRequest, NativeDriver};
+use super::{ActionRequest, Kubeconfig, NativeDriver};
 use super::{api_server, foreign_text, kubeconfig, network, node, tools};
 
 /// The time between two looks at a cluster that is about to be ready.
@@ -246,12 +246,10 @@ impl NativeWork<'_> {
     /// Writes the private kubeconfig, with the port that the engine publishes.
     pub async fn write_kubeconfig(&self) -> Result<(), NativeError> {
         let port = self.api_port().await?;
-        let line = tools::kubeconfig(self.cluster());
         let settings = &self.driver.settings;
-        let limits = tools::limits(self.left, settings.deadlines.grace);
-        // Its output is a secret, so it is not logged.
-        let finished = tools::run(&settings.runner, &line, &limits, self.request, None).await?;
-        let printed = String::from_utf8_lossy(&finished.stdout);
+        let printed = super::super::kubeconfig::read(&settings.runner, self.cluster()).await;
+        let Kubeconfig(printed) = printed.map_err(NativeError::NoKubeconfig)?;
+        let printed = String::from_utf8_lossy(&printed);
         let folder = self.folder();
         folder
             .own(self.cluster().uid)
@@ -292,25 +290,17 @@ impl NativeWork<'_> {
         }
     }
 
-    /// Runs a tool, and logs its output.
+    /// Runs a tool, after which the engine shows another state.
     async fn tool(&self, line: &CommandLine) -> Result<(), NativeError> {
-        let (settings, cluster) = (&self.driver.settings, self.cluster());
-        let heading = self.request.heading(self.action);
-        let mut log = settings
-            .logs
-            .log(cluster.name.as_str(), cluster.uid, heading);
-        let limits = tools::limits(self.left, settings.deadlines.grace);
         let ran = tools::run(
-            &settings.runner,
+            &self.driver.settings,
             line,
-            &limits,
+            (self.action, self.left),
             self.request,
-            Some(&mut log),
-        )
-        .await;
+        );
+        let ran = ran.await;
         self.driver.engine.changed().await;
-        ran?;
-        Ok(())
+        Ok(ran?)
     }
 
     /// The engine shows what was done; a tool's exit code alone proves nothing.

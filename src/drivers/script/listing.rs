@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::clusters::ClusterName;
 use crate::command::{CommandLine, Ending, FinishedCommand};
 
-use super::failure::{brief, could_not_work};
+use super::brief::{brief, could_not_work};
 use super::unusable;
 
 /// The message of `kind get clusters` on stderr if there is no cluster; stdout is empty then.

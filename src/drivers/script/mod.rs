@@ -14,9 +14,8 @@
 //!                                          └─────── unknown ──> unknown
 //! ```
 
+mod brief;
 mod calls;
-mod failure;
-mod kubeconfig;
 mod listing;
 mod programs;
 mod step;
@@ -36,7 +35,9 @@ use crate::command::{
 };
 use crate::core::steps::StepSet;
 
-use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError};
+use super::{
+    ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError, failure, kubeconfig,
+};
 use calls::{Call, ExistenceQuery};
 use listing::Existence;
 use step::CommandStep;
@@ -156,7 +157,8 @@ impl ScriptDriver {
             )
             .await;
         let deadline = self.settings.deadlines.setting(action);
-        failure::action_result(&call, ran, &log, &deadline)
+        let remedy = |error: &_| call.remedy(error);
+        failure::action_result(&call.line, remedy, ran, &log, &deadline)
     }
 
     async fn existence(&self, cluster: &Cluster) -> Existence {
@@ -164,7 +166,7 @@ impl ScriptDriver {
         let call = query.call();
         let finished = match self.query(call).await {
             Ok(finished) => finished,
-            Err(error) => return Existence::Unknown(failure::not_observed(call, &error)),
+            Err(error) => return Existence::Unknown(brief::not_observed(call, &error)),
         };
         let name = &cluster.name;
         let existence = match &query {
@@ -216,17 +218,17 @@ impl Driver for ScriptDriver {
         let probe = calls::probe(&self.settings, cluster);
         let finished = match self.query(&probe).await {
             Ok(finished) => finished,
-            Err(error) => return Observation::unknown(failure::not_observed(&probe, &error)),
+            Err(error) => return Observation::unknown(brief::not_observed(&probe, &error)),
         };
         if finished.ending == Ending::Exited(0) {
             return Observation::HEALTHY;
         }
-        let why = failure::brief(&probe.line, &finished);
+        let why = brief::brief(&probe.line, &finished);
         match self.existence(cluster).await {
             Existence::Exists => match unusable::why(&finished) {
                 Some(cause) => {
                     let line = &probe.line;
-                    Observation::unknown(failure::could_not_work(line, &finished, cause))
+                    Observation::unknown(brief::could_not_work(line, &finished, cause))
                 }
                 None => Observation::unhealthy(why),
             },

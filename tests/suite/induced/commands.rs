@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use super::{Explained, Site, Words};
 use crate::kit::Sql;
@@ -137,7 +136,8 @@ pub(super) async fn flaps() -> Explained {
     for _ in 0..5 {
         site.sql.wait_state("dev", "present running").await;
         site.host.set_cluster("dev", Some("unhealthy"));
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let noticed = "SELECT (actual_state <> 'running')::text FROM clusters WHERE name = 'dev'";
+        site.sql.wait_text(noticed, "true").await;
     }
     let words = Words {
         cause: &["flapping"],

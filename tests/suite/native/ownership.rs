@@ -71,6 +71,42 @@ async fn a_row_that_was_taken_over_keeps_its_cluster() {
     let _daemon = rig.start().await;
     rig.wait_shown("running | ").await;
     assert_eq!(rig.containers(), made);
+    // It is this row's from then on, whatever becomes of it.
+    rig.desire("absent").await;
+    rig.wait_removed().await;
+    assert_eq!(rig.containers(), Vec::<String>::new());
+}
+
+/// A row that was declared stopped is settled without a cluster; that makes none its own.
+#[tokio::test]
+#[ignore = "needs a container engine: make test-engine"]
+async fn a_settled_row_owns_no_cluster_of_another() {
+    let rig = NativeRig::new("settled").await;
+    let daemon = rig.start().await;
+    rig.declare("k3d").await;
+    rig.wait_running().await;
+    rig.desire("absent").await;
+    rig.wait_removed().await;
+    rig.database
+        .run("INSERT INTO clusters (name, provider, desired_state) VALUES ('settled', 'k3d', 'stopped')")
+        .await;
+    rig.wait_shown("stopped | ").await;
+    tool(
+        "k3d",
+        &[
+            "cluster",
+            "create",
+            "settled",
+            "--network",
+            "k3d-settled-by-hand",
+            "--kubeconfig-update-default=false",
+        ],
+    );
+    let made = rig.containers();
+    rig.desire("absent").await;
+    rig.wait_shown("exists that this row did not make").await;
+    daemon.full_passes(2).await;
+    assert_eq!(rig.containers(), made);
 }
 
 #[tokio::test]

@@ -7,24 +7,23 @@ use std::path::Path;
 use crate::command::{CommandLine, CommandLog, Ending, FinishedCommand, SpawnError};
 use crate::duration::compact;
 
-use super::calls::Call;
-use super::{StepError, unusable};
+use super::StepError;
 
 /// The limit of a command's last lines in the row's error, in bytes.
 const LAST_LINES_BYTES: usize = 1600;
-/// The limit of the line that describes a failed observation, in characters.
-const BRIEF_CHARS: usize = 240;
 
-/// The result of an action's command. `deadline`: its setting and value.
+/// The result of an action's command. `remedy`: what a person can do if it cannot start;
+/// `deadline`: its setting and value.
 pub(super) fn action_result(
-    call: &Call,
+    line: &CommandLine,
+    remedy: impl Fn(&SpawnError) -> String,
     ran: Result<FinishedCommand, SpawnError>,
     log: &CommandLog,
     deadline: &str,
 ) -> Result<(), StepError> {
     let finished = match ran {
         Ok(finished) => finished,
-        Err(error) => return Err(not_started(call, &error)),
+        Err(error) => return Err(not_started(&error, remedy(&error))),
     };
     match finished.ending {
         Ending::TrustLost => return Err(StepError::Interrupted),
@@ -34,7 +33,7 @@ pub(super) fn action_result(
         Ending::Cancelled => return Err(StepError::Interrupted),
         Ending::Exited(_) | Ending::Signaled(_) | Ending::DeadlineExceeded => {}
     }
-    let mut summary = summary_of(&call.line, &finished);
+    let mut summary = summary_of(line, &finished);
     if finished.ending == Ending::DeadlineExceeded {
         summary.push_str(&format!(" ({deadline})"));
     }
@@ -87,10 +86,10 @@ fn last_lines(tail: &[String]) -> String {
 
 /// The error of a command that could not start. A missing program needs a person; a system that
 /// cannot start processes may recover.
-fn not_started(call: &Call, error: &SpawnError) -> StepError {
+fn not_started(error: &SpawnError, remedy: String) -> StepError {
     let summary = match error {
         SpawnError::NotExecutable { .. } | SpawnError::InterpreterMissing { .. } => {
-            format!("{error}: {}", call.remedy(error))
+            format!("{error}: {remedy}")
         }
         _ => error.to_string(),
     };
@@ -100,7 +99,7 @@ fn not_started(call: &Call, error: &SpawnError) -> StepError {
         | SpawnError::NotExecutable { .. }
         | SpawnError::InterpreterMissing { .. } => StepError::Permanent {
             summary,
-            detail: call.remedy(error),
+            detail: remedy,
         },
         SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
             StepError::Transient {
@@ -111,37 +110,8 @@ fn not_started(call: &Call, error: &SpawnError) -> StepError {
     }
 }
 
-/// One line for an observation whose command could not start.
-pub(super) fn not_observed(call: &Call, error: &SpawnError) -> String {
-    let mut text = error.to_string();
-    if let Some(source) = error.source() {
-        text.push_str(&format!(" ({source})"));
-    }
-    format!("{text}: {}", call.remedy(error))
-}
-
-/// One short line: which command, how it ended, and its last line.
-pub(super) fn brief(line: &CommandLine, finished: &FinishedCommand) -> String {
-    let mut text = summary_of(line, finished);
-    if finished.ending == Ending::DeadlineExceeded {
-        text.push_str(" (KINDLER_PROBE_DEADLINE)");
-    }
-    if let Some(last) = finished.tail.last() {
-        text.push_str(": ");
-        text.push_str(last);
-    }
-    text.chars().take(BRIEF_CHARS).collect()
-}
-
-/// One line for an observation whose command could not do its work, for this reason.
-pub(super) fn could_not_work(line: &CommandLine, finished: &FinishedCommand, why: &str) -> String {
-    let why: String = why.chars().take(BRIEF_CHARS).collect();
-    let (summary, next) = (summary_of(line, finished), unusable::NEXT);
-    format!("{summary}, because it could not run: {why}; {next}")
-}
-
 /// `create_env.sh exited with code 3 after 12s`.
-fn summary_of(line: &CommandLine, finished: &FinishedCommand) -> String {
+pub(super) fn summary_of(line: &CommandLine, finished: &FinishedCommand) -> String {
     let name = line.program.file_name().map(Path::new);
     format!(
         "{} {} after {}",

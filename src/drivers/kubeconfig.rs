@@ -8,7 +8,7 @@ use crate::cause::chain;
 use crate::clusters::{Cluster, Provider};
 use crate::command::{CommandLimits, CommandLine, FinishedCommand, Runner, unconditional_trust};
 
-use super::super::{Kubeconfig, KubeconfigError};
+use super::{Kubeconfig, KubeconfigError};
 
 const LIMITS: CommandLimits = CommandLimits {
     deadline: Duration::from_secs(10),
