@@ -67,7 +67,9 @@ impl Node {
                 "server" => NodeRole::Server,
                 "agent" => NodeRole::Agent,
                 "loadbalancer" => NodeRole::LoadBalancer,
-                _ => NodeRole::Tools,
+                "noRole" => NodeRole::Tools,
+                // Such as a registry, which may serve several clusters.
+                _ => return None,
             };
             return Some((Provider::K3d, label("k3d.cluster")?.to_owned(), role));
         }
@@ -254,6 +256,11 @@ mod tests {
                 ("io.x-k8s.kind.role", "other"),
             ],
             &[("app", "k3d")],
+            &[
+                ("app", "k3d"),
+                ("k3d.cluster", "dev"),
+                ("k3d.role", "registry"),
+            ],
             &[],
         ] {
             assert_eq!(identify(odd), None, "{odd:?}");
