@@ -15,13 +15,14 @@ use crate::store::{ExplainedSetting, ReplicaSettings, ReplicaStatus};
 
 /// The settings that decide what happens to a cluster: with others, it depends on the daemon that
 /// works on it. Paths of commands are compared by the content of their files.
-const COMPARED: [&str; 19] = [
+const COMPARED: [&str; 24] = [
     "driver",
     "delete_cap",
     "lease_ttl",
     "health_interval",
     "health_reprobe",
     "health_threshold",
+    "repair_suspension",
     "backoff_initial",
     "backoff_max",
     "pass_env",
@@ -30,6 +31,10 @@ const COMPARED: [&str; 19] = [
     "probe_deadline",
     "kill_grace",
     "base_domain",
+    "k3d_image",
+    "kind_image",
+    "node_cpus",
+    "node_memory",
     "sandbox_create_delay",
     "sandbox_delete_delay",
     "sandbox_failure_rate",

@@ -1,7 +1,7 @@
-//! The commands of the script driver, on the daemon's `PATH`, and the tools that they use.
+//! The commands and tools that the driver runs, on the daemon's `PATH`.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub(super) async fn check(
     identity: &ReplicaSettings,
     daemon: Option<&ReplicaStatus>,
 ) {
-    if identity.value("driver") != "script" {
+    let driver = identity.value("driver");
+    if driver == "sandbox" {
         report.fine(GROUP, "driver", "the sandbox runs no commands of the host");
         return;
     }
@@ -47,8 +48,34 @@ pub(super) async fn check(
             env::var_os("PATH").unwrap_or_default()
         }
     };
+    let missing = match driver {
+        // It speaks to the engine itself.
+        "native" => vec!["k3d", "kind"],
+        _ => scripts(report, identity, &path),
+    };
+    for (tool, args) in TOOLS {
+        match located_on(Path::new(tool), &path) {
+            Some(program) => version(report, tool, program, args).await,
+            None if missing.contains(&tool) => report.warn(
+                GROUP,
+                tool,
+                "is not found in the PATH of the daemon; clusters that need it cannot be made or \
+                 observed",
+                "install it, or set the PATH of the daemon (Environment=PATH=… in the unit)",
+            ),
+            None => {}
+        }
+    }
+}
+
+/// Checks the commands of the script driver, and returns the tools that it needs and lacks.
+fn scripts(
+    report: &mut DoctorReport,
+    identity: &ReplicaSettings,
+    path: &OsStr,
+) -> Vec<&'static str> {
     let settings = script_settings(identity);
-    let (problems, missing) = programs_on(&settings, &path);
+    let (problems, missing) = programs_on(&settings, path);
     for problem in &problems {
         let next = match problem.ends_with("is not executable") {
             true => "chmod +x the file, then `kindler retry NAME`",
@@ -59,18 +86,7 @@ pub(super) async fn check(
     if problems.is_empty() {
         report.fine(GROUP, "scripts", "the configured commands can be started");
     }
-    for (tool, args) in TOOLS {
-        match located_on(Path::new(tool), &path) {
-            Some(program) => version(report, tool, program, args).await,
-            None if missing.contains(&tool) => report.warn(
-                GROUP,
-                tool,
-                "is not found in the PATH of the daemon; clusters that need it cannot be observed",
-                "install it, or set the PATH of the daemon (Environment=PATH=… in the unit)",
-            ),
-            None => {}
-        }
-    }
+    missing
 }
 
 /// Runs a tool, which shows whether it and its engine answer.

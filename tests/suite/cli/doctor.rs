@@ -144,6 +144,21 @@ async fn doctor_reports_an_invalid_setting_itself() {
 }
 
 #[tokio::test]
+async fn doctor_checks_the_tools_of_the_native_driver() {
+    let (database, host) = (migrated().await, Host::new());
+    let mut command = kindler(&database.url(), &host);
+    command
+        .args(["doctor", "-o", "json"])
+        .env("KINDLER_DRIVER", "native")
+        .env("PATH", host.path());
+    let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let report: Value = serde_json::from_slice(&ended.await.unwrap().stdout).unwrap();
+    for tool in ["k3d", "kind"] {
+        assert_eq!(check(&report, tool)["state"], "warning", "{report:#}");
+    }
+}
+
+#[tokio::test]
 async fn doctor_finds_no_daemon() {
     let (database, host) = (migrated().await, Host::new());
     let daemon = Daemon::start(&database, &host).await;
