@@ -85,6 +85,10 @@ pub enum FindingCode {
     RepairsSuspended,
     /// No cluster is claimed for a while after a failover or a restore.
     ClaimsDeferred,
+    /// This host cannot make or change clusters.
+    HostUnusable,
+    /// This host will soon be unable to make or change clusters.
+    HostLimited,
     /// Several clusters of one placement declare the same port of the host.
     PortsShared,
 }
@@ -104,7 +108,8 @@ impl FindingCode {
             | Self::StateFolderFull
             | Self::StateFolderUnwritable
             | Self::StateFolderSlow
-            | Self::RepairsSuspended => Severity::Failure,
+            | Self::RepairsSuspended
+            | Self::HostUnusable => Severity::Failure,
             Self::EncodingLimited
             | Self::DurabilityOff
             | Self::ClockApart
@@ -112,6 +117,7 @@ impl FindingCode {
             | Self::ReplicasDiffer
             | Self::ReplicaOnStandby
             | Self::ClaimsDeferred
+            | Self::HostLimited
             | Self::PortsShared => Severity::Warning,
         }
     }

@@ -65,6 +65,8 @@ pub enum Reason {
     Recovered,
     /// It could not be observed.
     ObservationFailed,
+    /// Its action waits until this host can run it.
+    HostUnusable,
     /// A step of the running cluster failed.
     StepFailed,
     /// A newer release or another driver created steps that this daemon cannot remove.

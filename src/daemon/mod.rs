@@ -12,6 +12,7 @@ mod error;
 mod ground;
 mod health_channels;
 mod heartbeat;
+mod host_faults;
 mod identity;
 mod json_lines;
 mod logging;

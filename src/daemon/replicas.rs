@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command::script_files;
 use crate::config::{self, DaemonSettings, HEARTBEAT, HostCommands};
-use crate::drivers::script::located_on;
+use crate::drivers::located_on;
 use crate::findings::{Finding, FindingCode};
 use crate::store::{ExplainedSetting, ReplicaSettings, ReplicaStatus};
 

@@ -17,7 +17,9 @@ use super::process::{Databases, Process};
 use super::replicas::own_scripts;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
-use super::{ended_owners, orphans, port_conflicts, reconnects, seed, terms, workload};
+use super::{
+    ended_owners, host_faults, orphans, port_conflicts, reconnects, seed, terms, workload,
+};
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::{DaemonSettings, HEARTBEAT};
 use crate::core::listener::Listener;
@@ -220,9 +222,11 @@ impl RunningParts<'_> {
             let orphans = tokio::spawn(orphans::end_all(lease, orphans, shutdown.clone()));
             let conflicts = tokio::spawn(port_conflicts::report(
                 process.store.clone(),
-                findings,
+                findings.clone(),
                 shutdown.clone(),
             ));
+            let driver = process.driver.clone();
+            let host = tokio::spawn(host_faults::report(driver, findings, shutdown.clone()));
             let ended_owners = process.ended_owners().map(|owners| {
                 let release =
                     ended_owners::release_always(owners, wakeups.clone(), shutdown.clone());
@@ -231,6 +235,7 @@ impl RunningParts<'_> {
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
             check_end("port conflicts", conflicts.await);
+            check_end("faults of the host", host.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);
             }

@@ -7,8 +7,10 @@
 //! reconciler observes it afterwards.
 
 mod failure;
+mod host;
 mod kubeconfig;
 pub mod native;
+mod program;
 pub mod sandbox;
 pub mod script;
 
@@ -24,6 +26,9 @@ use crate::command::{Heading, Trust};
 use crate::core::lease::Term;
 use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 use crate::duration::compact;
+
+pub use host::HostFault;
+pub use program::located_on;
 
 /// A request for an action on one cluster, with the right to act.
 pub struct ActionRequest<'a> {
@@ -176,6 +181,18 @@ pub trait Driver: Send + Sync {
     fn absence(&self, cluster: &Cluster) -> Option<String> {
         let _ = cluster;
         None
+    }
+
+    /// Why this host cannot run this action now, although nothing is wrong with the cluster.
+    /// Then the action waits, and no attempt counts.
+    async fn host_fault(&self, action: Action, cluster: &Cluster) -> Option<HostFault> {
+        let _ = (action, cluster);
+        None
+    }
+
+    /// All that is wrong with this host now, for its condition.
+    async fn host_faults(&self) -> Vec<HostFault> {
+        Vec::new()
     }
 
     /// Runs one action without recorded steps, within its deadline. Every action is

@@ -12,6 +12,8 @@ engine=
 end() {
     if [ -n "$engine" ]; then
         docker ps -aq | xargs -r docker rm -f >/dev/null 2>&1 || true
+        # Their bridges would outlive the engine and take the addresses of the next one.
+        docker network prune -f >/dev/null 2>&1 || true
         kill "$engine" 2>/dev/null || true
         wait "$engine" 2>/dev/null || true
     fi
@@ -29,7 +31,7 @@ trap 'exit 143' TERM
 DOCKER_HOST=unix://$work/docker.sock
 export DOCKER_HOST
 dockerd --data-root "$work/data" --exec-root "$work/run" --pidfile "$work/pid" \
-    --host "$DOCKER_HOST" >"$work/log" 2>&1 &
+    --default-address-pool base=10.128.0.0/9,size=24 --host "$DOCKER_HOST" >"$work/log" 2>&1 &
 engine=$!
 
 waited=0

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::DoctorReport;
 use crate::command::{CommandLimits, CommandLine, LogDir, Runner, unconditional_trust};
-use crate::drivers::script::{ScriptSettings, located_on, programs_on};
+use crate::drivers::located_on;
+use crate::drivers::script::{ScriptSettings, programs_on};
 use crate::store::{ReplicaSettings, ReplicaStatus};
 
 const GROUP: &str = "commands";

@@ -43,7 +43,7 @@ pub(super) async fn check(
         let found = format!("{}: usable, {free} MiB free", folder.display());
         report.fine(GROUP, "state folder", found);
     }
-    if identity.value("driver") == "script" {
+    if identity.value("driver") != "sandbox" {
         inotify(report);
     }
     let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

@@ -175,6 +175,22 @@ pub fn defer_repair(
     })
 }
 
+/// The status of a cluster whose action waits until this host can run it. The state stays, and no
+/// attempt counts.
+pub fn wait_for_host(
+    cluster: &Cluster,
+    (what, next): (&str, &str),
+    policy: &Policy,
+    moment: Moment,
+) -> Status {
+    Status {
+        reason: Reason::HostUnusable,
+        message: format!("waiting for this host: {what}; next: {next}"),
+        next_attempt_at: Some(moment.after(policy.observe_retry)),
+        ..Status::unchanged(cluster)
+    }
+}
+
 fn is_unobserved(cluster: &Cluster, status: &Status) -> bool {
     cluster.actual == Actual::Running
         && !cluster.observe_only()

@@ -38,7 +38,7 @@ use decide::DecisionInput;
 
 pub use changed::conclude_changed;
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
-pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair};
+pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair, wait_for_host};
 pub use intent::started_message;
 pub use status::{Applied, Status, write_refused};
 

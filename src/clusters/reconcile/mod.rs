@@ -34,7 +34,7 @@ use crate::clusters::plan::steps::{
     StepsOf, before_removal, interrupted_steps, left_to_another_driver, of_another_driver,
     with_steps,
 };
-use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
+use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan, wait_for_host};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
@@ -44,7 +44,7 @@ use crate::core::resource::{Resource, ResourceReconciler, STANDBY};
 use crate::core::rows::{Leased, Written};
 use crate::core::steps::{StepChange, StepFacts};
 use crate::core::work::Work;
-use crate::drivers::{ActionRequest, Driver};
+use crate::drivers::{ActionRequest, Driver, HostFault};
 use crate::metrics::{Drift, Metrics};
 use crate::store::{ClusterStatus, Store};
 
@@ -208,6 +208,7 @@ impl ClusterReconciler {
             observation = Some(observed);
         }
         let decision = self.before_removal(context, &row, decision);
+        let decision = self.wait_for_host(&row, decision).await;
         context.note_decision(decision.as_str());
         match decision {
             Decision::Rest { until } => Ok(Next::End(rest(&row, until))),
@@ -239,6 +240,20 @@ impl ClusterReconciler {
                 Decision::Record(left_to_another_driver(cluster, why, policy, moment))
             }
             decision => decision,
+        }
+    }
+
+    /// An action that this host cannot run now waits.
+    async fn wait_for_host(&self, row: &Leased<Cluster>, decision: Decision) -> Decision {
+        let Decision::Act { action, .. } = decision else {
+            return decision;
+        };
+        match self.driver.host_fault(action, &row.object).await {
+            Some(HostFault { what, next, .. }) => {
+                let why = (what.as_str(), next.as_str());
+                Decision::Record(wait_for_host(&row.object, why, &self.policy, moment(row)))
+            }
+            None => decision,
         }
     }
 

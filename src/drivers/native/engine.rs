@@ -1,22 +1,24 @@
 //! The container engine of this host, over its API: one list for all clusters, and small
 //! operations on containers and networks. It runs no program and decides nothing.
 //!
-//! The engine is the one of the `docker` command: `DOCKER_HOST`, else the standard socket.
+//! The engine is the one of the `docker` command ([`super::endpoint`]).
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{
     ContainerSummary, ContainerSummaryStateEnum as EngineState, ContainerUpdateBody, Ipam,
-    IpamConfig, Network, NetworkCreateRequest, NetworkInspect, PortSummaryTypeEnum,
+    IpamConfig, Network, NetworkCreateRequest, NetworkInspect, PortSummaryTypeEnum, SystemInfo,
 };
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::endpoint::{Endpoint, EndpointError};
 use super::node::{Node, NodeState};
 
 /// How long one request may take.
@@ -32,8 +34,8 @@ const NOT_MODIFIED: u16 = 304;
 /// Why the engine did not do something.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EngineError {
-    #[error("DOCKER_HOST is not the address of a container engine")]
-    Address,
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// It cannot be reached.
     #[error("the container engine cannot be reached: is it running, and may this user use it?")]
     Unreachable(#[source] bollard::errors::Error),
@@ -81,11 +83,25 @@ pub(super) struct EngineNetwork {
     pub in_use: bool,
 }
 
+/// What an engine can do, and where its data are.
+#[derive(Clone, Debug)]
+pub(super) struct EngineFacts {
+    /// It runs Linux containers.
+    pub linux: bool,
+    /// It can limit memory.
+    pub memory: bool,
+    /// It can limit CPU.
+    pub cpu: bool,
+    /// The folder of its data, if it is on this host.
+    pub root: Option<PathBuf>,
+}
+
 /// The containers of all clusters of one engine.
 #[derive(Clone, Debug)]
 pub(super) struct EngineList {
     /// The identity of the engine's data.
     pub engine: Arc<str>,
+    pub facts: EngineFacts,
     pub nodes: Arc<[Node]>,
 }
 
@@ -93,24 +109,26 @@ pub(super) struct EngineList {
 type SharedList = (Instant, EngineList);
 
 /// A connection to the engine; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Engine {
-    /// None if `DOCKER_HOST` is no address of an engine.
-    docker: Option<Docker>,
+    client: Arc<std::sync::Mutex<Option<(Endpoint, Docker)>>>,
     shared: Arc<Mutex<Option<SharedList>>>,
 }
 
 impl Engine {
-    /// Reads where the engine is; connects at the first request.
-    pub fn new() -> Self {
-        Self {
-            docker: Docker::connect_with_defaults().ok(),
-            shared: Arc::default(),
+    /// A client of the engine that the environment and the docker context name now, as for the
+    /// tools. The engine may start after the daemon.
+    fn docker(&self) -> Result<Docker, EngineError> {
+        let endpoint = Endpoint::current()?;
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*client {
+            Some((known, docker)) if *known == endpoint => Ok(docker.clone()),
+            _ => {
+                let docker = endpoint.client().map_err(EngineError::Unreachable)?;
+                *client = Some((endpoint, docker.clone()));
+                Ok(docker)
+            }
         }
-    }
-
-    fn docker(&self) -> Result<&Docker, EngineError> {
-        self.docker.as_ref().ok_or(EngineError::Address)
     }
 
     /// The identity of the engine's data, and the containers of all clusters. Observations at
@@ -128,6 +146,7 @@ impl Engine {
         let listed = request("list its containers", listed).await?;
         let info = request("tell its ID", docker.info()).await?;
         let list = EngineList {
+            facts: facts(&info),
             engine: info.id.unwrap_or_default().into(),
             nodes: listed.iter().filter_map(node).collect(),
         };
@@ -141,14 +160,16 @@ impl Engine {
     }
 
     pub async fn start(&self, container: &str) -> Result<(), EngineError> {
-        let started = self.docker()?.start_container(container, None);
+        let docker = self.docker()?;
+        let started = docker.start_container(container, None);
         unchanged_is_fine(request("start a container", started).await)?;
         self.changed().await;
         Ok(())
     }
 
     pub async fn stop(&self, container: &str) -> Result<(), EngineError> {
-        let stopped = self.docker()?.stop_container(container, None);
+        let docker = self.docker()?;
+        let stopped = docker.stop_container(container, None);
         // The engine waits for the container itself, 10 s by default.
         let stopped = timeout(WITHIN * 3, stopped).await;
         let operation = "stop a container";
@@ -166,7 +187,8 @@ impl Engine {
             .force(true)
             .v(true)
             .build();
-        let removed = self.docker()?.remove_container(container, Some(options));
+        let docker = self.docker()?;
+        let removed = docker.remove_container(container, Some(options));
         match request("remove a container", removed).await {
             Err(error) if error.status() == Some(NOT_FOUND) => {}
             removed => removed?,
@@ -176,7 +198,8 @@ impl Engine {
     }
 
     pub async fn unpause(&self, container: &str) -> Result<(), EngineError> {
-        let unpaused = self.docker()?.unpause_container(container);
+        let docker = self.docker()?;
+        let unpaused = docker.unpause_container(container);
         request("unpause a container", unpaused).await?;
         self.changed().await;
         Ok(())
@@ -184,7 +207,8 @@ impl Engine {
 
     /// The limits of a container; none where it has none.
     pub async fn limits(&self, container: &str) -> Result<Option<NodeLimits>, EngineError> {
-        let inspected = self.docker()?.inspect_container(container, None);
+        let docker = self.docker()?;
+        let inspected = docker.inspect_container(container, None);
         let inspected = request("inspect a container", inspected).await?;
         let host = inspected.host_config.unwrap_or_default();
         let (cpus, memory) = (host.nano_cpus.unwrap_or(0), host.memory.unwrap_or(0));
@@ -222,7 +246,8 @@ impl Engine {
         let ids = all.into_iter().filter(|network| network.name == name);
         let mut networks = Vec::new();
         for id in ids.map(|network| network.id) {
-            let inspected = self.docker()?.inspect_network(&id, None);
+            let docker = self.docker()?;
+            let inspected = docker.inspect_network(&id, None);
             match request("inspect a network", inspected).await {
                 Ok(found) => networks.push(network(found)),
                 // It was removed meanwhile.
@@ -253,7 +278,8 @@ impl Engine {
             ipam,
             ..NetworkCreateRequest::default()
         };
-        let created = self.docker()?.create_network(network);
+        let docker = self.docker()?;
+        let created = docker.create_network(network);
         let created = request("create a network", created).await?;
         Ok(created.id)
     }
@@ -288,6 +314,17 @@ fn unchanged_is_fine(answer: Result<(), EngineError>) -> Result<(), EngineError>
     match answer {
         Err(error) if error.status() == Some(NOT_MODIFIED) => Ok(()),
         answer => answer,
+    }
+}
+
+fn facts(info: &SystemInfo) -> EngineFacts {
+    // A socket may also lead to another host; then this host has no such folder.
+    let root = info.docker_root_dir.as_ref().map(PathBuf::from);
+    EngineFacts {
+        linux: info.os_type.as_deref().is_none_or(|os| os == "linux"),
+        memory: info.memory_limit.unwrap_or(true),
+        cpu: info.cpu_cfs_quota.unwrap_or(true),
+        root: root.filter(|root| root.exists()),
     }
 }
 

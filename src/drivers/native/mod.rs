@@ -20,8 +20,10 @@
 //! ```
 
 mod api_server;
+mod endpoint;
 mod engine;
 mod error;
+mod host;
 mod kubeconfig;
 mod network;
 mod node;
@@ -42,9 +44,10 @@ use crate::clusters::{Actual, Cluster};
 use crate::command::{LogDir, Runner};
 use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
-use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, direction};
-use engine::{Engine, NodeLimits};
+use super::{ActionRequest, Deadlines, Driver, HostFault, Kubeconfig, KubeconfigError, direction};
+use engine::{Engine, EngineList, NodeLimits};
 use error::NativeError;
+use host::HostTools;
 use node::{Node, Shape};
 use owner::ClusterFolder;
 
@@ -74,6 +77,7 @@ pub struct NativeSettings {
 pub struct NativeDriver {
     settings: NativeSettings,
     engine: Engine,
+    tools: HostTools,
 }
 
 impl NativeDriver {
@@ -81,7 +85,8 @@ impl NativeDriver {
     pub fn new(settings: NativeSettings) -> Self {
         Self {
             settings,
-            engine: Engine::new(),
+            engine: Engine::default(),
+            tools: HostTools::default(),
         }
     }
 
@@ -107,6 +112,10 @@ impl NativeDriver {
     /// The containers of all clusters, unless another engine than theirs answers: its list says
     /// nothing about them.
     async fn nodes(&self) -> Result<Arc<[Node]>, NativeError> {
+        Ok(self.listed().await?.nodes)
+    }
+
+    async fn listed(&self) -> Result<EngineList, NativeError> {
         let listed = self.engine.listed().await?;
         let recorded = owner::record_engine(&self.settings.dir, &listed.engine);
         if *recorded != *listed.engine {
@@ -116,7 +125,7 @@ impl NativeDriver {
                 file: owner::engine_file(&self.settings.dir),
             });
         }
-        Ok(listed.nodes)
+        Ok(listed)
     }
 
     async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
@@ -151,6 +160,26 @@ impl NativeDriver {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "the owner of a cluster cannot be recorded");
         }
+    }
+
+    /// What keeps this action from running although the engine answers.
+    async fn action_fault(
+        &self,
+        action: Action,
+        cluster: &Cluster,
+    ) -> Result<Option<HostFault>, NativeError> {
+        let facts = self.listed().await?.facts;
+        let (shape, provider) = (self.shape(cluster).await?.0, cluster.spec.provider);
+        let makes = host::needs_space(action, &shape);
+        if let Some(fault) = host::of_capabilities(&facts).filter(|_| makes) {
+            return Ok(Some(fault));
+        }
+        if host::needs_tool(action, &shape, provider)
+            && let Some(fault) = self.tools.fault(provider, &self.settings.runner).await
+        {
+            return Ok(Some(fault));
+        }
+        Ok(host::of_disk(&facts).filter(|fault| fault.blocks && makes))
     }
 
     /// Asks the API server of a cluster whose containers run.
@@ -195,9 +224,12 @@ impl Driver for NativeDriver {
                 "KINDLER_STATE_DIR: cannot use folder {dir}: {error}"
             ));
         }
-        if let Err(error) = self.nodes().await {
-            problems.push(chain(&error));
-        }
+        let faults = self.host_faults().await;
+        problems.extend(
+            faults
+                .into_iter()
+                .map(|fault| format!("{}: {}", fault.what, fault.next)),
+        );
         if problems.is_empty() {
             Ok(())
         } else {
@@ -210,6 +242,25 @@ impl Driver for NativeDriver {
             Ok(observation) => observation,
             Err(error) => Observation::unknown(chain(&error)),
         }
+    }
+
+    async fn host_fault(&self, action: Action, cluster: &Cluster) -> Option<HostFault> {
+        match self.action_fault(action, cluster).await {
+            Ok(fault) => fault,
+            Err(error) => Some(host::of_engine(&error)),
+        }
+    }
+
+    async fn host_faults(&self) -> Vec<HostFault> {
+        let listed = match self.listed().await {
+            Ok(listed) => listed,
+            Err(error) => return vec![host::of_engine(&error)],
+        };
+        let mut faults = self.tools.faults(&self.settings.runner).await;
+        faults.extend(host::of_capabilities(&listed.facts));
+        faults.extend(host::of_disk(&listed.facts));
+        faults.extend(host::of_kernel(listed.nodes.len()));
+        faults
     }
 
     async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {

@@ -22,7 +22,7 @@ mod step;
 mod unusable;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -92,11 +92,6 @@ impl ScriptSettings {
 pub fn programs_on(settings: &ScriptSettings, path: &OsStr) -> (Vec<String>, Vec<&'static str>) {
     let problems = programs::problems(settings, path);
     (problems, programs::missing_defaults(settings, path))
-}
-
-/// The file of a program that a process with this `PATH` starts, if it can be started.
-pub fn located_on(program: &Path, path: &OsStr) -> Option<PathBuf> {
-    programs::located(program, path)
 }
 
 /// The driver that runs the host's own commands.

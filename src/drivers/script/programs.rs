@@ -1,12 +1,10 @@
 //! Checks the configured programs at start, without running them. It finds programs that cannot be
 //! started; it does not prove that the others can.
 
-use std::env;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{Access, access};
-
+use super::super::program::problem;
 use super::ScriptSettings;
 use super::calls::{CREATE, DELETE, EXISTS, PROBE, START, STOP};
 
@@ -54,68 +52,4 @@ pub(super) fn missing_defaults(settings: &ScriptSettings, path: &OsStr) -> Vec<&
     .filter(|(program, used)| *used && problem(Path::new(program), path).is_some())
     .map(|(program, _)| program)
     .collect()
-}
-
-/// Why a program cannot be started, as the end of a sentence. A bare name is searched in `path`, as
-/// the system does.
-fn problem(program: &Path, path: &OsStr) -> Option<&'static str> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return file_problem(program);
-    }
-    let found = env::split_paths(path).any(|dir| file_problem(&dir.join(program)).is_none());
-    (!found).then_some("is not found in PATH")
-}
-
-/// The file of a program that can be started. A bare name is searched in `path`.
-pub(super) fn located(program: &Path, path: &OsStr) -> Option<PathBuf> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return file_problem(program).is_none().then(|| program.to_owned());
-    }
-    let mut files = env::split_paths(path).map(|dir| dir.join(program));
-    files.find(|file| file_problem(file).is_none())
-}
-
-fn file_problem(file: &Path) -> Option<&'static str> {
-    if !file.exists() {
-        Some("does not exist")
-    } else if !file.is_file() {
-        Some("is not a file")
-    } else if access(file, Access::EXEC_OK).is_err() {
-        Some("is not executable")
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    use super::problem;
-
-    #[test]
-    fn a_program_is_an_executable_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("tool");
-        let path = dir.path().as_os_str();
-        assert_eq!(problem(&file, OsStr::new("")), Some("does not exist"));
-        assert_eq!(
-            problem(Path::new("tool"), path),
-            Some("is not found in PATH")
-        );
-        fs::write(&file, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(problem(&file, OsStr::new("")), Some("is not executable"));
-        assert_eq!(
-            problem(Path::new("tool"), path),
-            Some("is not found in PATH")
-        );
-        fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(problem(&file, OsStr::new("")), None);
-        assert_eq!(problem(Path::new("tool"), path), None);
-        assert_eq!(problem(dir.path(), OsStr::new("")), Some("is not a file"));
-    }
 }

@@ -9,7 +9,7 @@ use crate::kit::{
 };
 
 /// The folder of the stand-ins.
-const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine/bin");
+pub const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine/bin");
 
 pub struct NativeRig {
     pub database: Database,
@@ -20,7 +20,7 @@ pub struct NativeRig {
     https: ClaimedPort,
 }
 
-fn engine() -> String {
+pub fn engine() -> String {
     std::env::var("KINDLER_TEST_ENGINE").expect("make test-engine starts an engine")
 }
 
