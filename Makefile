@@ -26,6 +26,10 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
 		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system \
 		that_changes_its
+	@# Only Postgres 17 and newer can make the notification queue small.
+	@sh deploy/setup.sh servers
+	SERVERS=18 KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=$(abspath target/chaos.txt) \
+		tests/servers/on_each.sh $(CARGO) test --locked --test suite -- faults::full_queue
 	@cat target/chaos.txt
 
 faults: rust ## Induce 25 faults and show cause and next step of each, as docs/FAULTS.md lists them
