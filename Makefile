@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb chaos faults bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb steady chaos faults bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -31,6 +31,10 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 	SERVERS=18 KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=$(abspath target/chaos.txt) \
 		tests/servers/on_each.sh $(CARGO) test --locked --test suite -- faults::full_queue
 	@cat target/chaos.txt
+
+steady: rust ## Run each test alone 30 times, to find those that fail now and then (HOURS)
+	@sh deploy/setup.sh test
+	tests/steady.sh
 
 faults: rust ## Induce 25 faults and show cause and next step of each, as docs/FAULTS.md lists them
 	@sh deploy/setup.sh test
