@@ -63,7 +63,7 @@ test-engine: rust ## Test real clusters on a private container engine (needs roo
 	@sh deploy/setup.sh test
 	@sh deploy/setup.sh engine
 	$(CARGO) test --locked --test suite --no-run
-	tests/engine/with_engine.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=4 native::
+	tests/engine/with_engine.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=4 native
 
 test-otel: rust ## Test the export of traces (built with --features otel)
 	@sh deploy/setup.sh test

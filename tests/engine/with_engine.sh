@@ -47,5 +47,9 @@ done
 sh "$here/image.sh" "$work/image"
 
 KINDLER_TEST_ENGINE=$DOCKER_HOST
-export KINDLER_TEST_ENGINE
+# What the stand-ins run at the start of the create of a cluster; commands get K3D_*.
+K3D_STAND_IN_HOOKS=$work/hooks
+mkdir "$K3D_STAND_IN_HOOKS"
+PATH=$here/bin:$PATH
+export KINDLER_TEST_ENGINE K3D_STAND_IN_HOOKS PATH
 "$@"

@@ -7,4 +7,4 @@ mod host;
 mod lifecycle;
 mod ownership;
 mod repair;
-mod rig;
+pub mod rig;

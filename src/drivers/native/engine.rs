@@ -83,6 +83,45 @@ pub(super) struct EngineNetwork {
     pub in_use: bool,
 }
 
+/// The option with the largest packet of a network.
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// How a network is created.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NetworkShape {
+    subnet: Option<String>,
+    gateway: Option<Ipv4Addr>,
+    ipv6: bool,
+    options: Vec<(String, String)>,
+}
+
+impl NetworkShape {
+    /// With this subnet and gateway, if they are given.
+    pub fn of_subnet(subnet: Option<(String, Ipv4Addr)>) -> Self {
+        let (subnet, gateway) = subnet.unzip();
+        Self {
+            subnet,
+            gateway,
+            ..Self::default()
+        }
+    }
+
+    /// As kind makes its own: `pkg/cluster/internal/providers/docker/network.go`.
+    pub fn of_kind(ipv6: bool, mtu: Option<String>) -> Self {
+        let mtu = mtu.map(|mtu| (MTU.to_owned(), mtu));
+        let masquerade = ("com.docker.network.bridge.enable_ip_masquerade", "true");
+        Self {
+            subnet: ipv6.then(|| "fc00:f853:ccd:e793::/64".to_owned()),
+            gateway: None,
+            ipv6,
+            options: [(masquerade.0.to_owned(), masquerade.1.to_owned())]
+                .into_iter()
+                .chain(mtu)
+                .collect(),
+        }
+    }
+}
+
 /// What an engine can do, and where its data are.
 #[derive(Clone, Debug)]
 pub(super) struct EngineFacts {
@@ -258,24 +297,38 @@ impl Engine {
         Ok(networks)
     }
 
-    /// Creates a network, with this subnet and gateway if they are given, and returns its ID.
+    /// The largest packet of the engine's own network, if it says one.
+    pub async fn default_mtu(&self) -> Result<Option<String>, EngineError> {
+        let docker = self.docker()?;
+        let inspected = docker.inspect_network("bridge", None);
+        match request("inspect a network", inspected).await {
+            Ok(bridge) => Ok(bridge.options.and_then(|mut options| options.remove(MTU))),
+            // An engine may run without it.
+            Err(error) if error.status() == Some(NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a network, and returns its ID.
     pub async fn create_network(
         &self,
         name: &str,
-        subnet: Option<(String, Ipv4Addr)>,
+        shape: NetworkShape,
     ) -> Result<String, EngineError> {
-        let ipam = subnet.map(|(subnet, gateway)| Ipam {
-            config: Some(vec![IpamConfig {
-                subnet: Some(subnet),
-                gateway: Some(gateway.to_string()),
-                ..IpamConfig::default()
-            }]),
-            ..Ipam::default()
+        let config = shape.subnet.map(|subnet| IpamConfig {
+            subnet: Some(subnet),
+            gateway: shape.gateway.map(|gateway| gateway.to_string()),
+            ..IpamConfig::default()
         });
         let network = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            ipam,
+            enable_ipv6: Some(shape.ipv6),
+            options: (!shape.options.is_empty()).then(|| shape.options.into_iter().collect()),
+            ipam: config.map(|config| Ipam {
+                config: Some(vec![config]),
+                ..Ipam::default()
+            }),
             ..NetworkCreateRequest::default()
         };
         let docker = self.docker()?;

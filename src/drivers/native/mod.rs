@@ -36,6 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 
 use crate::cause::chain;
 use crate::clusters::observation::Observation;
@@ -264,6 +265,9 @@ impl Driver for NativeDriver {
     }
 
     async fn act(&self, action: Action, request: &ActionRequest<'_>) -> Result<(), StepError> {
+        if request.cancelled().now_or_never().is_some() {
+            return Err(StepError::Interrupted);
+        }
         let set = steps::steps(self, action, request);
         run_unrecorded(&set, direction(action)).await
     }

@@ -1,5 +1,5 @@
-//! The network of a k3d cluster: `k3d-NAME` if the row has a subnet, else `k3d-shared`. kind
-//! makes its own.
+//! The network of a cluster: of k3d `k3d-NAME` if the row has a subnet, else `k3d-shared`; of kind
+//! `kind`, as kind itself makes it.
 //!
 //! The engine allows several networks of one name, after which no cluster can be created. So a
 //! network is looked up and created under one lock of the host.
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::clusters::{Cluster, Provider};
 
-use super::engine::{Engine, EngineNetwork};
+use super::engine::{Engine, EngineError, EngineNetwork, NetworkShape};
 use super::error::NativeError;
 
 const SHARED: &str = "k3d-shared";
@@ -51,9 +51,6 @@ pub(super) async fn difference(
     engine: &Engine,
     cluster: &Cluster,
 ) -> Result<Option<String>, NativeError> {
-    if cluster.spec.provider == Provider::Kind {
-        return Ok(None);
-    }
     let name = name(cluster);
     let found = engine.networks(&name).await?;
     let one = only(&name, &found)?;
@@ -104,13 +101,35 @@ async fn create_if_missing(engine: &Engine, cluster: &Cluster) -> Result<(), Nat
     {
         return Err(NativeError::SubnetTaken { subnet, neighbour });
     }
-    let subnet = subnet.map(|(subnet, gateway)| (subnet.to_string(), gateway));
-    let created = engine.create_network(&name, subnet).await?;
+    let created = match cluster.spec.provider {
+        Provider::Kind => create_as_kind(engine).await?,
+        Provider::K3d => {
+            let subnet = subnet.map(|(subnet, gateway)| (subnet.to_string(), gateway));
+            engine
+                .create_network(&name, NetworkShape::of_subnet(subnet))
+                .await?
+        }
+    };
     let several = only(&name, &engine.networks(&name).await?).map(drop);
     if several.is_err() {
         engine.remove_network(&created).await?;
     }
     several
+}
+
+/// As kind's `ensureNetwork`: with the subnet that it derives from the name, and without IPv6 if
+/// this host has none.
+async fn create_as_kind(engine: &Engine) -> Result<String, NativeError> {
+    let mtu = engine.default_mtu().await?;
+    let shape = NetworkShape::of_kind(true, mtu.clone());
+    match engine.create_network(OF_KIND, shape).await {
+        Ok(created) => Ok(created),
+        Err(EngineError::Refused { .. }) => {
+            let shape = NetworkShape::of_kind(false, mtu);
+            Ok(engine.create_network(OF_KIND, shape).await?)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes the cluster's own network, unless something else is connected to it.

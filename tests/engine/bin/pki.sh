@@ -45,3 +45,9 @@ users:
     client-key-data: $(data "$1/client.key")
 EOF
 }
+
+# Runs what a test wants at the start of the create of cluster $1.
+hook() {
+    # shellcheck disable=SC1090
+    [ ! -e "${K3D_STAND_IN_HOOKS:-/none}/$1" ] || . "$K3D_STAND_IN_HOOKS/$1"
+}

@@ -12,25 +12,23 @@ use kindler::drivers::{Deadlines, Driver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{
-    DRIVER_TIMEOUT, DriverRig, act, act_until, cluster, deadlines, free_port, transient,
-};
+use super::rig::{DRIVER_TIMEOUT, DriverRig, act, act_until, deadlines, free_port, transient};
 use crate::kit::eventually;
 
 /// Long enough for a busy machine, far shorter than a grace, a deadline or a delay.
 const QUICK: Duration = Duration::from_secs(8);
 
 macro_rules! conformance {
-    ($($module:ident: $rig:ty,)+) => {
+    ($($(#[$attribute:meta])* $module:ident: $rig:ty,)+) => {
         $(mod $module {
             use super::*;
-            super::conformance::conformance! { @tests $rig:
+            super::conformance::conformance! { @tests [$(#[$attribute])*] $rig:
                 a_cluster_never_created_is_absent
                 a_created_cluster_is_healthy
                 creating_twice_has_no_further_effect
                 a_deleted_cluster_is_absent
                 deleting_an_absent_cluster_succeeds
-                an_update_is_applied
+                an_update_is_applied_or_rejected
                 a_stopped_cluster_does_not_answer_until_it_is_started
                 a_killed_cluster_is_unhealthy_until_it_is_recreated
                 a_killed_cluster_can_be_deleted
@@ -46,11 +44,15 @@ macro_rules! conformance {
             }
         })+
     };
-    (@tests $rig:ty: $($test:ident)+) => {
-        $(#[tokio::test]
+    (@tests $attributes:tt $rig:ty: $($test:ident)+) => {
+        $(super::conformance::conformance! { @test $attributes $rig: $test })+
+    };
+    (@test [$(#[$attribute:meta])*] $rig:ty: $test:ident) => {
+        #[tokio::test]
+        $(#[$attribute])*
         async fn $test() {
             conformance::$test::<$rig>().await;
-        })+
+        }
     };
 }
 pub(super) use conformance;
@@ -73,12 +75,12 @@ async fn assert_absent(driver: &dyn Driver, cluster: &Cluster) {
 
 pub async fn a_cluster_never_created_is_absent<R: DriverRig>() {
     let rig = R::new();
-    assert_absent(&*rig.driver(), &cluster("dev")).await;
+    assert_absent(&*rig.driver(), &rig.cluster("dev")).await;
 }
 
 pub async fn a_created_cluster_is_healthy<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     assert_healthy(&*driver, &dev).await;
     assert_eq!(rig.applied_port(&dev), Some(dev.spec.http_port.get()));
@@ -86,7 +88,7 @@ pub async fn a_created_cluster_is_healthy<R: DriverRig>() {
 
 pub async fn creating_twice_has_no_further_effect<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     expect_done(&*driver, Action::Create, &dev).await;
     assert_healthy(&*driver, &dev).await;
@@ -96,7 +98,7 @@ pub async fn creating_twice_has_no_further_effect<R: DriverRig>() {
 
 pub async fn a_deleted_cluster_is_absent<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     expect_done(&*driver, Action::Delete, &dev).await;
     assert_absent(&*driver, &dev).await;
@@ -105,25 +107,35 @@ pub async fn a_deleted_cluster_is_absent<R: DriverRig>() {
 
 pub async fn deleting_an_absent_cluster_succeeds<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Delete, &dev).await;
     assert_absent(&*driver, &dev).await;
 }
 
-pub async fn an_update_is_applied<R: DriverRig>() {
+/// What is reported as applied was applied; what cannot be changed in place changes nothing.
+pub async fn an_update_is_applied_or_rejected<R: DriverRig>() {
     let rig = R::new();
-    let (driver, mut dev) = (rig.driver(), cluster("dev"));
+    let (driver, mut dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
+    let before = dev.spec.http_port;
     dev.spec.http_port = free_port();
     dev.generation += 1;
-    expect_done(&*driver, Action::Update, &dev).await;
+    let applied = match act(&*driver, Action::Update, &dev).await {
+        Ok(()) => dev.spec.http_port,
+        Err(StepError::Permanent { summary, .. }) => {
+            assert!(summary.contains("http_port"), "{summary}");
+            dev.spec.http_port = before;
+            before
+        }
+        Err(error) => panic!("neither applied nor rejected: {error:?}"),
+    };
     assert_healthy(&*driver, &dev).await;
-    assert_eq!(rig.applied_port(&dev), Some(dev.spec.http_port.get()));
+    assert_eq!(rig.applied_port(&dev), Some(applied.get()));
 }
 
 pub async fn a_stopped_cluster_does_not_answer_until_it_is_started<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     for _twice in 0..2 {
         expect_done(&*driver, Action::Stop, &dev).await;
@@ -142,7 +154,7 @@ pub async fn a_stopped_cluster_does_not_answer_until_it_is_started<R: DriverRig>
 
 pub async fn a_killed_cluster_is_unhealthy_until_it_is_recreated<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     rig.kill(&dev);
     let unhealthy = |observed: &Observation| {
@@ -158,7 +170,7 @@ pub async fn a_killed_cluster_is_unhealthy_until_it_is_recreated<R: DriverRig>()
 
 pub async fn a_killed_cluster_can_be_deleted<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     expect_done(&*driver, Action::Create, &dev).await;
     rig.kill(&dev);
     expect_done(&*driver, Action::Delete, &dev).await;
@@ -170,7 +182,7 @@ async fn cancelled_create<R: DriverRig>(
     rig: &R,
     end: impl FnOnce(&CancellationToken, &watch::Sender<MonotonicDeadline>),
 ) -> Result<(), StepError> {
-    let (driver, dev) = (rig.hanging_driver(deadlines()), cluster("dev"));
+    let (driver, dev) = (rig.hanging_driver(deadlines()), rig.cluster("dev"));
     let cancel = CancellationToken::new();
     let (owner, trust) = watch::channel(MonotonicDeadline::never());
     let ending = async {
@@ -219,7 +231,7 @@ pub async fn a_create_ends_with_the_trust_and_leaves_no_process<R: DriverRig>() 
 
 pub async fn a_dropped_create_leaves_no_process<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.hanging_driver(deadlines()), cluster("dev"));
+    let (driver, dev) = (rig.hanging_driver(deadlines()), rig.cluster("dev"));
     tokio::select! {
         result = act(&*driver, Action::Create, &dev) => panic!("it did not hang: {result:?}"),
         () = wait_until_it_hangs(&rig) => {}
@@ -233,7 +245,7 @@ pub async fn a_create_ends_at_its_deadline_and_leaves_no_process<R: DriverRig>()
         create: Duration::from_millis(700),
         ..deadlines()
     });
-    let (summary, _) = transient(act(&*driver, Action::Create, &cluster("dev")).await);
+    let (summary, _) = transient(act(&*driver, Action::Create, &rig.cluster("dev")).await);
     assert!(summary.contains("deadline"), "{summary}");
     wait_until_nothing_hangs(&rig).await;
 }
@@ -241,7 +253,7 @@ pub async fn a_create_ends_at_its_deadline_and_leaves_no_process<R: DriverRig>()
 pub async fn a_create_succeeds_after_a_cancelled_create<R: DriverRig>() {
     let rig = R::new();
     let _interrupted = cancelled_create(&rig, |cancel, _| cancel.cancel()).await;
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     let observed = driver.observe(&dev).await;
     assert!(!observed.is_healthy(), "{observed}");
     expect_done(&*driver, Action::Create, &dev).await;
@@ -251,7 +263,7 @@ pub async fn a_create_succeeds_after_a_cancelled_create<R: DriverRig>() {
 pub async fn without_trust_no_action_runs<R: DriverRig>() {
     let rig = R::new();
     let driver = rig.driver();
-    let (made, never_made) = (cluster("made"), cluster("never-made"));
+    let (made, never_made) = (rig.cluster("made"), rig.cluster("never-made"));
     expect_done(&*driver, Action::Create, &made).await;
     let (_owner, expired) = watch::channel(MonotonicDeadline::in_(Duration::ZERO));
     for &action in Action::ALL {
@@ -270,7 +282,7 @@ pub async fn without_trust_no_action_runs<R: DriverRig>() {
 
 pub async fn a_cancelled_order_is_not_carried_out<R: DriverRig>() {
     let rig = R::new();
-    let (driver, dev) = (rig.driver(), cluster("dev"));
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
     let cancel = CancellationToken::new();
     cancel.cancel();
     let acting = act_until(
@@ -288,7 +300,7 @@ pub async fn a_cancelled_order_is_not_carried_out<R: DriverRig>() {
 pub async fn any_valid_name_works<R: DriverRig>() {
     let rig = R::new();
     let driver = rig.driver();
-    let longest = "x".repeat(63);
+    let longest = "x".repeat(R::LONGEST_NAME);
     for name in [
         "0",
         "a--b",
@@ -299,7 +311,7 @@ pub async fn any_valid_name_works<R: DriverRig>() {
         "n",
         &longest,
     ] {
-        let row = cluster(name);
+        let row = rig.cluster_named(name);
         expect_done(&*driver, Action::Create, &row).await;
         assert_healthy(&*driver, &row).await;
         expect_done(&*driver, Action::Delete, &row).await;
@@ -310,7 +322,7 @@ pub async fn any_valid_name_works<R: DriverRig>() {
 pub async fn different_clusters_do_not_interfere<R: DriverRig>() {
     let rig = R::new();
     let driver = rig.driver();
-    let rows: Vec<Cluster> = (0..8).map(|n| cluster(&format!("dev-{n}"))).collect();
+    let rows: Vec<Cluster> = (0..8).map(|n| rig.cluster(&format!("dev-{n}"))).collect();
     join_all(
         rows.iter()
             .map(|row| expect_done(&*driver, Action::Create, row)),

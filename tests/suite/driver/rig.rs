@@ -26,7 +26,20 @@ pub const TERM: Term = Term(17);
 
 /// A driver with its own clusters, and access to them without the driver.
 pub trait DriverRig {
+    /// The length of the longest name that the provider takes.
+    const LONGEST_NAME: usize = 63;
+
     fn new() -> Self;
+
+    /// A newly declared row whose name is unique where rigs share a host.
+    fn cluster(&self, name: &str) -> Cluster {
+        self.cluster_named(name)
+    }
+
+    /// A newly declared row of this name.
+    fn cluster_named(&self, name: &str) -> Cluster {
+        cluster(name)
+    }
 
     fn driver(&self) -> Box<dyn Driver>;
 

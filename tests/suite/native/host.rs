@@ -63,7 +63,8 @@ async fn a_cluster_waits_for_its_tool_without_attempts() {
     let rig = NativeRig::new("waits-tool").await;
     let tools = rig.host.path().join("tools");
     fs::create_dir(&tools).unwrap();
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    // The usual folders, because the tests' own PATH has the tools.
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
     let daemon = rig.builder().set("PATH", path).start().await;
     // The other provider's tool is there, so only this cluster makes its absence a fault.
     program(&tools.join("kind"), &format!("exec {TOOLS}/kind \"$@\""));
