@@ -28,6 +28,8 @@ kept=$(dirname "$0")
 began=$(date +%s)
 output=$kept/$(printf %s "$3" | tr : _).$2.log
 outcome=ok
+# As under cargo.
+export CARGO_PKG_NAME=kindler
 timeout -k 10 1800 "$1" --exact "$3" >"$output" 2>&1 || outcome=FAILED
 echo "$outcome $(($(date +%s) - began)) $3" >>"$kept/results"
 [ "$outcome" = FAILED ] || exec rm "$output"
