@@ -32,7 +32,7 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 		tests/servers/on_each.sh $(CARGO) test --locked --test suite -- faults::full_queue
 	@cat target/chaos.txt
 
-steady: rust ## Run each test alone 30 times, to find those that fail now and then (HOURS)
+steady: rust ## Run each test alone 30 times, to find those that fail now and then (ten hours)
 	@sh deploy/setup.sh test
 	tests/steady.sh
 
