@@ -16,6 +16,9 @@ use crate::kit::{Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually
 
 const CLUSTERS: usize = 30;
 
+/// The commands that start in a round of changes.
+const STARTED: usize = 5;
+
 /// A role that reads of the migrations only those that its release knows, so that its
 /// replicas do not notice the newer schema.
 fn unaware(version: i64) -> String {
@@ -131,13 +134,20 @@ impl<'a> Upgrade<'a> {
         self.replicas.push((daemon, earlier));
     }
 
+    /// The number of commands that were started.
+    fn started(&self) -> usize {
+        let journal = self.host.journal();
+        journal.iter().filter(|entry| entry.what == "start").count()
+    }
+
     /// Changes rows and kills replicas at random; each is replaced by one of its release.
     async fn changes(&mut self, rounds: usize) {
         for round in 0..rounds {
-            change_some(&self.sql).await;
-            let leased = "SELECT count(*) FROM cluster_leases";
-            eventually(TIMEOUT, "a leased cluster", || async {
-                self.sql.number(leased).await > 0
+            // The kill comes while work runs.
+            let began = self.started() + STARTED;
+            eventually(TIMEOUT, "further commands", || async {
+                change_some(&self.sql).await;
+                self.started() >= began
             })
             .await;
             if round % 4 == 3 {
