@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-engine test-docker test-e2e screenshots dashboards test-deploy test-observability deb chaos faults bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-docker test-e2e screenshots dashboards test-deploy test-observability deb steady chaos faults bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -26,7 +26,15 @@ chaos: rust ## Run the fault tests in their long form (about two hours)
 	KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=target/chaos.txt \
 		$(CARGO) test --locked --test suite -- --test-threads=8 faults:: reconcile::failover:: an_idle_system \
 		that_changes_its
+	@# Only Postgres 17 and newer can make the notification queue small.
+	@sh deploy/setup.sh servers
+	SERVERS=18 KINDLER_CHAOS=long KINDLER_CHAOS_REPORT=$(abspath target/chaos.txt) \
+		tests/servers/on_each.sh $(CARGO) test --locked --test suite -- faults::full_queue
 	@cat target/chaos.txt
+
+steady: rust ## Run each test alone 30 times, to find those that fail now and then (ten hours)
+	@sh deploy/setup.sh test
+	tests/steady.sh
 
 faults: rust ## Induce 25 faults and show cause and next step of each, as docs/FAULTS.md lists them
 	@sh deploy/setup.sh test

@@ -11,6 +11,7 @@ mod clock;
 mod database;
 mod deleted_rows;
 mod disk;
+mod earlier_releases;
 mod every_effect;
 mod every_statement;
 mod failed_observations;

@@ -13,6 +13,7 @@ pub mod isolation;
 mod migrations;
 mod placing;
 mod ports;
+mod releases;
 mod roles;
 mod spec;
 mod takeover;

@@ -1,7 +1,7 @@
 //! The real daemon as a child process, with settings for tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -255,15 +255,7 @@ impl DaemonBuilder {
         inside.env_clear();
         inside.args(["--mount", "sh", "-c", &mount]);
         inside.arg(self.command.get_program());
-        inside.args(self.command.get_args());
-        for (name, value) in self.command.get_envs() {
-            if let Some(value) = value {
-                inside.env(name, value);
-            }
-        }
-        inside.current_dir(self.command.get_current_dir().unwrap());
-        inside.stdin(Stdio::null());
-        self.command = inside;
+        self.run_by(inside);
         Some(self)
     }
 
@@ -272,16 +264,31 @@ impl DaemonBuilder {
         let mut inside = network.command();
         inside.env_clear();
         inside.arg(self.command.get_program());
-        inside.args(self.command.get_args());
+        self.run_by(inside);
+        self
+    }
+
+    /// Runs this program of an earlier release instead, which refuses settings that it does not
+    /// know.
+    pub fn of_release(mut self, program: &Path) -> Self {
+        self.command.env_remove("KINDLER_REPAIR_SUSPENSION");
+        let mut other = Command::new(program);
+        other.env_clear();
+        self.run_by(other);
+        self
+    }
+
+    /// Runs it by this command, which gets its arguments, environment and folder.
+    fn run_by(&mut self, mut by: Command) {
+        by.args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             if let Some(value) = value {
-                inside.env(name, value);
+                by.env(name, value);
             }
         }
-        inside.current_dir(self.command.get_current_dir().unwrap());
-        inside.stdin(Stdio::null());
-        self.command = inside;
-        self
+        by.current_dir(self.command.get_current_dir().unwrap());
+        by.stdin(Stdio::null());
+        self.command = by;
     }
 
     /// Starts it and waits until it is ready.
