@@ -164,6 +164,11 @@ pub trait Driver: Send + Sync {
     /// The name in settings, logs and metrics.
     fn name(&self) -> &'static str;
 
+    /// The ID of the container engine that last answered, for drivers that use one.
+    fn engine(&self) -> Option<String> {
+        None
+    }
+
     /// Checks at start what every action needs, so that a missing or non-executable script
     /// is known before the first cluster is declared.
     ///

@@ -19,7 +19,6 @@ use crate::core::steps::{Run, RunResult, StepChange, StepError};
 use crate::core::work::CancelReason;
 use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
-use crate::store::ClusterStatus;
 
 use super::context::ReconcileContext;
 use super::unwritten::UnwrittenResult;
@@ -156,7 +155,7 @@ impl ClusterReconciler {
         let written = if begins {
             self.begin_deletion(context, row, intent, opening).await?
         } else {
-            let status = ClusterStatus::new(&intent, &row.object.spec_hash);
+            let status = self.written(&row.object, &intent);
             context.work.write(row, &status, opening).await?
         };
         let begun = match written {
@@ -165,7 +164,13 @@ impl ClusterReconciler {
             Written::Lost => return Ok(Err(context.reload().await?)),
         };
         let fenced = match context.work.renew().await? {
-            Some(now) if now.generation == begun.generation && !now.object.observe_only() => now,
+            Some(now)
+                if now.generation == begun.generation
+                    && !now.object.observe_only()
+                    && self.of_another_driver(context, &now.object).is_none() =>
+            {
+                now
+            }
             Some(now) => return Ok(Err(Next::Plan(Box::new(now)))),
             None => return Ok(Err(ReconcileContext::end(context.work.lost()))),
         };

@@ -16,6 +16,7 @@ mod act;
 mod changed;
 mod context;
 mod limits;
+mod made_by;
 mod maintain;
 mod unwritten;
 
@@ -30,10 +31,7 @@ use tracing::{Span, debug, info, info_span, warn};
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::steps::{
-    StepsOf, before_removal, interrupted_steps, left_to_another_driver, of_another_driver,
-    with_steps,
-};
+use crate::clusters::plan::steps::{StepsOf, before_removal, interrupted_steps, with_steps};
 use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan, wait_for_host};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
@@ -189,7 +187,7 @@ impl ClusterReconciler {
         }
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut observation = None;
-        if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
+        if let Some(why) = self.of_another_driver(context, cluster) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
             let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
@@ -218,28 +216,6 @@ impl ClusterReconciler {
             Decision::Record(status) => self.record(context, row, status, observation).await,
             Decision::Remove => self.remove(context, &row).await,
             Decision::Act { action, intent } => self.act(context, action, intent, row).await,
-        }
-    }
-
-    /// The decision about a cluster of another driver. This driver cannot observe it, so the
-    /// observation is unknown, and no action runs.
-    fn leave_to_another_driver(
-        &self,
-        row: &Leased<Cluster>,
-        decision: Decision,
-        why: String,
-    ) -> Decision {
-        let (cluster, policy, moment) = (&row.object, &self.policy, moment(row));
-        let unknown = || Observation::unknown(why.clone());
-        let decision = match decision {
-            Decision::Observe { .. } => plan(cluster, Some(&unknown()), policy, moment),
-            decision => decision,
-        };
-        match decision {
-            Decision::Act { .. } => {
-                Decision::Record(left_to_another_driver(cluster, why, policy, moment))
-            }
-            decision => decision,
         }
     }
 
@@ -408,7 +384,7 @@ impl ClusterReconciler {
         let interrupted = interrupted_steps(steps);
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
-        let written = ClusterStatus::new(&status, &row.object.spec_hash);
+        let written = self.written(&row.object, &status);
         (status, written, changes)
     }
 

@@ -25,6 +25,16 @@ pub(super) enum NativeError {
         recorded: String,
         file: PathBuf,
     },
+    /// As above, for one row: another host may have another engine behind the same setting.
+    #[error(
+        "another container engine answers: {answering}, and this cluster was made on {recorded}; \
+         correct DOCKER_HOST, or, if it is gone for good: kindler adopt {name}"
+    )]
+    EngineOfRow {
+        answering: String,
+        recorded: String,
+        name: String,
+    },
     #[error("could not {operation} {}", path.display())]
     File {
         operation: &'static str,
@@ -67,10 +77,13 @@ impl NativeError {
             Self::NeedsRecreation(_) => {
                 permanent("declare the old value again, or delete the cluster and create it again")
             }
-            Self::Foreign(_) => permanent("delete that cluster by hand, or use another name"),
+            Self::Foreign(_) => {
+                permanent("kindler adopt takes it over; or delete it by hand, or use another name")
+            }
             Self::SubnetTaken { .. } | Self::SeveralNetworks { .. } => permanent(""),
             Self::Engine(_)
             | Self::OtherEngine { .. }
+            | Self::EngineOfRow { .. }
             | Self::File { .. }
             | Self::Kubeconfig(_)
             | Self::NoKubeconfig(_)

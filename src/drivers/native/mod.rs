@@ -33,7 +33,7 @@ mod tools;
 mod work;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -79,6 +79,8 @@ pub struct NativeDriver {
     settings: NativeSettings,
     engine: Engine,
     tools: HostTools,
+    /// The ID of the engine that last answered.
+    answered: Arc<Mutex<Option<Arc<str>>>>,
 }
 
 impl NativeDriver {
@@ -88,6 +90,7 @@ impl NativeDriver {
             settings,
             engine: Engine::default(),
             tools: HostTools::default(),
+            answered: Arc::default(),
         }
     }
 
@@ -104,16 +107,24 @@ impl NativeDriver {
 
     /// The containers of a cluster, and what they say.
     async fn shape(&self, cluster: &Cluster) -> Result<(Shape, Vec<Node>), NativeError> {
-        let nodes = self.nodes().await?;
+        let nodes = self.nodes(cluster).await?;
         let of_cluster = node::of_cluster(&nodes, cluster.spec.provider, &cluster.name);
         let cloned = of_cluster.iter().map(|node| (*node).clone()).collect();
         Ok((node::shape(&of_cluster), cloned))
     }
 
-    /// The containers of all clusters, unless another engine than theirs answers: its list says
-    /// nothing about them.
-    async fn nodes(&self) -> Result<Arc<[Node]>, NativeError> {
-        Ok(self.listed().await?.nodes)
+    /// The containers of all clusters, unless another engine answers than the one on which this
+    /// cluster was made: its list says nothing about it.
+    async fn nodes(&self, cluster: &Cluster) -> Result<Arc<[Node]>, NativeError> {
+        let listed = self.listed().await?;
+        match &cluster.engine {
+            Some(recorded) if **recorded != *listed.engine => Err(NativeError::EngineOfRow {
+                answering: listed.engine.to_string(),
+                recorded: recorded.clone(),
+                name: cluster.name.to_string(),
+            }),
+            _ => Ok(listed.nodes),
+        }
     }
 
     async fn listed(&self) -> Result<EngineList, NativeError> {
@@ -126,6 +137,7 @@ impl NativeDriver {
                 file: owner::engine_file(&self.settings.dir),
             });
         }
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed.engine.clone());
         Ok(listed)
     }
 
@@ -149,7 +161,8 @@ impl NativeDriver {
     /// the row has never been seen to have a cluster, as one that was taken over has.
     fn is_foreign(&self, cluster: &Cluster) -> bool {
         let has_had_one = cluster.last_healthy_at.is_some() || cluster.actual == Actual::Running;
-        !has_had_one && self.folder(cluster).owner() != Some(cluster.uid)
+        let is_adopted = cluster.adopt_requested_at.is_some();
+        !has_had_one && !is_adopted && self.folder(cluster).owner() != Some(cluster.uid)
     }
 
     /// Records a cluster that was taken over, so that it is this row's in every later state.
@@ -205,8 +218,8 @@ impl NativeDriver {
 fn foreign_text(cluster: &Cluster) -> String {
     let (name, provider) = (&cluster.name, cluster.spec.provider);
     format!(
-        "a {provider} cluster {name} exists that this row did not make; it is not touched: delete \
-         it by hand ({}), or declare another name",
+        "a {provider} cluster {name} exists that this row did not make; it is not touched: take it \
+         over (kindler adopt {name}), delete it by hand ({}), or declare another name",
         tools::delete(cluster, "KUBECONFIG".as_ref())
     )
 }
@@ -215,6 +228,11 @@ fn foreign_text(cluster: &Cluster) -> String {
 impl Driver for NativeDriver {
     fn name(&self) -> &'static str {
         "native"
+    }
+
+    fn engine(&self) -> Option<String> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.as_deref().map(str::to_owned)
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {

@@ -235,7 +235,7 @@ async fn invalid_settings_name_their_source_and_limit() {
         (
             "KINDLER_DRIVER",
             "magic",
-            "KINDLER_DRIVER: driver \"magic\" is not known: use script, native or sandbox",
+            "KINDLER_DRIVER: driver \"magic\" is not known: use script, native, sandbox or auto",
         ),
         (
             "KINDLER_LISTEN",

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 21] = [
+const MERGED: [(&str, &str); 22] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -91,6 +91,10 @@ const MERGED: [(&str, &str); 21] = [
     (
         "0021_declared.sql",
         "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
+    ),
+    (
+        "0022_owned.sql",
+        "c2e740c667c607d8880f78b28b3c1f5652d9bfdb7529057abe2c44811dfb69a2",
     ),
 ];
 
