@@ -12,26 +12,39 @@ COMMENT ON COLUMN clusters.engine IS 'The ID of the container engine on which th
 COMMENT ON COLUMN clusters.adopt_requested_at IS 'Set it to now() to take over the cluster of this name that the daemon finds.';
 COMMENT ON COLUMN clusters.recreate_requested_at IS 'Set it to now() to delete the cluster and create it again; null when it is deleted.';
 
+-- As in step 20, with the new times.
 DO $$
+DECLARE
+    rule text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'clusters'::regclass
-                   AND conname = 'clusters_requests_in_years_1_to_9999') THEN
-        ALTER TABLE clusters ADD CONSTRAINT clusters_requests_in_years_1_to_9999 CHECK (
-            (adopt_requested_at IS NULL OR adopt_requested_at
-                BETWEEN timestamptz '0001-01-01 00:00:00+00' AND timestamptz '9999-12-30 00:00:00+00')
-            AND (recreate_requested_at IS NULL OR recreate_requested_at
-                BETWEEN timestamptz '0001-01-01 00:00:00+00' AND timestamptz '9999-12-30 00:00:00+00'));
+    IF EXISTS (SELECT FROM pg_constraint
+               WHERE conrelid = 'clusters'::regclass AND conname = 'clusters_times_in_years_1_to_9999'
+                 AND pg_get_constraintdef(oid) LIKE '%adopt_requested_at%') THEN
+        RETURN;
     END IF;
+    SELECT string_agg(format('(%1$I IS NULL OR %1$I BETWEEN timestamptz ''0001-01-01 00:00:00+00'' AND timestamptz ''9999-12-30 00:00:00+00'')',
+                             attname), ' AND ' ORDER BY attnum) INTO rule
+    FROM pg_attribute
+    WHERE attrelid = 'clusters'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+      AND atttypid = 'timestamptz'::regtype;
+    ALTER TABLE clusters DROP CONSTRAINT IF EXISTS clusters_times_in_years_1_to_9999;
+    EXECUTE format('ALTER TABLE clusters ADD CONSTRAINT clusters_times_in_years_1_to_9999 CHECK (%s)', rule);
 END $$;
 
--- Earlier releases recorded the driver with the steps only.
-UPDATE clusters c SET driver = (
-    SELECT s.driver FROM cluster_steps s
-    WHERE s.uid = c.uid AND s.state NOT IN ('pending', 'skipped', 'removed')
-    ORDER BY coalesce(s.finished_at, s.started_at) DESC NULLS LAST LIMIT 1)
-WHERE c.driver IS NULL AND EXISTS (
-    SELECT FROM cluster_steps s
-    WHERE s.uid = c.uid AND s.state NOT IN ('pending', 'skipped', 'removed'));
+-- Earlier releases recorded the driver with the steps only. It is no change of a declaration.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM clusters WHERE driver IS NULL)
+       AND EXISTS (SELECT FROM cluster_steps WHERE state NOT IN ('pending', 'skipped', 'removed')) THEN
+        ALTER TABLE clusters DISABLE TRIGGER USER;
+        UPDATE clusters c SET driver = last.driver
+        FROM (SELECT DISTINCT ON (s.uid) s.uid, s.driver FROM cluster_steps s
+              WHERE s.state NOT IN ('pending', 'skipped', 'removed')
+              ORDER BY s.uid, coalesce(s.finished_at, s.started_at) DESC NULLS LAST) AS last
+        WHERE c.uid = last.uid AND c.driver IS NULL;
+        ALTER TABLE clusters ENABLE TRIGGER USER;
+    END IF;
+END $$;
 
 ALTER TABLE cluster_events DROP CONSTRAINT IF EXISTS cluster_events_kind_check;
 ALTER TABLE cluster_events ADD CONSTRAINT cluster_events_kind_check CHECK (kind IN

@@ -296,7 +296,7 @@ pub(super) struct DeleteArgs {
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// Its name: 1 to 63 lower-case letters, digits or '-' (k3d: at most 32)
+    /// Its name: 1 to 63 lower-case letters, digits or '-' (k3d: at most 32, kind: 50)
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
     #[command(flatten)]

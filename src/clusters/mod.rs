@@ -31,8 +31,8 @@ pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{LabelRequirement, Selector, SelectorError};
 pub(crate) use spec::spec_columns;
 pub use spec::{
-    FieldKind, HostPort, MAX_K3D_NAME, PartialSpec, Port, Provider, Spec, SpecError, SpecField,
-    SpecValue, Subnet,
+    FieldKind, HostPort, MAX_K3D_NAME, MAX_KIND_NAME, PartialSpec, Port, Provider, Spec, SpecError,
+    SpecField, SpecValue, Subnet,
 };
 pub use steps::StepProgress;
 pub use waiting::Waiting;

@@ -10,6 +10,7 @@ mod failure;
 mod host;
 mod kubeconfig;
 pub mod native;
+mod port;
 mod program;
 pub mod sandbox;
 pub mod script;
@@ -166,6 +167,13 @@ pub trait Driver: Send + Sync {
 
     /// The ID of the container engine that last answered, for drivers that use one.
     fn engine(&self) -> Option<String> {
+        None
+    }
+
+    /// What of a running cluster is not as declared and cannot be changed in place: wanted and real
+    /// value. None if nothing is, or if that cannot be observed.
+    async fn recreation(&self, cluster: &Cluster) -> Option<String> {
+        let _ = cluster;
         None
     }
 

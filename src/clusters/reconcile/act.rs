@@ -123,7 +123,11 @@ impl ClusterReconciler {
             status.error = Some(status.message.clone());
         }
         let changes = &ended.changes;
-        let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        let mut conclusion =
+            self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        if let Some(status) = self.recreation_after(&row, action, &observed).await {
+            conclusion = Conclusion::Record(status);
+        }
         match self.finish(context, &row, conclusion, &ended).await? {
             Some(next) => {
                 self.unwritten.forget(context.key());
@@ -151,7 +155,10 @@ impl ClusterReconciler {
     ) -> Result<Result<Box<Leased<Cluster>>, Next>, DatabaseError> {
         let intended = intent.actual;
         // An interrupted delete resumes: it was counted when it began.
-        let begins = action == Action::Delete && row.object.actual != Actual::Deleting;
+        // A recreation was requested for this cluster alone: it is not counted.
+        let begins = action == Action::Delete
+            && row.object.actual != Actual::Deleting
+            && row.object.recreate_requested_at.is_none();
         let written = if begins {
             self.begin_deletion(context, row, intent, opening).await?
         } else {

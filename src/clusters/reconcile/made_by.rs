@@ -4,7 +4,7 @@
 use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::steps::{left_to_another_driver, of_another_driver};
-use crate::clusters::plan::{Decision, Status, plan};
+use crate::clusters::plan::{Action, Decision, Status, needs_recreation, plan};
 use crate::core::rows::Leased;
 use crate::store::ClusterStatus;
 
@@ -43,6 +43,21 @@ impl ClusterReconciler {
         } else {
             written
         }
+    }
+
+    /// The status after an action that left a healthy cluster which is not as declared.
+    pub(super) async fn recreation_after(
+        &self,
+        row: &Leased<Cluster>,
+        action: Action,
+        observed: &Observation,
+    ) -> Option<Status> {
+        let makes = matches!(action, Action::Create | Action::Update | Action::Start);
+        if !makes || !observed.is_healthy() {
+            return None;
+        }
+        let why = self.driver.recreation(&row.object).await?;
+        needs_recreation(&row.object, observed, &why, &self.policy, moment(row))
     }
 
     /// Why another driver than this daemon's must act on a cluster, if it must.

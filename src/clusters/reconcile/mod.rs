@@ -32,7 +32,9 @@ use tracing::{Span, debug, info, info_span, warn};
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::steps::{StepsOf, before_removal, interrupted_steps, with_steps};
-use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan, wait_for_host};
+use crate::clusters::plan::{
+    Action, Decision, Moment, Policy, Status, counts_on_spec, needs_recreation, plan, wait_for_host,
+};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
@@ -205,6 +207,22 @@ impl ClusterReconciler {
             };
             observation = Some(observed);
         }
+        if counts_on_spec(cluster, &decision)
+            && let Some(why) = self.driver.recreation(cluster).await
+        {
+            let observed = match observation.take() {
+                Some(observed) => observed,
+                None => match context.observe(&*self.driver, cluster).await {
+                    (observed, None) => observed,
+                    (_, Some(cancelled)) => return Ok(ReconcileContext::end(cancelled)),
+                },
+            };
+            let (policy, now) = (&self.policy, moment(&row));
+            if let Some(status) = needs_recreation(cluster, &observed, &why, policy, now) {
+                decision = Decision::Record(status);
+            }
+            observation = Some(observed);
+        }
         let decision = self.before_removal(context, &row, decision);
         let decision = self.wait_for_host(&row, decision).await;
         context.note_decision(decision.as_str());
@@ -243,6 +261,7 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let healthy = observation.as_ref().is_some_and(Observation::is_healthy)
             && status.actual == Actual::Running
+            && status.reason != Reason::NeedsRecreation
             && row.object.spec_applied
             && !row.object.observe_only();
         if healthy {

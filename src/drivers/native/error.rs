@@ -55,6 +55,12 @@ pub(super) enum NativeError {
     SeveralNetworks { name: String, id: String },
     #[error("subnet {subnet} overlaps with that of the network {neighbour}: choose another")]
     SubnetTaken { subnet: Ipv4Net, neighbour: String },
+    #[error("{field} {port} is in use by {by}: end that, or declare another port")]
+    PortTaken {
+        field: &'static str,
+        port: u16,
+        by: String,
+    },
     /// k3d and kind cannot change it.
     #[error("it needs to be created again: {0}")]
     NeedsRecreation(String),
@@ -84,6 +90,7 @@ impl NativeError {
             Self::Engine(_)
             | Self::OtherEngine { .. }
             | Self::EngineOfRow { .. }
+            | Self::PortTaken { .. }
             | Self::File { .. }
             | Self::Kubeconfig(_)
             | Self::NoKubeconfig(_)

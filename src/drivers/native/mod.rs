@@ -28,6 +28,7 @@ mod kubeconfig;
 mod network;
 mod node;
 mod owner;
+mod ports;
 mod steps;
 mod tools;
 mod work;
@@ -51,6 +52,7 @@ use error::NativeError;
 use host::HostTools;
 use node::{Node, Shape};
 use owner::ClusterFolder;
+use ports::PortReservations;
 
 pub use tools::NodeImages;
 
@@ -81,6 +83,7 @@ pub struct NativeDriver {
     tools: HostTools,
     /// The ID of the engine that last answered.
     answered: Arc<Mutex<Option<Arc<str>>>>,
+    ports: PortReservations,
 }
 
 impl NativeDriver {
@@ -91,6 +94,7 @@ impl NativeDriver {
             engine: Engine::default(),
             tools: HostTools::default(),
             answered: Arc::default(),
+            ports: PortReservations::default(),
         }
     }
 
@@ -142,7 +146,7 @@ impl NativeDriver {
     }
 
     async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
-        let (shape, nodes) = self.shape(cluster).await?;
+        let (shape, _) = self.shape(cluster).await?;
         if shape != Shape::Absent && self.is_foreign(cluster) {
             return Ok(Observation::unknown(foreign_text(cluster)));
         }
@@ -153,7 +157,7 @@ impl NativeDriver {
             Shape::Absent => Observation::Absent,
             Shape::Stopped => Observation::STOPPED,
             Shape::Down(why) | Shape::HalfMade(why) => Observation::unhealthy(why),
-            Shape::Running => self.probe(cluster, &nodes).await,
+            Shape::Running => self.probe(cluster).await,
         })
     }
 
@@ -197,11 +201,7 @@ impl NativeDriver {
     }
 
     /// Asks the API server of a cluster whose containers run.
-    async fn probe(&self, cluster: &Cluster, nodes: &[Node]) -> Observation {
-        let nodes: Vec<&Node> = nodes.iter().collect();
-        if let Some(why) = work::port_difference(cluster, &nodes) {
-            return Observation::unhealthy(why);
-        }
+    async fn probe(&self, cluster: &Cluster) -> Observation {
         let path = self.folder(cluster).kubeconfig();
         let access = match kubeconfig::read(&path) {
             Ok(access) => access,
@@ -233,6 +233,14 @@ impl Driver for NativeDriver {
     fn engine(&self) -> Option<String> {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.as_deref().map(str::to_owned)
+    }
+
+    async fn recreation(&self, cluster: &Cluster) -> Option<String> {
+        let (shape, nodes) = self.shape(cluster).await.ok()?;
+        if shape != Shape::Running || self.is_foreign(cluster) {
+            return None;
+        }
+        work::difference(cluster, &nodes, &self.settings.images, &self.engine).await
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {

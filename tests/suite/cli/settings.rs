@@ -152,7 +152,7 @@ async fn help_shows_the_effective_defaults() {
     );
     let dev = home.run(&["dev", "--help"]).await.exits(0).out;
     assert!(
-        dev.contains("[default: 15s]") && dev.contains("[default: sandbox]"),
+        dev.contains("[default: 15s]") && dev.contains("[default: auto]"),
         "{dev}"
     );
     home.write(
