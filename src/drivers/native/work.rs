@@ -74,6 +74,10 @@ impl NativeWork<'_> {
     pub async fn observe_cluster(&self) -> Result<StepObservation, NativeError> {
         let (shape, nodes) = self.driver.shape(self.cluster()).await?;
         let nodes: Vec<&Node> = nodes.iter().collect();
+        // It may be exactly as declared, and still is not this row's: the effect refuses it.
+        if shape != Shape::Absent && self.driver.is_foreign(self.cluster()) {
+            return Ok(not_in_place(&foreign_text(self.cluster())));
+        }
         Ok(match shape {
             Shape::Running if self.leftover(&nodes).next().is_some() => {
                 not_in_place("k3d left its tools container")
