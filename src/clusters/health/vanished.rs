@@ -2,7 +2,7 @@
 //! lost its data, or that is not the one that made them. To create them all again would be wrong
 //! then, so that is suspended until the engine shows them again, or a person requests it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::clusters::observation::Observation;
@@ -20,6 +20,8 @@ pub struct Vanished {
     present: HashMap<String, Instant>,
     /// When each was first and last observed to be absent.
     absent: BTreeMap<String, (Instant, Instant)>,
+    /// When each vanished on which an action runs since.
+    acted: HashMap<String, Instant>,
     /// It was more than half, and some of them still are.
     suspended: bool,
 }
@@ -46,6 +48,7 @@ impl Vanished {
             }
             Observation::Absent => {
                 self.present.remove(name);
+                self.acted.remove(name);
                 let seen = self.absent.entry(name.to_owned()).or_insert((now, now));
                 seen.1 = now;
             }
@@ -54,25 +57,29 @@ impl Vanished {
         self.judge(now);
     }
 
-    /// Removes a cluster that a person has requested, or whose declaration an action carries out.
+    /// Removes a cluster on which an action starts: it was requested, or vanished alone.
     pub fn remove(&mut self, name: &str) {
         self.present.remove(name);
-        self.absent.remove(name);
+        if let Some((first, _)) = self.absent.remove(name) {
+            self.acted.insert(name.to_owned(), first);
+        }
         self.suspended &= !self.absent.is_empty();
     }
 
     fn judge(&mut self, now: Instant) {
-        let together = self
-            .absent
-            .values()
-            .filter(|(first, _)| now.saturating_duration_since(*first) <= TOGETHER);
-        let (vanished, known) = (together.count(), self.known());
+        let is_together = |first: Instant| now.saturating_duration_since(first) <= TOGETHER;
+        self.acted.retain(|_, first| is_together(*first));
+        let absent = self.absent.values();
+        let vanished = absent.filter(|(first, _)| is_together(*first)).count() + self.acted.len();
+        let known = self.known();
         let most = known >= 2 && vanished * 2 > known;
         self.suspended = !self.absent.is_empty() && (self.suspended || most);
     }
 
     fn known(&self) -> usize {
-        self.present.len() + self.absent.len()
+        let names = self.present.keys().chain(self.absent.keys());
+        let names: HashSet<&String> = names.chain(self.acted.keys()).collect();
+        names.len()
     }
 
     /// The event that suspends recreations, if one does.
@@ -152,6 +159,16 @@ mod tests {
         host.sees(10, "", "a");
         host.sees(90, "", "b");
         assert!(!host.deferred("a") && !host.deferred("b"));
+    }
+
+    #[test]
+    fn one_that_is_created_again_meanwhile_still_counts() {
+        let mut host = Clock::new();
+        host.sees(0, "a b c", "");
+        host.sees(10, "", "a");
+        host.1.remove("a");
+        host.sees(40, "", "b");
+        assert!(host.deferred("b") && !host.deferred("a"));
     }
 
     #[test]

@@ -185,6 +185,8 @@ async fn clusters_that_vanish_together_wait_for_a_person() {
     let daemon = rig
         .builder()
         .set("KINDLER_REPAIR_SUSPENSION", "1s")
+        // Longer than the engine takes to remove them.
+        .set("KINDLER_HEALTH_REPROBE", "3s")
         .start()
         .await;
     rig.declare("k3d").await;
