@@ -81,15 +81,15 @@ mod tests {
 
     use super::*;
     use crate::clusters::samples::dev;
-    use crate::clusters::{ClusterName, HostPort, Port};
+    use crate::clusters::{ClusterName, Port};
 
-    fn free() -> (TcpListener, HostPort) {
+    fn free() -> (TcpListener, Port) {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         (listener, Port::new("http_port", i64::from(port)).unwrap())
     }
 
-    fn named(name: &str, http: HostPort, https: HostPort) -> Cluster {
+    fn named(name: &str, http: Port, https: Port) -> Cluster {
         let mut cluster = dev();
         cluster.name = ClusterName::parse(name).unwrap();
         (cluster.spec.http_port, cluster.spec.https_port) = (http, https);
