@@ -35,7 +35,7 @@ impl Object for Cluster {
         status_columns: "actual_state text, status_reason text, status_message text, \
             reconcile_error text, failed_attempts integer, next_attempt_at timestamptz, next_attempt_seconds float8, \
             health_failures integer, healthy boolean, flaps integer, flapped_at timestamptz, next_check_at timestamptz, \
-            cleared boolean, proven text, reached boolean, absent boolean",
+            cleared boolean, proven text, reached boolean, absent boolean, server_ip text",
         set_status: "actual_state = s.actual_state, status_reason = s.status_reason, \
             status_message = s.status_message, reconcile_error = s.reconcile_error, \
             failed_attempts = s.failed_attempts, \
@@ -47,6 +47,7 @@ impl Object for Cluster {
             observed_spec_hash = CASE WHEN s.cleared THEN NULL ELSE coalesce(s.proven, c.observed_spec_hash) END, \
             observed_generation = CASE WHEN s.reached THEN c.generation ELSE c.observed_generation END, \
             last_reconciled_at = clock_timestamp(), \
+            server_ip = nullif(coalesce(s.server_ip, c.server_ip), ''), \
             placed_by = CASE WHEN {place} IS NULL THEN c.placed_by WHEN NOT s.absent THEN {place} END",
         selects: "kindler_takes({selector}, c.placed_by, c.labels)",
         placed: "coalesce(c.placed_by, {place}) = {place}",
@@ -76,6 +77,7 @@ impl Object for Cluster {
             proven: None,
             reached: false,
             absent: false,
+            server_ip: None,
         }
     }
 
@@ -96,6 +98,7 @@ impl Object for Cluster {
         if let Some(attempted) = attempted {
             status.proven.clone_from(&attempted.proven);
             status.absent = attempted.absent;
+            status.server_ip.clone_from(&attempted.server_ip);
         }
         Some((status, delay))
     }
@@ -124,6 +127,8 @@ pub struct ClusterStatus {
     proven: Option<String>,
     reached: bool,
     absent: bool,
+    /// None: unchanged; empty: it has none.
+    server_ip: Option<String>,
 }
 
 impl ClusterStatus {
@@ -149,6 +154,13 @@ impl ClusterStatus {
             proven: proven.then(|| spec_hash.to_owned()),
             reached: status.reached,
             absent: status.absent,
+            server_ip: None,
         }
+    }
+
+    /// With the address of the cluster's server, as far as the driver knows it.
+    #[must_use]
+    pub fn with_server_ip(self, server_ip: Option<String>) -> Self {
+        Self { server_ip, ..self }
     }
 }

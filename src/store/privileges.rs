@@ -53,6 +53,7 @@ const STATUS: &[&str] = &[
     "placed_by",
     "flaps",
     "flapped_at",
+    "server_ip",
 ];
 
 const DECLARED: &[&str] = &[

@@ -4,6 +4,9 @@
 //! it. The oracle is the engine itself, asked with the `docker` command.
 
 mod host;
+mod images;
+mod ingress;
+mod kubeconfig;
 mod lifecycle;
 mod ownership;
 mod repair;

@@ -408,7 +408,8 @@ impl ClusterReconciler {
         let interrupted = interrupted_steps(steps);
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
-        let written = ClusterStatus::new(&status, &row.object.spec_hash);
+        let written = ClusterStatus::new(&status, &row.object.spec_hash)
+            .with_server_ip(self.driver.server_ip(&row.object));
         (status, written, changes)
     }
 

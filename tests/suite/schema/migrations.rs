@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 21] = [
+const MERGED: [(&str, &str); 22] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -91,6 +91,10 @@ const MERGED: [(&str, &str); 21] = [
     (
         "0021_declared.sql",
         "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
+    ),
+    (
+        "0022_server_ip.sql",
+        "9b5054212d73c313e5c2a2c0666a5c924d4d2374e726df0c74b5c006c14b6e7a",
     ),
 ];
 
