@@ -1,6 +1,10 @@
 //! The step `images`: copies images of the engine into the nodes, so that pods start without a
 //! registry. It pulls only if the settings say so.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::clusters::Provider;
 use crate::command::CommandLine;
 use crate::core::steps::StepObservation;
@@ -20,6 +24,11 @@ const OF_K3S: [&str; 4] = [
 const LIST: [&str; 6] = ["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"];
 /// As kind's `nodeutils.LoadImageArchive`, for this platform only.
 const IMPORT: [&str; 6] = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
+
+/// How long containerd may take to answer in a node that was just started.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The images that nodes get.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +135,14 @@ impl NativeWork<'_> {
     }
 
     async fn images_of(&self, node: &Node) -> Result<Vec<String>, NativeError> {
-        let listed = self.driver.engine.exec(&node.id, &LIST).await?;
+        let until = Instant::now() + STARTS_WITHIN;
+        let listed = loop {
+            let listed = self.driver.engine.exec(&node.id, &LIST).await?;
+            if listed.code == 0 || Instant::now() > until {
+                break listed;
+            }
+            sleep(LOOK_AGAIN).await;
+        };
         if listed.code != 0 {
             return Err(NativeError::NodeProgram {
                 node: node.name.clone(),

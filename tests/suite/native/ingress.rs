@@ -94,8 +94,8 @@ async fn a_traefik_that_is_not_ready_is_a_warning() {
         message.contains("Traefik's pod waits: ImagePullBackOff: Back-off pulling image"),
         "{message}"
     );
-    rig.wait_shown("running | StepFailed | step ingress failed:")
-        .await;
+    rig.wait_shown("running | StepFailed | ").await;
+    rig.wait_shown("step ingress failed:").await;
     // What the API server says of a rejected object is shown.
     rig.shell(&rig.server(), "echo no room > /www/rejects");
     rig.check().await;
@@ -104,7 +104,7 @@ async fn a_traefik_that_is_not_ready_is_a_warning() {
     rig.shell(&rig.server(), "rm /www/rejects");
     pods(r#"{"conditions":[{"type":"Ready","status":"True"}]}"#);
     rig.check().await;
-    rig.wait_shown("running | Healthy").await;
+    rig.wait_step("ingress", "done").await;
     rig.desire("absent").await;
     rig.wait_removed().await;
 }

@@ -149,8 +149,7 @@ async fn a_stale_lock_of_kubectl_is_a_warning_and_heals() {
     fs::write(&lock, "").unwrap();
     let (_daemon, _) = with_file(&rig, OF_USER).await;
     rig.declare("kind").await;
-    rig.wait_shown("running | StepFailed | step context failed:")
-        .await;
+    rig.wait_shown("step context failed:").await;
     let message = rig.wait_step("context", "failed").await;
     assert!(
         message.contains("user-config.lock exists since"),
@@ -159,7 +158,7 @@ async fn a_stale_lock_of_kubectl_is_a_warning_and_heals() {
     assert_eq!(fs::read_to_string(&file).unwrap(), OF_USER);
     fs::remove_file(&lock).unwrap();
     rig.check().await;
-    rig.wait_shown("running | Healthy").await;
+    rig.wait_step("context", "done").await;
     assert!(contexts(&file).contains(&"kind-stale".to_owned()));
     // A delete does not wait for a person either.
     fs::write(&lock, "").unwrap();

@@ -158,8 +158,11 @@ impl ConfigLocks {
                 fs::remove_file(&path).map_err(failed("removed", &path))?;
                 continue;
             }
+            let age = age(&path).unwrap_or_default();
+            // kubectl holds it for milliseconds.
+            let until = if age > WITHIN { Instant::now() } else { until };
             wait(until, cancel, || WriteFault::Locked {
-                seconds: age(&path).unwrap_or_default().as_secs(),
+                seconds: age.as_secs(),
                 path: path.clone(),
             })?;
         }
