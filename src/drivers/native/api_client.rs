@@ -31,7 +31,7 @@ const FIELD_MANAGER: &str = "kindler";
 
 /// Why an API server did not answer a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ApiError {
+pub(super) enum KubeApiError {
     /// There is no answer.
     #[error("{0}")]
     Failed(String),
@@ -60,21 +60,21 @@ impl Drop for ApiConnection {
 }
 
 impl ApiConnection {
-    pub async fn open(access: &ClusterAccess) -> Result<Self, ApiError> {
+    pub async fn open(access: &ClusterAccess) -> Result<Self, KubeApiError> {
         let port = access.port;
         let failed = |what: &str, error: &dyn std::error::Error| {
             let cause = crate::cause::chain(error);
-            ApiError::Failed(format!("its API server on port {port} {what}: {cause}"))
+            KubeApiError::Failed(format!("its API server on port {port} {what}: {cause}"))
         };
         let connected = TcpStream::connect((LOOPBACK, port)).await;
         let stream = connected.map_err(|error| failed("refuses connections", &error))?;
-        let config = tls(access).map_err(|why| ApiError::Failed(why.to_owned()))?;
+        let config = tls(access).map_err(|why| KubeApiError::Failed(why.to_owned()))?;
         let host = ServerName::IpAddress(IpAddr::V4(LOOPBACK).into());
         let connector = TlsConnector::from(Arc::new(config));
         let stream =
             connector.connect(host, stream).await.map_err(|error| {
                 match is_unknown_issuer(&error) {
-                    true => ApiError::OtherCluster(port),
+                    true => KubeApiError::OtherCluster(port),
                     false => failed("does not speak TLS", &error),
                 }
             })?;
@@ -89,25 +89,25 @@ impl ApiConnection {
     }
 
     /// The status and the body of what is at a path.
-    pub async fn get(&mut self, path: &str) -> Result<(u16, Bytes), ApiError> {
+    pub async fn get(&mut self, path: &str) -> Result<(u16, Bytes), KubeApiError> {
         let request = Request::get(path);
         self.send(path, request, Bytes::new()).await
     }
 
     /// The object at a path; none if there is none.
-    pub async fn object(&mut self, path: &str) -> Result<Option<Value>, ApiError> {
+    pub async fn object(&mut self, path: &str) -> Result<Option<Value>, KubeApiError> {
         let (status, body) = self.get(path).await?;
         match status {
             404 => Ok(None),
             200 => serde_json::from_slice(&body).map(Some).map_err(|_| {
-                ApiError::Failed(format!("{path}: its API server sends something else"))
+                KubeApiError::Failed(format!("{path}: its API server sends something else"))
             }),
             status => Err(rejected(path, status, &body)),
         }
     }
 
     /// Applies an object on the server: its fields become those of this one, and others stay.
-    pub async fn apply(&mut self, path: &str, object: &Value) -> Result<(), ApiError> {
+    pub async fn apply(&mut self, path: &str, object: &Value) -> Result<(), KubeApiError> {
         let with_manager = format!("{path}?fieldManager={FIELD_MANAGER}&force=true");
         // JSON is YAML.
         let request = Request::builder()
@@ -126,9 +126,9 @@ impl ApiConnection {
         path: &str,
         request: hyper::http::request::Builder,
         body: Bytes,
-    ) -> Result<(u16, Bytes), ApiError> {
+    ) -> Result<(u16, Bytes), KubeApiError> {
         let failed = |error: &dyn std::error::Error| {
-            ApiError::Failed(format!("{path}: {}", crate::cause::chain(error)))
+            KubeApiError::Failed(format!("{path}: {}", crate::cause::chain(error)))
         };
         let request = request
             .header("host", "kubernetes")
@@ -144,14 +144,14 @@ impl ApiConnection {
 }
 
 /// The error with the server's own words, which it sends as an object of the kind Status.
-fn rejected(path: &str, status: u16, body: &[u8]) -> ApiError {
+fn rejected(path: &str, status: u16, body: &[u8]) -> KubeApiError {
     #[derive(Deserialize)]
     struct Answer {
         message: String,
     }
     let answer: Result<Answer, _> = serde_json::from_slice(body);
     let message = answer.map(|answer| answer.message).unwrap_or_default();
-    ApiError::Rejected {
+    KubeApiError::Rejected {
         path: path.to_owned(),
         status,
         message: message.chars().take(300).collect(),

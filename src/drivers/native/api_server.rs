@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::api_client::{ApiConnection, ApiError};
+use super::api_client::{ApiConnection, KubeApiError};
 use super::kubeconfig::ClusterAccess;
 
 /// Why the answer is not "ready".
@@ -13,7 +13,7 @@ use super::kubeconfig::ClusterAccess;
 pub(super) enum NotReady {
     /// The API server did not answer.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Api(#[from] KubeApiError),
     /// What it says.
     #[error("{0}")]
     Says(String),

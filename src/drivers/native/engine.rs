@@ -139,6 +139,8 @@ pub(super) struct EngineFacts {
     pub memory: bool,
     /// It can limit CPU.
     pub cpu: bool,
+    /// Its processors; no node can have more.
+    pub processors: Option<f64>,
     /// The folder of its data, if it is on this host.
     pub root: Option<PathBuf>,
 }
@@ -362,9 +364,11 @@ async fn request<T>(
     use bollard::errors::Error;
     match timeout(WITHIN, sent).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error @ (Error::HyperResponseError { .. } | Error::IOError { .. }))) => {
-            Err(EngineError::Unreachable(error))
-        }
+        Ok(Err(
+            error @ (Error::HyperLegacyError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::IOError { .. }),
+        )) => Err(EngineError::Unreachable(error)),
         Ok(Err(source)) => Err(EngineError::Refused { operation, source }),
         Err(_) => Err(EngineError::Late { operation }),
     }
@@ -385,6 +389,7 @@ fn facts(info: &SystemInfo) -> EngineFacts {
         linux: info.os_type.as_deref().is_none_or(|os| os == "linux"),
         memory: info.memory_limit.unwrap_or(true),
         cpu: info.cpu_cfs_quota.unwrap_or(true),
+        processors: info.ncpu.map(|count| count as f64),
         root: root.filter(|root| root.exists()),
     }
 }

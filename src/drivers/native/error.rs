@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use crate::core::steps::StepError;
 
 use super::super::KubeconfigError;
-use super::api_client::ApiError;
+use super::api_client::KubeApiError;
 use super::engine::EngineError;
 use super::kubeconfig::KubeconfigFault;
 use super::user_kubeconfig::MergeError;
@@ -54,7 +54,7 @@ pub(super) enum NativeError {
     #[error("{0}")]
     Foreign(String),
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Api(#[from] KubeApiError),
     #[error(transparent)]
     Merge(#[from] MergeError),
     /// Neither its nodes nor the engine have them, and nothing is pulled.

@@ -335,6 +335,7 @@ mod tests {
             linux: true,
             memory: false,
             cpu: false,
+            processors: None,
             root: None,
         };
         let fault = of_capabilities(&facts).unwrap();

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::steps::StepObservation;
 
-use super::api_client::{ApiConnection, ApiError};
+use super::api_client::{ApiConnection, KubeApiError};
 use super::error::NativeError;
 use super::kubeconfig;
 use super::work::{NativeWork, in_place};
@@ -27,7 +27,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// The time between two looks at the pod.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What a container waits for that ends only after somebody has done something.
+/// What a container waits for that does not end by itself.
 const HOPELESS: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"];
 
 const SERVICE: &str = "/api/v1/namespaces/traefik/services/traefik";
@@ -91,7 +91,9 @@ impl NativeWork<'_> {
     }
 }
 
-async fn answered<T>(asked: impl Future<Output = Result<T, ApiError>>) -> Result<T, NativeError> {
+async fn answered<T>(
+    asked: impl Future<Output = Result<T, KubeApiError>>,
+) -> Result<T, NativeError> {
     match timeout(ANSWERED_WITHIN, asked).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(NativeError::NotReady(format!(
@@ -102,7 +104,10 @@ async fn answered<T>(asked: impl Future<Output = Result<T, ApiError>>) -> Result
 }
 
 /// What is wrong; none if the Service has the port and a pod is ready.
-async fn fault(api: &mut ApiConnection, node_port: u16) -> Result<Option<IngressFault>, ApiError> {
+async fn fault(
+    api: &mut ApiConnection,
+    node_port: u16,
+) -> Result<Option<IngressFault>, KubeApiError> {
     let service = api.object(SERVICE).await?;
     if let Some(why) = service_difference(service.as_ref(), node_port) {
         return Ok(Some(IngressFault::Objects(why)));
@@ -111,7 +116,7 @@ async fn fault(api: &mut ApiConnection, node_port: u16) -> Result<Option<Ingress
     Ok(pods_fault(&pods))
 }
 
-async fn apply(api: &mut ApiConnection, node_port: u16) -> Result<(), ApiError> {
+async fn apply(api: &mut ApiConnection, node_port: u16) -> Result<(), KubeApiError> {
     for (path, object) in objects(node_port) {
         api.apply(path, &object).await?;
     }

@@ -206,7 +206,7 @@ impl NativeWork<'_> {
     }
 
     pub async fn observe_limits(&self) -> Result<StepObservation, NativeError> {
-        let wanted = self.driver.limits();
+        let wanted = self.limits().await?;
         for node in self.nodes_with_limits().await? {
             let has = self.driver.engine.limits(&node.id).await?;
             if !has.is_some_and(|has| are_equal(has, wanted)) {
@@ -217,13 +217,21 @@ impl NativeWork<'_> {
     }
 
     pub async fn limit(&self) -> Result<(), NativeError> {
+        let wanted = self.limits().await?;
         for node in self.nodes_with_limits().await? {
-            self.driver
-                .engine
-                .limit(&node.id, self.driver.limits())
-                .await?;
+            self.driver.engine.limit(&node.id, wanted).await?;
         }
         Ok(())
+    }
+
+    /// The configured limits, and no more processors than the engine has: it rejects more.
+    async fn limits(&self) -> Result<NodeLimits, NativeError> {
+        let configured = self.driver.limits();
+        let has = self.driver.listed().await?.facts.processors;
+        Ok(NodeLimits {
+            cpus: has.map_or(configured.cpus, |has| configured.cpus.min(has)),
+            ..configured
+        })
     }
 
     async fn nodes_with_limits(&self) -> Result<Vec<Node>, NativeError> {

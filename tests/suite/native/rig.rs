@@ -86,6 +86,10 @@ impl NativeRig {
         self.http.number
     }
 
+    pub fn https(&self) -> u16 {
+        self.https.number
+    }
+
     pub async fn desire(&self, desired: &str) {
         let name = &self.name;
         let update =
