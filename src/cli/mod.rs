@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod events;
 mod get;
+mod kubeconfig;
 mod list;
 mod logs;
 mod outcome;
@@ -206,6 +207,7 @@ async fn run_client(
         Command::Recreate(args) => declare::recreate(&session, screen, args).await,
         Command::List { output } => list::list(&session, screen, output).await,
         Command::Get { name, output } => get::get(&session, screen, &name, output).await,
+        Command::Kubeconfig(args) => kubeconfig::kubeconfig(&session, args).await,
         Command::Events(args) => events::events(&session, args).await,
         Command::Status { output } => status::status(&session, screen, output).await,
         Command::Token(command) => token::token(&session, screen, command).await,

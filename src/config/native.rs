@@ -39,6 +39,55 @@ pub struct NativeArgs {
         value_parser = memory
     )]
     pub node_memory: i64,
+
+    /// Images of this host that are copied into the nodes, separated by commas; none switches it off
+    #[arg(
+        long,
+        env = "KINDLER_IMAGES",
+        default_value = "traefik:v2.10,traefik/whoami:v1.10.2",
+        value_delimiter = ',',
+        value_name = "IMAGES"
+    )]
+    pub images: Vec<String>,
+
+    /// Whether the container engine pulls those images that it does not have
+    #[arg(
+        long,
+        env = "KINDLER_PULL_IMAGES",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub pull_images: bool,
+
+    /// Whether clusters get Traefik as ingress controller, at the node_port of their row
+    #[arg(
+        long,
+        env = "KINDLER_INGRESS",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub ingress: bool,
+
+    /// Whether clusters are merged into the kubeconfig of the daemon's user, as contexts k3d-NAME and kind-NAME
+    #[arg(
+        long,
+        env = "KINDLER_KUBECONFIG_MERGE",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL",
+        action = clap::ArgAction::Set
+    )]
+    pub kubeconfig_merge: bool,
 }
 
 /// Bytes, with the units of the `docker` command.

@@ -9,7 +9,7 @@ use crate::drivers::native::NativeDriver;
 use crate::store::{DriverUse, Store};
 
 use super::DaemonError;
-use super::driver::native;
+use super::driver::of_native;
 
 /// Replaces the driver auto in the settings by the driver to use. The text says why.
 pub(super) async fn resolve(
@@ -31,7 +31,7 @@ pub(super) async fn resolve(
 /// Why this host can make no real clusters; none if it can.
 async fn unusable(settings: &DaemonSettings) -> Option<String> {
     let logs = LogDir::new(settings.connection.log_dir());
-    let driver = NativeDriver::new(native(settings, None, logs));
+    let driver = NativeDriver::new(of_native(settings, None, logs));
     let faults = driver.host_faults().await;
     faults
         .into_iter()

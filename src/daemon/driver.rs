@@ -6,13 +6,11 @@ use std::sync::Arc;
 use crate::command::{LogDir, Runner};
 use crate::config::{DaemonSettings, DriverKind};
 use crate::drivers::Driver;
-use crate::drivers::native::{NativeDriver, NativeSettings, NodeImages};
+use crate::drivers::native::{self, NativeDriver, NativeSettings, NodeImages, NodePreload};
 use crate::drivers::sandbox::{SandboxDriver, SandboxSettings};
 use crate::drivers::script::{ScriptDriver, ScriptSettings};
 use crate::redact::KnownSecrets;
 
-/// The folder of real clusters, in the state folder.
-const NATIVE: &str = "native";
 /// The folder of the sandbox clusters, in the state folder.
 const SANDBOX: &str = "sandbox";
 
@@ -20,7 +18,7 @@ pub(super) fn driver(settings: &DaemonSettings, owner_lock: Option<PathBuf>) -> 
     let logs = LogDir::new(settings.connection.log_dir());
     match settings.serving.driver {
         DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, owner_lock, logs))),
-        DriverKind::Native => Arc::new(NativeDriver::new(native(settings, owner_lock, logs))),
+        DriverKind::Native => Arc::new(NativeDriver::new(of_native(settings, owner_lock, logs))),
         // `kindler dev` resolves auto before, and the other commands refuse it.
         DriverKind::Sandbox | DriverKind::Auto => {
             Arc::new(SandboxDriver::new(sandbox(settings, logs)))
@@ -46,20 +44,31 @@ fn script(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) 
     }
 }
 
-pub(super) fn native(
+pub(super) fn of_native(
     settings: &DaemonSettings,
     owner_lock: Option<PathBuf>,
     logs: LogDir,
 ) -> NativeSettings {
-    let native = &settings.native;
+    let args = &settings.native;
     NativeSettings {
-        dir: settings.connection.state_dir.join(NATIVE),
+        dir: settings.connection.state_dir.join(native::FOLDER),
         images: NodeImages {
-            k3d: native.k3d_image.clone(),
-            kind: native.kind_image.clone(),
+            k3d: args.k3d_image.clone(),
+            kind: args.kind_image.clone(),
         },
-        cpus: native.node_cpus,
-        memory: native.node_memory,
+        cpus: args.node_cpus,
+        memory: args.node_memory,
+        preload: NodePreload {
+            images: args
+                .images
+                .iter()
+                .filter(|image| *image != "none")
+                .cloned()
+                .collect(),
+            pull: args.pull_images,
+        },
+        ingress: args.ingress,
+        merge_kubeconfig: args.kubeconfig_merge,
         deadlines: settings.deadlines(),
         logs,
         runner: Runner {

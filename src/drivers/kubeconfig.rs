@@ -16,10 +16,10 @@ const LIMITS: CommandLimits = CommandLimits {
 };
 
 /// Runs the provider's command and returns its output.
-pub(super) async fn read(
-    runner: &Runner,
-    cluster: &Cluster,
-) -> Result<Kubeconfig, KubeconfigError> {
+///
+/// # Errors
+/// [`KubeconfigError`]; it never contains a part of a kubeconfig.
+pub async fn read(runner: &Runner, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {
     let (cancel, line) = (CancellationToken::new(), line(cluster));
     let run = runner.run(&line, &LIMITS, unconditional_trust(), &cancel, None);
     let finished = run

@@ -29,6 +29,7 @@ use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 use crate::duration::compact;
 
 pub use host::HostFault;
+pub use kubeconfig::read as of_provider;
 pub use program::located_on;
 
 /// A request for an action on one cluster, with the right to act.
@@ -224,6 +225,13 @@ pub trait Driver: Send + Sync {
     /// The names of its steps, in order, for metrics that start at zero.
     fn step_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The address of its server on the cluster's network at the last observation: empty if it
+    /// has none, none if this driver does not know it.
+    fn server_ip(&self, cluster: &Cluster) -> Option<String> {
+        let _ = cluster;
+        None
     }
 
     /// Reads the complete kubeconfig of a cluster.

@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 23] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 24] = [
     (
         1,
         "clusters",
@@ -141,6 +141,11 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 23] = [
         23,
         "names",
         include_str!("../../sql/migrations/0023_names.sql"),
+    ),
+    (
+        24,
+        "server ip",
+        include_str!("../../sql/migrations/0024_server_ip.sql"),
     ),
 ];
 

@@ -35,7 +35,7 @@ impl Object for Cluster {
         status_columns: "actual_state text, status_reason text, status_message text, \
             reconcile_error text, failed_attempts integer, next_attempt_at timestamptz, next_attempt_seconds float8, \
             health_failures integer, healthy boolean, flaps integer, flapped_at timestamptz, next_check_at timestamptz, \
-            cleared boolean, proven text, reached boolean, absent boolean, driver text, engine text, recreated timestamptz",
+            cleared boolean, proven text, reached boolean, absent boolean, driver text, engine text, recreated timestamptz, server_ip text",
         set_status: "actual_state = s.actual_state, status_reason = s.status_reason, \
             status_message = s.status_message, reconcile_error = s.reconcile_error, \
             failed_attempts = s.failed_attempts, \
@@ -47,6 +47,7 @@ impl Object for Cluster {
             observed_spec_hash = CASE WHEN s.cleared THEN NULL ELSE coalesce(s.proven, c.observed_spec_hash) END, \
             observed_generation = CASE WHEN s.reached THEN c.generation ELSE c.observed_generation END, \
             last_reconciled_at = clock_timestamp(), \
+            server_ip = nullif(coalesce(s.server_ip, c.server_ip), ''), \
             placed_by = CASE WHEN {place} IS NULL THEN c.placed_by WHEN NOT s.absent THEN {place} END, \
             driver = coalesce(c.driver, s.driver), \
             engine = CASE WHEN NOT s.absent THEN coalesce(c.engine, s.engine) END, \
@@ -82,6 +83,7 @@ impl Object for Cluster {
             driver: None,
             engine: None,
             recreated: None,
+            server_ip: None,
         }
     }
 
@@ -102,6 +104,7 @@ impl Object for Cluster {
         if let Some(attempted) = attempted {
             status.proven.clone_from(&attempted.proven);
             status.absent = attempted.absent;
+            status.server_ip.clone_from(&attempted.server_ip);
         }
         Some((status, delay))
     }
@@ -135,6 +138,8 @@ pub struct ClusterStatus {
     engine: Option<String>,
     /// The request to create the cluster again that is fulfilled.
     recreated: Option<Timestamp>,
+    /// None: unchanged; empty: it has none.
+    server_ip: Option<String>,
 }
 
 impl ClusterStatus {
@@ -163,6 +168,7 @@ impl ClusterStatus {
             driver: None,
             engine: None,
             recreated: status.recreated,
+            server_ip: None,
         }
     }
 
@@ -175,5 +181,11 @@ impl ClusterStatus {
             engine,
             ..self
         }
+    }
+
+    /// With the address of the cluster's server, as far as the driver knows it.
+    #[must_use]
+    pub fn with_server_ip(self, server_ip: Option<String>) -> Self {
+        Self { server_ip, ..self }
     }
 }

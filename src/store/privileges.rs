@@ -56,6 +56,7 @@ const STATUS: &[&str] = &[
     "driver",
     "engine",
     "recreate_requested_at",
+    "server_ip",
 ];
 
 const DECLARED: &[&str] = &[

@@ -5,6 +5,9 @@
 
 mod containers;
 mod host;
+mod images;
+mod ingress;
+mod kubeconfig;
 mod lifecycle;
 mod ownership;
 mod repair;

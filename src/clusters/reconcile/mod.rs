@@ -403,7 +403,9 @@ impl ClusterReconciler {
         let interrupted = interrupted_steps(steps);
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
-        let written = self.written(&row.object, &status);
+        let written = self
+            .written(&row.object, &status)
+            .with_server_ip(self.driver.server_ip(&row.object));
         (status, written, changes)
     }
 

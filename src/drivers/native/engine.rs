@@ -3,6 +3,8 @@
 //!
 //! The engine is the one of the `docker` command ([`super::endpoint`]).
 
+mod images;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -42,6 +44,12 @@ pub(super) enum EngineError {
     /// It did not answer in time.
     #[error("the container engine did not {operation} within {} s", WITHIN.as_secs())]
     Late { operation: &'static str },
+    /// It did not end within a deadline of its own.
+    #[error("the container engine did not {operation} within {seconds} s")]
+    TooLong {
+        operation: &'static str,
+        seconds: u64,
+    },
     /// It refused.
     #[error("the container engine did not {operation}")]
     Refused {

@@ -7,8 +7,10 @@ use ipnet::Ipv4Net;
 use crate::core::steps::StepError;
 
 use super::super::KubeconfigError;
+use super::api_client::KubeApiError;
 use super::engine::EngineError;
 use super::kubeconfig::KubeconfigFault;
+use super::user_kubeconfig::MergeError;
 
 /// Why a step of a real cluster failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,23 @@ pub(super) enum NativeError {
     #[error("{0}")]
     Foreign(String),
     #[error(transparent)]
+    Api(#[from] KubeApiError),
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// Neither its nodes nor the engine have them, and nothing is pulled.
+    #[error(
+        "neither its nodes nor this host have {}: docker pull {}, or KINDLER_PULL_IMAGES=true",
+        .0.join(", "), .0[0]
+    )]
+    NoImages(Vec<String>),
+    #[error("`{program}` in {node} exited with {code}: {said}")]
+    NodeProgram {
+        node: String,
+        program: String,
+        code: i64,
+        said: String,
+    },
+    #[error(transparent)]
     Step(#[from] StepError),
 }
 
@@ -80,6 +99,7 @@ impl NativeError {
         };
         match self {
             Self::Step(error) => error,
+            Self::Merge(MergeError::Interrupted) => StepError::Interrupted,
             Self::NeedsRecreation(_) => {
                 permanent("declare the old value again, or delete the cluster and create it again")
             }
@@ -95,6 +115,10 @@ impl NativeError {
             | Self::Kubeconfig(_)
             | Self::NoKubeconfig(_)
             | Self::NotReady(_)
+            | Self::Api(_)
+            | Self::Merge(_)
+            | Self::NoImages(_)
+            | Self::NodeProgram { .. }
             | Self::Broken(_) => StepError::transient(summary),
         }
     }

@@ -17,23 +17,29 @@
 //! STATE/native/networks.lock      locked while a network is created
 //! STATE/native/NAME/owner         the UID of the row that made the cluster, before it is made
 //! STATE/native/NAME/kubeconfig    its private kubeconfig
+//! ~/.kube/config                  or of KUBECONFIG: the user's, into which clusters are merged
 //! ```
 
+mod api_client;
 mod api_server;
 mod endpoint;
 mod engine;
 mod error;
 mod host;
+mod images;
+mod ingress;
 mod kubeconfig;
 mod network;
 mod node;
 mod owner;
 mod ports;
+mod server_ip;
 mod steps;
 mod tools;
+mod user_kubeconfig;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -42,7 +48,7 @@ use futures_util::FutureExt;
 use crate::cause::chain;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
-use crate::clusters::{Actual, Cluster};
+use crate::clusters::{Actual, Cluster, ClusterName};
 use crate::command::{LogDir, Runner};
 use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
@@ -53,8 +59,19 @@ use host::HostTools;
 use node::{Node, Shape};
 use owner::ClusterFolder;
 use ports::PortReservations;
+use server_ip::ServerAddresses;
 
+pub use images::NodePreload;
 pub use tools::NodeImages;
+pub use user_kubeconfig::{MergeError, UserKubeconfig};
+
+/// The folder of real clusters, in the state folder.
+pub const FOLDER: &str = "native";
+
+/// The private kubeconfig of a cluster of this host; only the daemon's user may read it.
+pub fn private_kubeconfig(state_dir: &Path, name: &ClusterName) -> PathBuf {
+    ClusterFolder::new(state_dir.join(FOLDER).join(name.as_str())).kubeconfig()
+}
 
 /// How real clusters are made.
 #[derive(Clone, Debug)]
@@ -67,6 +84,12 @@ pub struct NativeSettings {
     pub cpus: f64,
     /// Memory of each node in bytes.
     pub memory: i64,
+    /// The images that are copied into the nodes.
+    pub preload: NodePreload,
+    /// Whether each cluster gets an ingress controller.
+    pub ingress: bool,
+    /// Whether each cluster is merged into the user's kubeconfig.
+    pub merge_kubeconfig: bool,
     /// The deadlines of actions and observations.
     pub deadlines: Deadlines,
     /// The logs of actions.
@@ -84,6 +107,7 @@ pub struct NativeDriver {
     /// The ID of the engine that last answered.
     answered: Arc<Mutex<Option<Arc<str>>>>,
     ports: PortReservations,
+    addresses: ServerAddresses,
 }
 
 impl NativeDriver {
@@ -95,6 +119,7 @@ impl NativeDriver {
             tools: HostTools::default(),
             answered: Arc::default(),
             ports: PortReservations::default(),
+            addresses: ServerAddresses::default(),
         }
     }
 
@@ -146,13 +171,15 @@ impl NativeDriver {
     }
 
     async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
-        let (shape, _) = self.shape(cluster).await?;
+        let (shape, nodes) = self.shape(cluster).await?;
         if shape != Shape::Absent && self.is_foreign(cluster) {
             return Ok(Observation::unknown(foreign_text(cluster)));
         }
         if shape != Shape::Absent {
             self.record(cluster);
         }
+        let address = server_ip::address(&nodes, &network::name(cluster));
+        self.addresses.note(cluster.uid, address);
         Ok(match shape {
             Shape::Absent => Observation::Absent,
             Shape::Stopped => Observation::STOPPED,
@@ -304,6 +331,10 @@ impl Driver for NativeDriver {
 
     fn step_names(&self) -> &'static [&'static str] {
         &steps::NAMES
+    }
+
+    fn server_ip(&self, cluster: &Cluster) -> Option<String> {
+        self.addresses.of(cluster.uid)
     }
 
     async fn kubeconfig(&self, cluster: &Cluster) -> Result<Kubeconfig, KubeconfigError> {

@@ -88,12 +88,14 @@ pub(super) async fn ensure(
 }
 
 async fn create_if_missing(engine: &Engine, cluster: &Cluster) -> Result<(), NativeError> {
-    let Some(difference) = difference(engine, cluster).await? else {
+    if difference(engine, cluster).await?.is_none() {
         return Ok(());
-    };
+    }
     let name = name(cluster);
     if !engine.networks(&name).await?.is_empty() {
-        return Err(NativeError::NeedsRecreation(difference));
+        // Another process may have created it since.
+        let still = self::difference(engine, cluster).await?;
+        return still.map_or(Ok(()), |why| Err(NativeError::NeedsRecreation(why)));
     }
     let subnet = own_subnet(cluster);
     if let Some((subnet, _)) = subnet

@@ -1,5 +1,5 @@
-//! The steps of a real cluster, in order: network, cluster, limits, kubeconfig, ready.
-//! [`super::work`] has their effects.
+//! The steps of a real cluster, in order: network, cluster, limits, kubeconfig, images, ready,
+//! ingress, server_ip, context. [`super::work`] and the modules named like them have their effects.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use crate::clusters::plan::Action;
-use crate::core::steps::{Step, StepError, StepObservation, StepSet};
+use crate::core::steps::{Requirement, Step, StepError, StepObservation, StepSet};
 
 use super::error::NativeError;
 use super::work::NativeWork;
@@ -22,26 +22,39 @@ enum NativePart {
     Cluster,
     Limits,
     Kubeconfig,
+    Images,
     Ready,
+    Ingress,
+    ServerIp,
+    Context,
 }
 
 /// All steps, in order.
-const PARTS: [NativePart; 5] = [
+const PARTS: [NativePart; 9] = [
     NativePart::Network,
     NativePart::Cluster,
     NativePart::Limits,
     NativePart::Kubeconfig,
+    NativePart::Images,
     NativePart::Ready,
+    NativePart::Ingress,
+    NativePart::ServerIp,
+    NativePart::Context,
 ];
 
 /// The names of the steps, in order.
-pub(super) const NAMES: [&str; 5] = {
-    let [a, b, c, d, e] = PARTS;
-    [a.name(), b.name(), c.name(), d.name(), e.name()]
+pub(super) const NAMES: [&str; PARTS.len()] = {
+    let mut names = [""; PARTS.len()];
+    let mut at = 0;
+    while at < PARTS.len() {
+        names[at] = PARTS[at].name();
+        at += 1;
+    }
+    names
 };
 
 /// The indices of the steps that a stop removes: it keeps the network and the containers.
-const STOPPED: Range<usize> = 4..5;
+const STOPPED: Range<usize> = NativePart::Ready as usize..NativePart::Ready as usize + 1;
 
 impl NativePart {
     const fn name(self) -> &'static str {
@@ -50,8 +63,20 @@ impl NativePart {
             Self::Cluster => "cluster",
             Self::Limits => "limits",
             Self::Kubeconfig => "kubeconfig",
+            Self::Images => "images",
             Self::Ready => "ready",
+            Self::Ingress => "ingress",
+            Self::ServerIp => "server_ip",
+            Self::Context => "context",
         }
+    }
+
+    /// A cluster works without these; their failure is a warning, and they are tried again.
+    const fn is_best_effort(self) -> bool {
+        matches!(
+            self,
+            Self::Images | Self::Ingress | Self::ServerIp | Self::Context
+        )
     }
 }
 
@@ -99,13 +124,25 @@ impl Step for NativeStep<'_> {
         self.part.name()
     }
 
+    fn requirement(&self) -> Requirement {
+        match self.part.is_best_effort() {
+            true => Requirement::BestEffort,
+            false => Requirement::Required,
+        }
+    }
+
     fn input(&self) -> String {
+        let settings = &self.run.driver.settings;
         let cluster = self.run.request.cluster;
         let spec = &cluster.spec;
         match self.part {
             NativePart::Network => format!("{} {:?}", network::name(cluster), spec.subnet),
             NativePart::Cluster => format!("{} {}", spec.http_port, spec.https_port),
             NativePart::Limits => format!("{:?}", self.run.driver.limits()),
+            NativePart::Images => settings.preload.images.join(" "),
+            NativePart::Ingress => format!("{} {}", settings.ingress, spec.node_port),
+            NativePart::ServerIp => network::name(cluster),
+            NativePart::Context => settings.merge_kubeconfig.to_string(),
             NativePart::Kubeconfig | NativePart::Ready => String::new(),
         }
     }
@@ -122,6 +159,10 @@ impl Step for NativeStep<'_> {
             NativePart::Cluster => work.observe_cluster().await,
             NativePart::Limits => work.observe_limits().await,
             NativePart::Kubeconfig => work.observe_kubeconfig().await,
+            NativePart::Images => work.observe_images().await,
+            NativePart::Ingress => work.observe_ingress().await,
+            NativePart::ServerIp => work.observe_server_ip().await,
+            NativePart::Context => work.observe_context().await,
             NativePart::Ready if self.run.action == Action::Stop => work.observe_stopped().await,
             NativePart::Ready => work.observe_ready().await,
         };
@@ -134,7 +175,11 @@ impl Step for NativeStep<'_> {
             NativePart::Cluster => work.make_cluster().await,
             NativePart::Limits => work.limit().await,
             NativePart::Kubeconfig => work.write_kubeconfig().await,
+            NativePart::Images => work.import_images().await,
             NativePart::Ready => work.wait_until_ready().await,
+            NativePart::Ingress => work.apply_ingress().await,
+            NativePart::ServerIp => work.wait_for_server_ip().await,
+            NativePart::Context => work.merge_context().await,
         })
         .await
     }
@@ -144,8 +189,14 @@ impl Step for NativeStep<'_> {
             NativePart::Network => work.remove_network().await,
             NativePart::Cluster => work.remove_cluster().await,
             NativePart::Ready if self.run.action == Action::Stop => work.stop().await,
+            NativePart::Context => work.remove_context().await,
             // They go with the containers and the folder.
-            NativePart::Limits | NativePart::Kubeconfig | NativePart::Ready => Ok(()),
+            NativePart::Limits
+            | NativePart::Kubeconfig
+            | NativePart::Images
+            | NativePart::Ready
+            | NativePart::Ingress
+            | NativePart::ServerIp => Ok(()),
         })
         .await
     }
@@ -158,7 +209,11 @@ impl NativeStep<'_> {
         effect: impl AsyncFnOnce(&NativeWork<'_>) -> Result<(), NativeError>,
     ) -> Result<(), StepError> {
         let run = &self.run;
-        let work = run.work();
+        let mut work = run.work();
+        if self.part.is_best_effort() {
+            // What the cluster needs comes after it.
+            work.left /= 2;
+        }
         let (left, grace) = (work.left, run.driver.settings.deadlines.grace);
         // Cancellation first, so that nothing starts after the right to act has ended. A tool has
         // the same deadline, and ends by itself.

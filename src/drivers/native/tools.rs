@@ -90,7 +90,13 @@ pub(super) fn kind_config(cluster: &Cluster) -> String {
 pub(super) fn delete(cluster: &Cluster, kubeconfig: &Path) -> CommandLine {
     let name = cluster.name.as_str();
     match cluster.spec.provider {
-        Provider::K3d => CommandLine::new("k3d", ["cluster", "delete", name]),
+        Provider::K3d => {
+            let mut line = CommandLine::new("k3d", ["cluster", "delete", name]);
+            // It removes its context without a lock: parallel ones lose those of others.
+            let file = kubeconfig.to_string_lossy().into_owned();
+            line.env.push(("KUBECONFIG".to_owned(), file));
+            line
+        }
         Provider::Kind => {
             let mut line = CommandLine::new("kind", ["delete", "cluster", "--name", name]);
             line.args.push("--kubeconfig".into());

@@ -38,11 +38,11 @@ pub(super) struct NativeWork<'a> {
 }
 
 impl NativeWork<'_> {
-    fn cluster(&self) -> &Cluster {
+    pub fn cluster(&self) -> &Cluster {
         self.request.cluster
     }
 
-    fn folder(&self) -> ClusterFolder {
+    pub fn folder(&self) -> ClusterFolder {
         self.driver.folder(self.cluster())
     }
 
@@ -63,6 +63,7 @@ impl NativeWork<'_> {
 
     pub async fn remove_network(&self) -> Result<(), NativeError> {
         network::remove(&self.driver.engine, self.cluster()).await?;
+        self.driver.addresses.forget(self.cluster().uid);
         let folder = self.folder();
         folder.remove().map_err(|source| NativeError::File {
             operation: "remove",
@@ -310,7 +311,7 @@ impl NativeWork<'_> {
     }
 
     /// Runs a tool, after which the engine shows another state.
-    async fn tool(&self, line: &CommandLine) -> Result<(), NativeError> {
+    pub async fn tool(&self, line: &CommandLine) -> Result<(), NativeError> {
         let ran = tools::run(
             &self.driver.settings,
             line,
@@ -432,7 +433,7 @@ fn are_equal(has: NodeLimits, wanted: NodeLimits) -> bool {
     (has.cpus - wanted.cpus).abs() < CPU_ROUNDING && has.memory == wanted.memory
 }
 
-fn in_place(difference: Option<String>) -> StepObservation {
+pub(super) fn in_place(difference: Option<String>) -> StepObservation {
     difference.map_or(StepObservation::InPlace, StepObservation::NotInPlace)
 }
 

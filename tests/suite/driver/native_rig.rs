@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kindler::clusters::{Cluster, Provider};
 use kindler::command::LogDir;
-use kindler::drivers::native::{NativeDriver, NativeSettings, NodeImages};
+use kindler::drivers::native::{NativeDriver, NativeSettings, NodeImages, NodePreload};
 use kindler::drivers::{Deadlines, Driver};
 
 use super::rig::{DriverRig, cluster, deadlines, free_port};
@@ -41,6 +41,10 @@ impl NativeDriverRig {
             images: NodeImages::default(),
             cpus: 1.0,
             memory: 512 * 1024 * 1024,
+            preload: NodePreload::default(),
+            ingress: true,
+            // The environment of the tests names the kubeconfig of a person.
+            merge_kubeconfig: false,
             deadlines,
             logs: LogDir::new(self.dir.path().join("logs")),
             runner: runner(),

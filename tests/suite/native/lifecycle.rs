@@ -26,7 +26,8 @@ async fn a_k3d_cluster_is_made_stopped_started_and_deleted() {
                  FROM cluster_steps s JOIN clusters c USING (uid) WHERE c.name = 'life'";
     assert_eq!(
         rig.database.text(steps).await,
-        "network done, cluster done, limits done, kubeconfig done, ready done"
+        "network done, cluster done, limits done, kubeconfig done, images done, ready done, \
+         ingress done, server_ip done, context done"
     );
 
     rig.desire("stopped").await;

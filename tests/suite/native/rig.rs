@@ -66,6 +66,7 @@ impl NativeRig {
             .set("KINDLER_DRIVER", "native")
             .set("KINDLER_NODE_CPUS", "1.5")
             .set("KINDLER_NODE_MEMORY", "600m")
+            .set("KINDLER_IMAGES", "kindler-preload:1")
             .set("DOCKER_HOST", engine())
             .set("PATH", format!("{}:{path}", tools()))
     }
@@ -141,6 +142,35 @@ impl NativeRig {
         let mut listed: Vec<String> = listed.lines().map(str::to_owned).collect();
         listed.sort();
         listed
+    }
+
+    /// Waits until a step has this state, and returns its message.
+    pub async fn wait_step(&self, step: &str, state: &str) -> String {
+        let query = format!(
+            "SELECT coalesce(max(s.message), '') FROM cluster_steps s JOIN clusters c USING (uid)
+             WHERE c.name = '{}' AND s.name = '{step}' AND s.state = '{state}'",
+            self.name
+        );
+        let what = format!("step {step} of {} {state}", self.name);
+        eventually(TIMEOUT, &what, || async {
+            let message = self.database.text(&query).await;
+            (!message.is_empty()).then_some(message)
+        })
+        .await
+    }
+
+    /// Starts a check of the cluster at once.
+    pub async fn check(&self) {
+        let update = format!(
+            "UPDATE clusters SET retry_requested_at = clock_timestamp() WHERE name = '{}'",
+            self.name
+        );
+        self.database.run(&update).await;
+    }
+
+    /// The output of a shell text in a container.
+    pub fn shell(&self, container: &str, text: &str) -> String {
+        docker(&["exec", container, "/bin/sh", "-c", text])
     }
 
     /// The name of the server's container.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 23] = [
+const MERGED: [(&str, &str); 24] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -99,6 +99,10 @@ const MERGED: [(&str, &str); 23] = [
     (
         "0023_names.sql",
         "e8866e1289adf819e17c78fe83da999b91e6801ba25f3c752c14e0c4a83ac284",
+    ),
+    (
+        "0024_server_ip.sql",
+        "9b5054212d73c313e5c2a2c0666a5c924d4d2374e726df0c74b5c006c14b6e7a",
     ),
 ];
 
