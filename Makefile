@@ -1,7 +1,7 @@
 # Targets for developers. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-servers test-otel test-engine test-e2e screenshots dashboards test-deploy test-observability deb steady chaos faults bench lint setup rust
+.PHONY: help run test test-servers test-otel test-engine test-docker test-e2e screenshots dashboards test-deploy test-observability deb steady chaos faults bench lint setup rust
 
 # rustup installs cargo there, and PATH may lack it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -64,6 +64,12 @@ test-engine: rust ## Test real clusters on a private container engine (needs roo
 	@sh deploy/setup.sh engine
 	$(CARGO) test --locked --test suite --no-run
 	tests/engine/with_engine.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=4 native
+
+test-docker: rust ## The same with the docker, k3d and kind of this machine, which must have no clusters
+	@sh deploy/setup.sh test
+	$(CARGO) test --locked --test suite --no-run
+	tests/engine/with_docker.sh $(CARGO) test --locked --test suite -- --ignored --test-threads=2 \
+		driver::native native::lifecycle native::ownership
 
 test-otel: rust ## Test the export of traces (built with --features otel)
 	@sh deploy/setup.sh test

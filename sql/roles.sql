@@ -76,7 +76,7 @@ GRANT SELECT ON clusters, cluster_leases, cluster_steps, kindler_replicas, clust
 
 GRANT UPDATE (actual_state, status_reason, status_message, reconcile_error, failed_attempts, next_attempt_at,
               health_failures, last_healthy_at, flaps, flapped_at, next_check_at, last_reconciled_at,
-              observed_generation, observed_spec_hash, placed_by)
+              observed_generation, observed_spec_hash, placed_by, driver, engine, recreate_requested_at)
     ON clusters TO kindler_daemon;
 -- The trigger on DELETE allows only the fenced removal of a cluster that is verified gone.
 GRANT DELETE ON clusters TO kindler_daemon;
@@ -93,7 +93,7 @@ GRANT EXECUTE ON FUNCTION kindler_went_back(bigint) TO kindler_daemon;
 GRANT INSERT, UPDATE, DELETE ON kindler_watchers TO kindler_daemon, kindler_api;
 
 GRANT INSERT (name, labels, paused, desired_state) ON clusters TO kindler_api;
-GRANT UPDATE (labels, paused, desired_state, retry_requested_at) ON clusters TO kindler_api;
+GRANT UPDATE (labels, paused, desired_state, retry_requested_at, adopt_requested_at, recreate_requested_at) ON clusters TO kindler_api;
 -- Every field of a spec; the provider is fixed for the life of a row.
 DO $$
 DECLARE field text;

@@ -83,6 +83,8 @@ pub enum FindingCode {
     ReplicaOnStandby,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
+    /// Most clusters vanished at about the same time, so none is created again.
+    RecreationsSuspended,
     /// No cluster is claimed for a while after a failover or a restore.
     ClaimsDeferred,
     /// This host cannot make or change clusters.
@@ -109,6 +111,7 @@ impl FindingCode {
             | Self::StateFolderUnwritable
             | Self::StateFolderSlow
             | Self::RepairsSuspended
+            | Self::RecreationsSuspended
             | Self::HostUnusable => Severity::Failure,
             Self::EncodingLimited
             | Self::DurabilityOff

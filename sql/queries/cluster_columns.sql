@@ -5,5 +5,6 @@ c.desired_state, c.actual_state, c.status_reason, c.status_message, c.reconcile_
 c.generation, c.observed_generation, coalesce(c.observed_spec_hash = c.spec_hash, false) AS spec_applied,
 c.spec_hash, c.failed_attempts, c.next_attempt_at, c.health_failures, c.last_healthy_at, c.flaps, c.flapped_at, c.next_check_at,
 c.last_reconciled_at, c.retry_requested_at, c.server_ip, c.placed_by,
+c.driver, c.engine, c.adopt_requested_at, c.recreate_requested_at,
 c.created_at::timestamptz AS created_at, c.updated_at::timestamptz AS updated_at,
 clock_timestamp() AS read_at

@@ -6,6 +6,7 @@ SELECT {cluster} FROM clusters c
 WHERE c.desired_state = 'present' AND c.actual_state = 'running' AND NOT c.paused AND NOT c.protected
   AND c.name <> ALL ($1::text[])
   AND kindler_takes($3::jsonb, c.placed_by, c.labels)
+  AND coalesce(c.driver, $4) = $4
   AND NOT EXISTS (SELECT FROM cluster_steps s
                   WHERE s.uid = c.uid AND s.driver <> $4 AND s.state NOT IN ('pending', 'skipped', 'removed'))
 ORDER BY c.health_failures, c.last_healthy_at DESC NULLS LAST, c.name

@@ -43,7 +43,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Declare",
         &[
-            "create", "delete", "start", "stop", "pause", "resume", "retry",
+            "create", "delete", "start", "stop", "pause", "resume", "retry", "adopt", "recreate",
         ],
     ),
     (
@@ -101,6 +101,10 @@ values it changes nothing. Omitted ports get the first free ones.")]
     Resume(ChangeArgs),
     /// Retry (or check) at once, with the count of failures reset
     Retry(ChangeArgs),
+    /// Take over the cluster of this name that the daemon finds, although its row did not make it
+    Adopt(ChangeArgs),
+    /// Delete a cluster with everything in it and create it again, as declared
+    Recreate(DeleteArgs),
     /// List all clusters: desired state, state, reason
     List {
         /// Output format
@@ -292,7 +296,7 @@ pub(super) struct DeleteArgs {
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// Its name: 1 to 63 lower-case letters, digits or '-' (k3d: at most 32)
+    /// Its name: 1 to 63 lower-case letters, digits or '-' (k3d: at most 32, kind: 50)
     #[arg(value_parser = ClusterName::parse)]
     pub name: ClusterName,
     #[command(flatten)]

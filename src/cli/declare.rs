@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal};
 use crate::clusters::{Cluster, ClusterName, Desired, SpecField, SpecValue};
 use crate::store::{Declaration, Declared};
 
-use super::args::{ChangeArgs, CreateArgs, DeleteArgs};
+use super::args::{ChangeArgs, CreateArgs, DeleteArgs, WaitArgs};
 use super::error::CliError;
 use super::outcome::Exit;
 use super::screen::{self, Screen, remark, write_out};
@@ -149,7 +149,7 @@ pub(super) async fn delete(
     let name = &args.name;
     let cluster = session.found(name, session.store.get(name).await).await?;
     if !args.yes && io::stdin().is_terminal() && screen.stderr_tty {
-        confirm(&cluster)?;
+        confirm(&cluster, "")?;
     }
     let declared = declare_desired(session, &cluster, Desired::Absent).await?;
     match args.wait.limit() {
@@ -164,11 +164,11 @@ pub(super) async fn delete(
     }
 }
 
-fn confirm(cluster: &Cluster) -> Result<(), CliError> {
+fn confirm(cluster: &Cluster, then: &str) -> Result<(), CliError> {
     let name = &cluster.name;
     let provider = cluster.spec.provider;
     screen::to_stderr(&format!(
-        "delete the {provider} cluster {name} ({}) with everything in it? [y/N] ",
+        "delete the {provider} cluster {name} ({}) with everything in it{then}? [y/N] ",
         cluster.actual
     ));
     let mut answer = String::new();
@@ -279,10 +279,51 @@ pub(super) async fn retry(
     let answer = session.store.request_retry(name, None).await;
     let cluster = session.found(name, answer).await?;
     write_out(&format!("cluster {name} is retried at once\n"))?;
-    match args.wait.limit() {
-        Some(limit) => wait(session, screen, name, Goal::after_retry(&cluster), limit).await,
+    requested(session, screen, &cluster, &args.wait).await
+}
+
+pub(super) async fn adopt(
+    session: &CliSession,
+    screen: &Screen,
+    args: ChangeArgs,
+) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let answer = session.store.request_adopt(name, None).await;
+    let cluster = session.found(name, answer).await?;
+    write_out(&format!(
+        "cluster {name} takes over what the daemon finds of its name\n"
+    ))?;
+    requested(session, screen, &cluster, &args.wait).await
+}
+
+pub(super) async fn recreate(
+    session: &CliSession,
+    screen: &Screen,
+    args: DeleteArgs,
+) -> Result<Exit, CliError> {
+    let name = &args.name;
+    let cluster = session.found(name, session.store.get(name).await).await?;
+    if !args.yes && io::stdin().is_terminal() && screen.stderr_tty {
+        confirm(&cluster, " and create it again")?;
+    }
+    let answer = session.store.request_recreate(name, None).await;
+    let cluster = session.found(name, answer).await?;
+    write_out(&format!("cluster {name} is deleted and created again\n"))?;
+    requested(session, screen, &cluster, &args.wait).await
+}
+
+/// Waits for what was requested, or says how to follow it.
+async fn requested(
+    session: &CliSession,
+    screen: &Screen,
+    cluster: &Cluster,
+    waiting: &WaitArgs,
+) -> Result<Exit, CliError> {
+    let name = &cluster.name;
+    match waiting.limit() {
+        Some(limit) => wait(session, screen, name, Goal::after_retry(cluster), limit).await,
         None => {
-            session.remark_waiting(&cluster).await;
+            session.remark_waiting(cluster).await;
             remark(&format!(
                 "next: kindler get {name}, or kindler logs {name} -f"
             ));

@@ -181,6 +181,14 @@ fn spec_fields(cluster: &Cluster, field: &mut impl FnMut(&str, String)) {
     {
         field("labels", text::line(&cluster.labels.to_string()));
     }
+    if let Some(driver) = &cluster.driver {
+        let engine = cluster.engine.as_ref();
+        let engine = engine.map(|engine| format!(", on the container engine {engine}"));
+        field(
+            "made by",
+            text::line(&format!("driver {driver}{}", engine.unwrap_or_default())),
+        );
+    }
     if let Some(place) = &cluster.placed_by {
         let strays = cluster
             .placement_mismatch()

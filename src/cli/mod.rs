@@ -202,6 +202,8 @@ async fn run_client(
         Command::Pause(args) => declare::pause(&session, &args.name).await,
         Command::Resume(args) => declare::resume(&session, screen, args).await,
         Command::Retry(args) => declare::retry(&session, screen, args).await,
+        Command::Adopt(args) => declare::adopt(&session, screen, args).await,
+        Command::Recreate(args) => declare::recreate(&session, screen, args).await,
         Command::List { output } => list::list(&session, screen, output).await,
         Command::Get { name, output } => get::get(&session, screen, &name, output).await,
         Command::Events(args) => events::events(&session, args).await,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
+use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
 use crate::command::{LogDir, LogOwner, tail};
 use crate::core::database::DatabaseError;
@@ -65,6 +66,10 @@ impl Goal {
             None => GoalState::OutOfReach("its row was removed".to_owned()),
             Some(cluster) if cluster.desired != self.desired => {
                 GoalState::OutOfReach(format!("it was declared {} meanwhile", cluster.desired))
+            }
+            Some(cluster) if cluster.has_reason(Reason::NeedsRecreation) => {
+                let why = cluster.status_message.clone();
+                GoalState::OutOfReach(why.unwrap_or_default())
             }
             Some(cluster) => {
                 let observed = self

@@ -17,6 +17,8 @@ pub enum ConditionType {
     StepsDone,
     /// Does the cluster fail its probes and recover again and again?
     Flapping,
+    /// Is it declared with something that only a recreation can change?
+    NeedsRecreation,
 }
 
 impl ConditionType {
@@ -83,6 +85,9 @@ impl ConditionInputs {
             ConditionType::Held => ConditionStatus::of(self.deferred()),
             ConditionType::StepsDone => self.steps_done(),
             ConditionType::Flapping => ConditionStatus::of(self.flapping),
+            ConditionType::NeedsRecreation => {
+                ConditionStatus::of(self.reason == Some(Reason::NeedsRecreation))
+            }
         }
     }
 
@@ -111,6 +116,8 @@ impl ConditionInputs {
             | Actual::Deleting => true,
             // It waits for its next attempt.
             Actual::Failed => false,
+            // Nothing goes on until a person acts.
+            Actual::Running if self.reason == Some(Reason::NeedsRecreation) => false,
             Actual::Unknown | Actual::Running | Actual::Stopped => {
                 !self.settled && !self.observe_only && !self.deferred()
             }

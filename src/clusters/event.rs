@@ -67,6 +67,9 @@ pub enum Reason {
     ObservationFailed,
     /// Its action waits until this host can run it.
     HostUnusable,
+    /// It runs with other ports, another network or image than declared, which its provider
+    /// cannot change.
+    NeedsRecreation,
     /// A step of the running cluster failed.
     StepFailed,
     /// A newer release or another driver created steps that this daemon cannot remove.

@@ -5,11 +5,13 @@
 
 mod flaps;
 mod host;
+mod vanished;
 
 use std::time::Duration;
 
 pub use flaps::Flaps;
 pub use host::{HostHealth, HostOutage, MIN_PROBED};
+pub use vanished::{MassVanishing, Vanished};
 
 use crate::clusters::observation::{Observation, PresentState};
 

@@ -31,8 +31,8 @@ pub use name::{ClusterName, MANAGEMENT_CLUSTER, MAX_NAME, NameError};
 pub use selector::{LabelRequirement, Selector, SelectorError};
 pub(crate) use spec::spec_columns;
 pub use spec::{
-    FieldKind, HostPort, MAX_K3D_NAME, PartialSpec, Port, Provider, Spec, SpecError, SpecField,
-    SpecValue, Subnet,
+    FieldKind, HostPort, MAX_K3D_NAME, MAX_KIND_NAME, PartialSpec, Port, Provider, Spec, SpecError,
+    SpecField, SpecValue, Subnet,
 };
 pub use steps::StepProgress;
 pub use waiting::Waiting;
@@ -198,6 +198,14 @@ pub struct Cluster {
     pub server_ip: Option<String>,
     /// The placement: the selector of the daemons that keep it, if daemons select.
     pub placed_by: Option<String>,
+    /// The driver of the first action; another driver never acts on the row.
+    pub driver: Option<String>,
+    /// The ID of the container engine on which the cluster is, or may be.
+    pub engine: Option<String>,
+    /// When a person last let the row take over the cluster of its name.
+    pub adopt_requested_at: Option<Timestamp>,
+    /// When a person requested that the cluster is created again, until it is deleted.
+    pub recreate_requested_at: Option<Timestamp>,
     /// When it was declared.
     pub created_at: Option<Timestamp>,
     /// When the declaration last changed.
@@ -238,6 +246,10 @@ impl Cluster {
             retry_requested_at: None,
             server_ip: None,
             placed_by: None,
+            driver: None,
+            engine: None,
+            adopt_requested_at: None,
+            recreate_requested_at: None,
             created_at: None,
             updated_at: None,
         }

@@ -21,6 +21,10 @@ use field::{FieldType, spec};
 /// The longest name that k3d accepts.
 pub const MAX_K3D_NAME: usize = 32;
 
+/// The longest name that kind can make: the host name of its node has 14 characters more, and the
+/// kernel allows 64.
+pub const MAX_KIND_NAME: usize = 50;
+
 /// The prefix lengths that leave room for a cluster's addresses.
 const SUBNET_PREFIX: std::ops::RangeInclusive<u8> = 8..=28;
 
@@ -55,8 +59,8 @@ pub enum SpecError {
     )]
     Subnet(String),
     /// Longer than the provider allows.
-    #[error("name \"{0}\" is too long: k3d allows at most 32 characters")]
-    NameForProvider(ClusterName),
+    #[error("name \"{0}\" is too long: {1} allows at most {max} characters", max = max_name(*.1))]
+    NameForProvider(ClusterName, Provider),
 }
 
 /// The tool that makes the cluster.
@@ -246,11 +250,18 @@ impl Spec {
     /// [`SpecError::NameForProvider`] when the provider rejects such a name.
     pub fn check_name(provider: Provider, name: &ClusterName) -> Result<(), SpecError> {
         match provider {
-            Provider::K3d if name.as_str().len() > MAX_K3D_NAME => {
-                Err(SpecError::NameForProvider(name.clone()))
+            _ if name.as_str().len() > max_name(provider) => {
+                Err(SpecError::NameForProvider(name.clone(), provider))
             }
             Provider::K3d | Provider::Kind => Ok(()),
         }
+    }
+}
+
+fn max_name(provider: Provider) -> usize {
+    match provider {
+        Provider::K3d => MAX_K3D_NAME,
+        Provider::Kind => MAX_KIND_NAME,
     }
 }
 
@@ -387,7 +398,14 @@ mod tests {
     }
 
     #[test]
-    fn k3d_rejects_names_over_32_characters() {
+    fn each_provider_rejects_names_that_it_cannot_make() {
+        let name = ClusterName::parse(&"n".repeat(51)).unwrap();
+        let rejected = Spec::check_name(Provider::Kind, &name).unwrap_err();
+        assert!(
+            rejected
+                .to_string()
+                .ends_with("kind allows at most 50 characters")
+        );
         let name = ClusterName::parse(&"n".repeat(33)).unwrap();
         assert!(Spec::check_name(Provider::Kind, &name).is_ok());
         assert!(

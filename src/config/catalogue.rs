@@ -168,7 +168,7 @@ mod tests {
             .filter_map(|s| Some((s.name, s.dev_default?)))
             .collect();
         let expected = [
-            ("driver", "sandbox"),
+            ("driver", "auto"),
             ("health_interval", "15s"),
             ("health_reprobe", "2s"),
             ("repair_suspension", "10s"),

@@ -92,6 +92,9 @@ pub enum ConfigError {
     /// No setting names a database.
     #[error("no database is set")]
     NoDatabase,
+    /// A daemon that runs for long names its driver.
+    #[error("driver auto is only for `kindler dev`")]
+    AutoDriver,
     /// A URL and a file with the URL are both set, by the same source.
     #[error("{url} and {url}_file are both set by {by}: use one of them")]
     TwoUrls {
@@ -156,6 +159,7 @@ impl ConfigError {
                 "set KINDLER_DATABASE_URL to \
                  postgresql://USER:PASSWORD@HOST/NAME, or start `kindler dev`, which includes a database",
             ),
+            Self::AutoDriver => Some("set KINDLER_DRIVER to script, native or sandbox"),
             Self::PasswordInFlag { .. } => Some(
                 "set the URL in the environment (KINDLER_DATABASE_URL, KINDLER_API_DATABASE_URL) \
                  or in a file (--database-url-file, --api-database-url-file)",

@@ -34,7 +34,7 @@ const OLD_SYSTEM_ENV: &str = "KINDLER_NS";
 
 /// The defaults of `kindler dev` that differ: repairs start within seconds.
 const DEV_DEFAULTS: [(&str, &str); 4] = [
-    ("driver", "sandbox"),
+    ("driver", "auto"),
     ("health_interval", "15s"),
     ("health_reprobe", "2s"),
     ("repair_suspension", "10s"),

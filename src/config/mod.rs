@@ -197,6 +197,17 @@ impl DaemonSettings {
         })
     }
 
+    /// Checks that the driver is named, so that it never changes with the state of the host.
+    ///
+    /// # Errors
+    /// [`ConfigError::AutoDriver`].
+    pub fn check_driver(&self) -> Result<(), ConfigError> {
+        match self.serving.driver {
+            DriverKind::Auto => Err(ConfigError::AutoDriver),
+            DriverKind::Script | DriverKind::Native | DriverKind::Sandbox => Ok(()),
+        }
+    }
+
     /// The numbers that the plan depends on.
     pub fn policy(&self) -> Policy {
         Policy {

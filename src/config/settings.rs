@@ -109,6 +109,9 @@ pub enum DriverKind {
     /// A background process for each cluster, for trials and tests.
     #[value(help = None::<&str>)]
     Sandbox,
+    /// Of `kindler dev` only: native where an engine and k3d or kind answer, else sandbox.
+    #[value(help = None::<&str>)]
+    Auto,
 }
 
 /// The format of log lines.
@@ -139,7 +142,7 @@ pub struct Serving {
     )]
     pub listen: SocketAddr,
 
-    /// Driver that makes clusters: the host's scripts, k3d and kind, or sandbox processes for trials
+    /// Driver that makes clusters: the host's scripts, k3d and kind, sandbox processes for trials, or (dev) auto
     #[arg(long, env = "KINDLER_DRIVER", default_value = "script", value_enum)]
     pub driver: DriverKind,
 

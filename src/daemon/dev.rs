@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::auto_driver;
 use super::process::Databases;
 use super::serving::run;
 use super::startup::start;
@@ -33,7 +34,7 @@ pub async fn dev(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
 }
 
 async fn run_dev(
-    settings: DaemonSettings,
+    mut settings: DaemonSettings,
     shutdown: CancellationToken,
 ) -> Result<DaemonExit, DaemonError> {
     let given = match settings.connection.database_url {
@@ -46,7 +47,8 @@ async fn run_dev(
     let socket = http::bind(settings.serving.listen).await?;
     if let Some(databases) = given {
         let migrated = migrate(&databases.daemon).await?;
-        print_banner(&settings, &migrated, None);
+        let why = auto_driver::resolve(&mut settings, &databases.daemon).await?;
+        print_banner(&settings, &migrated, None, why);
         return run(settings, databases, socket, shutdown)
             .await
             .map(|()| DaemonExit::Done);
@@ -60,7 +62,7 @@ async fn run_dev(
 }
 
 async fn on_embedded_postgres(
-    settings: DaemonSettings,
+    mut settings: DaemonSettings,
     server: &PostgresServer,
     socket: TcpListener,
     shutdown: CancellationToken,
@@ -74,7 +76,8 @@ async fn on_embedded_postgres(
             source,
         }
     })?;
-    print_banner(&settings, &migrated, Some(&server.admin_url()));
+    let why = auto_driver::resolve(&mut settings, &admin).await?;
+    print_banner(&settings, &migrated, Some(&server.admin_url()), why);
     let login = |role| {
         let url = server.url(role, postgres::DATABASE);
         Database::parse(&url).map_err(ConfigError::DatabaseUrl)
@@ -109,7 +112,12 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Prints the banner.
-fn print_banner(settings: &DaemonSettings, migrated: &Migrated, embedded: Option<&str>) {
+fn print_banner(
+    settings: &DaemonSettings,
+    migrated: &Migrated,
+    embedded: Option<&str>,
+    why_driver: Option<String>,
+) {
     let state = settings.connection.state_dir.display();
     let mut lines = vec![format!(
         "Kindler {} is starting.",
@@ -124,6 +132,9 @@ fn print_banner(settings: &DaemonSettings, migrated: &Migrated, embedded: Option
         "  driver     {}",
         describe_driver(settings.serving.driver)
     ));
+    if let Some(why) = why_driver {
+        lines.push(format!("             because: {why}"));
+    }
     match embedded {
         Some(url) => lines.push(format!("  database   psql '{url}'")),
         None => lines.push(format!("  database   your own, schema {}", migrated.schema)),
@@ -157,7 +168,9 @@ fn describe_driver(driver: DriverKind) -> &'static str {
     match driver {
         DriverKind::Script => "script: the host's own commands",
         DriverKind::Native => "native: k3d and kind, with the container engine of this host",
-        DriverKind::Sandbox => "sandbox: a background process for each cluster, no Kubernetes",
+        DriverKind::Sandbox | DriverKind::Auto => {
+            "sandbox: a background process for each cluster, no Kubernetes"
+        }
     }
 }
 

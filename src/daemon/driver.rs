@@ -21,7 +21,10 @@ pub(super) fn driver(settings: &DaemonSettings, owner_lock: Option<PathBuf>) -> 
     match settings.serving.driver {
         DriverKind::Script => Arc::new(ScriptDriver::new(script(settings, owner_lock, logs))),
         DriverKind::Native => Arc::new(NativeDriver::new(native(settings, owner_lock, logs))),
-        DriverKind::Sandbox => Arc::new(SandboxDriver::new(sandbox(settings, logs))),
+        // `kindler dev` resolves auto before, and the other commands refuse it.
+        DriverKind::Sandbox | DriverKind::Auto => {
+            Arc::new(SandboxDriver::new(sandbox(settings, logs)))
+        }
     }
 }
 
@@ -43,7 +46,11 @@ fn script(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) 
     }
 }
 
-fn native(settings: &DaemonSettings, owner_lock: Option<PathBuf>, logs: LogDir) -> NativeSettings {
+pub(super) fn native(
+    settings: &DaemonSettings,
+    owner_lock: Option<PathBuf>,
+    logs: LogDir,
+) -> NativeSettings {
     let native = &settings.native;
     NativeSettings {
         dir: settings.connection.state_dir.join(NATIVE),

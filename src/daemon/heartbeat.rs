@@ -235,7 +235,7 @@ impl Heartbeat {
         let notice = self.vitals.announced().join("; ");
         let notice = (!notice.is_empty()).then_some(notice.as_str());
         let standby = self.vitals.schema.borrow().is_some();
-        let suspended = self.limits.finding().into_iter().collect();
+        let suspended = self.limits.findings();
         self.vitals.findings.report("repairs", suspended);
         let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));

@@ -4,6 +4,7 @@
 //! includes an embedded Postgres. This module makes no decision about clusters.
 
 mod api_auth;
+mod auto_driver;
 mod database_wait;
 mod dev;
 mod driver;
@@ -72,6 +73,7 @@ pub enum DaemonExit {
 /// [`DaemonError`] if waiting cannot help. The daemon waits for an unreachable
 /// database.
 pub async fn serve(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
+    settings.check_driver()?;
     let startup = start(&settings)?;
     let result = run_serve(settings, startup.shutdown).await;
     startup.traces.shutdown().await;
@@ -103,6 +105,7 @@ async fn run_serve(
 /// # Errors
 /// [`DaemonError`], also if the database cannot be reached.
 pub async fn once(settings: DaemonSettings) -> Result<DaemonExit, DaemonError> {
+    settings.check_driver()?;
     let startup = start(&settings)?;
     let result = one_pass(settings, startup.shutdown).await;
     startup.traces.shutdown().await;

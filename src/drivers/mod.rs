@@ -10,6 +10,7 @@ mod failure;
 mod host;
 mod kubeconfig;
 pub mod native;
+mod port;
 mod program;
 pub mod sandbox;
 pub mod script;
@@ -163,6 +164,18 @@ impl Deadlines {
 pub trait Driver: Send + Sync {
     /// The name in settings, logs and metrics.
     fn name(&self) -> &'static str;
+
+    /// The ID of the container engine that last answered, for drivers that use one.
+    fn engine(&self) -> Option<String> {
+        None
+    }
+
+    /// What of a running cluster is not as declared and cannot be changed in place: wanted and real
+    /// value. None if nothing is, or if that cannot be observed.
+    async fn recreation(&self, cluster: &Cluster) -> Option<String> {
+        let _ = cluster;
+        None
+    }
 
     /// Checks at start what every action needs, so that a missing or non-executable script
     /// is known before the first cluster is declared.

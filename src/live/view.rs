@@ -83,6 +83,16 @@ pub struct View {
     pub server_ip: Option<String>,
     /// Its placement: the selector of the daemons that work on it, if they have one.
     pub placed_by: Option<String>,
+    /// The driver that made it; a daemon with another one leaves it alone.
+    pub driver: Option<String>,
+    /// The ID of the container engine on which it is.
+    pub engine: Option<String>,
+    /// When its row was last let take over the cluster of its name.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub adopt_requested_at: Option<Timestamp>,
+    /// When it was requested to create it again, until it is deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub recreate_requested_at: Option<Timestamp>,
     /// A sentence if its labels do not match its placement any more.
     pub placement_mismatch: Option<String>,
     /// The old name of `placement_mismatch`.
@@ -161,6 +171,10 @@ impl View {
             retry_requested_at: cluster.retry_requested_at,
             server_ip: cluster.server_ip.clone(),
             placed_by: cluster.placed_by.clone(),
+            driver: cluster.driver.clone(),
+            engine: cluster.engine.clone(),
+            adopt_requested_at: cluster.adopt_requested_at,
+            recreate_requested_at: cluster.recreate_requested_at,
             placement_mismatch: cluster.placement_mismatch(),
             strays: cluster.placement_mismatch(),
             // An observation also holds a lease, and releasing it writes no row:

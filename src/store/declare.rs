@@ -216,6 +216,34 @@ impl Store {
             .await
     }
 
+    /// Lets a row take over the cluster of its name that a daemon finds; `None` as for a retry.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn request_adopt(
+        &self,
+        name: &ClusterName,
+        generation: Option<i64>,
+    ) -> Result<Option<Cluster>, DatabaseError> {
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.actor()];
+        self.one("adopt a cluster", &queries::REQUEST_ADOPT, &params)
+            .await
+    }
+
+    /// Requests that a cluster is deleted and created again; `None` as for a retry.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn request_recreate(
+        &self,
+        name: &ClusterName,
+        generation: Option<i64>,
+    ) -> Result<Option<Cluster>, DatabaseError> {
+        let params: [&(dyn ToSql + Sync); 3] = [&name.as_str(), &generation, &self.actor()];
+        self.one("recreate a cluster", &queries::REQUEST_RECREATE, &params)
+            .await
+    }
+
     /// Reads one cluster; `None` if it does not exist.
     ///
     /// # Errors

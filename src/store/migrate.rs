@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 21] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 23] = [
     (
         1,
         "clusters",
@@ -131,6 +131,16 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 21] = [
         21,
         "declared",
         include_str!("../../sql/migrations/0021_declared.sql"),
+    ),
+    (
+        22,
+        "owned",
+        include_str!("../../sql/migrations/0022_owned.sql"),
+    ),
+    (
+        23,
+        "names",
+        include_str!("../../sql/migrations/0023_names.sql"),
     ),
 ];
 

@@ -60,7 +60,7 @@ pub use migrate::{MigrateError, Migrated, SCHEMA_VERSION, migrate, migrate_repor
 pub use notification_queue::{NotificationQueue, QueueBlocker};
 pub use object::ClusterStatus;
 pub use objects::{Damage, DamageState, ObjectKind};
-pub use placement::{Unselected, UnselectedCluster};
+pub use placement::{DriverUse, Unselected, UnselectedCluster};
 pub use ports::PortConflict;
 pub use privileges::{DatabaseUser, LackingPrivilege};
 pub use replica_settings::{ExplainedSetting, ExplainedSettings, ReplicaSettings};

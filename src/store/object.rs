@@ -35,7 +35,7 @@ impl Object for Cluster {
         status_columns: "actual_state text, status_reason text, status_message text, \
             reconcile_error text, failed_attempts integer, next_attempt_at timestamptz, next_attempt_seconds float8, \
             health_failures integer, healthy boolean, flaps integer, flapped_at timestamptz, next_check_at timestamptz, \
-            cleared boolean, proven text, reached boolean, absent boolean",
+            cleared boolean, proven text, reached boolean, absent boolean, driver text, engine text, recreated timestamptz",
         set_status: "actual_state = s.actual_state, status_reason = s.status_reason, \
             status_message = s.status_message, reconcile_error = s.reconcile_error, \
             failed_attempts = s.failed_attempts, \
@@ -47,7 +47,10 @@ impl Object for Cluster {
             observed_spec_hash = CASE WHEN s.cleared THEN NULL ELSE coalesce(s.proven, c.observed_spec_hash) END, \
             observed_generation = CASE WHEN s.reached THEN c.generation ELSE c.observed_generation END, \
             last_reconciled_at = clock_timestamp(), \
-            placed_by = CASE WHEN {place} IS NULL THEN c.placed_by WHEN NOT s.absent THEN {place} END",
+            placed_by = CASE WHEN {place} IS NULL THEN c.placed_by WHEN NOT s.absent THEN {place} END, \
+            driver = coalesce(c.driver, s.driver), \
+            engine = CASE WHEN NOT s.absent THEN coalesce(c.engine, s.engine) END, \
+            recreate_requested_at = nullif(c.recreate_requested_at, s.recreated)",
         selects: "kindler_takes({selector}, c.placed_by, c.labels)",
         placed: "coalesce(c.placed_by, {place}) = {place}",
         actionable: "NOT c.paused AND NOT c.protected",
@@ -76,6 +79,9 @@ impl Object for Cluster {
             proven: None,
             reached: false,
             absent: false,
+            driver: None,
+            engine: None,
+            recreated: None,
         }
     }
 
@@ -124,6 +130,11 @@ pub struct ClusterStatus {
     proven: Option<String>,
     reached: bool,
     absent: bool,
+    /// Recorded unless the row has one.
+    driver: Option<String>,
+    engine: Option<String>,
+    /// The request to create the cluster again that is fulfilled.
+    recreated: Option<Timestamp>,
 }
 
 impl ClusterStatus {
@@ -149,6 +160,20 @@ impl ClusterStatus {
             proven: proven.then(|| spec_hash.to_owned()),
             reached: status.reached,
             absent: status.absent,
+            driver: None,
+            engine: None,
+            recreated: status.recreated,
+        }
+    }
+
+    /// With the driver and the container engine of this daemon, for a row whose cluster is made
+    /// or found by it.
+    #[must_use]
+    pub fn made_by(self, driver: &str, engine: Option<String>) -> Self {
+        Self {
+            driver: Some(driver.to_owned()),
+            engine,
+            ..self
         }
     }
 }

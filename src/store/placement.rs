@@ -35,7 +35,30 @@ pub struct UnselectedCluster {
     pub placed_by: Option<String>,
 }
 
+/// How many clusters a driver has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverUse {
+    /// The driver.
+    pub driver: String,
+    /// The number of its clusters.
+    pub clusters: i64,
+}
+
 impl Store {
+    /// The drivers that clusters were made with, most clusters first.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn drivers(&self) -> Result<Vec<DriverUse>, DatabaseError> {
+        self.each("list the drivers", &queries::LIST_DRIVERS, &[], |row| {
+            Ok(DriverUse {
+                driver: column(row, "driver")?,
+                clusters: column(row, "clusters")?,
+            })
+        })
+        .await
+    }
+
     /// The same store, which finds and claims only work on the selected clusters. An
     /// empty selector selects all. Reading is not restricted.
     #[must_use]

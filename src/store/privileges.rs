@@ -53,6 +53,9 @@ const STATUS: &[&str] = &[
     "placed_by",
     "flaps",
     "flapped_at",
+    "driver",
+    "engine",
+    "recreate_requested_at",
 ];
 
 const DECLARED: &[&str] = &[
@@ -116,7 +119,16 @@ const API: &[Needed] = &[
     ("INSERT", "column", &["clusters"], &["name", "provider"]),
     ("INSERT", "column", &["clusters"], DECLARED),
     ("UPDATE", "column", &["clusters"], DECLARED),
-    ("UPDATE", "column", &["clusters"], &["retry_requested_at"]),
+    (
+        "UPDATE",
+        "column",
+        &["clusters"],
+        &[
+            "retry_requested_at",
+            "adopt_requested_at",
+            "recreate_requested_at",
+        ],
+    ),
     (
         "INSERT",
         "table",

@@ -95,6 +95,7 @@ queries! {
     LIST_CHANGES = "list_changes";
     LIST_CLUSTERS = "list_clusters";
     LIST_DEFERRED_DELETIONS = "list_deferred_deletions";
+    LIST_DRIVERS = "list_drivers";
     LIST_FACTS = "list_facts";
     LIST_FAILING = "list_failing";
     LIST_LEASES = "list_leases";
@@ -121,6 +122,8 @@ queries! {
     READ_SERVER = "read_server";
     READ_TERMS = "read_terms";
     REQUEST_RETRY = "request_retry";
+    REQUEST_ADOPT = "request_adopt";
+    REQUEST_RECREATE = "request_recreate";
     REMOVE_REPLICA = "remove_replica";
     WRITE_WORKLOAD = "write_workload";
     REVOKE_TOKEN = "revoke_token";

@@ -122,6 +122,10 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         retry_requested_at: time(row, "retry_requested_at")?,
         server_ip: column(row, "server_ip")?,
         placed_by: column(row, "placed_by")?,
+        driver: column(row, "driver")?,
+        engine: column(row, "engine")?,
+        adopt_requested_at: time(row, "adopt_requested_at")?,
+        recreate_requested_at: time(row, "recreate_requested_at")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

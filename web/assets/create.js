@@ -12,7 +12,7 @@ import { FLAGS, PORTS, readLabels, readPort } from "./words.js";
 export async function openCreate() {
   const inputs = {};
   const errors = {};
-  let limits = { name_max: { k3d: 32, kind: 63 } };
+  let limits = { name_max: { k3d: 32, kind: 50 } };
   let latest = 0;
   let waiting;
   const field = (key, label, props = {}) => {

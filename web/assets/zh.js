@@ -67,7 +67,7 @@ export const zh = {
   r_Repairing: "开始修复", r_Repaired: "已修复", r_Flapping: "时好时坏",
   r_ChangeDeferred: "命令运行时配置又变，推迟应用",
   r_Recovered: "未经修复已恢复", r_ObservationFailed: "观测失败", r_StepFailed: "有步骤失败",
-  r_HostUnusable: "等待主机恢复",
+  r_HostUnusable: "等待主机恢复", r_NeedsRecreation: "需要重建",
   r_StepsUnknown: "有未知步骤", r_Paused: "已暂停：仅观测", r_Protected: "受保护：仅观测",
   r_RowInvalid: "该行无法读取", r_WriteRefused: "数据库拒绝写入",
   keysTitle: "键盘", keySearch: "搜索", keyMove: "下和上", keyOpen: "打开", keySelect: "选择",

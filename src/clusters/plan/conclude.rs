@@ -173,7 +173,12 @@ impl ConcludedAction<'_> {
                 Conclusion::Record(Status {
                     actual: Actual::Unknown,
                     reason: Reason::Deleted,
-                    message: "deleted; it is not declared absent any more".into(),
+                    message: match self.cluster.recreate_requested_at {
+                        Some(_) => "deleted; it is created again".into(),
+                        None => "deleted; it is not declared absent any more".into(),
+                    },
+                    recreated: self.cluster.recreate_requested_at,
+                    health_failures: 0,
                     error: None,
                     failed_attempts: 0,
                     next_attempt_at: None,

@@ -10,7 +10,7 @@ use crate::clusters::{Actual, Cluster, Desired};
 
 use super::defer::is_requested;
 use super::intent::{intent, last_failure};
-use super::{Action, Decision, Moment, Policy, Status};
+use super::{Action, Applied, Decision, Moment, Policy, Status};
 
 /// The input of one decision.
 #[derive(Clone, Copy)]
@@ -23,6 +23,9 @@ pub(super) struct DecisionInput<'a> {
 
 impl DecisionInput<'_> {
     pub(super) fn present(self) -> Decision {
+        if self.cluster.recreate_requested_at.is_some() {
+            return self.present_requested();
+        }
         match self.cluster.actual {
             Actual::Unknown => self.act(Action::Create),
             Actual::Creating => self.present_creating(),
@@ -33,6 +36,30 @@ impl DecisionInput<'_> {
             Actual::Stopping | Actual::Stopped => self.present_stopped(),
             Actual::Failed => self.present_failed(),
             Actual::Deleting => self.present_deleting(),
+        }
+    }
+
+    /// A person requested that it is deleted and created again. What is verified absent is
+    /// created next, by the ordinary decisions.
+    fn present_requested(self) -> Decision {
+        match self.observed {
+            None => Decision::Observe {
+                why: "its recreation was requested",
+            },
+            Some(Observation::Unknown(why)) => self.observe_later(why),
+            Some(Observation::Absent) => Decision::Record(Status {
+                actual: Actual::Unknown,
+                reason: Reason::Deleted,
+                message: "deleted; it is created again".into(),
+                error: None,
+                failed_attempts: 0,
+                next_attempt_at: None,
+                health_failures: 0,
+                applied: Applied::Cleared,
+                recreated: self.cluster.recreate_requested_at,
+                ..Status::unchanged(self.cluster)
+            }),
+            Some(Observation::Present(_)) => self.act(Action::Delete),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clusters::event::Reason;
-use crate::clusters::health::HostOutage;
+use crate::clusters::health::{HostOutage, MassVanishing};
 use crate::clusters::{Actual, Cluster, Waiting};
 use crate::duration;
 
@@ -172,6 +172,44 @@ pub fn defer_repair(
             next_attempt_at: Some(again),
             ..deferred
         },
+    })
+}
+
+/// Defers the recreation of a cluster that vanished together with most others. The recorded state
+/// stays, and the cluster is observed again soon.
+pub fn defer_recreation(
+    cluster: &Cluster,
+    decision: Decision,
+    event: Option<MassVanishing>,
+    policy: &Policy,
+    moment: Moment,
+) -> Decision {
+    let Some(event) = event.filter(|_| is_repair(cluster, &decision, moment)) else {
+        return decision;
+    };
+    let again = Some(moment.after(policy.health.reprobe));
+    let deferred = Status {
+        reason: Reason::RepairHeld,
+        message: format!(
+            "the cluster does not exist any more; {} of {} clusters vanished at about the same time, \
+             so none is created again until the container engine shows them: is it the right one, \
+             with its data? `kindler retry {}` creates this one again now",
+            event.absent.len(),
+            event.known,
+            cluster.name
+        ),
+        ..Status::unchanged(cluster)
+    };
+    Decision::Record(if cluster.settled() {
+        Status {
+            next_check_at: again,
+            ..deferred
+        }
+    } else {
+        Status {
+            next_attempt_at: again,
+            ..deferred
+        }
     })
 }
 

@@ -19,6 +19,7 @@ mod conclude;
 mod decide;
 mod defer;
 mod intent;
+mod recreation;
 mod status;
 pub mod steps;
 #[cfg(test)]
@@ -38,8 +39,11 @@ use decide::DecisionInput;
 
 pub use changed::conclude_changed;
 pub use conclude::{Conclusion, Failure, Outcome, Persistence, conclude};
-pub use defer::{DeletionQueue, defer_deletion, defer_repair, is_repair, wait_for_host};
+pub use defer::{
+    DeletionQueue, defer_deletion, defer_recreation, defer_repair, is_repair, wait_for_host,
+};
 pub use intent::started_message;
+pub use recreation::{counts_on_spec, needs_recreation};
 pub use status::{Applied, Status, write_refused};
 
 /// The numbers that decisions depend on.

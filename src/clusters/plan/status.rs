@@ -53,6 +53,8 @@ pub struct Status {
     pub reached: bool,
     /// Whether the cluster is known to be absent, so that its placement is cleared.
     pub absent: bool,
+    /// The request to create the cluster again that is fulfilled: the cluster is deleted.
+    pub recreated: Option<Timestamp>,
 }
 
 impl Status {
@@ -72,6 +74,7 @@ impl Status {
             applied: Applied::Kept,
             reached: false,
             absent: false,
+            recreated: None,
         }
     }
 
@@ -143,8 +146,12 @@ impl Status {
             Applied::Cleared => cluster.spec_applied = false,
             Applied::Proven => cluster.spec_applied = true,
         }
+        if self.recreated.is_some() && self.recreated == cluster.recreate_requested_at {
+            cluster.recreate_requested_at = None;
+        }
         if self.absent {
             cluster.placed_by = None;
+            cluster.engine = None;
         }
         if self.reached {
             cluster.observed_generation = cluster.generation;

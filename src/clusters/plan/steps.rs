@@ -135,7 +135,7 @@ fn unremovable(
     moment: Moment,
 ) -> Option<Status> {
     let unknown = unknown_leftovers(steps.driver, steps.facts, steps.records);
-    let why = if let Some(why) = of_another_driver(steps.driver, steps.records) {
+    let why = if let Some(why) = of_another_driver(steps.driver, cluster, steps.records) {
         why
     } else if !unknown.is_empty() {
         format!(
@@ -193,17 +193,28 @@ pub fn interrupted_steps(steps: StepsOf<'_>) -> Vec<StepChange> {
         .collect()
 }
 
-/// Why this daemon can neither observe nor change a cluster: steps of another driver are
-/// recorded. None if there are none.
-pub fn of_another_driver(driver: &str, records: &[StepRecord]) -> Option<String> {
-    let first = foreign_leftovers(driver, records).next()?;
-    let owner = &first.driver;
+/// Why this daemon can neither observe nor change a cluster: the row, or steps, record another
+/// driver. None if neither does.
+pub fn of_another_driver(
+    driver: &str,
+    cluster: &Cluster,
+    records: &[StepRecord],
+) -> Option<String> {
+    let of_steps = foreign_leftovers(driver, records).next();
+    let of_row = cluster.driver.as_ref().filter(|owner| *owner != driver);
+    let owner = of_steps.map(|first| &first.driver).or(of_row)?;
     let names = foreign_leftovers(driver, records).filter(|r| r.driver == *owner);
     let names: Vec<&str> = names.map(|r| r.name.as_str()).collect();
-    Some(format!(
-        "driver {owner} created {}, and this daemon has driver {driver}: start a daemon with \
-         KINDLER_DRIVER={owner}, or remove it by hand and set its state in cluster_steps to 'removed'",
+    let made = if names.is_empty() {
+        "this cluster".to_owned()
+    } else {
         names.join(", ")
+    };
+    Some(format!(
+        "driver {owner} created {made}, and this daemon has driver {driver}: start a daemon with \
+         KINDLER_DRIVER={owner}; or remove by hand what it made, then `kindler adopt {}` gives the \
+         row to this daemon's driver",
+        cluster.name
     ))
 }
 

@@ -19,7 +19,6 @@ use crate::core::steps::{Run, RunResult, StepChange, StepError};
 use crate::core::work::CancelReason;
 use crate::drivers::{ActionRequest, direction};
 use crate::metrics::ActionResult;
-use crate::store::ClusterStatus;
 
 use super::context::ReconcileContext;
 use super::unwritten::UnwrittenResult;
@@ -124,7 +123,11 @@ impl ClusterReconciler {
             status.error = Some(status.message.clone());
         }
         let changes = &ended.changes;
-        let conclusion = self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        let mut conclusion =
+            self.check_steps(context, &row, (action, outcome), conclusion, changes);
+        if let Some(status) = self.recreation_after(&row, action, &observed).await {
+            conclusion = Conclusion::Record(status);
+        }
         match self.finish(context, &row, conclusion, &ended).await? {
             Some(next) => {
                 self.unwritten.forget(context.key());
@@ -152,11 +155,14 @@ impl ClusterReconciler {
     ) -> Result<Result<Box<Leased<Cluster>>, Next>, DatabaseError> {
         let intended = intent.actual;
         // An interrupted delete resumes: it was counted when it began.
-        let begins = action == Action::Delete && row.object.actual != Actual::Deleting;
+        // A recreation was requested for this cluster alone: it is not counted.
+        let begins = action == Action::Delete
+            && row.object.actual != Actual::Deleting
+            && row.object.recreate_requested_at.is_none();
         let written = if begins {
             self.begin_deletion(context, row, intent, opening).await?
         } else {
-            let status = ClusterStatus::new(&intent, &row.object.spec_hash);
+            let status = self.written(&row.object, &intent);
             context.work.write(row, &status, opening).await?
         };
         let begun = match written {
@@ -165,7 +171,13 @@ impl ClusterReconciler {
             Written::Lost => return Ok(Err(context.reload().await?)),
         };
         let fenced = match context.work.renew().await? {
-            Some(now) if now.generation == begun.generation && !now.object.observe_only() => now,
+            Some(now)
+                if now.generation == begun.generation
+                    && !now.object.observe_only()
+                    && self.of_another_driver(context, &now.object).is_none() =>
+            {
+                now
+            }
             Some(now) => return Ok(Err(Next::Plan(Box::new(now)))),
             None => return Ok(Err(ReconcileContext::end(context.work.lost()))),
         };

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use crate::clusters::health::{HealthPolicy, HostHealth, HostOutage, MIN_PROBED};
+use crate::clusters::health::{
+    HealthPolicy, HostHealth, HostOutage, MIN_PROBED, MassVanishing, Vanished,
+};
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::{
-    Decision, DeletionQueue, Status, defer_deletion, defer_repair, is_repair,
+    Decision, DeletionQueue, Status, defer_deletion, defer_recreation, defer_repair, is_repair,
 };
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::database::DatabaseError;
@@ -24,10 +26,15 @@ use crate::findings::{Finding, FindingCode};
 use super::context::ReconcileContext;
 use super::{ClusterReconciler, moment};
 
+/// How many others are observed before a cluster that vanished is created again.
+const OTHERS_OF_A_VANISHED: usize = 8;
+
 /// The input of the safety limits, and which deferrals are logged.
 #[derive(Debug)]
 pub struct SafetyLimits {
     host: Mutex<HostHealth>,
+    vanished: Mutex<Vanished>,
+    recreations_deferred: AtomicBool,
     repairs_deferred: AtomicBool,
     deletions_deferred: AtomicBool,
 }
@@ -37,6 +44,8 @@ impl SafetyLimits {
     pub fn new(policy: &HealthPolicy) -> Self {
         Self {
             host: Mutex::new(HostHealth::new(policy)),
+            vanished: Mutex::default(),
+            recreations_deferred: AtomicBool::new(false),
             repairs_deferred: AtomicBool::new(false),
             deletions_deferred: AtomicBool::new(false),
         }
@@ -45,6 +54,51 @@ impl SafetyLimits {
     /// Removes the observation of a cluster, because an action on it starts.
     pub(super) fn action_starts(&self, name: &str) {
         self.host().remove(name);
+        self.vanished().remove(name);
+    }
+
+    fn vanished(&self) -> MutexGuard<'_, Vanished> {
+        self.vanished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The event that defers the recreation of this cluster. Logs its start and its end.
+    fn mass_vanishing(&self, name: &str) -> Option<MassVanishing> {
+        let (event, lasts) = {
+            let vanished = self.vanished();
+            (vanished.defers(name), vanished.event().is_some())
+        };
+        let logged = &self.recreations_deferred;
+        match &event {
+            Some(event) if !logged.swap(true, Ordering::Relaxed) => warn!(
+                known = event.known,
+                absent = event.absent.join(", "),
+                "most clusters vanished at about the same time: none is created again until the \
+                 container engine shows them, or a person requests it"
+            ),
+            None if !lasts && logged.swap(false, Ordering::Relaxed) => {
+                info!("no recreation is deferred any more");
+            }
+            _ => {}
+        }
+        event
+    }
+
+    /// The findings while recreations or repairs are suspended.
+    pub fn findings(&self) -> Vec<Finding> {
+        let recreations = self.vanished().event().map(|event| {
+            Finding::new(
+                FindingCode::RecreationsSuspended,
+                format!(
+                    "{} of {} clusters vanished at about the same time ({}), so none is created again",
+                    event.absent.len(),
+                    event.known,
+                    event.absent.join(", ")
+                ),
+                "check that the container engine is the right one and has its data; \
+                 `kindler retry NAME` creates one cluster again now",
+            )
+        });
+        recreations.into_iter().chain(self.finding()).collect()
     }
 
     fn host(&self) -> MutexGuard<'_, HostHealth> {
@@ -52,8 +106,9 @@ impl SafetyLimits {
     }
 
     fn add(&self, cluster: &Cluster, observed: &Observation) {
-        let mut host = self.host();
-        host.add(cluster.name.as_str(), Instant::now(), observed);
+        let (name, now) = (cluster.name.as_str(), Instant::now());
+        self.host().add(name, now, observed);
+        self.vanished().add(name, now, observed);
     }
 
     /// How many other clusters to observe before a repair, and which are known.
@@ -112,7 +167,7 @@ impl SafetyLimits {
     }
 
     /// The finding while repairs are suspended.
-    pub fn finding(&self) -> Option<Finding> {
+    fn finding(&self) -> Option<Finding> {
         let outage = self.host().suspended(Instant::now())?;
         Some(Finding::new(
             FindingCode::RepairsSuspended,
@@ -193,7 +248,11 @@ impl ClusterReconciler {
             self.limits.add(cluster, observed);
         }
         let repair = is_repair(cluster, &decision, moment(row));
-        let (others, known) = self.limits.others();
+        let (mut others, mut known) = self.limits.others();
+        if repair && *observed == Observation::Absent {
+            // The others may have vanished since they were observed.
+            (others, known) = (OTHERS_OF_A_VANISHED, Vec::new());
+        }
         if repair && others > 0 && !self.policy.health.suspend_for.is_zero() {
             let others = (others, known);
             if let Err(cancelled) = self.observe_others(context, cluster, others).await? {
@@ -204,7 +263,20 @@ impl ClusterReconciler {
                 self.limits.add(cluster, observed);
             }
         }
-        let outage = self.limits.outage(cluster.name.as_str(), repair);
+        let name = cluster.name.as_str();
+        if !self.policy.health.suspend_for.is_zero()
+            && let Some(event) = self.limits.mass_vanishing(name)
+        {
+            let (policy, now) = (&self.policy, moment(row));
+            return Ok(Ok(defer_recreation(
+                cluster,
+                decision,
+                Some(event),
+                policy,
+                now,
+            )));
+        }
+        let outage = self.limits.outage(name, repair);
         Ok(Ok(defer_repair(
             cluster,
             decision,

@@ -16,6 +16,7 @@ mod act;
 mod changed;
 mod context;
 mod limits;
+mod made_by;
 mod maintain;
 mod unwritten;
 
@@ -30,11 +31,10 @@ use tracing::{Span, debug, info, info_span, warn};
 
 use crate::clusters::event::Reason;
 use crate::clusters::observation::Observation;
-use crate::clusters::plan::steps::{
-    StepsOf, before_removal, interrupted_steps, left_to_another_driver, of_another_driver,
-    with_steps,
+use crate::clusters::plan::steps::{StepsOf, before_removal, interrupted_steps, with_steps};
+use crate::clusters::plan::{
+    Action, Decision, Moment, Policy, Status, counts_on_spec, needs_recreation, plan, wait_for_host,
 };
-use crate::clusters::plan::{Action, Decision, Moment, Policy, Status, plan, wait_for_host};
 use crate::clusters::{Actual, Cluster, Desired};
 use crate::core::backoff::Backoff;
 use crate::core::controller::Finished;
@@ -189,7 +189,7 @@ impl ClusterReconciler {
         }
         let mut decision = plan(cluster, None, &self.policy, moment(&row));
         let mut observation = None;
-        if let Some(why) = of_another_driver(self.driver.name(), &context.work.steps()) {
+        if let Some(why) = self.of_another_driver(context, cluster) {
             decision = self.leave_to_another_driver(&row, decision, why);
         } else if let Decision::Observe { why } = decision {
             let (observed, cancelled) = context.observe(&*self.driver, cluster).await;
@@ -207,6 +207,22 @@ impl ClusterReconciler {
             };
             observation = Some(observed);
         }
+        if counts_on_spec(cluster, &decision)
+            && let Some(why) = self.driver.recreation(cluster).await
+        {
+            let observed = match observation.take() {
+                Some(observed) => observed,
+                None => match context.observe(&*self.driver, cluster).await {
+                    (observed, None) => observed,
+                    (_, Some(cancelled)) => return Ok(ReconcileContext::end(cancelled)),
+                },
+            };
+            let (policy, now) = (&self.policy, moment(&row));
+            if let Some(status) = needs_recreation(cluster, &observed, &why, policy, now) {
+                decision = Decision::Record(status);
+            }
+            observation = Some(observed);
+        }
         let decision = self.before_removal(context, &row, decision);
         let decision = self.wait_for_host(&row, decision).await;
         context.note_decision(decision.as_str());
@@ -218,28 +234,6 @@ impl ClusterReconciler {
             Decision::Record(status) => self.record(context, row, status, observation).await,
             Decision::Remove => self.remove(context, &row).await,
             Decision::Act { action, intent } => self.act(context, action, intent, row).await,
-        }
-    }
-
-    /// The decision about a cluster of another driver. This driver cannot observe it, so the
-    /// observation is unknown, and no action runs.
-    fn leave_to_another_driver(
-        &self,
-        row: &Leased<Cluster>,
-        decision: Decision,
-        why: String,
-    ) -> Decision {
-        let (cluster, policy, moment) = (&row.object, &self.policy, moment(row));
-        let unknown = || Observation::unknown(why.clone());
-        let decision = match decision {
-            Decision::Observe { .. } => plan(cluster, Some(&unknown()), policy, moment),
-            decision => decision,
-        };
-        match decision {
-            Decision::Act { .. } => {
-                Decision::Record(left_to_another_driver(cluster, why, policy, moment))
-            }
-            decision => decision,
         }
     }
 
@@ -267,6 +261,7 @@ impl ClusterReconciler {
     ) -> Result<Next, DatabaseError> {
         let healthy = observation.as_ref().is_some_and(Observation::is_healthy)
             && status.actual == Actual::Running
+            && status.reason != Reason::NeedsRecreation
             && row.object.spec_applied
             && !row.object.observe_only();
         if healthy {
@@ -408,7 +403,7 @@ impl ClusterReconciler {
         let interrupted = interrupted_steps(steps);
         let changes = [changes, &interrupted].concat();
         let status = with_steps(status, steps, row.now());
-        let written = ClusterStatus::new(&status, &row.object.spec_hash);
+        let written = self.written(&row.object, &status);
         (status, written, changes)
     }
 

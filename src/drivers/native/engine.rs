@@ -442,6 +442,7 @@ fn node(listed: &ContainerSummary) -> Option<Node> {
         cluster,
         role,
         state: state(listed.state?),
+        image: listed.image.clone().unwrap_or_default(),
         ports: ports.collect(),
         addresses: addresses.collect(),
     })

@@ -25,6 +25,16 @@ pub(super) enum NativeError {
         recorded: String,
         file: PathBuf,
     },
+    /// As above, for one row: another host may have another engine behind the same setting.
+    #[error(
+        "another container engine answers: {answering}, and this cluster was made on {recorded}; \
+         correct DOCKER_HOST, or, if it is gone for good: kindler adopt {name}"
+    )]
+    EngineOfRow {
+        answering: String,
+        recorded: String,
+        name: String,
+    },
     #[error("could not {operation} {}", path.display())]
     File {
         operation: &'static str,
@@ -45,6 +55,12 @@ pub(super) enum NativeError {
     SeveralNetworks { name: String, id: String },
     #[error("subnet {subnet} overlaps with that of the network {neighbour}: choose another")]
     SubnetTaken { subnet: Ipv4Net, neighbour: String },
+    #[error("{field} {port} is in use by {by}: end that, or declare another port")]
+    PortTaken {
+        field: &'static str,
+        port: u16,
+        by: String,
+    },
     /// k3d and kind cannot change it.
     #[error("it needs to be created again: {0}")]
     NeedsRecreation(String),
@@ -67,10 +83,14 @@ impl NativeError {
             Self::NeedsRecreation(_) => {
                 permanent("declare the old value again, or delete the cluster and create it again")
             }
-            Self::Foreign(_) => permanent("delete that cluster by hand, or use another name"),
+            Self::Foreign(_) => {
+                permanent("kindler adopt takes it over; or delete it by hand, or use another name")
+            }
             Self::SubnetTaken { .. } | Self::SeveralNetworks { .. } => permanent(""),
             Self::Engine(_)
             | Self::OtherEngine { .. }
+            | Self::EngineOfRow { .. }
+            | Self::PortTaken { .. }
             | Self::File { .. }
             | Self::Kubeconfig(_)
             | Self::NoKubeconfig(_)

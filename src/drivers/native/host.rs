@@ -192,7 +192,7 @@ impl Version {
 /// Why no answer of the engine can be used.
 pub(super) fn of_engine(error: &NativeError) -> HostFault {
     let next = match error {
-        NativeError::OtherEngine { .. } => "correct DOCKER_HOST",
+        NativeError::OtherEngine { .. } | NativeError::EngineOfRow { .. } => "correct DOCKER_HOST",
         _ => {
             "start the container engine (systemctl start docker), let the user of the daemon use \
              it (usermod -aG docker USER), or correct DOCKER_HOST"

@@ -28,12 +28,13 @@ mod kubeconfig;
 mod network;
 mod node;
 mod owner;
+mod ports;
 mod steps;
 mod tools;
 mod work;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -51,6 +52,7 @@ use error::NativeError;
 use host::HostTools;
 use node::{Node, Shape};
 use owner::ClusterFolder;
+use ports::PortReservations;
 
 pub use tools::NodeImages;
 
@@ -79,6 +81,9 @@ pub struct NativeDriver {
     settings: NativeSettings,
     engine: Engine,
     tools: HostTools,
+    /// The ID of the engine that last answered.
+    answered: Arc<Mutex<Option<Arc<str>>>>,
+    ports: PortReservations,
 }
 
 impl NativeDriver {
@@ -88,6 +93,8 @@ impl NativeDriver {
             settings,
             engine: Engine::default(),
             tools: HostTools::default(),
+            answered: Arc::default(),
+            ports: PortReservations::default(),
         }
     }
 
@@ -104,16 +111,24 @@ impl NativeDriver {
 
     /// The containers of a cluster, and what they say.
     async fn shape(&self, cluster: &Cluster) -> Result<(Shape, Vec<Node>), NativeError> {
-        let nodes = self.nodes().await?;
+        let nodes = self.nodes(cluster).await?;
         let of_cluster = node::of_cluster(&nodes, cluster.spec.provider, &cluster.name);
         let cloned = of_cluster.iter().map(|node| (*node).clone()).collect();
         Ok((node::shape(&of_cluster), cloned))
     }
 
-    /// The containers of all clusters, unless another engine than theirs answers: its list says
-    /// nothing about them.
-    async fn nodes(&self) -> Result<Arc<[Node]>, NativeError> {
-        Ok(self.listed().await?.nodes)
+    /// The containers of all clusters, unless another engine answers than the one on which this
+    /// cluster was made: its list says nothing about it.
+    async fn nodes(&self, cluster: &Cluster) -> Result<Arc<[Node]>, NativeError> {
+        let listed = self.listed().await?;
+        match &cluster.engine {
+            Some(recorded) if **recorded != *listed.engine => Err(NativeError::EngineOfRow {
+                answering: listed.engine.to_string(),
+                recorded: recorded.clone(),
+                name: cluster.name.to_string(),
+            }),
+            _ => Ok(listed.nodes),
+        }
     }
 
     async fn listed(&self) -> Result<EngineList, NativeError> {
@@ -126,11 +141,12 @@ impl NativeDriver {
                 file: owner::engine_file(&self.settings.dir),
             });
         }
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed.engine.clone());
         Ok(listed)
     }
 
     async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
-        let (shape, nodes) = self.shape(cluster).await?;
+        let (shape, _) = self.shape(cluster).await?;
         if shape != Shape::Absent && self.is_foreign(cluster) {
             return Ok(Observation::unknown(foreign_text(cluster)));
         }
@@ -141,7 +157,7 @@ impl NativeDriver {
             Shape::Absent => Observation::Absent,
             Shape::Stopped => Observation::STOPPED,
             Shape::Down(why) | Shape::HalfMade(why) => Observation::unhealthy(why),
-            Shape::Running => self.probe(cluster, &nodes).await,
+            Shape::Running => self.probe(cluster).await,
         })
     }
 
@@ -149,7 +165,8 @@ impl NativeDriver {
     /// the row has never been seen to have a cluster, as one that was taken over has.
     fn is_foreign(&self, cluster: &Cluster) -> bool {
         let has_had_one = cluster.last_healthy_at.is_some() || cluster.actual == Actual::Running;
-        !has_had_one && self.folder(cluster).owner() != Some(cluster.uid)
+        let is_adopted = cluster.adopt_requested_at.is_some();
+        !has_had_one && !is_adopted && self.folder(cluster).owner() != Some(cluster.uid)
     }
 
     /// Records a cluster that was taken over, so that it is this row's in every later state.
@@ -184,11 +201,7 @@ impl NativeDriver {
     }
 
     /// Asks the API server of a cluster whose containers run.
-    async fn probe(&self, cluster: &Cluster, nodes: &[Node]) -> Observation {
-        let nodes: Vec<&Node> = nodes.iter().collect();
-        if let Some(why) = work::port_difference(cluster, &nodes) {
-            return Observation::unhealthy(why);
-        }
+    async fn probe(&self, cluster: &Cluster) -> Observation {
         let path = self.folder(cluster).kubeconfig();
         let access = match kubeconfig::read(&path) {
             Ok(access) => access,
@@ -205,8 +218,8 @@ impl NativeDriver {
 fn foreign_text(cluster: &Cluster) -> String {
     let (name, provider) = (&cluster.name, cluster.spec.provider);
     format!(
-        "a {provider} cluster {name} exists that this row did not make; it is not touched: delete \
-         it by hand ({}), or declare another name",
+        "a {provider} cluster {name} exists that this row did not make; it is not touched: take it \
+         over (kindler adopt {name}), delete it by hand ({}), or declare another name",
         tools::delete(cluster, "KUBECONFIG".as_ref())
     )
 }
@@ -215,6 +228,19 @@ fn foreign_text(cluster: &Cluster) -> String {
 impl Driver for NativeDriver {
     fn name(&self) -> &'static str {
         "native"
+    }
+
+    fn engine(&self) -> Option<String> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.as_deref().map(str::to_owned)
+    }
+
+    async fn recreation(&self, cluster: &Cluster) -> Option<String> {
+        let (shape, nodes) = self.shape(cluster).await.ok()?;
+        if shape != Shape::Running || self.is_foreign(cluster) {
+            return None;
+        }
+        work::difference(cluster, &nodes, &self.settings.images, &self.engine).await
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {

@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub cluster: String,
     pub role: NodeRole,
     pub state: NodeState,
+    /// Its image, as the engine names it.
+    pub image: String,
     /// Published TCP ports: of the container, and of the host.
     pub ports: Vec<(u16, u16)>,
     /// Its addresses, by the name of the network.
@@ -175,6 +177,7 @@ mod tests {
             cluster: "dev".into(),
             role,
             state,
+            image: String::new(),
             ports: Vec::new(),
             addresses: Vec::new(),
         }

@@ -21,6 +21,16 @@ pub struct NodeImages {
     pub kind: Option<String>,
 }
 
+impl NodeImages {
+    /// That of the nodes of this provider, if one is set.
+    pub fn of(&self, provider: Provider) -> Option<&str> {
+        match provider {
+            Provider::K3d => self.k3d.as_deref(),
+            Provider::Kind => self.kind.as_deref(),
+        }
+    }
+}
+
 /// `k3d cluster create` or `kind create cluster`. `config` is the file of [`kind_config`].
 pub(super) fn create(
     cluster: &Cluster,

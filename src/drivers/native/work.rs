@@ -11,10 +11,11 @@ use crate::clusters::{Cluster, Provider};
 use crate::command::CommandLine;
 use crate::core::steps::StepObservation;
 
-use super::engine::NodeLimits;
+use super::engine::{Engine, NodeLimits};
 use super::error::NativeError;
 use super::node::{Node, NodeRole, NodeState, Shape};
 use super::owner::ClusterFolder;
+use super::tools::NodeImages;
 use super::{ActionRequest, Kubeconfig, NativeDriver};
 use super::{api_server, foreign_text, kubeconfig, network, node, tools};
 
@@ -73,6 +74,10 @@ impl NativeWork<'_> {
     pub async fn observe_cluster(&self) -> Result<StepObservation, NativeError> {
         let (shape, nodes) = self.driver.shape(self.cluster()).await?;
         let nodes: Vec<&Node> = nodes.iter().collect();
+        // It may be exactly as declared, and still is not this row's: the effect refuses it.
+        if shape != Shape::Absent && self.driver.is_foreign(self.cluster()) {
+            return Ok(not_in_place(&foreign_text(self.cluster())));
+        }
         Ok(match shape {
             Shape::Running if self.leftover(&nodes).next().is_some() => {
                 not_in_place("k3d left its tools container")
@@ -126,6 +131,12 @@ impl NativeWork<'_> {
 
     async fn create(&self) -> Result<(), NativeError> {
         let (cluster, folder) = (self.cluster(), self.folder());
+        // The ports of another host's engine cannot be tested here.
+        let is_local = self.driver.listed().await?.facts.root.is_some();
+        let _ports = match is_local {
+            true => Some(self.driver.ports.reserve(cluster).await?),
+            false => None,
+        };
         folder
             .own(cluster.uid)
             .map_err(|source| NativeError::File {
@@ -330,6 +341,67 @@ impl NativeWork<'_> {
             sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+/// What of a running cluster is not as declared, and its provider cannot change: ports, network,
+/// image.
+pub(super) async fn difference(
+    cluster: &Cluster,
+    nodes: &[Node],
+    images: &NodeImages,
+    engine: &Engine,
+) -> Option<String> {
+    let nodes: Vec<&Node> = nodes.iter().collect();
+    let found = port_difference(cluster, &nodes)
+        .or_else(|| network_difference(cluster, &nodes))
+        .or_else(|| image_difference(images.of(cluster.spec.provider)?, &nodes));
+    match found {
+        Some(found) => Some(found),
+        // The network has its name, but perhaps another subnet.
+        None if cluster.spec.subnet.is_some() => {
+            network::difference(engine, cluster).await.ok().flatten()
+        }
+        None => None,
+    }
+}
+
+/// Why the servers are not in the declared network; none if they are.
+fn network_difference(cluster: &Cluster, nodes: &[&Node]) -> Option<String> {
+    let wanted = network::name(cluster);
+    let server = nodes.iter().find(|node| node.role == NodeRole::Server)?;
+    let is_in = |network: &str| server.addresses.iter().any(|(name, _)| name == network);
+    // A cluster that was taken over may be in any network, unless a subnet is or was declared.
+    let matters = cluster.spec.subnet.is_some() || is_in(&format!("k3d-{}", cluster.name));
+    (matters && !is_in(&wanted) && !server.addresses.is_empty()).then(|| {
+        let real: Vec<&str> = server.addresses.iter().map(|(name, _)| &**name).collect();
+        format!(
+            "the network {wanted} is declared, but {} is in {}",
+            server.name,
+            real.join(", ")
+        )
+    })
+}
+
+/// Why the servers have not the image of the settings; none if they have.
+fn image_difference(wanted: &str, nodes: &[&Node]) -> Option<String> {
+    let server = nodes.iter().find(|node| node.role == NodeRole::Server)?;
+    let tagged = |image: &str| {
+        let image = image.split('@').next().unwrap_or_default();
+        let image = image.strip_prefix("docker.io/").unwrap_or(image);
+        let has_tag = image
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':'));
+        // The engine names an image whose tag has moved by its ID.
+        (has_tag && !image.starts_with("sha256:")).then(|| image.to_owned())
+    };
+    let (real, declared) = (tagged(&server.image)?, tagged(wanted)?);
+    (real != declared).then(|| {
+        format!(
+            "the image {wanted} is wanted, but {} has {}",
+            server.name, server.image
+        )
+    })
 }
 
 /// Why the published ports are not the declared ones; none if they are.

@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use crate::clusters::Cluster;
 use crate::command::clean_line;
 
+use super::super::port;
+use super::SandboxSettings;
 use super::error::SandboxError;
 use super::folder::{Folder, NODE_LOG, regular};
 use super::node::{PORT_TAKEN, READY};
-use super::{SandboxSettings, port};
 
 /// How long a node may take to report that it is ready. It needs a few milliseconds, but much
 /// longer on a busy machine.

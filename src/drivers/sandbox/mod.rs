@@ -15,7 +15,6 @@ mod fault;
 mod folder;
 mod launch;
 pub mod node;
-mod port;
 mod process;
 mod readiness;
 mod steps;

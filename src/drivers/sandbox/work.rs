@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use tokio::time::{Instant, sleep};
 use crate::clusters::Cluster;
 use crate::core::steps::StepObservation::{self, InPlace, NotInPlace};
 
+use super::super::port;
 use super::claims::{PortClaims, unless_missing};
 use super::error::SandboxError;
 use super::folder::{Folder, FolderState, NodeRecord};
 use super::launch::{launch, port_taken};
-use super::{SandboxSettings, port, readiness};
+use super::{SandboxSettings, readiness};
 
 /// How long a node may take to end after its folder is removed: it checks every second.
 const NODE_END_WITHIN: Duration = Duration::from_secs(5);
@@ -83,7 +85,8 @@ impl SandboxWork<'_> {
         if !self.claims().has_claimed(self.name(), self.port())? {
             return Ok(NotInPlace(format!("port {} is not claimed", self.port())));
         }
-        if self.own_port()? == Some(self.port()) || port::is_free(self.port()) {
+        if self.own_port()? == Some(self.port()) || port::is_free(Ipv4Addr::LOCALHOST, self.port())
+        {
             return Ok(InPlace);
         }
         Ok(NotInPlace(format!("port {} is in use", self.port())))
@@ -92,7 +95,8 @@ impl SandboxWork<'_> {
     /// Claims the port. It checks first that the port is free, so that a running node is not ended
     /// for a port that is in use.
     pub(super) async fn claim_port(&self) -> Result<(), SandboxError> {
-        if self.own_port()? != Some(self.port()) && !port::is_free(self.port()) {
+        if self.own_port()? != Some(self.port()) && !port::is_free(Ipv4Addr::LOCALHOST, self.port())
+        {
             return Err(port_taken(self.port()).await);
         }
         self.claims().claim(self.name(), self.port())

@@ -60,7 +60,7 @@ pub(super) async fn suggest(State(api): State<Api>) -> Result<Json<Value>, ApiEr
         "node_port": default_of("node_port"),
         "cluster_subnet": free.subnet,
         "limits": {
-            "name_max": { "k3d": crate::clusters::MAX_K3D_NAME, "kind": crate::clusters::MAX_NAME },
+            "name_max": { "k3d": crate::clusters::MAX_K3D_NAME, "kind": crate::clusters::MAX_KIND_NAME },
             "port": [MIN_PORT, u16::MAX],
         },
     });

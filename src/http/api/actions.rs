@@ -1,4 +1,4 @@
-//! Actions on a cluster: retry, pause, resume, start, stop, roll back.
+//! Actions on a cluster: retry, adopt, recreate, pause, resume, start, stop, roll back.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -42,6 +42,38 @@ pub(super) async fn retry(
     let (name, _) = find_changeable(&api, &name).await?;
     let store = api.declaring(&actor);
     let requested = store.request_retry(&name, expected.0).await?;
+    respond(&api, &name, requested).await
+}
+
+/// Take over the cluster of this name that the daemon finds, although the row did not make it.
+#[utoipa::path(post, path = "/api/clusters/{name}/adopt", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn adopt(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+    expected: ExpectedGeneration,
+) -> Result<Response, ApiError> {
+    let (name, _) = find_changeable(&api, &name).await?;
+    let store = api.declaring(&actor);
+    let requested = store.request_adopt(&name, expected.0).await?;
+    respond(&api, &name, requested).await
+}
+
+/// Delete the cluster and create it again, as declared.
+#[utoipa::path(post, path = "/api/clusters/{name}/recreate", tag = "actions", security(("token" = ["write"])),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "the ETag that was read")),
+    responses((status = 200, body = View), (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn recreate(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+    expected: ExpectedGeneration,
+) -> Result<Response, ApiError> {
+    let (name, _) = find_changeable(&api, &name).await?;
+    let store = api.declaring(&actor);
+    let requested = store.request_recreate(&name, expected.0).await?;
     respond(&api, &name, requested).await
 }
 

@@ -17,11 +17,13 @@ use super::lookup::parse_name;
 const MAX_EVENTS: i64 = 1000;
 const DEFAULT_EVENTS: i64 = 100;
 
-/// The kinds of events; `sql/migrations/0012_steps.sql` has the same list.
-const KINDS: [&str; 12] = [
+/// The kinds of events; `sql/migrations/0022_owned.sql` has the same list.
+const KINDS: [&str; 14] = [
     "declared",
     "changed",
     "retry",
+    "adopt",
+    "recreate",
     "paused",
     "resumed",
     "protected",

@@ -131,6 +131,8 @@ pub(super) fn router(api: Api) -> Router {
         .routes(routes!(steps::steps))
         .routes(routes!(declare::batch))
         .routes(routes!(actions::retry))
+        .routes(routes!(actions::adopt))
+        .routes(routes!(actions::recreate))
         .routes(routes!(actions::pause))
         .routes(routes!(actions::resume))
         .routes(routes!(actions::start))

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::clusters::event::Reason;
 use crate::clusters::{Actual, Cluster, ClusterName, Desired, StepProgress, Waiting};
 use crate::command::{LogFile, LogOwner, state_files, tail};
 use crate::store::Removal;
@@ -397,6 +398,8 @@ impl TaskProgress {
     fn of(cluster: &Cluster, steps: Option<StepProgress<'_>>) -> Self {
         let status = match cluster.actual {
             Actual::Failed => "failed",
+            // Nothing is tried until a person acts.
+            Actual::Running if cluster.has_reason(Reason::NeedsRecreation) => "failed",
             Actual::Unknown => "pending",
             Actual::Running | Actual::Stopped => "pending",
             Actual::Creating

@@ -98,6 +98,20 @@ const ROUTES: &[Route] = &[
         200,
     ),
     (
+        "POST /api/clusters/{name}/adopt",
+        Some(Write),
+        "/api/clusters/dev/adopt",
+        None,
+        200,
+    ),
+    (
+        "POST /api/clusters/{name}/recreate",
+        Some(Write),
+        "/api/clusters/dev/recreate",
+        None,
+        200,
+    ),
+    (
         "POST /api/clusters/{name}/pause",
         Some(Write),
         "/api/clusters/dev/pause",

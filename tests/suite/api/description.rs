@@ -24,6 +24,8 @@ const ROUTES: &[&str] = &[
     "POST /api/clusters/{name}/start",
     "POST /api/clusters/{name}/stop",
     "POST /api/clusters/{name}/retry",
+    "POST /api/clusters/{name}/adopt",
+    "POST /api/clusters/{name}/recreate",
     "POST /api/clusters/{name}/pause",
     "POST /api/clusters/{name}/resume",
     "POST /api/clusters/{name}/rollback",

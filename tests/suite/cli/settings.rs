@@ -152,7 +152,7 @@ async fn help_shows_the_effective_defaults() {
     );
     let dev = home.run(&["dev", "--help"]).await.exits(0).out;
     assert!(
-        dev.contains("[default: 15s]") && dev.contains("[default: sandbox]"),
+        dev.contains("[default: 15s]") && dev.contains("[default: auto]"),
         "{dev}"
     );
     home.write(
@@ -235,7 +235,7 @@ async fn invalid_settings_name_their_source_and_limit() {
         (
             "KINDLER_DRIVER",
             "magic",
-            "KINDLER_DRIVER: driver \"magic\" is not known: use script, native or sandbox",
+            "KINDLER_DRIVER: driver \"magic\" is not known: use script, native, sandbox or auto",
         ),
         (
             "KINDLER_LISTEN",

@@ -17,7 +17,7 @@ use kindler::drivers::{ActionRequest, Deadlines, Driver};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::rig::Token;
-use crate::kit::{ClaimedPort, claim_port, sample_cluster};
+use crate::kit::{ClaimedPort, claim_port, patience, sample_cluster};
 
 /// Far longer than any action in these tests on a busy machine.
 pub const DRIVER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,8 +59,8 @@ pub trait DriverRig {
 /// Deadlines that no test exceeds by chance, and a short grace.
 pub fn deadlines() -> Deadlines {
     Deadlines {
-        create: DRIVER_TIMEOUT,
-        delete: DRIVER_TIMEOUT,
+        create: DRIVER_TIMEOUT * patience(),
+        delete: DRIVER_TIMEOUT * patience(),
         probe: DRIVER_TIMEOUT,
         grace: Duration::from_millis(500),
     }
@@ -116,7 +116,7 @@ pub async fn act_until(
         trust,
         cancel,
     };
-    tokio::time::timeout(DRIVER_TIMEOUT * 2, driver.act(action, &order))
+    tokio::time::timeout(DRIVER_TIMEOUT * 2 * patience(), driver.act(action, &order))
         .await
         .expect("an action must end")
 }

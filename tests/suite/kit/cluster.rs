@@ -31,6 +31,10 @@ pub fn sample_cluster() -> Cluster {
         retry_requested_at: None,
         server_ip: None,
         placed_by: None,
+        driver: None,
+        engine: None,
+        adopt_requested_at: None,
+        recreate_requested_at: None,
         created_at: None,
         updated_at: None,
     }

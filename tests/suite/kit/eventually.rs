@@ -1,5 +1,6 @@
 //! Waits for conditions without fixed sleeps.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -33,6 +34,15 @@ impl<T> PollResult for Option<T> {
     }
 }
 
+/// How many times longer than usual to wait: `make test-docker` makes real clusters.
+pub fn patience() -> u32 {
+    static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+        let given = std::env::var("KINDLER_TEST_PATIENCE").ok();
+        given.and_then(|times| times.parse().ok()).unwrap_or(1)
+    });
+    *PATIENCE
+}
+
 /// Tries again until the condition holds, and returns its value. Panics with the
 /// awaited condition if the deadline passes first; the deadline also ends an attempt
 /// that hangs.
@@ -44,6 +54,7 @@ pub fn eventually<A: PollResult, F: Future<Output = A>>(
 ) -> impl Future<Output = A::Value> {
     // An async fn would lose the caller's location.
     let caller = std::panic::Location::caller();
+    let deadline = deadline * patience();
     async move {
         let giving_up = Instant::now() + deadline;
         let mut pause = FIRST_PAUSE;

@@ -23,7 +23,7 @@ pub use certificates::{Certificates, parameter};
 pub use cluster::sample_cluster;
 pub use daemon::{Daemon, DaemonBuilder, KINDLER, daemon_settings, kindler, kindler_output};
 pub use database::{Database, migrated, removal};
-pub use eventually::eventually;
+pub use eventually::{eventually, patience};
 pub use host::{Host, JournalEntry};
 pub use http::get;
 pub use other_host::OtherHost;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::rig::{NativeRig, TOOLS, engine};
+use super::rig::{self, NativeRig, engine};
 use crate::kit::{Sql, TIMEOUT, eventually, kindler_output};
 
 const ATTEMPTS: &str = "SELECT failed_attempts::bigint FROM clusters";
@@ -67,7 +67,10 @@ async fn a_cluster_waits_for_its_tool_without_attempts() {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
     let daemon = rig.builder().set("PATH", path).start().await;
     // The other provider's tool is there, so only this cluster makes its absence a fault.
-    program(&tools.join("kind"), &format!("exec {TOOLS}/kind \"$@\""));
+    program(
+        &tools.join("kind"),
+        &format!("exec {}/kind \"$@\"", rig::tools()),
+    );
     rig.declare("k3d").await;
     rig.wait_shown("HostUnusable | waiting for this host: k3d is not found in the PATH")
         .await;
@@ -81,7 +84,10 @@ async fn a_cluster_waits_for_its_tool_without_attempts() {
         .await;
     daemon.full_passes(2).await;
     assert_eq!(rig.database.number(ATTEMPTS).await, 0);
-    program(&tools.join("k3d"), &format!("exec {TOOLS}/k3d \"$@\""));
+    program(
+        &tools.join("k3d"),
+        &format!("exec {}/k3d \"$@\"", rig::tools()),
+    );
     rig.wait_running().await;
     rig.desire("absent").await;
     rig.wait_removed().await;

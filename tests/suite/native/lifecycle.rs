@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::rig::{NativeRig, docker};
-use crate::kit::{Sql, TIMEOUT, eventually};
+use crate::kit::{Sql, TIMEOUT, claim_port, eventually, kindler};
 
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
@@ -105,19 +105,23 @@ async fn a_cluster_with_a_subnet_has_a_network_until_it_is_deleted() {
 #[ignore = "needs a container engine: make test-engine"]
 async fn a_port_that_cannot_be_changed_is_never_shown_as_applied() {
     let rig = NativeRig::new("fixed").await;
-    let _daemon = rig.start().await;
+    let daemon = rig.start().await;
     rig.declare("k3d").await;
     rig.wait_running().await;
     let published = rig.http();
     rig.database
         .run("UPDATE clusters SET http_port = 18999 WHERE name = 'fixed'")
         .await;
-    rig.wait_shown("it needs to be created again").await;
+    rig.wait_shown("running | NeedsRecreation").await;
     assert!(
         rig.shown()
             .await
             .contains(&format!("but {published} is published"))
     );
+    // It is checked further, and nothing is retried.
+    let checked = "SELECT count(*) FROM cluster_events WHERE to_state IN ('updating', 'failed')";
+    daemon.full_passes(2).await;
+    assert_eq!(rig.database.number(checked).await, 0);
     let running = ["k3d-fixed-server-0 running", "k3d-fixed-serverlb running"];
     assert_eq!(rig.containers(), running);
     let applied =
@@ -126,5 +130,99 @@ async fn a_port_that_cannot_be_changed_is_never_shown_as_applied() {
     // The old value heals it.
     let back = format!("UPDATE clusters SET http_port = {published} WHERE name = 'fixed'");
     rig.database.run(&back).await;
+    rig.wait_shown("running | Updated").await;
+}
+
+/// The request is durable: the daemon that is killed between the delete and the create does not
+/// lose it.
+#[tokio::test]
+#[ignore = "needs a container engine: make test-engine"]
+async fn a_person_requests_that_a_cluster_is_created_again() {
+    let rig = NativeRig::new("renewed").await;
+    let daemon = rig.start().await;
+    rig.declare("k3d").await;
     rig.wait_running().await;
+    let id = || docker(&["inspect", "--format", "{{.Id}}", &rig.server()]);
+    let first = id();
+    let free = claim_port();
+    let port = format!(
+        "UPDATE clusters SET http_port = {} WHERE name = 'renewed'",
+        free.number
+    );
+    rig.database.run(&port).await;
+    rig.wait_shown("running | NeedsRecreation").await;
+    daemon.stop().await;
+    let requested = kindler(&rig.database.url(), &rig.host)
+        .args(["recreate", "renewed", "--yes"])
+        .output()
+        .unwrap();
+    assert!(requested.status.success(), "{requested:?}");
+    assert_eq!(id(), first);
+    let _daemon = rig.start().await;
+    rig.wait_shown("running | Created").await;
+    assert_ne!(id(), first);
+    let published = docker(&["port", "k3d-renewed-serverlb", "80/tcp"]);
+    assert!(
+        published.contains(&format!(":{}", free.number)),
+        "{published}"
+    );
+    let left = "SELECT count(*) FROM clusters WHERE recreate_requested_at IS NOT NULL";
+    assert_eq!(rig.database.number(left).await, 0);
+    let events = "SELECT string_agg(kind || ' ' || coalesce(to_state, ''), ', ' ORDER BY id)
+                  FROM cluster_events WHERE kind IN ('recreate', 'transition')
+                  AND id >= (SELECT min(id) FROM cluster_events WHERE kind = 'recreate')";
+    assert_eq!(
+        rig.database.text(events).await,
+        "recreate , transition deleting, transition unknown, transition creating, transition running"
+    );
+}
+
+/// Most clusters vanish at once: that is a fault of the engine, not of the clusters.
+#[tokio::test]
+#[ignore = "needs a container engine: make test-engine"]
+async fn clusters_that_vanish_together_wait_for_a_person() {
+    let rig = NativeRig::new("vanish-a").await;
+    let daemon = rig
+        .builder()
+        .set("KINDLER_REPAIR_SUSPENSION", "1s")
+        // Longer than the engine takes to remove them.
+        .set("KINDLER_HEALTH_REPROBE", "3s")
+        .start()
+        .await;
+    rig.declare("k3d").await;
+    rig.database
+        .run("INSERT INTO clusters (name, provider) VALUES ('vanish-b', 'k3d')")
+        .await;
+    let running = "SELECT count(*) FROM clusters WHERE actual_state = 'running'";
+    eventually(TIMEOUT, "both run", || async {
+        rig.database.number(running).await == 2
+    })
+    .await;
+    let names = docker(&["ps", "-aq", "--filter", "name=vanish-"]);
+    let mut remove = vec!["rm", "-f"];
+    remove.extend(names.lines());
+    docker(&remove);
+    rig.wait_shown("running | RepairHeld | the cluster does not exist any more")
+        .await;
+    daemon
+        .wait_metric(
+            "kindler_finding{code=\"RecreationsSuspended\",severity=\"failure\"}",
+            1.0,
+        )
+        .await;
+    // Longer than the suspension of repairs, after which one would be tried.
+    daemon.full_passes(2).await;
+    assert_eq!(docker(&["ps", "-aq", "--filter", "name=vanish-"]), "");
+    rig.database
+        .run("UPDATE clusters SET retry_requested_at = now() WHERE name = 'vanish-a'")
+        .await;
+    rig.wait_shown("running | Created").await;
+    rig.database
+        .run("UPDATE clusters SET retry_requested_at = now() WHERE name = 'vanish-b'")
+        .await;
+    eventually(TIMEOUT, "both run again", || async {
+        let names = docker(&["ps", "-q", "--filter", "name=vanish-"]);
+        (names.lines().count() == 4).then_some(())
+    })
+    .await;
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::rig::{NativeRig, tool};
-use crate::kit::Sql;
+use super::rig::{NativeRig, docker, tool};
+use crate::kit::{Sql, kindler};
 
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
@@ -127,4 +127,83 @@ async fn another_engine_is_never_taken_for_an_empty_one() {
     rig.desire("absent").await;
     daemon.full_passes(2).await;
     assert_eq!(rig.containers().len(), 2);
+}
+
+/// Makes the cluster of the rig by hand, with the ports that its row declares.
+async fn make_by_hand(rig: &NativeRig) {
+    let https: i64 = rig
+        .database
+        .number("SELECT https_port::bigint FROM clusters")
+        .await;
+    let (http, https) = (
+        format!("{}:80@loadbalancer", rig.http()),
+        format!("{https}:443@loadbalancer"),
+    );
+    let network = format!("k3d-{}-by-hand", rig.name);
+    let mut command = vec!["cluster", "create", &rig.name, "--network", &network];
+    command.extend(["--port", &http, "--port", &https]);
+    command.push("--kubeconfig-update-default=false");
+    tool("k3d", &command);
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine: make test-engine"]
+async fn a_person_lets_a_row_take_over_a_foreign_cluster() {
+    let rig = NativeRig::new("takeover").await;
+    rig.database
+        .run("ALTER TABLE clusters ALTER paused SET DEFAULT true")
+        .await;
+    rig.declare("k3d").await;
+    make_by_hand(&rig).await;
+    let made = rig.containers();
+    let _daemon = rig.start().await;
+    rig.database.run("UPDATE clusters SET paused = false").await;
+    rig.wait_shown("failed | ").await;
+    let shown = rig.shown().await;
+    assert!(
+        shown.contains("kindler adopt takeover") && shown.contains("k3d cluster delete takeover"),
+        "{shown}"
+    );
+    let adopted = kindler(&rig.database.url(), &rig.host)
+        .args(["adopt", "takeover", "--wait", "--timeout", "60s"])
+        .output()
+        .unwrap();
+    assert!(adopted.status.success(), "{adopted:?}");
+    assert_eq!(rig.containers(), made);
+    let recorded = "SELECT concat_ws(' ', driver, engine) FROM clusters";
+    let engine = docker(&["info", "--format", "{{.ID}}"]);
+    assert_eq!(
+        rig.database.text(recorded).await,
+        format!("native {engine}")
+    );
+    let events = "SELECT count(*) FROM cluster_events WHERE kind = 'adopt' AND actor <> ''";
+    assert_eq!(rig.database.number(events).await, 1);
+    rig.desire("absent").await;
+    rig.wait_removed().await;
+    assert_eq!(rig.containers(), Vec::<String>::new());
+}
+
+/// Another host, whose engine has none of the clusters, must not take them for gone.
+#[tokio::test]
+#[ignore = "needs a container engine: make test-engine"]
+async fn a_row_of_another_engine_is_not_taken_for_gone() {
+    let rig = NativeRig::new("placed").await;
+    let daemon = rig.start().await;
+    rig.declare("k3d").await;
+    rig.wait_running().await;
+    let made = rig.containers();
+    rig.database
+        .run("UPDATE clusters SET engine = 'ANOTHER:ENGINE', next_check_at = now()")
+        .await;
+    rig.wait_shown("this cluster was made on ANOTHER:ENGINE")
+        .await;
+    assert!(rig.shown().await.starts_with("running | ObservationFailed"));
+    rig.desire("absent").await;
+    daemon.full_passes(2).await;
+    assert_eq!(rig.containers(), made);
+    rig.database
+        .run("UPDATE clusters SET adopt_requested_at = now()")
+        .await;
+    rig.wait_removed().await;
+    assert_eq!(rig.containers(), Vec::<String>::new());
 }

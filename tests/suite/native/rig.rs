@@ -8,8 +8,11 @@ use crate::kit::{
     migrated,
 };
 
-/// The folder of the stand-ins.
-pub const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine/bin");
+/// The folder of the stand-ins, or of the real tools.
+pub fn tools() -> String {
+    let stand_ins = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine/bin");
+    std::env::var("KINDLER_TEST_TOOLS").unwrap_or_else(|_| stand_ins.to_owned())
+}
 
 pub struct NativeRig {
     pub database: Database,
@@ -34,9 +37,9 @@ pub fn docker(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Runs a stand-in by hand, as a person would.
+/// Runs a tool by hand, as a person would.
 pub fn tool(name: &str, args: &[&str]) {
-    let path = format!("{TOOLS}/{name}");
+    let path = format!("{}/{name}", tools());
     let ended = Command::new(path)
         .env("DOCKER_HOST", engine())
         .args(args)
@@ -64,7 +67,7 @@ impl NativeRig {
             .set("KINDLER_NODE_CPUS", "1.5")
             .set("KINDLER_NODE_MEMORY", "600m")
             .set("DOCKER_HOST", engine())
-            .set("PATH", format!("{TOOLS}:{path}"))
+            .set("PATH", format!("{}:{path}", tools()))
     }
 
     pub async fn start(&self) -> Daemon {

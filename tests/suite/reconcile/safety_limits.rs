@@ -157,10 +157,7 @@ const DEFERRED_REPAIRS: &str = "SELECT count(*)::text FROM clusters
 async fn nothing_is_repaired_while_most_clusters_are_down() {
     let (database, host, daemon) = six_running_clusters("1s").await;
     let sql = database.connect().await;
-    // Every probe fails, and the provider's list is empty, as if all clusters were
-    // gone.
     host.control("probe", "echo connection refused; exit 1");
-    host.control("exists", "exit 1");
     sql.wait_text(DEFERRED_REPAIRS, "6").await;
     // A first creation is not deferred; on this host it fails by itself.
     sql.declare("new").await;
@@ -183,7 +180,6 @@ async fn nothing_is_repaired_while_most_clusters_are_down() {
     );
 
     host.release("probe");
-    host.release("exists");
     let healthy =
         "SELECT count(*)::text FROM clusters WHERE name <> 'new' AND status_reason = 'Healthy'";
     sql.wait_text(healthy, "6").await;
@@ -202,6 +198,25 @@ async fn nothing_is_repaired_while_most_clusters_are_down() {
         daemon.log()
     );
     assert_eq!(daemon.metric("kindler_repairs_held").await, Some(0.0));
+}
+
+/// The provider's list is empty, as on another engine: they are not created again by themselves.
+#[tokio::test]
+async fn clusters_that_vanish_together_are_not_created_again() {
+    let (database, host, _daemon) = six_running_clusters("1s").await;
+    let sql = database.connect().await;
+    host.control("probe", "echo connection refused; exit 1");
+    host.control("exists", "exit 1");
+    let deferred = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'
+        AND status_reason = 'RepairHeld' AND status_message LIKE '%vanished at about the same time%'";
+    sql.wait_text(deferred, "6").await;
+    host.release("probe");
+    host.release("exists");
+    let healthy = "SELECT count(*)::text FROM clusters WHERE status_reason = 'Healthy'";
+    sql.wait_text(healthy, "6").await;
+    for n in 1..=6 {
+        assert_eq!(host.started(&format!("c{n}")), ["create"]);
+    }
 }
 
 #[tokio::test]

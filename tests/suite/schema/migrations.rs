@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 21] = [
+const MERGED: [(&str, &str); 23] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -91,6 +91,14 @@ const MERGED: [(&str, &str); 21] = [
     (
         "0021_declared.sql",
         "bf072ef524fecfca76bc97b45054bffe45dc701ea0b049475de81e25741d054a",
+    ),
+    (
+        "0022_owned.sql",
+        "7179b8e5fbd988182a645daa1b047be6911dc52c4964e83729303ef73842789a",
+    ),
+    (
+        "0023_names.sql",
+        "e8866e1289adf819e17c78fe83da999b91e6801ba25f3c752c14e0c4a83ac284",
     ),
 ];
 

@@ -362,6 +362,11 @@ async fn bad_values_are_rejected_with_field_and_limit() {
             "k3d allows at most 32",
         ),
         (
+            "name, provider",
+            "repeat('x', 51), 'kind'",
+            "kind allows at most 50",
+        ),
+        (
             "name, provider, http_port",
             "'dev', 'k3d', 0",
             "http_port 0 is out of range: use 1 to 65535",

@@ -243,3 +243,42 @@ async fn a_cluster_of_another_driver_is_left_alone() {
     rig.wait_removed().await;
     rig.assert_nothing_left().await;
 }
+
+/// No step says which driver made it, as in rows of earlier releases, or after all steps were
+/// removed: the row itself does.
+#[tokio::test]
+async fn the_row_records_its_driver_which_only_a_person_changes() {
+    let rig = StepsRig::new().await;
+    let sandbox = rig.daemon();
+    rig.declare_and_wait().await;
+    let driver = "SELECT driver FROM clusters";
+    assert_eq!(rig.sql.text(driver).await, "sandbox");
+    assert!(sandbox.stop().await.success());
+    rig.sql.run("DELETE FROM cluster_steps").await;
+    let script = rig.builder().set("KINDLER_DRIVER", "script").spawn();
+    rig.sql
+        .run("UPDATE clusters SET next_check_at = now(), pf_port = pf_port + 1")
+        .await;
+    rig.wait_state("running StepsUnknown").await;
+    let message = rig.message().await;
+    assert!(
+        message
+            .starts_with("driver sandbox created this cluster, and this daemon has driver script")
+            && message.contains("`kindler adopt dev`"),
+        "{message}"
+    );
+    script.full_passes(2).await;
+    assert_eq!(rig.host.started("dev"), Vec::<String>::new());
+    assert_eq!(rig.sql.text(driver).await, "sandbox");
+
+    rig.sql
+        .run("UPDATE clusters SET adopt_requested_at = now()")
+        .await;
+    eventually(STEPS_TIMEOUT, "the script driver to act", || async {
+        (!rig.host.started("dev").is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(rig.sql.text(driver).await, "script");
+    let adopted = "SELECT count(*) FROM cluster_events WHERE kind = 'adopt'";
+    assert_eq!(rig.sql.number(adopted).await, 1);
+}

@@ -6,9 +6,9 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-/// Whether a node can listen on this port now.
-pub(super) fn is_free(port: u16) -> bool {
-    let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+/// Whether a node can listen on this port of this address now.
+pub(super) fn is_free(address: Ipv4Addr, port: u16) -> bool {
+    let listening = TcpListener::bind((address, port));
     !matches!(listening, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
@@ -73,7 +73,8 @@ mod tests {
     fn the_listener_of_a_port_is_named() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(!is_free(port));
+        assert!(!is_free(Ipv4Addr::LOCALHOST, port));
+        assert!(!is_free(Ipv4Addr::UNSPECIFIED, port));
         let me = format!("process {} (", std::process::id());
         assert!(
             listener_name(port).starts_with(&me),
