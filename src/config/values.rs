@@ -152,7 +152,7 @@ mod tests {
         );
         assert_eq!(
             check("driver", "magic").unwrap_err(),
-            "driver \"magic\" is not known: use script, native or sandbox"
+            "driver \"magic\" is not known: use script, native, sandbox or auto"
         );
     }
 
