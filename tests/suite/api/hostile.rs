@@ -92,8 +92,8 @@ async fn limits_hold_at_their_boundaries() {
     for (name, provider, fits) in [
         ("n".repeat(32), "k3d", true),
         ("n".repeat(33), "k3d", false),
-        ("m".repeat(63), "kind", true),
-        ("m".repeat(64), "kind", false),
+        ("m".repeat(50), "kind", true),
+        ("m".repeat(51), "kind", false),
         ("a-".into(), "kind", false),
         ("-a".into(), "kind", false),
         (String::new(), "kind", false),
