@@ -137,6 +137,8 @@ async fn running_clusters(
     let daemon = Daemon::builder(&database.url(), &host)
         .set("KINDLER_HEALTH_INTERVAL", health_interval)
         .set("KINDLER_REPAIR_SUSPENSION", suspension)
+        // An observation counts for three times this: long enough on a busy machine.
+        .set("KINDLER_HEALTH_REPROBE", "400ms")
         .start()
         .await;
     let sql = database.connect().await;
@@ -294,7 +296,11 @@ async fn healthy_clusters_that_are_seldom_checked_are_looked_at_first() {
     for n in 1..=5 {
         host.set_cluster(&format!("c{n}"), Some("unhealthy"));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The observations after their creates count no more.
+    let old =
+        "SELECT bool_and(clock_timestamp() - last_reconciled_at > interval '1.5 seconds')::text
+        FROM clusters";
+    sql.wait_text(old, "true").await;
     sql.run(
         "UPDATE clusters SET next_check_at = NULL WHERE name IN ('c1', 'c2', 'c3', 'c4', 'c5')",
     )
