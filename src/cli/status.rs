@@ -176,7 +176,10 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
         None => lines.line("database", &answers),
         Some(_) => lines.alarm(
             "database",
-            &format!("{answers}, newer than this release knows ({SCHEMA_VERSION})"),
+            &format!(
+                "{answers}, newer than this release knows ({SCHEMA_VERSION}); next: use the newer \
+                 release"
+            ),
         ),
     }
     let none = report.daemons.iter().all(|daemon| !daemon.alive);
@@ -338,8 +341,8 @@ fn deferred_text(deferred: &DeferredCount, cap: Option<usize>, now: Timestamp) -
     if is_deletion(deferred) {
         let cap = cap.map(|cap| format!("={cap}")).unwrap_or_default();
         format!(
-            "deletion of {clusters}: KINDLER_DELETE_CAP{cap} limits the deletions per minute; next \
-             {next}; to stop them: {STOP_DELETIONS}"
+            "deletion of {clusters}: KINDLER_DELETE_CAP{cap} limits the deletions per minute, and the \
+             next begins {next}; next: wait, or to stop them: {STOP_DELETIONS}"
         )
     } else {
         format!(
@@ -395,6 +398,9 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
     {
         let _ = write!(text, ": {why}");
     }
+    if let Some(last) = last_output(failing.error.as_deref().unwrap_or_default()) {
+        let _ = write!(text, ": {}", text::line(last));
+    }
     let next = failing
         .next_attempt_at
         .map_or("now".to_owned(), |then| text::until(then, now));
@@ -404,7 +410,30 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
         1 => write!(text, " (1 attempt failed, next attempt {next})"),
         attempts => write!(text, " ({attempts} attempts failed, next attempt {next})"),
     };
+    let says_what_to_do = ["next:", "kindler "].iter().any(|word| text.contains(word));
+    let command = match failure_label(failing) {
+        "flapping" => "events",
+        _ => "logs",
+    };
+    if !says_what_to_do {
+        let _ = write!(
+            text,
+            "; next: kindler {command} {}",
+            text::line(&failing.name)
+        );
+    }
     text
+}
+
+/// The last line of output in the error of a command: what is before the path of its log, and not
+/// the summary.
+fn last_output(error: &str) -> Option<&str> {
+    let (before, _) = error.rsplit_once("\nlog: ")?;
+    before
+        .lines()
+        .skip(1)
+        .filter(|line| !line.trim().is_empty())
+        .last()
 }
 
 /// Lines with headings; a heading is shown once.

@@ -75,7 +75,10 @@ impl<'a> OutputCapture<'a> {
         let (mut out_open, mut err_open) = (true, true);
         let mut show_at = Instant::now() + SHOW_EVERY;
         while out_open || err_open {
+            // What stdout has is read before stderr: an error that was written after a long output
+            // is recorded after it.
             tokio::select! {
+                biased;
                 () = sleep_until(show_at), if self.out.is_unshown() || self.err.is_unshown() => {
                     self.show_unfinished().await;
                     show_at = Instant::now() + SHOW_EVERY;

@@ -76,6 +76,8 @@ pub struct Failing {
     pub failed_attempts: i32,
     /// When the next attempt is due; `None`: now.
     pub next_attempt_at: Option<Timestamp>,
+    /// The last error: what failed, the last lines of output, and the path of the log.
+    pub error: Option<String>,
 }
 
 /// What a daemon writes about itself in its heartbeat.
@@ -216,6 +218,7 @@ impl Store {
                     message: column(row, "message")?,
                     failed_attempts: column(row, "failed_attempts")?,
                     next_attempt_at: column(row, "next_attempt_at")?,
+                    error: column(row, "error")?,
                 })
             },
         )

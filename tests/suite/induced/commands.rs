@@ -57,7 +57,7 @@ pub(super) async fn creates_nothing() -> Explained {
 
 pub(super) async fn much_output() -> Explained {
     let site = Site::new(|daemon| daemon).await;
-    let output = "echo password=hunter2-of-the-test; head -c 100000000 /dev/zero | tr '\\0' x | fold -w 1000; echo no space for the image >&2; exit 1";
+    let output = "echo password=hunter2-of-the-test; head -c 100000000 /dev/zero | tr '\\0' x | fold -w 1000; echo; echo no space for the image >&2; exit 1";
     site.host.control("create", output);
     site.sql.declare("dev").await;
     let words = Words {
@@ -93,7 +93,7 @@ pub(super) async fn probe_missing() -> Explained {
 }
 
 async fn silent(silent: usize, of: usize) -> Explained {
-    let site = Site::new(|daemon| daemon).await;
+    let site = Site::new(|daemon| daemon.set("KINDLER_REPAIR_SUSPENSION", "5m")).await;
     site.sql.declare_many("c", of).await;
     let running = "SELECT count(*) FROM clusters WHERE actual_state = 'running'";
     site.sql.wait_number(running, of as i64).await;
@@ -133,11 +133,12 @@ pub(super) async fn flaps() -> Explained {
     // Another cluster is healthy, so that repairs are not suspended.
     site.sql.declare_many("well-", 3).await;
     site.sql.declare("dev").await;
-    for _ in 0..5 {
+    for lost in 1..=5 {
         site.sql.wait_state("dev", "present running").await;
         site.host.set_cluster("dev", Some("unhealthy"));
-        let noticed = "SELECT (actual_state <> 'running')::text FROM clusters WHERE name = 'dev'";
-        site.sql.wait_text(noticed, "true").await;
+        let noticed = "SELECT count(*) FROM cluster_events
+            WHERE cluster_name = 'dev' AND reason = 'HealthLost'";
+        site.sql.wait_number(noticed, lost).await;
     }
     let words = Words {
         cause: &["flapping"],

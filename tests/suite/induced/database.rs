@@ -160,7 +160,7 @@ pub(super) async fn deletion_wave() -> Explained {
         .await;
     let words = Words {
         cause: &["KINDLER_DELETE_CAP"],
-        next: &["paused = true", "kindler pause"],
+        next: &["to stop them: UPDATE clusters"],
     };
     site.look(STATUS, &words).await
 }

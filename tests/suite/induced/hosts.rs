@@ -1,5 +1,6 @@
 //! Faults of hosts and daemons.
 
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use super::{Explained, Site, Words};
@@ -31,8 +32,18 @@ pub(super) async fn folder_full() -> Explained {
 }
 
 pub(super) async fn folder_foreign() -> Explained {
-    let site = Site::new(|daemon| daemon).await;
-    std::os::unix::fs::chown(site.host.state_dir(), Some(12345), None).expect("run it as root");
+    // A daemon that is not root, and may use the database's socket.
+    let mut site = Site::without_daemon().await;
+    let owner = std::fs::metadata(site.database.socket_dir()).unwrap();
+    let (uid, gid) = (owner.uid(), owner.gid());
+    let folders = [site.host.path().to_owned(), site.host.state_dir()];
+    let given = folders.map(|folder| chown(folder, Some(uid), Some(gid)));
+    given
+        .into_iter()
+        .for_each(|given| given.expect("run it as root"));
+    let builder = Daemon::builder(&site.database.url(), &site.host);
+    site.daemon = Some(builder.by_user(uid, gid).start().await);
+    chown(site.host.state_dir(), Some(0), Some(0)).unwrap();
     let words = Words {
         cause: &["StateFolderForeign", "belongs to"],
         next: &["chown", "next:"],

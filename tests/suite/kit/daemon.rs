@@ -1,6 +1,7 @@
 //! The real daemon as a child process, with settings for tests.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -257,6 +258,12 @@ impl DaemonBuilder {
         inside.arg(self.command.get_program());
         self.run_by(inside);
         Some(self)
+    }
+
+    /// Runs it as another user.
+    pub fn by_user(mut self, uid: u32, gid: u32) -> Self {
+        self.command.uid(uid).gid(gid);
+        self
     }
 
     /// Runs it in another network namespace, where [`Daemon::get`] does not reach it.
