@@ -410,7 +410,9 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
         1 => write!(text, " (1 attempt failed, next attempt {next})"),
         attempts => write!(text, " ({attempts} attempts failed, next attempt {next})"),
     };
-    let says_what_to_do = ["next:", "kindler "].iter().any(|word| text.contains(word));
+    // Of the daemon's own words, not of a command's output.
+    let mut words = ["next:", "kindler "].iter();
+    let says_what_to_do = words.any(|word| failing.message.contains(word));
     let command = match failure_label(failing) {
         "flapping" => "events",
         _ => "logs",

@@ -249,12 +249,10 @@ impl Spec {
     /// # Errors
     /// [`SpecError::NameForProvider`] when the provider rejects such a name.
     pub fn check_name(provider: Provider, name: &ClusterName) -> Result<(), SpecError> {
-        match provider {
-            _ if name.as_str().len() > max_name(provider) => {
-                Err(SpecError::NameForProvider(name.clone(), provider))
-            }
-            Provider::K3d | Provider::Kind => Ok(()),
+        if name.as_str().len() > max_name(provider) {
+            return Err(SpecError::NameForProvider(name.clone(), provider));
         }
+        Ok(())
     }
 }
 

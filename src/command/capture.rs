@@ -417,6 +417,16 @@ mod tests {
         assert!(kept.tail.into_lines().contains(&"oops".to_owned()));
     }
 
+    #[tokio::test]
+    async fn an_error_after_a_long_output_is_the_last_line() {
+        let mut capture = OutputCapture::new(None, STDOUT_KEPT, &KnownSecrets::default());
+        // Both wait in their pipes, as when the command has written all before it is read.
+        let out = b"progress\n".repeat(100_000);
+        capture.drain(out.as_slice(), b"oops\n".as_slice()).await;
+        let tail = capture.finish().await.tail.into_lines();
+        assert_eq!(tail.last().map(String::as_str), Some("oops"));
+    }
+
     proptest! {
         #[test]
         fn a_clean_line_is_bounded_text(line: Vec<u8>) {

@@ -25,7 +25,7 @@ pub(super) async fn report(
 }
 
 /// One finding for all that blocks actions, and one for the rest.
-pub(crate) fn found(faults: &[HostFault]) -> Vec<Finding> {
+fn found(faults: &[HostFault]) -> Vec<Finding> {
     let of = |code, blocks| {
         let faults = faults.iter().filter(move |fault| fault.blocks == blocks);
         let (what, next): (Vec<&str>, Vec<&str>) = faults

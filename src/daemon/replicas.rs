@@ -15,7 +15,7 @@ use crate::store::{ExplainedSetting, ReplicaSettings, ReplicaStatus};
 
 /// The settings that decide what happens to a cluster: with others, it depends on the daemon that
 /// works on it. Paths of commands are compared by the content of their files.
-const COMPARED: [&str; 24] = [
+const COMPARED: [&str; 28] = [
     "driver",
     "delete_cap",
     "lease_ttl",
@@ -35,6 +35,10 @@ const COMPARED: [&str; 24] = [
     "kind_image",
     "node_cpus",
     "node_memory",
+    "images",
+    "pull_images",
+    "ingress",
+    "kubeconfig_merge",
     "sandbox_create_delay",
     "sandbox_delete_delay",
     "sandbox_failure_rate",

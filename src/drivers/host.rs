@@ -1,5 +1,8 @@
 //! Faults of the host: they are nothing of a cluster, and a person mends them on the host.
 
+/// What kind recommends for several clusters, of the kernel's inotify limits.
+pub const INOTIFY: [(&str, u64); 2] = [("max_user_instances", 512), ("max_user_watches", 65_536)];
+
 /// What is wrong with this host, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFault {

@@ -28,7 +28,7 @@ use crate::core::lease::Term;
 use crate::core::steps::{Direction, Purpose, StepError, StepSet};
 use crate::duration::compact;
 
-pub use host::HostFault;
+pub use host::{HostFault, INOTIFY};
 pub use kubeconfig::read as of_provider;
 pub use program::located_on;
 

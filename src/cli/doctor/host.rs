@@ -8,12 +8,10 @@ use rustix::process::{Resource, getrlimit};
 use super::DoctorReport;
 use crate::config::Connection;
 use crate::daemon::check_state_folder;
+use crate::drivers::INOTIFY;
 use crate::store::ReplicaSettings;
 
 const GROUP: &str = "host";
-
-/// What kind recommends for several clusters.
-const INOTIFY: [(&str, u64); 2] = [("max_user_instances", 512), ("max_user_watches", 65_536)];
 
 /// Open files that a daemon with many streams needs.
 const OPEN_FILES: u64 = 1024;

@@ -170,20 +170,7 @@ impl ConcludedAction<'_> {
         match (self.observed, self.cluster.desired) {
             (Observation::Absent, Desired::Absent) => Conclusion::Remove,
             (Observation::Absent, Desired::Present | Desired::Stopped) => {
-                Conclusion::Record(Status {
-                    actual: Actual::Unknown,
-                    reason: Reason::Deleted,
-                    message: match self.cluster.recreate_requested_at {
-                        Some(_) => "deleted; it is created again".into(),
-                        None => "deleted; it is not declared absent any more".into(),
-                    },
-                    recreated: self.cluster.recreate_requested_at,
-                    health_failures: 0,
-                    error: None,
-                    failed_attempts: 0,
-                    next_attempt_at: None,
-                    ..Status::unchanged(self.cluster)
-                })
+                Conclusion::Record(Status::deleted(self.cluster))
             }
             (Observation::Present(_) | Observation::Unknown(_), _) => {
                 Conclusion::Record(self.failed())

@@ -48,16 +48,8 @@ impl DecisionInput<'_> {
             },
             Some(Observation::Unknown(why)) => self.observe_later(why),
             Some(Observation::Absent) => Decision::Record(Status {
-                actual: Actual::Unknown,
-                reason: Reason::Deleted,
-                message: "deleted; it is created again".into(),
-                error: None,
-                failed_attempts: 0,
-                next_attempt_at: None,
-                health_failures: 0,
                 applied: Applied::Cleared,
-                recreated: self.cluster.recreate_requested_at,
-                ..Status::unchanged(self.cluster)
+                ..Status::deleted(self.cluster)
             }),
             Some(Observation::Present(_)) => self.act(Action::Delete),
         }

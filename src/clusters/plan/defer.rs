@@ -162,8 +162,13 @@ pub fn defer_repair(
         error,
         ..Status::unchanged(cluster)
     };
+    observed_again(cluster, deferred, again)
+}
+
+/// A deferred action: the cluster is observed again at that time. The count of failures stays one
+/// below lost, so the next observation decides again.
+fn observed_again(cluster: &Cluster, deferred: Status, again: Timestamp) -> Decision {
     Decision::Record(match cluster.settled() {
-        // The count of failures stays one below lost, so the next observation decides again.
         true => Status {
             next_check_at: Some(again),
             ..deferred
@@ -180,14 +185,13 @@ pub fn defer_repair(
 pub fn defer_recreation(
     cluster: &Cluster,
     decision: Decision,
-    event: Option<MassVanishing>,
+    event: &MassVanishing,
     policy: &Policy,
     moment: Moment,
 ) -> Decision {
-    let Some(event) = event.filter(|_| is_repair(cluster, &decision, moment)) else {
+    if !is_repair(cluster, &decision, moment) {
         return decision;
-    };
-    let again = Some(moment.after(policy.health.reprobe));
+    }
     let deferred = Status {
         reason: Reason::RepairHeld,
         message: format!(
@@ -200,17 +204,7 @@ pub fn defer_recreation(
         ),
         ..Status::unchanged(cluster)
     };
-    Decision::Record(if cluster.settled() {
-        Status {
-            next_check_at: again,
-            ..deferred
-        }
-    } else {
-        Status {
-            next_attempt_at: again,
-            ..deferred
-        }
-    })
+    observed_again(cluster, deferred, moment.after(policy.health.reprobe))
 }
 
 /// The status of a cluster whose action waits until this host can run it. The state stays, and no

@@ -4,7 +4,7 @@
 
 use crate::clusters::event::Reason;
 use crate::clusters::health::HealthCheckResult;
-use crate::clusters::observation::{Observation, PresentState};
+use crate::clusters::observation::Observation;
 use crate::clusters::{Actual, Cluster, Desired};
 
 use super::{Action, Applied, Decision, Moment, Policy, Status};
@@ -37,27 +37,7 @@ pub fn needs_recreation(
          and create it again (kindler recreate {})",
         cluster.name
     );
-    let healthy = |status: Status| {
-        let next = Some(moment.after(health.next_check(moment.jitter)));
-        Status {
-            actual: Actual::Running,
-            reason: Reason::NeedsRecreation,
-            message: shown.clone(),
-            error: Some(shown.clone()),
-            failed_attempts: 0,
-            // The spec is not applied, so this is the time of the next check.
-            next_attempt_at: next,
-            next_check_at: next,
-            health_failures: 0,
-            healthy: true,
-            applied: Applied::Cleared,
-            ..status
-        }
-    };
-    if *observed == Observation::Present(PresentState::Healthy) {
-        return Some(healthy(Status::unchanged(cluster)));
-    }
-    if cluster.actual != Actual::Running {
+    if !observed.is_healthy() && cluster.actual != Actual::Running {
         return None;
     }
     let again = Some(moment.after(health.reprobe));
@@ -68,7 +48,22 @@ pub fn needs_recreation(
         ..Status::unchanged(cluster)
     };
     Some(match health.evaluate(cluster.health_failures, observed) {
-        HealthCheckResult::Healthy => healthy(Status::unchanged(cluster)),
+        HealthCheckResult::Healthy => {
+            let next = Some(moment.after(health.next_check(moment.jitter)));
+            Status {
+                actual: Actual::Running,
+                reason: Reason::NeedsRecreation,
+                message: shown,
+                failed_attempts: 0,
+                // The spec is not applied, so this is the time of the next check.
+                next_attempt_at: next,
+                next_check_at: next,
+                health_failures: 0,
+                healthy: true,
+                applied: Applied::Cleared,
+                ..waits
+            }
+        }
         HealthCheckResult::Unknown { why } => Status {
             reason: Reason::ObservationFailed,
             message: format!("the health check could not run: {why}; {shown}"),

@@ -58,6 +58,24 @@ pub struct Status {
 }
 
 impl Status {
+    /// Deleted, and wanted again.
+    pub(super) fn deleted(cluster: &Cluster) -> Self {
+        Self {
+            actual: Actual::Unknown,
+            reason: Reason::Deleted,
+            message: match cluster.recreate_requested_at {
+                Some(_) => "deleted; it is created again".into(),
+                None => "deleted; it is not declared absent any more".into(),
+            },
+            error: None,
+            failed_attempts: 0,
+            next_attempt_at: None,
+            health_failures: 0,
+            recreated: cluster.recreate_requested_at,
+            ..Self::unchanged(cluster)
+        }
+    }
+
     /// The current values; the caller overrides those that the decision changes.
     pub(super) fn unchanged(cluster: &Cluster) -> Self {
         Self {

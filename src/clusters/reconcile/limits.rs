@@ -268,13 +268,7 @@ impl ClusterReconciler {
             && let Some(event) = self.limits.mass_vanishing(name)
         {
             let (policy, now) = (&self.policy, moment(row));
-            return Ok(Ok(defer_recreation(
-                cluster,
-                decision,
-                Some(event),
-                policy,
-                now,
-            )));
+            return Ok(Ok(defer_recreation(cluster, decision, &event, policy, now)));
         }
         let outage = self.limits.outage(name, repair);
         Ok(Ok(defer_repair(

@@ -14,8 +14,9 @@ const STANDARD_SOCKET: &str = "unix:///var/run/docker.sock";
 /// The context without a name of its own.
 const DEFAULT_CONTEXT: &str = "default";
 
-/// The same limit as a request's, in seconds.
-const SECONDS: u64 = 30;
+/// How long an answer may take, in seconds, as with the other addresses; a request has a shorter
+/// deadline of its own.
+const SECONDS: u64 = 120;
 
 /// The address of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,9 +113,14 @@ fn current_context(folder: &Path) -> Option<String> {
     config.current_context.filter(|name| !name.is_empty())
 }
 
+/// The name of a context's folders.
+fn context_id(name: &str) -> String {
+    let hash = Sha256::digest(name.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn of_context(name: &str, folder: &Path) -> Result<Endpoint, EndpointError> {
-    let id = Sha256::digest(name.as_bytes());
-    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = context_id(name);
     let contexts = folder.join("contexts");
     let file = contexts.join("meta").join(&id).join("meta.json");
     let read = fs::read_to_string(&file).ok();
@@ -152,9 +158,7 @@ mod tests {
     /// A configuration with a context, as `docker context create` writes it.
     fn with_context(name: &str, meta: &str, current: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let id = Sha256::digest(name.as_bytes());
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let at = folder.path().join("contexts/meta").join(id);
+        let at = folder.path().join("contexts/meta").join(context_id(name));
         fs::create_dir_all(&at).unwrap();
         fs::write(at.join("meta.json"), meta).unwrap();
         let config = format!(r#"{{"auths": {{}}, "currentContext": "{current}"}}"#);

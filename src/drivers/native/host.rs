@@ -18,7 +18,7 @@ use crate::clusters::Provider;
 use crate::clusters::plan::Action;
 use crate::command::{CommandLimits, CommandLine, Runner, unconditional_trust};
 
-use super::super::{HostFault, located_on};
+use super::super::{HostFault, INOTIFY, located_on};
 use super::engine::EngineFacts;
 use super::error::NativeError;
 use super::node::Shape;
@@ -44,8 +44,8 @@ const LEAST_FREE: u64 = 1024 * 1024 * 1024;
 /// The kubelet of k3s evicts pods from a file system with less free space, in percent.
 const EVICTED_BELOW: u64 = 5;
 
-/// What kind recommends for several clusters, and the number of nodes from which on it matters.
-const INOTIFY: (&str, u64, usize) = ("max_user_instances", 512, 3);
+/// The number of nodes from which on the kernel's usual limit is too low.
+const MANY_NODES: usize = 3;
 
 /// Major and minor number of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -264,14 +264,15 @@ fn judge_disk(root: &Path, free: u64, total: u64) -> Option<HostFault> {
 
 /// Whether the kernel has enough of what each node uses.
 pub(super) fn of_kernel(nodes: usize) -> Option<HostFault> {
-    let path = format!("/proc/sys/fs/inotify/{}", INOTIFY.0);
+    let [(name, _), _] = INOTIFY;
+    let path = format!("/proc/sys/fs/inotify/{name}");
     let limit = fs::read_to_string(path).ok()?.trim().parse().ok()?;
     judge_inotify(limit, nodes)
 }
 
 fn judge_inotify(limit: u64, nodes: usize) -> Option<HostFault> {
-    let (name, needed, from) = INOTIFY;
-    (limit < needed && nodes >= from).then(|| {
+    let [(name, needed), _] = INOTIFY;
+    (limit < needed && nodes >= MANY_NODES).then(|| {
         HostFault::warning(
             format!(
                 "fs.inotify.{name} is {limit} with {nodes} nodes: further ones fail with \"too many \

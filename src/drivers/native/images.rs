@@ -10,8 +10,8 @@ use crate::command::CommandLine;
 use crate::core::steps::StepObservation;
 
 use super::error::NativeError;
-use super::node::{Node, NodeRole};
-use super::work::{NativeWork, in_place};
+use super::node::Node;
+use super::work::{LOOK_AGAIN, NativeWork, in_place};
 
 /// What k3s v1.31 itself needs. Other versions need others, so none of them is missed.
 const OF_K3S: [&str; 4] = [
@@ -27,8 +27,6 @@ const IMPORT: [&str; 6] = ["ctr", "--namespace", "k8s.io", "images", "import", "
 
 /// How long containerd may take to answer in a node that was just started.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
-
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The images that nodes get.
 #[derive(Clone, Debug, Default)]
@@ -126,12 +124,6 @@ impl NativeWork<'_> {
             }
         }
         Ok(wanted)
-    }
-
-    async fn kubernetes_nodes(&self) -> Result<Vec<Node>, NativeError> {
-        let (_, nodes) = self.driver.shape(self.cluster()).await?;
-        let runs_pods = |node: &Node| matches!(node.role, NodeRole::Server | NodeRole::Agent);
-        Ok(nodes.into_iter().filter(runs_pods).collect())
     }
 
     async fn images_of(&self, node: &Node) -> Result<Vec<String>, NativeError> {

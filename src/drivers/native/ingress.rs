@@ -13,7 +13,7 @@ use crate::core::steps::StepObservation;
 use super::api_client::{ApiConnection, KubeApiError};
 use super::error::NativeError;
 use super::kubeconfig;
-use super::work::{NativeWork, in_place};
+use super::work::{LOOK_AGAIN, NativeWork, in_place};
 
 /// The image of the controller.
 pub(super) const IMAGE: &str = "traefik:v2.10";
@@ -23,9 +23,6 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long the objects may take to be read or applied.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
-
-/// The time between two looks at the pod.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a container waits for that does not end by itself.
 const HOPELESS: [&str; 3] = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"];

@@ -14,12 +14,10 @@ use crate::core::steps::StepObservation;
 use super::error::NativeError;
 use super::network;
 use super::node::{Node, NodeRole};
-use super::work::{NativeWork, in_place};
+use super::work::{LOOK_AGAIN, NativeWork, in_place, is_in_place};
 
 /// How long the engine may take to give an address.
 const WITHIN: Duration = Duration::from_secs(60);
-
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The addresses at the last observations, by the UID of the row; empty if there was none.
 #[derive(Clone, Debug, Default)]
@@ -66,17 +64,10 @@ impl NativeWork<'_> {
 
     pub async fn wait_for_server_ip(&self) -> Result<(), NativeError> {
         let until = Instant::now() + WITHIN.min(self.left);
-        loop {
-            match self.observe_server_ip().await? {
-                StepObservation::InPlace => return Ok(()),
-                StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
-                    if Instant::now() + LOOK_AGAIN > until {
-                        return Err(NativeError::NotReady(why));
-                    }
-                }
-            }
+        while !is_in_place(self.observe_server_ip().await?, until)? {
             self.driver.engine.changed().await;
             sleep(LOOK_AGAIN).await;
         }
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ use super::{ActionRequest, Kubeconfig, NativeDriver};
 use super::{api_server, foreign_text, kubeconfig, network, node, tools};
 
 /// The time between two looks at a cluster that is about to be ready.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long the engine may take to show what a tool has done.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -218,7 +218,7 @@ impl NativeWork<'_> {
 
     pub async fn observe_limits(&self) -> Result<StepObservation, NativeError> {
         let wanted = self.limits().await?;
-        for node in self.nodes_with_limits().await? {
+        for node in self.kubernetes_nodes().await? {
             let has = self.driver.engine.limits(&node.id).await?;
             if !has.is_some_and(|has| are_equal(has, wanted)) {
                 return Ok(not_in_place(&format!("{} has other limits", node.name)));
@@ -229,7 +229,7 @@ impl NativeWork<'_> {
 
     pub async fn limit(&self) -> Result<(), NativeError> {
         let wanted = self.limits().await?;
-        for node in self.nodes_with_limits().await? {
+        for node in self.kubernetes_nodes().await? {
             self.driver.engine.limit(&node.id, wanted).await?;
         }
         Ok(())
@@ -245,10 +245,11 @@ impl NativeWork<'_> {
         })
     }
 
-    async fn nodes_with_limits(&self) -> Result<Vec<Node>, NativeError> {
+    /// The nodes of Kubernetes: neither load balancer nor tools.
+    pub async fn kubernetes_nodes(&self) -> Result<Vec<Node>, NativeError> {
         let (_, nodes) = self.driver.shape(self.cluster()).await?;
-        let has_limits = |node: &Node| matches!(node.role, NodeRole::Server | NodeRole::Agent);
-        Ok(nodes.into_iter().filter(has_limits).collect())
+        let runs_pods = |node: &Node| matches!(node.role, NodeRole::Server | NodeRole::Agent);
+        Ok(nodes.into_iter().filter(runs_pods).collect())
     }
 
     pub async fn observe_kubeconfig(&self) -> Result<StepObservation, NativeError> {
@@ -297,17 +298,10 @@ impl NativeWork<'_> {
 
     pub async fn wait_until_ready(&self) -> Result<(), NativeError> {
         let until = Instant::now() + self.left;
-        loop {
-            match self.observe_ready().await? {
-                StepObservation::InPlace => return Ok(()),
-                StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
-                    if Instant::now() + LOOK_AGAIN > until {
-                        return Err(NativeError::NotReady(why));
-                    }
-                }
-            }
+        while !is_in_place(self.observe_ready().await?, until)? {
             sleep(LOOK_AGAIN).await;
         }
+        Ok(())
     }
 
     /// Runs a tool, after which the engine shows another state.
@@ -431,6 +425,19 @@ pub(super) fn port_difference(cluster: &Cluster, nodes: &[&Node]) -> Option<Stri
 
 fn are_equal(has: NodeLimits, wanted: NodeLimits) -> bool {
     (has.cpus - wanted.cpus).abs() < CPU_ROUNDING && has.memory == wanted.memory
+}
+
+/// Whether a step is in place; an error if it is not, and no time is left to look again.
+pub(super) fn is_in_place(observed: StepObservation, until: Instant) -> Result<bool, NativeError> {
+    match observed {
+        StepObservation::InPlace => Ok(true),
+        StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
+            match Instant::now() + LOOK_AGAIN > until {
+                true => Err(NativeError::NotReady(why)),
+                false => Ok(false),
+            }
+        }
+    }
 }
 
 pub(super) fn in_place(difference: Option<String>) -> StepObservation {

@@ -109,13 +109,6 @@ async fn a_command_inherits_no_open_file() {
 }
 
 #[tokio::test]
-async fn an_error_after_a_long_output_is_the_last_line() {
-    let script = "head -c 3000000 /dev/zero | tr '\\0' x | fold -w 1000; echo; echo oops >&2";
-    let finished = run(&sh(script), LONG).await.unwrap();
-    assert_eq!(finished.tail.last().map(String::as_str), Some("oops"));
-}
-
-#[tokio::test]
 async fn the_tail_has_lines_of_both_streams() {
     let finished = run(&sh("echo '[ERROR] port taken' >&2; echo done"), LONG)
         .await

@@ -139,6 +139,15 @@ impl Host {
         fs::rename(part, path).unwrap();
     }
 
+    /// Makes every second probe fail, until `probe` is released.
+    pub fn fail_every_second_probe(&self) {
+        self.control(
+            "probe",
+            r#"n=$(cat "$here/live/n" 2>/dev/null || echo 0); n=$((n + 1)); echo $n > "$here/live/n"
+               [ $((n % 2)) -eq 0 ] || { echo timeout; exit 1; }"#,
+        );
+    }
+
     /// Undoes [`Self::control`].
     pub fn release(&self, of: &str) {
         let _ = fs::remove_file(self.path().join("control").join(of));

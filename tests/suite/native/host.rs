@@ -84,10 +84,17 @@ async fn a_cluster_waits_for_its_tool_without_attempts() {
         .await;
     daemon.full_passes(2).await;
     assert_eq!(rig.database.number(ATTEMPTS).await, 0);
-    program(
-        &tools.join("k3d"),
-        &format!("exec {}/k3d \"$@\"", rig::tools()),
+    // It answers later, although its file does not change.
+    let free = tools.join("free");
+    let late = format!(
+        "[ -e {} ] || {{ echo busy >&2; exit 1; }}; exec {}/k3d \"$@\"",
+        free.display(),
+        rig::tools()
     );
+    program(&tools.join("k3d"), &late);
+    rig.wait_shown("k3d version` exited with code 1: busy")
+        .await;
+    fs::write(free, "").unwrap();
     rig.wait_running().await;
     rig.desire("absent").await;
     rig.wait_removed().await;

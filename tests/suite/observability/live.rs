@@ -163,10 +163,8 @@ async fn produce_all_states(
     sql.desire("works", "present").await;
     sql.wait_state("works", "present running").await;
     data("kindler_streams_open > 0").await;
-    // Every second probe fails. The condition is exported only while it is not false.
-    let alternating = r#"n=$(cat "$here/live/n" 2>/dev/null || echo 0); n=$((n + 1)); echo $n > "$here/live/n"
-        [ $((n % 2)) -eq 0 ] || { echo timeout; exit 1; }"#;
-    host.control("probe", alternating);
+    // The condition is exported only while it is not false.
+    host.fail_every_second_probe();
     data(r#"kindler_cluster_status_condition{name="works",type="Flapping",status="true"} == 1"#)
         .await;
     host.release("probe");

@@ -83,11 +83,7 @@ async fn a_flapping_cluster_is_one_event_a_condition_and_a_metric() {
     let rig = rig().await;
     rig.sql.declare("dev").await;
     rig.sql.wait_state("dev", "present running").await;
-    rig.host.control(
-        "probe",
-        r#"n=$(cat "$here/live/n" 2>/dev/null || echo 0); n=$((n + 1)); echo $n > "$here/live/n"
-           [ $((n % 2)) -eq 0 ] || { echo timeout; exit 1; }"#,
-    );
+    rig.host.fail_every_second_probe();
     rig.sql
         .wait_text("SELECT (flaps >= 8)::text FROM clusters", "true")
         .await;

@@ -3,6 +3,7 @@
 mod changed;
 mod convergence;
 mod defer;
+mod recreation;
 mod repair;
 mod steps;
 
