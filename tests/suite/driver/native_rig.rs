@@ -86,6 +86,7 @@ macro_rules! rig {
 
         impl DriverRig for $rig {
             const LONGEST_NAME: usize = $longest;
+            const CHANGES_PORTS: bool = false;
 
             fn new() -> Self {
                 Self(NativeDriverRig::new($provider))

@@ -29,6 +29,9 @@ pub trait DriverRig {
     /// The length of the longest name that the provider takes.
     const LONGEST_NAME: usize = 63;
 
+    /// Whether ports of a cluster that runs can be changed.
+    const CHANGES_PORTS: bool = true;
+
     fn new() -> Self;
 
     /// A newly declared row whose name is unique where rigs share a host.

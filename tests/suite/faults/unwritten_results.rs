@@ -156,16 +156,18 @@ impl ResultRig {
 }
 
 async fn no_command_runs_twice(obstacle: Obstacle, lifetimes: &[&str], hold: Duration) {
-    let lives = lifetimes
-        .iter()
-        .map(async |lifetime| ResultRig::new(lifetime).await.life(obstacle, hold).await);
-    futures_util::future::join_all(lives).await;
+    for _ in 0..rounds(1, 3) {
+        let lives = lifetimes
+            .iter()
+            .map(async |lifetime| ResultRig::new(lifetime).await.life(obstacle, hold).await);
+        futures_util::future::join_all(lives).await;
+    }
     report(
         &format!("a result that cannot be written ({})", obstacle.begin),
         &format!(
             "for {} s, {} commands, none ran twice",
             hold.as_secs(),
-            lifetimes.len() * 5
+            rounds(1, 3) * lifetimes.len() * 5
         ),
     );
 }

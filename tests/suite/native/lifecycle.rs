@@ -134,8 +134,7 @@ async fn a_port_that_cannot_be_changed_is_never_shown_as_applied() {
     rig.wait_shown("running | Updated").await;
 }
 
-/// The request is durable: the daemon that is killed between the delete and the create does not
-/// lose it.
+/// The request is durable: it is made while no daemon runs.
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
 async fn a_person_requests_that_a_cluster_is_created_again() {

@@ -11,13 +11,10 @@ use crate::kit::{Daemon, Host, Sql, migrated};
 async fn two_daemons_share_the_work_but_never_a_cluster() {
     let (database, host) = (migrated().await, Host::new());
     host.control("create", "sleep 0.05");
-    // A busy machine may lose a shorter lease, and then a create runs again.
-    let start = || {
-        Daemon::builder(&database.url(), &host)
-            .set("KINDLER_LEASE_TTL", "30s")
-            .start()
-    };
-    let _daemons = [start().await, start().await];
+    let _daemons = [
+        Daemon::start(&database, &host).await,
+        Daemon::start(&database, &host).await,
+    ];
     let sql = database.connect().await;
     sql.declare_many("c", 40).await;
     let running = "SELECT count(*)::text FROM clusters WHERE actual_state = 'running'";

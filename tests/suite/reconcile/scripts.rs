@@ -256,7 +256,7 @@ async fn much_output_and_a_forked_process_do_no_harm() {
     rig.sql.declare("forks").await;
     rig.sql.wait_state("forks", "present running").await;
     eventually(
-        Duration::from_secs(300),
+        Duration::from_secs(60),
         "the cluster with much output",
         || async { rig.sql.state("loud").await == "present running" },
     )
