@@ -158,6 +158,11 @@ impl Deadlines {
         };
         format!("{name}={}", compact(self.of(action)))
     }
+
+    /// The setting of the deadline of a probe, with its value.
+    pub fn probe_setting(&self) -> String {
+        format!("KINDLER_PROBE_DEADLINE={}", compact(self.probe))
+    }
 }
 
 /// A kind of clusters on this host.

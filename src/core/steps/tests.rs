@@ -20,6 +20,8 @@ struct StepHost {
     calls: Vec<String>,
     /// Operations that fail, as `apply b`; `hang b` never ends.
     faults: Vec<&'static str>,
+    /// The setting of the deadlines.
+    setting: Option<&'static str>,
 }
 
 struct RecordingStep<'a> {
@@ -70,6 +72,10 @@ impl Step for RecordingStep<'_> {
 
     fn deadline(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
+    }
+
+    fn deadline_setting(&self) -> Option<String> {
+        self.host.lock().unwrap().setting.map(str::to_owned)
     }
 
     async fn observe(&self) -> StepObservation {
@@ -188,6 +194,22 @@ async fn steps_run_in_order_once_and_back() {
     run(&host, &log, "1", Direction::Backward).await;
     assert_eq!(calls(&host), "remove c, remove b, remove a");
     assert_eq!(log.states(), "a removed, b removed, c removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_step_names_its_setting_or_says_that_none_is() {
+    let late = async |setting| {
+        let (host, log) = (failing(&["hang a"]), MemoryLog::default());
+        host.lock().unwrap().setting = setting;
+        match run(&host, &log, "1", MAKE).await {
+            RunResult::Failed(error) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = late(Some("TEST_DEADLINE=1m")).await;
+    assert!(text.ends_with("(TEST_DEADLINE=1m)"), "{text}");
+    let text = late(None).await;
+    assert!(text.ends_with("(no setting changes this limit)"), "{text}");
 }
 
 #[tokio::test]

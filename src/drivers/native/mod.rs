@@ -29,6 +29,7 @@ mod host;
 mod images;
 mod ingress;
 mod kubeconfig;
+mod limit;
 mod network;
 mod node;
 mod owner;

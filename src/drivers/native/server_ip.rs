@@ -65,13 +65,14 @@ impl NativeWork<'_> {
     }
 
     pub async fn wait_for_server_ip(&self) -> Result<(), NativeError> {
-        let until = Instant::now() + WITHIN.min(self.left);
+        let within = self.at_most(WITHIN);
+        let until = within.end();
         loop {
             match self.observe_server_ip().await? {
                 StepObservation::InPlace => return Ok(()),
                 StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
                     if Instant::now() + LOOK_AGAIN > until {
-                        return Err(NativeError::NotReady(why));
+                        return Err(NativeError::NotReadyWithin { why, within });
                     }
                 }
             }

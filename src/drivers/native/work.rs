@@ -13,6 +13,7 @@ use crate::core::steps::StepObservation;
 
 use super::engine::{Engine, NodeLimits};
 use super::error::NativeError;
+use super::limit::StepLimit;
 use super::node::{Node, NodeRole, NodeState, Shape};
 use super::owner::ClusterFolder;
 use super::tools::NodeImages;
@@ -296,13 +297,14 @@ impl NativeWork<'_> {
     }
 
     pub async fn wait_until_ready(&self) -> Result<(), NativeError> {
-        let until = Instant::now() + self.left;
+        let within = self.rest();
+        let until = within.end();
         loop {
             match self.observe_ready().await? {
                 StepObservation::InPlace => return Ok(()),
                 StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
                     if Instant::now() + LOOK_AGAIN > until {
-                        return Err(NativeError::NotReady(why));
+                        return Err(NativeError::NotReadyWithin { why, within });
                     }
                 }
             }
@@ -325,7 +327,8 @@ impl NativeWork<'_> {
 
     /// The engine shows what was done; a tool's exit code alone proves nothing.
     async fn wait_for_shape(&self, wanted: &Shape) -> Result<(), NativeError> {
-        let until = Instant::now() + SHOWN_WITHIN;
+        let within = StepLimit::fixed(SHOWN_WITHIN);
+        let until = within.end();
         loop {
             self.driver.engine.changed().await;
             let (shape, _) = self.driver.shape(self.cluster()).await?;
@@ -337,7 +340,7 @@ impl NativeWork<'_> {
                 Shape::Stopped => "it is stopped".to_owned(),
             };
             if Instant::now() > until {
-                return Err(NativeError::NotReady(why));
+                return Err(NativeError::NotReadyWithin { why, within });
             }
             sleep(LOOK_AGAIN).await;
         }

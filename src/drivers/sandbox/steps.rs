@@ -219,20 +219,23 @@ impl SandboxStep<'_> {
         run.open_log().await;
         let line = format!("step {}/{} {}", self.number, PARTS.len(), self.part.name());
         run.write_log(&line).await;
-        let (action, deadline) = (run.action, run.deadline());
         let effect = async {
             run.inject_fault(self.part.name(), first).await?;
             sleep(self.pause()).await;
             work(&run.work()).await
         };
-        let left = deadline.saturating_sub(run.started.elapsed());
+        let (action, deadlines) = (run.action, &run.driver.settings.deadlines);
+        let left = deadlines.of(action).saturating_sub(run.started.elapsed());
         // Cancellation first, so that nothing starts after the right to act has ended.
         let ended = tokio::select! {
             biased;
             () = run.request.cancelled() => return Err(StepError::Interrupted),
             ended = timeout(left, effect) => ended,
         };
-        let ended = ended.unwrap_or(Err(SandboxError::Late { action, deadline }));
+        let ended = ended.unwrap_or_else(|_late| {
+            let setting = deadlines.setting(action);
+            Err(SandboxError::Late { action, setting })
+        });
         match ended {
             Ok(()) => Ok(()),
             Err(error) => Err(run.step_error(&error).await),
@@ -247,10 +250,6 @@ impl SandboxRun<'_> {
             cluster: self.request.cluster,
             folder: self.driver.folder(&self.request.cluster.name),
         }
-    }
-
-    fn deadline(&self) -> Duration {
-        self.driver.settings.deadlines.of(self.action)
     }
 
     /// Writes the heading of the action to the log, once.

@@ -187,7 +187,8 @@ impl SandboxWork<'_> {
             match self.probe(self.port()).await {
                 Ok(()) => return Ok(()),
                 Err(why) if Instant::now() >= deadline => {
-                    return Err(SandboxError::NotAnswering(why));
+                    let within = self.settings.deadlines.probe_setting();
+                    return Err(SandboxError::NotReady { why, within });
                 }
                 Err(_) => sleep(CHECK_EVERY).await,
             }
