@@ -155,24 +155,24 @@ impl Step for SandboxStep<'_> {
     async fn observe(&self) -> StepObservation {
         let work = self.run.work();
         let observed = match self.part {
-            SandboxPart::Folder => work.observe_folder(),
-            SandboxPart::Port => work.observe_port(),
-            SandboxPart::Process if self.run.action == Action::Stop => work.observe_stopped(),
+            SandboxPart::Folder => work.observe_folder().await,
+            SandboxPart::Port => work.observe_port().await,
+            SandboxPart::Process if self.run.action == Action::Stop => work.observe_stopped().await,
             SandboxPart::Process => work.observe_process().await,
             SandboxPart::Ready => work.observe_ready().await,
-            SandboxPart::About => work.observe_about(),
+            SandboxPart::About => work.observe_about().await,
         };
         observed.unwrap_or_else(|error| StepObservation::Unknown(crate::cause::chain(&error)))
     }
 
     async fn apply(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
-            SandboxPart::Folder if self.run.action == Action::Start => work.require_folder(),
+            SandboxPart::Folder if self.run.action == Action::Start => work.require_folder().await,
             SandboxPart::Folder => work.create_folder().await,
             SandboxPart::Port => work.claim_port().await,
             SandboxPart::Process => work.start_process().await,
             SandboxPart::Ready => work.wait_until_ready().await,
-            SandboxPart::About => work.write_about(),
+            SandboxPart::About => work.write_about().await,
         })
         .await
     }
@@ -180,11 +180,11 @@ impl Step for SandboxStep<'_> {
     async fn remove(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
             SandboxPart::Folder => work.remove_folder().await,
-            SandboxPart::Port => work.release_port(),
+            SandboxPart::Port => work.release_port().await,
             SandboxPart::Process if self.run.action == Action::Stop => work.stop().await,
             SandboxPart::Process => work.end_process().await,
             SandboxPart::Ready => Ok(()),
-            SandboxPart::About => work.remove_about(),
+            SandboxPart::About => work.remove_about().await,
         })
         .await
     }
