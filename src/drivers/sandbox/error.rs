@@ -44,6 +44,7 @@ pub(super) enum SandboxError {
     NothingToStart,
     #[error("the sandbox failed on purpose: {0}")]
     OnPurpose(&'static str),
+    /// `setting`: that of the deadline, with its value.
     #[error("the sandbox {} was stopped at its deadline ({setting})", action.as_str())]
     Late { action: Action, setting: String },
 }
