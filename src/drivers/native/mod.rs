@@ -299,6 +299,15 @@ impl Driver for NativeDriver {
         }
     }
 
+    async fn exists(&self, cluster: &Cluster) -> Option<bool> {
+        let (shape, _) = self.shape(cluster).await.ok()?;
+        Some(shape != Shape::Absent)
+    }
+
+    fn removal(&self, cluster: &Cluster) -> String {
+        tools::delete(cluster, "KUBECONFIG".as_ref()).to_string()
+    }
+
     async fn host_fault(&self, action: Action, cluster: &Cluster) -> Option<HostFault> {
         match self.action_fault(action, cluster).await {
             Ok(fault) => fault,
