@@ -17,8 +17,8 @@ use tokio_postgres::Client;
 
 use crate::kit::{Daemon, DaemonBuilder, Database, Host, kindler, migrated};
 
-/// How long a fault may stay unexplained.
-const WITHIN: Duration = Duration::from_secs(20);
+/// How long a fault may stay unexplained: 15 s, and the time of the last look.
+const WITHIN: Duration = Duration::from_secs(16);
 
 /// What one command has shown of a fault.
 struct Explained {
