@@ -1,5 +1,5 @@
-//! Reports clusters of this host that no row names any more although nobody declared them absent:
-//! a DELETE while the triggers were off takes only the row. They are not touched.
+//! Reports clusters of this host that no row names any more although they were not declared
+//! absent: a DELETE while the triggers were off takes only the row. They are not touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -171,7 +171,7 @@ fn finding(
     Some(Finding::new(
         FindingCode::ClustersWithoutRow,
         format!(
-            "clusters on this host have no row, although nobody declared them absent: {named}{more}; \
+            "clusters on this host have no row, although they were not declared absent: {named}{more}; \
              they are not touched"
         ),
         format!("to remove them: {removals}; to keep them: kindler create, with the same name"),

@@ -262,7 +262,7 @@ async fn a_step_that_hangs_is_late() {
     let late = run(&host, &log, "1", MAKE).await;
     assert!(
         matches!(&late, RunResult::Failed(error @ StepError::Late { .. })
-            if error.to_string() == "step a: not finished within 60.0 s"),
+            if error.to_string() == "step a: not finished within 60.0 s (no setting changes this limit)"),
         "{late:?}"
     );
     assert_eq!(log.states(), "a failed");

@@ -129,7 +129,7 @@ impl Driver for SandboxDriver {
             Ok(access(&dir, Access::WRITE_OK | Access::EXEC_OK)?)
         };
         let usable = sandbox_files().run(check).await;
-        usable.flatten().map_err(|error| {
+        usable.and_then(|usable| usable).map_err(|error| {
             let dir = self.settings.dir.display();
             vec![format!(
                 "KINDLER_STATE_DIR: cannot use sandbox folder {dir}: {error}"

@@ -189,7 +189,7 @@ async fn a_cluster_whose_row_was_deleted_with_triggers_off_is_named() {
         sql.wait_number("SELECT count(*) FROM clusters", 0).await;
         assert!(host.cluster("dev").is_some(), "it was not touched");
         let words = [
-            "no row, although nobody declared them absent: dev (kind); they are not touched",
+            "no row, although they were not declared absent: dev (kind); they are not touched",
             "to remove them: kindler create dev --provider kind, then kindler delete dev;",
         ];
         shown(&daemon, &database, &host, "ClustersWithoutRow", &words).await;
