@@ -16,8 +16,9 @@ const WHERE: &str = "
 ## Where
 
 On a host with the package, as root: `kindler` finds the URL of the service by itself, and SQL runs in
-`psql \"$(cat /etc/credstore/kindler.database_url)\"`. To change rows, that login needs the role
-`kindler_api` or the tables. [Other installations](README.md#where).
+`psql \"$(cat /etc/credstore/kindler.database_url)\"`. What changes rows (`UPDATE`, `kindler retry`, `pause`,
+`delete`) needs the page's login in `/etc/credstore/kindler.api_database_url`, or
+[another one](README.md#where), which also lists other installations.
 
 ## What it means
 ";
