@@ -58,10 +58,10 @@ async fn a_backlog_of_each_class_leaves_room_for_every_other() {
              INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state,
                                    observed_generation, observed_spec_hash, next_check_at, next_attempt_at)
              SELECT name || n, 'kind', 19000, 18080, 18443, desired, actual, observed,
-                    kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true), now(), now()
-             FROM (VALUES ('delete', 'absent', 'running', 0), ('stop', 'stopped', 'running', 0),
-                          ('check', 'present', 'running', 1), ('new', 'present', 'unknown', 0))
-                  AS v(name, desired, actual, observed), generate_series(1, 100) n",
+                    kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true), now() - age, now() - age
+             FROM (VALUES ('delete', 'absent', 'running', 0, interval '4 h'), ('stop', 'stopped', 'running', 0, '3 h'),
+                          ('check', 'present', 'running', 1, '2 h'), ('new', 'present', 'unknown', 0, '1 h'))
+                  AS v(name, desired, actual, observed, age), generate_series(1, 100) n",
         )
         .await;
     let found = store.claims().due(Duration::ZERO, 100).await.unwrap();
