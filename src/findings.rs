@@ -93,6 +93,8 @@ pub enum FindingCode {
     HostLimited,
     /// Several clusters of one placement declare the same port of the host.
     PortsShared,
+    /// Clusters exist on this host whose rows have gone.
+    ClustersWithoutRow,
 }
 
 impl FindingCode {
@@ -112,7 +114,8 @@ impl FindingCode {
             | Self::StateFolderSlow
             | Self::RepairsSuspended
             | Self::RecreationsSuspended
-            | Self::HostUnusable => Severity::Failure,
+            | Self::HostUnusable
+            | Self::ClustersWithoutRow => Severity::Failure,
             Self::EncodingLimited
             | Self::DurabilityOff
             | Self::ClockApart

@@ -144,8 +144,9 @@ It gives full access to the cluster. Only the daemon's user may read it.")]
     /// Show the health of Kindler: database, daemons, work, failures
     #[command(
         after_help = "Exit codes: 0 healthy; 1 no daemon works (none runs, none listens, or all are \
-                      on standby), or a cluster has failed, waits for its repair or is \
-                      selected by no daemon; 2 no database"
+                      on standby), a cluster has failed, waits for its repair or is selected \
+                      by no daemon, or a daemon found a failure (a warning, as of one replica on \
+                      standby while others work, is only shown); 2 no database"
     )]
     Status {
         /// Output format

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `started PID` | the command runs and leads a process group of this number |
 //! | `failed ERRNO` | the command could not be started |
+//! | `unlocked` | it was not started: the state folder with the lock of the owner did not answer |
 //! | `exited CODE`, `signaled NUMBER` | it ended by itself; its process tree has ended |
 //! | `stopped` | it was stopped on request; its process tree has ended |
 //! | `untrusted` | trust expired, before the start or later; its process tree has ended |
@@ -46,6 +47,8 @@ pub(super) enum GuardReport {
     Stopped,
     /// Trust expired.
     Untrusted,
+    /// The state folder with the lock of the owner did not answer.
+    Unlocked,
 }
 
 impl fmt::Display for GuardRequest {
@@ -66,6 +69,7 @@ impl fmt::Display for GuardReport {
             Self::Signaled(signal) => writeln!(f, "signaled {signal}"),
             Self::Stopped => writeln!(f, "stopped"),
             Self::Untrusted => writeln!(f, "untrusted"),
+            Self::Unlocked => writeln!(f, "unlocked"),
         }
     }
 }
@@ -93,6 +97,7 @@ impl ControlMessage for GuardReport {
         match line.split_once(' ') {
             None if line == "stopped" => Some(Self::Stopped),
             None if line == "untrusted" => Some(Self::Untrusted),
+            None if line == "unlocked" => Some(Self::Unlocked),
             Some(("started", pid)) => Some(Self::Started(pid.parse().ok()?)),
             Some(("failed", errno)) => Some(Self::Failed(errno.parse().ok()?)),
             Some(("exited", code)) => Some(Self::Exited(code.parse().ok()?)),
@@ -158,6 +163,7 @@ mod tests {
             any::<i32>().prop_map(GuardReport::Signaled),
             Just(GuardReport::Stopped),
             Just(GuardReport::Untrusted),
+            Just(GuardReport::Unlocked),
         ]
     }
 

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 /// How long one operation may take, with those that wait before it.
 pub const FILE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The largest number of operations that wait.
-const WAITING: usize = 32;
+/// The largest number of operations that wait: more than reconciles run at once.
+const WAITING: usize = 1024;
 
 /// The thread of the state folder of this process.
 pub fn state_files() -> &'static FileThread {
@@ -60,13 +60,19 @@ impl FileThread {
     /// Runs an operation.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if it does not end in time; it may take effect later.
+    /// [`io::ErrorKind::TimedOut`] if it does not end in time. It may take effect later only if it
+    /// has begun.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
         let (done, result) = oneshot::channel();
-        self.add(Box::new(move || drop(done.send(work()))))?;
+        self.add(Box::new(move || {
+            // What nothing waits for any more has no effect: its caller may have lost a lease.
+            if !done.is_closed() {
+                drop(done.send(work()));
+            }
+        }))?;
         match tokio::time::timeout(FILE_DEADLINE, result).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) | Err(_) => Err(self.late()),
@@ -145,6 +151,19 @@ mod tests {
         };
         let recovered = tokio::time::timeout(FILE_DEADLINE * 5, recovered).await;
         recovered.expect("it works again");
+    }
+
+    #[tokio::test]
+    async fn what_waited_in_vain_has_no_effect_later() {
+        let files = FileThread::start("test folder");
+        let (release, hangs) = channel::<()>();
+        let hung = files.run(move || hangs.recv().is_ok());
+        let (effect, seen) = channel();
+        let waits = files.run(move || effect.send(()).is_ok());
+        let (hung, waits) = tokio::join!(hung, waits);
+        assert!(hung.is_err() && waits.is_err());
+        drop(release);
+        assert!(seen.recv().is_err(), "it is dropped without being run");
     }
 
     #[tokio::test]

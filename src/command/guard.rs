@@ -27,6 +27,7 @@ use rustix::process::{
 };
 
 use super::control_socket::{GuardReport, GuardRequest, MessageBuffer};
+use super::files::FileThread;
 use super::owner_lock;
 use super::tree::{self, ProcessInfo};
 use crate::core::trust::MonotonicDeadline;
@@ -71,11 +72,16 @@ fn guard(arguments: GuardArguments) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     ignore_signals()?;
     let mut control = ControlSocket::on_stdin(arguments.trust)?;
-    let lock = arguments.lock.as_deref().map(owner_lock::join).transpose();
+    let lock = arguments.lock.map(locked_in_time).transpose();
     // The daemon may have stopped the command or died before this point.
     let event = control.wait(None, Duration::ZERO);
-    let report = if control.trust.passed() || lock.is_err() {
+    let report = if control.trust.passed() {
         GuardReport::Untrusted
+    } else if let Err(error) = &lock {
+        match error.kind() {
+            io::ErrorKind::TimedOut => GuardReport::Unlocked,
+            _ => GuardReport::Untrusted,
+        }
     } else if event != ControlEvent::None {
         GuardReport::Stopped
     } else {
@@ -88,6 +94,12 @@ fn guard(arguments: GuardArguments) -> io::Result<()> {
     };
     control.send(report);
     Ok(())
+}
+
+/// The lock of the owner. A state folder that does not answer ends the wait for it: nothing was
+/// started then, and the thread that waits ends with the guard.
+fn locked_in_time(path: PathBuf) -> io::Result<File> {
+    FileThread::start("owner lock").run_blocking(move || owner_lock::join(&path))?
 }
 
 /// Ignores SIGTERM and similar signals. The guard has its own process group, so only a sender that

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::files::FILE_DEADLINE;
+use crate::duration::compact;
+
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -140,6 +143,15 @@ pub enum SpawnError {
         program: PathBuf,
         /// How the guard ended.
         status: ExitStatus,
+    },
+    /// The guard could not lock the file of its owner in time, so the command was not started.
+    #[error(
+        "program {} was not started: the file system of the state folder did not answer within {}",
+        program.display(), compact(FILE_DEADLINE)
+    )]
+    StateFolder {
+        /// The program as the caller named it.
+        program: PathBuf,
     },
 }
 

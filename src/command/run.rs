@@ -301,11 +301,15 @@ impl GuardedRun<'_> {
             GuardReport::Failed(errno) => {
                 return Err(SpawnError::from_errno(self.line.program.clone(), errno));
             }
+            GuardReport::Unlocked if self.stop.is_none() => {
+                let program = self.line.program.clone();
+                return Err(SpawnError::StateFolder { program });
+            }
             GuardReport::Exited(code) => Ending::Exited(code),
             GuardReport::Signaled(signal) => Ending::Signaled(signal),
             GuardReport::Untrusted => Ending::TrustLost,
             // `Started` is never final.
-            GuardReport::Stopped | GuardReport::Started(_) => {
+            GuardReport::Stopped | GuardReport::Started(_) | GuardReport::Unlocked => {
                 self.stop.map_or(Ending::Cancelled, |stop| stop.ending)
             }
         };

@@ -42,6 +42,9 @@ pub struct Table {
     pub actionable: &'static str,
     /// The condition for rows that are declared deleted.
     pub removable: &'static str,
+    /// The class of a row, an integer from 0: a full pass finds due rows of each class in turn,
+    /// so that a backlog of one does not delay the others. With the number of the last one.
+    pub class: (&'static str, &'static str),
 }
 
 impl Table {
@@ -73,6 +76,11 @@ impl Table {
             placed: "{place} IS NOT NULL",
             actionable: "true",
             removable: "t.deleted_at IS NOT NULL",
+            class: (
+                "CASE WHEN t.deleted_at IS NOT NULL THEN 0 \
+                 WHEN t.observed_generation = t.generation THEN 1 ELSE 2 END",
+                "2",
+            ),
         }
     }
 }
@@ -251,6 +259,8 @@ fn fill(table: &Table, text: &str, parameters: &[(&str, &str)]) -> String {
             ("{placed}", table.placed),
             ("{actionable}", table.actionable),
             ("{removable}", table.removable),
+            ("{class}", table.class.0),
+            ("{last_class}", table.class.1),
         ],
     );
     let text = with(&text, parameters);

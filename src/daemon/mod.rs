@@ -24,6 +24,7 @@ mod port_conflicts;
 mod process;
 mod reconnects;
 mod replicas;
+mod rowless;
 mod seed;
 mod serving;
 mod signals;

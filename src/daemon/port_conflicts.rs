@@ -1,19 +1,15 @@
 //! Reports ports of the host that several clusters declare: only one of them can run.
 
-use std::time::Duration;
-
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::HEARTBEAT;
 use crate::findings::{Finding, FindingCode, Findings};
 use crate::store::{PortConflict, Store};
 
-/// Time between two searches: each reads the whole table.
-const EVERY: Duration = Duration::from_secs(10);
-
 /// Searches until `shutdown`. What cannot be read is left as it was: the heartbeat reports why.
 pub(super) async fn report(store: Store, findings: Findings, shutdown: CancellationToken) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Ok(conflicts) = store.port_conflicts(None, 1).await {

@@ -15,6 +15,7 @@ use super::health_channels::{HealthChannels, health_channels};
 use super::heartbeat::Heartbeat;
 use super::process::{Databases, Process};
 use super::replicas::own_scripts;
+use super::rowless::RowlessClusters;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
 use super::{
@@ -226,6 +227,9 @@ impl RunningParts<'_> {
                 shutdown.clone(),
             ));
             let driver = process.driver.clone();
+            let rowless =
+                RowlessClusters::new(process.store.clone(), driver.clone(), findings.clone());
+            let rowless = tokio::spawn(rowless.report(shutdown.clone()));
             let host = tokio::spawn(host_faults::report(driver, findings, shutdown.clone()));
             let ended_owners = process.ended_owners().map(|owners| {
                 let release =
@@ -235,6 +239,7 @@ impl RunningParts<'_> {
             controllers.run(shutdown).await;
             check_end("orphans", orphans.await);
             check_end("port conflicts", conflicts.await);
+            check_end("clusters without a row", rowless.await);
             check_end("faults of the host", host.await);
             if let Some(ended_owners) = ended_owners {
                 check_end("ended owners", ended_owners.await);

@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{error, warn};
 
-use crate::clusters::observation::Observation;
 use crate::clusters::{Cluster, ClusterName, Provider};
 use crate::command::state_files;
 use crate::core::database::DatabaseError;
@@ -191,9 +190,9 @@ pub(super) async fn without_row(
     }
     let mut found = Vec::new();
     for some in candidates.chunks(OBSERVED_AT_ONCE) {
-        let observed = join_all(some.iter().map(|cluster| driver.observe(cluster))).await;
+        let observed = join_all(some.iter().map(|cluster| driver.exists(cluster))).await;
         let exist = some.iter().zip(observed);
-        let exist = exist.filter(|(_, seen)| matches!(seen, Observation::Present(_)));
+        let exist = exist.filter(|(_, exists)| *exists == Some(true));
         found.extend(exist.map(|(cluster, _)| cluster.name.to_string()));
     }
     found.sort();

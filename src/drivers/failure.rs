@@ -101,12 +101,13 @@ fn not_started(error: &SpawnError, remedy: String) -> StepError {
             summary,
             detail: remedy,
         },
-        SpawnError::Start { .. } | SpawnError::Guard { .. } | SpawnError::GuardSilent { .. } => {
-            StepError::Transient {
-                summary,
-                detail: cause.unwrap_or_default(),
-            }
-        }
+        SpawnError::Start { .. }
+        | SpawnError::Guard { .. }
+        | SpawnError::GuardSilent { .. }
+        | SpawnError::StateFolder { .. } => StepError::Transient {
+            summary,
+            detail: cause.unwrap_or_default(),
+        },
     }
 }
 

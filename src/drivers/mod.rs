@@ -158,6 +158,11 @@ impl Deadlines {
         };
         format!("{name}={}", compact(self.of(action)))
     }
+
+    /// The setting of the deadline of a probe, with its value.
+    pub fn probe_setting(&self) -> String {
+        format!("KINDLER_PROBE_DEADLINE={}", compact(self.probe))
+    }
 }
 
 /// A kind of clusters on this host.
@@ -189,6 +194,22 @@ pub trait Driver: Send + Sync {
     /// Observes one cluster, within the probe deadline (twice, if existence needs a second
     /// command). A failure is [`Observation::Unknown`] with the reason.
     async fn observe(&self, cluster: &Cluster) -> Observation;
+
+    /// Whether a cluster of this name and provider exists on this host, whichever row made it;
+    /// none if that cannot be observed.
+    async fn exists(&self, cluster: &Cluster) -> Option<bool> {
+        match self.observe(cluster).await {
+            Observation::Present(_) => Some(true),
+            Observation::Absent => Some(false),
+            Observation::Unknown(_) => None,
+        }
+    }
+
+    /// What a person runs to remove a cluster that has no row.
+    fn removal(&self, cluster: &Cluster) -> String {
+        let (name, provider) = (&cluster.name, cluster.spec.provider);
+        format!("kindler create {name} --provider {provider}, then kindler delete {name}")
+    }
 
     /// How [`Driver::observe`] finds that this cluster does not exist: the command, and how it
     /// ends then.

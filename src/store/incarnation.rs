@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::clusters::{Cluster, ClusterName};
+use crate::clusters::{Cluster, ClusterName, Provider};
 
 use super::{Store, queries, rows};
 use crate::core::database::DatabaseError;
@@ -89,6 +89,25 @@ impl Store {
             })
             .await?;
         Ok(found.first().copied())
+    }
+
+    /// The names of these and of those with recent events, or of all that ever had a row, whose
+    /// last row has gone although it was not declared absent; with the provider that was declared
+    /// last, if that is known.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn vanished(
+        &self,
+        names: Option<&[&str]>,
+    ) -> Result<Vec<(String, Option<Provider>)>, DatabaseError> {
+        let operation = "find rows that have gone";
+        self.each(operation, &queries::LIST_VANISHED, &[&names], |row| {
+            let provider: Option<String> = column(row, "provider")?;
+            let provider = provider.and_then(|provider| provider.parse().ok());
+            Ok((column(row, "name")?, provider))
+        })
+        .await
     }
 
     /// When a row first reached what a generation or a later one declares, if it did.

@@ -56,6 +56,14 @@ impl Object for Cluster {
         placed: "coalesce(c.placed_by, {place}) = {place}",
         actionable: "NOT c.paused AND NOT c.protected",
         removable: "c.desired_state = 'absent'",
+        // Deletions, stops, checks, and what may take minutes.
+        class: (
+            "CASE WHEN c.desired_state = 'absent' THEN 0 WHEN c.desired_state = 'stopped' THEN 1 \
+             WHEN c.paused OR c.protected \
+             OR (c.actual_state = 'running' AND c.observed_generation = c.generation) THEN 2 \
+             ELSE 3 END",
+            "3",
+        ),
     };
 
     fn read(row: &Row) -> Result<Self, Undecodable> {

@@ -103,6 +103,7 @@ queries! {
     LIST_NAMES = "list_names";
     LIST_PEERS = "list_peers";
     LIST_USED_NAMES = "list_used_names";
+    LIST_VANISHED = "list_vanished";
     LIST_PORT_CONFLICTS = "list_port_conflicts";
     LIST_PORT_USERS = "list_port_users";
     LIST_REPLICAS = "list_replicas";

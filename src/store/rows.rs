@@ -9,8 +9,8 @@ use crate::cause::chain;
 use crate::clusters::event::Reason;
 use crate::clusters::health::Flaps;
 use crate::clusters::{
-    Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField, SpecValue,
-    StateError,
+    Actual, Cluster, ClusterName, FieldKind, NameError, Port, Spec, SpecError, SpecField,
+    SpecValue, StateError,
 };
 use crate::core::database::{Undecodable, column};
 
@@ -89,6 +89,9 @@ fn like(name: &str) -> String {
 /// Decodes the columns of `sql/queries/cluster_columns.sql`.
 pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     let name: &str = column(row, "name")?;
+    let actual = read(row, "actual_state", "'unknown'", || {
+        Ok(column::<&str>(row, "actual_state")?.parse()?)
+    })?;
     Ok(Cluster {
         name: read(row, "name", &like(name), || Ok(ClusterName::parse(name)?))?,
         uid: column(row, "uid")?,
@@ -97,11 +100,11 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
         desired: read(row, "desired_state", "'present'", || {
             Ok(column::<&str>(row, "desired_state")?.parse()?)
         })?,
-        actual: read(row, "actual_state", "'unknown'", || {
-            Ok(column::<&str>(row, "actual_state")?.parse()?)
-        })?,
-        status_reason: or_declared(column(row, "status_reason")?, Reason::Declared.as_str()),
-        status_message: or_declared(column(row, "status_message")?, NOT_OBSERVED),
+        actual,
+        status_reason: or_else(column(row, "status_reason")?, || {
+            Reason::Declared.as_str().to_owned()
+        }),
+        status_message: or_else(column(row, "status_message")?, || without_reason(actual)),
         reconcile_error: column(row, "reconcile_error")?,
         labels: column(row, "labels")?,
         paused: column(row, "paused")?,
@@ -131,9 +134,18 @@ pub(super) fn cluster(row: &Row) -> Result<Cluster, Undecodable> {
     })
 }
 
-/// The text of a row that an earlier system wrote, without a reason.
-fn or_declared(text: Option<String>, declared: &str) -> Option<String> {
-    text.or_else(|| Some(declared.to_owned()))
+/// The text of a row, or another one where a person or an earlier system wrote none.
+fn or_else(text: Option<String>, other: impl FnOnce() -> String) -> Option<String> {
+    let text = text.filter(|text| !text.trim().is_empty());
+    Some(text.unwrap_or_else(other))
+}
+
+/// The message of a row that has none.
+fn without_reason(actual: Actual) -> String {
+    match actual {
+        Actual::Unknown => NOT_OBSERVED.to_owned(),
+        _ => format!("recorded as {actual}, without a reason; not observed since"),
+    }
 }
 
 fn spec_value(row: &Row, field: &'static SpecField) -> Result<SpecValue, Undecodable> {

@@ -145,7 +145,7 @@ pub trait Reconciler: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The keys that are due now or within `horizon`, oldest first, at most `limit`,
-    /// each with the time until it is due. The cost should depend on the number of due
+    /// each with the time until it is due. A backlog of slow work should not hide the rest. The cost should depend on the number of due
     /// keys and not on the size of the table.
     ///
     /// # Errors

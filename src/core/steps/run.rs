@@ -404,8 +404,12 @@ impl<'a> Run<'a> {
             return work.await;
         };
         timeout(deadline, work).await.unwrap_or_else(|_| {
+            let setting = step.deadline_setting();
+            let setting = setting
+                .as_deref()
+                .unwrap_or("no setting changes this limit");
             Err(StepError::Late {
-                summary: format!("not finished within {}", seconds(deadline)),
+                summary: format!("not finished within {} ({setting})", seconds(deadline)),
                 detail: String::new(),
             })
         })

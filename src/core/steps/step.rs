@@ -126,6 +126,12 @@ pub trait Step: Send + Sync {
     /// How long one attempt may take; none if the step has its own deadline.
     fn deadline(&self) -> Option<Duration>;
 
+    /// The setting of that deadline, with its value, for the text of the failure. None if it is a
+    /// constant of the step.
+    fn deadline_setting(&self) -> Option<String> {
+        None
+    }
+
     /// Checks whether it is in place as declared.
     async fn observe(&self) -> StepObservation;
 

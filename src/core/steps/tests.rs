@@ -20,6 +20,8 @@ struct StepHost {
     calls: Vec<String>,
     /// Operations that fail, as `apply b`; `hang b` never ends.
     faults: Vec<&'static str>,
+    /// The setting of the deadlines.
+    setting: Option<&'static str>,
 }
 
 struct RecordingStep<'a> {
@@ -70,6 +72,10 @@ impl Step for RecordingStep<'_> {
 
     fn deadline(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
+    }
+
+    fn deadline_setting(&self) -> Option<String> {
+        self.host.lock().unwrap().setting.map(str::to_owned)
     }
 
     async fn observe(&self) -> StepObservation {
@@ -190,6 +196,22 @@ async fn steps_run_in_order_once_and_back() {
     assert_eq!(log.states(), "a removed, b removed, c removed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_late_step_names_its_setting_or_says_that_none_is() {
+    let late = async |setting| {
+        let (host, log) = (failing(&["hang a"]), MemoryLog::default());
+        host.lock().unwrap().setting = setting;
+        match run(&host, &log, "1", MAKE).await {
+            RunResult::Failed(error) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = late(Some("TEST_DEADLINE=1m")).await;
+    assert!(text.ends_with("(TEST_DEADLINE=1m)"), "{text}");
+    let text = late(None).await;
+    assert!(text.ends_with("(no setting changes this limit)"), "{text}");
+}
+
 #[tokio::test]
 async fn changed_input_runs_all_its_steps_and_drift_one() {
     let (host, log) = (Mutex::default(), MemoryLog::default());
@@ -240,7 +262,7 @@ async fn a_step_that_hangs_is_late() {
     let late = run(&host, &log, "1", MAKE).await;
     assert!(
         matches!(&late, RunResult::Failed(error @ StepError::Late { .. })
-            if error.to_string() == "step a: not finished within 60.0 s"),
+            if error.to_string() == "step a: not finished within 60.0 s (no setting changes this limit)"),
         "{late:?}"
     );
     assert_eq!(log.states(), "a failed");

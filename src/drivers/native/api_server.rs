@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::duration::compact;
+
 use super::api_client::{ApiConnection, KubeApiError};
 use super::kubeconfig::ClusterAccess;
 
@@ -23,10 +25,9 @@ pub(super) enum NotReady {
 pub(super) async fn check(access: &ClusterAccess, within: Duration) -> Result<(), NotReady> {
     let asked = timeout(within, ask(access)).await;
     asked.unwrap_or_else(|_| {
-        let seconds = within.as_secs_f64();
-        let port = access.port;
+        let (port, within) = (access.port, compact(within));
         Err(NotReady::Says(format!(
-            "its API server on port {port} did not answer within {seconds} s"
+            "its API server on port {port} did not answer within KINDLER_PROBE_DEADLINE={within}"
         )))
     })
 }

@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::endpoint::{Endpoint, EndpointError};
+use super::limit::StepLimit;
 use super::node::{Node, NodeState};
 
 /// How long one request may take.
@@ -45,10 +46,10 @@ pub(super) enum EngineError {
     #[error("the container engine did not {operation} within {} s", WITHIN.as_secs())]
     Late { operation: &'static str },
     /// It did not end within a deadline of its own.
-    #[error("the container engine did not {operation} within {seconds} s")]
+    #[error("the container engine did not {operation} within {within}")]
     TooLong {
         operation: &'static str,
-        seconds: u64,
+        within: StepLimit,
     },
     /// It refused.
     #[error("the container engine did not {operation}")]

@@ -10,6 +10,7 @@ use super::super::KubeconfigError;
 use super::api_client::KubeApiError;
 use super::engine::EngineError;
 use super::kubeconfig::KubeconfigFault;
+use super::limit::StepLimit;
 use super::user_kubeconfig::MergeError;
 
 /// Why a step of a real cluster failed.
@@ -50,6 +51,8 @@ pub(super) enum NativeError {
     NoKubeconfig(#[source] KubeconfigError),
     #[error("it is not ready: {0}")]
     NotReady(String),
+    #[error("it was not ready within {within}: {why}")]
+    NotReadyWithin { why: String, within: StepLimit },
     #[error("its {0}")]
     Broken(String),
     /// The engine would take any of them, so no cluster can be created.
@@ -115,6 +118,7 @@ impl NativeError {
             | Self::Kubeconfig(_)
             | Self::NoKubeconfig(_)
             | Self::NotReady(_)
+            | Self::NotReadyWithin { .. }
             | Self::Api(_)
             | Self::Merge(_)
             | Self::NoImages(_)

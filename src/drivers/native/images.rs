@@ -88,7 +88,7 @@ impl NativeWork<'_> {
         let (mut here, mut absent) = (Vec::new(), Vec::new());
         for (image, on_engine) in self.wanted_images().await? {
             if !on_engine && self.driver.settings.preload.pull {
-                engine.pull_image(&image, self.left).await?;
+                engine.pull_image(&image, self.rest()).await?;
             } else if !on_engine {
                 absent.push(image);
                 continue;
@@ -154,8 +154,8 @@ impl NativeWork<'_> {
         }
         let names: Vec<&str> = images.iter().map(String::as_str).collect();
         for node in self.kubernetes_nodes().await? {
-            let (engine, left) = (&self.driver.engine, self.left);
-            let run = engine.exec_with_images(&node.id, &IMPORT, &names, left);
+            let engine = &self.driver.engine;
+            let run = engine.exec_with_images(&node.id, &IMPORT, &names, self.rest());
             let imported = run.await?;
             if imported.code != 0 {
                 return Err(NativeError::NodeProgram {

@@ -71,11 +71,15 @@ impl NativeWork<'_> {
         let mut api = self.api().await?;
         let port = self.cluster().spec.node_port.get();
         answered(apply(&mut api, port)).await?;
-        let until = Instant::now() + READY_WITHIN.min(self.left);
+        let within = self.at_most(READY_WITHIN);
+        let until = within.end();
         loop {
             match answered(fault(&mut api, port)).await? {
                 None => return Ok(()),
                 Some(IngressFault::Starting(_)) if Instant::now() < until => {}
+                Some(IngressFault::Starting(why)) => {
+                    return Err(NativeError::NotReadyWithin { why, within });
+                }
                 Some(fault) => return Err(NativeError::NotReady(fault.into_text())),
             }
             sleep(LOOK_AGAIN).await;

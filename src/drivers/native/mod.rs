@@ -29,6 +29,7 @@ mod host;
 mod images;
 mod ingress;
 mod kubeconfig;
+mod limit;
 mod network;
 mod node;
 mod owner;
@@ -296,6 +297,15 @@ impl Driver for NativeDriver {
             Ok(observation) => observation,
             Err(error) => Observation::unknown(chain(&error)),
         }
+    }
+
+    async fn exists(&self, cluster: &Cluster) -> Option<bool> {
+        let (shape, _) = self.shape(cluster).await.ok()?;
+        Some(shape != Shape::Absent)
+    }
+
+    fn removal(&self, cluster: &Cluster) -> String {
+        tools::delete(cluster, "KUBECONFIG".as_ref()).to_string()
     }
 
     async fn host_fault(&self, action: Action, cluster: &Cluster) -> Option<HostFault> {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::core::steps::StepObservation;
@@ -63,8 +63,9 @@ impl NativeWork<'_> {
     }
 
     pub async fn wait_for_server_ip(&self) -> Result<(), NativeError> {
-        let until = Instant::now() + WITHIN.min(self.left);
-        while !is_in_place(self.observe_server_ip().await?, until)? {
+        let within = self.at_most(WITHIN);
+        let until = within.end();
+        while !is_in_place(self.observe_server_ip().await?, until, &within)? {
             self.driver.engine.changed().await;
             sleep(LOOK_AGAIN).await;
         }

@@ -13,6 +13,7 @@ use crate::core::steps::StepObservation;
 
 use super::engine::{Engine, NodeLimits};
 use super::error::NativeError;
+use super::limit::StepLimit;
 use super::node::{Node, NodeRole, NodeState, Shape};
 use super::owner::ClusterFolder;
 use super::tools::NodeImages;
@@ -297,8 +298,9 @@ impl NativeWork<'_> {
     }
 
     pub async fn wait_until_ready(&self) -> Result<(), NativeError> {
-        let until = Instant::now() + self.left;
-        while !is_in_place(self.observe_ready().await?, until)? {
+        let within = self.rest();
+        let until = within.end();
+        while !is_in_place(self.observe_ready().await?, until, &within)? {
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
@@ -319,7 +321,8 @@ impl NativeWork<'_> {
 
     /// The engine shows what was done; a tool's exit code alone proves nothing.
     async fn wait_for_shape(&self, wanted: &Shape) -> Result<(), NativeError> {
-        let until = Instant::now() + SHOWN_WITHIN;
+        let within = StepLimit::fixed(SHOWN_WITHIN);
+        let until = within.end();
         loop {
             self.driver.engine.changed().await;
             let (shape, _) = self.driver.shape(self.cluster()).await?;
@@ -331,7 +334,7 @@ impl NativeWork<'_> {
                 Shape::Stopped => "it is stopped".to_owned(),
             };
             if Instant::now() > until {
-                return Err(NativeError::NotReady(why));
+                return Err(NativeError::NotReadyWithin { why, within });
             }
             sleep(LOOK_AGAIN).await;
         }
@@ -428,12 +431,19 @@ fn are_equal(has: NodeLimits, wanted: NodeLimits) -> bool {
 }
 
 /// Whether a step is in place; an error if it is not, and no time is left to look again.
-pub(super) fn is_in_place(observed: StepObservation, until: Instant) -> Result<bool, NativeError> {
+pub(super) fn is_in_place(
+    observed: StepObservation,
+    until: Instant,
+    within: &StepLimit,
+) -> Result<bool, NativeError> {
     match observed {
         StepObservation::InPlace => Ok(true),
         StepObservation::NotInPlace(why) | StepObservation::Unknown(why) => {
             match Instant::now() + LOOK_AGAIN > until {
-                true => Err(NativeError::NotReady(why)),
+                true => {
+                    let within = within.clone();
+                    Err(NativeError::NotReadyWithin { why, within })
+                }
                 false => Ok(false),
             }
         }

@@ -30,10 +30,12 @@ pub(super) enum SandboxError {
     },
     #[error("the sandbox node did not start ({status}): {message}")]
     NodeEnded { status: ExitStatus, message: String },
-    #[error("the sandbox node was not ready within {}", compact(*.0))]
+    #[error("the sandbox node was not ready within {} (no setting changes this limit)", compact(*.0))]
     NodeTimeout(Duration),
     #[error("the sandbox node was started, but {0}")]
     NotAnswering(String),
+    #[error("the sandbox node was started, but is not ready within {within}: {why}")]
+    NotReady { why: String, within: String },
     #[error("process {pid} of the sandbox node does not end")]
     NotKilled { pid: i32 },
     #[error("a process of the sandbox node still uses the removed folder {}", path.display())]

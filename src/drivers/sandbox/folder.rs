@@ -1,15 +1,19 @@
 //! The folder of one sandbox cluster and the record of its node.
 //!
-//! Its files are small, and read and written as a whole. This module must not start or signal
+//! Its files are small, and read and written as a whole. The daemon does that by
+//! [`Folder::in_time`]: a folder that does not answer must not block its workers. This module must not start or signal
 //! processes; it only checks whether the recorded process runs.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::command::FileThread;
 
 use super::error::SandboxError;
 use super::process::ProcessIdentity;
@@ -68,6 +72,16 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Runs operations on files of the sandbox within a deadline, on the thread for them.
+    pub(super) async fn in_time<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, SandboxError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let folder = self.clone();
+        let done = sandbox_files().run(move || work(&folder)).await;
+        done.unwrap_or_else(|late| Err(self.file_error("use sandbox folder", &self.path, late)))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -168,6 +182,13 @@ impl Folder {
             source,
         }
     }
+}
+
+/// The thread of the sandbox's files. Those of the daemon have another one: they do not wait for
+/// thousands of sandbox clusters.
+pub(super) fn sandbox_files() -> &'static FileThread {
+    static FILES: LazyLock<FileThread> = LazyLock::new(|| FileThread::start("sandbox folder"));
+    &FILES
 }
 
 /// Rejects a pipe or a device in the place of a file: opening it would block the thread.

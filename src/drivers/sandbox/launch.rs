@@ -33,7 +33,7 @@ pub(super) async fn launch(
     cluster: &Cluster,
     folder: &Folder,
 ) -> Result<(), SandboxError> {
-    let mut node = StartingNode(Some(start(settings, cluster, folder)?));
+    let mut node = StartingNode(Some(start(settings, cluster, folder).await?));
     let report = timeout(START_WITHIN, node.report()).await;
     let report = report.map_err(|_late| SandboxError::NodeTimeout(START_WITHIN))?;
     if report == READY {
@@ -59,7 +59,7 @@ pub(super) async fn port_taken(port: u16) -> SandboxError {
     }
 }
 
-fn start(
+async fn start(
     settings: &SandboxSettings,
     cluster: &Cluster,
     folder: &Folder,
@@ -71,7 +71,8 @@ fn start(
         path: folder.path().to_owned(),
         source,
     })?;
-    let log = open_log(&dir)?;
+    let log_dir = dir.clone();
+    let log = folder.in_time(move |_| open_log(&log_dir)).await?;
     let spawned = Command::new(program)
         // The name in ps, where the default program would be called "exe".
         .arg0("kindler")

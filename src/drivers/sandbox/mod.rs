@@ -36,7 +36,7 @@ use crate::command::LogDir;
 use crate::core::steps::{StepError, StepSet, run_unrecorded};
 
 use super::{ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, direction};
-use folder::{Folder, FolderState};
+use folder::{Folder, FolderState, sandbox_files};
 
 pub use fault::{InjectedFault, InjectedFaultError};
 pub use folder::NodeRecord;
@@ -123,11 +123,14 @@ impl Driver for SandboxDriver {
     }
 
     async fn preflight(&self) -> Result<(), Vec<String>> {
-        let dir = &self.settings.dir;
-        let made = fs::create_dir_all(dir);
-        let usable = made.and_then(|()| Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?));
-        usable.map_err(|error| {
-            let dir = dir.display();
+        let dir = self.settings.dir.clone();
+        let check = move || {
+            fs::create_dir_all(&dir)?;
+            Ok(access(&dir, Access::WRITE_OK | Access::EXEC_OK)?)
+        };
+        let usable = sandbox_files().run(check).await;
+        usable.and_then(|usable| usable).map_err(|error| {
+            let dir = self.settings.dir.display();
             vec![format!(
                 "KINDLER_STATE_DIR: cannot use sandbox folder {dir}: {error}"
             )]
@@ -136,7 +139,7 @@ impl Driver for SandboxDriver {
 
     async fn observe(&self, cluster: &Cluster) -> Observation {
         let folder = self.folder(&cluster.name);
-        match folder.state() {
+        match folder.in_time(Folder::state).await {
             Err(error) => Observation::unknown(chain(&error)),
             Ok(FolderState::Absent) => Observation::Absent,
             Ok(FolderState::Running(record)) => self.probe(cluster, &record).await,

@@ -25,7 +25,7 @@ pub(super) async fn probe(port: u16, name: &str, deadline: Duration) -> Result<(
         Ok(Err(error)) => return Err(format!("{url} does not answer: {error}")),
         Err(_late) => {
             return Err(format!(
-                "{url} does not answer within {}",
+                "{url} does not answer within KINDLER_PROBE_DEADLINE={}",
                 compact(deadline)
             ));
         }

@@ -155,24 +155,24 @@ impl Step for SandboxStep<'_> {
     async fn observe(&self) -> StepObservation {
         let work = self.run.work();
         let observed = match self.part {
-            SandboxPart::Folder => work.observe_folder(),
-            SandboxPart::Port => work.observe_port(),
-            SandboxPart::Process if self.run.action == Action::Stop => work.observe_stopped(),
+            SandboxPart::Folder => work.observe_folder().await,
+            SandboxPart::Port => work.observe_port().await,
+            SandboxPart::Process if self.run.action == Action::Stop => work.observe_stopped().await,
             SandboxPart::Process => work.observe_process().await,
             SandboxPart::Ready => work.observe_ready().await,
-            SandboxPart::About => work.observe_about(),
+            SandboxPart::About => work.observe_about().await,
         };
         observed.unwrap_or_else(|error| StepObservation::Unknown(crate::cause::chain(&error)))
     }
 
     async fn apply(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
-            SandboxPart::Folder if self.run.action == Action::Start => work.require_folder(),
+            SandboxPart::Folder if self.run.action == Action::Start => work.require_folder().await,
             SandboxPart::Folder => work.create_folder().await,
             SandboxPart::Port => work.claim_port().await,
             SandboxPart::Process => work.start_process().await,
             SandboxPart::Ready => work.wait_until_ready().await,
-            SandboxPart::About => work.write_about(),
+            SandboxPart::About => work.write_about().await,
         })
         .await
     }
@@ -180,11 +180,11 @@ impl Step for SandboxStep<'_> {
     async fn remove(&self) -> Result<(), StepError> {
         self.act(async |work| match self.part {
             SandboxPart::Folder => work.remove_folder().await,
-            SandboxPart::Port => work.release_port(),
+            SandboxPart::Port => work.release_port().await,
             SandboxPart::Process if self.run.action == Action::Stop => work.stop().await,
             SandboxPart::Process => work.end_process().await,
             SandboxPart::Ready => Ok(()),
-            SandboxPart::About => work.remove_about(),
+            SandboxPart::About => work.remove_about().await,
         })
         .await
     }
@@ -219,21 +219,21 @@ impl SandboxStep<'_> {
         run.open_log().await;
         let line = format!("step {}/{} {}", self.number, PARTS.len(), self.part.name());
         run.write_log(&line).await;
-        let (action, deadline) = (run.action, run.deadline());
         let effect = async {
             run.inject_fault(self.part.name(), first).await?;
             sleep(self.pause()).await;
             work(&run.work()).await
         };
-        let left = deadline.saturating_sub(run.started.elapsed());
+        let (action, deadlines) = (run.action, &run.driver.settings.deadlines);
+        let left = deadlines.of(action).saturating_sub(run.started.elapsed());
         // Cancellation first, so that nothing starts after the right to act has ended.
         let ended = tokio::select! {
             biased;
             () = run.request.cancelled() => return Err(StepError::Interrupted),
             ended = timeout(left, effect) => ended,
         };
-        let ended = ended.unwrap_or_else(|_| {
-            let setting = run.driver.settings.deadlines.setting(action);
+        let ended = ended.unwrap_or_else(|_late| {
+            let setting = deadlines.setting(action);
             Err(SandboxError::Late { action, setting })
         });
         match ended {
@@ -250,10 +250,6 @@ impl SandboxRun<'_> {
             cluster: self.request.cluster,
             folder: self.driver.folder(&self.request.cluster.name),
         }
-    }
-
-    fn deadline(&self) -> Duration {
-        self.driver.settings.deadlines.of(self.action)
     }
 
     /// Writes the heading of the action to the log, once.

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -44,8 +45,20 @@ impl SandboxWork<'_> {
         self.cluster.name.as_str()
     }
 
-    fn claims(&self) -> PortClaims {
-        PortClaims::new(&self.settings.dir)
+    /// Runs operations on the claims of ports, with the name of the cluster and its port.
+    async fn claims<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&PortClaims, &str, u16) -> Result<T, SandboxError> + Send + 'static,
+    ) -> Result<T, SandboxError> {
+        let claims = PortClaims::new(&self.settings.dir);
+        let (name, port) = (self.name().to_owned(), self.port());
+        self.folder
+            .in_time(move |_| work(&claims, &name, port))
+            .await
+    }
+
+    async fn state(&self) -> Result<FolderState, SandboxError> {
+        self.folder.in_time(Folder::state).await
     }
 
     async fn probe(&self, port: u16) -> Result<(), String> {
@@ -53,19 +66,23 @@ impl SandboxWork<'_> {
     }
 
     /// In place: the folder exists, and no node without a record runs in it.
-    pub(super) fn observe_folder(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.state()? {
+    pub(super) async fn observe_folder(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.state().await? {
             FolderState::Absent => NotInPlace("its folder does not exist".into()),
             FolderState::Running(_) | FolderState::Stopped | FolderState::Dead(_) => InPlace,
-            FolderState::Incomplete(why) if self.folder.record()?.is_some() => NotInPlace(why),
-            FolderState::Incomplete(_) if !self.is_locked()? => InPlace,
+            FolderState::Incomplete(why)
+                if self.folder.in_time(Folder::record).await?.is_some() =>
+            {
+                NotInPlace(why)
+            }
+            FolderState::Incomplete(_) if !self.is_locked().await? => InPlace,
             FolderState::Incomplete(why) => NotInPlace(why),
         })
     }
 
     /// Checks that a cluster to start exists.
-    pub(super) fn require_folder(&self) -> Result<(), SandboxError> {
-        match self.folder.state()? {
+    pub(super) async fn require_folder(&self) -> Result<(), SandboxError> {
+        match self.state().await? {
             FolderState::Absent => Err(SandboxError::NothingToStart),
             FolderState::Incomplete(why) => Err(SandboxError::NotAnswering(why)),
             FolderState::Running(_) | FolderState::Stopped | FolderState::Dead(_) => Ok(()),
@@ -74,18 +91,19 @@ impl SandboxWork<'_> {
 
     /// Creates the folder, after removing one that may have a node without a record.
     pub(super) async fn create_folder(&self) -> Result<(), SandboxError> {
-        if matches!(self.folder.state()?, FolderState::Incomplete(_)) {
+        if matches!(self.state().await?, FolderState::Incomplete(_)) {
             self.remove_folder().await?;
         }
-        self.folder.create()
+        self.folder.in_time(Folder::create).await
     }
 
     /// In place: the port is claimed, and no other process listens on it.
-    pub(super) fn observe_port(&self) -> Result<StepObservation, SandboxError> {
-        if !self.claims().has_claimed(self.name(), self.port())? {
+    pub(super) async fn observe_port(&self) -> Result<StepObservation, SandboxError> {
+        if !self.claims(PortClaims::has_claimed).await? {
             return Ok(NotInPlace(format!("port {} is not claimed", self.port())));
         }
-        if self.own_port()? == Some(self.port()) || port::is_free(Ipv4Addr::LOCALHOST, self.port())
+        if self.own_port().await? == Some(self.port())
+            || port::is_free(Ipv4Addr::LOCALHOST, self.port())
         {
             return Ok(InPlace);
         }
@@ -95,20 +113,21 @@ impl SandboxWork<'_> {
     /// Claims the port. It checks first that the port is free, so that a running node is not ended
     /// for a port that is in use.
     pub(super) async fn claim_port(&self) -> Result<(), SandboxError> {
-        if self.own_port()? != Some(self.port()) && !port::is_free(Ipv4Addr::LOCALHOST, self.port())
+        if self.own_port().await? != Some(self.port())
+            && !port::is_free(Ipv4Addr::LOCALHOST, self.port())
         {
             return Err(port_taken(self.port()).await);
         }
-        self.claims().claim(self.name(), self.port())
+        self.claims(PortClaims::claim).await
     }
 
-    pub(super) fn release_port(&self) -> Result<(), SandboxError> {
-        self.claims().release(self.name())
+    pub(super) async fn release_port(&self) -> Result<(), SandboxError> {
+        self.claims(|claims, name, _| claims.release(name)).await
     }
 
     /// The port of the node, if it runs.
-    fn own_port(&self) -> Result<Option<u16>, SandboxError> {
-        Ok(match self.folder.state()? {
+    async fn own_port(&self) -> Result<Option<u16>, SandboxError> {
+        Ok(match self.state().await? {
             FolderState::Running(record) => Some(record.port),
             FolderState::Absent
             | FolderState::Stopped
@@ -119,7 +138,7 @@ impl SandboxWork<'_> {
 
     /// In place: the node runs on its port and answers there.
     pub(super) async fn observe_process(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.state()? {
+        Ok(match self.state().await? {
             FolderState::Running(record) if record.port != self.port() => {
                 NotInPlace(format!("its node listens on port {}", record.port))
             }
@@ -141,18 +160,19 @@ impl SandboxWork<'_> {
     /// Starts the node, unless it already runs as declared; ends one that listens on another port
     /// or does not answer.
     pub(super) async fn start_process(&self) -> Result<(), SandboxError> {
-        if let FolderState::Running(record) = self.folder.state()? {
+        if let FolderState::Running(record) = self.state().await? {
             if record.port == self.port() && self.probe(record.port).await.is_ok() {
-                return self.keep_node(record);
+                return self.keep_node(record).await;
             }
             record.process.end().await?;
         }
         launch(self.settings, self.cluster, &self.folder).await?;
-        self.folder.unmark_stopped()
+        self.folder.in_time(Folder::unmark_stopped).await
     }
 
     pub(super) async fn end_process(&self) -> Result<(), SandboxError> {
-        if let Some(Ok(record)) = self.folder.record().unwrap_or_default() {
+        let record = self.folder.in_time(Folder::record).await;
+        if let Some(Ok(record)) = record.unwrap_or_default() {
             record.process.end().await?;
         }
         Ok(())
@@ -162,15 +182,17 @@ impl SandboxWork<'_> {
         (record.uid, record.generation) == (Some(self.cluster.uid), self.cluster.generation)
     }
 
-    fn keep_node(&self, record: NodeRecord) -> Result<(), SandboxError> {
+    async fn keep_node(&self, record: NodeRecord) -> Result<(), SandboxError> {
         if !self.is_recorded_for_this_row(&record) {
-            self.folder.write_record(&NodeRecord {
+            let record = NodeRecord {
                 uid: Some(self.cluster.uid),
                 generation: self.cluster.generation,
                 ..record
-            })?;
+            };
+            let write = move |folder: &Folder| folder.write_record(&record);
+            self.folder.in_time(write).await?;
         }
-        self.folder.unmark_stopped()
+        self.folder.in_time(Folder::unmark_stopped).await
     }
 
     pub(super) async fn observe_ready(&self) -> Result<StepObservation, SandboxError> {
@@ -187,7 +209,8 @@ impl SandboxWork<'_> {
             match self.probe(self.port()).await {
                 Ok(()) => return Ok(()),
                 Err(why) if Instant::now() >= deadline => {
-                    return Err(SandboxError::NotAnswering(why));
+                    let within = self.settings.deadlines.probe_setting();
+                    return Err(SandboxError::NotReady { why, within });
                 }
                 Err(_) => sleep(CHECK_EVERY).await,
             }
@@ -204,52 +227,41 @@ impl SandboxWork<'_> {
         (self.folder.path().join(ABOUT), text)
     }
 
-    pub(super) fn observe_about(&self) -> Result<StepObservation, SandboxError> {
+    pub(super) async fn observe_about(&self) -> Result<StepObservation, SandboxError> {
         let (path, text) = self.about();
-        let is_file = match fs::symlink_metadata(&path) {
-            // Reading a pipe in its place would block.
-            Ok(found) => found.is_file(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(NotInPlace(format!("{ABOUT} does not exist")));
-            }
-            Err(source) => return Err(SandboxError::files("read", path, source)),
-        };
-        if !is_file {
-            return Ok(NotInPlace(format!("{ABOUT} is not a file")));
-        }
-        match fs::read_to_string(&path) {
-            Ok(found) if found == text => Ok(InPlace),
-            Ok(_) => Ok(NotInPlace(format!("{ABOUT} has different content"))),
-            Err(source) => Err(SandboxError::files("read", path, source)),
-        }
+        self.folder
+            .in_time(move |_| about_in_place(path, &text))
+            .await
     }
 
-    pub(super) fn write_about(&self) -> Result<(), SandboxError> {
+    pub(super) async fn write_about(&self) -> Result<(), SandboxError> {
         let (path, text) = self.about();
         let draft = path.with_extension("new");
         // Replaces whatever exists: writing through a link would write elsewhere, and writing
         // to a pipe would block.
-        let write = || {
-            unless_missing(fs::remove_file(&draft))?;
-            File::create_new(&draft)?.write_all(text.as_bytes())?;
-            fs::rename(&draft, &path)
+        let write = move |_: &Folder| {
+            let write = || {
+                unless_missing(fs::remove_file(&draft))?;
+                File::create_new(&draft)?.write_all(text.as_bytes())?;
+                fs::rename(&draft, &path)
+            };
+            write().map_err(|source| SandboxError::files("write", path.clone(), source))
         };
-        write().map_err(|source| SandboxError::files("write", path.clone(), source))
+        self.folder.in_time(write).await
     }
 
-    pub(super) fn remove_about(&self) -> Result<(), SandboxError> {
+    pub(super) async fn remove_about(&self) -> Result<(), SandboxError> {
         let (path, _) = self.about();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(SandboxError::files("remove", path, error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        let remove = move |_: &Folder| {
+            unless_missing(fs::remove_file(&path))
+                .map_err(|source| SandboxError::files("remove", path, source))
+        };
+        self.folder.in_time(remove).await
     }
 
     /// The part that a stop removes: in place unless the cluster is marked as stopped, or absent.
-    pub(super) fn observe_stopped(&self) -> Result<StepObservation, SandboxError> {
-        Ok(match self.folder.state()? {
+    pub(super) async fn observe_stopped(&self) -> Result<StepObservation, SandboxError> {
+        Ok(match self.state().await? {
             FolderState::Absent | FolderState::Stopped => {
                 NotInPlace("its node does not run".into())
             }
@@ -259,41 +271,49 @@ impl SandboxWork<'_> {
 
     /// Ends the node and keeps the folder.
     pub(super) async fn stop(&self) -> Result<(), SandboxError> {
-        match self.folder.state()? {
+        match self.state().await? {
             FolderState::Absent => return Ok(()),
             FolderState::Running(record) => record.process.end().await?,
             FolderState::Stopped | FolderState::Dead(_) | FolderState::Incomplete(_) => {}
         }
-        self.folder.mark_stopped()
+        self.folder.in_time(Folder::mark_stopped).await
     }
 
     /// Whether a node holds the lock on the folder.
-    fn is_locked(&self) -> Result<bool, SandboxError> {
-        let Some(folder) = self.open_folder()? else {
+    async fn is_locked(&self) -> Result<bool, SandboxError> {
+        let Some(folder) = self.open_folder().await? else {
             return Ok(false);
         };
-        Ok(flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err())
+        Ok(!self.can_lock(&folder).await?)
     }
 
-    fn open_folder(&self) -> Result<Option<File>, SandboxError> {
-        let path = self.folder.path();
-        match File::open(path) {
+    async fn can_lock(&self, folder: &Arc<File>) -> Result<bool, SandboxError> {
+        let folder = folder.clone();
+        let lock = move |_: &Folder| Ok(flock(&folder, FlockOperation::NonBlockingLockExclusive));
+        Ok(self.folder.in_time(lock).await?.is_ok())
+    }
+
+    async fn open_folder(&self) -> Result<Option<Arc<File>>, SandboxError> {
+        let open = |folder: &Folder| match File::open(folder.path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some).map_err(|source| {
-                SandboxError::files("open sandbox folder", path.to_owned(), source)
-            }),
-        }
+            opened => opened
+                .map(|folder| Some(Arc::new(folder)))
+                .map_err(|source| {
+                    SandboxError::files("open sandbox folder", folder.path().to_owned(), source)
+                }),
+        };
+        self.folder.in_time(open).await
     }
 
     /// Removes the folder and waits until no node holds its lock. A node without a record can be
     /// detected only by its lock, and ends by itself when its folder is removed.
     pub(super) async fn remove_folder(&self) -> Result<(), SandboxError> {
-        let Some(folder) = self.open_folder()? else {
+        let Some(folder) = self.open_folder().await? else {
             return Ok(());
         };
-        self.folder.remove()?;
+        self.folder.in_time(Folder::remove).await?;
         let deadline = Instant::now() + NODE_END_WITHIN;
-        while flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+        while !self.can_lock(&folder).await? {
             if Instant::now() >= deadline {
                 let path = self.folder.path().to_owned();
                 return Err(SandboxError::FolderInUse { path });
@@ -301,5 +321,24 @@ impl SandboxWork<'_> {
             sleep(CHECK_EVERY).await;
         }
         Ok(())
+    }
+}
+
+fn about_in_place(path: PathBuf, text: &str) -> Result<StepObservation, SandboxError> {
+    let is_file = match fs::symlink_metadata(&path) {
+        // Reading a pipe in its place would block.
+        Ok(found) => found.is_file(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(NotInPlace(format!("{ABOUT} does not exist")));
+        }
+        Err(source) => return Err(SandboxError::files("read", path, source)),
+    };
+    if !is_file {
+        return Ok(NotInPlace(format!("{ABOUT} is not a file")));
+    }
+    match fs::read_to_string(&path) {
+        Ok(found) if found == text => Ok(InPlace),
+        Ok(_) => Ok(NotInPlace(format!("{ABOUT} has different content"))),
+        Err(source) => Err(SandboxError::files("read", path, source)),
     }
 }

@@ -87,7 +87,15 @@ impl Call {
                     "install it or correct the first line of {program}, then kindler retry {cluster}"
                 )
             }
-            _ => self.correct_setting(),
+            SpawnError::ProgramMissing { .. } => self.correct_setting(),
+            SpawnError::StateFolder { .. } => {
+                "check the disk or mount of KINDLER_STATE_DIR".to_owned()
+            }
+            SpawnError::Start { .. }
+            | SpawnError::Guard { .. }
+            | SpawnError::GuardSilent { .. } => {
+                "kindler doctor checks the host and the commands".to_owned()
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::quiet_site;
-use crate::kit::{Daemon, Sql};
+use crate::kit::{Daemon, Sql, kindler_output};
 
 /// From the death of a daemon to the banner of the page.
 const BANNER_WITHIN: Duration = Duration::from_secs(15);
@@ -147,4 +147,66 @@ async fn standby_selectors_and_findings_show_in_the_api() {
         waiting().await.is_empty()
     })
     .await;
+}
+
+/// A person, or an earlier system, wrote rows without a reason, in every state.
+#[tokio::test]
+async fn no_answer_has_an_empty_reason_in_any_state() {
+    let site = quiet_site().await;
+    // A daemon works, but has not come to these rows.
+    site.sql
+        .run(
+            "INSERT INTO kindler_replicas (owner, host, pid, version, listening, seen_at)
+             VALUES ('other', 'other', 7, '0.1.0', true, now() + interval '1 hour');
+             ALTER TABLE clusters DISABLE TRIGGER USER;
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state,
+                                   actual_state, status_reason, status_message, failed_attempts)
+             SELECT concat_ws('-', desired, actual, said.n), 'k3d', 19000, 18080, 18443, desired, actual,
+                    said.text, said.text, (actual = 'failed')::int
+             FROM unnest(ARRAY['present', 'stopped', 'absent']) AS desired,
+                  unnest(ARRAY['unknown', 'creating', 'running', 'restarting', 'updating', 'stopping',
+                               'stopped', 'failed', 'deleting']) AS actual,
+                  (VALUES (1, NULL), (2, ''), (3, E' \\n')) AS said (n, text);
+             ALTER TABLE clusters ENABLE TRIGGER USER",
+        )
+        .await;
+    let said = |value: &Value| !text(value).trim().is_empty();
+    let list = site.http.get("/api/clusters").await.is(200).json();
+    let views = list.as_array().unwrap();
+    assert_eq!(views.len(), 81);
+    for view in views {
+        assert!(said(&view["reason"]) && said(&view["message"]), "{view}");
+        let settled = text(&view["actual_state"]) == "running";
+        let claims = text(&view["message"]).contains("not observed yet");
+        assert!(!(settled && claims), "{view}");
+    }
+    for name in ["present-running-1", "absent-deleting-2", "present-failed-3"] {
+        let task = format!("/api/tasks/reconcile-{name}");
+        let task = site.http.get(&task).await.is(200).json();
+        assert!(said(&task["message"]), "{task}");
+    }
+    let (json, _) = kindler_output(&site.database.url(), &site.host, &["list", "-o", "json"]);
+    let rows: Value = serde_json::from_str(&json).unwrap();
+    for row in rows.as_array().unwrap() {
+        assert!(
+            said(&row["status_reason"]) && said(&row["status_message"]),
+            "{row}"
+        );
+    }
+    let (get, _) = kindler_output(
+        &site.database.url(),
+        &site.host,
+        &["get", "present-running-2"],
+    );
+    let why = get.lines().find_map(|line| line.strip_prefix("why"));
+    assert!(!why.unwrap().trim().is_empty(), "{get}");
+    let (status, _) = kindler_output(&site.database.url(), &site.host, &["status", "-o", "json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert!(!status["failing"].as_array().unwrap().is_empty());
+    for failing in status["failing"].as_array().unwrap() {
+        assert!(
+            said(&failing["reason"]) && said(&failing["message"]),
+            "{failing}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use kindler::command::{
     CommandLimits, CommandLine, Ending, FinishedCommand, Heading, LogDir, MonotonicDeadline,
-    Orphans, daemons_of_left_runs,
+    Orphans, Runner, SpawnError, daemons_of_left_runs, unconditional_trust,
 };
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -372,4 +372,26 @@ async fn a_gigabyte_of_stderr_needs_bounded_memory() {
         "{logs} bytes of log"
     );
     println!("peak memory {peak} KiB, logs {logs} bytes");
+}
+
+/// A file system that does not answer: opening a named pipe waits for a writer.
+#[tokio::test]
+async fn a_guard_does_not_wait_for_a_state_folder_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("owner");
+    let made = Command::new("mkfifo").arg(&lock).status();
+    assert!(made.unwrap().success());
+    let runner = Runner {
+        owner_lock: Some(lock),
+        ..runner()
+    };
+    let (ran, cancel) = (folder.path().join("ran"), CancellationToken::new());
+    let line = sh(format!("touch {}", ran.display()));
+    let began = Instant::now();
+    let run = runner.run(&line, &LONG, unconditional_trust(), &cancel, None);
+    let error = run.await.unwrap_err();
+    assert!(matches!(error, SpawnError::StateFolder { .. }), "{error:?}");
+    assert!(error.to_string().contains("state folder"), "{error}");
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    assert!(!ran.exists(), "the command was not started");
 }

@@ -247,7 +247,10 @@ pub async fn a_create_ends_at_its_deadline_and_leaves_no_process<R: DriverRig>()
         ..deadlines()
     });
     let (summary, _) = transient(act(&*driver, Action::Create, &rig.cluster("dev")).await);
-    assert!(summary.contains("deadline"), "{summary}");
+    assert!(
+        summary.contains("KINDLER_CREATE_DEADLINE=700ms"),
+        "{summary}"
+    );
     wait_until_nothing_hangs(&rig).await;
 }
 

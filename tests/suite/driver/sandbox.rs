@@ -216,7 +216,10 @@ async fn a_suspended_node_is_unhealthy_and_replaced() {
         ..rig.settings()
     });
     let why = unhealthy(quick_probe.observe(&dev).await);
-    assert!(why.ends_with("does not answer within 500ms"), "{why}");
+    assert!(
+        why.ends_with("does not answer within KINDLER_PROBE_DEADLINE=500ms"),
+        "{why}"
+    );
     act(&quick_probe, Action::Create, &dev).await.unwrap();
     assert!(!is_running(pid));
     assert_eq!(rig.driver().observe(&dev).await, Observation::HEALTHY);

@@ -167,6 +167,51 @@ async fn a_renamed_schema_is_shown_and_nothing_restarts() {
     ended(&daemon, &database, &host, "SchemaUnusable").await;
 }
 
+/// With all triggers off no event says that the row was deleted; with the guard off, one does.
+#[tokio::test]
+async fn a_cluster_whose_row_was_deleted_with_triggers_off_is_named() {
+    for triggers in ["USER", "clusters_3_guard_delete"] {
+        let (database, host) = (migrated().await, Host::new());
+        let daemon = Daemon::start(&database, &host).await;
+        let sql = database.connect().await;
+        sql.run("INSERT INTO clusters (name, provider) VALUES ('dev', 'kind'), ('qa', 'k3d')")
+            .await;
+        sql.wait_state("dev", "present running").await;
+        sql.wait_state("qa", "present running").await;
+        // One that is deleted as declared is no finding.
+        sql.run("DELETE FROM clusters WHERE name = 'qa'").await;
+        sql.wait_number("SELECT count(*) FROM clusters", 1).await;
+        sql.run(&format!(
+            "ALTER TABLE clusters DISABLE TRIGGER {triggers};
+             DELETE FROM clusters WHERE name = 'dev'; ALTER TABLE clusters ENABLE TRIGGER {triggers}"
+        ))
+        .await;
+        sql.wait_number("SELECT count(*) FROM clusters", 0).await;
+        assert!(host.cluster("dev").is_some(), "it was not touched");
+        let words = [
+            "no row, although they were not declared absent: dev (kind); they are not touched",
+            "to remove them: kindler create dev --provider kind, then kindler delete dev;",
+        ];
+        shown(&daemon, &database, &host, "ClustersWithoutRow", &words).await;
+        // A daemon that starts later finds it too.
+        drop(daemon);
+        let daemon = Daemon::start(&database, &host).await;
+        shown(&daemon, &database, &host, "ClustersWithoutRow", &words).await;
+        // As the finding says.
+        for command in [
+            &["create", "dev", "--provider", "kind"][..],
+            &["delete", "dev", "--yes"],
+        ] {
+            let (output, exit) = kindler_output(&database.url(), &host, command);
+            assert_eq!(exit, Some(0), "{output}");
+        }
+        sql.wait_number("SELECT count(*) FROM clusters", 0).await;
+        ended(&daemon, &database, &host, "ClustersWithoutRow").await;
+        assert_eq!(host.cluster("dev"), None);
+        assert_eq!(host.started("qa"), ["create", "delete"]);
+    }
+}
+
 /// A folder whose files do not answer: a read of a named pipe waits for a writer.
 #[tokio::test]
 async fn a_state_folder_that_hangs_stops_no_work() {
@@ -274,6 +319,16 @@ async fn a_replica_on_standby_is_named_by_those_that_work() {
         (status == 200 && shown && body.contains("finish the upgrade")).then_some(())
     })
     .await;
+    // A warning, as while an upgrade goes on: it is shown, and others work. The help says so.
+    let stored = r#"SELECT count(*) FROM kindler_replicas WHERE findings @> '[{"code": "ReplicaOnStandby"}]'"#;
+    sql.wait_number(stored, 1).await;
+    let (status, exit) = kindler_output(&database.url(), &host, &["status"]);
+    assert!(status.contains("ReplicaOnStandby"), "{status}");
+    assert_eq!(exit, Some(0), "{status}");
+    let (help, _) = kindler_output(&database.url(), &host, &["status", "--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let promised = "a warning, as of one replica on standby while others work, is only shown";
+    assert!(help.contains(promised), "{help}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Faults of the database and its rows.
 
-use super::{Explained, Site, Words, look};
+use super::{Explained, Site, Words};
 use crate::kit::{Daemon, Host, Pooler, PrivateServer, Sql};
 
 const STATUS: &[&str] = &["status"];
@@ -33,7 +33,7 @@ pub(super) async fn killed() -> Explained {
         cause: &["cannot be reached"],
         next: &["hint:", "next:"],
     };
-    look(&url, &site.host, STATUS, &words).await
+    site.look_as(&url, STATUS, &words).await
 }
 
 pub(super) async fn password_changed() -> Explained {
@@ -55,7 +55,7 @@ pub(super) async fn password_changed() -> Explained {
         cause: &["password authentication failed"],
         next: &["hint:", "next:"],
     };
-    look(&url, &site.host, STATUS, &words).await
+    site.look_as(&url, STATUS, &words).await
 }
 
 pub(super) async fn connections_used_up() -> Explained {
@@ -70,7 +70,7 @@ pub(super) async fn connections_used_up() -> Explained {
         cause: &["too many connections"],
         next: &["hint:", "next:"],
     };
-    look(&url, &site.host, STATUS, &words).await
+    site.look_as(&url, STATUS, &words).await
 }
 
 pub(super) async fn table_locked() -> Explained {
@@ -108,7 +108,7 @@ pub(super) async fn grant_missing() -> Explained {
         cause: &["cluster_leases"],
         next: &["GRANT", "roles.sql"],
     };
-    look(&url, &site.host, STATUS, &words).await
+    site.look_as(&url, STATUS, &words).await
 }
 
 pub(super) async fn triggers_off() -> Explained {

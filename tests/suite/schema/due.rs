@@ -24,6 +24,54 @@ async fn due(store: &Store) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn thousands_of_due_creates_do_not_hide_other_rows() {
+    let (database, client) = migrated().await;
+    let store = database.store(2);
+    client
+        .run(
+            "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, created_at)
+             SELECT 'new' || n, 'kind', 19000, 18080, 18443, now() - interval '1 h'
+             FROM generate_series(1, 3000) n;
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state,
+                                   observed_generation, observed_spec_hash, next_check_at, next_attempt_at)
+             SELECT name, 'kind', 19000, 18080, 18443, desired, 'running', observed,
+                    kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true), now(), now()
+             FROM (VALUES ('delete', 'absent', 0), ('stop', 'stopped', 0), ('check', 'present', 1)) AS v(name, desired, observed)",
+        )
+        .await;
+    let found = store.claims().due(Duration::ZERO, 2048).await.unwrap();
+    assert_eq!(found.len(), 2048);
+    let first: Vec<&str> = found[..4].iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["delete", "stop", "check"] {
+        assert!(first.contains(&name), "{first:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_of_each_class_leaves_room_for_every_other() {
+    let (database, client) = migrated().await;
+    let store = database.store(2);
+    client
+        .run(
+            "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state,
+                                   observed_generation, observed_spec_hash, next_check_at, next_attempt_at)
+             SELECT name || n, 'kind', 19000, 18080, 18443, desired, actual, observed,
+                    kindler_spec_hash('kind', NULL, 30080, 19000, 18080, 18443, true, true, true), now() - age, now() - age
+             FROM (VALUES ('delete', 'absent', 'running', 0, interval '4 h'), ('stop', 'stopped', 'running', 0, '3 h'),
+                          ('check', 'present', 'running', 1, '2 h'), ('new', 'present', 'unknown', 0, '1 h'))
+                  AS v(name, desired, actual, observed, age), generate_series(1, 100) n",
+        )
+        .await;
+    let found = store.claims().due(Duration::ZERO, 100).await.unwrap();
+    for class in ["delete", "stop", "check", "new"] {
+        let of_class = found.iter().filter(|(name, _)| name.starts_with(class));
+        assert_eq!(of_class.count(), 25, "{class}");
+    }
+}
+
+#[tokio::test]
 async fn changes_made_with_triggers_off_are_found() {
     let (database, client) = migrated().await;
     let store = database.store(2);

@@ -8,6 +8,7 @@ mod boundaries;
 mod drift;
 mod failures;
 mod hangs;
+mod hung_folder;
 mod identity;
 mod removal;
 mod resume;

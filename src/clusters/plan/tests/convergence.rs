@@ -57,6 +57,12 @@ fn declare(cluster: &mut Cluster, desired: Desired) -> bool {
     desired == Desired::Absent
 }
 
+/// Records a status, which must say why.
+fn record(status: &Status, cluster: &mut Cluster, now: Timestamp) {
+    assert!(!status.message.trim().is_empty(), "{status:?}");
+    status.apply_to(cluster, now);
+}
+
 /// Carries out decisions until the row is settled or removed (`None`). Panics on a delete
 /// that was not declared.
 fn carry_out(
@@ -88,7 +94,7 @@ fn carry_out(
         match decision {
             Decision::Observe { .. } => panic!("observed twice"),
             Decision::Rest { until } => now = until,
-            Decision::Record(status) => status.apply_to(cluster, now),
+            Decision::Record(status) => record(&status, cluster, now),
             Decision::Remove => {
                 assert_eq!(
                     (cluster.desired, &host.observation),
@@ -97,7 +103,7 @@ fn carry_out(
                 return None;
             }
             Decision::Act { action, intent } => {
-                intent.apply_to(cluster, now);
+                record(&intent, cluster, now);
                 assert!(
                     action != Action::Delete || delete_declared,
                     "this delete was not declared"
@@ -116,7 +122,7 @@ fn carry_out(
                     &policy,
                     moment,
                 ) {
-                    Conclusion::Record(status) => status.apply_to(cluster, now),
+                    Conclusion::Record(status) => record(&status, cluster, now),
                     Conclusion::Remove => return None,
                 }
             }

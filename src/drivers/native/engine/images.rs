@@ -1,7 +1,5 @@
 //! The images of the engine, and programs in the containers of nodes.
 
-use std::time::Duration;
-
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -9,6 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::super::limit::StepLimit;
 use super::{Engine, EngineError, NOT_FOUND, WITHIN, request};
 
 /// How much of a program's output is kept.
@@ -33,7 +32,7 @@ impl Engine {
     }
 
     /// Pulls an image.
-    pub async fn pull_image(&self, image: &str, within: Duration) -> Result<(), EngineError> {
+    pub async fn pull_image(&self, image: &str, within: StepLimit) -> Result<(), EngineError> {
         let options = CreateImageOptionsBuilder::new().from_image(image).build();
         let docker = self.docker()?;
         let pulled = docker
@@ -45,7 +44,8 @@ impl Engine {
     /// Runs a program in a container, without input.
     pub async fn exec(&self, container: &str, program: &[&str]) -> Result<NodeExec, EngineError> {
         let operation = "run a program in a node";
-        limited(operation, WITHIN, self.exec_with(container, program, None)).await
+        let run = self.exec_with(container, program, None);
+        limited(operation, StepLimit::fixed(WITHIN), run).await
     }
 
     /// Runs a program in a container with images of the engine as its input, as `docker save`
@@ -55,7 +55,7 @@ impl Engine {
         container: &str,
         program: &[&str],
         images: &[&str],
-        within: Duration,
+        within: StepLimit,
     ) -> Result<NodeExec, EngineError> {
         let run = self.exec_with(container, program, Some(images));
         limited("copy images into a node", within, run).await
@@ -132,15 +132,12 @@ fn keep(kept: &mut Vec<u8>, part: &[u8]) {
 /// One operation with a deadline of its own.
 async fn limited<T>(
     operation: &'static str,
-    within: Duration,
+    within: StepLimit,
     sent: impl Future<Output = Result<T, bollard::errors::Error>>,
 ) -> Result<T, EngineError> {
-    match timeout(within, sent).await {
+    match timeout(within.time, sent).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(EngineError::Refused { operation, source }),
-        Err(_) => Err(EngineError::TooLong {
-            operation,
-            seconds: within.as_secs(),
-        }),
+        Err(_) => Err(EngineError::TooLong { operation, within }),
     }
 }
