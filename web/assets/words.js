@@ -1,6 +1,6 @@
 // How a cluster is shown: text, colour and shape.
 import { h } from "./dom.js";
-import { has, t } from "./i18n.js";
+import { has, said, t } from "./i18n.js";
 import { FIELDS } from "./spec_fields.js";
 import { absolute, since, until } from "./time.js";
 
@@ -51,11 +51,12 @@ export function desired(view) {
 /** A reason in the chosen language, if it has a text. */
 export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
 
-/** The reason in the chosen language, and the daemon's English message if it says more. */
-export function explain(reason, message) {
+/** The reason, and the daemon's message if it says more. */
+export function explain(reason, english) {
+  const message = said(english);
   if (!has(`r_${reason}`)) return message;
   const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused|Repairing|Flap/.test(reason)
-    || /^step |failed: /.test(message);
+    || message !== english || /^step |failed: /.test(message);
   return more && message ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 
