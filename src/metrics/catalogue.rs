@@ -172,7 +172,7 @@ families! {
         "1 for the actual state, 0 for the others.",
         "failed: `kindler get NAME`. creating or deleting for long: `kindler logs NAME -f`.";
     CLUSTER_STATUS_CONDITION GAUGE "kindler_cluster_status_condition" ["name" "type" "status"]
-        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps. Flapping, absent while false: it fails probes and recovers again and again.",
+        "1 for the current status of the condition. Ready: the cluster is running or being updated. Progressing: work on it is due or running. Held: a safety limit defers its next action. StepsDone: every step is done, including best-effort steps. Flapping, absent while false: it fails probes and recovers again and again. NeedsRecreation, absent while false: it runs with values that its provider cannot change.",
         "Ready unknown: the probe cannot run; is the container runtime up? StepsDone false on a running cluster: `kindler get NAME` shows the step.";
     CLUSTER_CREATED GAUGE "kindler_cluster_created" ["name"]
         "Time of the first declaration, in Unix time.", "";

@@ -198,8 +198,9 @@ fn states(clusters: &[ClusterSample], text: &mut Text) {
             let current = cluster
                 .condition_inputs
                 .map_or(ConditionStatus::Unknown, |s| s.condition(condition));
-            // Few clusters flap; three series of each that does not would fill the scrape.
-            if condition == ConditionType::Flapping && current == ConditionStatus::False {
+            // They are rare; three series of each cluster without them would fill the scrape.
+            let rare = [ConditionType::Flapping, ConditionType::NeedsRecreation];
+            if rare.contains(&condition) && current == ConditionStatus::False {
                 continue;
             }
             for &status in ConditionStatus::ALL {

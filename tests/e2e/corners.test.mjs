@@ -122,7 +122,7 @@ test("a page opened during a database outage recovers", () => scene({}, async (d
 }));
 
 test("long names and labels fit every view from 360 pixels", () => scene({}, async (daemon, browser) => {
-  const name = `long-${"n".repeat(58)}`;
+  const name = `long-${"n".repeat(45)}`;
   const labels = { "a-very-long-label-key-indeed.example.org/owner": "x".repeat(120), "<img src=x onerror=alert(1)>": "<script>alert(2)</script>" };
   await daemon.declare(name, { provider: "kind", labels });
   for (const options of [{ viewport: { width: 360, height: 740 } }, {}]) {

@@ -56,7 +56,7 @@ struct Version(u32, u32);
 struct ToolFile {
     path: PathBuf,
     inode: u64,
-    changed: i64,
+    changed: (i64, i64),
 }
 
 /// What is known of a tool.
@@ -115,7 +115,11 @@ impl HostTools {
         match known.get(tool) {
             Some(tool) if tool.file == file => tool.fault.clone(),
             _ => {
-                let fault = asked(provider, &file.path, runner).await;
+                let fault = match asked(provider, &file.path, runner).await {
+                    Ok(fault) => fault,
+                    // On a busy host the next question may be answered.
+                    Err(unanswered) => return Some(unanswered),
+                };
                 let known_tool = KnownTool {
                     file,
                     fault: fault.clone(),
@@ -132,14 +136,20 @@ impl ToolFile {
         let found = fs::metadata(&path).ok();
         Self {
             inode: found.as_ref().map_or(0, MetadataExt::ino),
-            changed: found.as_ref().map_or(0, MetadataExt::ctime),
+            changed: found
+                .as_ref()
+                .map_or((0, 0), |found| (found.ctime(), found.ctime_nsec())),
             path,
         }
     }
 }
 
-/// Asks a tool for its version.
-async fn asked(provider: Provider, program: &Path, runner: &Runner) -> Option<HostFault> {
+/// Asks a tool for its version; an error if it does not answer.
+async fn asked(
+    provider: Provider,
+    program: &Path,
+    runner: &Runner,
+) -> Result<Option<HostFault>, HostFault> {
     let line = CommandLine::new(program, ["version"]);
     let never_cancelled = CancellationToken::new();
     let trust = unconditional_trust();
@@ -147,14 +157,15 @@ async fn asked(provider: Provider, program: &Path, runner: &Runner) -> Option<Ho
     let next = format!("run `{line}` as the user of the daemon, and install it again");
     match ran.await {
         Ok(done) if done.ending.is_clean() => {
-            judge_version(provider, &String::from_utf8_lossy(&done.stdout))
+            let said = String::from_utf8_lossy(&done.stdout);
+            Ok(judge_version(provider, &said))
         }
         Ok(done) => {
             let said = done.tail.last().cloned().unwrap_or_default();
             let what = format!("`{line}` {}: {said}", done.ending);
-            Some(HostFault::blocking(what, next))
+            Err(HostFault::blocking(what, next))
         }
-        Err(error) => Some(HostFault::blocking(crate::cause::chain(&error), next)),
+        Err(error) => Err(HostFault::blocking(crate::cause::chain(&error), next)),
     }
 }
 

@@ -42,8 +42,9 @@ pub(super) enum SandboxError {
     NothingToStart,
     #[error("the sandbox failed on purpose: {0}")]
     OnPurpose(&'static str),
-    #[error("the sandbox {} was stopped at its deadline of {}", action.as_str(), compact(*deadline))]
-    Late { action: Action, deadline: Duration },
+    /// `setting`: that of the deadline, with its value.
+    #[error("the sandbox {} was stopped at its deadline ({setting})", action.as_str())]
+    Late { action: Action, setting: String },
 }
 
 impl SandboxError {

@@ -232,7 +232,10 @@ impl SandboxStep<'_> {
             () = run.request.cancelled() => return Err(StepError::Interrupted),
             ended = timeout(left, effect) => ended,
         };
-        let ended = ended.unwrap_or(Err(SandboxError::Late { action, deadline }));
+        let ended = ended.unwrap_or_else(|_| {
+            let setting = run.driver.settings.deadlines.setting(action);
+            Err(SandboxError::Late { action, setting })
+        });
         match ended {
             Ok(()) => Ok(()),
             Err(error) => Err(run.step_error(&error).await),

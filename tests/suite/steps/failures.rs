@@ -183,7 +183,8 @@ async fn a_hanging_step_times_out_is_named_and_retried() {
     let late = rig.wait_step("port", "failed").await;
     assert_eq!(late.reason, "DeadlineExceeded");
     let message = rig.message().await;
-    let expected = "step port: the sandbox create was stopped at its deadline of 3s";
+    let expected =
+        "step port: the sandbox create was stopped at its deadline (KINDLER_CREATE_DEADLINE=3s)";
     assert!(message.starts_with(expected), "{message}");
     // The next attempt begins at the step that failed, so it gets further.
     let folder = rig.steps().await["folder"].clone();

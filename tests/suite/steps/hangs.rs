@@ -22,7 +22,9 @@ async fn a_create_hangs(step: &'static str) {
     rig.declare().await;
     rig.wait_state("failed CreateFailed").await;
     let message = rig.message().await;
-    let expected = format!("step {step}: the sandbox create was stopped at its deadline of 2s");
+    let expected = format!(
+        "step {step}: the sandbox create was stopped at its deadline (KINDLER_CREATE_DEADLINE=2s)"
+    );
     assert!(message.starts_with(&expected), "{message}");
     let late = rig.wait_step(step, "failed").await;
     assert_eq!((late.attempt, &*late.reason), (1, "DeadlineExceeded"));
@@ -62,7 +64,8 @@ async fn a_hanging_readiness_times_out_and_is_named() {
     rig.change_port().await;
     rig.wait_state("failed UpdateFailed").await;
     let message = rig.message().await;
-    let expected = "step ready: the sandbox update was stopped at its deadline of 2s";
+    let expected =
+        "step ready: the sandbox update was stopped at its deadline (KINDLER_CREATE_DEADLINE=2s)";
     assert!(message.starts_with(expected), "{message}");
     first.kill();
     let _successor = rig.daemon();
@@ -96,7 +99,9 @@ async fn a_delete_hangs(step: &'static str) {
     rig.delete().await;
     rig.wait_state("failed DeleteFailed").await;
     let message = rig.message().await;
-    let expected = format!("step {step}: the sandbox delete was stopped at its deadline of 2s");
+    let expected = format!(
+        "step {step}: the sandbox delete was stopped at its deadline (KINDLER_DELETE_DEADLINE=2s)"
+    );
     assert!(message.starts_with(&expected), "{message}");
     let late = rig.wait_step(step, "failed").await;
     assert_eq!((late.attempt, &*late.reason), (1, "RemovalFailed"));
@@ -142,7 +147,8 @@ async fn a_hanging_stop_times_out_and_is_retried() {
     rig.stop_cluster().await;
     rig.wait_state("failed StopFailed").await;
     let message = rig.message().await;
-    let expected = "step process: the sandbox stop was stopped at its deadline of 2s";
+    let expected =
+        "step process: the sandbox stop was stopped at its deadline (KINDLER_DELETE_DEADLINE=2s)";
     assert!(message.starts_with(expected), "{message}");
     second.kill();
     let _successor = rig.daemon();
