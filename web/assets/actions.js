@@ -19,7 +19,7 @@ export async function attempt(work, done) {
 const send = (name, what) => api.post(api.of(name, `/${what}`));
 export const order = (name, what) => attempt(() => send(name, what), `${name}: ${t(what)}`);
 
-/** Runs an action on several clusters and shows what was rejected. */
+/** Runs an action on several clusters and shows what was rejected, and why. */
 export async function orderAll(names, what) {
   const answers = await Promise.allSettled(names.map((name) => send(name, what)));
   const rejected = answers.filter((one) => one.status === "rejected").map((one) => one.reason.message);
@@ -48,7 +48,7 @@ export function possible(view) {
   ].filter(Boolean);
 }
 
-/** Asks for a typed confirmation before it deletes clusters. */
+/** Asks for a typed confirmation before it deletes one or more clusters. */
 export function askDelete(names) {
   const one = names.length === 1 ? clusters.get(names[0]) ?? { name: names[0], provider: "" } : null;
   const wanted = one ? one.name : String(names.length);

@@ -1,4 +1,4 @@
-// Requests to the API. A rejection becomes a readable error.
+// Requests to the API. A rejection becomes an error with a readable message.
 import { t } from "./i18n.js";
 
 export class Rejected extends Error {

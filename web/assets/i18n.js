@@ -1,6 +1,6 @@
 // The texts: English or Chinese, by the browser's language or by choice.
 import { en } from "./en.js";
-import { waits, zh } from "./zh.js";
+import { zh } from "./zh.js";
 
 const texts = { en, zh };
 const browser = (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en";
@@ -14,10 +14,6 @@ export function t(key, values = {}) {
   const text = texts[chosen]?.[key] ?? en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
-
-/** What the server says, as far as it can be translated. */
-export const said = (text) => (chosen === "zh" ? waits : [])
-  .reduce((all, [from, to]) => all?.replace(from, to), text);
 
 /** Whether the chosen language has a text for the key. */
 export const has = (key) => key in (texts[chosen] ?? en);

@@ -74,7 +74,7 @@ export function specPanel(name) {
       }
     }
 
-    /** Shows the values of a concurrent change beside the user's. */
+    /** Shows the values of a concurrent change, with the user's own beside them. */
     function merge(current) {
       const theirs = { cluster_subnet: current.cluster_subnet ?? "", labels: labels(current).join(", ") };
       for (const { name: key } of PORTS) theirs[key] = String(current[key]);

@@ -1,6 +1,6 @@
 // How a cluster is shown: text, colour and shape.
 import { h } from "./dom.js";
-import { has, said, t } from "./i18n.js";
+import { has, t } from "./i18n.js";
 import { FIELDS } from "./spec_fields.js";
 import { absolute, since, until } from "./time.js";
 
@@ -52,11 +52,10 @@ export function desired(view) {
 export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
 
 /** The reason, and the daemon's message if it says more. */
-export function explain(reason, english) {
-  const message = said(english);
+export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
   const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused|Repairing|Flap/.test(reason)
-    || message !== english || /^step |failed: /.test(message);
+    || /^step |failed: |queued: |no daemon|standby/.test(message);
   return more && message ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 

@@ -75,13 +75,3 @@ export const zh = {
   saidState: "{name}：{state}", loginTitle: "登录", token: "令牌", login: "登录",
   loginHint: "令牌由管理员创建：kindler token create", logout: "退出",
 };
-// What a cluster waits for.
-export const waits = [
-  [/queued: (\d+) of (\d+) workers busy/, "排队：$1/$2 个工作者忙"],
-  [/deferred: (\d+) deletions a minute \((\S+)\)/, "推迟：每分钟删 $1 个（$2）"],
-  [/([忙）]), position (\d+)/, "$1，第 $2 位"],
-  [/位, begins in about (\S+ \S+)/, "位，约 $1 后开始"],
-  [/no daemon is running .* start (.*) on its host/, "没有守护进程：启动 $1"],
-  [/no daemon selects .* selects it/, "没有守护进程选中它：改标签"],
-  [/all replicas are on standby/, "全部待命"],
-];
