@@ -1,7 +1,7 @@
 -- The server as this session sees it, for `kindler doctor`. Other sessions and standbys are
 -- visible as far as the role may see them.
 SELECT current_setting('server_version') AS version,
-       inet_server_addr() IS NULL AS local,
+       coalesce(inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() IN ('::1', inet_server_addr()), true) AS local,
        coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false) AS tls,
        pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only,
        current_setting('synchronous_commit') AS synchronous_commit,

@@ -16,9 +16,10 @@ use crate::core::steps::StepChange;
 use super::object::ClusterStatus;
 use super::{Store, queries};
 
-/// The statement with which a person withdraws every deferred deletion.
-pub const STOP_DELETIONS: &str = "UPDATE clusters SET desired_state = 'present' \
-                                  WHERE desired_state = 'absent' AND status_reason = 'DeletionHeld'";
+/// The statement with which a person stops every deletion that has not begun. It can be undone,
+/// and starts no cluster that was declared stopped before.
+pub const STOP_DELETIONS: &str = "UPDATE clusters SET paused = true \
+                                  WHERE desired_state = 'absent' AND NOT protected AND NOT paused";
 
 const OPERATION: &str = "begin a deletion";
 

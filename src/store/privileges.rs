@@ -13,6 +13,8 @@ pub enum DatabaseUser {
     Daemon,
     /// A server of the page and the API.
     Api,
+    /// A person who looks.
+    Reader,
 }
 
 /// What a process needs: privilege, kind, objects, columns.
@@ -33,9 +35,10 @@ const READ: &[&str] = &[
     "cluster_deletions",
     "kindler_watchers",
     "kindler_migrations",
-    "kindler_tokens",
-    "kindler_sessions",
 ];
+
+/// Only for those who check them.
+const READ_SECRETS: &[&str] = &["kindler_tokens", "kindler_sessions"];
 
 const STATUS: &[&str] = &[
     "actual_state",
@@ -75,6 +78,7 @@ const DECLARED: &[&str] = &[
 
 const DAEMON: &[Needed] = &[
     ("SELECT", "table", READ, &[]),
+    ("SELECT", "table", READ_SECRETS, &[]),
     ("UPDATE", "column", &["clusters"], STATUS),
     (
         "DELETE",
@@ -117,6 +121,7 @@ const DAEMON: &[Needed] = &[
 
 const API: &[Needed] = &[
     ("SELECT", "table", READ, &[]),
+    ("SELECT", "table", READ_SECRETS, &[]),
     ("INSERT", "column", &["clusters"], &["name", "provider"]),
     ("INSERT", "column", &["clusters"], DECLARED),
     ("UPDATE", "column", &["clusters"], DECLARED),
@@ -145,6 +150,8 @@ const API: &[Needed] = &[
     ),
     ("UPDATE", "column", &["kindler_tokens"], &["last_used_at"]),
 ];
+
+const READER: &[Needed] = &[("SELECT", "table", READ, &[])];
 
 /// A privilege that a role lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -186,9 +193,12 @@ impl NeededPrivileges {
         static OF_DAEMON: LazyLock<NeededPrivileges> =
             LazyLock::new(|| NeededPrivileges::listed(DAEMON));
         static OF_API: LazyLock<NeededPrivileges> = LazyLock::new(|| NeededPrivileges::listed(API));
+        static OF_READER: LazyLock<NeededPrivileges> =
+            LazyLock::new(|| NeededPrivileges::listed(READER));
         match user {
             DatabaseUser::Daemon => &OF_DAEMON,
             DatabaseUser::Api => &OF_API,
+            DatabaseUser::Reader => &OF_READER,
         }
     }
 

@@ -217,6 +217,11 @@ test("a daemon on standby is not shown as alive", () => scene({}, async (daemon,
     assert.equal(await page.locator(".state.good").count(), 0);
     await page.getByText("newer than this release knows").first().waitFor();
     await picture(page, `standby-${locale}`);
+    // An interrupted create, as of a daemon that was killed.
+    await daemon.psql("INSERT INTO clusters (name, provider) VALUES ('demo', 'k3d') ON CONFLICT DO NOTHING");
+    await daemon.psql("UPDATE clusters SET actual_state = 'creating', status_reason = 'Creating', status_message = 'create started'");
+    await page.goto(daemon.url);
+    await page.getByText("create started; all replicas are on standby").first().waitFor();
   }
 }));
 

@@ -10,7 +10,7 @@ mod containers;
 mod install;
 mod kubernetes;
 mod operations;
-mod package;
+pub(crate) mod package;
 mod systemd;
 pub(crate) mod yaml;
 

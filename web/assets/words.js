@@ -51,11 +51,11 @@ export function desired(view) {
 /** A reason in the chosen language, if it has a text. */
 export const reason = (word) => (has(`r_${word}`) ? t(`r_${word}`) : word ?? "");
 
-/** The reason in the chosen language, and the daemon's English message if it says more. */
+/** The reason, and the daemon's message if it says more. */
 export function explain(reason, message) {
   if (!has(`r_${reason}`)) return message;
   const more = /Failed|Lost|Warning|Invalid|Error|Held|Unknown|Refused|Repairing|Flap/.test(reason)
-    || /^step |failed: /.test(message);
+    || /^step |failed: |queued: |no daemon|standby/.test(message);
   return more && message ? `${t(`r_${reason}`)}：${message}` : t(`r_${reason}`);
 }
 

@@ -34,7 +34,8 @@ pub(super) async fn check(
             return Vec::new();
         }
     };
-    let store = Store::new(&database, 1, "doctor");
+    // With a second connection the sessions that hold a lock are looked up.
+    let store = Store::new(&database, 2, "doctor");
     let facts = match store.server_facts().await {
         Ok(Some(facts)) => facts,
         Ok(None) => return Vec::new(),
@@ -49,7 +50,7 @@ pub(super) async fn check(
     server(report, &facts);
     pooler(report, &database).await;
     role(report, &facts);
-    match schema(report, &store).await {
+    match schema(report, &store, &facts).await {
         Ok(()) => daemons(report, &store).await,
         Err(error) => {
             let finding = lasting(&store, &error).await;
@@ -63,7 +64,7 @@ fn server(report: &mut DoctorReport, facts: &ServerFacts) {
     report.fine(GROUP, "version", format!("PostgreSQL {}", facts.version));
     match (facts.tls, facts.local) {
         (true, _) => report.fine(GROUP, "tls", "the connection is encrypted"),
-        (false, true) => report.fine(GROUP, "tls", "a socket of this host"),
+        (false, true) => report.fine(GROUP, "tls", "the connection stays on this host"),
         (false, false) => report.warn(
             GROUP,
             "tls",
@@ -160,7 +161,23 @@ fn role(report: &mut DoctorReport, facts: &ServerFacts) {
     }
 }
 
-async fn schema(report: &mut DoctorReport, store: &Store) -> Result<(), DatabaseError> {
+/// Who this login is: of a login in one of the roles no more is expected than the role has. The
+/// daemon checks its own login.
+fn user(facts: &ServerFacts) -> DatabaseUser {
+    let is_in = |role: &str| facts.roles.iter().any(|one| one == role);
+    match (is_in("kindler_api"), is_in("kindler_daemon")) {
+        (true, _) => DatabaseUser::Api,
+        (false, true) => DatabaseUser::Daemon,
+        (false, false) if is_in("kindler_reader") => DatabaseUser::Reader,
+        (false, false) => DatabaseUser::Api,
+    }
+}
+
+async fn schema(
+    report: &mut DoctorReport,
+    store: &Store,
+    facts: &ServerFacts,
+) -> Result<(), DatabaseError> {
     let version = store.check().await?;
     match newer_schema(version) {
         None => report.fine(GROUP, "schema", format!("version {version}")),
@@ -172,8 +189,7 @@ async fn schema(report: &mut DoctorReport, store: &Store) -> Result<(), Database
         ),
     }
     let asked = Timestamp::now();
-    // What a client declares; the daemon checks its own login.
-    let Some(ground) = store.ground(DatabaseUser::Api).await? else {
+    let Some(ground) = store.ground(user(facts)).await? else {
         return Ok(());
     };
     let before = report.checks.len();
@@ -182,7 +198,7 @@ async fn schema(report: &mut DoctorReport, store: &Store) -> Result<(), Database
         let foreign = finding.code == FindingCode::PrivilegeMissing;
         report.finding(GROUP, &finding);
         if foreign && let Some(check) = report.checks.last_mut() {
-            // A login that only reads, or that of the daemon, needs less.
+            // A login with its own grants may need less.
             check.state = CheckState::Warning;
         }
     }
@@ -192,6 +208,13 @@ async fn schema(report: &mut DoctorReport, store: &Store) -> Result<(), Database
             "objects",
             "triggers, constraints, functions, privileges, encoding and durability are as needed",
         );
+    }
+    match store.counts().await {
+        Ok(_) => report.fine(GROUP, "clusters", "can be read"),
+        Err(error) => {
+            let finding = lasting(store, &error).await;
+            report.finding(GROUP, &finding);
+        }
     }
     match apart.abs() > 5.0 {
         true => report.warn(

@@ -168,7 +168,14 @@ impl SafetyLimits {
 
     /// The finding while repairs are suspended.
     fn finding(&self) -> Option<Finding> {
-        let outage = self.host().suspended(Instant::now())?;
+        let (host, now) = (self.host(), Instant::now());
+        // Of clusters that cannot be observed no repair is deferred, only their status.
+        let logged = self.repairs_deferred.load(Ordering::Relaxed);
+        let unobserved = || {
+            let outage = host.outage(now).filter(|_| logged);
+            outage.filter(|outage| outage.probed >= MIN_PROBED)
+        };
+        let outage = host.suspended(now).or_else(unobserved)?;
         Some(Finding::new(
             FindingCode::RepairsSuspended,
             format!(

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::kit::{
-    Daemon, Database, Host, Sql, TIMEOUT, eventually, kindler, kindler_output, migrated,
+    Daemon, Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler, kindler_output,
+    migrated,
 };
 
 fn doctor(database: &Database, host: &Host) -> (Value, Option<i32>) {
@@ -170,4 +171,52 @@ async fn doctor_finds_no_daemon() {
         (code == Some(2) && running).then_some(())
     })
     .await;
+}
+
+/// Its credential is the one that root's commands find on a host with the package.
+#[tokio::test]
+async fn doctor_asks_no_login_for_more_than_its_role_has() {
+    let (database, host) = (migrated().await, Host::new());
+    let sql = database.connect().await;
+    sql.run(include_str!("../../../sql/roles.sql")).await;
+    for role in ["kindler_daemon", "kindler_api", "kindler_reader"] {
+        let login = format!("{role}_{}", database.name());
+        sql.run(&format!("CREATE ROLE \"{login}\" LOGIN IN ROLE {role}"))
+            .await;
+        let (text, _) = kindler_output(&database.url_as(&login), &host, &["doctor"]);
+        assert!(text.contains(&format!("a member of {role}")), "{text}");
+        assert!(!text.contains("PrivilegeMissing"), "{role}: {text}");
+        sql.run(&format!("REVOKE {role} FROM \"{login}\"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO \"{login}\""))
+            .await;
+        let (text, _) = kindler_output(&database.url_as(&login), &host, &["doctor"]);
+        assert!(text.contains("PrivilegeMissing"), "{role}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_finds_a_locked_table() {
+    let (database, host) = (migrated().await, Host::new());
+    let _daemon = Daemon::start(&database, &host).await;
+    let other = database.connect().await;
+    other
+        .run("SET application_name = 'migration-tool'; BEGIN; LOCK TABLE clusters IN ACCESS EXCLUSIVE MODE")
+        .await;
+    let (text, code) = kindler_output(&database.url(), &host, &["doctor"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("migration-tool"), "{text}");
+}
+
+#[tokio::test]
+async fn doctor_wants_no_tls_on_the_same_host() {
+    const HBA: &str = "local all all trust\nhost all all 127.0.0.0/8 trust\n";
+    let files = [("pg_hba.conf", HBA.into())];
+    let (server, address) = PrivateServer::create_on_address(&files).await;
+    // postgresql://USER@/DATABASE?host=SOCKET
+    let url = server
+        .url("postgres")
+        .replacen("@", &format!("@{address}"), 1);
+    let url = url.split('?').next().unwrap();
+    let (text, _) = kindler_output(url, &Host::new(), &["doctor"]);
+    assert!(text.contains("answers"), "{text}");
+    assert!(!text.contains("not encrypted"), "{text}");
 }

@@ -9,7 +9,7 @@ use super::{files, read, repository, succeeds, tool};
 use crate::kit::{Database, Host, KINDLER, Sql, daemon_settings};
 
 /// Builds the package; `None` if its tools are missing.
-fn build(into: &Path) -> Option<PathBuf> {
+pub(crate) fn build(into: &Path) -> Option<PathBuf> {
     tool("dpkg-deb")?;
     let mut command = Command::new("sh");
     command

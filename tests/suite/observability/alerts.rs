@@ -101,6 +101,51 @@ fn every_unit_test_fails_on_a_wrong_rule() {
     }
 }
 
+/// The input of the first test that an alert fires, continued for hours: each series returns to
+/// its first value, or ends.
+fn recovered(alert: &Alert) -> Value {
+    // What they are about goes away. A dead man's switch ends with its job.
+    let ends = ["ClusterStuckCreating", "ClusterStuckDeleting", "Watchdog"];
+    let ends = ends.contains(&alert.name.as_str());
+    let file = repository("dashboards/alerts/tests").join(unit_test(&alert.name));
+    let mut tests = document(&file);
+    let groups = tests["tests"].as_array().unwrap().iter();
+    let fires = |group: &&Value| group["name"].as_str().unwrap().starts_with("fires");
+    let mut group = groups.clone().find(fires).unwrap().clone();
+    for series in group["input_series"].as_array_mut().unwrap() {
+        let values = series["values"].as_str().unwrap();
+        let first = values.split([' ', 'x', '+']).next().unwrap();
+        let then = if ends {
+            "stale _x220".into()
+        } else {
+            format!("{first}x220")
+        };
+        series["values"] = format!("{values} {then}").into();
+    }
+    group["alert_rule_test"] = json!([
+        {"alertname": alert.name, "eval_time": "200m", "exp_alerts": []}
+    ]);
+    tests["tests"] = json!([group]);
+    tests["rule_files"] = json!([repository(RULES)]);
+    tests
+}
+
+#[test]
+fn every_alert_resolves_after_the_recovery() {
+    if tool(&["promtool"]).is_none() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let mut command = tool(&["promtool"]).unwrap();
+    command.args(["test", "rules"]);
+    for alert in alerts() {
+        let test = folder.path().join(unit_test(&alert.name));
+        fs::write(&test, recovered(&alert).to_string()).unwrap();
+        command.arg(test);
+    }
+    succeeds(&mut command);
+}
+
 #[test]
 fn every_alert_has_unit_tests_of_each_kind() {
     let mut expected = BTreeSet::new();

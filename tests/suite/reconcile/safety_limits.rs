@@ -48,7 +48,7 @@ async fn deletions_beyond_the_cap_are_deferred_and_not_dropped() {
     let (status, _) = kindler_output(&database.url(), &host, &["status"]);
     assert!(
         status.contains("deletion of 5 clusters: KINDLER_DELETE_CAP=3")
-            && status.contains("to stop them: UPDATE clusters SET desired_state = 'present'"),
+            && status.contains("to stop them: UPDATE clusters SET paused = true"),
         "{status}"
     );
     // What a list shows is of this moment, with the position in the queue.
@@ -200,6 +200,35 @@ async fn nothing_is_repaired_while_most_clusters_are_down() {
         daemon.log()
     );
     assert_eq!(daemon.metric("kindler_repairs_held").await, Some(0.0));
+}
+
+/// Nothing is known to be ill, so nothing is repaired; the cause is of all clusters all the same.
+#[tokio::test]
+async fn status_quotes_the_probe_that_cannot_run_for_most() {
+    let (database, host, daemon) = six_running_clusters("1s").await;
+    let sql = database.connect().await;
+    host.control("probe", "echo kubectl: not found; exit 127");
+    let deferred = "SELECT count(*)::text FROM clusters WHERE status_reason = 'RepairHeld'";
+    sql.wait_text(deferred, "6").await;
+    eventually(TIMEOUT, "the finding with the probe's words", || async {
+        let (status, code) = kindler_output(&database.url(), &host, &["status"]);
+        let lines: Vec<_> = status
+            .lines()
+            .filter(|line| line.contains("RepairsSuspended"))
+            .collect();
+        println!("{status}");
+        code == Some(1) && lines.len() == 1 && lines[0].contains("could not run")
+    })
+    .await;
+    host.release("probe");
+    eventually(TIMEOUT, "the end of the finding", || async {
+        let (_, metrics) = daemon.get("/metrics").await?;
+        let suspended = metrics
+            .lines()
+            .any(|line| line.contains("RepairsSuspended") && line.ends_with(" 1"));
+        (!suspended).then_some(())
+    })
+    .await;
 }
 
 /// The provider's list is empty, as on another engine: they are not created again by themselves.
