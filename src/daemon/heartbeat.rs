@@ -21,7 +21,7 @@ use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
 use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
-use crate::findings::Finding;
+use crate::findings::{Finding, FindingCode};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::store::{Replica, Store, newer_schema};
@@ -191,7 +191,7 @@ impl Heartbeat {
         let queue = self.check_queue().await;
         self.passing(queue, found).await?;
         if !self.reconciles {
-            return Ok(());
+            return self.check_daemons(found).await;
         }
         let terms = self.terms.check(&self.store).await;
         if let Some(went_back) = self.passing(terms, found).await?.flatten() {
@@ -209,6 +209,18 @@ impl Heartbeat {
         let written = self.write(listening).await;
         self.passing(written, found).await?;
         self.wake_expired().await
+    }
+
+    /// A server of the page alone is no sign that anything works.
+    async fn check_daemons(&self, found: &mut Vec<Finding>) -> Result<(), DatabaseError> {
+        let fleet = self.store.fleet(HEARTBEAT).await;
+        if let Some(fleet) = self.passing(fleet, found).await? {
+            let idle = fleet.idle_problem();
+            let idle = idle.map(|idle| Finding::new(FindingCode::NoDaemon, idle.what, idle.next));
+            let findings = &self.vitals.findings;
+            findings.report("daemons", idle.into_iter().collect());
+        }
+        Ok(())
     }
 
     /// The value; nothing if an error lasts, which is then a finding.
