@@ -59,6 +59,8 @@ pub enum FindingCode {
     SchemaUnusable,
     /// The database refuses a statement of the heartbeat.
     StatementRefused,
+    /// The database refuses every write to some rows, which therefore do not say why.
+    WritesRefused,
     /// Row-level security can hide rows from the daemon.
     RowsHidden,
     /// The daemon's role lacks a privilege.
@@ -109,6 +111,7 @@ impl FindingCode {
             Self::SchemaDamaged
             | Self::SchemaUnusable
             | Self::StatementRefused
+            | Self::WritesRefused
             | Self::RowsHidden
             | Self::PrivilegeMissing
             | Self::StateFolderFull

@@ -88,6 +88,7 @@ WITH here AS (
 SELECT here.name::text AS schema, current_user::text AS role, clock_timestamp() AS read_at,
        (SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.kind DESC, d.relation, d.name), '[]') FROM differing d) AS differing,
        (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM lacking l) AS lacking,
+       ARRAY(SELECT t FROM unnest(:tables::text[]) AS t WHERE t NOT IN (SELECT name FROM relations) ORDER BY t) AS missing,
        (SELECT coalesce(array_agg(r.name ORDER BY r.name), '{}') FROM relations r WHERE row_security_active(r.id)) AS hidden,
        current_setting('server_encoding') AS encoding,
        current_setting('fsync')::boolean AS fsync,

@@ -49,6 +49,7 @@ impl GroundCheck {
         let clock = ClockOffset::between(asked_at, ground.read_at, Timestamp::now());
         if newer_schema {
             ground.differing.clear();
+            ground.missing.clear();
         }
         let was = self.schema.get_or_insert_with(|| ground.schema.clone());
         let mut found = database_findings(&ground);
@@ -107,6 +108,8 @@ impl ClockOffset {
 /// What is wrong with what was read of the database.
 pub(crate) fn database_findings(ground: &DatabaseGround) -> Vec<Finding> {
     let mut found = Vec::new();
+    let missing = ground.tables_missing();
+    found.extend(missing.map(|(what, next)| Finding::new(FindingCode::SchemaDamaged, what, next)));
     found.extend(damage(ground));
     if !ground.triggers_fire {
         found.push(Finding::new(

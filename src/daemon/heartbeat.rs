@@ -191,7 +191,7 @@ impl Heartbeat {
         let queue = self.check_queue().await;
         self.passing(queue, found).await?;
         if !self.reconciles {
-            return self.check_daemons(found).await;
+            return Ok(());
         }
         let terms = self.terms.check(&self.store).await;
         if let Some(went_back) = self.passing(terms, found).await?.flatten() {
@@ -209,18 +209,6 @@ impl Heartbeat {
         let written = self.write(listening).await;
         self.passing(written, found).await?;
         self.wake_expired().await
-    }
-
-    /// A server of the page alone is no sign that anything works.
-    async fn check_daemons(&self, found: &mut Vec<Finding>) -> Result<(), DatabaseError> {
-        let fleet = self.store.fleet(HEARTBEAT).await;
-        if let Some(fleet) = self.passing(fleet, found).await? {
-            let idle = fleet.idle_problem();
-            let idle = idle.map(|idle| Finding::new(FindingCode::NoDaemon, idle.what, idle.next));
-            let findings = &self.vitals.findings;
-            findings.report("daemons", idle.into_iter().collect());
-        }
-        Ok(())
     }
 
     /// The value; nothing if an error lasts, which is then a finding.
@@ -249,6 +237,9 @@ impl Heartbeat {
         let standby = self.vitals.schema.borrow().is_some();
         let suspended = self.limits.findings();
         self.vitals.findings.report("repairs", suspended);
+        let refused = writes_refused(&self.refusals);
+        let refused = refused.into_iter().collect();
+        self.vitals.findings.report("refused writes", refused);
         let findings = self.vitals.findings.list();
         let (me, refused) = (&self.me, self.refusals.oldest(MAX_REFUSED));
         let written = self
@@ -279,4 +270,19 @@ impl Heartbeat {
         }
         Ok(())
     }
+}
+
+/// What the rows concerned cannot say.
+fn writes_refused(refusals: &Refusals) -> Option<Finding> {
+    let first = refusals.oldest(1).pop()?;
+    let (key, why) = (&first.key, &first.why);
+    let what = match refusals.count() {
+        1 => format!("no write to the row of {key} is accepted: {why}"),
+        rows => format!("no write to {rows} rows is accepted, the first of {key}: {why}"),
+    };
+    let next = format!(
+        "mend what the message names (a column, a privilege, a trigger of others), then \
+         `kindler retry {key}`"
+    );
+    Some(Finding::new(FindingCode::WritesRefused, what, next))
 }

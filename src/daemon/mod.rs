@@ -17,6 +17,7 @@ mod host_faults;
 mod identity;
 mod json_lines;
 mod logging;
+mod no_daemon;
 #[cfg(not(feature = "otel"))]
 mod no_traces;
 mod orphans;

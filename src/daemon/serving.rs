@@ -19,7 +19,8 @@ use super::rowless::RowlessClusters;
 use super::systemd::Systemd;
 use super::terms::SeenTerms;
 use super::{
-    ended_owners, host_faults, orphans, port_conflicts, reconnects, seed, terms, workload,
+    ended_owners, host_faults, no_daemon, orphans, port_conflicts, reconnects, seed, terms,
+    workload,
 };
 use crate::clusters::reconcile::CONTROLLER;
 use crate::config::{DaemonSettings, HEARTBEAT};
@@ -245,10 +246,13 @@ impl RunningParts<'_> {
                 check_end("ended owners", ended_owners.await);
             }
         } else {
+            let store = process.store.clone();
+            let daemons = tokio::spawn(no_daemon::report(store, findings, shutdown.clone()));
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 never = wakeups.drain() => match never {},
             }
+            check_end("the watch of daemons", daemons.await);
         }
         for part in parts {
             check_end("listener, heartbeat or follower", part.await);

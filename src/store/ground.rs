@@ -22,6 +22,8 @@ pub struct DatabaseGround {
     pub role: String,
     /// The database's clock.
     pub read_at: Timestamp,
+    /// The tables that do not exist.
+    pub missing: Vec<String>,
     /// The objects that differ from what this release makes.
     pub differing: Vec<Damage>,
     /// The privileges that the role lacks.
@@ -50,10 +52,23 @@ pub struct SchemaWithTables {
 }
 
 impl DatabaseGround {
-    /// The objects of this release that are missing, disabled or changed.
+    /// The objects of this release that are missing, disabled or changed, in tables that exist.
     pub fn damaged(&self) -> impl Iterator<Item = &Damage> {
         let all = self.differing.iter();
-        all.filter(|one| one.state != DamageState::Additional)
+        let damaged = all.filter(|one| one.state != DamageState::Additional);
+        damaged.filter(|one| !self.missing.contains(&one.relation))
+    }
+
+    /// What is wrong if tables do not exist, and what a person does about it.
+    pub fn tables_missing(&self) -> Option<(String, &'static str)> {
+        let what = match &self.missing[..] {
+            [] => return None,
+            [one] => format!("table {one} is missing"),
+            many => format!("tables {} are missing", many.join(", ")),
+        };
+        let next = "rename it back, or restore it from a backup (docs/OPERATIONS.md, Restore); \
+                    `kindler migrate` cannot make its rows again";
+        Some((what, next))
     }
 }
 
@@ -106,8 +121,10 @@ fn parameters<'a>(objects: &'a Objects, needed: &'a NeededPrivileges) -> CheckGr
     }
 }
 
-/// The objects of this release that differ in the schema of a migration.
-pub(super) async fn damaged_in(tx: &Transaction<'_>) -> Result<Vec<Damage>, tokio_postgres::Error> {
+/// What a migration finds in its schema; `None` if it has no tables.
+pub(super) async fn ground_in(
+    tx: &Transaction<'_>,
+) -> Result<Option<DatabaseGround>, tokio_postgres::Error> {
     let (objects, nothing) = (objects(), NeededPrivileges::default());
     let parameters = parameters(objects, &nothing);
     let values = parameters.values();
@@ -116,8 +133,7 @@ pub(super) async fn damaged_in(tx: &Transaction<'_>) -> Result<Vec<Damage>, toki
         .map(|value| (*value, Type::TEXT_ARRAY))
         .collect();
     let rows = tx.query_typed(CheckGround::sql(), &typed).await?;
-    let read = rows.first().and_then(|row| ground(row).ok());
-    Ok(read.map_or_else(Vec::new, |read| read.damaged().cloned().collect()))
+    Ok(rows.first().and_then(|row| ground(row).ok()))
 }
 
 /// The schemas with tables, as a migration sees them.
@@ -146,6 +162,7 @@ fn ground(row: &Row) -> Result<DatabaseGround, Undecodable> {
         schema: column(row, "schema")?,
         role: column(row, "role")?,
         read_at: column(row, "read_at")?,
+        missing: column(row, "missing")?,
         differing: serde_json::from_value(list("differing")?).map_err(Undecodable::value)?,
         lacking: serde_json::from_value(list("lacking")?).map_err(Undecodable::value)?,
         hidden: column(row, "hidden")?,

@@ -228,6 +228,14 @@ pub enum MigrateError {
         /// The schema that has the tables.
         schema: String,
     },
+    /// Tables of a current schema do not exist.
+    #[error("migrate: {what}, and nothing was changed; next: {next}")]
+    TablesMissing {
+        /// Which.
+        what: String,
+        /// What a person does about it.
+        next: &'static str,
+    },
     /// Others kept the tables locked.
     #[error(
         "migrate: the tables stayed locked for {LOCKED_WITHIN:?} and nothing was changed; {}; \

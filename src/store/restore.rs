@@ -6,7 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::core::database::lock_tables;
 
-use super::ground::{damaged_in, schemas_in};
+use super::ground::{ground_in, schemas_in};
 use super::migrate::{MIGRATIONS, MigrateError, MigrationAttempt, TABLES, during, unless_locked};
 use super::objects::{Damage, ObjectKind, restoring};
 
@@ -27,7 +27,16 @@ pub(super) async fn restore(
 ) -> Result<RestoredObjects, MigrationAttempt> {
     let mut done = RestoredObjects::default();
     let look = || during("compare the triggers, constraints and functions");
-    let mut damaged = damaged_in(tx).await.map_err(look())?;
+    let Some(ground) = ground_in(tx).await.map_err(look())? else {
+        return Ok(done);
+    };
+    if let Some((what, next)) = ground.tables_missing() {
+        return Err(MigrationAttempt::Failed(MigrateError::TablesMissing {
+            what,
+            next,
+        }));
+    }
+    let mut damaged: Vec<Damage> = ground.damaged().cloned().collect();
     if damaged.is_empty() {
         return Ok(done);
     }

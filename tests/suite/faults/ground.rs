@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::kit::{Daemon, Database, Host, Sql, TIMEOUT, eventually, kindler_output, migrated};
+use crate::kit::{
+    Daemon, Database, Host, Sql, TIMEOUT, eventually, kindler, kindler_output, migrated,
+};
 
 const ROLES: &str = include_str!("../../../sql/roles.sql");
 
@@ -102,13 +104,18 @@ async fn an_api_server_without_a_daemon_is_degraded() {
         .start()
         .await;
     let degraded = async |expected: bool| {
-        eventually(SHOWN, "whether a daemon runs", || async {
-            let (status, body) = page.get("/readyz").await?;
-            let said = body.contains("degraded")
-                && body.contains("no daemon is running")
-                && body.contains("next: start `kindler serve`");
-            (status == 200 && said == expected).then_some(())
-        })
+        // A heartbeat counts for 15 s.
+        eventually(
+            SHOWN + Duration::from_secs(1),
+            "whether a daemon runs",
+            || async {
+                let (status, body) = page.get("/readyz").await?;
+                let said = body.contains("degraded")
+                    && body.contains("no daemon is running")
+                    && body.contains("next: start `kindler serve`");
+                (status == 200 && said == expected).then_some(())
+            },
+        )
         .await;
         let sample = "kindler_finding{code=\"NoDaemon\",severity=\"failure\"}";
         page.wait_metric(sample, f64::from(u8::from(expected)))
@@ -119,6 +126,22 @@ async fn an_api_server_without_a_daemon_is_degraded() {
     degraded(false).await;
     daemon.kill();
     degraded(true).await;
+}
+
+/// `kindler migrate` would make an empty one, without the records.
+#[tokio::test]
+async fn a_missing_table_is_named_and_not_made_again() {
+    let (database, host) = (migrated().await, Host::new());
+    let daemon = Daemon::start(&database, &host).await;
+    let sql = database.connect().await;
+    sql.run("ALTER TABLE cluster_steps RENAME TO mine").await;
+    let words = ["table cluster_steps is missing", "rename it back"];
+    shown(&daemon, &database, &host, "SchemaDamaged", &words).await;
+    let migrated = kindler(&database.url(), &host).arg("migrate").output();
+    let told = String::from_utf8(migrated.unwrap().stderr).unwrap();
+    assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    sql.run("ALTER TABLE mine RENAME TO cluster_steps").await;
+    ended(&daemon, &database, &host, "SchemaDamaged").await;
 }
 
 #[tokio::test]

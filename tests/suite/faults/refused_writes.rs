@@ -217,6 +217,12 @@ async fn assert_in_memory(daemon: &Daemon, database: &Database, host: &Host, par
     let refused = &status["replicas"][0]["replica"]["refused"][0];
     assert_eq!(refused["key"], "dev", "{status}");
     assert!(refused["why"].as_str().unwrap().contains(part), "{status}");
+    let degraded = async || {
+        let (status, body) = daemon.get("/readyz").await?;
+        let found = body.contains("degraded") && body.contains("WritesRefused: ");
+        (status == 200 && found && body.contains(part) && body.contains("next: ")).then_some(())
+    };
+    eventually(TIMEOUT, "the refusal in /readyz", degraded).await;
 }
 
 /// A daemon that tries twice within some seconds, although a full pass runs every second.
