@@ -15,7 +15,7 @@ use crate::deploy::{printed, repository, succeeds};
 use crate::kit::{TIMEOUT, eventually};
 
 /// The required alerts, with their delay and severity.
-const REQUIRED_ALERTS: [(&str, &str, &str); 24] = [
+const REQUIRED_ALERTS: [(&str, &str, &str); 25] = [
     ("KindlerDown", "5m", "critical"),
     ("DatabaseDown", "2m", "critical"),
     ("ListenDisconnected", "10m", "warning"),
@@ -33,6 +33,7 @@ const REQUIRED_ALERTS: [(&str, &str, &str); 24] = [
     ("DeletionWave", "1m", "critical"),
     ("ClockApart", "10m", "warning"),
     ("StateFolderUnusable", "5m", "warning"),
+    ("ClustersWithoutRow", "10m", "warning"),
     ("ClusterFlapping", "5m", "warning"),
     ("ReconcilePanics", "1m", "warning"),
     ("TerminalFailures", "10m", "warning"),
