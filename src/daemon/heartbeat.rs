@@ -21,7 +21,7 @@ use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
 use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
-use crate::findings::Finding;
+use crate::findings::{Finding, FindingCode};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::store::{Replica, Store, newer_schema};
@@ -223,7 +223,7 @@ impl Heartbeat {
         let queue = self.check_queue().await;
         self.passing(queue, found).await?;
         if !self.reconciles {
-            return Ok(());
+            return self.check_daemons(found).await;
         }
         let terms = self.terms.check(&self.store).await;
         if let Some(went_back) = self.passing(terms, found).await?.flatten() {
@@ -233,6 +233,18 @@ impl Heartbeat {
         }
         let compared = self.compare().await;
         self.passing(compared, found).await?;
+        Ok(())
+    }
+
+    /// A server of the page alone is no sign that anything works.
+    async fn check_daemons(&self, found: &mut Vec<Finding>) -> Result<(), DatabaseError> {
+        let fleet = self.store.fleet(HEARTBEAT).await;
+        if let Some(fleet) = self.passing(fleet, found).await? {
+            let idle = fleet.idle_problem();
+            let idle = idle.map(|idle| Finding::new(FindingCode::NoDaemon, idle.what, idle.next));
+            let findings = &self.vitals.findings;
+            findings.report("daemons", idle.into_iter().collect());
+        }
         Ok(())
     }
 
