@@ -18,7 +18,7 @@ use super::{DaemonError, DaemonExit};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
-use crate::postgres::{self, PostgresServer};
+use crate::postgres::{DATABASE, PostgresServer, socket_url};
 use crate::store::{DEV_API, DEV_DAEMON, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres unless a database is given, migrates, and reconciles until SIGTERM
@@ -79,7 +79,7 @@ async fn on_embedded_postgres(
     let why = auto_driver::resolve(&mut settings, &admin).await?;
     print_banner(&settings, &migrated, Some(&server.admin_url()), why);
     let login = |role| {
-        let url = server.url(role, postgres::DATABASE);
+        let url = socket_url(server.socket_dir(), role, DATABASE);
         Database::parse(&url).map_err(ConfigError::DatabaseUrl)
     };
     let databases = Databases {

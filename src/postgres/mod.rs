@@ -15,13 +15,12 @@
 
 mod account;
 mod binaries;
-mod data;
 mod error;
-mod lock;
-mod paths;
 mod server;
+mod socket;
+mod state_dir;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -33,14 +32,13 @@ use crate::core::backoff::Backoff;
 
 pub use account::Account;
 pub use binaries::{Binaries, OLDEST_VERSION};
-pub use data::initdb;
 pub use error::PostgresError;
-pub use paths::socket_url;
 pub use server::{server_arguments, serving};
+pub use socket::socket_url;
+pub use state_dir::initdb;
 
-use lock::StateLock;
-use paths::ServerPaths;
 use server::ServerProcess;
+use state_dir::StateDir;
 
 /// The superuser of every server.
 pub const SUPERUSER: &str = "postgres";
@@ -91,7 +89,8 @@ pub enum PostgresStatus {
 /// - Dropping it asks the server to stop but does not wait; [`PostgresServer::stop`] waits.
 #[derive(Debug)]
 pub struct PostgresServer {
-    paths: ServerPaths,
+    socket_dir: PathBuf,
+    log: PathBuf,
     status: watch::Receiver<PostgresStatus>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -108,43 +107,37 @@ impl PostgresServer {
         bin_dir: Option<&Path>,
         durable: bool,
     ) -> Result<Self, PostgresError> {
-        let state_dir = data::make_state_dir(state_dir)?;
-        let lock = StateLock::take(&state_dir)?;
-        let server = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
+        let state = StateDir::lock(state_dir)?;
+        let server = ServerProcess::prepare(state, bin_dir, durable).await?;
         let started = server.start().await?;
         let pid = started.as_raw_pid();
-        let paths = server.paths.clone();
-        let version = server.binaries.version;
-        tracing::info!(pid, version, log = %paths.log.display(), "Postgres is ready");
+        tracing::info!(pid, log = %server.log.display(), "Postgres is ready");
         let stop = CancellationToken::new();
         let (sender, status) = watch::channel(PostgresStatus::Running { pid });
-        tokio::spawn(supervise(server, started, stop.clone(), sender, lock));
-        Ok(Self {
-            paths,
+        let postgres = Self {
+            socket_dir: server.socket_dir.clone(),
+            log: server.log.clone(),
             status,
             _stop_on_drop: stop.clone().drop_guard(),
-            stop,
-        })
+            stop: stop.clone(),
+        };
+        tokio::spawn(supervise(server, Ok(started), stop, sender));
+        Ok(postgres)
     }
 
     /// The private folder with the socket.
     pub fn socket_dir(&self) -> &Path {
-        &self.paths.socket_dir
+        &self.socket_dir
     }
 
     /// The server's log.
     pub fn log_path(&self) -> &Path {
-        &self.paths.log
-    }
-
-    /// A URL for this user and database.
-    pub fn url(&self, user: &str, database: &str) -> String {
-        socket_url(self.socket_dir(), user, database)
+        &self.log
     }
 
     /// A URL for the superuser and the database [`DATABASE`].
     pub fn admin_url(&self) -> String {
-        self.url(SUPERUSER, DATABASE)
+        socket_url(&self.socket_dir, SUPERUSER, DATABASE)
     }
 
     /// The state of the server, now and at each change.
@@ -172,65 +165,40 @@ impl PostgresServer {
     }
 }
 
-/// Chooses the programs and the account, and makes the folders.
-async fn prepare(
-    paths: ServerPaths,
-    bin_dir: Option<&Path>,
-    durable: bool,
-) -> Result<ServerProcess, PostgresError> {
-    let version = data::version_of(&paths.data)?;
-    let binaries = Binaries::find(bin_dir, version)?;
-    let account = Account::for_data(&paths.data)?;
-    data::make_folders(&paths, account)?;
-    account.check_enters(&paths.home)?;
-    account.check_enters(&binaries.folder)?;
-    if version.is_none() {
-        tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
-        initdb(&paths.data, account, &binaries, durable).await?;
-    }
-    Ok(ServerProcess {
-        paths,
-        account,
-        binaries,
-        durable,
-    })
-}
-
 /// Starts the server again when it ends, until it is stopped or ends too often.
 async fn supervise(
     server: ServerProcess,
-    started: Pid,
+    mut started: Result<Pid, PostgresError>,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
-    lock: StateLock,
 ) {
-    let mut started: Result<_, PostgresError> = Ok(started);
     let mut attempt = 0;
     let end = loop {
+        let began = Instant::now();
         let reason = match started {
-            Ok(main_process) => {
-                let (pid, began) = (main_process.as_raw_pid(), Instant::now());
+            Ok(main) => {
+                let pid = main.as_raw_pid();
                 status.send_replace(PostgresStatus::Running { pid });
-                tokio::select! {
-                    () = server::ended(main_process, &server.paths.data) => {}
-                    () = stop.cancelled() => break PostgresStatus::Stopped,
-                }
-                if began.elapsed() >= HEALTHY_AFTER {
-                    attempt = 0;
+                let ended = stop.run_until_cancelled(server.ended(main)).await;
+                if ended.is_none() {
+                    break PostgresStatus::Stopped;
                 }
                 format!("its main process, PID {pid}, ended")
             }
             Err(error) => error.to_string(),
         };
+        if began.elapsed() >= HEALTHY_AFTER {
+            attempt = 0;
+        }
         tracing::error!(attempt, reason, "Postgres is down");
         if attempt == MOST_RESTARTS {
             break PostgresStatus::Failed { reason };
         }
         attempt += 1;
         status.send_replace(PostgresStatus::Restarting { attempt, reason });
-        tokio::select! {
-            () = sleep(RESTART_DELAY.delay(attempt, 0.0)) => {}
-            () = stop.cancelled() => break PostgresStatus::Stopped,
+        let delay = sleep(RESTART_DELAY.delay(attempt, 0.0));
+        if stop.run_until_cancelled(delay).await.is_none() {
+            break PostgresStatus::Stopped;
         }
         started = server.start().await;
     };
@@ -238,10 +206,10 @@ async fn supervise(
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "could not stop Postgres");
     }
-    if !server.paths.socket_dir.starts_with(&server.paths.home) {
-        let _ = std::fs::remove_dir(&server.paths.socket_dir);
+    if !server.socket_dir.starts_with(&server.state.path) {
+        let _ = std::fs::remove_dir(&server.socket_dir);
     }
     // Before the status: a caller that sees the end may start another server.
-    drop(lock);
+    drop(server);
     status.send_replace(end);
 }
