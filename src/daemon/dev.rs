@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use super::auto_driver;
 use super::process::Databases;
@@ -86,16 +86,7 @@ async fn on_embedded_postgres(
         daemon: login(DEV_DAEMON)?,
         page: login(DEV_API)?,
     };
-    let lost = shutdown.clone();
-    tokio::select! {
-        result = run(settings, databases, socket, shutdown) => result,
-        // The supervisor restarts Postgres; this resolves when it gives up.
-        status = server.exited() => {
-            error!(status = ?status, "the embedded Postgres ended and cannot be restarted");
-            lost.cancel();
-            Err(DaemonError::PostgresEnded { log: server.log_path().to_owned() })
-        }
-    }
+    run(settings, databases, socket, shutdown).await
 }
 
 /// Writes a file that only its owner can read, atomically.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::core::backoff::Backoff;
@@ -46,17 +46,11 @@ pub const SUPERUSER: &str = "postgres";
 /// The database that exists once the server has started.
 pub const DATABASE: &str = "kindler";
 
-/// The delay before a restart: 0.1 s, then doubling.
+/// The delay before a restart: 0.5 s, then doubling.
 const RESTART_DELAY: Backoff = Backoff {
-    initial: Duration::from_millis(100),
+    initial: Duration::from_millis(500),
     max: Duration::from_secs(10),
 };
-
-/// Restarts in a row before a server is given up, after about a minute.
-const MOST_RESTARTS: u32 = 10;
-
-/// A server that ran this long was healthy: its next end starts a new count.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The state of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +62,8 @@ pub enum PostgresStatus {
     },
     /// It ended, and is being started again.
     Restarting {
-        /// Which restart in a row this is, from 1.
+        /// Which restart since it last ran, from 1.
         attempt: u32,
-        /// Why, for a person.
-        reason: String,
-    },
-    /// It ended too often and is not started again.
-    Failed {
         /// Why, for a person.
         reason: String,
     },
@@ -90,7 +79,6 @@ pub enum PostgresStatus {
 #[derive(Debug)]
 pub struct PostgresServer {
     socket_dir: PathBuf,
-    log: PathBuf,
     status: watch::Receiver<PostgresStatus>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -116,23 +104,17 @@ impl PostgresServer {
         let (sender, status) = watch::channel(PostgresStatus::Running { pid });
         let postgres = Self {
             socket_dir: server.socket_dir.clone(),
-            log: server.log.clone(),
             status,
             _stop_on_drop: stop.clone().drop_guard(),
             stop: stop.clone(),
         };
-        tokio::spawn(supervise(server, Ok(started), stop, sender));
+        tokio::spawn(supervise(server, started, stop, sender));
         Ok(postgres)
     }
 
     /// The private folder with the socket.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
-    }
-
-    /// The server's log.
-    pub fn log_path(&self) -> &Path {
-        &self.log
     }
 
     /// A URL for the superuser and the database [`DATABASE`].
@@ -145,63 +127,28 @@ impl PostgresServer {
         self.status.clone()
     }
 
-    /// Waits until the server has ended and is not started again, and returns the final status:
-    /// [`PostgresStatus::Stopped`] or [`PostgresStatus::Failed`]. Cancel-safe.
-    pub async fn exited(&self) -> PostgresStatus {
-        use PostgresStatus::{Failed, Stopped};
-        let mut status = self.status();
-        let is_final = |status: &_| matches!(status, Failed { .. } | Stopped);
-        let ended = status.wait_for(is_final).await;
-        let reason = "its supervisor ended".into();
-        ended.map_or(Failed { reason }, |status| status.clone())
-    }
-
-    /// Stops the server, after a restart that is under way, and waits for its end, at most some 20
+    /// Stops the server, also one that is just being started, and waits for its end, at most some 20
     /// seconds: connected clients are cut off, and a server that hangs is killed. A second call
     /// changes nothing.
     pub async fn stop(&self) -> PostgresStatus {
         self.stop.cancel();
-        self.exited().await
+        let mut status = self.status();
+        let stopped = status.wait_for(|status| *status == PostgresStatus::Stopped);
+        // An error means that the supervisor panicked; the status is the last that it knew.
+        drop(stopped.await);
+        self.status.borrow().clone()
     }
 }
 
-/// Starts the server again when it ends, until it is stopped or ends too often.
+/// Keeps the server running until `stop` is cancelled, then stops it.
 async fn supervise(
     server: ServerProcess,
-    mut started: Result<Pid, PostgresError>,
+    started: Pid,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
 ) {
-    let mut attempt = 0;
-    let end = loop {
-        let began = Instant::now();
-        let reason = match started {
-            Ok(main) => {
-                let pid = main.as_raw_pid();
-                status.send_replace(PostgresStatus::Running { pid });
-                let ended = stop.run_until_cancelled(server.ended(main)).await;
-                if ended.is_none() {
-                    break PostgresStatus::Stopped;
-                }
-                format!("its main process, PID {pid}, ended")
-            }
-            Err(error) => error.to_string(),
-        };
-        if began.elapsed() >= HEALTHY_AFTER {
-            attempt = 0;
-        }
-        tracing::error!(attempt, reason, "Postgres is down");
-        if attempt == MOST_RESTARTS {
-            break PostgresStatus::Failed { reason };
-        }
-        attempt += 1;
-        status.send_replace(PostgresStatus::Restarting { attempt, reason });
-        let delay = sleep(RESTART_DELAY.delay(attempt, 0.0));
-        if stop.run_until_cancelled(delay).await.is_none() {
-            break PostgresStatus::Stopped;
-        }
-        started = server.start().await;
-    };
+    let running = keep_running(&server, started, &status);
+    stop.run_until_cancelled(running).await;
     if let Err(error) = server.stop().await {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "could not stop Postgres");
@@ -211,5 +158,32 @@ async fn supervise(
     }
     // Before the status: a caller that sees the end may start another server.
     drop(server);
-    status.send_replace(end);
+    status.send_replace(PostgresStatus::Stopped);
+}
+
+/// Starts the server again whenever it ends.
+async fn keep_running(
+    server: &ServerProcess,
+    started: Pid,
+    status: &watch::Sender<PostgresStatus>,
+) {
+    let mut started: Result<_, PostgresError> = Ok(started);
+    let mut attempt = 0;
+    loop {
+        let reason = match started {
+            Ok(main) => {
+                let pid = main.as_raw_pid();
+                attempt = 0;
+                status.send_replace(PostgresStatus::Running { pid });
+                server.ended(main).await;
+                format!("its main process, PID {pid}, ended")
+            }
+            Err(error) => error.to_string(),
+        };
+        attempt += 1;
+        tracing::error!(attempt, reason, "Postgres is down, and is started again");
+        status.send_replace(PostgresStatus::Restarting { attempt, reason });
+        sleep(RESTART_DELAY.delay(attempt, 0.0)).await;
+        started = server.start().await;
+    }
 }

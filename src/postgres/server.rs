@@ -35,6 +35,9 @@ const STOPS: [(Signal, u64); 3] = [(Signal::INT, 10), (Signal::QUIT, 5), (Signal
 /// How often the server is looked at while waiting for it.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A log larger than this, in bytes, is renamed at the next start; one old log is kept.
+const LONGEST_LOG: u64 = 4 * 1024 * 1024;
+
 /// A Unix socket only, UTC, and process titles that tell one server from another.
 const SETTINGS: &str = "--listen_addresses= --port=5432 --unix_socket_permissions=0700 \
                         --update_process_title=on --logging_collector=off --timezone=UTC \
@@ -127,9 +130,11 @@ impl ServerProcess {
         for leftover in [socket_lock, self.data.join("postmaster.pid")] {
             let _ = fs::remove_file(leftover);
         }
-        // The log of the server before is kept.
-        let _ = fs::rename(&self.log, self.log.with_extension("log.1"));
-        let log = File::create(&self.log).map_err(failed("create", &self.log))?;
+        if fs::metadata(&self.log).is_ok_and(|log| log.len() > LONGEST_LOG) {
+            let _ = fs::rename(&self.log, self.log.with_extension("log.1"));
+        }
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.map_err(failed("open", &self.log))?;
         let program = self.binaries.program("postgres");
         let arguments = server_arguments(&self.data, &self.socket_dir, self.durable);
         let mut command = Command::new(&program);
@@ -159,15 +164,16 @@ impl ServerProcess {
     /// Stops the server if it runs, and waits until none of its processes is left.
     pub async fn stop(&self) -> Result<(), PostgresError> {
         for (how, seconds) in STOPS {
-            match how {
-                Signal::KILL => signal(serving(&self.data), how),
-                // The others end after the main process, and have other uses for the signals.
-                _ => signal(main_process(&self.data), how),
-            }
             let deadline = Instant::now() + Duration::from_secs(seconds);
             while Instant::now() < deadline {
                 if serving(&self.data).is_empty() {
                     return Ok(());
+                }
+                // Again and again: a server that is just being started has no PID file yet.
+                match how {
+                    Signal::KILL => signal(serving(&self.data), how),
+                    // The others end after the main process, and have other uses for the signals.
+                    _ => signal(main_process(&self.data), how),
                 }
                 sleep(POLL_INTERVAL).await;
             }
@@ -230,10 +236,8 @@ fn serves(pid: Pid, data_dir: &Path) -> bool {
     // Readable for everyone, unlike /proc/PID/exe and cwd, which root in a container may not see.
     let command_line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
     let command_line = command_line.unwrap_or_default();
-    let (text, cluster) = (
-        String::from_utf8_lossy(&command_line),
-        stable_name(data_dir),
-    );
-    let is_main = text.contains(&format!("cluster_name={cluster}\0"));
-    is_main || text.starts_with(&format!("postgres: {cluster}: "))
+    let command_line = String::from_utf8_lossy(&command_line);
+    let cluster = stable_name(data_dir);
+    command_line.contains(&format!("cluster_name={cluster}\0"))
+        || command_line.starts_with(&format!("postgres: {cluster}: "))
 }

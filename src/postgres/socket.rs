@@ -50,27 +50,22 @@ mod tests {
     use tokio_postgres::config::{Config, Host};
 
     #[test]
-    fn the_socket_moves_only_if_a_client_could_not_find_it() {
-        // "/postgres/run/.s.PGSQL.5432" is 27 bytes.
-        let longest = format!("/{}", "x".repeat(107 - 27 - 1));
+    fn clients_find_the_socket_of_any_state_folder_by_its_url() {
+        let long = format!("/{}", "x".repeat(107 - "/postgres/run/.s.PGSQL.5432".len()));
         for (state_dir, moved) in [
-            (longest.clone(), false),
-            (longest + "x", true),
-            ("/a,b".into(), true),
+            ("/state folder/ü&?#%", false),
+            ("/a,b", true),
+            (&long, true),
         ] {
-            let folder = socket_dir(Path::new(&state_dir));
-            assert_eq!(!folder.starts_with(&state_dir), moved, "{folder:?}");
+            let folder = socket_dir(Path::new(state_dir));
+            assert_eq!(!folder.starts_with(state_dir), moved, "{folder:?}");
+            let config: Config = socket_url(&folder, "a@b:c", "kindler/x").parse().unwrap();
+            assert_eq!(config.get_user(), Some("a@b:c"));
+            assert_eq!(config.get_dbname(), Some("kindler/x"));
+            assert_eq!(config.get_hosts(), [Host::Unix(folder)]);
         }
+        let longest = Path::new(&long[..long.len() - 1]);
+        assert!(socket_dir(longest).starts_with(longest));
         assert_eq!(stable_name(Path::new("a")), "kindler-af63dc4c8601ec8c");
-    }
-
-    #[test]
-    fn clients_read_any_socket_folder_from_the_url() {
-        let socket_dir = socket_dir(Path::new("/state folder/ü&?#%"));
-        let url = socket_url(&socket_dir, "a@b:c", "kindler/x");
-        let config: Config = url.parse().unwrap();
-        assert_eq!(config.get_user(), Some("a@b:c"));
-        assert_eq!(config.get_dbname(), Some("kindler/x"));
-        assert_eq!(config.get_hosts(), [Host::Unix(socket_dir)]);
     }
 }

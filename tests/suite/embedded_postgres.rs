@@ -168,6 +168,46 @@ async fn a_server_that_cannot_restart_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_a_restart_that_hangs() {
+    let state = state();
+    let server = start(state.path()).await.unwrap();
+    let settings = "ALTER SYSTEM SET restore_command = 'sleep 60'";
+    client(&server).await.batch_execute(settings).await.unwrap();
+    // A recovery from an archive that does not answer: the server starts, and accepts nobody.
+    let recovery = data(&state).join("recovery.signal");
+    fs::write(&recovery, "").unwrap();
+    let first = running_pid(&server).unwrap();
+    kill(first);
+    eventually(SOON, "a restart that hangs", || async {
+        let pid_file = fs::read_to_string(data(&state).join("postmaster.pid")).ok()?;
+        let pid = pid_file.lines().next()?.parse::<i32>().ok()?;
+        (pid != first && !serving(&data(&state)).is_empty()).then_some(())
+    })
+    .await;
+    let stopped = tokio::time::timeout(Duration::from_secs(25), server.stop()).await;
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
+    assert!(serving(&data(&state)).is_empty());
+}
+
+#[tokio::test]
+async fn a_long_log_is_renamed_at_the_next_start() {
+    let state = state();
+    start(state.path()).await.unwrap().stop().await;
+    let log = state.path().join("postgres/postgres.log");
+    let long = 5 * 1024 * 1024;
+    fs::File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(long)
+        .unwrap();
+    start(state.path()).await.unwrap().stop().await;
+    assert!(fs::metadata(&log).unwrap().len() < long);
+    let old = fs::metadata(log.with_extension("log.1"));
+    assert_eq!(old.unwrap().len(), long);
+}
+
+#[tokio::test]
 async fn a_failed_start_is_reported_with_the_end_of_the_log() {
     let state = state();
     start(state.path()).await.unwrap().stop().await;
