@@ -27,9 +27,21 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// The shortest time between two reports of the workload.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a change of the workload waits for its report: who writes it must not delay the claim
+/// that a wake-up causes, and most reconciles of an idle daemon end before it.
+const REPORT_AFTER: Duration = Duration::from_millis(100);
+
 type Claims<R> =
     Result<Vec<(Key, ClaimOutcome<<R as Reconciler>::ClaimedKey>)>, <R as Reconciler>::Error>;
 type ReconcileEnd<R> = Result<Finished, <R as Reconciler>::Error>;
+
+/// How a task ended.
+enum TaskEnd<R: Reconciler> {
+    /// It claimed keys.
+    Claimed(Claims<R>),
+    /// It reconciled one key.
+    Reconciled(ReconcileEnd<R>),
+}
 
 struct RunningKey {
     woken: Arc<Notify>,
@@ -49,17 +61,16 @@ pub(super) struct Workers<R: Reconciler> {
     places: Arc<Semaphore>,
     /// Keys between their start and the end of their reconcile.
     running: HashMap<Key, RunningKey>,
-    claims: JoinSet<Claims<R>>,
-    claiming: HashMap<Id, Vec<Key>>,
-    reconciles: JoinSet<ReconcileEnd<R>>,
-    reconciling: HashMap<Id, Key>,
+    tasks: JoinSet<TaskEnd<R>>,
+    /// The keys of each task.
+    keys: HashMap<Id, Vec<Key>>,
     lent: LentWorkers,
     requeue: bool,
     refusals: Refusals,
     workload: watch::Sender<Workload>,
     reported_at: Instant,
-    /// The workload may have changed since its last report.
-    unreported: bool,
+    /// The workload may have changed since its last report, and is reported at this time.
+    report_at: Option<Instant>,
     /// During an outage no key is started before this.
     outage_until: Option<Instant>,
     stop: CancellationToken,
@@ -78,16 +89,14 @@ impl<R: Reconciler> Workers<R> {
             places: Arc::new(Semaphore::new(settings.concurrency)),
             settings,
             running: HashMap::new(),
-            claims: JoinSet::new(),
-            claiming: HashMap::new(),
-            reconciles: JoinSet::new(),
-            reconciling: HashMap::new(),
+            tasks: JoinSet::new(),
+            keys: HashMap::new(),
             lent: LentWorkers::default(),
             requeue: true,
             refusals: Refusals::default(),
             workload: watch::Sender::default(),
             reported_at: Instant::now(),
-            unreported: true,
+            report_at: Some(Instant::now()),
             outage_until: None,
             stop: CancellationToken::new(),
         }
@@ -109,13 +118,19 @@ impl<R: Reconciler> Workers<R> {
         self.workload.subscribe()
     }
 
+    /// The workload may have changed.
+    fn changed(&mut self) {
+        let soon = (Instant::now() + REPORT_AFTER).max(self.reported_at + REPORT_EVERY);
+        self.report_at.get_or_insert(soon);
+    }
+
     /// Reports the workload, at most every [`REPORT_EVERY`].
     pub(super) fn report(&mut self) {
         let now = Instant::now();
-        if !self.unreported || now < self.reported_at + REPORT_EVERY {
+        if self.report_at.is_none_or(|at| now < at) {
             return;
         }
-        (self.reported_at, self.unreported) = (now, false);
+        (self.reported_at, self.report_at) = (now, None);
         let names = |keys: Vec<Key>| keys.iter().map(|key| key.to_string()).collect();
         let mut running: Vec<String> = names(self.running.keys().cloned().collect());
         running.sort_unstable();
@@ -142,7 +157,7 @@ impl<R: Reconciler> Workers<R> {
 
     /// When the next report is due, if something may have changed.
     pub(super) fn next_report(&self) -> Option<Instant> {
-        self.unreported.then_some(self.reported_at + REPORT_EVERY)
+        self.report_at
     }
 
     /// Queues a key. A key that a full pass found waits for the delay after a refusal; a
@@ -153,7 +168,7 @@ impl<R: Reconciler> Workers<R> {
             _ => due,
         };
         let offered = self.queue.offer(&Key::from(key), due, lane);
-        self.unreported = true;
+        self.changed();
         if matches!(offered, Offered::Added | Offered::Displaced(_)) {
             self.metrics.adds_total.inc();
         }
@@ -227,12 +242,23 @@ impl<R: Reconciler> Workers<R> {
     /// returns if nothing runs. Cancel-safe.
     pub(super) async fn one_ended(&mut self) {
         tokio::select! {
-            Some(answered) = self.claims.join_next_with_id() => self.claimed(answered),
-            Some(ended) = self.reconciles.join_next_with_id() => self.reconciled(ended),
+            Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
             request = self.lent.request() => {
                 self.lent.handle(request, &mut self.queue);
                 self.update_gauges(Instant::now());
             }
+        }
+    }
+
+    fn task_ended(&mut self, ended: Result<(Id, TaskEnd<R>), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let keys = self.keys.remove(&id).unwrap_or_default();
+        match ended {
+            Ok((_, TaskEnd::Claimed(claims))) => self.claimed(keys, claims),
+            Ok((_, TaskEnd::Reconciled(end))) => {
+                keys.iter().for_each(|key| self.reconciled(key, &end));
+            }
+            Err(_) => keys.iter().for_each(|key| self.panicked(key)),
         }
     }
 
@@ -247,22 +273,30 @@ impl<R: Reconciler> Workers<R> {
         self.stop.cancel();
     }
 
+    /// Claims keys. One key alone is reconciled by the task that claimed it: a wake-up waits for
+    /// no other task.
     fn claim(&mut self, keys: Vec<Key>) {
         let (reconciler, wanted) = (self.reconciler.clone(), keys.clone());
-        let task = self
-            .claims
-            .spawn(async move { reconciler.claim(&wanted).await });
-        self.claiming.insert(task.id(), keys);
+        let alone = match wanted.as_slice() {
+            [key] => self.signals(key),
+            _ => None,
+        };
+        let task = self.tasks.spawn(async move {
+            let mut claims = reconciler.claim(&wanted).await;
+            if let (Some(signals), Ok(claims)) = (alone, &mut claims)
+                && let won = claims.pop_if(|(_, outcome)| matches!(outcome, ClaimOutcome::Won(_)))
+                && let Some((_, ClaimOutcome::Won(claimed))) = won
+            {
+                return TaskEnd::Reconciled(reconciler.reconcile(claimed, &signals).await);
+            }
+            TaskEnd::Claimed(claims)
+        });
+        self.keys.insert(task.id(), keys);
     }
 
-    fn claimed(&mut self, answered: Result<(Id, Claims<R>), JoinError>) {
-        let (id, answer) = match answered {
-            Ok((id, answer)) => (id, Ok(answer)),
-            Err(error) => (error.id(), Err(error)),
-        };
-        let mut keys = self.claiming.remove(&id).unwrap_or_default();
-        match answer {
-            Ok(Ok(claims)) => {
+    fn claimed(&mut self, mut keys: Vec<Key>, claims: Claims<R>) {
+        match claims {
+            Ok(claims) => {
                 self.outage_until = None;
                 for (key, outcome) in claims {
                     keys.retain(|asked| *asked != key);
@@ -277,48 +311,44 @@ impl<R: Reconciler> Workers<R> {
                 }
             }
             // One row may have made the whole batch fail: each key is claimed alone.
-            Ok(Err(error)) if keys.len() > 1 && !self.reconciler.is_outage(&error) => {
+            Err(error) if keys.len() > 1 && !self.reconciler.is_outage(&error) => {
                 for key in keys {
                     self.claim(vec![key]);
                 }
             }
-            Ok(Err(error)) => keys.iter().for_each(|key| self.failed(key, &error)),
-            Err(_) => keys.iter().for_each(|key| self.panicked(key)),
+            Err(error) => keys.iter().for_each(|key| self.failed(key, &error)),
         }
     }
 
     fn reconcile(&mut self, key: Key, claimed: R::ClaimedKey) {
-        let Some(running) = self.running.get_mut(&key) else {
+        let Some(signals) = self.signals(&key) else {
             return;
-        };
-        let signals = Signals {
-            woken: running.woken.clone(),
-            stop: self.stop.clone(),
-            worker: self.lent.worker(&key),
-            long_work: LongWork::new(&self.places, running.place.take()),
         };
         let reconciler = self.reconciler.clone();
-        let task = self
-            .reconciles
-            .spawn(async move { reconciler.reconcile(claimed, &signals).await });
-        self.reconciling.insert(task.id(), key);
+        let task = self.tasks.spawn(async move {
+            TaskEnd::Reconciled(reconciler.reconcile(claimed, &signals).await)
+        });
+        self.keys.insert(task.id(), vec![key]);
     }
 
-    fn reconciled(&mut self, ended: Result<(Id, ReconcileEnd<R>), JoinError>) {
-        let (id, ended) = match ended {
-            Ok((id, ended)) => (id, Ok(ended)),
-            Err(error) => (error.id(), Err(error)),
-        };
-        let Some(key) = self.reconciling.remove(&id) else {
-            return;
-        };
-        match ended {
-            Ok(Ok(finished)) => {
+    /// The signals to the reconcile of a running key.
+    fn signals(&mut self, key: &Key) -> Option<Signals> {
+        let running = self.running.get_mut(key)?;
+        Some(Signals {
+            woken: running.woken.clone(),
+            stop: self.stop.clone(),
+            worker: self.lent.worker(key),
+            long_work: LongWork::new(&self.places, running.place.take()),
+        })
+    }
+
+    fn reconciled(&mut self, key: &Key, end: &ReconcileEnd<R>) {
+        match end {
+            Ok(finished) => {
                 self.outage_until = None;
-                self.finished(&key, finished);
+                self.finished(key, *finished);
             }
-            Ok(Err(error)) => self.failed(&key, &error),
-            Err(_) => self.panicked(&key),
+            Err(error) => self.failed(key, error),
         }
     }
 
@@ -361,7 +391,7 @@ impl<R: Reconciler> Workers<R> {
         let Some(running) = self.running.remove(key) else {
             return;
         };
-        self.unreported = true;
+        self.changed();
         let now = Instant::now();
         self.metrics.reconcile_ended(running.reconcile, result);
         // A refused key stays in the queue: full passes do not start it.
