@@ -52,8 +52,11 @@ impl Account {
         if uid != 0 {
             return Ok(Self { uid, gid });
         }
+        tracing::warn!(
+            data_dir = %data_dir.display(), uid = account.uid,
+            "the Postgres data belongs to root; giving it to the user who runs Postgres"
+        );
         let owner = format!("{}:{}", account.uid, account.gid);
-        tracing::warn!(data_dir = %data_dir.display(), owner, "root's Postgres data gets an owner");
         let mut chown = Command::new("chown");
         let given = output_of(chown.args(["-Rh", &owner]).arg(data_dir));
         given.ok_or_else(|| PostgresError::Unusable(format!("could not run {chown:?}")))?;
@@ -63,9 +66,10 @@ impl Account {
     /// Makes a command run as this account: without root's groups and input, in a folder that
     /// everyone may enter, and with messages in English.
     pub fn apply(self, command: &mut Command) -> &mut Command {
-        // For root, `uid` also clears the supplementary groups.
-        let command = command.uid(self.uid).gid(self.gid);
         command
+            // For root, this also clears the supplementary groups.
+            .uid(self.uid)
+            .gid(self.gid)
             .env("LC_ALL", "C")
             .current_dir("/")
             .stdin(Stdio::null())

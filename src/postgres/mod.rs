@@ -1,15 +1,15 @@
 //! The embedded Postgres server of `kindler dev`, in its state folder.
 //!
 //! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server,
-//! and starts it again when it dies. The server listens on a Unix socket only, in a
-//! folder that only its user and root can enter. A server that outlived its Kindler is adopted by
-//! the next one; a second Kindler on the same state folder is rejected. This module does not know
-//! Kindler's tables and does not install software.
+//! and starts it again when it ends. The server listens on a Unix socket only, in a folder that
+//! only its user and root can enter. A server that outlived its Kindler is adopted by the next one;
+//! a second Kindler on the same state folder is rejected. This module does not know Kindler's
+//! tables and does not install software.
 //!
 //! ```text
 //! STATE/lock                    locked while a Kindler uses STATE
 //! STATE/postgres/data           the data
-//! STATE/postgres/run            the socket, unless its path would be too long
+//! STATE/postgres/run            the socket, unless clients could not use its path
 //! STATE/postgres/postgres.log   the server's log; one older log beside it
 //! ```
 
@@ -99,7 +99,8 @@ impl PostgresServer {
         let server = ServerProcess::prepare(state, bin_dir, durable).await?;
         let started = server.start().await?;
         let pid = started.as_raw_pid();
-        tracing::info!(pid, log = %server.log.display(), "Postgres is ready");
+        let (version, log) = (server.binaries.version, server.log.display());
+        tracing::info!(pid, version, %log, "Postgres is ready");
         let stop = CancellationToken::new();
         let (sender, status) = watch::channel(PostgresStatus::Running { pid });
         let postgres = Self {
@@ -133,9 +134,9 @@ impl PostgresServer {
     pub async fn stop(&self) -> PostgresStatus {
         self.stop.cancel();
         let mut status = self.status();
-        let stopped = status.wait_for(|status| *status == PostgresStatus::Stopped);
-        // An error means that the supervisor panicked; the status is the last that it knew.
-        drop(stopped.await);
+        let stopped = |status: &PostgresStatus| *status == PostgresStatus::Stopped;
+        // An error means that the supervisor panicked: the status is the last that it knew.
+        let _ = status.wait_for(stopped).await;
         self.status.borrow().clone()
     }
 }
@@ -156,7 +157,7 @@ async fn supervise(
     if !server.socket_dir.starts_with(&server.state.path) {
         let _ = std::fs::remove_dir(&server.socket_dir);
     }
-    // Before the status: a caller that sees the end may start another server.
+    // Unlocks the state folder first: a caller that sees the end may start another server.
     drop(server);
     status.send_replace(PostgresStatus::Stopped);
 }

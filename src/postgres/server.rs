@@ -53,8 +53,8 @@ pub(super) struct ServerProcess {
     data: PathBuf,
     pub log: PathBuf,
     pub socket_dir: PathBuf,
+    pub binaries: Binaries,
     account: Account,
-    binaries: Binaries,
     durable: bool,
 }
 
@@ -90,8 +90,8 @@ impl ServerProcess {
             data,
             log,
             socket_dir,
-            account,
             binaries,
+            account,
             durable,
         })
     }

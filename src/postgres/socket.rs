@@ -15,9 +15,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The folder of the socket for a state folder: below it, or in `/tmp` if the path of the socket
-/// would be too long, or a URL cannot name it: clients read a comma as the end of a host name, and
-/// a URL is UTF-8.
+/// The folder of the socket: in the state folder, or in `/tmp` if clients could not use that path.
+/// It must fit in a socket's address, a URL is UTF-8, and clients read a comma as the end of a host
+/// name.
 pub(super) fn socket_dir(state_dir: &Path) -> PathBuf {
     let run = state_dir.join("postgres/run");
     let named = run.to_str().is_some_and(|path| !path.contains(','));

@@ -66,8 +66,8 @@ impl StateDir {
     }
 }
 
-/// Makes a folder of Kindler's user. Root lets others pass through, because the user who runs the
-/// server must; that user cannot place a link there for root to follow.
+/// Makes a folder of Kindler's user. Other users may pass through a folder of root, because the user
+/// who runs the server must; that user cannot place a link there for root to follow.
 pub(super) fn make_folder(folder: &Path) -> Result<(), PostgresError> {
     fs::create_dir_all(folder).map_err(failed("create", folder))?;
     set_mode(folder, if geteuid().is_root() { 0o711 } else { 0o700 })
@@ -76,7 +76,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), PostgresError> {
 /// Makes the private folder of the socket.
 pub(super) fn make_socket_dir(folder: &Path, account: Account) -> Result<(), PostgresError> {
     let _ = DirBuilder::new().mode(0o700).create(folder);
-    // In the shared temp folder another user may have made it.
+    // In `/tmp` another user may have made it.
     let made = fs::symlink_metadata(folder).map_err(failed("create", folder))?;
     if !made.is_dir() || ![account.uid, geteuid().as_raw()].contains(&made.uid()) {
         return Err(PostgresError::Unusable(format!(
