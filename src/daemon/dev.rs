@@ -54,7 +54,11 @@ async fn run_dev(
             .map(|()| DaemonExit::Done);
     }
     let bin_dir = settings.embedded.postgres_bin.as_deref();
-    let server = PostgresServer::start(&settings.connection.state_dir, bin_dir, true).await?;
+    let start = PostgresServer::start(&settings.connection.state_dir, bin_dir, true);
+    let Some(server) = shutdown.run_until_cancelled(start).await else {
+        return Ok(DaemonExit::Done);
+    };
+    let server = server?;
     let result = on_embedded_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
     info!("the embedded Postgres has stopped");

@@ -89,7 +89,8 @@ impl PostgresServer {
     /// the database [`DATABASE`].
     ///
     /// `bin_dir` holds the server programs; without it the usual folders are searched. `durable`
-    /// is whether commits survive a power cut; they always survive a killed process.
+    /// is whether commits survive a power cut; they always survive a killed process. Cancel-safe:
+    /// a server that is being started is asked to stop.
     pub async fn start(
         state_dir: &Path,
         bin_dir: Option<&Path>,

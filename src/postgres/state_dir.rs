@@ -7,12 +7,10 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use super::account::Account;
 use super::binaries::Binaries;
@@ -22,9 +20,6 @@ use super::error::{PostgresError, failed};
 /// by code point, as bytes of UTF-8 are.
 const INITDB_ARGUMENTS: &str = "--username=postgres --encoding=UTF8 --locale=C --auth-local=trust \
                                 --auth-host=reject --data-checksums";
-
-/// How long `initdb` may take; about a second is usual.
-const INITDB_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A state folder that only this Kindler uses. The kernel releases the lock when its process ends,
 /// so it is never stale.
@@ -109,7 +104,7 @@ pub(super) fn version_of(data_dir: &Path) -> Result<Option<u32>, PostgresError> 
     })
 }
 
-/// Makes a data folder with `initdb`: under another name, then renames it.
+/// Makes a data folder with `initdb`: under another name, then renames it. Cancel-safe.
 pub async fn initdb(
     data_dir: &Path,
     account: Account,
@@ -131,9 +126,7 @@ pub async fn initdb(
         .arg("-D")
         .arg(&unfinished)
         .kill_on_drop(true);
-    let late = |_| PostgresError::NotStarted("initdb did not end in time and was killed".into());
-    let ended = timeout(INITDB_DEADLINE, command.output()).await;
-    let output = ended.map_err(late)?.map_err(failed("run", &program))?;
+    let output = command.output().await.map_err(failed("run", &program))?;
     if !output.status.success() {
         let (data_dir, errors) = (data_dir.display(), String::from_utf8_lossy(&output.stderr));
         let text = format!("initdb could not make {data_dir}: {errors}");
