@@ -46,9 +46,11 @@ async fn run_dev(
     };
     let socket = http::bind(settings.serving.listen).await?;
     if let Some(databases) = given {
-        let migrated = migrate(&databases.daemon).await?;
-        let why = auto_driver::resolve(&mut settings, &databases.daemon).await?;
-        print_banner(&settings, &migrated, None, why);
+        let prepare = prepare_given(&mut settings, &databases.daemon);
+        let Some(prepared) = shutdown.run_until_cancelled(prepare).await else {
+            return Ok(DaemonExit::Done);
+        };
+        prepared?;
         return run(settings, databases, socket, shutdown)
             .await
             .map(|()| DaemonExit::Done);
@@ -65,12 +67,33 @@ async fn run_dev(
     result.map(|()| DaemonExit::Done)
 }
 
+async fn prepare_given(
+    settings: &mut DaemonSettings,
+    database: &Database,
+) -> Result<(), DaemonError> {
+    let migrated = migrate(database).await?;
+    let why = auto_driver::resolve(settings, database).await?;
+    print_banner(settings, &migrated, None, why);
+    Ok(())
+}
+
 async fn on_embedded_postgres(
     mut settings: DaemonSettings,
     server: &PostgresServer,
     socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
+    let prepare = prepare_embedded(&mut settings, server);
+    match shutdown.run_until_cancelled(prepare).await {
+        Some(databases) => run(settings, databases?, socket, shutdown).await,
+        None => Ok(()),
+    }
+}
+
+async fn prepare_embedded(
+    settings: &mut DaemonSettings,
+    server: &PostgresServer,
+) -> Result<Databases, DaemonError> {
     let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
     let migrated = migrate(&admin).await?;
     make_dev_roles(&admin).await?;
@@ -80,17 +103,16 @@ async fn on_embedded_postgres(
             source,
         }
     })?;
-    let why = auto_driver::resolve(&mut settings, &admin).await?;
-    print_banner(&settings, &migrated, Some(&server.admin_url()), why);
+    let why = auto_driver::resolve(settings, &admin).await?;
+    print_banner(settings, &migrated, Some(&server.admin_url()), why);
     let login = |role| {
         let url = socket_url(server.socket_dir(), role, DATABASE);
         Database::parse(&url).map_err(ConfigError::DatabaseUrl)
     };
-    let databases = Databases {
+    Ok(Databases {
         daemon: login(DEV_DAEMON)?,
         page: login(DEV_API)?,
-    };
-    run(settings, databases, socket, shutdown).await
+    })
 }
 
 /// Writes a file that only its owner can read, atomically.
