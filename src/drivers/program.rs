@@ -2,6 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -30,6 +32,21 @@ pub fn located_on(program: &Path, path: &OsStr) -> Option<PathBuf> {
     files.find(|file| file_problem(file).is_none())
 }
 
+/// What gives the right to execute a program that the system does not let this user execute;
+/// `None` for a folder.
+pub(super) fn permitting(program: &Path) -> Option<String> {
+    let shown = program.display();
+    match fs::metadata(program) {
+        Ok(found) if found.is_dir() => None,
+        // It is not the file that forbids it.
+        Ok(found) if found.permissions().mode() & 0o111 == 0o111 => Some(format!(
+            "open the folders above {shown} to this user, or move it from a file system that is \
+             mounted noexec"
+        )),
+        Ok(_) | Err(_) => Some(format!("chmod +x {shown}")),
+    }
+}
+
 fn file_problem(file: &Path) -> Option<&'static str> {
     if !file.exists() {
         Some("does not exist")
@@ -49,7 +66,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use super::problem;
+    use super::{permitting, problem};
 
     #[test]
     fn a_program_is_an_executable_file() {
@@ -73,5 +90,20 @@ mod tests {
         assert_eq!(problem(&file, OsStr::new("")), None);
         assert_eq!(problem(Path::new("tool"), path), None);
         assert_eq!(problem(dir.path(), OsStr::new("")), some("is not a file"));
+    }
+    #[test]
+    fn a_right_that_the_file_gives_is_missing_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tool");
+        fs::write(&file, "#!/bin/sh\n").unwrap();
+        let next = |mode| {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            permitting(&file).unwrap()
+        };
+        for mode in [0o644, 0o744] {
+            assert_eq!(next(mode), format!("chmod +x {}", file.display()));
+        }
+        assert!(next(0o755).contains("noexec"));
+        assert_eq!(permitting(dir.path()), None);
     }
 }

@@ -6,6 +6,7 @@ use crate::clusters::plan::Action;
 use crate::clusters::{Cluster, FieldKind, Provider};
 use crate::command::{CommandLine, SpawnError};
 
+use super::super::program::permitting;
 use super::{ActionRequest, ScriptSettings, StepError};
 
 /// The environment variables of a command, and their meaning.
@@ -78,8 +79,8 @@ impl Call {
         let cluster = cluster.map_or("NAME", |(_, value)| value);
         match error {
             SpawnError::NotExecutable { program, .. } => {
-                let program = program.display();
-                format!("chmod +x {program}, then kindler retry {cluster}")
+                let next = permitting(program).unwrap_or_else(|| self.correct_setting());
+                format!("{next}, then kindler retry {cluster}")
             }
             SpawnError::InterpreterMissing { program, .. } => {
                 let program = program.display();

@@ -225,6 +225,7 @@ async fn a_command_that_cannot_start_names_the_setting_to_correct() {
     let bare = rig.script("bare.sh", "true");
     fs::write(&bare, "true\n").unwrap();
     let (plain_is, odd_is, bare_is) = (plain.display(), odd.display(), bare.display());
+    let folder = rig.dir.path().display();
     let chmod = format!("chmod +x {plain_is}, then kindler retry dev");
     let first_line =
         format!("install it or correct the first line of {odd_is}, then kindler retry dev");
@@ -235,6 +236,11 @@ async fn a_command_that_cannot_start_names_the_setting_to_correct() {
         (
             missing.clone(),
             format!("program /no/such/create_env.sh does not exist: {correct}"),
+            correct,
+        ),
+        (
+            rig.dir.path().into(),
+            format!("program {folder} is not executable: {correct}"),
             correct,
         ),
         (
