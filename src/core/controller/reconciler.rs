@@ -145,8 +145,8 @@ pub trait Reconciler: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The keys that are due now or within `horizon`, oldest first, at most `limit`,
-    /// each with the time until it is due. A backlog of slow work should not hide the rest. The cost should depend on the number of due
-    /// keys and not on the size of the table.
+    /// each with the time until it is due. A backlog of slow work should not hide the rest.
+    /// The cost should depend on the number of due keys and not on the size of the table.
     ///
     /// # Errors
     /// The controller logs them and makes the next full pass.

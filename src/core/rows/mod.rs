@@ -340,7 +340,8 @@ impl<O: Object> Rows<O> {
     }
 
     /// Finds rows that are due within the horizon, that this owner selects and that are
-    /// not leased, oldest first in each class, the classes in turn: keys, each with the time until it is due.
+    /// not leased, oldest first in each class, the classes in turn: keys, each with the time
+    /// until it is due.
     ///
     /// # Errors
     /// [`DatabaseError`].

@@ -32,7 +32,7 @@ async fn thousands_of_due_creates_do_not_hide_other_rows() {
             "SET statement_timeout = 0; ALTER TABLE clusters DISABLE TRIGGER USER;
              INSERT INTO clusters (name, provider, pf_port, http_port, https_port, created_at)
              SELECT 'new' || n, 'kind', 19000, 18080, 18443, now() - interval '1 h'
-             FROM generate_series(1, 3000) n;
+             FROM generate_series(1, 10000) n;
              INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state,
                                    observed_generation, observed_spec_hash, next_check_at, next_attempt_at)
              SELECT name, 'kind', 19000, 18080, 18443, desired, 'running', observed,
