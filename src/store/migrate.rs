@@ -14,7 +14,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 24] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 25] = [
     (
         1,
         "clusters",
@@ -146,6 +146,11 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 24] = [
         24,
         "server ip",
         include_str!("../../sql/migrations/0024_server_ip.sql"),
+    ),
+    (
+        25,
+        "adopted",
+        include_str!("../../sql/migrations/0025_adopted.sql"),
     ),
 ];
 
