@@ -236,7 +236,8 @@ async fn clusters_survive_a_restart_of_the_engine() {
     })
     .await;
     assert_eq!(id(&engine), made);
-    let creates = "SELECT count(*) FROM cluster_events WHERE to_state = 'creating'";
+    let creates =
+        "SELECT count(*) FROM cluster_events WHERE kind = 'transition' AND to_state = 'creating'";
     let created = rig.database.number(creates).await;
     assert_eq!(created, 1, "{}", rig.database.text(HISTORY).await);
     assert_eq!(rig.database.number(ATTEMPTS).await, 0);
