@@ -20,6 +20,7 @@
 mod brief;
 mod calls;
 mod listing;
+mod nodes;
 mod programs;
 mod step;
 mod unusable;
@@ -214,7 +215,10 @@ impl ScriptDriver {
             Err(error) => return Observation::unknown(brief::not_observed(&probe, &error)),
         };
         if finished.ending == Ending::Exited(0) {
-            return Observation::HEALTHY;
+            return match probe.configured {
+                true => Observation::HEALTHY,
+                false => nodes::observation(&probe.line, &finished),
+            };
         }
         let why = brief::brief(&probe.line, &finished);
         match self.existence(cluster).await {
