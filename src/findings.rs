@@ -81,6 +81,8 @@ pub enum FindingCode {
     ReplicasDiffer,
     /// A replica is on standby while another one works.
     ReplicaOnStandby,
+    /// No daemon works, beside a server of the page and the API alone.
+    NoDaemon,
     /// Most clusters do not answer, so repairs are suspended.
     RepairsSuspended,
     /// Most clusters vanished at about the same time, so none is created again.
@@ -115,6 +117,7 @@ impl FindingCode {
             | Self::RepairsSuspended
             | Self::RecreationsSuspended
             | Self::HostUnusable
+            | Self::NoDaemon
             | Self::ClustersWithoutRow => Severity::Failure,
             Self::EncodingLimited
             | Self::DurabilityOff

@@ -10,7 +10,7 @@ use crate::clusters::{Cluster, ClusterName, SpecValue};
 use crate::command::{LogDir, LogOwner};
 use crate::core::refusals::RefusedWrite;
 use crate::live::StepView;
-use crate::store::FleetView;
+use crate::store::{FleetView, PortConflict};
 
 use super::args::Output;
 use super::error::CliError;
@@ -33,6 +33,8 @@ pub(super) async fn get(
     let fleet = session.fleet().await;
     let fleet = fleet.as_deref();
     let refused = fleet.and_then(|fleet| fleet.refusal(name.as_str()).cloned());
+    let of = std::slice::from_ref(name);
+    let conflicts = session.store.port_conflicts(Some(of), 10).await;
     if output == Output::Json {
         return write_json(&ClusterDetail {
             cluster: WaitingCluster::of(cluster, fleet),
@@ -45,12 +47,19 @@ pub(super) async fn get(
     let log = log.exists().then(|| log.path().display().to_string());
     let now = Timestamp::now();
     let refused = refused.map(|refused| text::refused(&refused, now));
-    let mut text = described(&cluster, screen, (log.as_deref(), refused), fleet, now);
+    let warnings = Warnings {
+        refused,
+        // A search that fails is no error of the cluster.
+        conflicts: conflicts.unwrap_or_default(),
+    };
+    let mut text = described(&cluster, screen, (log.as_deref(), &warnings), fleet, now);
     if !records.is_empty() {
         text.push('\n');
         text.push_str(&steps::table(&records, screen, now));
     }
-    write_out(&text)
+    let shown = write_out(&text)?;
+    session.remark_idle().await;
+    Ok(shown)
 }
 
 /// A cluster and its steps, as JSON.
@@ -64,10 +73,18 @@ struct ClusterDetail {
     refused: Option<RefusedWrite>,
 }
 
+/// What the row itself does not say.
+struct Warnings {
+    /// Why the database refuses its writes.
+    refused: Option<String>,
+    /// Its ports that another cluster declares.
+    conflicts: Vec<PortConflict>,
+}
+
 fn described(
     cluster: &Cluster,
     screen: &Screen,
-    (log, refused): (Option<&str>, Option<String>),
+    (log, warnings): (Option<&str>, &Warnings),
     fleet: Option<&FleetView>,
     now: Timestamp,
 ) -> String {
@@ -83,8 +100,15 @@ fn described(
     field("desired", cluster.desired.to_string());
     field("state", state(cluster, screen));
     field("why", text::why(cluster, fleet));
-    if let Some(refused) = refused {
-        field("refused", refused);
+    if let Some(refused) = &warnings.refused {
+        field("refused", refused.clone());
+    }
+    for conflict in &warnings.conflicts {
+        let (what, mend) = (conflict.what(), conflict.mend());
+        field(
+            "conflict",
+            format!("{what}; next, for one of them: {mend};"),
+        );
     }
     let failures = [
         (cluster.failed_attempts, "attempts in a row"),

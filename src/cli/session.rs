@@ -28,6 +28,10 @@ const DENIED_HINT: &str = "use a login in the role kindler_api to declare cluste
                            kindler_reader to read, and in kindler_owner for migrate and token \
                            (sql/roles.sql); for example: GRANT kindler_api TO the login";
 
+const MIGRATOR_HINT: &str = "use the login that owns the tables, or one in the role kindler_owner \
+                             (sql/roles.sql); for the first migration, one that may create \
+                             tables: GRANT CREATE, USAGE ON SCHEMA public TO the login";
+
 /// A configured database, which may be unreachable.
 pub(super) struct CliSession {
     pub store: Store,
@@ -66,8 +70,11 @@ impl CliSession {
     }
 
     pub(super) fn migrate_failed(&self, source: MigrateError) -> CliError {
-        let unreachable = matches!(source, MigrateError::Unreachable(_));
-        let hint = unreachable.then(|| self.unreachable_hint());
+        let hint = match source {
+            MigrateError::Unreachable(_) => Some(self.unreachable_hint()),
+            MigrateError::Operation { denied: true, .. } => Some(MIGRATOR_HINT.to_owned()),
+            _ => None,
+        };
         CliError::Migrate {
             database: self.database.to_string(),
             hint,

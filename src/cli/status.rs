@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::clusters::Actual;
 use crate::clusters::event::Reason;
 use crate::config::HEARTBEAT;
 use crate::core::database::DatabaseError;
@@ -235,7 +236,7 @@ fn report_text(report: &StatusReport, screen: &Screen, now: Timestamp) -> String
     if report.unselected.total > 0 {
         lines.alarm("unselected", &unselected_text(&report.unselected));
     }
-    for label in [FAILED, "repairing", "flapping"] {
+    for label in [FAILED, "repairing", "flapping", "blocked", "unobserved"] {
         let labelled = |failing: &&Failing| failure_label(failing) == label;
         for failing in report.failing.iter().filter(labelled) {
             lines.alarm(label, &failure_text(failing, now));
@@ -379,11 +380,14 @@ fn unselected_text(unselected: &Unselected) -> String {
 
 const FAILED: &str = "failed";
 
-/// A cluster in repair or a flapping one is in the list too.
+/// The list has not only failed clusters.
 fn failure_label(failing: &Failing) -> &'static str {
+    let failed = failing.failed_attempts > 0 || failing.actual_state == Actual::Failed.as_str();
     match Reason::named(&failing.reason) {
         Some(Reason::Flapping) => "flapping",
         Some(Reason::Repairing) => "repairing",
+        Some(Reason::StepsUnknown) if !failed => "blocked",
+        Some(Reason::ObservationFailed) if !failed => "unobserved",
         _ => FAILED,
     }
 }
@@ -405,6 +409,8 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
         .next_attempt_at
         .map_or("now".to_owned(), |then| text::until(then, now));
     let _ = match failing.failed_attempts {
+        _ if failing.protected => write!(text, " (protected: only observed)"),
+        _ if failing.paused => write!(text, " (paused: only observed)"),
         0 if failure_label(failing) != FAILED => Ok(()),
         0 => write!(text, " (next attempt {next})"),
         1 => write!(text, " (1 attempt failed, next attempt {next})"),
@@ -414,7 +420,9 @@ fn failure_text(failing: &Failing, now: Timestamp) -> String {
     let mut words = ["next:", "kindler "].iter();
     let says_what_to_do = words.any(|word| failing.message.contains(word));
     let command = match failure_label(failing) {
+        FAILED if failing.paused && !failing.protected => "resume",
         "flapping" => "events",
+        "blocked" | "unobserved" => "get",
         _ => "logs",
     };
     if !says_what_to_do {

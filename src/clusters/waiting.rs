@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::duration;
 
+use super::event::Reason;
 use super::{Actual, Cluster};
 
 /// What a cluster waits for.
@@ -39,9 +40,11 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    /// What a cluster waits for; after what the row says of a failure or an interrupted action.
+    /// What a cluster waits for; after what the row says of a failure or an interrupted action,
+    /// but not of a deferred deletion, whose position was another one when it was written.
     pub fn of(&self, cluster: &Cluster) -> String {
         match &cluster.status_message {
+            Some(_) if cluster.has_reason(Reason::DeletionHeld) => self.to_string(),
             Some(said) if cluster.actual == Actual::Failed || cluster.actual.is_transitional() => {
                 format!("{said}; {self}")
             }

@@ -1,15 +1,15 @@
 //! How a run ended. This module does not judge whether that was a success.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::files::FILE_DEADLINE;
+use super::format::{NO_FORMAT, named_interpreter};
 use crate::duration::compact;
 
 /// How the command ended.
@@ -116,6 +116,12 @@ pub enum SpawnError {
         /// The interpreter in its first line.
         interpreter: String,
     },
+    /// The file is executable, but no script with a first line, and no program of this machine.
+    #[error("program {} {NO_FORMAT}", program.display())]
+    NoFormat {
+        /// The program as the caller named it.
+        program: PathBuf,
+    },
     /// The system did not start it for another reason, such as a limit on processes.
     #[error("cannot start program {}", program.display())]
     Start {
@@ -162,37 +168,18 @@ impl SpawnError {
         match rustix::io::Errno::from_raw_os_error(errno) {
             // The kernel also returns "no such file" for a missing interpreter.
             rustix::io::Errno::NOENT if program.is_file() => Self::InterpreterMissing {
-                interpreter: interpreter(&program),
+                interpreter: named_interpreter(&program),
                 program,
             },
             rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {
                 Self::ProgramMissing { program }
             }
-            rustix::io::Errno::ACCESS | rustix::io::Errno::PERM | rustix::io::Errno::NOEXEC => {
+            rustix::io::Errno::NOEXEC => Self::NoFormat { program },
+            rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => {
                 Self::NotExecutable { program, source }
             }
             _ => Self::Start { program, source },
         }
-    }
-}
-
-/// The interpreter in the first line of a script, quoted if it has an invisible character: a
-/// script with the line ends of Windows names `/bin/sh\r`.
-fn interpreter(script: &Path) -> String {
-    let mut start = Vec::new();
-    let read = File::open(script).and_then(|file| file.take(256).read_to_end(&mut start));
-    let first = start
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let first = String::from_utf8_lossy(first);
-    let words = first.strip_prefix("#!").unwrap_or_default();
-    let word = words.split([' ', '\t']).find(|word| !word.is_empty());
-    match (read, word) {
-        (Ok(_), Some(word)) if word.chars().any(char::is_control) => format!("{word:?}"),
-        (Ok(_), Some(word)) => word.to_owned(),
-        // A program that is no script names its loader elsewhere.
-        (Ok(_), None) | (Err(_), _) => "of its format".to_owned(),
     }
 }
 

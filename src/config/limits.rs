@@ -64,6 +64,9 @@ pub enum LimitError {
     /// The log filter cannot parse it.
     #[error("log {0:?} is not a level: use error, warn, info, debug or trace, or kindler=debug")]
     NotAFilter(String),
+    /// A log filter that is about other programs alone.
+    #[error("log {0:?} logs nothing of Kindler: use info,{0}, or off if that is what you want")]
+    NothingLogged(String),
     /// Not a label selector.
     #[error(transparent)]
     NotASelector(#[from] SelectorError),
@@ -208,16 +211,28 @@ pub(super) fn variable(text: &str) -> Result<String, LimitError> {
 /// Checks a log filter and returns its text.
 ///
 /// The filter's own parser takes an unknown word for a module, which would switch every
-/// other message off: a word without a level must be a level.
+/// other message off: a word without a level must be a level. So would a module that is not of
+/// Kindler, without a level for the others.
 pub(super) fn log_filter(text: &str) -> Result<String, LimitError> {
     let text = text.trim();
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(text);
-    let mut words = text.split(',').map(str::trim);
-    if filter.is_ok() && words.all(|word| is_level(word) || word.contains(['=', '['])) {
-        return Ok(text.to_owned());
+    let words = || text.split(',').map(str::trim);
+    let shown = || text.chars().take(80).collect();
+    if filter.is_err() || !words().all(|word| is_level(word) || word.contains(['=', '['])) {
+        return Err(LimitError::NotAFilter(shown()));
     }
-    Err(LimitError::NotAFilter(text.chars().take(80).collect()))
+    if !words().any(|word| is_level(word) || is_of_kindler(word)) {
+        return Err(LimitError::NothingLogged(shown()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether a directive such as `kindler::core=debug` or `[reconcile]=debug` is about messages of
+/// Kindler. The target of a directive is a prefix.
+fn is_of_kindler(directive: &str) -> bool {
+    let target = directive.split(['=', '[']).next().unwrap_or_default();
+    "kindler".starts_with(target) || target.starts_with("kindler::")
 }
 
 #[cfg(test)]
@@ -279,6 +294,18 @@ mod tests {
             );
         }
         assert!(log_filter("info,kindler=debug").is_ok());
+        for bad in ["kindlr=debug", "kindlerx=debug", "hyper=info,rustls=debug"] {
+            let message = log_filter(bad).unwrap_err().to_string();
+            assert!(message.contains(&format!("use info,{bad}")), "{message}");
+        }
+        for good in [
+            "off",
+            "kindler=off",
+            "kindler::core=debug",
+            "[reconcile]=info",
+        ] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
         assert!(selector(" ").unwrap().is_empty());
         assert_eq!(selector("b,a=1").unwrap().to_string(), "a=1,b");
         for bad in [",", "a b", &"a".repeat(1001)] {

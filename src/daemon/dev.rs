@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use super::auto_driver;
 use super::process::Databases;
@@ -18,7 +18,7 @@ use super::{DaemonError, DaemonExit};
 use crate::config::{ConfigError, DaemonSettings, DriverKind};
 use crate::core::database::Database;
 use crate::http;
-use crate::postgres::{self, PostgresServer};
+use crate::postgres::{DATABASE, PostgresServer, socket_url};
 use crate::store::{DEV_API, DEV_DAEMON, Migrated, make_dev_roles, migrate};
 
 /// Runs Postgres unless a database is given, migrates, and reconciles until SIGTERM
@@ -46,19 +46,35 @@ async fn run_dev(
     };
     let socket = http::bind(settings.serving.listen).await?;
     if let Some(databases) = given {
-        let migrated = migrate(&databases.daemon).await?;
-        let why = auto_driver::resolve(&mut settings, &databases.daemon).await?;
-        print_banner(&settings, &migrated, None, why);
+        let prepare = prepare_given(&mut settings, &databases.daemon);
+        let Some(prepared) = shutdown.run_until_cancelled(prepare).await else {
+            return Ok(DaemonExit::Done);
+        };
+        prepared?;
         return run(settings, databases, socket, shutdown)
             .await
             .map(|()| DaemonExit::Done);
     }
     let bin_dir = settings.embedded.postgres_bin.as_deref();
-    let server = PostgresServer::start(&settings.connection.state_dir, bin_dir, true).await?;
+    let start = PostgresServer::start(&settings.connection.state_dir, bin_dir, true);
+    let Some(server) = shutdown.run_until_cancelled(start).await else {
+        return Ok(DaemonExit::Done);
+    };
+    let server = server?;
     let result = on_embedded_postgres(settings, &server, socket, shutdown).await;
     server.stop().await;
     info!("the embedded Postgres has stopped");
     result.map(|()| DaemonExit::Done)
+}
+
+async fn prepare_given(
+    settings: &mut DaemonSettings,
+    database: &Database,
+) -> Result<(), DaemonError> {
+    let migrated = migrate(database).await?;
+    let why = auto_driver::resolve(settings, database).await?;
+    print_banner(settings, &migrated, None, why);
+    Ok(())
 }
 
 async fn on_embedded_postgres(
@@ -67,6 +83,17 @@ async fn on_embedded_postgres(
     socket: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
+    let prepare = prepare_embedded(&mut settings, server);
+    match shutdown.run_until_cancelled(prepare).await {
+        Some(databases) => run(settings, databases?, socket, shutdown).await,
+        None => Ok(()),
+    }
+}
+
+async fn prepare_embedded(
+    settings: &mut DaemonSettings,
+    server: &PostgresServer,
+) -> Result<Databases, DaemonError> {
     let admin = Database::parse(&server.admin_url()).map_err(ConfigError::DatabaseUrl)?;
     let migrated = migrate(&admin).await?;
     make_dev_roles(&admin).await?;
@@ -76,26 +103,16 @@ async fn on_embedded_postgres(
             source,
         }
     })?;
-    let why = auto_driver::resolve(&mut settings, &admin).await?;
-    print_banner(&settings, &migrated, Some(&server.admin_url()), why);
+    let why = auto_driver::resolve(settings, &admin).await?;
+    print_banner(settings, &migrated, Some(&server.admin_url()), why);
     let login = |role| {
-        let url = server.url(role, postgres::DATABASE);
+        let url = socket_url(server.socket_dir(), role, DATABASE);
         Database::parse(&url).map_err(ConfigError::DatabaseUrl)
     };
-    let databases = Databases {
+    Ok(Databases {
         daemon: login(DEV_DAEMON)?,
         page: login(DEV_API)?,
-    };
-    let lost = shutdown.clone();
-    tokio::select! {
-        result = run(settings, databases, socket, shutdown) => result,
-        // The supervisor restarts Postgres; this resolves when it gives up.
-        status = server.exited() => {
-            error!(status = ?status, "the embedded Postgres ended and cannot be restarted");
-            lost.cancel();
-            Err(DaemonError::PostgresEnded { log: server.log_path().to_owned() })
-        }
-    }
+    })
 }
 
 /// Writes a file that only its owner can read, atomically.

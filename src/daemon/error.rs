@@ -26,12 +26,6 @@ pub enum DaemonError {
     /// The embedded Postgres failed.
     #[error("the embedded Postgres failed")]
     Postgres(#[from] crate::postgres::PostgresError),
-    /// The embedded Postgres ended, and restarts of it failed.
-    #[error("the embedded Postgres ended and cannot be restarted; see {}", log.display())]
-    PostgresEnded {
-        /// Its log.
-        log: std::path::PathBuf,
-    },
     /// The migration failed.
     #[error(transparent)]
     Migrate(#[from] crate::store::MigrateError),
@@ -57,7 +51,7 @@ impl DaemonError {
             Self::Setting(_) | Self::NoToken { .. } | Self::Migrate(_) | Self::Store(_) => true,
             // A used port may be free at the next start; another address is a setting.
             Self::Listen(error) => !error.is_address_in_use(),
-            Self::Postgres(_) | Self::PostgresEnded { .. } | Self::System { .. } => false,
+            Self::Postgres(_) | Self::System { .. } => false,
         }
     }
 

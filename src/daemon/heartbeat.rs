@@ -21,7 +21,7 @@ use crate::core::database::DatabaseError;
 use crate::core::listener::Listening;
 use crate::core::refusals::Refusals;
 use crate::core::wakeups::WakeupQueue;
-use crate::findings::Finding;
+use crate::findings::{Finding, FindingCode};
 use crate::http::Readiness;
 use crate::metrics::Metrics;
 use crate::store::{Replica, Store, newer_schema};
@@ -62,6 +62,16 @@ pub(super) struct Heartbeat {
     pub(super) ground: GroundCheck,
     /// The search for expired leases was refused, and that was logged.
     pub(super) search_refused: bool,
+    pub(super) next: Beat,
+}
+
+/// What a heartbeat checks of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Only its schema version: the first one, which the readiness waits for. The next one follows
+    /// at once.
+    Short,
+    Whole,
 }
 
 impl Heartbeat {
@@ -78,7 +88,9 @@ impl Heartbeat {
                 changed = self.vitals.listening.changed() => if changed.is_err() { break },
                 () = shutdown.cancelled() => break,
             }
-            self.beat().await;
+            if self.beat().await == Beat::Short {
+                ticks.reset_immediately();
+            }
             let ready = self.vitals.troubles().is_empty();
             if ready && !logged_ready {
                 info!("ready");
@@ -87,7 +99,7 @@ impl Heartbeat {
         }
     }
 
-    async fn beat(&mut self) {
+    async fn beat(&mut self) -> Beat {
         self.check_host().await;
         let listening = *self.vitals.listening.borrow_and_update() == Listening::Yes;
         // A listener that receives its own notification proves that there is no pooler.
@@ -109,6 +121,7 @@ impl Heartbeat {
             *was = trouble;
             changed
         });
+        std::mem::replace(&mut self.next, Beat::Whole)
     }
 
     /// Checks the state folder, and reads the scripts, also while there is no database.
@@ -182,6 +195,25 @@ impl Heartbeat {
         if let Some(version) = self.passing(version, found).await? {
             self.check_schema(version);
         }
+        if self.next == Beat::Whole {
+            self.check_database(found).await?;
+        }
+        if !self.reconciles {
+            return Ok(());
+        }
+        let failover = self.terms.failover(self.lease);
+        let findings = &self.vitals.findings;
+        findings.report("failover", failover.into_iter().collect());
+        // Before it is written, so that the first heartbeat after a fault shows it.
+        self.vitals.findings.report("heartbeat", found.clone());
+        let written = self.write(listening).await;
+        self.passing(written, found).await?;
+        self.wake_expired().await
+    }
+
+    /// Checks what the server holds: objects, privileges, the notification queue, terms, and the
+    /// other daemons.
+    async fn check_database(&mut self, found: &mut Vec<Finding>) -> Result<(), DatabaseError> {
         let newer = self.vitals.schema.borrow().is_some();
         let checked = self.ground.check(&self.store, newer).await;
         if let Some(checked) = self.passing(checked, found).await? {
@@ -191,7 +223,7 @@ impl Heartbeat {
         let queue = self.check_queue().await;
         self.passing(queue, found).await?;
         if !self.reconciles {
-            return Ok(());
+            return self.check_daemons(found).await;
         }
         let terms = self.terms.check(&self.store).await;
         if let Some(went_back) = self.passing(terms, found).await?.flatten() {
@@ -201,14 +233,19 @@ impl Heartbeat {
         }
         let compared = self.compare().await;
         self.passing(compared, found).await?;
-        let failover = self.terms.failover(self.lease);
-        let findings = &self.vitals.findings;
-        findings.report("failover", failover.into_iter().collect());
-        // Before it is written, so that the first heartbeat after a fault shows it.
-        self.vitals.findings.report("heartbeat", found.clone());
-        let written = self.write(listening).await;
-        self.passing(written, found).await?;
-        self.wake_expired().await
+        Ok(())
+    }
+
+    /// A server of the page alone is no sign that anything works.
+    async fn check_daemons(&self, found: &mut Vec<Finding>) -> Result<(), DatabaseError> {
+        let fleet = self.store.fleet(HEARTBEAT).await;
+        if let Some(fleet) = self.passing(fleet, found).await? {
+            let idle = fleet.idle_problem();
+            let idle = idle.map(|idle| Finding::new(FindingCode::NoDaemon, idle.what, idle.next));
+            let findings = &self.vitals.findings;
+            findings.report("daemons", idle.into_iter().collect());
+        }
+        Ok(())
     }
 
     /// The value; nothing if an error lasts, which is then a finding.

@@ -19,8 +19,9 @@ pub(super) async fn report(store: Store, findings: Findings, shutdown: Cancellat
 }
 
 fn finding(conflict: &PortConflict) -> Finding {
-    let others = match conflict.total - 2 {
+    let others = match conflict.total - 1 {
         ..=0 => String::new(),
+        1 => " (and 1 more port in conflict)".to_owned(),
         more => format!(" (and {more} more ports in conflict)"),
     };
     let what = format!("{}{others}: both cannot run on one host", conflict.what());

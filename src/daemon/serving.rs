@@ -12,7 +12,7 @@ use super::database_wait::wait_for_database;
 use super::error::DaemonError;
 use super::ground::GroundCheck;
 use super::health_channels::{HealthChannels, health_channels};
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Beat, Heartbeat};
 use super::process::{Databases, Process};
 use super::replicas::own_scripts;
 use super::rowless::RowlessClusters;
@@ -208,6 +208,7 @@ impl RunningParts<'_> {
                 false => DatabaseUser::Api,
             }),
             search_refused: false,
+            next: Beat::Short,
         };
         let parts = [
             tokio::spawn(listener.run(shutdown.clone())),

@@ -88,15 +88,17 @@ fn last_lines(tail: &[String]) -> String {
 /// cannot start processes may recover.
 fn not_started(error: &SpawnError, remedy: String) -> StepError {
     let summary = match error {
-        SpawnError::NotExecutable { .. } | SpawnError::InterpreterMissing { .. } => {
-            format!("{error}: {remedy}")
-        }
+        SpawnError::ProgramMissing { .. }
+        | SpawnError::NotExecutable { .. }
+        | SpawnError::NoFormat { .. }
+        | SpawnError::InterpreterMissing { .. } => format!("{error}: {remedy}"),
         _ => error.to_string(),
     };
     let cause = error.source().map(ToString::to_string);
     match error {
         SpawnError::ProgramMissing { .. }
         | SpawnError::NotExecutable { .. }
+        | SpawnError::NoFormat { .. }
         | SpawnError::InterpreterMissing { .. } => StepError::Permanent {
             summary,
             detail: remedy,

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::command::format_problem;
+
 /// Why a program cannot be started, as the end of a sentence. A bare name is searched in `path`, as
 /// the system does.
-pub(super) fn problem(program: &Path, path: &OsStr) -> Option<&'static str> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return file_problem(program);
+pub(super) fn problem(program: &Path, path: &OsStr) -> Option<String> {
+    if let Some(file) = located_on(program, path) {
+        return format_problem(&file);
     }
-    let found = env::split_paths(path).any(|dir| file_problem(&dir.join(program)).is_none());
-    (!found).then_some("is not found in PATH")
+    let problem = match program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        true => file_problem(program),
+        false => Some("is not found in PATH"),
+    };
+    problem.map(str::to_owned)
 }
 
 /// The file of a program that a process with this `PATH` starts, if it can be started.
@@ -48,24 +53,25 @@ mod tests {
 
     #[test]
     fn a_program_is_an_executable_file() {
+        let some = |text: &str| Some(text.to_owned());
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tool");
         let path = dir.path().as_os_str();
-        assert_eq!(problem(&file, OsStr::new("")), Some("does not exist"));
+        assert_eq!(problem(&file, OsStr::new("")), some("does not exist"));
         assert_eq!(
             problem(Path::new("tool"), path),
-            Some("is not found in PATH")
+            some("is not found in PATH")
         );
         fs::write(&file, "#!/bin/sh\n").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(problem(&file, OsStr::new("")), Some("is not executable"));
+        assert_eq!(problem(&file, OsStr::new("")), some("is not executable"));
         assert_eq!(
             problem(Path::new("tool"), path),
-            Some("is not found in PATH")
+            some("is not found in PATH")
         );
         fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         assert_eq!(problem(&file, OsStr::new("")), None);
         assert_eq!(problem(Path::new("tool"), path), None);
-        assert_eq!(problem(dir.path(), OsStr::new("")), Some("is not a file"));
+        assert_eq!(problem(dir.path(), OsStr::new("")), some("is not a file"));
     }
 }

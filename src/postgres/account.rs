@@ -13,9 +13,6 @@ use rustix::process::{getegid, geteuid};
 use super::binaries::output_of;
 use super::error::{PostgresError, failed};
 
-/// The accounts that run Postgres for root, best first.
-const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
-
 const NO_ACCOUNT: &str = "Postgres does not run as root, and neither the user `postgres` nor \
                           `nobody` exists; create one, or run kindler as an ordinary user";
 
@@ -33,18 +30,14 @@ impl Account {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
             return Ok(Self { uid, gid });
         }
-        let found = UNPRIVILEGED.into_iter().find_map(Self::of_user);
+        let found = Self::of_user("postgres").or_else(|| Self::of_user("nobody"));
         found.ok_or_else(|| PostgresError::Unusable(NO_ACCOUNT.into()))
     }
 
     /// Asks `id`, which also knows the users of a directory service.
     fn of_user(name: &str) -> Option<Self> {
-        let number = |which| {
-            output_of(Command::new("id").args([which, name]))?
-                .parse()
-                .ok()
-        };
-        let (uid, gid) = (number("-u")?, number("-g")?);
+        let id = |which| output_of(Command::new("id").args([which, name]));
+        let (uid, gid) = (id("-u")?.parse().ok()?, id("-g")?.parse().ok()?);
         Some(Self { uid, gid })
     }
 
@@ -52,11 +45,10 @@ impl Account {
     /// that is root (of a copy, say), root gives it to the account for new data.
     pub(super) fn for_data(data_dir: &Path) -> Result<Self, PostgresError> {
         let account = Self::for_new_data()?;
-        let folder = match fs::metadata(data_dir) {
-            Ok(folder) if !account.is_current() => folder,
-            _ => return Ok(account),
+        let Some(data) = fs::metadata(data_dir).ok().filter(|_| geteuid().is_root()) else {
+            return Ok(account);
         };
-        let (uid, gid) = (folder.uid(), folder.gid());
+        let (uid, gid) = (data.uid(), data.gid());
         if uid != 0 {
             return Ok(Self { uid, gid });
         }
@@ -67,24 +59,17 @@ impl Account {
         let owner = format!("{}:{}", account.uid, account.gid);
         let mut chown = Command::new("chown");
         let given = output_of(chown.args(["-Rh", &owner]).arg(data_dir));
-        given
-            .map(|_| account)
-            .ok_or_else(|| PostgresError::Unusable(format!("could not run {chown:?}")))
-    }
-
-    /// Whether this is the user of this process. Folders must be given to any other.
-    pub(super) fn is_current(self) -> bool {
-        self.uid == geteuid().as_raw()
+        given.ok_or_else(|| PostgresError::Unusable(format!("could not run {chown:?}")))?;
+        Ok(account)
     }
 
     /// Makes a command run as this account: without root's groups and input, in a folder that
     /// everyone may enter, and with messages in English.
     pub fn apply(self, command: &mut Command) -> &mut Command {
-        if !self.is_current() {
-            // As root, `uid` also clears the supplementary groups.
-            command.uid(self.uid).gid(self.gid);
-        }
         command
+            // For root, this also clears the supplementary groups.
+            .uid(self.uid)
+            .gid(self.gid)
             .env("LC_ALL", "C")
             .current_dir("/")
             .stdin(Stdio::null())
@@ -92,15 +77,20 @@ impl Account {
 
     /// Gives one file or folder to this account.
     pub fn own(self, path: &Path) -> Result<(), PostgresError> {
-        if self.is_current() {
-            return Ok(());
-        }
         lchown(path, Some(self.uid), Some(self.gid)).map_err(failed("change the owner of", path))
     }
 
     /// Fails if this account may not enter `wanted`, and names the first closed folder on the path.
     pub(super) fn check_enters(self, wanted: &Path) -> Result<(), PostgresError> {
-        let closed = |folder: &&Path| !self.enters(folder);
+        // Asks the kernel, because permission bits do not tell everything.
+        let closed = |folder: &&Path| {
+            let mut command = Command::new("/bin/sh");
+            let entered = self
+                .apply(command.args(["-c", ":"]))
+                .current_dir(folder)
+                .status();
+            entered.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
         let Some(folder) = wanted.ancestors().take_while(closed).last() else {
             return Ok(());
         };
@@ -109,13 +99,5 @@ impl Account {
             "the user {uid}, who runs Postgres for root, may not enter {folder}, and so cannot reach \
              {wanted}; choose another state folder, or let that user in: chmod o+x {folder}"
         )))
-    }
-
-    /// Asks the kernel, because permission bits do not tell everything.
-    fn enters(self, folder: &Path) -> bool {
-        let mut command = Command::new("/bin/sh");
-        self.apply(command.args(["-c", ":"])).current_dir(folder);
-        let ended = command.status();
-        !ended.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     }
 }

@@ -21,14 +21,15 @@ pub struct Binaries {
 
 impl Binaries {
     /// Finds the programs in `bin_dir`, or without it in the usual folders: of the version
-    /// `needed`, or without it the first that is supported.
+    /// `needed`, or without it the newest.
     pub fn find(bin_dir: Option<&Path>, needed: Option<u32>) -> Result<Self, PostgresError> {
         let folders = bin_dir.map_or_else(usual_folders, |folder| vec![folder.into()]);
-        let found = folders.iter().filter_map(|folder| Self::inspect(folder));
-        let found: Vec<Self> = found.collect();
+        let found: Vec<Self> = folders
+            .iter()
+            .filter_map(|folder| Self::inspect(folder))
+            .collect();
         choose(&found, needed).ok_or_else(|| {
-            let mut versions: Vec<_> = found.iter().map(|found| found.version).collect();
-            versions.dedup();
+            let versions: Vec<_> = found.iter().map(|found| found.version).collect();
             let usual = Path::new("PATH and the usual folders");
             let looked_in = bin_dir.unwrap_or(usual).display();
             match needed {
@@ -52,41 +53,40 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// The server programs in `folder`, if all are there. Follows a link to the real folder, where
+    /// The server programs in `folder`, if they are there. Follows a link to the real folder, where
     /// the server expects its other files.
     fn inspect(folder: &Path) -> Option<Self> {
-        let postgres = folder.join("postgres").canonicalize().ok()?;
-        let folder = postgres.parent()?.to_path_buf();
-        let version = parse_version(&output_of(Command::new(postgres).arg("--version"))?)?;
-        let complete = folder.join("initdb").is_file();
-        complete.then_some(Self { folder, version })
+        let initdb = folder.join("initdb").canonicalize().ok()?;
+        let folder = initdb.parent()?.to_path_buf();
+        let version = parse_version(&output_of(Command::new(initdb).arg("--version"))?)?;
+        Some(Self { folder, version })
     }
 }
 
 fn choose(found: &[Binaries], needed: Option<u32>) -> Option<Binaries> {
     let fits = |version| needed.map_or(version >= OLDEST_VERSION, |needed| version == needed);
-    let mut found = found.iter();
-    found.find(|binaries| fits(binaries.version)).cloned()
+    let fitting = found.iter().filter(|binaries| fits(binaries.version));
+    fitting.max_by_key(|binaries| binaries.version).cloned()
 }
 
-/// The folders of `PATH`, of Debian and Red Hat (newest version first), and of a build from source.
+/// The folders of `PATH`, of a build from source, of Debian and of Red Hat.
 fn usual_folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
     folders.retain(|folder| folder.is_absolute());
-    for version in (1..100).rev() {
+    folders.push("/usr/local/pgsql/bin".into());
+    for version in 1..100 {
         folders.push(format!("/usr/lib/postgresql/{version}/bin").into());
         folders.push(format!("/usr/pgsql-{version}/bin").into());
     }
-    folders.push("/usr/local/pgsql/bin".into());
     folders
 }
 
-/// The major version in, for example, `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+/// The major version in, for example, `initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 fn parse_version(output: &str) -> Option<u32> {
     let (_, number) = output.split_once("(PostgreSQL) ")?;
-    let end = number.find(|c: char| !c.is_ascii_digit());
-    number[..end.unwrap_or(number.len())].parse().ok()
+    let major = number.split(|c: char| !c.is_ascii_digit()).next();
+    major?.parse().ok()
 }
 
 /// The standard output of a program that succeeds.
@@ -101,19 +101,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_supported_or_the_needed_version_is_chosen() {
-        let chosen = |installed: &[u32], needed| {
-            let binaries = |version: &u32| Binaries {
-                folder: "/bin".into(),
-                version: *version,
-            };
-            let installed: Vec<Binaries> = installed.iter().map(binaries).collect();
-            choose(&installed, needed).map(|chosen| chosen.version)
-        };
-        assert_eq!(chosen(&[12, 15, 17], None), Some(15));
-        assert_eq!(chosen(&[11, 12], None), None);
-        assert_eq!(chosen(&[17, 15, 13], Some(13)), Some(13));
-        assert_eq!(chosen(&[17, 15, 13], Some(16)), None);
+    fn the_newest_or_the_needed_version_is_chosen() {
+        let folder = PathBuf::new();
+        let installed = [12, 17, 15].map(|version| Binaries {
+            folder: folder.clone(),
+            version,
+        });
+        for (needed, version) in [(None, Some(17)), (Some(15), Some(15)), (Some(16), None)] {
+            let chosen = choose(&installed, needed);
+            assert_eq!(chosen.map(|chosen| chosen.version), version);
+        }
+        assert_eq!(choose(&installed[..1], None), None);
     }
 
     #[test]
@@ -128,9 +126,9 @@ mod tests {
 
     #[test]
     fn versions_are_parsed() {
-        let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)";
+        let debian = "initdb (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)";
         assert_eq!(parse_version(debian), Some(15));
-        assert_eq!(parse_version("postgres (PostgreSQL) 19beta2"), Some(19));
-        assert_eq!(parse_version("postgres: command not found"), None);
+        assert_eq!(parse_version("initdb (PostgreSQL) 19beta2"), Some(19));
+        assert_eq!(parse_version("initdb: command not found"), None);
     }
 }

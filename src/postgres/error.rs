@@ -22,9 +22,6 @@ pub enum PostgresError {
     /// The server did not start, or not in time.
     #[error("{0}")]
     NotStarted(String),
-    /// The running server could not create the database.
-    #[error("could not find or create the database {}", super::DATABASE)]
-    Database(#[from] tokio_postgres::Error),
 }
 
 /// Adds the operation, as a verb, and the path to an I/O error.

@@ -1,46 +1,44 @@
 //! The embedded Postgres server of `kindler dev`, in its state folder.
 //!
 //! Finds installed server programs, makes a data folder with `initdb`, starts and stops the server,
-//! and starts it again when it dies. The server listens on a Unix socket only, in a
-//! folder that only its user and root can enter. A server that outlived its Kindler is adopted by
-//! the next one; a second Kindler on the same state folder is rejected. This module does not know
-//! Kindler's tables and does not install software.
+//! and starts it again when it ends. The server listens on a Unix socket only, in a folder that
+//! only its user and root can enter. A server that outlived its Kindler is adopted by the next one;
+//! a second Kindler on the same state folder is rejected. This module does not know Kindler's
+//! tables and does not install software.
 //!
 //! ```text
 //! STATE/lock                    locked while a Kindler uses STATE
 //! STATE/postgres/data           the data
-//! STATE/postgres/run            the socket, unless its path would be too long
+//! STATE/postgres/run            the socket, unless clients could not use its path
 //! STATE/postgres/postgres.log   the server's log; one older log beside it
 //! ```
 
 mod account;
 mod binaries;
-mod data;
 mod error;
-mod lock;
-mod paths;
 mod server;
+mod socket;
+mod state_dir;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::core::backoff::Backoff;
 
 pub use account::Account;
 pub use binaries::{Binaries, OLDEST_VERSION};
-pub use data::initdb;
 pub use error::PostgresError;
-pub use paths::socket_url;
 pub use server::{server_arguments, serving};
+pub use socket::socket_url;
+pub use state_dir::initdb;
 
-use lock::StateLock;
-use paths::ServerPaths;
 use server::ServerProcess;
+use state_dir::StateDir;
 
 /// The superuser of every server.
 pub const SUPERUSER: &str = "postgres";
@@ -48,17 +46,11 @@ pub const SUPERUSER: &str = "postgres";
 /// The database that exists once the server has started.
 pub const DATABASE: &str = "kindler";
 
-/// The delay before a restart: 0.1 s, then doubling.
+/// The delay before a restart: 0.5 s, then doubling.
 const RESTART_DELAY: Backoff = Backoff {
-    initial: Duration::from_millis(100),
+    initial: Duration::from_millis(500),
     max: Duration::from_secs(10),
 };
-
-/// Restarts in a row before a server is given up, after about a minute.
-const MOST_RESTARTS: u32 = 10;
-
-/// A server that ran this long was healthy: its next end starts a new count.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The state of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,13 +62,8 @@ pub enum PostgresStatus {
     },
     /// It ended, and is being started again.
     Restarting {
-        /// Which restart in a row this is, from 1.
+        /// Which restart since it last ran, from 1.
         attempt: u32,
-        /// Why, for a person.
-        reason: String,
-    },
-    /// It ended too often and is not started again.
-    Failed {
         /// Why, for a person.
         reason: String,
     },
@@ -91,7 +78,7 @@ pub enum PostgresStatus {
 /// - Dropping it asks the server to stop but does not wait; [`PostgresServer::stop`] waits.
 #[derive(Debug)]
 pub struct PostgresServer {
-    paths: ServerPaths,
+    socket_dir: PathBuf,
     status: watch::Receiver<PostgresStatus>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -102,49 +89,39 @@ impl PostgresServer {
     /// the database [`DATABASE`].
     ///
     /// `bin_dir` holds the server programs; without it the usual folders are searched. `durable`
-    /// is whether commits survive a power cut; they always survive a killed process.
+    /// is whether commits survive a power cut; they always survive a killed process. Cancel-safe:
+    /// a server that is being started is asked to stop.
     pub async fn start(
         state_dir: &Path,
         bin_dir: Option<&Path>,
         durable: bool,
     ) -> Result<Self, PostgresError> {
-        let state_dir = data::make_state_dir(state_dir)?;
-        let lock = StateLock::take(&state_dir)?;
-        let server = prepare(ServerPaths::of(&state_dir), bin_dir, durable).await?;
+        let state = StateDir::lock(state_dir)?;
+        let server = ServerProcess::prepare(state, bin_dir, durable).await?;
         let started = server.start().await?;
         let pid = started.as_raw_pid();
-        let paths = server.paths.clone();
-        let version = server.binaries.version;
-        tracing::info!(pid, version, log = %paths.log.display(), "Postgres is ready");
+        let (version, log) = (server.binaries.version, server.log.display());
+        tracing::info!(pid, version, %log, "Postgres is ready");
         let stop = CancellationToken::new();
         let (sender, status) = watch::channel(PostgresStatus::Running { pid });
-        tokio::spawn(supervise(server, started, stop.clone(), sender, lock));
-        Ok(Self {
-            paths,
+        let postgres = Self {
+            socket_dir: server.socket_dir.clone(),
             status,
             _stop_on_drop: stop.clone().drop_guard(),
-            stop,
-        })
+            stop: stop.clone(),
+        };
+        tokio::spawn(supervise(server, started, stop, sender));
+        Ok(postgres)
     }
 
     /// The private folder with the socket.
     pub fn socket_dir(&self) -> &Path {
-        &self.paths.socket_dir
-    }
-
-    /// The server's log.
-    pub fn log_path(&self) -> &Path {
-        &self.paths.log
-    }
-
-    /// A URL for this user and database.
-    pub fn url(&self, user: &str, database: &str) -> String {
-        socket_url(self.socket_dir(), user, database)
+        &self.socket_dir
     }
 
     /// A URL for the superuser and the database [`DATABASE`].
     pub fn admin_url(&self) -> String {
-        self.url(SUPERUSER, DATABASE)
+        socket_url(&self.socket_dir, SUPERUSER, DATABASE)
     }
 
     /// The state of the server, now and at each change.
@@ -152,96 +129,63 @@ impl PostgresServer {
         self.status.clone()
     }
 
-    /// Waits until the server has ended and is not started again, and returns the final status:
-    /// [`PostgresStatus::Stopped`] or [`PostgresStatus::Failed`]. Cancel-safe.
-    pub async fn exited(&self) -> PostgresStatus {
-        use PostgresStatus::{Failed, Stopped};
-        let mut status = self.status();
-        let is_final = |status: &_| matches!(status, Failed { .. } | Stopped);
-        let ended = status.wait_for(is_final).await;
-        let reason = "its supervisor ended".into();
-        ended.map_or(Failed { reason }, |status| status.clone())
-    }
-
-    /// Stops the server, after a restart that is under way, and waits for its end, at most some 20
+    /// Stops the server, also one that is just being started, and waits for its end, at most some 20
     /// seconds: connected clients are cut off, and a server that hangs is killed. A second call
     /// changes nothing.
     pub async fn stop(&self) -> PostgresStatus {
         self.stop.cancel();
-        self.exited().await
+        let mut status = self.status();
+        let stopped = |status: &PostgresStatus| *status == PostgresStatus::Stopped;
+        // An error means that the supervisor panicked: the status is the last that it knew.
+        let _ = status.wait_for(stopped).await;
+        self.status.borrow().clone()
     }
 }
 
-/// Chooses the programs and the account, and makes the folders.
-async fn prepare(
-    paths: ServerPaths,
-    bin_dir: Option<&Path>,
-    durable: bool,
-) -> Result<ServerProcess, PostgresError> {
-    let version = data::version_of(&paths.data)?;
-    let binaries = Binaries::find(bin_dir, version)?;
-    let account = Account::for_data(&paths.data)?;
-    data::make_folders(&paths, account)?;
-    account.check_enters(&paths.home)?;
-    account.check_enters(&binaries.folder)?;
-    if version.is_none() {
-        tracing::info!(data_dir = %paths.data.display(), "making a Postgres data folder");
-        initdb(&paths.data, account, &binaries, durable).await?;
-    }
-    Ok(ServerProcess {
-        paths,
-        account,
-        binaries,
-        durable,
-    })
-}
-
-/// Starts the server again when it ends, until it is stopped or ends too often.
+/// Keeps the server running until `stop` is cancelled, then stops it.
 async fn supervise(
     server: ServerProcess,
     started: Pid,
     stop: CancellationToken,
     status: watch::Sender<PostgresStatus>,
-    lock: StateLock,
 ) {
-    let mut started: Result<_, PostgresError> = Ok(started);
-    let mut attempt = 0;
-    let end = loop {
-        let reason = match started {
-            Ok(main_process) => {
-                let (pid, began) = (main_process.as_raw_pid(), Instant::now());
-                status.send_replace(PostgresStatus::Running { pid });
-                tokio::select! {
-                    () = server::ended(main_process, &server.paths.data) => {}
-                    () = stop.cancelled() => break PostgresStatus::Stopped,
-                }
-                if began.elapsed() >= HEALTHY_AFTER {
-                    attempt = 0;
-                }
-                format!("its main process, PID {pid}, ended")
-            }
-            Err(error) => error.to_string(),
-        };
-        tracing::error!(attempt, reason, "Postgres is down");
-        if attempt == MOST_RESTARTS {
-            break PostgresStatus::Failed { reason };
-        }
-        attempt += 1;
-        status.send_replace(PostgresStatus::Restarting { attempt, reason });
-        tokio::select! {
-            () = sleep(RESTART_DELAY.delay(attempt, 0.0)) => {}
-            () = stop.cancelled() => break PostgresStatus::Stopped,
-        }
-        started = server.start().await;
-    };
+    let running = keep_running(&server, started, &status);
+    stop.run_until_cancelled(running).await;
     if let Err(error) = server.stop().await {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "could not stop Postgres");
     }
-    if !server.paths.socket_dir.starts_with(&server.paths.home) {
-        let _ = std::fs::remove_dir(&server.paths.socket_dir);
+    if !server.socket_dir.starts_with(&server.state.path) {
+        let _ = std::fs::remove_dir(&server.socket_dir);
     }
-    // Before the status: a caller that sees the end may start another server.
-    drop(lock);
-    status.send_replace(end);
+    // Unlocks the state folder first: a caller that sees the end may start another server.
+    drop(server);
+    status.send_replace(PostgresStatus::Stopped);
+}
+
+/// Starts the server again whenever it ends.
+async fn keep_running(
+    server: &ServerProcess,
+    started: Pid,
+    status: &watch::Sender<PostgresStatus>,
+) {
+    let mut started: Result<_, PostgresError> = Ok(started);
+    let mut attempt = 0;
+    loop {
+        let reason = match started {
+            Ok(main) => {
+                let pid = main.as_raw_pid();
+                attempt = 0;
+                status.send_replace(PostgresStatus::Running { pid });
+                server.ended(main).await;
+                format!("its main process, PID {pid}, ended")
+            }
+            Err(error) => error.to_string(),
+        };
+        attempt += 1;
+        tracing::error!(attempt, reason, "Postgres is down, and is started again");
+        status.send_replace(PostgresStatus::Restarting { attempt, reason });
+        sleep(RESTART_DELAY.delay(attempt, 0.0)).await;
+        started = server.start().await;
+    }
 }

@@ -135,6 +135,22 @@ impl FleetView {
         standby.then(|| Waiting::AllOnStandby(newest.notice.clone()))
     }
 
+    /// Why no daemon works on anything, if so, and what to do about it.
+    pub fn idle_problem(&self) -> Option<Problem> {
+        Some(match self.idle()? {
+            Waiting::NoDaemon => Problem {
+                what: "no daemon is running: nothing is created, checked, repaired or deleted"
+                    .to_owned(),
+                next: "start `kindler serve` on the host of the clusters".to_owned(),
+            },
+            idle => Problem {
+                what: idle.to_string(),
+                next: "start the release that the schema belongs to (docs/OPERATIONS.md, Rollback)"
+                    .to_owned(),
+            },
+        })
+    }
+
     /// What a cluster that is not as declared waits for. `None`: for nothing that is known here,
     /// or an action runs.
     pub fn waiting(&self, cluster: &Cluster) -> Option<Waiting> {
@@ -187,17 +203,8 @@ impl FleetView {
     /// What is wrong with the daemons and around them, most important first.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        match self.idle() {
-            Some(Waiting::NoDaemon) => problems.push(Problem {
-                what: "no daemon is running: nothing is created, checked, repaired or deleted"
-                    .to_owned(),
-                next: "start `kindler serve` on the host of the clusters".to_owned(),
-            }),
-            Some(idle) => problems.push(Problem {
-                what: idle.to_string(),
-                next: "start the release that the schema belongs to (docs/OPERATIONS.md, Rollback)"
-                    .to_owned(),
-            }),
+        match self.idle_problem() {
+            Some(idle) => problems.push(idle),
             None => problems.extend(self.alive.iter().filter(|one| one.standby).map(|one| {
                 let why = one
                     .notice

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 use tracing::warn;
@@ -14,7 +15,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 25] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 26] = [
     (
         1,
         "clusters",
@@ -149,8 +150,13 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 25] = [
     ),
     (
         25,
+        "free ports",
+        include_str!("../../sql/migrations/0025_free_ports.sql"),
+    ),
+    (
+        26,
         "adopted",
-        include_str!("../../sql/migrations/0025_adopted.sql"),
+        include_str!("../../sql/migrations/0026_adopted.sql"),
     ),
 ];
 
@@ -198,9 +204,11 @@ pub enum MigrateError {
         operation: String,
         /// The server's message and hint.
         answer: String,
-        /// The error of the client library.
+        /// Whether the login lacks a privilege.
+        denied: bool,
+        /// The error of the client library, if the server has not answered.
         #[source]
-        source: tokio_postgres::Error,
+        source: Option<tokio_postgres::Error>,
     },
     /// The server is too old.
     #[error("migrate: the server is PostgreSQL {found}; Kindler needs 13 or newer")]
@@ -336,7 +344,8 @@ pub(super) fn during(operation: &str) -> impl FnOnce(tokio_postgres::Error) -> M
     move |source| MigrateError::Operation {
         answer: answer(&source),
         operation,
-        source,
+        denied: source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+        source: source.as_db_error().is_none().then_some(source),
     }
 }
 

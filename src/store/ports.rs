@@ -19,7 +19,7 @@ pub struct PortConflict {
     pub port: i32,
     /// One of the others.
     pub other: String,
-    /// Number of ports in conflict, also those that are not listed.
+    /// Number of ports in conflict, of all clusters.
     pub total: i64,
 }
 
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// The ports of these clusters, or of all, that another cluster of the same placement
-    /// declares; at most `limit` by name.
+    /// declares; at most `limit`, the youngest clusters first.
     ///
     /// # Errors
     /// [`DatabaseError`].

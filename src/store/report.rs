@@ -63,7 +63,7 @@ pub struct StateCount {
     pub clusters: i64,
 }
 
-/// A cluster that failed and is retried.
+/// A cluster that failed and is retried, or that nothing can observe or remove.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failing {
     /// The name.
@@ -72,12 +72,18 @@ pub struct Failing {
     pub reason: String,
     /// The message.
     pub message: String,
+    /// The recorded state.
+    pub actual_state: String,
     /// Consecutive failed attempts.
     pub failed_attempts: i32,
     /// When the next attempt is due; `None`: now.
     pub next_attempt_at: Option<Timestamp>,
     /// The last error: what failed, the last lines of output, and the path of the log.
     pub error: Option<String>,
+    /// Whether it is only observed until it is resumed.
+    pub paused: bool,
+    /// Whether it is always only observed.
+    pub protected: bool,
 }
 
 /// What a daemon writes about itself in its heartbeat.
@@ -202,7 +208,7 @@ impl Store {
         .await
     }
 
-    /// Failed clusters and their next attempts.
+    /// Failed clusters and others that a person has to look at, with their next attempts.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -216,9 +222,12 @@ impl Store {
                     name: column(row, "name")?,
                     reason: column(row, "reason")?,
                     message: column(row, "message")?,
+                    actual_state: column(row, "actual_state")?,
                     failed_attempts: column(row, "failed_attempts")?,
                     next_attempt_at: column(row, "next_attempt_at")?,
                     error: column(row, "error")?,
+                    paused: column(row, "paused")?,
+                    protected: column(row, "protected")?,
                 })
             },
         )

@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Option<Token>, DatabaseError> {
         let created = self
             .each(
-                "create a token",
+                "create a token of the API",
                 &queries::CREATE_TOKEN,
                 &[&name.as_str(), &hash.as_bytes(), &scope.as_str(), &seconds],
                 token,
@@ -108,7 +108,12 @@ impl Store {
     pub async fn revoke_token(&self, name: &TokenName) -> Result<Option<Token>, DatabaseError> {
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name.as_str()];
         let revoked = self
-            .each("revoke a token", &queries::REVOKE_TOKEN, &params, token)
+            .each(
+                "revoke a token of the API",
+                &queries::REVOKE_TOKEN,
+                &params,
+                token,
+            )
             .await?;
         Ok(revoked.into_iter().next())
     }
@@ -118,7 +123,7 @@ impl Store {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn bearer(&self, hash: &Fingerprint) -> Result<Option<Bearer>, DatabaseError> {
-        self.find_bearer("find a token", &queries::FIND_TOKEN, hash)
+        self.find_bearer("find the token of a request", &queries::FIND_TOKEN, hash)
             .await
     }
 
@@ -229,9 +234,12 @@ impl Store {
     /// [`DatabaseError`].
     pub async fn has_live_token(&self) -> Result<bool, DatabaseError> {
         let found = self
-            .each("look for a token", &queries::HAS_LIVE_TOKEN, &[], |row| {
-                column(row, "found")
-            })
+            .each(
+                "look for a token of the API",
+                &queries::HAS_LIVE_TOKEN,
+                &[],
+                |row| column(row, "found"),
+            )
             .await?;
         Ok(found.into_iter().any(|found: bool| found))
     }

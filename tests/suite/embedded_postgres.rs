@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use crate::kit::{eventually, run_folder};
+use crate::kit::{KINDLER, eventually, run_folder};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -165,6 +165,81 @@ async fn a_server_that_cannot_restart_can_be_stopped() {
     }
     let stopped = tokio::time::timeout(Duration::from_secs(5), server.stop()).await;
     assert_eq!(stopped, Ok(PostgresStatus::Stopped));
+}
+
+/// The next start recovers from an archive that does not answer: the server runs, and accepts
+/// nobody.
+async fn let_the_next_start_hang(server: &PostgresServer, state: &TempDir) {
+    let settings = "ALTER SYSTEM SET restore_command = 'sleep 60'";
+    client(server).await.batch_execute(settings).await.unwrap();
+    fs::write(data(state).join("recovery.signal"), "").unwrap();
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_start_that_hangs() {
+    let state = state();
+    let server = start(state.path()).await.unwrap();
+    let_the_next_start_hang(&server, &state).await;
+    server.stop().await;
+    let mut dev = tokio::process::Command::new(KINDLER)
+        .arg("dev")
+        .env("KINDLER_STATE_DIR", state.path())
+        .env("KINDLER_LISTEN", "127.0.0.1:0")
+        .env_remove("KINDLER_DATABASE_URL")
+        .env_remove("DATABASE_URL")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually(SOON, "a start that hangs", || async {
+        data(&state).join("postmaster.pid").exists() && !serving(&data(&state)).is_empty()
+    })
+    .await;
+    let pid = dev.id().unwrap().cast_signed();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::INT).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), dev.wait()).await;
+    let _ = dev.kill().await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+    eventually(SOON, "the end of the server", || async {
+        serving(&data(&state)).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_restart_that_hangs() {
+    let state = state();
+    let server = start(state.path()).await.unwrap();
+    let_the_next_start_hang(&server, &state).await;
+    let first = running_pid(&server).unwrap();
+    kill(first);
+    eventually(SOON, "a restart that hangs", || async {
+        let pid_file = fs::read_to_string(data(&state).join("postmaster.pid")).ok()?;
+        let pid = pid_file.lines().next()?.parse::<i32>().ok()?;
+        (pid != first && !serving(&data(&state)).is_empty()).then_some(())
+    })
+    .await;
+    let stopped = tokio::time::timeout(Duration::from_secs(25), server.stop()).await;
+    assert_eq!(stopped, Ok(PostgresStatus::Stopped));
+    assert!(serving(&data(&state)).is_empty());
+}
+
+#[tokio::test]
+async fn a_long_log_is_renamed_at_the_next_start() {
+    let state = state();
+    start(state.path()).await.unwrap().stop().await;
+    let log = state.path().join("postgres/postgres.log");
+    let long = 5 * 1024 * 1024;
+    fs::File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(long)
+        .unwrap();
+    start(state.path()).await.unwrap().stop().await;
+    assert!(fs::metadata(&log).unwrap().len() < long);
+    let old = fs::metadata(log.with_extension("log.1"));
+    assert_eq!(old.unwrap().len(), long);
 }
 
 #[tokio::test]

@@ -78,9 +78,12 @@ fn scripts(
     let settings = script_settings(identity);
     let (problems, missing) = programs_on(&settings, path);
     for problem in &problems {
-        let next = match problem.ends_with("is not executable") {
-            true => "chmod +x the file, then `kindler retry NAME`",
-            false => "correct the setting and restart the daemon",
+        let next = if problem.ends_with("is not executable") {
+            "chmod +x the file, then `kindler retry NAME`"
+        } else if problem.contains("interpreter") {
+            "correct the first line of the file, such as #!/bin/bash, then `kindler retry NAME`"
+        } else {
+            "correct the setting and restart the daemon"
         };
         report.fail(GROUP, "script", problem.clone(), next);
     }

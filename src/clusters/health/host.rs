@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::clusters::observation::{Observation, PresentState};
 
 use super::HealthPolicy;
+use crate::duration::compact;
 
 /// From this number of recently observed clusters on no others are observed before a repair,
 /// if most of them answer.
@@ -69,6 +70,16 @@ pub struct HostOutage {
     pub words: String,
     /// The time until one repair is tried.
     pub tried_in: Duration,
+}
+
+impl HostOutage {
+    /// When one repair is tried, after the words "is tried".
+    pub fn tried(&self) -> String {
+        match self.tried_in {
+            Duration::ZERO => "next".to_owned(),
+            left => format!("in {}", compact(left)),
+        }
+    }
 }
 
 impl HostHealth {
@@ -413,7 +424,14 @@ mod tests {
         }
         assert!(host.end_if_most_answer(now));
         silent_at(&mut host, "a b", now);
-        assert_eq!(host.outage(now).unwrap().tried_in, PAUSE, "a new one");
+        let outage = host.outage(now).unwrap();
+        assert_eq!(outage.tried_in, PAUSE, "a new one");
+        assert!(outage.tried().starts_with("in "), "{outage:?}");
+        let due = HostOutage {
+            tried_in: Duration::ZERO,
+            ..outage
+        };
+        assert_eq!(due.tried(), "next");
     }
 
     #[test]

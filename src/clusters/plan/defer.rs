@@ -150,12 +150,12 @@ pub fn defer_repair(
         reason: Reason::RepairHeld,
         message: format!(
             "{why}; repairs are deferred while most clusters do not answer ({} of {} observed \
-             recently; {}), because the fault is then in the host; one repair is tried in {}, \
+             recently; {}), because the fault is then in the host; one repair is tried {}, \
              `kindler retry {}` repairs it now; next observation in {}",
             outage.unresponsive,
             outage.probed,
             outage.words,
-            duration::compact(outage.tried_in),
+            outage.tried(),
             cluster.name,
             duration::compact(policy.health.reprobe)
         ),

@@ -179,11 +179,11 @@ impl SafetyLimits {
         Some(Finding::new(
             FindingCode::RepairsSuspended,
             format!(
-                "{} of {} clusters do not answer ({}), so repairs are suspended; one is tried in {}",
+                "{} of {} clusters do not answer ({}), so repairs are suspended; one is tried {}",
                 outage.unresponsive,
                 outage.probed,
                 outage.words,
-                duration::compact(outage.tried_in)
+                outage.tried()
             ),
             "check the container runtime, the network and the disk of this host; \
              `kindler retry NAME` repairs one cluster now",

@@ -277,6 +277,12 @@ impl ClusterReconciler {
         }
         let lost = found_lost(&row.object, &status);
         let drift = observation.as_ref().filter(|_| lost).and_then(Drift::of);
+        if status.reason == Reason::ObservationFailed
+            && !row.object.has_reason(Reason::ObservationFailed)
+        {
+            let because = &status.message;
+            warn!(because, "the cluster cannot be observed");
+        }
         let next = self.write(context, &row, status.clone(), &[]).await;
         if let Ok(Next::Plan(now)) = &next
             && lost

@@ -87,7 +87,15 @@ impl Call {
                     "install it or correct the first line of {program}, then kindler retry {cluster}"
                 )
             }
-            SpawnError::ProgramMissing { .. } => self.correct_setting(),
+            SpawnError::NoFormat { program } => {
+                let program = program.display();
+                format!(
+                    "let {program} begin with a line such as #!/bin/bash, then kindler retry {cluster}"
+                )
+            }
+            SpawnError::ProgramMissing { .. } => {
+                format!("{}, then kindler retry {cluster}", self.correct_setting())
+            }
             SpawnError::StateFolder { .. } => {
                 "check the disk or mount of KINDLER_STATE_DIR".to_owned()
             }
@@ -101,7 +109,7 @@ impl Call {
 
     fn correct_setting(&self) -> String {
         if self.configured {
-            format!("correct {}", self.setting)
+            format!("restore it or correct {}", self.setting)
         } else {
             let program = self.line.program.display();
             format!("install {program}, or set {}", self.setting)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SOON, quiet_site, site};
-use crate::kit::{Sql, eventually};
+use crate::kit::{Sql, eventually, kindler_output};
 
 const PORTS: &str = "SELECT string_agg(concat_ws(' ', name, pf_port, http_port, https_port), ', ' ORDER BY name) FROM clusters";
 
@@ -83,4 +83,35 @@ async fn a_daemon_reports_shared_ports_until_they_differ() {
         !ready().await.contains("PortsShared")
     })
     .await;
+}
+
+/// The older one may run already.
+#[tokio::test]
+async fn of_two_clusters_with_one_port_the_younger_moves() {
+    let site = site().await;
+    let ports = "http_port, https_port, pf_port, paused) VALUES";
+    for name in ["a", "b"] {
+        let declare = format!(
+            "INSERT INTO clusters (name, provider, {ports} ('{name}', 'k3d', 18300, 18600, 19300, true)"
+        );
+        site.sql.run(&declare).await;
+    }
+    let found = eventually(SOON, "a finding", || async {
+        let text = site.http.get("/readyz").await.is(200).text;
+        text.contains("PortsShared").then_some(text)
+    })
+    .await;
+    let first = "http_port 18300 of cluster b is also declared by cluster a \
+                 (and 2 more ports in conflict)";
+    assert!(found.contains(first), "{found}");
+    assert!(found.contains("WHERE name = 'b'"), "{found}");
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        let (shown, _) = kindler_output(&site.database.url(), &site.host, &["get", name]);
+        for port in ["http_port 18300", "https_port 18600", "pf_port 19300"] {
+            let line = format!(
+                "conflict      {port} of cluster {name} is also declared by cluster {other}"
+            );
+            assert!(shown.contains(&line), "{line} is not in\n{shown}");
+        }
+    }
 }

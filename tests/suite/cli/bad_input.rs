@@ -224,6 +224,13 @@ async fn a_missing_privilege_shows_the_server_message() {
         1,
         "{result:?}"
     );
+    let result = home.run(&["migrate"]).await.exits(1);
+    assert!(
+        result.err.contains("hint: use the login that"),
+        "{result:?}"
+    );
+    let told = result.err.matches("permission denied").count();
+    assert_eq!(told, 1, "{result:?}");
     let away = format!("DROP OWNED BY {reader}; DROP ROLE {reader}");
     fleet.database.run(&away).await;
 }

@@ -403,3 +403,19 @@ async fn a_log_level_that_does_not_exist_is_rejected() {
             .stderr_has(&format!("KINDLER_LOG: log \"{level}\" is not a level"));
     }
 }
+
+/// Their messages alone: none of Kindler would be logged.
+#[tokio::test]
+async fn a_log_filter_without_kindler_is_rejected() {
+    for filter in ["kindlr=debug", "hyper=info,tokio_postgres=debug"] {
+        Home::new()
+            .with("KINDLER_LOG", filter)
+            .run(&["serve"])
+            .await
+            .exits(2)
+            .stderr_has(&format!(
+                "KINDLER_LOG: log \"{filter}\" logs nothing of Kindler"
+            ))
+            .stderr_has(&format!("use info,{filter}"));
+    }
+}

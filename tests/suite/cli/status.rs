@@ -154,3 +154,73 @@ async fn status_reports_a_missing_database() {
         .exits(2)
         .stderr_has("is it still running?");
 }
+
+/// Neither has failed, so nothing else shows them.
+#[tokio::test]
+async fn a_cluster_that_cannot_be_observed_is_no_success() {
+    let fleet = Fleet::new().await;
+    fleet.daemon("well", 0, true).await;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    fleet.reached("demo", "running").await;
+    fleet.run(&["status"]).await.exits(0);
+    for (reason, heading) in [
+        ("ObservationFailed", "unobserved"),
+        ("StepsUnknown", "blocked"),
+    ] {
+        let said = format!("status_reason = '{reason}', status_message = 'exit code 127'");
+        fleet.status("demo", &said).await;
+        let result = fleet.run(&["status"]).await.exits(1);
+        let line = format!("{heading:<11} demo: exit code 127; next: kindler get demo");
+        assert!(result.out.contains(&line), "{result:?}");
+        let report = fleet.run(&["status", "-o", "json"]).await.exits(1).json();
+        assert_eq!(report["failing"][0]["reason"], reason);
+    }
+}
+
+#[tokio::test]
+async fn a_paused_failure_has_no_next_attempt() {
+    let fleet = Fleet::new().await;
+    fleet.daemon("well", 0, true).await;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    let failed = "actual_state = 'failed', status_reason = 'Paused', status_message = 'no answer'";
+    fleet.status("demo", failed).await;
+    let line = |with: &str| format!("failed      demo: no answer ({with}); next: kindler ");
+    fleet.run(&["pause", "demo"]).await.exits(0);
+    let result = fleet.run(&["status"]).await.exits(1);
+    let paused = line("paused: only observed") + "resume demo";
+    assert!(result.out.contains(&paused), "{result:?}");
+    let protect = "UPDATE clusters SET protected = true WHERE name = 'demo'";
+    fleet.force(protect).await;
+    let result = fleet.run(&["status"]).await.exits(1);
+    let protected = line("protected: only observed") + "logs demo";
+    assert!(result.out.contains(&protected), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_deferred_deletion_says_its_position_once() {
+    let fleet = Fleet::new().await;
+    fleet.daemon("well", 0, true).await;
+    let cap = "UPDATE kindler_replicas SET workload = '{\"delete_cap\": 1}'";
+    fleet.database.run(cap).await;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    fleet.run(&["delete", "demo", "--yes"]).await.exits(0);
+    for state in ["creating", "failed"] {
+        let deferred = format!(
+            "actual_state = '{state}', status_reason = 'DeletionHeld', \
+             status_message = 'deferred: position 9'"
+        );
+        fleet.status("demo", &deferred).await;
+        let shown = fleet.run(&["list"]).await.exits(0);
+        assert_eq!(shown.out.matches("deferred:").count(), 1, "{shown:?}");
+        assert!(shown.out.contains("position 1"), "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn get_says_that_no_daemon_runs_of_a_running_cluster() {
+    let fleet = Fleet::new().await;
+    fleet.run(&["create", "demo"]).await.exits(0);
+    fleet.reached("demo", "running").await;
+    let shown = fleet.run(&["get", "demo"]).await.exits(0);
+    shown.stderr_has("no daemon is running");
+}

@@ -222,15 +222,27 @@ async fn a_command_that_cannot_start_names_the_setting_to_correct() {
     let missing = PathBuf::from("/no/such/create_env.sh");
     let odd = rig.script("odd.sh", "true");
     fs::write(&odd, "#!/no/such/shell -e\r\ntrue\n").unwrap();
-    let (plain_is, odd_is) = (plain.display(), odd.display());
+    let bare = rig.script("bare.sh", "true");
+    fs::write(&bare, "true\n").unwrap();
+    let (plain_is, odd_is, bare_is) = (plain.display(), odd.display(), bare.display());
     let chmod = format!("chmod +x {plain_is}, then kindler retry dev");
     let first_line =
         format!("install it or correct the first line of {odd_is}, then kindler retry dev");
+    let correct = "restore it or correct KINDLER_CREATE_COMMAND, then kindler retry dev";
+    let start =
+        format!("let {bare_is} begin with a line such as #!/bin/bash, then kindler retry dev");
     for (program, summary, next) in [
         (
             missing.clone(),
-            "program /no/such/create_env.sh does not exist".to_owned(),
-            "correct KINDLER_CREATE_COMMAND",
+            format!("program /no/such/create_env.sh does not exist: {correct}"),
+            correct,
+        ),
+        (
+            bare.clone(),
+            format!(
+                "program {bare_is} is neither a script that names its interpreter nor a program of this machine: {start}"
+            ),
+            &start,
         ),
         (
             plain.clone(),
@@ -266,7 +278,28 @@ async fn preflight_names_every_setting_that_cannot_work() {
     let rig = ScriptRig::new();
     let plain = rig.script("plain.sh", "true");
     fs::set_permissions(&plain, Permissions::from_mode(0o644)).unwrap();
+    let odd = rig.script("odd.sh", "true");
+    fs::write(&odd, "#!/no/such/shell -e\r\ntrue\n").unwrap();
+    let bare = rig.script("bare.sh", "true");
+    fs::write(&bare, "true\n").unwrap();
     assert_eq!(driver(rig.settings()).preflight().await, Ok(()));
+    let unusable = driver(ScriptSettings {
+        start: Some(odd.clone()),
+        stop: Some(bare.clone()),
+        ..rig.settings()
+    });
+    let expected = [
+        format!(
+            "KINDLER_START_COMMAND: {} names the interpreter /no/such/shell, which does not exist",
+            odd.display()
+        ),
+        format!(
+            "KINDLER_STOP_COMMAND: {} is neither a script that names its interpreter nor a \
+             program of this machine",
+            bare.display()
+        ),
+    ];
+    assert_eq!(unusable.preflight().await, Err(expected.to_vec()));
     let broken = driver(ScriptSettings {
         create: None,
         delete: Some("/no/such/delete_env.sh".into()),
@@ -431,7 +464,7 @@ async fn a_hanging_or_missing_probe_is_an_unknown_observation() {
         });
         let why = unknown(broken.observe(&dev).await);
         assert!(
-            why.ends_with(setting) && why.contains("does not exist"),
+            why.contains(setting) && why.contains("does not exist"),
             "{why}"
         );
     }

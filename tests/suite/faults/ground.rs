@@ -93,6 +93,34 @@ async fn an_api_server_shows_a_replaced_function() {
     .await;
 }
 
+/// "ready" would be a green light: nothing is created, checked or repaired.
+#[tokio::test]
+async fn an_api_server_without_a_daemon_is_degraded() {
+    let (database, host) = (migrated().await, Host::new());
+    let page = Daemon::builder(&database.url(), &host)
+        .set("KINDLER_API_ONLY", "true")
+        .start()
+        .await;
+    let degraded = async |expected: bool| {
+        eventually(SHOWN, "whether a daemon runs", || async {
+            let (status, body) = page.get("/readyz").await?;
+            let said = body.contains("degraded")
+                && body.contains("no daemon is running")
+                && body.contains("next: start `kindler serve`");
+            (status == 200 && said == expected).then_some(())
+        })
+        .await;
+        let sample = "kindler_finding{code=\"NoDaemon\",severity=\"failure\"}";
+        page.wait_metric(sample, f64::from(u8::from(expected)))
+            .await;
+    };
+    degraded(true).await;
+    let daemon = Daemon::start(&database, &host).await;
+    degraded(false).await;
+    daemon.kill();
+    degraded(true).await;
+}
+
 #[tokio::test]
 async fn a_missing_privilege_is_shown_with_its_grant() {
     let (database, host) = (migrated().await, Host::new());

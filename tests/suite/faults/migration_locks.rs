@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 
 use super::{converged, quick, report, rounds, spread};
-use crate::kit::{Database, Host, PrivateServer, Sql, TIMEOUT, kindler, migrated};
+use crate::kit::{Database, Host, PrivateServer, Sql, TIMEOUT, eventually, kindler, migrated};
 
 /// A session of an administrator's program.
 async fn reporting(database: &Database) -> Client {
@@ -23,17 +24,18 @@ async fn reporting(database: &Database) -> Client {
     client
 }
 
-/// A running `kindler migrate` and the file with what it says.
+/// A running command that migrates, and the file with what it says.
 struct Migration {
     child: Child,
     output: PathBuf,
 }
 
 impl Migration {
-    fn begin(database: &Database, host: &Host) -> Self {
+    fn begin(verb: &str, database: &Database, host: &Host) -> Self {
         let output = host.path().join("migrate.log");
         let mut command = kindler(&database.url(), host);
-        command.arg("migrate").stdout(Stdio::null());
+        command.arg(verb).stdout(Stdio::null());
+        command.env("KINDLER_LISTEN", "127.0.0.1:0");
         command.stderr(File::create(&output).unwrap());
         let child = command.spawn().unwrap();
         Self { child, output }
@@ -87,6 +89,22 @@ async fn a_migration_beside_a_long_lock_costs_no_lease() {
     );
 }
 
+#[tokio::test]
+async fn ctrl_c_ends_a_dev_that_waits_to_migrate() {
+    let (database, host) = (migrated().await, Host::new());
+    let holder = reporting(&database).await;
+    holder.run(BEFORE).await;
+    holder.run("BEGIN; SELECT count(*) FROM clusters").await;
+    let mut dev = Migration::begin("dev", &database, &host);
+    dev.says("application reporting").await;
+    kill_process(Pid::from_child(&dev.child), Signal::INT).unwrap();
+    let code = eventually(Duration::from_secs(10), "the end of `kindler dev`", || {
+        let ended = dev.child.try_wait().unwrap();
+        async move { ended }
+    });
+    assert_eq!(code.await.code(), Some(0));
+}
+
 /// Returns how many writes of others there were meanwhile, and how long the longest waited.
 async fn migrate_beside_a_lock() -> (u32, Duration) {
     let (database, host) = (migrated().await, Host::new());
@@ -102,7 +120,7 @@ async fn migrate_beside_a_lock() -> (u32, Duration) {
     sql.run(BEFORE).await;
     holder.run("BEGIN; SELECT count(*) FROM clusters").await;
 
-    let migration = Migration::begin(&database, &host);
+    let migration = Migration::begin("migrate", &database, &host);
     let pid: i32 = holder
         .query_one("SELECT pg_backend_pid()", &[])
         .await
@@ -148,7 +166,7 @@ async fn a_prepared_transaction_that_blocks_is_named() {
     sql.run(BEFORE).await;
     sql.run("BEGIN; UPDATE clusters SET paused = true; PREPARE TRANSACTION 'move'")
         .await;
-    let migration = Migration::begin(&database, &host);
+    let migration = Migration::begin("migrate", &database, &host);
     migration
         .says("prepared transaction 'move' (user postgres, transaction began 20")
         .await;

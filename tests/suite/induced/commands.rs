@@ -84,12 +84,15 @@ pub(super) async fn much_output() -> Explained {
 }
 
 pub(super) async fn probe_missing() -> Explained {
-    let site = Site::new(|daemon| daemon.set("KINDLER_PROBE_COMMAND", "/no/such/probe.sh")).await;
+    let site = Site::new(|daemon| daemon).await;
+    site.sql.declare("dev").await;
+    site.sql.wait_state("dev", "present running").await;
+    fs::remove_file(site.host.command("probe")).unwrap();
     let words = Words {
-        cause: &["/no/such/probe.sh"],
-        next: &["KINDLER_PROBE_COMMAND", "next:"],
+        cause: &["probe.sh does not exist"],
+        next: &["correct KINDLER_PROBE_COMMAND"],
     };
-    failing(&site, words).await
+    site.look(STATUS, &words).await
 }
 
 async fn silent(silent: usize, of: usize) -> Explained {

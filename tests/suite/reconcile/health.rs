@@ -218,6 +218,10 @@ async fn a_probe_that_cannot_run_causes_no_repair() {
         );
         rig.sql.wait_text(&told, "1").await;
     }
+    let log = rig.daemon.log();
+    let warned = log.matches("the cluster cannot be observed").count();
+    // Of each cause, not of each probe.
+    assert!((1..=4).contains(&warned), "{log}");
     // Longer than three probes.
     rig.daemon.full_passes(2).await;
     assert_eq!(rig.sql.text(checks).await, "true");

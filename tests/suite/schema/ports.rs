@@ -1,5 +1,8 @@
 //! The cost of finding free ports and a free network among many clusters.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use kindler::clusters::{Port, Spec, SpecValue};
 use kindler::store::suggest_statement;
 use serde_json::Value;
@@ -93,6 +96,48 @@ async fn plain_inserts_never_share_a_port() {
     let valid = "SELECT count(*) FROM clusters WHERE pf_port BETWEEN 19000 AND 19999
         AND http_port BETWEEN 18080 AND 29999 AND https_port BETWEEN 18443 AND 29999";
     assert_eq!(client.number(valid).await, 401);
+}
+
+/// A free port, found by trying each.
+fn lowest(first: &[u16], range: RangeInclusive<u16>, used: &[&BTreeSet<u16>]) -> u16 {
+    let all = first.iter().copied().chain(range).chain(20_000..=29_999);
+    let free = |port: &u16| used.iter().all(|used| !used.contains(port));
+    all.into_iter().find(free).unwrap()
+}
+
+/// The search of a later row begins where that of an earlier one ended.
+#[tokio::test]
+async fn many_rows_of_one_statement_get_the_lowest_free_ports() {
+    let (_database, client) = migrated().await;
+    // Gaps, a port of the other field of the pool, and one of the wide range.
+    client
+        .run(
+            "INSERT INTO clusters (name, provider, pf_port, http_port, https_port) VALUES
+             ('a', 'k3d', 19003, 18443, 18100), ('b', 'k3d', 19500, 18093, 20001), ('c', 'k3d', 20002, 20005, 18600);
+             INSERT INTO clusters (name, provider)
+             SELECT 'n' || lpad(n::text, 4, '0'), 'kind' FROM generate_series(1, 1200) n",
+        )
+        .await;
+    let found =
+        "SELECT string_agg(concat_ws(' ', pf_port, http_port, https_port), ',' ORDER BY name)
+        FROM clusters WHERE name LIKE 'n%'";
+    let mut pf = BTreeSet::from([19_003, 19_500, 20_002]);
+    let mut web = BTreeSet::from([18_443, 18_100, 18_093, 20_001, 20_005, 18_600]);
+    for (row, found) in client.text(found).await.split(',').enumerate() {
+        let pf_port = lowest(&[19_000], 19_001..=19_999, &[&pf]);
+        let mut own = BTreeSet::from([pf_port]);
+        let http_port = lowest(&[18_080], 18_090..=18_442, &[&web, &own]);
+        own.insert(http_port);
+        let https_port = lowest(&[18_443], 18_443..=18_999, &[&web, &own]);
+        assert_eq!(
+            found,
+            format!("{pf_port} {http_port} {https_port}"),
+            "row {row}"
+        );
+        pf.insert(pf_port);
+        web.extend([http_port, https_port]);
+    }
+    assert_eq!(pf.len(), 1203);
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ async fn rows_of_the_table_own_the_clusters_of_their_names() {
     let events = "SELECT count(*) FROM cluster_events";
     let before = client.number(events).await;
     client
-        .run(include_str!("../../../sql/migrations/0025_adopted.sql"))
+        .run(include_str!("../../../sql/migrations/0026_adopted.sql"))
         .await;
     let adopted = "SELECT string_agg(name, ' ' ORDER BY name) FROM clusters WHERE adopt_requested_at IS NOT NULL";
     assert_eq!(client.text(adopted).await, "began dev devops uat");
@@ -244,7 +244,7 @@ async fn rows_of_the_table_own_the_clusters_of_their_names() {
     let times = "SELECT string_agg(adopt_requested_at::text, ' ' ORDER BY name) FROM clusters";
     let first = client.text(times).await;
     client
-        .run(include_str!("../../../sql/migrations/0025_adopted.sql"))
+        .run(include_str!("../../../sql/migrations/0026_adopted.sql"))
         .await;
     assert_eq!(client.text(times).await, first);
 }
