@@ -241,10 +241,8 @@ async fn clusters_survive_a_restart_of_the_engine() {
     let created = rig.database.number(creates).await;
     assert_eq!(created, 1, "{}", rig.database.text(HISTORY).await);
     assert_eq!(rig.database.number(ATTEMPTS).await, 0);
-    let address = format!(
-        "{{{{with index .NetworkSettings.Networks \"k3d-shared\"}}}}{{{{.IPAddress}}}}{{{{end}}}}"
-    );
-    let address = engine.docker(&["inspect", "--format", &address, &server]);
+    let format = r#"{{with index .NetworkSettings.Networks "k3d-shared"}}{{.IPAddress}}{{end}}"#;
+    let address = engine.docker(&["inspect", "--format", format, &server]);
     rig.database
         .wait_text("SELECT server_ip FROM clusters", &address)
         .await;
