@@ -46,7 +46,8 @@ pub async fn measure(server: &PrivateServer) {
 
 async fn with_processes(database: &Database) {
     let host = Host::new();
-    answer(&host, &["create", "delete", "probe", "exists"], true);
+    answer(&host, &["create", "delete", "probe"], true);
+    answer(&host, &["exists"], false);
     let mut builder = Daemon::with_defaults(&database.url(), &host)
         .set("KINDLER_CONCURRENCY", CONCURRENCY.to_string())
         // The speed of deletions is measured, not their cap.

@@ -74,7 +74,9 @@ impl HealthPolicy {
     pub fn evaluate(&self, failures: u32, observed: &Observation) -> HealthCheckResult {
         let why = match observed {
             Observation::Present(PresentState::Healthy) => return HealthCheckResult::Healthy,
-            Observation::Unknown(why) => return HealthCheckResult::Unknown { why: why.clone() },
+            Observation::Unknown(why) | Observation::Present(PresentState::Foreign(why)) => {
+                return HealthCheckResult::Unknown { why: why.clone() };
+            }
             Observation::Present(PresentState::Unhealthy(why)) => why.clone(),
             Observation::Present(PresentState::Stopped) => "the cluster is stopped".to_owned(),
             Observation::Absent => "the cluster does not exist any more".to_owned(),

@@ -260,6 +260,20 @@ impl Cluster {
         self.paused || self.protected || self.name.is_management()
     }
 
+    /// Whether the cluster of its name is this row's: it began an action after it was observed
+    /// absent, which records the driver; a release that recorded none began one, or found it
+    /// healthy; or a person, an import or a migration let the row take it over.
+    pub fn owns_a_cluster(&self) -> bool {
+        let nothing_began = matches!(
+            self.actual,
+            Actual::Unknown | Actual::Stopped | Actual::Failed
+        );
+        self.driver.is_some()
+            || self.adopt_requested_at.is_some()
+            || self.last_healthy_at.is_some()
+            || !nothing_began
+    }
+
     /// Whether this is the reason of its recorded state.
     pub fn has_reason(&self, reason: Reason) -> bool {
         self.status_reason.as_deref() == Some(reason.as_str())

@@ -25,6 +25,8 @@ pub enum PresentState {
     Unhealthy(String),
     /// It is stopped on purpose.
     Stopped,
+    /// It is not this row's, for this reason; nothing else is observed of it.
+    Foreign(String),
 }
 
 impl Observation {
@@ -36,6 +38,11 @@ impl Observation {
     /// It exists and its probe failed, for this reason.
     pub fn unhealthy(why: impl Into<String>) -> Self {
         Self::Present(PresentState::Unhealthy(why.into()))
+    }
+
+    /// A cluster of this name exists that is not this row's; the text says so, and what to do.
+    pub fn foreign(why: impl Into<String>) -> Self {
+        Self::Present(PresentState::Foreign(why.into()))
     }
 
     /// The observation failed, for this reason.
@@ -57,6 +64,7 @@ impl fmt::Display for Observation {
                 write!(f, "the cluster is unhealthy: {why}")
             }
             Self::Present(PresentState::Stopped) => f.write_str("the cluster is stopped"),
+            Self::Present(PresentState::Foreign(why)) => f.write_str(why),
             Self::Absent => f.write_str("the cluster does not exist"),
             Self::Unknown(why) => write!(f, "the cluster cannot be observed: {why}"),
         }

@@ -174,6 +174,8 @@ fn finding(
             "clusters on this host have no row, although they were not declared absent: {named}{more}; \
              they are not touched"
         ),
-        format!("to remove them: {removals}; to keep them: kindler create, with the same name"),
+        format!(
+            "to remove them: {removals}; to keep them: kindler create with the same name, then kindler adopt"
+        ),
     ))
 }

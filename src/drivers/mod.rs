@@ -165,6 +165,15 @@ impl Deadlines {
     }
 }
 
+/// Why a cluster of this name is left alone, and what to do.
+fn foreign_text(cluster: &Cluster, by_hand: &str) -> String {
+    let (name, provider) = (&cluster.name, cluster.spec.provider);
+    format!(
+        "a {provider} cluster {name} exists that this row did not make; it is not touched: take it \
+         over (kindler adopt {name}), delete it by hand ({by_hand}), or declare another name"
+    )
+}
+
 /// A kind of clusters on this host.
 #[async_trait]
 pub trait Driver: Send + Sync {

@@ -55,7 +55,8 @@ impl Drift {
             Observation::Present(PresentState::Unhealthy(_)) => Some(Self::Unhealthy),
             Observation::Present(PresentState::Stopped) => Some(Self::Stopped),
             Observation::Absent => Some(Self::Gone),
-            Observation::Present(PresentState::Healthy) | Observation::Unknown(_) => None,
+            Observation::Present(PresentState::Healthy | PresentState::Foreign(_))
+            | Observation::Unknown(_) => None,
         }
     }
 }

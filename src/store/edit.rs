@@ -30,6 +30,8 @@ pub struct Edit {
 pub struct Batch {
     /// New clusters.
     pub create: Vec<Declaration>,
+    /// Whether the new rows take over the clusters of their names that exist.
+    pub adopt: bool,
     /// Clusters to declare absent.
     pub delete: Vec<ClusterName>,
 }
@@ -112,6 +114,12 @@ impl Store {
                     let inserted = declare_within(&transaction, new, &actor).await?;
                     if inserted.is_none() {
                         taken.push(new.name.clone());
+                    } else if batch.adopt {
+                        let params: [&(dyn ToSql + Sync); 3] =
+                            [&new.name.as_str(), &None::<i64>, &actor];
+                        transaction
+                            .query_typed_opt(queries::REQUEST_ADOPT.as_str(), &typed(&params))
+                            .await?;
                     }
                 }
                 for name in &batch.delete {

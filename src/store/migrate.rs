@@ -15,7 +15,7 @@ use crate::core::database::{
 };
 
 /// The migrations in order.
-pub(super) const MIGRATIONS: [(i32, &str, &str); 25] = [
+pub(super) const MIGRATIONS: [(i32, &str, &str); 26] = [
     (
         1,
         "clusters",
@@ -152,6 +152,11 @@ pub(super) const MIGRATIONS: [(i32, &str, &str); 25] = [
         25,
         "free ports",
         include_str!("../../sql/migrations/0025_free_ports.sql"),
+    ),
+    (
+        26,
+        "adopted",
+        include_str!("../../sql/migrations/0026_adopted.sql"),
     ),
 ];
 

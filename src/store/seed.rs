@@ -1,6 +1,6 @@
 //! Declares the clusters of an imported list once. Names that were ever declared in
 //! this database are skipped, also of removed clusters: the list is read at every
-//! start and must not bring back deleted clusters.
+//! start and must not bring back deleted clusters. The rows take over the clusters that exist.
 
 use std::collections::HashSet;
 
@@ -32,6 +32,8 @@ impl Store {
             }
             let batch = Batch {
                 create,
+                // The list is of clusters that another system made.
+                adopt: true,
                 delete: Vec::new(),
             };
             // Another replica declared some of them meanwhile: look the names up again.

@@ -9,6 +9,7 @@ mod images;
 mod ingress;
 mod kubeconfig;
 mod lifecycle;
+mod own_engine;
 mod ownership;
 mod repair;
 pub mod rig;

@@ -3,6 +3,7 @@
 
 mod desired_state;
 mod failover;
+mod foreign;
 mod health;
 mod lifecycle;
 mod matrix;

@@ -16,7 +16,7 @@ mod ports;
 mod releases;
 mod roles;
 mod spec;
-mod takeover;
+pub mod takeover;
 mod times;
 mod tokens;
 mod triggers;

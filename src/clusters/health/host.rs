@@ -101,7 +101,9 @@ impl HostHealth {
         self.samples
             .retain(|_, sample| is_recent(sample, now, window));
         let silent = match observed {
-            Observation::Present(PresentState::Healthy | PresentState::Stopped) => None,
+            Observation::Present(
+                PresentState::Healthy | PresentState::Stopped | PresentState::Foreign(_),
+            ) => None,
             Observation::Present(PresentState::Unhealthy(why)) | Observation::Unknown(why) => {
                 Some(why.clone())
             }

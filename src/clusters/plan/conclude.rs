@@ -150,7 +150,7 @@ impl ConcludedAction<'_> {
 
     fn stop(self) -> Status {
         let stopped = match (self.outcome, self.observed) {
-            (_, Observation::Present(PresentState::Healthy)) => false,
+            (_, Observation::Present(PresentState::Healthy | PresentState::Foreign(_))) => false,
             (_, Observation::Present(PresentState::Stopped) | Observation::Absent) => true,
             // Not every driver distinguishes stopped from unhealthy: the outcome decides,
             // unless the probe contradicts it.

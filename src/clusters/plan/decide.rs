@@ -128,6 +128,9 @@ impl DecisionInput<'_> {
             // if the cluster is healthy; an update must succeed.
             Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Foreign(why))) => {
+                Decision::Record(self.foreign(why))
+            }
             // It may be healthy, so only a person's request runs its command again.
             Some(Observation::Unknown(why)) if !is_requested(self.cluster, self.moment) => {
                 self.observe_later(why)
@@ -153,6 +156,9 @@ impl DecisionInput<'_> {
             Some(Observation::Present(PresentState::Healthy)) => self.act(Action::Update),
             // Stopped and perhaps complete; missing parts show after the start.
             Some(Observation::Present(PresentState::Stopped)) => self.act(Action::Start),
+            Some(Observation::Present(PresentState::Foreign(why))) => {
+                Decision::Record(self.foreign(why))
+            }
             // Half deleted: complete the delete before a create.
             Some(Observation::Present(PresentState::Unhealthy(_))) => self.act(Action::Delete),
         }
@@ -383,7 +389,7 @@ impl DecisionInput<'_> {
 
     /// The observation is unknown: changes nothing, counts no attempt, observes later. A
     /// refused write stays the reason, because such a row is observed before a delete.
-    fn observe_later(self, why: &str) -> Decision {
+    pub(super) fn observe_later(self, why: &str) -> Decision {
         let reason = if self.cluster.has_reason(Reason::WriteRefused) {
             Reason::WriteRefused
         } else {

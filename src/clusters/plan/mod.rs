@@ -18,6 +18,7 @@ mod changed;
 mod conclude;
 mod decide;
 mod defer;
+mod foreign;
 mod intent;
 mod recreation;
 mod status;
@@ -216,9 +217,9 @@ pub fn plan(
     };
     let decision = match cluster.desired {
         _ if cluster.observe_only() => input.observe_only(),
-        Desired::Present => input.present(),
-        Desired::Stopped => input.stopped(),
-        Desired::Absent => input.absent(),
+        Desired::Present => input.of_its_own(input.present()),
+        Desired::Stopped => input.of_its_own(input.stopped()),
+        Desired::Absent => input.of_its_own(input.absent()),
     };
     match decision {
         Decision::Record(status) => Decision::Record(status.with_absence(observed)),

@@ -237,10 +237,18 @@ impl ClusterReconciler {
         }
     }
 
-    /// An action that this host cannot run now waits.
+    /// An action that this host cannot run now waits; so does the look before the first one.
     async fn wait_for_host(&self, row: &Leased<Cluster>, decision: Decision) -> Decision {
-        let Decision::Act { action, .. } = decision else {
-            return decision;
+        let action = match &decision {
+            Decision::Act { action, .. } => *action,
+            Decision::Record(status)
+                if status.reason == Reason::ObservationFailed
+                    && row.object.desired == Desired::Present
+                    && !row.object.owns_a_cluster() =>
+            {
+                Action::Create
+            }
+            _ => return decision,
         };
         match self.driver.host_fault(action, &row.object).await {
             Some(HostFault { what, next, .. }) => {

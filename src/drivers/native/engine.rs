@@ -4,6 +4,7 @@
 //! The engine is the one of the `docker` command ([`super::endpoint`]).
 
 mod images;
+mod volumes;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

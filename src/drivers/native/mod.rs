@@ -174,7 +174,7 @@ impl NativeDriver {
     async fn try_observe(&self, cluster: &Cluster) -> Result<Observation, NativeError> {
         let (shape, nodes) = self.shape(cluster).await?;
         if shape != Shape::Absent && self.is_foreign(cluster) {
-            return Ok(Observation::unknown(foreign_text(cluster)));
+            return Ok(Observation::foreign(foreign_text(cluster)));
         }
         if shape != Shape::Absent {
             self.record(cluster);
@@ -244,12 +244,8 @@ impl NativeDriver {
 
 /// Why a cluster of this name is left alone, and what to do.
 fn foreign_text(cluster: &Cluster) -> String {
-    let (name, provider) = (&cluster.name, cluster.spec.provider);
-    format!(
-        "a {provider} cluster {name} exists that this row did not make; it is not touched: take it \
-         over (kindler adopt {name}), delete it by hand ({}), or declare another name",
-        tools::delete(cluster, "KUBECONFIG".as_ref())
-    )
+    let by_hand = tools::delete(cluster, "KUBECONFIG".as_ref());
+    super::foreign_text(cluster, &by_hand.to_string())
 }
 
 #[async_trait]

@@ -206,15 +206,21 @@ impl NativeWork<'_> {
     /// Deletes the cluster with everything that belongs to it.
     pub async fn remove_cluster(&self) -> Result<(), NativeError> {
         let (shape, _) = self.driver.shape(self.cluster()).await?;
-        if shape == Shape::Absent {
-            return Ok(());
+        let is_foreign = self.driver.is_foreign(self.cluster());
+        if shape != Shape::Absent {
+            if is_foreign {
+                return Err(NativeError::Foreign(foreign_text(self.cluster())));
+            }
+            self.tool(&tools::delete(self.cluster(), &self.folder().kubeconfig()))
+                .await?;
+            self.wait_for_shape(&Shape::Absent).await?;
         }
-        if self.driver.is_foreign(self.cluster()) {
-            return Err(NativeError::Foreign(foreign_text(self.cluster())));
+        // Containers that were removed by hand leave it, and k3d deletes nothing without them.
+        if !is_foreign && self.cluster().spec.provider == Provider::K3d {
+            let name = self.cluster().name.as_str();
+            self.driver.engine.remove_volumes(name).await?;
         }
-        self.tool(&tools::delete(self.cluster(), &self.folder().kubeconfig()))
-            .await?;
-        self.wait_for_shape(&Shape::Absent).await
+        Ok(())
     }
 
     pub async fn observe_limits(&self) -> Result<StepObservation, NativeError> {

@@ -166,6 +166,16 @@ pub(super) fn action(
     Ok(call)
 }
 
+/// What a person runs to remove a cluster by hand.
+pub(super) fn removal(settings: &ScriptSettings, cluster: &Cluster) -> String {
+    let (name, provider) = (cluster.name.as_str(), cluster.spec.provider);
+    match (&settings.delete, provider) {
+        (Some(delete), _) => format!("{} -n {name} -p {provider}", delete.display()),
+        (None, Provider::K3d) => format!("k3d cluster delete {name}"),
+        (None, Provider::Kind) => format!("kind delete cluster --name {name}"),
+    }
+}
+
 fn required<'a>(
     setting: &'static str,
     program: Option<&'a PathBuf>,

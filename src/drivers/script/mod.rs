@@ -13,10 +13,14 @@
 //!                                          ├─────── no ───────> absent
 //!                                          └─────── unknown ──> unknown
 //! ```
+//!
+//! A row that owns no cluster yet is observed by the existence check alone: what exists is of
+//! another, unless a log of this host shows that an action of the row ran.
 
 mod brief;
 mod calls;
 mod listing;
+mod nodes;
 mod programs;
 mod step;
 mod unusable;
@@ -31,12 +35,14 @@ use crate::clusters::Cluster;
 use crate::clusters::observation::Observation;
 use crate::clusters::plan::Action;
 use crate::command::{
-    CommandLimits, Ending, FinishedCommand, LogDir, Runner, SpawnError, unconditional_trust,
+    CommandLimits, Ending, FinishedCommand, LogDir, LogOwner, Runner, SpawnError, state_files,
+    unconditional_trust,
 };
 use crate::core::steps::StepSet;
 
 use super::{
-    ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError, failure, kubeconfig,
+    ActionRequest, Deadlines, Driver, Kubeconfig, KubeconfigError, StepError, failure,
+    foreign_text, kubeconfig,
 };
 use calls::{Call, ExistenceQuery};
 use listing::Existence;
@@ -175,6 +181,60 @@ impl ScriptDriver {
         }
     }
 
+    /// Observes before the first action of a row.
+    async fn observe_unowned(&self, cluster: &Cluster) -> Observation {
+        match self.existence(cluster).await {
+            Existence::Absent => Observation::Absent,
+            Existence::Unknown(why) => Observation::unknown(why),
+            Existence::Exists | Existence::Stopped => match self.has_acted(cluster).await {
+                Ok(true) => self.observe_own(cluster).await,
+                Ok(false) => Observation::foreign(foreign_text(
+                    cluster,
+                    &calls::removal(&self.settings, cluster),
+                )),
+                Err(error) => Observation::unknown(format!(
+                    "a cluster exists, and whether this row made it cannot be read: {error}"
+                )),
+            },
+        }
+    }
+
+    /// Whether an action of this row ran on this host, although the row does not record it: the
+    /// server forgot the commit.
+    async fn has_acted(&self, cluster: &Cluster) -> std::io::Result<bool> {
+        // A log without a UID, of an earlier release, is of no row.
+        let owner = LogOwner::row(cluster.uid, Some(jiff::Timestamp::MAX));
+        let log = self.settings.logs.of(cluster.name.as_str(), owner);
+        state_files().run(move || log.exists()).await
+    }
+
+    async fn observe_own(&self, cluster: &Cluster) -> Observation {
+        let probe = calls::probe(&self.settings, cluster);
+        let finished = match self.query(&probe).await {
+            Ok(finished) => finished,
+            Err(error) => return Observation::unknown(brief::not_observed(&probe, &error)),
+        };
+        if finished.ending == Ending::Exited(0) {
+            return match probe.configured {
+                true => Observation::HEALTHY,
+                false => nodes::observation(&probe.line, &finished),
+            };
+        }
+        let why = brief::brief(&probe.line, &finished);
+        match self.existence(cluster).await {
+            Existence::Exists => match unusable::why(&finished) {
+                Some(cause) => {
+                    let line = &probe.line;
+                    Observation::unknown(brief::could_not_work(line, &finished, cause))
+                }
+                None => Observation::unhealthy(why),
+            },
+            Existence::Stopped => Observation::STOPPED,
+            Existence::Absent => Observation::Absent,
+            Existence::Unknown(unknown) => Observation::unknown(format!("{why}; and {unknown}")),
+        }
+    }
+
     /// Checks whether the container of a kind cluster's node is stopped, because kind lists stopped
     /// clusters too. If this fails, the cluster still exists.
     async fn kind_node(&self, cluster: &Cluster) -> Existence {
@@ -210,27 +270,15 @@ impl Driver for ScriptDriver {
     }
 
     async fn observe(&self, cluster: &Cluster) -> Observation {
-        let probe = calls::probe(&self.settings, cluster);
-        let finished = match self.query(&probe).await {
-            Ok(finished) => finished,
-            Err(error) => return Observation::unknown(brief::not_observed(&probe, &error)),
-        };
-        if finished.ending == Ending::Exited(0) {
-            return Observation::HEALTHY;
+        if cluster.owns_a_cluster() || cluster.name.is_management() {
+            self.observe_own(cluster).await
+        } else {
+            self.observe_unowned(cluster).await
         }
-        let why = brief::brief(&probe.line, &finished);
-        match self.existence(cluster).await {
-            Existence::Exists => match unusable::why(&finished) {
-                Some(cause) => {
-                    let line = &probe.line;
-                    Observation::unknown(brief::could_not_work(line, &finished, cause))
-                }
-                None => Observation::unhealthy(why),
-            },
-            Existence::Stopped => Observation::STOPPED,
-            Existence::Absent => Observation::Absent,
-            Existence::Unknown(unknown) => Observation::unknown(format!("{why}; and {unknown}")),
-        }
+    }
+
+    fn removal(&self, cluster: &Cluster) -> String {
+        calls::removal(&self.settings, cluster)
     }
 
     fn absence(&self, cluster: &Cluster) -> Option<String> {

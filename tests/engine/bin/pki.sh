@@ -51,3 +51,10 @@ hook() {
     # shellcheck disable=SC1090
     [ ! -e "${K3D_STAND_IN_HOOKS:-/none}/$1" ] || . "$K3D_STAND_IN_HOOKS/$1"
 }
+
+# Hangs once after this phase, if a test wants it.
+phase() {
+    if [ "${K3D_STAND_IN_HANG:-}" = "$1" ] && rm "${K3D_STAND_IN_ONCE:-/none}" 2>/dev/null; then
+        sleep 600
+    fi
+}

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use kindler::clusters::Cluster;
 use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
+use kindler::clusters::{Actual, Cluster};
 use kindler::command::{MonotonicDeadline, unconditional_trust};
 use kindler::core::steps::StepError;
 use kindler::drivers::{Deadlines, Driver};
@@ -28,6 +28,7 @@ macro_rules! conformance {
                 a_cluster_never_created_is_absent
                 a_created_cluster_is_healthy
                 creating_twice_has_no_further_effect
+                a_row_that_made_nothing_finds_the_cluster_of_another
                 a_deleted_cluster_is_absent
                 deleting_an_absent_cluster_succeeds
                 an_update_is_applied_or_rejected
@@ -96,6 +97,33 @@ pub async fn creating_twice_has_no_further_effect<R: DriverRig>() {
     assert_healthy(&*driver, &dev).await;
     expect_done(&*driver, Action::Delete, &dev).await;
     assert_absent(&*driver, &dev).await;
+}
+
+/// A sandbox cluster is made by Kindler alone: a later row of its name keeps it.
+pub async fn a_row_that_made_nothing_finds_the_cluster_of_another<R: DriverRig>() {
+    let rig = R::new();
+    let (driver, dev) = (rig.driver(), rig.cluster("dev"));
+    let another = Cluster {
+        uid: uuid::Uuid::from_u128(2),
+        actual: Actual::Unknown,
+        ..dev.clone()
+    };
+    assert_absent(&*driver, &another).await;
+    expect_done(&*driver, Action::Create, &dev).await;
+    let observed = driver.observe(&another).await;
+    if R::KEEPS_CLUSTERS_OF_ANOTHER {
+        assert_eq!(observed, Observation::HEALTHY);
+    } else {
+        let Observation::Present(PresentState::Foreign(why)) = observed else {
+            panic!("{observed}")
+        };
+        assert!(why.contains("kindler adopt"), "{why}");
+    }
+    let adopted = Cluster {
+        adopt_requested_at: Some(jiff::Timestamp::now()),
+        ..another
+    };
+    assert_healthy(&*driver, &adopted).await;
 }
 
 pub async fn a_deleted_cluster_is_absent<R: DriverRig>() {

@@ -32,6 +32,9 @@ pub trait DriverRig {
     /// Whether ports of a cluster that runs can be changed.
     const CHANGES_PORTS: bool = true;
 
+    /// Whether a row keeps a cluster that another row of its name made.
+    const KEEPS_CLUSTERS_OF_ANOTHER: bool = false;
+
     fn new() -> Self;
 
     /// A newly declared row whose name is unique where rigs share a host.

@@ -54,6 +54,8 @@ impl SandboxRig {
 }
 
 impl DriverRig for SandboxRig {
+    const KEEPS_CLUSTERS_OF_ANOTHER: bool = true;
+
     fn new() -> Self {
         static RIGS: AtomicU32 = AtomicU32::new(0);
         let rig = RIGS.fetch_add(1, Ordering::Relaxed);

@@ -2,13 +2,14 @@
 //! kind and docker. Here these are scripts in the `PATH` of the guard.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kindler::clusters::observation::{Observation, PresentState};
 use kindler::clusters::plan::Action;
 use kindler::clusters::{Cluster, Provider};
 use kindler::command::Runner;
-use kindler::drivers::Driver;
 use kindler::drivers::script::{ScriptDriver, ScriptSettings};
+use kindler::drivers::{Deadlines, Driver};
 
 use super::rig::{DriverRig, act, cluster, deadlines, write_executable};
 use super::script_rig::ScriptRig;
@@ -38,6 +39,11 @@ impl Tools {
     /// The guard is started through a script that changes its `PATH`, and so that of
     /// its command.
     fn driver(&self) -> ScriptDriver {
+        self.driver_within(deadlines().probe)
+    }
+
+    /// The same with this deadline of a probe.
+    fn driver_within(&self, probe: Duration) -> ScriptDriver {
         let guard_program: PathBuf = self.rig.path("guard");
         let kindler = env!("CARGO_BIN_EXE_kindler");
         let bin = self.rig.path("bin");
@@ -51,7 +57,10 @@ impl Tools {
                 guard_program,
                 ..Runner::default()
             },
-            deadlines: deadlines(),
+            deadlines: Deadlines {
+                probe,
+                ..deadlines()
+            },
             ..ScriptSettings::new(self.rig.logs())
         })
     }
@@ -86,12 +95,41 @@ fn unhealthy(observed: &Observation) -> bool {
 #[tokio::test]
 async fn a_cluster_whose_nodes_answer_is_healthy() {
     let tools = Tools::new();
-    tools.tool("kubectl", "echo NAME STATUS");
+    tools.tool("kubectl", "echo NAME STATUS; echo server-0 Ready");
     for provider in Provider::ALL {
         assert_eq!(tools.observe(&row(provider)).await, Observation::HEALTHY);
     }
     let expected = "kubectl --context k3d-dev get nodes\nkubectl --context kind-dev get nodes\n";
     assert_eq!(tools.calls(), expected);
+}
+
+/// kubectl exits with 0 for both.
+#[tokio::test]
+async fn nodes_that_are_not_ready_and_no_nodes_are_unhealthy() {
+    let tools = Tools::new();
+    tools.tool("kubectl", "echo NAME STATUS; echo server-0 NotReady");
+    let not_ready = Observation::unhealthy("node server-0 is not ready: NotReady");
+    assert_eq!(tools.observe(&row(Provider::K3d)).await, not_ready);
+    tools.tool("kubectl", "echo 'No resources found' >&2");
+    let none = Observation::unhealthy("it has no nodes");
+    assert_eq!(tools.observe(&row(Provider::Kind)).await, none);
+}
+
+/// A dead server behind a live load balancer answers just after the deadline.
+#[tokio::test]
+async fn a_probe_that_takes_too_long_is_a_failed_one() {
+    let tools = Tools::new();
+    tools.tool("kubectl", "exec sleep 600");
+    tools.tool(
+        "k3d",
+        r#"echo '[{"name":"dev","serversCount":1,"serversRunning":1}]'"#,
+    );
+    let driver = tools.driver_within(Duration::from_secs(2));
+    let observed = driver.observe(&row(Provider::K3d)).await;
+    assert!(
+        matches!(&observed, Observation::Present(PresentState::Unhealthy(why)) if why.contains("deadline")),
+        "{observed}"
+    );
 }
 
 #[tokio::test]

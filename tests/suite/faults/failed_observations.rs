@@ -10,7 +10,7 @@ use crate::kit::{Daemon, Host, Proxy, Sql, Traffic, eventually, migrated};
 
 /// What `kubectl get nodes` prints for the cluster of its context.
 const KUBECTL: &str = r#"name=${2#*-}
-    if grep -qx healthy "$here/clusters/$name" 2>/dev/null; then echo NAME STATUS; else echo refused >&2; exit 1; fi"#;
+    if grep -qx healthy "$here/clusters/$name" 2>/dev/null; then echo NAME STATUS; echo server-0 Ready; else echo refused >&2; exit 1; fi"#;
 const K3D: &str = r#"list=
     for name in $(ls "$here/clusters" | grep ^k3d); do list="$list,{\"name\":\"$name\",\"serversCount\":1,\"serversRunning\":$(grep -cx healthy "$here/clusters/$name")}"; done
     echo "[${list#,}]""#;

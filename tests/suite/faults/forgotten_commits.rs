@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use kindler::clusters::{Actual, Cluster};
 use kindler::core::database::Database as Url;
@@ -153,7 +154,7 @@ fn intent(row: &Leased<Cluster>) -> Status {
     let (now, jitter) = (row.read_at, 0.0);
     match plan(
         &row.object,
-        None,
+        Some(&Observation::Absent),
         &Policy::default(),
         Moment { now, jitter },
     ) {

@@ -330,7 +330,13 @@ async fn a_connection_whose_rollback_is_rejected_is_closed() {
     let second_store = store.clone();
     let ordered = tokio::spawn(async move {
         let delete = Vec::new();
-        second_store.declare_batch(&Batch { create, delete }).await
+        second_store
+            .declare_batch(&Batch {
+                create,
+                delete,
+                ..Batch::default()
+            })
+            .await
     });
     sql.wait_number(
         &format!("SELECT count(*) FROM ({LONGEST_WAIT}) AS waits (ms) WHERE ms > 0"),

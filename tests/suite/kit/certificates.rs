@@ -38,7 +38,13 @@ impl Certificates {
 
     /// A certificate with this common name for the host `db.test`, signed by a CA.
     pub fn signed(&self, name: &str, common_name: &str, authority: &str) {
-        fs::write(self.path("extensions"), "subjectAltName=DNS:db.test\n").unwrap();
+        self.signed_for(name, common_name, "db.test", authority);
+    }
+
+    /// The same for another host.
+    pub fn signed_for(&self, name: &str, common_name: &str, host: &str, authority: &str) {
+        let alternative = format!("subjectAltName=DNS:{host}\n");
+        fs::write(self.path("extensions"), alternative).unwrap();
         self.openssl(&format!(
             "req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={common_name}"
         ));

@@ -60,10 +60,10 @@ impl OtherHost {
         assert!(ip(&change), "ip {change}");
     }
 
-    /// A command that runs its arguments on the other host.
-    pub(super) fn command(&self) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]);
+    /// A command that runs its arguments on the other host. `ip netns exec` would hide the cgroups.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name));
         command
     }
 }

@@ -84,52 +84,134 @@ async fn a_node_that_is_not_ready_is_shown_with_its_condition() {
     rig.wait_running().await;
 }
 
-/// k3d has no rollback on a signal: each point leaves something else.
-async fn interrupted(phase: &str) {
-    let rig = NativeRig::new(&format!("cut-{phase}")).await;
+/// A create that ended at a phase with a daemon that got this signal.
+async fn cut(provider: &str, phase: &str, name: &str, signal: Signal) -> (NativeRig, Vec<String>) {
+    let rig = NativeRig::new(name).await;
     let once = rig.host.path().join("once");
     fs::write(&once, "").unwrap();
-    let daemon = rig
+    let mut daemon = rig
         .builder()
         .set("K3D_STAND_IN_HANG", phase)
         .set("K3D_STAND_IN_ONCE", &once)
         .start()
         .await;
-    rig.declare("k3d").await;
-    eventually(TIMEOUT, "k3d at the phase", || async { !once.exists() }).await;
+    rig.declare(provider).await;
+    eventually(TIMEOUT, "the tool at the phase", || async {
+        !once.exists()
+    })
+    .await;
     let left = rig.containers();
     assert!(!left.is_empty());
-    daemon.signal(Signal::KILL);
+    daemon.signal(signal);
+    daemon.ended(TIMEOUT).await;
+    (rig, left)
+}
+
+/// Neither k3d nor kind has a rollback on a signal: each point leaves something else.
+async fn interrupted(provider: &str, phase: &str, signal: Signal) {
+    let name = format!("cut-{provider}-{phase}-{}", signal.as_raw());
+    let (rig, left) = cut(provider, phase, &name, signal).await;
     let _successor = rig.start().await;
     rig.wait_running().await;
-    let (server, balancer) = (rig.server(), format!("k3d-cut-{phase}-serverlb"));
-    let expected = [format!("{server} running"), format!("{balancer} running")];
+    let expected = match provider {
+        "kind" => vec![format!("{name}-control-plane running")],
+        _ => vec![
+            format!("{} running", rig.server()),
+            format!("k3d-{name}-serverlb running"),
+        ],
+    };
     assert_eq!(rig.containers(), expected, "it left {left:?}");
     rig.desire("absent").await;
     rig.wait_removed().await;
+    assert_nothing_left(&rig);
+}
+
+fn assert_nothing_left(rig: &NativeRig) {
     assert_eq!(rig.containers(), Vec::<String>::new());
+    let label = format!("label=k3d.cluster={}", rig.name);
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &label]), "");
+    assert!(!rig.folder().exists());
+}
+
+macro_rules! interrupted {
+    ($($test:ident: $provider:literal $phase:literal $signal:ident,)+) => {
+        $(#[tokio::test]
+        #[ignore = "needs a container engine: make test-engine"]
+        async fn $test() {
+            interrupted($provider, $phase, Signal::$signal).await;
+        })+
+    };
+}
+
+interrupted! {
+    a_create_killed_after_the_tools_node_is_finished: "k3d" "tools" KILL,
+    a_create_killed_before_the_first_start_is_finished: "k3d" "created" KILL,
+    a_create_killed_after_the_server_is_finished: "k3d" "server" KILL,
+    a_create_killed_before_its_kubeconfig_is_finished: "k3d" "balancer" KILL,
+    a_kind_create_killed_before_the_start_is_finished: "kind" "created" KILL,
+    a_kind_create_killed_before_its_kubeconfig_is_finished: "kind" "server" KILL,
+    // The create takes longer than the daemon waits for it.
+    a_create_cut_by_a_restart_of_the_daemon_is_finished: "k3d" "server" TERM,
 }
 
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
-async fn a_create_killed_after_the_tools_node_is_finished() {
-    interrupted("tools").await;
+async fn a_create_killed_at_any_point_can_be_deleted() {
+    for (provider, phase) in [
+        ("k3d", "tools"),
+        ("k3d", "created"),
+        ("k3d", "balancer"),
+        ("kind", "created"),
+        ("kind", "server"),
+    ] {
+        let name = format!("swept-{provider}-{phase}");
+        let (rig, left) = cut(provider, phase, &name, Signal::KILL).await;
+        rig.desire("absent").await;
+        let _successor = rig.start().await;
+        rig.wait_removed().await;
+        println!("{provider} {phase} left {left:?}");
+        assert_nothing_left(&rig);
+    }
 }
 
+/// `docker rm` leaves the volume and the context, and `k3d cluster delete` finds nothing then.
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
-async fn a_create_killed_before_the_first_start_is_finished() {
-    interrupted("created").await;
+async fn a_cluster_removed_by_hand_leaves_nothing_behind() {
+    let rig = NativeRig::new("byhand").await;
+    let file = rig.host.path().join("user-config");
+    let daemon = rig.builder().set("KUBECONFIG", &file).start().await;
+    rig.declare("k3d").await;
+    rig.wait_running().await;
+    rig.wait_step("context", "done").await;
+    daemon.stop().await;
+    docker(&["rm", "-f", &rig.server(), "k3d-byhand-serverlb"]);
+    assert!(fs::read_to_string(&file).unwrap().contains("k3d-byhand"));
+    rig.desire("absent").await;
+    let _daemon = rig.builder().set("KUBECONFIG", &file).start().await;
+    rig.wait_removed().await;
+    assert_nothing_left(&rig);
+    assert!(!fs::read_to_string(&file).unwrap().contains("byhand"));
 }
 
+/// The load balancer answers the connection, and nothing answers behind it.
 #[tokio::test]
 #[ignore = "needs a container engine: make test-engine"]
-async fn a_create_killed_after_the_server_is_finished() {
-    interrupted("server").await;
-}
-
-#[tokio::test]
-#[ignore = "needs a container engine: make test-engine"]
-async fn a_create_killed_before_its_kubeconfig_is_finished() {
-    interrupted("balancer").await;
+async fn an_api_server_that_hangs_is_not_healthy() {
+    let rig = NativeRig::new("silent").await;
+    let _daemon = rig
+        .builder()
+        .set("KINDLER_PROBE_DEADLINE", "1s")
+        .start()
+        .await;
+    rig.declare("k3d").await;
+    rig.wait_running().await;
+    let workers =
+        "for p in /proc/[0-9]*; do grep -qs nginx $p/comm && kill -STOP ${p#/proc/}; done";
+    rig.shell(&rig.server(), workers);
+    rig.wait_shown("did not answer within KINDLER_PROBE_DEADLINE=1s")
+        .await;
+    let awake = workers.replace("STOP", "CONT");
+    rig.shell(&rig.server(), &awake);
+    rig.wait_running().await;
 }

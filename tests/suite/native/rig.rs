@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use crate::kit::{
     ClaimedPort, Daemon, DaemonBuilder, Database, Host, Sql, TIMEOUT, claim_port, eventually,
@@ -21,6 +22,18 @@ pub struct NativeRig {
     pub name: String,
     http: ClaimedPort,
     https: ClaimedPort,
+}
+
+/// What a row showed last, for the output of a test that fails.
+#[derive(Default)]
+struct LastShown(Mutex<String>);
+
+impl Drop for LastShown {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("it shows: {}", self.0.lock().unwrap());
+        }
+    }
 }
 
 pub fn engine() -> String {
@@ -114,11 +127,14 @@ impl NativeRig {
     /// Waits until what the row shows contains this.
     pub async fn wait_shown(&self, wanted: &str) {
         let what = format!("{} shows {wanted}", self.name);
-        let is_shown = eventually(TIMEOUT, &what, || async {
+        let last = LastShown::default();
+        eventually(TIMEOUT, &what, || async {
             let shown = self.shown().await;
-            shown.contains(wanted).then_some(())
-        });
-        is_shown.await;
+            let is_shown = shown.contains(wanted);
+            *last.0.lock().unwrap() = shown;
+            is_shown.then_some(())
+        })
+        .await;
     }
 
     pub async fn wait_running(&self) {

@@ -152,7 +152,7 @@ async fn a_pause_during_the_observation_prevents_the_delete() {
         r#"touch "$here/live/observing"; while [ ! -e "$here/live/go" ]; do sleep 0.05; done"#,
     );
     rig.sql
-        .run("INSERT INTO clusters (name, provider, desired_state) VALUES ('dev', 'k3d', 'absent')")
+        .run("INSERT INTO clusters (name, provider, desired_state, adopt_requested_at) VALUES ('dev', 'k3d', 'absent', now())")
         .await;
     eventually(TIMEOUT, "the observation", || async { observing.exists() }).await;
     rig.sql.run("UPDATE clusters SET paused = true").await;

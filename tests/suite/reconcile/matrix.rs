@@ -11,8 +11,8 @@ async fn insert_left_row(rig: &ReconcileRig, desired: &str, actual: &str, applie
     rig.sql
         .run(&format!(
             "BEGIN; ALTER TABLE clusters DISABLE TRIGGER USER;
-             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation)
-             VALUES ('dev', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1);
+             INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation, driver)
+             VALUES ('dev', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1, 'script');
              UPDATE clusters SET observed_spec_hash = {hash};
              ALTER TABLE clusters ENABLE TRIGGER USER; COMMIT"
         ))
@@ -181,8 +181,8 @@ async fn every_pair_of_states_on_every_host_converges() {
                     host.set_cluster(&name, *cluster);
                     let hash = if applied { "spec_hash" } else { "NULL" };
                     sql.run(&format!(
-                        "INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation)
-                         VALUES ('{name}', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1);
+                        "INSERT INTO clusters (name, provider, pf_port, http_port, https_port, desired_state, actual_state, observed_generation, driver)
+                         VALUES ('{name}', 'k3d', 19000, 18080, 18443, '{desired}', '{actual}', 1, 'script');
                          UPDATE clusters SET observed_spec_hash = {hash} WHERE name = '{name}'"
                     )).await;
                 }

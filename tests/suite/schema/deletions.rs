@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Decision, Moment, Policy, defer_deletion, plan};
 use kindler::clusters::{Actual, Cluster};
 use kindler::core::database::Database as Url;
@@ -45,7 +46,12 @@ async fn begin(store: &Store, row: &Leased<Cluster>, lease: &Lease, cap: usize) 
         now: row.read_at,
         jitter: 0.0,
     };
-    let Decision::Act { intent, .. } = plan(&row.object, None, &Policy::default(), moment) else {
+    let Decision::Act { intent, .. } = plan(
+        &row.object,
+        Some(&Observation::HEALTHY),
+        &Policy::default(),
+        moment,
+    ) else {
         panic!("its delete is due: {row:?}")
     };
     // Others may begin for longer than one call waits.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, Status, plan};
 use kindler::clusters::{Actual, Cluster};
 use kindler::core::rows::{Claim, Claimed, Leased, Written};
@@ -26,7 +27,12 @@ fn intent(row: &Leased<Cluster>) -> Status {
         now: row.read_at,
         jitter: 0.0,
     };
-    match plan(&row.object, None, &Policy::default(), moment) {
+    match plan(
+        &row.object,
+        Some(&Observation::Absent),
+        &Policy::default(),
+        moment,
+    ) {
         Decision::Act {
             action: Action::Create,
             intent,

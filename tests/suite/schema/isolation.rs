@@ -45,7 +45,11 @@ async fn declared_at_once(database: &Database, url: &str) -> usize {
                 let create = vec![new];
                 let delete = Vec::new();
                 let outcome = store
-                    .declare_batch(&Batch { create, delete })
+                    .declare_batch(&Batch {
+                        create,
+                        delete,
+                        ..Batch::default()
+                    })
                     .await
                     .unwrap();
                 assert_eq!(outcome, BatchOutcome::Declared);

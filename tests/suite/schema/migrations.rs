@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// Every merged migration with its SHA-256. New ones are added; existing lines never
 /// change.
-const MERGED: [(&str, &str); 25] = [
+const MERGED: [(&str, &str); 26] = [
     (
         "0001_clusters.sql",
         "104a886715ab8a3eb039596deb03d94d489280634371e5527a1542088de09508",
@@ -107,6 +107,10 @@ const MERGED: [(&str, &str); 25] = [
     (
         "0025_free_ports.sql",
         "d457b3f9193569896f7fce0e9279fc5b148763f9ffda7b9d65732650af2b8a69",
+    ),
+    (
+        "0026_adopted.sql",
+        "047966f07d55ce908aa4f7b906dd4b704146540b4698cfd9b2af9ba4ce416ead",
     ),
 ];
 

@@ -7,7 +7,7 @@ use super::run_migration;
 use crate::kit::{Database, Sql};
 
 /// The table of the bash system, with rows.
-pub(super) const OLD_TABLE: &str = "
+pub const OLD_TABLE: &str = "
     CREATE TABLE clusters (
         name VARCHAR(63) PRIMARY KEY,
         provider VARCHAR(10) NOT NULL CHECK (provider IN ('k3d', 'kind')),
@@ -214,4 +214,37 @@ async fn a_newer_schema_is_left_alone() {
         matches!(error, MigrateError::SchemaTooNew { found: 9999 }),
         "{error}"
     );
+}
+
+/// Also if the migration runs again; a row that is declared meanwhile owns nothing yet.
+#[tokio::test]
+async fn rows_of_the_table_own_the_clusters_of_their_names() {
+    let database = Database::create().await;
+    database.run(OLD_TABLE).await;
+    run_migration(&database).await;
+    let client = database.connect().await;
+    client
+        .run("INSERT INTO clusters (name, provider) VALUES ('later', 'k3d'), ('began', 'k3d')")
+        .await;
+    // As a release that recorded no driver left it.
+    client
+        .run(
+            "UPDATE clusters SET actual_state = 'creating' WHERE name = 'began';
+              UPDATE clusters SET actual_state = 'failed' WHERE name IN ('began', 'later')",
+        )
+        .await;
+    let events = "SELECT count(*) FROM cluster_events";
+    let before = client.number(events).await;
+    client
+        .run(include_str!("../../../sql/migrations/0026_adopted.sql"))
+        .await;
+    let adopted = "SELECT string_agg(name, ' ' ORDER BY name) FROM clusters WHERE adopt_requested_at IS NOT NULL";
+    assert_eq!(client.text(adopted).await, "began dev devops uat");
+    assert_eq!(client.number(events).await, before);
+    let times = "SELECT string_agg(adopt_requested_at::text, ' ' ORDER BY name) FROM clusters";
+    let first = client.text(times).await;
+    client
+        .run(include_str!("../../../sql/migrations/0026_adopted.sql"))
+        .await;
+    assert_eq!(client.text(times).await, first);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kindler::clusters::Cluster;
+use kindler::clusters::observation::Observation;
 use kindler::clusters::plan::{Action, Decision, Moment, Policy, plan};
 use kindler::core::database::DatabaseError;
 use kindler::core::object::Object;
@@ -37,7 +38,12 @@ impl ClaimedCluster {
         let Decision::Act {
             action: Action::Create,
             intent,
-        } = plan(&row.object, None, &Policy::default(), moment)
+        } = plan(
+            &row.object,
+            Some(&Observation::Absent),
+            &Policy::default(),
+            moment,
+        )
         else {
             panic!("expected a create")
         };
@@ -107,8 +113,12 @@ async fn concurrent_status_writes_share_statements() {
 async fn a_burst_of_clusters_shares_statements() {
     let database_log = LoggingDatabase::new(&Cluster::TABLE).await;
     let host = Host::new();
-    for verb in ["create", "probe", "exists"] {
-        host.script(verb, "exit 0");
+    for (verb, answer) in [
+        ("create", "exit 0"),
+        ("probe", "exit 0"),
+        ("exists", "exit 1"),
+    ] {
+        host.script(verb, answer);
     }
     let _daemon = Daemon::builder(&database_log.database.url(), &host)
         .set("KINDLER_CONCURRENCY", "64")

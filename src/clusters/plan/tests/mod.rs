@@ -3,14 +3,23 @@
 mod changed;
 mod convergence;
 mod defer;
+mod foreign;
 mod recreation;
 mod repair;
 mod steps;
 
 use super::*;
-use crate::clusters::samples::dev;
+use crate::clusters::samples;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+/// A row whose cluster, if there is one, is its own.
+fn dev() -> Cluster {
+    Cluster {
+        driver: Some("sandbox".into()),
+        ..samples::dev()
+    }
+}
 
 fn moment() -> Moment {
     Moment {

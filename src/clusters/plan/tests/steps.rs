@@ -1,5 +1,6 @@
 //! What failed steps mean for the status of a cluster.
 
+use super::dev;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clusters::Actual;
@@ -8,7 +9,6 @@ use crate::clusters::plan::steps::{StepsOf, after_run, interrupted_steps, with_s
 use crate::clusters::plan::{
     Action, Applied, Conclusion, Failure, Moment, Outcome, Persistence, Policy, Status,
 };
-use crate::clusters::samples::dev;
 use crate::core::steps::{Requirement, StepFacts, StepRecord, StepState};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
