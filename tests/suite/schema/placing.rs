@@ -50,7 +50,9 @@ fn moment(row: &Leased<Cluster>) -> Moment {
     }
 }
 
+/// A row that owns no cluster is observed before its first action.
 fn intent(row: &Leased<Cluster>, seen: Option<&Observation>) -> Status {
+    let seen = seen.or(Some(&Observation::Absent));
     match plan(&row.object, seen, &Policy::default(), moment(row)) {
         Decision::Act { intent, .. } | Decision::Record(intent) => intent,
         other => panic!("expected a status: {other:?}"),
