@@ -81,7 +81,10 @@ async fn a_stalled_listener_is_noticed_and_passes_find_changes() {
     assert!(noticed < Duration::from_secs(15), "after {noticed:?}");
     // A pass may begin up to a tenth later, and takes some time.
     let log = daemon.log();
-    assert!(latest < RESYNC + Duration::from_secs(1), "{latest:?}\n{log}");
+    assert!(
+        latest < RESYNC + Duration::from_secs(1),
+        "{latest:?}\n{log}"
+    );
     let (status, body) = daemon.get("/readyz").await.unwrap();
     assert!(body.contains("listener"), "{status} {body}");
 
