@@ -31,9 +31,12 @@ pub async fn measure(server: &PrivateServer) {
     let (kindler, bare) = (migrated(server).await, server.database().await);
     let host = Host::new();
     answer(&host, &["create", "probe"], true);
+    // A row is observed before its first action.
+    answer(&host, &["exists"], false);
     let daemon = Daemon::with_defaults(&kindler.url(), &host)
         .set("KINDLER_CREATE_COMMAND", host.command("create"))
         .set("KINDLER_PROBE_COMMAND", host.command("probe"))
+        .set("KINDLER_EXISTS_COMMAND", host.command("exists"))
         .set("KINDLER_LOG", "info,kindler::core::resource=debug")
         .set("KINDLER_LOG_FORMAT", "json")
         .start()
