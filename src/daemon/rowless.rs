@@ -1,7 +1,7 @@
 //! Reports clusters of this host that no row names any more although they were not declared
 //! absent: a DELETE while the triggers were off takes only the row. They are not touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -32,8 +32,8 @@ pub(super) struct RowlessClusters {
     driver: Arc<dyn Driver>,
     findings: Findings,
     // internal state
-    /// The names of the rows at the last search.
-    known: Option<BTreeSet<String>>,
+    /// [`Store::removals`] at the last search.
+    removals: Option<Option<String>>,
     /// What may exist without a row.
     suspects: BTreeMap<(ClusterName, Provider), Seen>,
     look_at: Instant,
@@ -52,7 +52,7 @@ impl RowlessClusters {
             store,
             driver,
             findings,
-            known: None,
+            removals: None,
             suspects: BTreeMap::new(),
             look_at: Instant::now(),
         }
@@ -77,18 +77,18 @@ impl RowlessClusters {
     }
 
     async fn search(&mut self) -> Result<(), DatabaseError> {
-        let names: BTreeSet<String> = self.store.names().await?.into_iter().collect();
-        // At start: all that ever had a row, because it may have gone before.
-        let asked: Option<Vec<&str>> = self.known.as_ref().map(|known| {
-            let gone = known.difference(&names).map(String::as_str);
-            gone.chain(self.suspects.keys().map(|(name, _)| name.as_str()))
+        // All that ever had a row, at start and when rows were deleted; else what is suspected.
+        let removals = self.store.removals().await?;
+        let suspected: Option<Vec<&str>> = (self.removals == Some(removals.clone())).then(|| {
+            self.suspects
+                .keys()
+                .map(|(name, _)| name.as_str())
                 .collect()
         });
-        let vanished = self.store.vanished(asked.as_deref()).await;
-        if vanished.is_err() && self.known.is_none() {
-            // The history of very many names takes too long to read: what goes from now on.
-            self.known = Some(names);
-            return vanished.map(drop);
+        let vanished = self.store.vanished(suspected.as_deref()).await;
+        if vanished.is_ok() || self.removals.is_none() {
+            // The history of very many names takes too long to read at start: what goes from now on.
+            self.removals = Some(removals);
         }
         let vanished = vanished?;
         let before = std::mem::take(&mut self.suspects);
@@ -106,7 +106,6 @@ impl RowlessClusters {
                 self.suspects.insert(suspect, seen.unwrap_or(Seen::NotYet));
             }
         }
-        self.known = Some(names);
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_EVERY;
             self.look().await;

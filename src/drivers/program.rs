@@ -91,6 +91,7 @@ mod tests {
         assert_eq!(problem(Path::new("tool"), path), None);
         assert_eq!(problem(dir.path(), OsStr::new("")), some("is not a file"));
     }
+
     #[test]
     fn a_right_that_the_file_gives_is_missing_elsewhere() {
         let dir = tempfile::tempdir().unwrap();

@@ -91,6 +91,18 @@ impl Store {
         Ok(found.first().copied())
     }
 
+    /// A text that differs whenever rows of the clusters were deleted in between.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn removals(&self) -> Result<Option<String>, DatabaseError> {
+        let operation = "check whether rows have gone";
+        let found = self.each(operation, &queries::COUNT_REMOVED, &[], |row| {
+            column(row, "mark")
+        });
+        Ok(found.await?.pop())
+    }
+
     /// The names of these and of those with recent events, or of all that ever had a row, whose
     /// last row has gone although it was not declared absent; with the provider that was declared
     /// last, if that is known.

@@ -78,6 +78,7 @@ queries! {
     COUNT_DELETION = "count_deletion";
     COUNT_DUE = "count_due";
     COUNT_DEFERRED = "count_deferred";
+    COUNT_REMOVED = "count_removed";
     COUNT_REPLICAS = "count_replicas";
     COUNT_STEPS = "count_steps";
     COUNT_UNCONVERGED = "count_unconverged";

@@ -1,8 +1,8 @@
 //! The folder of one sandbox cluster and the record of its node.
 //!
 //! Its files are small, and read and written as a whole. The daemon does that by
-//! [`Folder::in_time`]: a folder that does not answer must not block its workers. This module must not start or signal
-//! processes; it only checks whether the recorded process runs.
+//! [`Folder::in_time`]: a folder that does not answer must not block its workers. This module must
+//! not start or signal processes; it only checks whether the recorded process runs.
 
 use std::fs;
 use std::io;
